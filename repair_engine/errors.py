@@ -1,0 +1,32 @@
+"""Errors that a user can act on. Every message names what is wrong and how to mend it."""
+
+from __future__ import annotations
+
+
+class BadInput(ValueError):
+    """The input cannot be used as it is.
+
+    Args:
+        problem: what is wrong, naming the file, tensor, class or option, in one or two sentences.
+        mend: what the user can do about it; may span lines (code to paste).
+    """
+
+    def __init__(self, problem: str, mend: str = "") -> None:
+        super().__init__(f"{problem}\n{mend}" if mend else problem)
+        self.problem = problem
+        self.mend = mend
+
+
+class NoPlayers(BadInput):
+    """The network has no filter that can be ablated and written back exactly."""
+
+
+class VerificationFailed(RuntimeError):
+    """The written checkpoint, reloaded in a fresh process, does not reproduce the measured predictions.
+
+    Nothing is exported then: a checkpoint that does not give the reported numbers is worse than none.
+    """
+
+
+class Cancelled(Exception):
+    """Raised from a progress callback to stop work between two batches."""
