@@ -1,0 +1,126 @@
+"""A file's keys, shapes and dtypes against the architecture's, before any data is touched."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+
+import torch
+
+from repair_engine.architectures import Architecture, list_architectures
+from repair_engine.errors import BadInput
+from repair_engine.formats.checkpoint import is_batch_count
+
+_SHOWN = 5  # keys of each sort that an error lists
+_GUESS_SECONDS = 8.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a file: its shape and dtype."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+def match(entries: Mapping[str, Entry], architecture: Architecture) -> Architecture:
+    """The architecture resolved for these entries.
+
+    Raises:
+        BadInput: with missing keys, unexpected keys, shapes and dtypes that differ, and a guess at the cause.
+    """
+    shapes = {key: entry.shape for key, entry in entries.items()}
+    resolved = architecture.resolve(shapes)
+    expected = expected_entries(resolved)
+    complaints = _complaints(entries, expected)
+    if complaints:
+        raise BadInput(
+            f"The file does not fit architecture {architecture.name} with {architecture.num_classes} classes.\n"
+            + "\n".join(complaints),
+            _guess(shapes, architecture),
+        )
+    return resolved
+
+
+def expected_entries(architecture: Architecture) -> dict[str, Entry]:
+    """Keys, shapes and dtypes of the architecture's state dict, in its order."""
+    state = architecture.build("meta").state_dict()
+    return {
+        key: Entry(tuple(value.shape), value.dtype)
+        for key, value in state.items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def _complaints(entries: Mapping[str, Entry], expected: Mapping[str, Entry]) -> list[str]:
+    missing = [key for key in expected if key not in entries and not is_batch_count(key)]
+    unexpected = [key for key in entries if key not in expected]
+    both = [key for key in entries if key in expected]
+    shapes = [
+        f"{key} {entries[key].shape} in the file, {expected[key].shape} in the architecture"
+        for key in both
+        if entries[key].shape != expected[key].shape
+    ]
+    dtypes = [
+        f"{key} {entries[key].dtype} in the file, {expected[key].dtype} in the architecture"
+        for key in both
+        if not _same_kind(entries[key].dtype, expected[key].dtype)
+    ]
+    titles = ("missing keys", "unexpected keys", "shapes that differ", "dtypes that differ")
+    return [
+        f"{title} ({len(found)}): {_shorten(found)}"
+        for title, found in zip(titles, (missing, unexpected, shapes, dtypes), strict=True)
+        if found
+    ]
+
+
+def _same_kind(stored: torch.dtype, wanted: torch.dtype) -> bool:
+    """Floats may be stored in any width; everything else as the architecture has it."""
+    return stored == wanted or (stored.is_floating_point and wanted.is_floating_point)
+
+
+def _shorten(found: Sequence[str]) -> str:
+    more = len(found) - _SHOWN
+    return "; ".join(found[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _guess(shapes: Mapping[str, tuple[int, ...]], architecture: Architecture) -> str:
+    """What the file seems to be: the same architecture with other classes, or another architecture."""
+    classes = _other_classes(shapes, architecture)
+    if classes is not None:
+        return f"It looks like {architecture.name} with {classes} classes: give that number of classes."
+    started = time.monotonic()
+    # the likeliest first: a wrong member of the right family
+    likeness = {name: SequenceMatcher(None, name, architecture.name).ratio() for name in list_architectures()}
+    for name in sorted(likeness, key=lambda name: -likeness[name]):
+        if time.monotonic() - started > _GUESS_SECONDS:
+            break
+        if name == architecture.name and not architecture.registered:
+            continue
+        classes = _other_classes(shapes, replace(architecture, name=name, options={}, register={}))
+        if classes is not None:
+            return f"It looks like {name} with {classes} classes: give that architecture."
+    return "Give the architecture and the options that the file was saved from."
+
+
+def _other_classes(shapes: Mapping[str, tuple[int, ...]], architecture: Architecture) -> int | None:
+    """The number of classes with which the architecture would fit the shapes; None if there is none."""
+    odd = 997  # a prime, so that no hidden layer has as many rows as the head
+    try:
+        probe = replace(architecture, num_classes=odd)
+        own = expected_entries(probe.resolve(shapes))
+    except BadInput:
+        return None
+    wanted = [key for key in own if key in shapes or not is_batch_count(key)]
+    if set(wanted) != set(shapes):
+        return None
+    rows = {shapes[key][0] for key in wanted if own[key].shape[:1] == (odd,) and shapes[key]}
+    same = all(
+        shapes[key] == own[key].shape
+        or (own[key].shape[:1] == (odd,) and shapes[key][1:] == own[key].shape[1:])
+        for key in wanted
+    )
+    # one row is a binary classifier's single logit
+    return max(rows.pop(), 2) if same and len(rows) == 1 else None

@@ -1,0 +1,244 @@
+"""Uploaded file -> canonical safetensors and a sidecar, in a one-shot child process.
+
+Everything else in the project reads only the canonical pair: `NAME.safetensors` with the module's keys, and
+`NAME.safetensors.json` with the resolved architecture, the layout of the file and its sha256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from repair_engine import sandbox
+from repair_engine.architectures import Architecture
+from repair_engine.errors import BadInput
+from repair_engine.formats import safetensors_file, torch_file
+from repair_engine.formats.checkpoint import Checkpoint, Source
+from repair_engine.formats.compare import Entry, expected_entries, match
+from repair_engine.formats.pickles import SAVE_A_STATE_DICT
+from repair_engine.formats.unwrap import module_names, unwrap
+
+MAX_FILE_BYTES = 4 << 30
+WEIGHTS = ("model", "ema")
+_CHUNK = 1 << 22  # elements looked at in one go
+
+
+def read(
+    path: str | Path, architecture: Architecture, weights: str | None = None, name: str = ""
+) -> Checkpoint:
+    """Read an uploaded checkpoint; the parsing happens in a child process.
+
+    Args:
+        path: a safetensors file or a state dict of torch.save.
+        architecture: what the file is said to fit.
+        weights: "model" or "ema", where the file holds both.
+        name: the file's own name, for messages; the path's name by default.
+
+    Raises:
+        BadInput: everything that makes the file unusable, with what to do about it.
+    """
+    with tempfile.TemporaryDirectory(prefix="checkpoint-") as folder:
+        return convert(path, Path(folder) / "canonical.safetensors", architecture, weights, name)
+
+
+def convert(
+    path: str | Path,
+    out: str | Path,
+    architecture: Architecture,
+    weights: str | None = None,
+    name: str = "",
+    limits: sandbox.Limits | None = None,
+) -> Checkpoint:
+    """Like `read`, but leave the canonical pair at `out` for later `load`s."""
+    path, out = Path(path), Path(out)
+    name = name or path.name
+    check_size(path, name)
+    if limits is None:
+        limits = sandbox.Limits(memory_bytes=(1 << 30) + 4 * path.stat().st_size)
+    payload = {
+        "path": str(path.resolve()),
+        "out": str(out.resolve()),
+        "architecture": architecture.to_json(),
+        "weights": weights,
+        "name": name,
+    }
+    sandbox.call("checkpoint", payload, limits)
+    return load(out)
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Read the canonical pair that `convert` wrote."""
+    path = Path(path)
+    sidecar = json.loads(path.with_name(path.name + ".json").read_text())
+    tensors = load_file(path)
+    source = Source.from_json(sidecar["source"])
+    return Checkpoint(
+        architecture=Architecture.from_json(sidecar["architecture"]),
+        tensors={key: tensors[key] for key in source.names},
+        source=source,
+        sha256=sidecar["sha256"],
+    )
+
+
+def run_task(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The child's part of `convert`."""
+    torch.set_num_threads(1)
+    path, out = Path(payload["path"]), Path(payload["out"])
+    parsed = parse(path, Architecture.from_json(payload["architecture"]), payload["weights"], payload["name"])
+    save_file({key: tensor.contiguous() for key, tensor in parsed.tensors.items()}, out)
+    sidecar = {
+        "architecture": parsed.architecture.to_json(),
+        "source": asdict(parsed.source),
+        "sha256": parsed.sha256,
+    }
+    out.with_name(out.name + ".json").write_text(json.dumps(sidecar, indent=1))
+    return {}
+
+
+def check_size(path: Path, name: str) -> None:
+    """Refuse folders, empty files and files over the cap before anything is read."""
+    if path.is_dir():
+        raise BadInput(f"{name} is a folder, not a file.", "Give the safetensors or .pth file in it.")
+    if not path.is_file():
+        raise BadInput(f"There is no file {path}.")
+    size = path.stat().st_size
+    if size == 0:
+        raise BadInput(f"{name} is empty.", "Upload or copy it again.")
+    if size > MAX_FILE_BYTES:
+        raise BadInput(f"{name} has {size:,} bytes; at most {MAX_FILE_BYTES:,} are read.")
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What is known of a file without its data: entries by the file's keys, and how the data is reached."""
+
+    entries: Mapping[str, Entry]
+    source: dict[str, Any]
+    averaged: str | None = None
+
+
+def parse(path: Path, architecture: Architecture, weights: str | None, name: str) -> Checkpoint:
+    """Check a file and read it, in this process.
+
+    The order matters: sizes, then structure, then names and shapes against the architecture, then the data.
+    """
+    check_size(path, name)
+    if weights is not None and weights not in WEIGHTS:
+        raise BadInput(f"Weights are 'model' or 'ema', not {weights!r}.")
+    kind = _kind(path, name)
+    layout = _safetensors_layout(path, name) if kind == "safetensors" else _torch_layout(path, weights, name)
+    own = list(expected_entries(architecture))
+    names, prefix = module_names([key for key in layout.entries if key != layout.averaged], own, name)
+    resolved = match({key: layout.entries[names[key]] for key in names}, architecture)
+    data = (
+        safetensors_file.read_tensors(path, name)
+        if kind == "safetensors"
+        else _torch_tensors(path, weights, name)
+    )
+    module_key = {file_key: key for key, file_key in names.items()}
+    tensors, averaged = {}, None
+    for file_key, tensor in data:
+        if file_key == layout.averaged:
+            averaged = int(tensor)
+            continue
+        _check_finite(tensor, file_key, name)
+        tensors[module_key[file_key]] = tensor.detach()
+    source = Source(
+        format=kind,
+        suffix=Path(name).suffix.lower(),
+        names=names,
+        prefix=prefix,
+        averaged=averaged,
+        **layout.source,
+    )
+    return Checkpoint(resolved, {key: tensors[key] for key in names}, source, sha256_of(path))
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _kind(path: Path, name: str) -> str:
+    """By content, never by name alone."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head[:4] == b"PK\x03\x04":
+        return "state_dict"
+    if safetensors_file.looks_like(head):
+        return "safetensors"
+    if name.lower().endswith(".onnx") or (head[:1] == b"\x08" and (b"onnx" in head or b"pytorch" in head)):
+        raise BadInput(f"{name} is an ONNX model; ONNX is not supported yet.", SAVE_A_STATE_DICT)
+    if head[:1] == b"\x80":
+        torch_file.refuse_pickle(path, name)
+    if name.lower().endswith(".safetensors"):
+        raise BadInput(
+            f"{name} is not a safetensors file, or its start is damaged.", "Upload or copy it again."
+        )
+    raise BadInput(
+        f"{name} is neither a safetensors file nor one of torch.save, or it is damaged.", SAVE_A_STATE_DICT
+    )
+
+
+def _safetensors_layout(path: Path, name: str) -> _Layout:
+    entries, metadata = safetensors_file.read_header(path, name)
+    return _Layout(entries, {"metadata": metadata}, _averaged(entries))
+
+
+def _torch_layout(path: Path, weights: str | None, name: str) -> _Layout:
+    torch_file.check_archive(path, name)
+    found = unwrap(torch_file.load(path, name, "meta"), weights, name)
+    torch_file.check_tensors(found.state, name)
+    versions = getattr(found.state, "_metadata", None)
+    source = {
+        "wrapper": found.wrapper,
+        "dropped": found.dropped,
+        "module_versions": _plain_versions(versions),
+    }
+    entries = {key: Entry(tuple(value.shape), value.dtype) for key, value in found.state.items()}
+    return _Layout(entries, source, _averaged(entries))
+
+
+def _torch_tensors(path: Path, weights: str | None, name: str) -> Iterator[tuple[str, Tensor]]:
+    state = unwrap(torch_file.load(path, name, "cpu"), weights, name).state
+    torch_file.check_tensors(state, name)
+    torch_file.check_overlap(state, name)
+    yield from state.items()
+
+
+def _averaged(entries: Mapping[str, Entry]) -> str | None:
+    """torch.optim.swa_utils.AveragedModel counts its updates beside the module's own keys."""
+    entry = entries.get("n_averaged")
+    return "n_averaged" if entry and entry.shape == () and not entry.dtype.is_floating_point else None
+
+
+def _plain_versions(versions: Any) -> dict[str, dict[str, int]] | None:
+    if not isinstance(versions, Mapping):
+        return None
+    return {
+        str(key): {"version": int(value["version"])}
+        for key, value in versions.items()
+        if isinstance(value, Mapping) and isinstance(value.get("version"), int)
+    }
+
+
+def _check_finite(tensor: Tensor, key: str, name: str) -> None:
+    if not tensor.is_floating_point():
+        return
+    flat = tensor.detach().reshape(-1)
+    for start in range(0, len(flat), _CHUNK):
+        piece = flat[start : start + _CHUNK]
+        if not torch.isfinite(piece).all():
+            kind = "NaN" if torch.isnan(piece).any() else "infinite numbers"
+            raise BadInput(
+                f"{name}: tensor {key} holds {kind}.", "The training has diverged; use an earlier checkpoint."
+            )

@@ -1,0 +1,113 @@
+"""What a pickle would run, found out without running it."""
+
+from __future__ import annotations
+
+import pickletools
+
+from repair_engine.errors import BadInput
+
+SAVE_A_STATE_DICT = (
+    "Where the model is loaded and trusted, save its state dict instead:\n"
+    "    sd = model.state_dict()\n"
+    '    torch.save(sd, "weights.pth")'
+)
+MAX_PICKLE_BYTES = 64 << 20
+
+# What torch.save writes for a state dict, parameters, and the usual company of scalars.
+_HARMLESS = {
+    "collections.OrderedDict",
+    "collections.Counter",
+    "collections.defaultdict",
+    "__builtin__.set",
+    "builtins.set",
+    "torch.Size",
+    "torch.device",
+    "torch.serialization._get_layout",
+    "torch._utils._rebuild_tensor",
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_parameter",
+    "torch.nn.parameter.Parameter",
+}
+# Tensors that are not plain and dense.
+_SPECIAL = {
+    "_rebuild_sparse_tensor": "a sparse tensor",
+    "_rebuild_sparse_csr_tensor": "a sparse tensor",
+    "_rebuild_qtensor": "a quantized tensor",
+    "_rebuild_nested_tensor": "a nested tensor",
+    "_rebuild_from_type_v2": "a tensor subclass",
+    "_rebuild_wrapper_subclass": "a tensor subclass",
+    "_rebuild_parameter_with_state": "a parameter with extra state",
+    "_rebuild_meta_tensor_no_storage": "a tensor without data",
+    "_rebuild_device_tensor_from_numpy": "a tensor stored as a NumPy array",
+    "_rebuild_device_tensor_from_cpu_tensor": "a tensor of a special device",
+}
+
+
+def globals_of(data: bytes) -> list[str]:
+    """The dotted names that a pickle asks for, in order, without executing it.
+
+    Raises:
+        BadInput: the bytes are no complete pickle.
+    """
+    found: list[str] = []
+    strings: list[str] = []  # the last two are a STACK_GLOBAL's module and name
+    memo: dict[int, str] = {}
+    previous: str | None = None
+    try:
+        for opcode, argument, _ in pickletools.genops(data):
+            name = opcode.name
+            if name in ("GLOBAL", "INST"):
+                found.append(str(argument).replace(" ", "."))
+            elif name == "STACK_GLOBAL":
+                found.append(".".join(strings[-2:]))
+            elif name in ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"):
+                if previous is not None:
+                    memo[len(memo) if argument is None else int(argument)] = previous
+                elif argument is None:
+                    memo[len(memo)] = ""
+                continue
+            elif name in ("GET", "BINGET", "LONG_BINGET"):
+                if argument in memo:
+                    strings.append(memo[int(argument)])
+                    previous = strings[-1]
+                    continue
+            previous = argument if isinstance(argument, str) and "UNICODE" in name else None
+            if previous is not None:
+                strings.append(previous)
+    except Exception as error:  # pickletools raises many kinds on broken input
+        raise BadInput(f"The file's pickle is broken or cut short: {error}") from error
+    return list(dict.fromkeys(found))
+
+
+def check_globals(data: bytes, name: str) -> None:
+    """Refuse a pickle that asks for anything but plain tensors and containers.
+
+    Raises:
+        BadInput: naming the first such global.
+    """
+    if len(data) > MAX_PICKLE_BYTES:
+        raise BadInput(f"{name}: its pickle has {len(data):,} bytes; at most {MAX_PICKLE_BYTES:,} are read.")
+    for asked in globals_of(data):
+        if asked in _HARMLESS or _is_torch_data(asked):
+            continue
+        special = _SPECIAL.get(asked.removeprefix("torch._utils."))
+        if special:
+            raise BadInput(
+                f"{name} holds {special} ({asked}); only plain dense tensors can be repaired.",
+                SAVE_A_STATE_DICT,
+            )
+        raise BadInput(
+            f"{name} was not loaded: it is a pickle that asks to run {asked}, "
+            "and loading it could run any code. Only a state dict is accepted.",
+            SAVE_A_STATE_DICT,
+        )
+
+
+def _is_torch_data(asked: str) -> bool:
+    """Storage classes and dtypes, such as torch.FloatStorage and torch.float16."""
+    module, _, name = asked.rpartition(".")
+    return module in ("torch", "torch.storage") and (
+        name.endswith("Storage")
+        or name in ("strided", "contiguous_format", "bfloat16", "half", "long")
+        or name.startswith(("float", "int", "uint", "bool"))
+    )
