@@ -108,6 +108,7 @@ class Settings:
     players: tuple[int, ...] | None = None  # the only players to value; None: all
     pilot_walks: int = 8  # walks of the pilot round
     value_range: float = 1.0  # V lies in an interval of this width, so marginals lie in [-range, range]
+    resolution: float | None = None  # the most one image moves V on a batch; None: value_range / batch_size
 
     def __post_init__(self) -> None:
         def need(ok: bool, message: str) -> None:
@@ -127,6 +128,7 @@ class Settings:
         need(0.0 < self.delta < 1.0, f"delta must lie in (0, 1), not {self.delta}")
         need(self.tol >= 0.0, f"tol must not be negative, not {self.tol}")
         need(self.value_range > 0.0 and math.isfinite(self.value_range), "value_range must be positive")
+        need(self.resolution is None or self.resolution >= 0.0, "resolution must not be negative")
         need(self.depth is None or self.depth >= 1, f"depth must be at least 1, not {self.depth}")
         if self.players is not None:
             chosen = tuple(sorted({int(player) for player in self.players}))

@@ -1,0 +1,37 @@
+"""One meter between estimator and game: counts every evaluation, checks every answer."""
+
+from __future__ import annotations
+
+from shapley.base import Batch, Bools, Game, Ints, Outcomes, Progress
+
+
+class Meter:
+    """Passes calls on to a game, counts what they cost and reports it to ``progress``.
+
+    Raises ValueError where the game's answer has the wrong shape; whatever ``progress`` raises passes
+    through, which is how a run is cancelled between batches.
+    """
+
+    def __init__(self, game: Game, progress: Progress | None = None):
+        self.game = game
+        self.evaluations = 0
+        self._progress = progress
+
+    def evaluate(self, coalitions: Bools, batch: Batch) -> Outcomes:
+        return self._count(self.game.evaluate(coalitions, batch), len(coalitions))
+
+    def toggle(self, coalition: Bools, players: Ints, batch: Batch) -> Outcomes:
+        return self._count(self.game.toggle(coalition, players, batch), len(players))
+
+    def _count(self, outcomes: Outcomes, k: int) -> Outcomes:
+        expected = (self.game.n_objectives, k)
+        if outcomes.values.shape != expected or outcomes.agreement.shape != (k,):
+            raise ValueError(
+                f"the game answered values {outcomes.values.shape} and agreement {outcomes.agreement.shape}; "
+                f"expected {expected} and {(k,)}"
+            )
+        spent = k * self.game.batch_size
+        self.evaluations += spent
+        if self._progress is not None:
+            self._progress(spent)
+        return outcomes

@@ -1,0 +1,99 @@
+"""What travels between rounds and workers: the state of a run and the result of a block."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from shapley.base import Bools, Floats, Settings
+from shapley.moments import Moments
+from shapley.storage import pack, unpack
+
+ENDS = 4  # columns of the ends of a full walk: V(N), V(at stop), V(empty), V(at stop) - V(empty)
+
+
+def fingerprint(settings: Settings) -> str:
+    return hashlib.sha256(settings.to_json().encode()).hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """Everything that merged rounds leave behind; with the settings it determines all that follows."""
+
+    settings_key: str  # fingerprint of the settings it belongs to
+    round: int  # the next round, 0-based
+    depth: int | None  # most players removed in a draw; None: the next round is the pilot
+    active: Bools  # [n] players measured in the next round
+    moments: Moments  # of n players' samples: marginals for walks, unscaled Delta for cmcs
+    spread: Floats  # [M, n] sum of (sample - mean of the rounds before its own)^2, for `bounds.anytime`
+    walks: Moments  # of full walks' ends, ENDS columns
+    evaluations: int  # spent
+    stopped: str | None  # None while there is a next round; then 'converged' or 'budget'
+
+    def to_bytes(self) -> bytes:
+        fields = {
+            "settings_key": self.settings_key,
+            "round": self.round,
+            "depth": self.depth,
+            "evaluations": self.evaluations,
+            "stopped": self.stopped,
+        }
+        arrays = {"active": self.active, "spread": self.spread}
+        return pack(fields, arrays | _arrays("moments", self.moments) | _arrays("walks", self.walks))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> State:
+        """Inverse of `to_bytes`, to the bit. Raises ValueError on anything else."""
+        fields, arrays = unpack(data)
+        try:
+            return cls(
+                active=arrays["active"],
+                spread=arrays["spread"],
+                moments=_moments("moments", arrays),
+                walks=_moments("walks", arrays),
+                **fields,
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a stored state: {error}") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockResult:
+    """Sufficient statistics of one block's draws."""
+
+    round: int
+    block: int
+    draws: int
+    depth: int  # pilot: the deepest walk's depth; otherwise 0
+    moments: Moments
+    walks: Moments
+    evaluations: int
+
+    def to_bytes(self) -> bytes:
+        fields = {
+            "round": self.round,
+            "block": self.block,
+            "draws": self.draws,
+            "depth": self.depth,
+            "evaluations": self.evaluations,
+        }
+        return pack(fields, _arrays("moments", self.moments) | _arrays("walks", self.walks))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> BlockResult:
+        """Inverse of `to_bytes`, to the bit. Raises ValueError on anything else."""
+        fields, arrays = unpack(data)
+        try:
+            return cls(moments=_moments("moments", arrays), walks=_moments("walks", arrays), **fields)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a stored block result: {error}") from None
+
+
+def _arrays(name: str, moments: Moments) -> dict[str, np.ndarray]:
+    return {f"{name}.{part}": getattr(moments, part) for part in ("count", "mean", "m2")}
+
+
+def _moments(name: str, arrays: dict[str, np.ndarray]) -> Moments:
+    return Moments(arrays[f"{name}.count"], arrays[f"{name}.mean"], arrays[f"{name}.m2"])
