@@ -1,0 +1,208 @@
+"""Sites: where the filters of one convolution are ablated, and which convolutions have none.
+
+A site lies after the batch (or group) norm and the elementwise activation that follow the convolution and that
+nothing else uses; on a residual branch it is the branch's own output, never the sum.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx
+
+from repair_engine.network.activations import Activation, is_activation
+from repair_engine.network.graph import BATCH_NORM, FlatGraph, aten, has_plain_batch
+
+CONVOLUTIONS = {aten.conv2d.default, aten.conv2d.padding, aten.convolution.default}
+_OTHER_CONVOLUTIONS = {
+    aten.conv1d.default,
+    aten.conv1d.padding,
+    aten.conv3d.default,
+    aten.conv3d.padding,
+    aten.conv_transpose2d.input,
+}
+_PASS_THROUGH = {aten.clone.default, aten.alias.default, aten.detach.default, aten.dropout.default}
+# Operators that keep channels apart: behind a convolution, nothing but these up to the logits means that its
+# channels are the logits.
+_CHANNELWISE = _PASS_THROUGH | {
+    BATCH_NORM,
+    operator.getitem,
+    aten.adaptive_avg_pool2d.default,
+    aten.avg_pool2d.default,
+    aten.max_pool2d.default,
+    aten.adaptive_max_pool2d.default,
+    aten.mean.dim,
+    aten.amax.default,
+    aten.sum.dim_IntList,
+    aten.view.default,
+    aten.reshape.default,
+    aten._unsafe_view.default,
+    aten.flatten.using_ints,
+    aten.squeeze.dims,
+    aten.squeeze.dim,
+    aten.squeeze.default,
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """One convolution's filters.
+
+    Attributes:
+        name: the convolution's prefix in the state dict.
+        channels: number of filters.
+        norm: "batch", "group" or "none".
+        activation: what lies between the bias and the site.
+        weight, bias: keys of the convolution's tensors (bias "" if it has none).
+        norm_keys: the norm's weight, bias, running_mean, running_var keys (the last two "" for group norm).
+        norm_eps: ε of the norm (0 without).
+        position: index of the site's node in the flat graph.
+        spatial: height × width at the site on the captured images.
+    """
+
+    name: str
+    channels: int
+    norm: str
+    activation: Activation
+    weight: str
+    bias: str
+    norm_keys: tuple[str, str, str, str]
+    norm_eps: float
+    position: int
+    spatial: int
+
+
+@dataclass(frozen=True)
+class NotAPlayer:
+    """A convolution whose filters are not players, and why."""
+
+    name: str
+    channels: int
+    reason: str
+
+
+def find_sites(graph: FlatGraph) -> tuple[tuple[Site, ...], tuple[NotAPlayer, ...]]:
+    """All sites in topological order, and all other convolutions with the reason."""
+    index = {n: i for i, n in enumerate(graph.nodes)}
+    uses = Counter(key for key in _tensor_uses(graph))
+    sites: list[Site] = []
+    others: dict[str, NotAPlayer] = {}
+    for node in graph.nodes:
+        if node.target in _OTHER_CONVOLUTIONS:
+            channels = int(node.meta["val"].shape[1])
+            others[_name(graph, node)] = NotAPlayer(
+                _name(graph, node), channels, "only two-dimensional, not transposed convolutions have filters here"
+            )
+        if node.target not in CONVOLUTIONS:
+            continue
+        found = _site(graph, node, index, uses)
+        if isinstance(found, Site):
+            sites.append(found)
+        else:
+            others[found.name] = found
+    sites.sort(key=lambda s: s.position)
+    return tuple(sites), tuple(others.values())
+
+
+def _site(
+    graph: FlatGraph, conv: fx.Node, index: dict[fx.Node, int], uses: Counter[str]
+) -> Site | NotAPlayer:
+    name = _name(graph, conv)
+    channels = int(conv.meta["val"].shape[1])
+
+    def refuse(reason: str) -> NotAPlayer:
+        return NotAPlayer(name, channels, reason)
+
+    weight, bias = _argument(conv, 1, "weight"), _argument(conv, 2, "bias")
+    if conv.target is aten.convolution.default and conv.args[6]:
+        return refuse("it is a transposed convolution")
+    if not graph.names.get(weight) or (bias is not None and not graph.names.get(bias)):
+        return refuse("its weight is computed (a parametrization), so it cannot be edited in the state dict")
+    if uses[graph.names[weight]] > 1 or (bias is not None and uses[graph.names[bias]] > 1):
+        return refuse("it is called more than once, so one edit would ablate several places")
+    if not has_plain_batch(graph, conv):
+        return refuse("it does not run on whole images (its batch dimension is not the image batch)")
+    if _is_logits(graph, conv, channels):
+        return refuse("its channels are the logits")
+
+    end, norm, keys, eps = _skip(conv), "none", ("", "", "", ""), 0.0
+    follower = _only_user(end)
+    if follower is not None and follower.target is BATCH_NORM:
+        tensors = [_argument(follower, i, "") for i in range(1, 5)]
+        if any(t is None or not graph.names.get(t) for t in tensors):
+            return refuse("its batch norm has no weight and bias to edit (affine=False)")
+        if any(uses[graph.names[t]] > 1 for t in tensors):
+            return refuse("its batch norm is called more than once")
+        outputs = [u for u in follower.users if u.target is operator.getitem and u.args[1] == 0]
+        end, norm, eps = _skip(outputs[0]), "batch", float(follower.args[6])  # type: ignore[arg-type]
+        keys = tuple(graph.names[t] for t in tensors)  # type: ignore[assignment]
+    elif follower is not None and follower.target is aten.group_norm.default:
+        tensors = [_argument(follower, 2, "weight"), _argument(follower, 3, "bias")]
+        if any(t is None or not graph.names.get(t) or uses[graph.names[t]] > 1 for t in tensors):
+            return refuse("its group norm has no weight and bias of its own to edit")
+        end, norm, eps = _skip(follower), "group", float(follower.args[4] if len(follower.args) > 4 else 1e-5)
+        keys = (graph.names[tensors[0]], graph.names[tensors[1]], "", "")
+    if norm == "none" and bias is None:
+        return refuse("it has neither a bias nor a norm of its own, so no stored number can carry the mean")
+
+    activation = Activation()
+    follower = _only_user(end)
+    if follower is not None and is_activation(follower.target) and follower.args[0] is end:
+        activation = Activation(follower.target, tuple(follower.args[1:]), tuple(follower.kwargs.items()))  # type: ignore[arg-type]
+        end = _skip(follower)
+    height, width = (int(s) for s in conv.meta["val"].shape[2:])
+    return Site(
+        name, channels, norm, activation, graph.names[weight],
+        "" if bias is None else graph.names[bias], keys, eps, index[end], height * width,
+    )  # fmt: skip
+
+
+def _name(graph: FlatGraph, conv: fx.Node) -> str:
+    key = graph.names.get(_argument(conv, 1, "weight"), "")
+    return key.removesuffix(".weight") if key else conv.name
+
+
+def _argument(node: fx.Node, position: int, name: str) -> Any:
+    return node.args[position] if len(node.args) > position else node.kwargs.get(name)
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _skip(node: fx.Node) -> fx.Node:
+    """Past operators that change nothing in eval mode, while nothing else uses the tensor."""
+    follower = _only_user(node)
+    while follower is not None and follower.target in _PASS_THROUGH:
+        node, follower = follower, _only_user(follower)
+    return node
+
+
+def _is_logits(graph: FlatGraph, conv: fx.Node, channels: int) -> bool:
+    shape = graph.logits.meta["val"].shape
+    if channels != (int(shape[1]) if len(shape) == 2 else 1):
+        return False
+    frontier, seen = [conv], {conv}
+    while frontier:
+        node = frontier.pop()
+        for user in node.users:
+            if user.op == "output" or user in seen:
+                continue
+            if user.target not in _CHANNELWISE and not is_activation(user.target) and user.target != aten.sym_size.int:
+                return False
+            seen.add(user)
+            frontier.append(user)
+    return True
+
+
+def _tensor_uses(graph: FlatGraph) -> list[str]:
+    return [
+        graph.names[a]
+        for node in graph.nodes
+        for a in node.all_input_nodes
+        if a in graph.names
+        for _ in range(1)
+    ]
