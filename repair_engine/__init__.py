@@ -1,1 +1,1 @@
-"""Explain and repair trained image classifiers: checkpoint in, culprit filters, repaired checkpoint, report."""
+"""Explain and repair trained image classifiers: checkpoint in, repaired checkpoint and report out."""

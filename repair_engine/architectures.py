@@ -219,7 +219,7 @@ def _import_factory(name: str, target: str) -> Callable[..., nn.Module]:
             f"The registered architecture {name} = {target} cannot be used: {error}.",
             "It must name an importable module and a callable in it that returns the module.",
         ) from error
-    return factory  # type: ignore[no-any-return]
+    return factory
 
 
 class _NoRandomFill(TorchDispatchMode):

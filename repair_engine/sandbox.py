@@ -70,7 +70,7 @@ def call(task: str, payload: Mapping[str, Any], limits: Limits) -> dict[str, Any
             "Reading the file was stopped: the process that read it "
             + (f"was ended by signal {-done.returncode}" if done.returncode < 0 else f"failed ({last[0]})")
             + ".",
-            f"It may use {limits.memory_bytes >> 20} MiB of memory and {limits.cpu_seconds} s of processor time.",
+            f"It may use {limits.memory_bytes >> 20} MiB of memory and {limits.cpu_seconds} s of CPU time.",
         )
     answer: dict[str, Any] = json.loads(done.stdout)
     if "refused" in answer:

@@ -41,7 +41,7 @@ class Source:
         wrapper: dictionaries around the state dict, outermost first.
         prefix: what was stripped from the front of the keys, for display.
         metadata: safetensors' own string metadata.
-        module_versions: the `_metadata` of a module's state dict: submodule -> {"version": int}; None = a dict.
+        module_versions: the `_metadata` of a state dict, submodule -> {"version": int}; None = a plain dict.
         averaged: an averaged model's `n_averaged`, where the file has it.
         dropped: entries beside the state dict that are not written back, such as "optimizer".
     """

@@ -37,8 +37,8 @@ def match(entries: Mapping[str, Entry], architecture: Architecture) -> Architect
     complaints = _complaints(entries, expected)
     if complaints:
         raise BadInput(
-            f"The file does not fit architecture {architecture.name} with {architecture.num_classes} classes.\n"
-            + "\n".join(complaints),
+            f"The file does not fit architecture {architecture.name} with {architecture.num_classes} "
+            "classes.\n" + "\n".join(complaints),
             _guess(shapes, architecture),
         )
     return resolved

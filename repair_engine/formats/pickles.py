@@ -66,11 +66,10 @@ def globals_of(data: bytes) -> list[str]:
                 elif argument is None:
                     memo[len(memo)] = ""
                 continue
-            elif name in ("GET", "BINGET", "LONG_BINGET"):
-                if argument in memo:
-                    strings.append(memo[int(argument)])
-                    previous = strings[-1]
-                    continue
+            elif name in ("GET", "BINGET", "LONG_BINGET") and argument in memo:
+                strings.append(memo[int(argument)])
+                previous = strings[-1]
+                continue
             previous = argument if isinstance(argument, str) and "UNICODE" in name else None
             if previous is not None:
                 strings.append(previous)

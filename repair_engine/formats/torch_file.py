@@ -6,6 +6,7 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def check_overlap(tensors: Mapping[str, Tensor], name: str) -> None:
             )
             spans.append((tensor.data_ptr(), tensor.data_ptr() + (reach + 1) * tensor.element_size(), key))
     spans.sort()
-    for (_, end, first), (start, _, second) in zip(spans, spans[1:], strict=False):
+    for (_, end, first), (start, _, second) in pairwise(spans):
         if start < end:
             raise BadInput(
                 f"{name}: {first} and {second} share memory, so they cannot be edited separately.",
@@ -160,12 +161,8 @@ def _odd_kind(tensor: Tensor) -> str:
         return f"a {type(tensor).__name__}, a tensor subclass"
     if tensor.layout != torch.strided:
         return "a sparse tensor"
-    if (
-        tensor.is_quantized
-        or tensor.dtype.is_complex
-        or tensor.dtype.itemsize == 1
-        and tensor.is_floating_point()
-    ):
+    float8 = tensor.is_floating_point() and tensor.dtype.itemsize == 1
+    if tensor.is_quantized or tensor.dtype.is_complex or float8:
         return f"a quantized or complex tensor ({tensor.dtype})"
     if tensor.is_nested:
         return "a nested tensor"
@@ -180,4 +177,4 @@ def _overlaps_itself(tensor: Tensor) -> bool:
                 return True
             reach += (size - 1) * stride
     end = (tensor.storage_offset() + reach + 1) * tensor.element_size()
-    return tensor.numel() > 0 and end > tensor.untyped_storage().nbytes()
+    return bool(tensor.numel() > 0 and end > tensor.untyped_storage().nbytes())

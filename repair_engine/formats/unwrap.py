@@ -104,7 +104,7 @@ def _check_state(state: Mapping[str, Any], name: str) -> None:
     if odd:
         key, kind = next(iter(odd.items()))
         raise BadInput(
-            f"{name}: beside the tensors there are {len(odd)} entries that are not tensors, such as {key!r} ({kind}).",
+            f"{name}: beside the tensors there are {len(odd)} other entries, such as {key!r} ({kind}).",
             SAVE_A_STATE_DICT,
         )
 
@@ -123,7 +123,7 @@ def _choose(found: Mapping[str, Any], weights: str | None, name: str) -> str:
     plain = [key for key in holding if key in WRAPPERS]
     if averaged and plain and weights is None:
         raise BadInput(
-            f"{name} holds both plain weights ({', '.join(plain)}) and averaged ones ({', '.join(averaged)}).",
+            f"{name} holds plain weights ({', '.join(plain)}) and averaged ones ({', '.join(averaged)}).",
             "Say which to repair: weights 'model' or 'ema'.",
         )
     candidates = averaged if weights == "ema" or not plain else plain

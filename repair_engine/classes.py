@@ -1,0 +1,243 @@
+"""Ordered class names, and how a dataset's folders and labels map onto them."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repair_engine.errors import BadInput
+
+if TYPE_CHECKING:
+    from repair_engine.architectures import Architecture
+
+_MAX_FILE_BYTES = 16 << 20
+_SHOWN = 12  # names of each list that an error shows
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """A model's classes in index order.
+
+    Attributes:
+        num_classes: how many there are.
+        names: one per class; empty = not given, they are then taken from the dataset's folders.
+        folders: the dataset's folder of each class (such as ImageNet's wnid), where the file gives it.
+        source: where the names come from, for the report.
+    """
+
+    num_classes: int
+    names: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    source: str = "the dataset's folders in sorted order"
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """Result of `map_labels`: label -> class index, the class names [num_classes], notes and warnings."""
+
+    index: dict[str, int]
+    names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def class_names(architecture: Architecture, path: str | Path | None = None) -> ClassNames:
+    """The names in a file, else those of the architecture's torchvision weights, else none yet.
+
+    Raises:
+        BadInput: the file cannot be read or has another number of classes.
+    """
+    from repair_engine.weights_metadata import weights_metadata  # torchvision: slow, and not always needed
+
+    count = architecture.num_classes
+    if path is not None:
+        return read_class_names(path, count)
+    metadata = None if architecture.registered else weights_metadata(architecture.name)
+    if metadata is not None and len(metadata.categories) == count:
+        return ClassNames(count, metadata.categories, source=f"torchvision's {metadata.variant} weights")
+    return ClassNames(count)
+
+
+def read_class_names(path: str | Path, num_classes: int) -> ClassNames:
+    """Names from a file: text (one per line in index order) or JSON.
+
+    JSON may be a list of names, {folder: [index, name]}, {index: [folder, name]}, {index: name} or
+    {name: index}.
+
+    Raises:
+        BadInput: unreadable, empty names, indices that are not 0 to num_classes - 1, another count.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BadInput(f"There is no classes file {path}.")
+    if path.stat().st_size > _MAX_FILE_BYTES:
+        raise BadInput(
+            f"The classes file {path.name} has {path.stat().st_size:,} bytes; it should be a short list."
+        )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"The classes file {path.name} is not UTF-8 text.", "Save it as UTF-8.") from error
+    return parse_class_names(text, num_classes, path.name)
+
+
+def parse_class_names(text: str, num_classes: int, name: str = "the classes file") -> ClassNames:
+    """See `read_class_names`."""
+    folders: list[str] = []
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise BadInput(f"{name} is not valid JSON: {error}") from error
+        names, folders = _from_json(data, name)
+    else:
+        names = [line.strip() for line in text.rstrip().splitlines()]
+    if any(not isinstance(n, str) or not n.strip() for n in names):
+        line = next(i for i, n in enumerate(names) if not isinstance(n, str) or not n.strip())
+        raise BadInput(f"{name}: the name of class {line} is empty or not text.")
+    if len(names) != num_classes:
+        raise BadInput(
+            f"{name} has {len(names)} class names; the model has {num_classes} classes.",
+            "Give one name per class, in the order of the model's outputs.",
+        )
+    return ClassNames(num_classes, tuple(names), tuple(folders), source=name)
+
+
+def map_labels(labels: Iterable[str], classes: ClassNames) -> LabelMap:
+    """Map folder names or a label column's values to class indices.
+
+    Tried in this order, for all labels alike: the class's name or folder exactly; the same without regard
+    to case where that is unambiguous; the integer index.
+
+    Raises:
+        BadInput: labels that do not map (with both lists), or that map to the same or to several classes.
+    """
+    found = sorted(set(labels))
+    if not classes.names:
+        return _by_order(found, classes.num_classes)
+    exact, folded = _tables(classes)
+    index: dict[str, int] = {}
+    lost: list[str] = []
+    for label in found:
+        matches = exact.get(_normal(label)) or folded.get(_normal(label).casefold()) or set()
+        if len(matches) > 1:
+            raise BadInput(
+                f"The label {label!r} is the name of {len(matches)} classes: {sorted(matches)}.",
+                "Give the classes as JSON {folder: [index, name]}, or name the folders by index.",
+            )
+        if matches:
+            (index[label],) = matches
+        else:
+            lost.append(label)
+    if lost and len(lost) == len(found):
+        numbers = {label: _integer(label) for label in found}
+        if all(number is not None and number < classes.num_classes for number in numbers.values()):
+            index, lost = {label: number for label, number in numbers.items() if number is not None}, []
+    if lost:
+        raise BadInput(
+            f"{len(lost)} of the dataset's {len(found)} labels are no class of the model: {_shorten(lost)}.\n"
+            f"The dataset's labels: {_shorten(found)}.\n"
+            f"The model's classes, from {classes.source}: {_shorten(_described(classes))}.",
+            "Rename the folders, or give a classes file that names them.",
+        )
+    _check_distinct(index, classes.names)
+    return LabelMap(index, classes.names)
+
+
+def _by_order(found: Sequence[str], num_classes: int) -> LabelMap:
+    if len(found) != num_classes:
+        raise BadInput(
+            f"The dataset has {len(found)} class folders and the model has {num_classes} classes, "
+            f"and no class names were given to map them.\nThe dataset's folders: {_shorten(found)}.",
+            "Give a classes file: the names of all the model's classes, one per line, in the model's order.",
+        )
+    names = tuple(found)
+    notes = (f"No class names were given: the folders in sorted order are classes 0 to {num_classes - 1}.",)
+    warnings: tuple[str, ...] = ()
+    numbers = [_integer(name) for name in names]
+    if None not in numbers and numbers != sorted(number for number in numbers if number is not None):
+        warnings = (
+            "The folders are numbers, and sorted as text they are in another order (10 before 2). That is "
+            "how torchvision's ImageFolder numbers them; if the model counts otherwise, give a classes file.",
+        )
+    return LabelMap({name: i for i, name in enumerate(names)}, names, notes, warnings)
+
+
+def _tables(classes: ClassNames) -> tuple[dict[str, set[int]], dict[str, set[int]]]:
+    exact: dict[str, set[int]] = defaultdict(set)
+    folded: dict[str, set[int]] = defaultdict(set)
+    for names in (classes.names, classes.folders):
+        for i, name in enumerate(names):
+            exact[_normal(name)].add(i)
+            folded[_normal(name).casefold()].add(i)
+    return exact, folded
+
+
+def _normal(name: str) -> str:
+    # archives made on a Mac hold decomposed accents
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def _integer(label: str) -> int | None:
+    return int(label) if label.isascii() and label.isdecimal() else None
+
+
+def _check_distinct(index: dict[str, int], names: Sequence[str]) -> None:
+    by_class: dict[int, list[str]] = defaultdict(list)
+    for label, i in index.items():
+        by_class[i].append(label)
+    for i, same in by_class.items():
+        if len(same) > 1:
+            raise BadInput(
+                f"The labels {', '.join(map(repr, same))} all mean class {i} ({names[i]}).",
+                "Use one of them.",
+            )
+
+
+def _described(classes: ClassNames) -> list[str]:
+    if not classes.folders:
+        return list(classes.names)
+    return [f"{folder} ({name})" for folder, name in zip(classes.folders, classes.names, strict=True)]
+
+
+def _shorten(names: Sequence[str]) -> str:
+    if len(names) <= _SHOWN + 2:
+        return ", ".join(names)
+    return f"{', '.join(names[:_SHOWN])}, … ({len(names)} in all), {names[-1]}"
+
+
+def _from_json(data: Any, name: str) -> tuple[list[Any], list[str]]:
+    """Names in index order, and folders where the file has them."""
+    if isinstance(data, list):
+        return data, []
+    problem = BadInput(
+        f"{name}: the JSON is neither a list of names nor an object that gives each class's index.",
+        'Use ["cat", "dog"], or {"folder": [0, "cat"], …}.',
+    )
+    if not isinstance(data, dict) or not data:
+        raise problem
+    rows: list[tuple[int, str, str]] = []  # index, name, folder
+    for key, value in data.items():
+        pair = value if isinstance(value, list) else [value]
+        if len(pair) == 2 and type(pair[0]) is int:
+            rows.append((pair[0], pair[1], key))
+        elif len(pair) == 2 and _integer(key) is not None:
+            rows.append((int(key), pair[1], pair[0]))
+        elif len(pair) == 1 and type(pair[0]) is int:
+            rows.append((pair[0], key, ""))
+        elif len(pair) == 1 and _integer(key) is not None:
+            rows.append((int(key), pair[0], ""))
+        else:
+            raise problem
+    rows.sort(key=lambda row: row[0])
+    if [row[0] for row in rows] != list(range(len(rows))):
+        raise BadInput(
+            f"{name}: the indices of its {len(rows)} classes are not 0 to {len(rows) - 1}, each once."
+        )
+    folders = [row[2] for row in rows]
+    return [row[1] for row in rows], folders if all(isinstance(f, str) and f for f in folders) else []

@@ -1,0 +1,217 @@
+"""The zip of an image set: which entries are images, and reading them within caps."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from repair_engine.errors import BadInput
+
+MAX_FILE_BYTES = 16 << 30
+MAX_TOTAL_BYTES = 64 << 30  # of all entries, unpacked
+MAX_ENTRY_BYTES = 64 << 20  # of one image, still encoded
+MAX_METADATA_BYTES = 256 << 20
+MAX_ENTRIES = 500_000
+MAX_RATIO = 200  # unpacked to packed, for entries above a megabyte
+_CHUNK = 1 << 20
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+_OTHER_IMAGES = {
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".heic",
+    ".avif",
+    ".svg",
+    ".jp2",
+    ".ppm",
+    ".pgm",
+    ".tga",
+    ".ico",
+}
+_ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
+_LITTER = {"thumbs.db", "desktop.ini"}
+_SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
+_LAYOUT = (
+    "The layout is class/name.png, one folder per class, and optionally metadata.csv beside the folders."
+)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a zip holds, by its directory alone.
+
+    Attributes:
+        name: the file's name, for messages.
+        root: common folder above the class folders with its slash, or "".
+        images: entries, sorted by name.
+        folders: class folder of each image.
+        metadata: the entry of metadata.csv, or None.
+        warnings: what was left aside.
+    """
+
+    name: str
+    root: str
+    images: tuple[zipfile.ZipInfo, ...]
+    folders: tuple[str, ...]
+    metadata: zipfile.ZipInfo | None
+    warnings: tuple[str, ...]
+
+
+@contextmanager
+def open_archive(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
+    """Open a zip; whatever zipfile finds wrong with it becomes a BadInput."""
+    if not path.is_file():
+        raise BadInput(f"There is no file {path}.")
+    size = path.stat().st_size
+    if size == 0:
+        raise BadInput(f"{name} is empty.", "Upload or copy it again.")
+    if size > MAX_FILE_BYTES:
+        raise BadInput(f"{name} has {size:,} bytes; at most {MAX_FILE_BYTES:,} are read.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
+        raise BadInput(f"{name} is not a zip archive, or it is damaged: {error}.", _LAYOUT) from error
+
+
+def list_images(archive: zipfile.ZipFile, size: int, name: str) -> Listing:
+    """Find the images and their class folders.
+
+    Args:
+        size: of the zip, in bytes.
+
+    Raises:
+        BadInput: links, `..`, absolute or nested archives, encryption, duplicates, bombs, unsupported images,
+            images outside a class folder, or no images.
+    """
+    entries = archive.infolist()
+    if len(entries) > MAX_ENTRIES:
+        raise BadInput(f"{name} has {len(entries):,} entries; at most {MAX_ENTRIES:,} are read.")
+    for entry in entries:
+        _check_entry(entry, name)
+    twice = [n for n, count in Counter(entry.filename for entry in entries).items() if count > 1]
+    if twice:
+        raise BadInput(f"{name} holds the entry {twice[0]!r} twice.")
+    packed, unpacked = (sum(getattr(e, k) for e in entries) for k in ("compress_size", "file_size"))
+    if packed > size:
+        raise BadInput(
+            f"{name} is an archive bomb: its entries overlap (they claim {packed:,} of {size:,} bytes)."
+        )
+    if unpacked > MAX_TOTAL_BYTES:
+        raise BadInput(f"{name} would unpack to {unpacked:,} bytes; at most {MAX_TOTAL_BYTES:,} are read.")
+    files = [entry for entry in entries if not entry.is_dir() and not _is_litter(entry.filename)]
+    images = sorted((e for e in files if _suffix(e) in IMAGE_SUFFIXES), key=lambda e: e.filename)
+    _refuse_unsupported(files, name)
+    if not images:
+        raise BadInput(f"{name} holds no JPEG, PNG or WebP images.", _LAYOUT)
+    root = _common_root(images)
+    folders = [_folder(entry, root, name) for entry in images]
+    if {folder.casefold() for folder in folders} <= _SPLIT_NAMES:
+        raise BadInput(
+            f"{name}: the top folders are {', '.join(sorted(set(folders)))}, which are splits, not classes.",
+            "Zip one of them: the class folders come first. The product makes its own splits.",
+        )
+    tables = [entry for entry in files if entry.filename in (f"{root}metadata.csv", "metadata.csv")]
+    if len(tables) > 1:
+        raise BadInput(f"{name} holds two metadata.csv: {tables[0].filename} and {tables[1].filename}.")
+    aside = [e.filename for e in files if e not in tables and _suffix(e) not in IMAGE_SUFFIXES]
+    warnings = (
+        (f"{len(aside)} files that are no images were left aside, such as {aside[0]}.",) if aside else ()
+    )
+    return Listing(name, root, tuple(images), tuple(folders), tables[0] if tables else None, warnings)
+
+
+def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int = MAX_ENTRY_BYTES) -> bytes:
+    """One entry's bytes, counted while they are unpacked: the directory's sizes are not trusted.
+
+    Raises:
+        BadInput: too large, a bomb, or damaged.
+    """
+    parts, total = [], 0
+    try:
+        with archive.open(entry) as stream:
+            while piece := stream.read(_CHUNK):
+                total += len(piece)
+                if total > limit:
+                    raise BadInput(f"{entry.filename} unpacks to more than {limit:,} bytes.")
+                if total > _CHUNK and total > MAX_RATIO * max(entry.compress_size, 1):
+                    raise BadInput(
+                        f"{entry.filename} is an archive bomb: it unpacks to over {MAX_RATIO} times its size."
+                    )
+                parts.append(piece)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
+        raise BadInput(
+            f"{entry.filename} is damaged in the archive: {error}.", "Make the zip again."
+        ) from error
+    return b"".join(parts)
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_entry(entry: zipfile.ZipInfo, name: str) -> None:
+    path = entry.filename
+    parts = path.split("/")
+    if (
+        "\0" in entry.orig_filename
+        or "\\" in path
+        or path.startswith("/")
+        or ".." in parts
+        or ":" in parts[0]
+    ):
+        raise BadInput(
+            f"{name}: the entry {entry.orig_filename!r} has a path that is absolute, leaves the archive (..) "
+            "or is written with backslashes.",
+            "Make the zip again from inside the folder that holds the class folders.",
+        )
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise BadInput(f"{name}: the entry {path} is a link or a special file.", "Zip the images themselves.")
+    if entry.flag_bits & 1:
+        raise BadInput(f"{name}: the entry {path} is encrypted.", "Make the zip again without a password.")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise BadInput(f"{name}: the entry {path} is compressed by a method other than deflate.")
+
+
+def _is_litter(path: str) -> bool:
+    parts = path.split("/")
+    return "__MACOSX" in parts or parts[-1].startswith(".") or parts[-1].casefold() in _LITTER
+
+
+def _suffix(entry: zipfile.ZipInfo) -> str:
+    return PurePosixPath(entry.filename).suffix.lower()
+
+
+def _refuse_unsupported(files: list[zipfile.ZipInfo], name: str) -> None:
+    for entry in files:
+        if _suffix(entry) in _ARCHIVES:
+            raise BadInput(f"{name} holds another archive, {entry.filename}.", "Put its images into the zip.")
+        if _suffix(entry) in _OTHER_IMAGES:
+            raise BadInput(
+                f"{name}: {entry.filename} is an image of an unsupported kind.",
+                "Only JPEG, PNG and WebP are read.",
+            )
+
+
+def _common_root(images: list[zipfile.ZipInfo]) -> str:
+    parts = [entry.filename.split("/") for entry in images]
+    first = parts[0][0]
+    return f"{first}/" if all(len(p) >= 3 and p[0] == first for p in parts) else ""
+
+
+def _folder(entry: zipfile.ZipInfo, root: str, name: str) -> str:
+    folder, slash, _ = entry.filename.removeprefix(root).partition("/")
+    if not slash:
+        raise BadInput(f"{name}: the image {entry.filename} is in no class folder.", _LAYOUT)
+    return folder

@@ -1,0 +1,108 @@
+"""What an uploaded zip holds, found out in a one-shot child process that decodes every image once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from repair_engine import sandbox
+from repair_engine.datasets.archive import (
+    MAX_METADATA_BYTES,
+    list_images,
+    open_archive,
+    read_entry,
+    sha256_of,
+)
+from repair_engine.datasets.images import decode, is_deep
+from repair_engine.datasets.metadata import Metadata, parse_metadata
+
+MAX_VALUES = 1000  # of one column, the most frequent first
+
+
+@dataclass(frozen=True)
+class ArchiveInfo:
+    """A valid image set at a glance.
+
+    Attributes:
+        n_images: number of images.
+        folders: class folder -> number of images, in sorted order.
+        columns: attribute column -> value -> number of images (at most MAX_VALUES values).
+        distinct: attribute column -> number of different values.
+        sizes: "WIDTHxHEIGHT" -> number of images, the most frequent first.
+        modes: Pillow's mode (L, RGB, P …) -> number of images.
+        sha256: of the zip.
+        warnings: for the user.
+    """
+
+    n_images: int
+    folders: Mapping[str, int]
+    columns: Mapping[str, Mapping[str, int]]
+    distinct: Mapping[str, int]
+    sizes: Mapping[str, int]
+    modes: Mapping[str, int]
+    sha256: str
+    warnings: tuple[str, ...]
+
+
+def inspect_archive(path: str | Path, name: str = "", limits: sandbox.Limits | None = None) -> ArchiveInfo:
+    """Check a zip completely: structure, metadata.csv and every image.
+
+    Args:
+        name: the zip's own name, for messages.
+        limits: of the child; by default they grow with the file.
+
+    Raises:
+        BadInput: everything that makes the zip unusable, naming the entry.
+    """
+    path = Path(path)
+    if limits is None:
+        megabytes = (path.stat().st_size >> 20) if path.is_file() else 0
+        limits = sandbox.Limits(
+            2 << 30, 1 << 20, cpu_seconds=300 + megabytes, wall_seconds=900 + 3 * megabytes
+        )
+    answer = sandbox.call("archive", {"path": str(path.resolve()), "name": name or path.name}, limits)
+    return ArchiveInfo(**{**answer, "warnings": tuple(answer["warnings"])})
+
+
+def run_task(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The child's part of `inspect_archive`."""
+    return asdict(inspect_here(Path(payload["path"]), payload["name"]))
+
+
+def inspect_here(path: Path, name: str) -> ArchiveInfo:
+    """`inspect_archive` in this process."""
+    sizes: Counter[str] = Counter()
+    modes: Counter[str] = Counter()
+    deep: list[str] = []
+    with open_archive(path, name) as archive:
+        listing = list_images(archive, path.stat().st_size, name)
+        file_names = [entry.filename for entry in listing.images]
+        metadata = Metadata(None, {})
+        if listing.metadata is not None:
+            data = read_entry(archive, listing.metadata, MAX_METADATA_BYTES)
+            metadata = parse_metadata(data, file_names, listing.root)
+        for entry in listing.images:
+            image = decode(read_entry(archive, entry), entry.filename)
+            sizes[f"{image.width}x{image.height}"] += 1
+            modes[image.mode] += 1
+            if is_deep(image):
+                deep.append(entry.filename)
+    warnings = list(listing.warnings)
+    if deep:
+        warnings.append(
+            f"{len(deep)} images have more than 8 bits per channel, such as {deep[0]}: they are clipped."
+        )
+    counts = {column: Counter(values) for column, values in metadata.attributes.items()}
+    return ArchiveInfo(
+        n_images=len(file_names),
+        folders=dict(sorted(Counter(listing.folders).items())),
+        columns={column: dict(count.most_common(MAX_VALUES)) for column, count in counts.items()},
+        distinct={column: len(count) for column, count in counts.items()},
+        sizes=dict(sizes.most_common(MAX_VALUES)),
+        modes=dict(modes.most_common()),
+        sha256=sha256_of(path),
+        warnings=tuple(warnings),
+    )

@@ -1,0 +1,116 @@
+"""From a decoded image to the network's input, bit for bit as torchvision's transforms do it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from repair_engine.datasets.images import MODES, convert
+from repair_engine.errors import BadInput
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from repair_engine.weights_metadata import WeightsMetadata
+
+Size = int | tuple[int, int]
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize, CenterCrop, ToTensor, Normalize of torchvision.transforms on Pillow images.
+
+    Attributes:
+        resize: shorter side in pixels, or (height, width), or None.
+        crop: side of the central square in pixels, or (height, width), or None.
+        mean, std: per channel, of pixels in [0, 1]; empty = 0 and 1.
+        channels: 1 = greyscale, 3 = RGB (2 and 4 are these with alpha).
+        interpolation: one of INTERPOLATIONS.
+    """
+
+    resize: Size | None = None
+    crop: Size | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    channels: int = 3
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if self.channels not in MODES:
+            raise BadInput(f"Images have 1 to 4 channels, not {self.channels}.")
+        object.__setattr__(self, "mean", tuple(map(float, self.mean)) or (0.0,) * self.channels)
+        object.__setattr__(self, "std", tuple(map(float, self.std)) or (1.0,) * self.channels)
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.channels:
+                raise BadInput(
+                    f"The {name} has {len(values)} numbers; the network reads {self.channels} channels.",
+                    f"Give {self.channels} numbers, for pixels in [0, 1].",
+                )
+        if not all(math.isfinite(v) for v in self.mean) or not all(
+            math.isfinite(v) and v > 0 for v in self.std
+        ):
+            raise BadInput("The mean must be finite and the std positive.")
+        if self.interpolation not in INTERPOLATIONS:
+            raise BadInput(
+                f"The interpolation {self.interpolation!r} is none of {', '.join(INTERPOLATIONS)}."
+            )
+        for name, size in (("resize", self.resize), ("crop", self.crop)):
+            if size is not None and not all(1 <= side <= 10_000 for side in _sides(size)):
+                raise BadInput(f"The option {name} is {size}; it must be 1 to 10,000 pixels.")
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """uint8 [C, H, W]: converted, resized and cropped."""
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms import functional as transforms
+
+        image = convert(image, self.channels)
+        if self.resize is not None:
+            size = [self.resize] if isinstance(self.resize, int) else list(self.resize)
+            image = transforms.resize(image, size, InterpolationMode(self.interpolation))
+        if self.crop is not None:
+            image = transforms.center_crop(image, list(_sides(self.crop)))
+        pixels = np.asarray(image)
+        return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
+
+    def unit(self, pixels: Tensor) -> Tensor:
+        """uint8 [B, C, H, W] -> float32 in [0, 1], the space in which attacks work."""
+        import torch
+
+        return pixels.to(torch.float32).div(255)
+
+    def standardize(self, unit: Tensor) -> Tensor:
+        """float32 [B, C, H, W] in [0, 1] -> the network's input (differentiable)."""
+        import torch
+
+        mean, std = (
+            torch.tensor(values, dtype=unit.dtype, device=unit.device).view(-1, 1, 1)
+            for values in (self.mean, self.std)
+        )
+        return unit.sub(mean).div(std)
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """uint8 [B, C, H, W] -> the network's input, float32, bit-identical to ToTensor and Normalize."""
+        return self.standardize(self.unit(pixels))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Preprocessing:
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return cls(**plain)
+
+    @classmethod
+    def from_weights(cls, metadata: WeightsMetadata) -> Preprocessing:
+        """That of torchvision's weights (3 channels)."""
+        return cls(metadata.resize, metadata.crop, metadata.mean, metadata.std, 3, metadata.interpolation)
+
+
+def _sides(size: Size) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])

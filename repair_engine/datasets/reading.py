@@ -1,0 +1,242 @@
+"""A labelled image set, read from a zip in ImageFolder layout."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import ZipFile
+
+import numpy as np
+
+from repair_engine.classes import ClassNames, map_labels
+from repair_engine.datasets import cache
+from repair_engine.datasets.archive import (
+    MAX_METADATA_BYTES,
+    Listing,
+    list_images,
+    open_archive,
+    read_entry,
+    sha256_of,
+)
+from repair_engine.datasets.images import decode, is_deep
+from repair_engine.datasets.metadata import Metadata, parse_metadata
+from repair_engine.datasets.preprocessing import Preprocessing
+from repair_engine.errors import BadInput
+
+IN_MEMORY_BYTES = 1 << 30  # larger pixel arrays live in a file
+MAX_PIXEL_BYTES = 256 << 30
+
+Progress = Callable[[int, int], None]  # images done, images in all; may raise to cancel
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images, preprocessed up to normalization.
+
+    Attributes:
+        file_names: as in the zip, sorted, [N].
+        labels: class index of each image, int64 [N].
+        class_names: in the model's order, [num_classes].
+        attributes: column of metadata.csv -> value of each image, [N].
+        images: uint8 [N, C, H, W]; may be mapped from a file, read-only.
+        pixel_hashes: sha256 of each image's preprocessed pixels, [N].
+        preprocessing: how the pixels were made.
+        sha256: of the zip.
+        warnings, notes: for the report.
+    """
+
+    file_names: tuple[str, ...]
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    attributes: Mapping[str, tuple[str, ...]]
+    images: np.ndarray
+    pixel_hashes: tuple[str, ...]
+    preprocessing: Preprocessing
+    sha256: str
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.file_names)
+
+    def column(self, name: str, least: int = 1) -> tuple[str, ...]:
+        """The values of an attribute column, [N].
+
+        Raises:
+            BadInput: there is no such column, or it has fewer than `least` different values.
+        """
+        if name not in self.attributes:
+            known = ", ".join(self.attributes) or "no columns (no metadata.csv)"
+            raise BadInput(f"The image set has no column {name!r}.", f"It has: {known}.")
+        values = self.attributes[name]
+        if len(set(values)) < least:
+            raise BadInput(
+                f"The column {name} has only the value {values[0]!r}; {least} different ones are needed."
+            )
+        return values
+
+
+def read_dataset(
+    path: str | Path,
+    classes: ClassNames,
+    preprocessing: Preprocessing,
+    cache_dir: str | Path | None = None,
+    name: str = "",
+    progress: Progress | None = None,
+) -> Dataset:
+    """Read a zip of images.
+
+    Args:
+        path: the zip: class/name.png, and optionally metadata.csv (file_name, label, any attributes).
+        classes: the model's classes, onto which the folders are mapped.
+        preprocessing: gives every image the network's input size.
+        cache_dir: where preprocessed pixels are kept for the next time.
+        name: the zip's own name, for messages.
+        progress: called after each image.
+
+    Raises:
+        BadInput: everything that makes the zip unusable, naming the entry.
+    """
+    path = Path(path)
+    name = name or path.name
+    with open_archive(path, name) as archive:
+        listing = list_images(archive, path.stat().st_size, name)
+        file_names = tuple(entry.filename for entry in listing.images)
+        mapping = map_labels(listing.folders, classes)
+        labels = np.array([mapping.index[folder] for folder in listing.folders], np.int64)
+        metadata = _metadata(archive, listing, file_names)
+        if metadata.labels is not None:
+            known = ClassNames(classes.num_classes, mapping.names, classes.folders, classes.source)
+            _check_labels(metadata.labels, listing, labels, known)
+        digest = sha256_of(path)
+        pixels = _pixels(archive, listing, preprocessing, digest, cache_dir, progress)
+    return Dataset(
+        file_names=file_names,
+        labels=labels,
+        class_names=mapping.names,
+        attributes=metadata.attributes,
+        images=pixels.images,
+        pixel_hashes=pixels.hashes,
+        preprocessing=preprocessing,
+        sha256=digest,
+        warnings=(
+            *listing.warnings,
+            *mapping.warnings,
+            *pixels.warnings,
+            *_twins(pixels.hashes, labels, file_names),
+        ),
+        notes=mapping.notes,
+    )
+
+
+def _metadata(archive: ZipFile, listing: Listing, file_names: Sequence[str]) -> Metadata:
+    if listing.metadata is None:
+        return Metadata(None, {})
+    return parse_metadata(read_entry(archive, listing.metadata, MAX_METADATA_BYTES), file_names, listing.root)
+
+
+def _check_labels(values: Sequence[str], listing: Listing, labels: np.ndarray, classes: ClassNames) -> None:
+    """The label column repeats the folder, or names the same class in another way."""
+    if all(value == folder for value, folder in zip(values, listing.folders, strict=True)):
+        return
+    index = map_labels(values, classes).index
+    for value, folder, label, entry in zip(values, listing.folders, labels, listing.images, strict=True):
+        if index[value] != label:
+            raise BadInput(
+                f"metadata.csv labels {entry.filename} as {value!r}, but it is in the folder {folder!r}.",
+                "Make both agree, or leave the label column out.",
+            )
+
+
+def _pixels(
+    archive: ZipFile,
+    listing: Listing,
+    preprocessing: Preprocessing,
+    digest: str,
+    cache_dir: str | Path | None,
+    progress: Progress | None,
+) -> cache.Pixels:
+    folder = None if cache_dir is None else Path(cache_dir)
+    key = cache.cache_key(digest, preprocessing)
+    stored = None if folder is None else cache.load_pixels(folder, key)
+    if stored is not None:
+        return stored
+    with cache.NewPixels(folder, IN_MEMORY_BYTES) as maker:
+        pixels = _decode_all(archive, listing, preprocessing, maker.allocate, progress)
+        maker.store(key, pixels)
+    return pixels
+
+
+def _decode_all(
+    archive: ZipFile,
+    listing: Listing,
+    preprocessing: Preprocessing,
+    allocate: Callable[[tuple[int, ...]], np.ndarray],
+    progress: Progress | None,
+) -> cache.Pixels:
+    images: np.ndarray | None = None
+    hashes: list[str] = []
+    oddities: dict[str, list[str]] = defaultdict(list)
+    count = len(listing.images)
+    for i, entry in enumerate(listing.images):
+        image = decode(read_entry(archive, entry), entry.filename)
+        if is_deep(image):
+            oddities["have more than 8 bits per channel; brighter values than 255 are clipped"].append(
+                entry.filename
+            )
+        if getattr(image, "n_frames", 1) > 1:
+            oddities["are animated; their first frame is used"].append(entry.filename)
+        if _smaller(image.size, preprocessing):
+            oddities["are smaller than the crop and get black borders"].append(entry.filename)
+        try:
+            pixels = preprocessing.pixels(image)
+        except ValueError as error:
+            raise BadInput(f"{entry.filename} cannot be converted: {error}.") from error
+        if images is None:
+            if count * pixels.size > MAX_PIXEL_BYTES:
+                raise BadInput(
+                    f"{listing.name}: {count:,} images of shape {pixels.shape} are too many to hold."
+                )
+            images = allocate((count, *pixels.shape))
+        if pixels.shape != images.shape[1:]:
+            first, (_, height, width) = listing.images[0].filename, images.shape[1:]
+            raise BadInput(
+                f"The images differ in size: {first} is {width} × {height}, "
+                f"{entry.filename} is {pixels.shape[2]} × {pixels.shape[1]}.",
+                "Give --resize and --crop as the network was trained with (for ImageNet mostly 256 and 224).",
+            )
+        images[i] = pixels
+        hashes.append(hashlib.sha256(pixels.tobytes()).hexdigest())
+        if progress is not None:
+            progress(i + 1, count)
+    assert images is not None  # list_images refuses a zip without images
+    warnings = [f"{len(names)} images {what}, such as {names[0]}." for what, names in oddities.items()]
+    return cache.Pixels(images, tuple(hashes), tuple(warnings))
+
+
+def _smaller(size: tuple[int, int], preprocessing: Preprocessing) -> bool:
+    if preprocessing.crop is None or isinstance(preprocessing.resize, tuple):
+        return False
+    crop = preprocessing.crop if isinstance(preprocessing.crop, tuple) else (preprocessing.crop,) * 2
+    shorter = min(size) if preprocessing.resize is None else preprocessing.resize
+    return shorter < max(crop)
+
+
+def _twins(hashes: Sequence[str], labels: np.ndarray, file_names: Sequence[str]) -> list[str]:
+    """Warn of images that are the same to the network, above all under different labels."""
+    repeated = sum(count - 1 for count in Counter(hashes).values())
+    if not repeated:
+        return []
+    warnings = [f"{repeated} images are pixel-identical to another one; such images stay in the same split."]
+    first: dict[str, int] = {}
+    for i, digest in enumerate(hashes):
+        j = first.setdefault(digest, i)
+        if labels[i] != labels[j]:
+            warnings.append(
+                f"Pixel-identical images carry different labels, such as {file_names[j]} and {file_names[i]}."
+            )
+            break
+    return warnings
