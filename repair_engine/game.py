@@ -1,0 +1,118 @@
+"""The game whose players are filters: V(S) of an objective on image batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from repair_engine.network import Network, Trail, predictions, toggled_logits
+from repair_engine.objectives import Objective, plan_batches
+from shapley import Outcomes
+
+Normalize = Callable[[torch.Tensor], torch.Tensor]
+
+MEMORY = 2 << 30  # bytes that the stored states of one batch may take
+_CHUNK = {"cpu": 128, "cuda": 4096}  # images per forward, K·B
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Images of one draw: their indices [B] into the objective and their weights [B]."""
+
+    indices: np.ndarray
+    weights: np.ndarray
+
+
+class NeuronGame:
+    """`shapley.EnumerableGame` over a network's filters.
+
+    Outcomes are the same with any batching: on the CPU consecutive coalitions reuse the states upstream of the
+    first change (`Trail`); on a GPU many coalitions run as one batch.
+
+    Args:
+        network: with its constants set.
+        normalize: pixels (uint8 or float in [0, 1]) [B, C, H, W] -> float32 network input.
+        batch_size: images per draw, about (fixed counts per cell decide).
+    """
+
+    n_objectives = 1
+
+    def __init__(
+        self, network: Network, objective: Objective, normalize: Normalize, batch_size: int, memory: int = MEMORY
+    ) -> None:
+        self.network, self.objective, self.normalize = network, objective, normalize
+        self.plan = plan_batches(objective, batch_size)
+        self.n_players = network.n_filters
+        self.batch_size = self.plan.size
+        self.n_images = len(objective)
+        self.chunk = _CHUNK[network.device.type]
+        self.lookahead = 1 if network.device.type == "cpu" else max(1, self.chunk // self.batch_size)
+        self.memory = memory
+        full = np.ones((1, self.n_players), dtype=bool)
+        everyone = np.arange(self.n_images)
+        self.intact = self._predict(full, everyone)[0]
+        dead = self._predict(~full, everyone)[0]
+        self.dead_level = float((dead == self.intact).mean())
+        self._trails: tuple[ImageBatch, list[Trail]] | None = None
+
+    def draw_batch(self, rng: np.random.Generator) -> ImageBatch:
+        return ImageBatch(*self.plan.draw(rng))
+
+    def full_batch(self) -> ImageBatch:
+        return ImageBatch(np.arange(self.n_images), self.objective.weights)
+
+    def evaluate(self, coalitions: np.ndarray, batch: ImageBatch) -> Outcomes:
+        if self.network.device.type == "cpu":
+            predicted = self._along_trail(coalitions, batch)
+        else:
+            predicted = self._predict(coalitions, batch.indices)
+        return self._outcomes(predicted, batch)
+
+    def toggle(self, coalition: np.ndarray, players: np.ndarray, batch: ImageBatch) -> Outcomes:
+        predicted = np.empty((len(players), len(batch.indices)), dtype=np.int64)
+        for part in self._chunks(len(batch.indices)):
+            images = self.images(batch.indices[part])
+
+            def keep(rows: np.ndarray, logits: torch.Tensor, part: slice = part) -> None:
+                predicted[rows, part] = predictions(logits).cpu().numpy()
+
+            toggled_logits(self.network, images, coalition, players, self.chunk, keep)
+        return self._outcomes(predicted, batch)
+
+    def images(self, indices: np.ndarray) -> torch.Tensor:
+        """Normalized images [B, C, H, W] of the objective on the network's device."""
+        return self.normalize(self.objective.pixels[torch.from_numpy(indices)].to(self.network.device))
+
+    def _outcomes(self, predicted: np.ndarray, batch: ImageBatch) -> Outcomes:
+        right = predicted == self.objective.targets[batch.indices]
+        same = predicted == self.intact[batch.indices]
+        return Outcomes((right @ batch.weights)[None], same.mean(axis=1))
+
+    def _along_trail(self, coalitions: np.ndarray, batch: ImageBatch) -> np.ndarray:
+        if self._trails is None or self._trails[0] is not batch:
+            parts = list(self._chunks(len(batch.indices)))
+            share = self.memory // len(parts)
+            trails = [Trail(self.network, self.images(batch.indices[p]), share) for p in parts]
+            self._trails = (batch, trails)
+        rows = [
+            torch.cat([predictions(trail.logits(c)) for trail in self._trails[1]]).cpu().numpy()
+            for c in coalitions
+        ]
+        return np.stack(rows)
+
+    def _predict(self, coalitions: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """Predictions int64 [K, B] of coalitions [K, n] on images [B], K·B at a time."""
+        out = np.empty((len(coalitions), len(indices)), dtype=np.int64)
+        for part in self._chunks(len(indices)):
+            images = self.images(indices[part])
+            step = max(1, self.chunk // len(images))
+            for k in range(0, len(coalitions), step):
+                logits = self.network.masked_logits(images, coalitions[k : k + step])
+                out[k : k + step, part] = predictions(logits).cpu().numpy()
+        return out
+
+    def _chunks(self, n: int) -> Iterator[slice]:
+        return (slice(i, min(i + self.chunk, n)) for i in range(0, n, self.chunk))
