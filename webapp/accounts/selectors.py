@@ -1,0 +1,25 @@
+"""Reads: who does a key belong to."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.db.models import Q
+from django.utils import timezone
+
+from webapp.accounts.models import ApiToken
+from webapp.accounts.services import digest
+
+
+def token_by_key(key: str) -> ApiToken | None:
+    token = (
+        ApiToken.objects.select_related("owner")
+        .filter(digest=digest(key), revoked_at=None, owner__is_active=True)
+        .first()
+    )
+    if token is not None:
+        # Once a minute is enough to see whether a token is in use, and keeps polling free of writes.
+        now = timezone.now()
+        stale = Q(last_used_at=None) | Q(last_used_at__lt=now - timedelta(minutes=1))
+        ApiToken.objects.filter(stale, pk=token.pk).update(last_used_at=now)
+    return token

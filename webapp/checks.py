@@ -1,0 +1,66 @@
+"""System checks: settings that would bite later, each with a hint. Run by every `manage.py` command."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from django.conf import settings
+from django.core.checks import Error, Tags, Warning, register
+
+
+@register(Tags.security)
+def secret_key(**_: object) -> list:
+    if len(settings.SECRET_KEY) >= 32:
+        return []
+    return [
+        Error("SECRET_KEY is short.", hint="Use 50 random characters, or leave it unset.", id="webapp.E001")
+    ]
+
+
+@register()
+def data_directory(**_: object) -> list:
+    messages = []
+    if not os.access(settings.DATA_DIR, os.W_OK):
+        messages.append(
+            Error(
+                f"The data directory {settings.DATA_DIR} cannot be written.",
+                hint="Set NR_DATA_DIR to a directory that web and workers share and may write.",
+                id="webapp.E002",
+            )
+        )
+    elif (free := shutil.disk_usage(settings.DATA_DIR).free) < 1 << 30:
+        messages.append(
+            Warning(
+                f"Only {free >> 20} MiB are free in {settings.DATA_DIR}.",
+                hint="Uploads and jobs need room: free some, or set NR_DATA_DIR.",
+                id="webapp.W003",
+            )
+        )
+    return messages
+
+
+@register()
+def architectures(**_: object) -> list:
+    return [
+        Error(
+            f"NR_ARCHITECTURES: {name}={target} names no factory.",
+            hint="Write NAME=package.module:factory, and put the module's folder in NR_ARCHITECTURE_PATH.",
+            id="webapp.E004",
+        )
+        for name, target in settings.ARCHITECTURES.items()
+        if target.count(":") != 1
+    ]
+
+
+@register(Tags.security, deploy=True)
+def plain_http(**_: object) -> list:
+    if settings.HTTPS or settings.DEBUG:
+        return []
+    return [
+        Warning(
+            "Cookies and tokens travel in the clear (NR_HTTPS=0).",
+            hint="Put a TLS proxy in front, set NR_HTTPS=1 and NR_BEHIND_PROXY=1.",
+            id="webapp.W005",
+        )
+    ]

@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class DevserverConfig(AppConfig):
+    name = "webapp.devserver"
+    label = "devserver"

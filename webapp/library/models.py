@@ -1,0 +1,83 @@
+"""Uploaded models and datasets. The bytes are blobs on disk, named by their SHA-256 and shared."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+from django.conf import settings
+from django.db import models
+
+
+class Blob(models.Model):
+    """A file on disk, named by its content: two uploads of the same file are one blob."""
+
+    sha256 = models.CharField(primary_key=True, max_length=64)
+    size = models.BigIntegerField()  # bytes
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.sha256[:12]
+
+    @property
+    def path(self) -> Path:
+        return settings.BLOB_DIR / self.sha256[:2] / self.sha256
+
+
+class Upload(models.Model):
+    """What models and datasets have in common: an owner, a blob and the outcome of the check."""
+
+    class State(models.TextChoices):
+        VALIDATING = "validating"
+        READY = "ready"
+        REJECTED = "rejected"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    blob = models.ForeignKey(Blob, on_delete=models.PROTECT, related_name="+")
+    name = models.CharField(max_length=200)  # for people; starts as the file's name
+    file_name = models.CharField(max_length=255)  # as uploaded, never used as a path
+    state = models.CharField(max_length=10, choices=State, default=State.VALIDATING)
+    error = models.TextField(blank=True)  # what is wrong, for people
+    mend = models.TextField(blank=True)  # how to mend it; may span lines
+    detail = models.TextField(blank=True)  # for operators
+    facts = models.JSONField(default=dict)  # what the check found: shapes and counts, for the pages
+    warnings = models.JSONField(default=list)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    rung_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    validated_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        abstract = True
+        ordering = ["-created_at", "-id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ModelUpload(Upload):
+    """A checkpoint together with what is needed to build its network."""
+
+    architecture = models.CharField(max_length=100)
+    num_classes = models.PositiveIntegerField()
+    options = models.JSONField(default=dict)  # keyword arguments of the architecture
+    weights = models.CharField(max_length=10, blank=True)  # 'model' or 'ema', where the file holds both
+    classes_text = models.TextField(blank=True)  # the class list as it was sent
+    class_names = models.JSONField(default=list)  # in index order, read by the check; empty: not known yet
+    preprocessing = models.JSONField(null=True, blank=True)  # null: the engine's default for the architecture
+    settings_digest = models.CharField(max_length=64)  # of all of the above: the natural key with the blob
+
+    class Meta(Upload.Meta):
+        constraints = [
+            models.UniqueConstraint(
+                fields=["owner", "blob", "settings_digest"], name="one_model_per_file_and_settings"
+            )
+        ]
+
+
+class DatasetUpload(Upload):
+    """A zip of labelled images (ImageFolder layout, optional metadata.csv)."""
+
+    class Meta(Upload.Meta):
+        constraints = [models.UniqueConstraint(fields=["owner", "blob"], name="one_dataset_per_file")]

@@ -1,0 +1,111 @@
+"""Writes: uploads. Creating one twice gives the first one again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Sum
+from django.utils import timezone
+
+from webapp.accounts.models import User
+from webapp.library import blobs
+from webapp.library.errors import InUse, Refused, TooLarge
+from webapp.library.models import Blob, DatasetUpload, ModelUpload, Upload
+from webapp.library.uploads import StoredUpload
+
+log = logging.getLogger(__name__)
+
+
+def settings_digest(values: dict) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def create_model(
+    *,
+    owner: User,
+    file: StoredUpload,
+    architecture: str,
+    num_classes: int,
+    options: dict | None = None,
+    weights: str = "",
+    classes_text: str = "",
+    preprocessing: dict | None = None,
+    name: str = "",
+) -> tuple[ModelUpload, bool]:
+    """Returns the upload and whether it is new. A rejected one is checked again."""
+    described = {
+        "architecture": architecture,
+        "num_classes": num_classes,
+        "options": options or {},
+        "weights": weights,
+        "classes_text": classes_text,
+        "preprocessing": preprocessing,
+    }
+    return _create(
+        ModelUpload, owner, file, name, key={"settings_digest": settings_digest(described)}, values=described
+    )
+
+
+def create_dataset(*, owner: User, file: StoredUpload, name: str = "") -> tuple[DatasetUpload, bool]:
+    """Returns the upload and whether it is new. A rejected one is checked again."""
+    return _create(DatasetUpload, owner, file, name, key={}, values={})
+
+
+def _create(kind: type[Upload], owner: User, file: StoredUpload, name: str, key: dict, values: dict):
+    if file.too_large:
+        raise TooLarge(file.name, file.size, file.cap)
+    if file.size == 0:
+        raise Refused(f"{file.name} is empty.", "Choose the file again; the upload may have been cut short.")
+    _check_quota(owner, file)
+    with transaction.atomic():
+        blob = blobs.store(file.path, sha256=file.sha256)
+        defaults = {**values, "name": (name or file.name)[:200], "file_name": file.name[:255]}
+        upload, created = kind.objects.get_or_create(owner=owner, blob=blob, **key, defaults=defaults)
+        if not created and upload.state == Upload.State.REJECTED:
+            kind.objects.filter(pk=upload.pk, state=Upload.State.REJECTED).update(
+                state=Upload.State.VALIDATING, error="", mend="", detail="", attempts=0, rung_at=None
+            )
+            upload.refresh_from_db()
+        if upload.state == Upload.State.VALIDATING:
+            ring(upload)
+    return upload, created
+
+
+def _check_quota(owner: User, file: StoredUpload) -> None:
+    used = set(ModelUpload.objects.filter(owner=owner).values_list("blob_id", flat=True))
+    used |= set(DatasetUpload.objects.filter(owner=owner).values_list("blob_id", flat=True))
+    if file.sha256 in used:
+        return
+    total = Blob.objects.filter(pk__in=used).aggregate(total=Sum("size"))["total"] or 0
+    if total + file.size > settings.USER_QUOTA_BYTES:
+        raise Refused(
+            f"Your uploads would take {total + file.size:,} bytes; you may keep "
+            f"{settings.USER_QUOTA_BYTES:,}.",
+            "Delete models or datasets that you no longer use.",
+            status=413,
+        )
+
+
+def ring(upload: Upload) -> None:
+    """Ask for the check, once the row can be seen. The reaper rings again if the message is lost."""
+    from webapp.library import tasks
+
+    kind = upload._meta.model_name
+    type(upload).objects.filter(pk=upload.pk).update(rung_at=timezone.now())
+    transaction.on_commit(lambda: tasks.send(tasks.validate, kind, str(upload.pk)))
+
+
+def delete_upload(*, upload: Upload) -> None:
+    """Raises InUse while a repair refers to it."""
+    jobs = upload.jobs.all()
+    if isinstance(upload, DatasetUpload):
+        jobs = jobs | upload.guarded_jobs.all()
+    with transaction.atomic():
+        if names := [str(job) for job in jobs.distinct()[:100]]:
+            raise InUse(upload.name, names)
+        upload.delete()
+        blobs.drop(upload.blob_id)

@@ -1,0 +1,87 @@
+"""The check of an upload, run by a worker in a one-shot child process."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from celery import Task, shared_task
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from repair_engine.errors import BadInput
+from webapp.library.models import DatasetUpload, ModelUpload, Upload
+from webapp.library.validation import check
+
+log = logging.getLogger(__name__)
+KINDS: dict[str, type[Upload]] = {"modelupload": ModelUpload, "datasetupload": DatasetUpload}
+
+
+def send(task: Task, *args: str, queue: str = "light") -> None:
+    """Ring a bell. A broker that is away costs nothing but time: the reaper rings again."""
+    try:
+        task.apply_async(args=args, queue=queue)
+    except Exception as error:  # kombu and redis have no common base class
+        log.warning("could not reach the broker (%s): %s%s will be rung again", error, task.name, args)
+
+
+@contextmanager
+def alive(asked: QuerySet[Upload]) -> Iterator[None]:
+    """Say every few seconds that the check goes on, so that the reaper does not ring for it again.
+
+    A thread, because the check waits for its child process, which has a time limit of its own.
+    """
+    stop = threading.Event()
+
+    def say() -> None:
+        try:
+            while not stop.wait(settings.LEASE_SECONDS / 6):
+                asked.update(rung_at=timezone.now())
+        except DatabaseError as error:
+            log.warning("upload: %s", error)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=say, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@shared_task
+def validate(kind: str, pk: str) -> None:
+    """Check the state, look into the file, record what was found if it is still asked for."""
+    model = KINDS[kind]
+    asked = model.objects.filter(pk=pk, state=Upload.State.VALIDATING)
+    upload = asked.select_related("blob").first()
+    if upload is None:
+        return
+    asked.update(attempts=upload.attempts + 1, rung_at=timezone.now())
+    try:
+        with alive(asked):
+            found = check(upload)
+    except BadInput as error:
+        changes = {"state": Upload.State.REJECTED, "error": error.problem, "mend": error.mend}
+    except Exception:
+        log.exception("checking %s %s failed", kind, pk)
+        if upload.attempts + 1 < settings.MAX_ATTEMPTS:
+            return  # the reaper rings again
+        changes = {
+            "state": Upload.State.REJECTED,
+            "error": "The check itself failed, three times. Your file may be fine.",
+            "mend": "Upload it again; if that does not help, ask the operator to look at the log.",
+            "detail": traceback.format_exc(),
+        }
+    else:
+        changes = {"state": Upload.State.READY, "facts": found.facts, "warnings": found.warnings}
+        if found.class_names is not None:
+            changes["class_names"] = found.class_names
+    asked.update(**changes, validated_at=timezone.now())

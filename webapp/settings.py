@@ -1,0 +1,247 @@
+"""Settings, all from the environment (see README, "Settings"). Nothing here needs a network.
+
+`manage.py dev` starts everything with these defaults: SQLite and files under `var/`, a private redis-server.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+import dj_database_url
+
+from webapp import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# --- where things are kept -------------------------------------------------------------------------------
+# Web and workers share this directory (one machine, or a shared volume).
+DATA_DIR = Path(env.text("NR_DATA_DIR", str(BASE_DIR / "var"))).resolve()
+DATA_DIR.mkdir(parents=True, exist_ok=True)
+BLOB_DIR = DATA_DIR / "blobs"
+INCOMING_DIR = DATA_DIR / "incoming"
+JOB_DIR = DATA_DIR / "jobs"
+
+
+def _generated_key() -> str:
+    """A random key, kept in the data directory so that web and workers share it and sessions survive."""
+    path = DATA_DIR / "secret_key"
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except FileExistsError:
+        # Another process may have created it a moment ago and not yet written it.
+        for _ in range(100):
+            if key := path.read_text().strip():
+                return key
+        raise RuntimeError(f"{path} is empty: delete it, or set SECRET_KEY") from None
+    key = secrets.token_urlsafe(50)
+    with os.fdopen(handle, "w") as file:
+        file.write(key)
+    return key
+
+
+# --- security --------------------------------------------------------------------------------------------
+DEBUG = env.flag("DEBUG", False)
+SECRET_KEY = env.text("SECRET_KEY") or _generated_key()
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
+HTTPS = env.flag("NR_HTTPS", not DEBUG)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
+SECURE_HSTS_SECONDS = env.number("NR_HSTS_SECONDS", 30 * 24 * 3600) if HTTPS else 0
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+if env.flag("NR_BEHIND_PROXY", False):  # the proxy must set (and strip from clients) X-Forwarded-Proto
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SIGN_UP_OPEN = env.flag("NR_SIGN_UP", True)
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_htmx",
+    "webapp.accounts",
+    "webapp.library",
+    "webapp.jobs",
+    "webapp.api",
+    "webapp.pages",
+    "webapp.devserver",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "webapp.middleware.ContentSecurityPolicy",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+ROOT_URLCONF = "webapp.urls"
+WSGI_APPLICATION = "webapp.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "webapp.context.site",
+            ],
+        },
+    }
+]
+
+# --- accounts --------------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+LOGIN_URL = "accounts:sign_in"
+LOGIN_REDIRECT_URL = "pages:home"
+LOGOUT_REDIRECT_URL = "accounts:sign_in"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+# --- database --------------------------------------------------------------------------------------------
+_database = env.text("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'db.sqlite3'}"
+DATABASES = {"default": dict(dj_database_url.parse(_database, conn_max_age=60, conn_health_checks=True))}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # Many processes write: WAL lets readers go on, IMMEDIATE takes the write lock at BEGIN (a lock taken
+    # later in a transaction cannot wait and fails at once), and the busy timeout waits for it.
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 30,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-16000;",
+    }
+    # Tests use a file too: threads and WAL behave as they do in use.
+    DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
+
+# --- broker and workers ----------------------------------------------------------------------------------
+REDIS_URL = env.text("REDIS_URL") or f"redis+socket://{DATA_DIR / 'redis' / 'redis.sock'}"
+CELERY_BROKER_URL = REDIS_URL
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 3, "socket_timeout": 30, "max_retries": 1}
+CELERY_TASK_PUBLISH_RETRY = False  # a bell that cannot be rung is rung again by the reaper
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_RESULT_BACKEND = None
+CELERY_TASK_ACKS_LATE = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_DISABLE_PREFETCH = True  # a bell must not wait behind a minute's work in one busy worker
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TASK_DEFAULT_QUEUE = "light"
+CELERY_ENABLE_UTC = True
+REAP_EVERY = env.number("NR_REAP_SECONDS", 10)
+CELERY_BEAT_SCHEDULE = {
+    "reap": {
+        "task": "webapp.jobs.tasks.reap",
+        "schedule": REAP_EVERY,
+        "options": {"expires": REAP_EVERY, "queue": "light"},
+    }
+}
+CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
+
+# --- jobs ------------------------------------------------------------------------------------------------
+ENGINE = env.text("NR_ENGINE", "webapp.jobs.engine:RepairEngine")
+LEASE_SECONDS = env.number("NR_LEASE_SECONDS", 90)  # of a shard of blocks; renewed by progress
+SLOW_LEASE_SECONDS = env.number("NR_SLOW_LEASE_SECONDS", 300)  # of preparing and finishing
+MAX_ATTEMPTS = 3
+SHARD_SECONDS = env.number("NR_SHARD_SECONDS", 60)
+BELL_SECONDS = env.number("NR_BELL_SECONDS", 30)  # a pending shard nobody took: ring again after this
+WEBHOOK_ALLOW_PRIVATE = env.flag("NR_WEBHOOK_ALLOW_PRIVATE", False)
+WEBHOOK_TIMEOUT = 10
+
+# --- uploads ---------------------------------------------------------------------------------------------
+MAX_MODEL_BYTES = env.number("NR_MAX_MODEL_BYTES", 2 * 1024**3)
+MAX_DATASET_BYTES = env.number("NR_MAX_DATASET_BYTES", 4 * 1024**3)
+USER_QUOTA_BYTES = env.number("NR_USER_QUOTA_BYTES", 50 * 1024**3)
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024**2  # form fields; files are streamed to disk and capped on the way
+FILE_UPLOAD_HANDLERS = ["webapp.library.uploads.StreamToDisk"]
+# Architectures the operator trusts: their code runs in web checks and workers. NAME=package.module:factory
+ARCHITECTURES = env.pairs("NR_ARCHITECTURES")
+ARCHITECTURE_PATH = [path for path in env.text("NR_ARCHITECTURE_PATH").split(os.pathsep) if path]
+
+# --- API -------------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "webapp.api.authentication.TokenAuthentication",
+        "webapp.api.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PAGINATION_CLASS": "webapp.api.pagination.Pages",
+    "PAGE_SIZE": 50,
+    "EXCEPTION_HANDLER": "webapp.api.problems.handle",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Neuron Repair",
+    "DESCRIPTION": "Find the filters that are responsible for a misbehaving image classifier, and export a "
+    "repaired checkpoint. Errors are application/problem+json.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "RepairState": "webapp.jobs.models.Job.State",
+        "UploadState": "webapp.library.models.Upload.State",
+    },
+}
+
+# --- static files, time, log -----------------------------------------------------------------------------
+STATIC_URL = "static/"
+STATIC_ROOT = DATA_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "webapp" / "static"]
+# Files are served from where they are: nothing to collect on a laptop. The image collects and hashes them.
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = DEBUG
+if env.flag("NR_COLLECTED_STATIC", False):
+    WHITENOISE_USE_FINDERS = False
+    STATIC_ROOT = BASE_DIR / "static_collected"
+    STORAGES = {
+        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+        "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    }
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.text("LOG_LEVEL", "INFO")},
+    "loggers": {"celery": {"level": "WARNING"}, "webapp": {"level": env.text("LOG_LEVEL", "INFO")}},
+}

@@ -1,0 +1,52 @@
+"""Addresses: pages, accounts, the API and its documentation."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView
+
+from webapp.api.docs import ApiDocs
+from webapp.api.problems import as_response
+
+
+def healthz(request: HttpRequest) -> HttpResponse:
+    """For load balancers: the web process answers and reaches the database."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+urlpatterns = [
+    path("healthz", healthz, name="healthz"),
+    path("account/", include("webapp.accounts.urls")),
+    path("api/v1/", include("webapp.api.urls")),
+    path("api/schema/", SpectacularAPIView.as_view(permission_classes=[]), name="schema"),
+    path("api/docs/", ApiDocs.as_view(), name="api_docs"),
+    path("", include("webapp.pages.urls")),
+]
+
+
+def _error(request: HttpRequest, status: int, detail: str) -> HttpResponse:
+    if request.path.startswith("/api/"):
+        return as_response(request, status, detail)
+    return render(request, "error.html", {"status": status, "detail": detail}, status=status)
+
+
+def handler400(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _error(request, 400, "The request could not be understood.")
+
+
+def handler403(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _error(request, 403, "This is not allowed.")
+
+
+def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _error(request, 404, "There is nothing at this address.")
+
+
+def handler500(request: HttpRequest) -> HttpResponse:
+    return _error(request, 500, "Something went wrong on our side. The operator finds it in the log.")
