@@ -1,0 +1,108 @@
+"""The world of the web tests: three people, their things, and bells that are heard or lost at will."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from django.test import Client
+from rest_framework.test import APIClient
+
+from tests.webapp.helpers import Bells, ready_dataset, ready_model
+from webapp.accounts import services as accounts
+from webapp.accounts.models import User
+from webapp.jobs import reaper, services
+from webapp.jobs.engine import get_engine
+from webapp.jobs.models import Job
+from webapp.jobs.requests import Asked
+from webapp.library.models import DatasetUpload, ModelUpload
+
+
+@pytest.fixture(autouse=True)
+def directories(settings, tmp_path: Path):
+    """Every test has its own data directory, and the tiny engine unless it asks for the real one."""
+    settings.DATA_DIR = tmp_path
+    settings.BLOB_DIR = tmp_path / "blobs"
+    settings.INCOMING_DIR = tmp_path / "incoming"
+    settings.JOB_DIR = tmp_path / "jobs"
+    settings.HTTPS = settings.SECURE_SSL_REDIRECT = False
+    settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = False
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    settings.ENGINE = "tests.webapp.tiny_engine:TinyEngine"
+    get_engine.cache_clear()
+    reaper._last = 0.0
+    yield
+    get_engine.cache_clear()
+
+
+@pytest.fixture
+def bells(monkeypatch) -> Bells:
+    """Messages go into a list instead of a broker; a test plays the worker that hears them."""
+    bells = Bells()
+    monkeypatch.setattr("celery.app.task.Task.apply_async", lambda task, **call: bells.hear(task, **call))
+    return bells
+
+
+@dataclass
+class Person:
+    user: User
+    key: str
+    model: ModelUpload
+    dataset: DatasetUpload
+    job: Job | None = None
+
+    @property
+    def api(self) -> APIClient:
+        client = APIClient()
+        client.credentials(HTTP_AUTHORIZATION=f"Bearer {self.key}")
+        return client
+
+    @property
+    def browser(self) -> Client:
+        client = Client()
+        client.force_login(self.user)
+        return client
+
+
+@dataclass
+class World:
+    """The owner has a repair under way. The team-mate has things of their own. The stranger has nothing."""
+
+    owner: Person
+    team_mate: Person
+    stranger: APIClient
+    bells: Bells
+
+
+def person(name: str, content: bytes) -> Person:
+    user = accounts.create_user(username=name, password="correct horse battery")
+    _, key = accounts.create_token(owner=user, name="test")
+    return Person(user, key, ready_model(user, content), ready_dataset(user, content))
+
+
+@pytest.fixture
+def world(transactional_db, bells: Bells) -> World:
+    owner, team_mate = person("owner", b"of the owner"), person("mate", b"of the team-mate")
+    for one in (owner, team_mate):
+        one.job, _ = services.create_job(
+            owner=one.user, model=one.model, dataset=one.dataset, asked=Asked(metric="accuracy", seed=1)
+        )
+    return World(owner, team_mate, APIClient(), bells)
+
+
+@pytest.fixture
+def image_zip() -> bytes:
+    """Two classes of four 8×8 images each."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name in ("cat", "dog"):
+            for i in range(4):
+                image = io.BytesIO()
+                Image.new("RGB", (8, 8), (i * 20, 10, 200 if name == "cat" else 0)).save(image, "PNG")
+                archive.writestr(f"{name}/{i}.png", image.getvalue())
+    return content.getvalue()

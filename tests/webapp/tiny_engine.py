@@ -1,0 +1,97 @@
+"""An engine for state-machine tests: an additive game of a few players, computed in microseconds.
+
+Deterministic in (seed, phase, round, block) as the real one is, so that tests can compare results bit by bit.
+`NR_TINY_PAUSE` (seconds per block) makes it slow enough to be killed in the middle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+from repair_engine.errors import BadInput
+
+PLAYERS = 6
+
+
+class TinyEngine:
+    phases = ("search", "confirm")
+
+    def prepare(self, request: dict, work: Path, note) -> dict:
+        note("reading the model")
+        pause()
+        if request.get("seed") == 666:
+            raise BadInput("The model is not a model.", "Send another one.")
+        if request.get("seed") == 667:
+            raise RuntimeError("the disk is on fire")
+        (work / "request.json").write_text(json.dumps(request, sort_keys=True))
+        return {"filters": PLAYERS, "warnings": ["a warning"]}
+
+    def start(self, work: Path, phase: str, earlier: dict[str, bytes]) -> bytes:
+        seed = json.loads((work / "request.json").read_text()).get("seed", 0)
+        parents = {name: hashlib.sha256(state).hexdigest() for name, state in earlier.items()}
+        return dump(
+            {"phase": phase, "seed": seed, "round": 0, "sums": [0] * PLAYERS, "n": 0, "parents": parents}
+        )
+
+    def next_round(self, work: Path, phase: str, state: bytes) -> list[dict]:
+        now = json.loads(state)
+        rounds = 3 if phase == "search" else 1
+        if now["round"] >= rounds:
+            return []
+        return [{"round": now["round"], "block": block, "evaluations": 100} for block in range(4)]
+
+    def run_block(self, work: Path, phase: str, state: bytes, task: dict, count) -> bytes:
+        now = json.loads(state)
+        values = []
+        for player in range(PLAYERS):
+            text = f"{now['seed']}/{phase}/{task['round']}/{task['block']}/{player}"
+            values.append(int(hashlib.sha256(text.encode()).hexdigest()[:8], 16))
+        for _ in range(4):
+            pause()
+            count(25)
+        return dump({"block": task["block"], "values": values})
+
+    def merge(self, work: Path, phase: str, state: bytes, blocks: list[bytes]) -> bytes:
+        now, results = json.loads(state), [json.loads(block) for block in blocks]
+        assert [result["block"] for result in results] == [0, 1, 2, 3], "blocks come in order, all of them"
+        for result in results:
+            # Not commutative on purpose: merging in another order gives another state.
+            now["sums"] = [
+                (3 * total + value) % 1_000_003 for total, value in zip(now["sums"], result["values"])
+            ]
+        return dump({**now, "round": now["round"] + 1, "n": now["n"] + 400})
+
+    def snapshot(self, work: Path, phase: str, state: bytes) -> dict:
+        now = json.loads(state)
+        leaders = [{"id": f"conv:{i}", "value": total} for i, total in enumerate(now["sums"])]
+        return {
+            "evaluations": now["n"],
+            "budget": 1200 if phase == "search" else 400,
+            "half_width": 1 / (1 + now["n"]),
+            "leaders": leaders,
+        }
+
+    def finish(self, work: Path, states: dict[str, bytes], out: Path, note) -> dict:
+        note("writing")
+        pause()
+        final = {name: json.loads(state) for name, state in states.items()}
+        (out / "report.json").write_text(json.dumps(final, sort_keys=True))
+        (out / "report.html").write_text("<!doctype html><h1>Report</h1>")
+        (out / "predictions.csv").write_text("file_name,split\n")
+        repaired = json.loads((work / "request.json").read_text()).get("seed") != 5
+        if repaired:
+            (out / "repaired.safetensors").write_bytes(bytes(range(256)) * 40)
+        return {"repaired": repaired, "values": final["confirm"]["sums"]}
+
+
+def dump(value: dict) -> bytes:
+    return json.dumps(value, sort_keys=True).encode()
+
+
+def pause() -> None:
+    if seconds := float(os.environ.get("NR_TINY_PAUSE", "0")):
+        time.sleep(seconds)

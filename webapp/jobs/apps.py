@@ -1,0 +1,10 @@
+from django.apps import AppConfig
+
+
+class JobsConfig(AppConfig):
+    name = "webapp.jobs"
+    label = "jobs"
+
+    def ready(self) -> None:
+        from webapp import checks  # noqa: F401  (registers the system checks)
+        from webapp.jobs import worker_signals  # noqa: F401

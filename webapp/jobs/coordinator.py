@@ -1,0 +1,182 @@
+"""Moves a job on: prepare -> rounds of each phase -> finish -> ended.
+
+`advance` may be called by anyone, any number of times, at the same time: it looks at the database, computes
+what follows (deterministic: the same states and shards whoever computes them) and writes it in one
+transaction that begins with a conditional UPDATE of (phase, round). Who comes second matches no row.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from dataclasses import dataclass, field
+
+from django.db import DatabaseError, transaction
+from django.utils import timezone
+
+from repair_engine.errors import BadInput
+from webapp.jobs import bells, files, results, sharding, webhooks
+from webapp.jobs.engine import Engine, get_engine
+from webapp.jobs.models import FINISH, PREPARE, Event, Job, PhaseState, Shard
+
+log = logging.getLogger(__name__)
+
+
+def advance(job_id: str) -> None:
+    """Take the job as far as it can go now. Safe to call at any time, from any process."""
+    while True:
+        job = Job.objects.filter(pk=job_id, state__in=Job.ACTIVE).first()
+        if job is None:
+            return
+        try:
+            if not _step(job):
+                return
+        except DatabaseError:
+            raise  # busy or away: the reaper rings again
+        except BadInput as error:
+            end(job, Job.State.FAILED, error=error.problem, mend=error.mend)
+            return
+        except Exception:
+            log.exception("job %s cannot go on", job.pk)
+            end(
+                job,
+                Job.State.FAILED,
+                error=f"An internal error stopped the repair while it was {stage_words(job.phase)}.",
+                mend="Start it again; if that does not help, give the operator the repair's id.",
+                detail=traceback.format_exc(),
+            )
+            return
+
+
+def stage_words(phase: str) -> str:
+    """For people: 'The worker failed while it was …'."""
+    words = {PREPARE: "preparing", FINISH: "finishing", "search": "searching", "confirm": "confirming"}
+    return words.get(phase, f"in phase {phase}")
+
+
+def _step(job: Job) -> bool:
+    """One transition, if one is due. True: look again."""
+    shards = list(job.shards.filter(phase=job.phase, round=job.round).order_by("first_block"))
+    failed = next((shard for shard in shards if shard.state == Shard.State.FAILED), None)
+    if failed is not None:
+        _fail_with(job, failed)
+        return False
+    if not shards or any(shard.state != Shard.State.DONE for shard in shards):
+        return False
+    if job.phase == FINISH:
+        return results.succeed(job, shards[0])
+    engine = get_engine()
+    if job.phase == PREPARE:
+        prepared = files.get_json(job, shards[0].result)
+        job.work = prepared["work"]
+        phase = engine.phases[0]
+        move = _follow(engine, job, phase, 0, engine.start(results.work_directory(job), phase, {}))
+        move.job_changes = {
+            "work": prepared["work"],
+            "summary": prepared["summary"],
+            "warnings": prepared["summary"].get("warnings", []),
+        }
+        return _commit(job, move)
+    blocks = [part for shard in shards for part in files.unpack(files.get(job, shard.result))]
+    before = _state(job, job.phase, job.round)
+    merged = engine.merge(results.work_directory(job), job.phase, before, blocks)
+    return _commit(job, _follow(engine, job, job.phase, job.round + 1, merged))
+
+
+@dataclass
+class Move:
+    """What follows: where the job goes, the states it passes on the way, the work it then waits for."""
+
+    phase: str = FINISH
+    round: int = 0
+    states: list[PhaseState] = field(default_factory=list)
+    shards: list[Shard] = field(default_factory=list)
+    job_changes: dict = field(default_factory=dict)
+
+
+def _follow(engine: Engine, job: Job, phase: str, round_: int, state: bytes) -> Move:
+    """From a state to the next round with work in it, through phases that have none, or to finishing."""
+    move, work, ends = Move(), results.work_directory(job), _final_states(job)
+    while True:
+        snapshot = engine.snapshot(work, phase, state)
+        move.states.append(
+            PhaseState(job=job, phase=phase, round=round_, sha256=files.put(job, state), snapshot=snapshot)
+        )
+        if tasks := engine.next_round(work, phase, state):
+            move.phase, move.round = phase, round_
+            move.shards = sharding.cut(job, phase, round_, tasks)
+            return move
+        ends[phase] = state
+        following = engine.phases[engine.phases.index(phase) + 1 :]
+        if not following:
+            move.shards = [Shard(job=job, phase=FINISH)]
+            return move
+        phase, round_ = following[0], 0
+        state = engine.start(work, phase, ends)
+
+
+def _state(job: Job, phase: str, round_: int) -> bytes:
+    row = PhaseState.objects.get(job=job, phase=phase, round=round_)
+    return files.get(job, row.sha256)
+
+
+def _final_states(job: Job) -> dict[str, bytes]:
+    """The last state of each phase that has begun, by phase."""
+    last = {row.phase: row.sha256 for row in job.states.order_by("round")}
+    return {phase: files.get(job, sha256) for phase, sha256 in last.items()}
+
+
+def _commit(job: Job, move: Move) -> bool:
+    """Write the move unless somebody else has, or the job was cancelled meanwhile."""
+    now = timezone.now()
+    changes = {**move.job_changes, "phase": move.phase, "round": move.round}
+    if move.phase != job.phase:
+        changes["phase_started_at"] = now
+    with transaction.atomic():
+        here = Job.objects.filter(pk=job.pk, state__in=Job.ACTIVE, phase=job.phase, round=job.round)
+        if not here.update(**changes):
+            return True
+        PhaseState.objects.bulk_create(move.states)
+        Shard.objects.bulk_create(move.shards)
+        if move.phase != job.phase:
+            Event.objects.create(job=job, kind="phase", data={"phase": move.phase})
+        rows = list(Shard.objects.filter(job=job, phase=move.phase, round=move.round).select_related("job"))
+        bells.ring_on_commit(rows)
+    return False
+
+
+def _fail_with(job: Job, shard: Shard) -> None:
+    """A shard's last attempt failed. Bad input has said what is wrong; anything else is for the operator."""
+    if shard.problem:
+        end(job, Job.State.FAILED, error=shard.problem, mend=shard.mend)
+        return
+    end(
+        job,
+        Job.State.FAILED,
+        error=f"The worker failed {shard.failures} times while it was {stage_words(shard.phase)}: "
+        f"{last_line(shard.error)}",
+        mend="Start it again; if that does not help, give the operator the repair's id.",
+        detail=shard.error,
+    )
+
+
+def last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "no cause was recorded."
+
+
+def end(job: Job, state: str, *, error: str = "", mend: str = "", detail: str = "") -> bool:
+    """End the job in failure or cancellation. False: it had ended before."""
+    with transaction.atomic():
+        won = Job.objects.filter(pk=job.pk, state__in=Job.ACTIVE).update(
+            state=state, error=error, mend=mend, detail=detail, finished_at=timezone.now()
+        )
+        if not won:
+            return False
+        # Taking the leases away is what tells the workers to stop: their next renewal matches no row.
+        Shard.objects.filter(job=job, state__in=(Shard.State.PENDING, Shard.State.LEASED)).update(
+            state=Shard.State.CANCELED, lease_expires=None, finished_at=timezone.now()
+        )
+        Event.objects.create(job=job, kind=state, data={"error": error} if error else {})
+        webhooks.announce(job, "repair.finished")
+    return True

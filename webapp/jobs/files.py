@@ -1,0 +1,76 @@
+"""Files of a job that are no results yet: states and block results, named by their SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import struct
+import tempfile
+from pathlib import Path
+
+from webapp.jobs.models import Job
+
+_LENGTH = struct.Struct("<Q")
+
+
+class Damaged(RuntimeError):
+    """A working file is missing or its content no longer has the hash that the database remembers."""
+
+
+def put(job: Job, content: bytes) -> str:
+    """Write once; the same content again is the same file."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    directory = job.directory / "parts"
+    directory.mkdir(parents=True, exist_ok=True)
+    target = directory / sha256
+    if not target.exists():
+        with tempfile.NamedTemporaryFile(dir=directory, prefix="new-", delete=False) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(file.name, target)
+    return sha256
+
+
+def get(job: Job, sha256: str) -> bytes:
+    path = job.directory / "parts" / sha256
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise Damaged(f"{path} is missing: do web and workers share the data directory?") from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise Damaged(f"{path} is damaged: its content does not have the hash it is named by")
+    return content
+
+
+def put_json(job: Job, value: object) -> str:
+    return put(job, json.dumps(value, sort_keys=True).encode())
+
+
+def get_json(job: Job, sha256: str):
+    return json.loads(get(job, sha256))
+
+
+def pack(parts: list[bytes]) -> bytes:
+    """Several byte strings in one, in order: each after its length (8 bytes, little endian)."""
+    return b"".join(_LENGTH.pack(len(part)) + part for part in parts)
+
+
+def unpack(content: bytes) -> list[bytes]:
+    parts, at = [], 0
+    while at < len(content):
+        (length,) = _LENGTH.unpack_from(content, at)
+        at += _LENGTH.size
+        parts.append(content[at : at + length])
+        at += length
+    return parts
+
+
+def fresh_directory(job: Job, name: str) -> Path:
+    """An empty directory for one attempt. They never share one: a slow one cannot disturb its successor."""
+    path = job.directory / name
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    return path

@@ -1,0 +1,223 @@
+"""Jobs, their shards, and what they leave behind.
+
+A job is one request. A block is a fixed, seeded piece of its sampling; a shard is the run of consecutive
+blocks that one worker leases. Preparing and finishing are shards too (of no blocks), so that claim, lease,
+fencing, attempts and cancel are the same for everything a worker does.
+"""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+from django.conf import settings
+from django.db import models
+
+from webapp.library.models import Blob, DatasetUpload, ModelUpload
+
+PREPARE, FINISH = "prepare", "finish"  # the phases that are no sampling; the others are the engine's
+
+
+class Job(models.Model):
+    class State(models.TextChoices):
+        STARTING = "starting"  # no worker has begun
+        PROCESSING = "processing"
+        SUCCEEDED = "succeeded"  # also when the honest answer is "no repair found"
+        FAILED = "failed"
+        CANCELED = "canceled"
+
+    class Outcome(models.TextChoices):
+        REPAIRED = "repaired"
+        NO_REPAIR = "no_repair_found"
+
+    ACTIVE = (State.STARTING, State.PROCESSING)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="jobs")
+    name = models.CharField(max_length=200, blank=True)
+    model = models.ForeignKey(ModelUpload, on_delete=models.PROTECT, related_name="jobs")
+    dataset = models.ForeignKey(DatasetUpload, on_delete=models.PROTECT, related_name="jobs")
+    guard = models.ForeignKey(
+        DatasetUpload, on_delete=models.PROTECT, related_name="guarded_jobs", null=True, blank=True
+    )
+    request = models.JSONField(default=dict)  # metric, estimator, budget, limits, seed … as asked
+    device = models.CharField(max_length=10)  # 'cpu' or 'cuda': the kind of device the job is pinned to
+
+    state = models.CharField(max_length=10, choices=State, default=State.STARTING)
+    phase = models.CharField(max_length=20, default=PREPARE)
+    round = models.PositiveIntegerField(default=0)  # of the phase, while it samples
+    outcome = models.CharField(max_length=20, choices=Outcome, blank=True)
+    error = models.TextField(blank=True)  # short, for people
+    mend = models.TextField(blank=True)  # what they can do about it
+    detail = models.TextField(blank=True)  # for operators
+    work = models.CharField(max_length=40, blank=True)  # what preparing wrote, within the job's directory
+    summary = models.JSONField(default=dict)  # what preparing found
+    result = models.JSONField(default=dict)  # what finishing found, the report's headline
+    warnings = models.JSONField(default=list)
+
+    idempotency_key = models.CharField(max_length=200, null=True, blank=True)
+    request_digest = models.CharField(max_length=64, blank=True)
+    webhook_url = models.URLField(max_length=500, blank=True)
+    webhook_secret = models.CharField(max_length=200, blank=True)
+    webhook_events = models.JSONField(default=list)
+
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    phase_started_at = models.DateTimeField(null=True, blank=True)
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    swept_at = models.DateTimeField(null=True, blank=True)  # its working files were removed
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "idempotency_key"], name="one_job_per_idempotency_key")
+        ]
+        indexes = [models.Index(fields=["state"])]
+
+    def __str__(self) -> str:
+        return self.name or str(self.id)
+
+    @property
+    def ended(self) -> bool:
+        return self.state not in self.ACTIVE
+
+    @property
+    def directory(self) -> Path:
+        return settings.JOB_DIR / str(self.id)
+
+    @property
+    def queue(self) -> str:
+        return "gpu" if self.device == "cuda" else "cpu"
+
+
+class Shard(models.Model):
+    class State(models.TextChoices):
+        PENDING = "pending"
+        LEASED = "leased"
+        DONE = "done"
+        FAILED = "failed"
+        CANCELED = "canceled"
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="shards")
+    phase = models.CharField(max_length=20)
+    round = models.PositiveIntegerField(default=0)
+    first_block = models.PositiveIntegerField(default=0)
+    tasks = models.JSONField(default=list)  # the blocks, as the engine wrote them
+    total = models.BigIntegerField(default=0)  # evaluations, at most
+    done = models.BigIntegerField(default=0)  # evaluations so far in this attempt
+    note = models.CharField(max_length=200, blank=True)  # what preparing or finishing is at
+    state = models.CharField(max_length=10, choices=State, default=State.PENDING)
+    attempt = models.PositiveSmallIntegerField(default=0)  # counts claims: the fencing token
+    failures = models.PositiveSmallIntegerField(default=0)  # attempts that ended badly
+    lease_expires = models.DateTimeField(null=True, blank=True)
+    worker = models.CharField(max_length=200, blank=True)
+    result = models.CharField(max_length=64, blank=True)  # SHA-256 of the file that holds what was computed
+    error = models.TextField(blank=True)  # of the last attempt that failed, for operators
+    problem = models.TextField(
+        blank=True
+    )  # the input's fault, for people: another attempt would end the same
+    mend = models.TextField(blank=True)
+    rung_at = models.DateTimeField(null=True, blank=True)
+    rings = models.PositiveSmallIntegerField(default=0)
+    claimed_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["job", "phase", "round", "first_block"], name="one_shard_per_blocks"
+            )
+        ]
+        indexes = [models.Index(fields=["state", "lease_expires"])]
+
+    def __str__(self) -> str:
+        return f"{self.phase} {self.round}/{self.first_block}"
+
+
+class PhaseState(models.Model):
+    """The merged state of a phase before round `round` (0: the start). Deterministic, so written once."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="states")
+    phase = models.CharField(max_length=20)
+    round = models.PositiveIntegerField()
+    sha256 = models.CharField(max_length=64)  # of the engine's bytes, a file in the job's directory
+    snapshot = models.JSONField(default=dict)  # a point of the convergence chart, and the leaders
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["job", "phase", "round"], name="one_state_per_round")]
+
+    def __str__(self) -> str:
+        return f"{self.phase} before round {self.round}"
+
+
+class Artifact(models.Model):
+    """A file of the result."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="artifacts")
+    name = models.CharField(max_length=100)  # report.json, report.html, predictions.csv, repaired.…
+    media_type = models.CharField(max_length=100)
+    blob = models.ForeignKey(Blob, on_delete=models.PROTECT, related_name="+")
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["job", "name"], name="one_artifact_per_name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Event(models.Model):
+    """What happened to a job, in order; what the events endpoint lists."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="events")
+    kind = models.CharField(max_length=30)
+    data = models.JSONField(default=dict)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+class Delivery(models.Model):
+    """One webhook call, kept until it has been received or given up."""
+
+    class State(models.TextChoices):
+        PENDING = "pending"
+        DELIVERED = "delivered"
+        FAILED = "failed"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="deliveries")
+    event = models.CharField(max_length=30)
+    state = models.CharField(max_length=10, choices=State, default=State.PENDING)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    due_at = models.DateTimeField()
+    last_error = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["created_at"]
+        constraints = [models.UniqueConstraint(fields=["job", "event"], name="one_delivery_per_event")]
+
+    def __str__(self) -> str:
+        return f"{self.event} -> {self.job_id}"
+
+
+class Worker(models.Model):
+    """A worker process that said it was alive. Tells people why nothing moves when there is none."""
+
+    name = models.CharField(primary_key=True, max_length=200)
+    incarnation = models.CharField(max_length=32)
+    queues = models.JSONField(default=list)
+    device = models.CharField(max_length=100, blank=True)
+    seen_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,37 @@
+"""How a running shard tells that it is alive, and learns that it should stop."""
+
+from __future__ import annotations
+
+import time
+
+from webapp.jobs import leases
+from webapp.jobs.leases import Lease
+
+EVERY = 1.0  # seconds between two writes; the engine may call far more often
+
+
+class Progress:
+    """Renews the lease at most once a second. Raises LeaseLost between two batches when it was taken away."""
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
+        self.done = 0
+        self._note = ""
+        self._next = 0.0
+
+    def evaluations(self, more: int) -> None:
+        """More evaluations are done."""
+        self.done += more
+        self._renew()
+
+    def note(self, text: str, *_: object) -> None:
+        """What is being done now, for people."""
+        if text != self._note:
+            self._note, self._next = text, 0.0
+        self._renew()
+
+    def _renew(self) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + EVERY
+            leases.renew(self.lease, done=self.done, note=self._note or None)

@@ -1,0 +1,81 @@
+"""Puts right what nobody else will: leases that ran out, bells that were lost, files of ended jobs.
+
+Runs after shards, on status polls and from beat; at most every few seconds in one process. Everything in it
+is conditional, so any number may run at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from datetime import timedelta
+
+from django.conf import settings
+from django.db.models import F, Q
+from django.utils import timezone
+
+from webapp.jobs import bells, leases, webhooks
+from webapp.jobs.models import Job, Shard
+from webapp.library import services as library
+from webapp.library.models import DatasetUpload, ModelUpload, Upload
+
+log = logging.getLogger(__name__)
+_last = 0.0
+KEEP_FILES = timedelta(minutes=10)  # a worker that has not yet noticed a cancel may still write
+
+
+def reap(*, force: bool = False) -> None:
+    global _last
+    now = time.monotonic()
+    if not force and now - _last < settings.REAP_EVERY:
+        return
+    _last = now
+    if expired := leases.expire():
+        log.warning("took back %d expired leases: shards %s", len(expired), expired)
+    for shard in leases.pending_bells():
+        bells.ring(shard)
+    for job in _standing_still():
+        bells.ring_advance(job)
+    for delivery in webhooks.due():
+        webhooks.ring(delivery)
+    _ring_uploads()
+    _sweep()
+
+
+def _standing_still() -> list[Job]:
+    """Active jobs whose round is complete, or has failed, and that nobody moved on."""
+    waiting = (Shard.State.PENDING, Shard.State.LEASED)
+    busy = Shard.objects.filter(state__in=waiting, job__state__in=Job.ACTIVE).values("job")
+    ago = timezone.now() - timedelta(seconds=settings.REAP_EVERY)
+    stuck = Job.objects.filter(state__in=Job.ACTIVE).exclude(pk__in=busy)
+    failed = Job.objects.filter(state__in=Job.ACTIVE, shards__state=Shard.State.FAILED)
+    just_moved = Shard.objects.filter(
+        job__state__in=Job.ACTIVE, finished_at__gt=ago, phase=F("job__phase"), round=F("job__round")
+    ).values("job")
+    return list((stuck | failed).distinct().exclude(pk__in=just_moved)[:50])
+
+
+def _ring_uploads() -> None:
+    ago = timezone.now() - timedelta(seconds=settings.LEASE_SECONDS)
+    lost = Q(rung_at=None) | Q(rung_at__lt=ago)
+    for kind in (ModelUpload, DatasetUpload):
+        for upload in kind.objects.filter(lost, state=Upload.State.VALIDATING)[:50]:
+            if upload.attempts >= settings.MAX_ATTEMPTS:
+                kind.objects.filter(pk=upload.pk, state=Upload.State.VALIDATING).update(
+                    state=Upload.State.REJECTED,
+                    error="The check of this file did not come to an end.",
+                    mend="Upload it again; if that does not help, ask the operator to look at the log.",
+                )
+            else:
+                library.ring(upload)
+
+
+def _sweep() -> None:
+    """Remove the working files of jobs that ended a while ago. Results are blobs and stay."""
+    rows = Job.objects.exclude(state__in=Job.ACTIVE).filter(
+        swept_at=None, finished_at__lt=timezone.now() - KEEP_FILES
+    )
+    for job in rows[:20]:
+        shutil.rmtree(job.directory, ignore_errors=True)
+        Job.objects.filter(pk=job.pk).update(swept_at=timezone.now())

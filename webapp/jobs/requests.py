@@ -1,0 +1,124 @@
+"""What may be asked of a repair: one table, used by the API's serializer, the pages' form and the worker."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import asdict, dataclass, fields
+
+from django.conf import settings
+
+from webapp.jobs.models import Job
+
+ESTIMATORS = ("tmab", "monte_carlo", "cmcs", "exact")
+SIDES = ("top", "bottom", "both")
+METRICS = ("accuracy", "recall:CLASS", "subgroup-recall:COLUMN", "attack-success")
+
+
+class BadRequest(ValueError):
+    """A field of the request that cannot be: `field` names it."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(problem)
+        self.field = field
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The knobs of a repair, with the defaults of the command line. None: the engine's default.
+
+    Attributes:
+        metric: accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success.
+        group: a metadata column whose values never cross the splits (patient, writer).
+        estimator: one of ESTIMATORS.
+        top_k, side: how many culprits are searched, and at which end of the values.
+        budget: evaluations; None: a short calibration chooses it, and the result says which.
+        max_clean_drop: how far clean accuracy may fall, as a share (0.02 = two points).
+        max_subgroup_drop: how far any subgroup may fall, as a share.
+        max_filters: how many filters may be ablated at most.
+        seed: fixes every random choice.
+    """
+
+    metric: str = "accuracy"
+    group: str | None = None
+    estimator: str | None = None
+    top_k: int | None = None
+    side: str | None = None
+    budget: int | None = None
+    max_clean_drop: float | None = None
+    max_subgroup_drop: float | None = None
+    max_filters: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        name, _, argument = self.metric.partition(":")
+        if name not in {metric.partition(":")[0] for metric in METRICS}:
+            raise BadRequest("metric", f"{self.metric!r} is not one of {', '.join(METRICS)}.")
+        if name in ("recall", "subgroup-recall") and not argument.strip():
+            what = "a class: recall:CLASS" if name == "recall" else "a column: subgroup-recall:COLUMN"
+            raise BadRequest("metric", f"{name} needs {what}.")
+        if name in ("accuracy", "attack-success") and argument:
+            raise BadRequest("metric", f"{name} takes nothing after a colon.")
+        _one_of("estimator", self.estimator, ESTIMATORS)
+        _one_of("side", self.side, SIDES)
+        _between("top_k", self.top_k, 1, 10_000)
+        _between("budget", self.budget, 1_000, 10**12)
+        _between("max_filters", self.max_filters, 1, 10_000)
+        _between("max_clean_drop", self.max_clean_drop, 0, 1)
+        _between("max_subgroup_drop", self.max_subgroup_drop, 0, 1)
+        _between("seed", self.seed, 0, 2**32 - 1)
+
+    def to_json(self) -> dict:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_json(cls, values: dict) -> Asked:
+        return cls(
+            **{field.name: values[field.name] for field in fields(cls) if values.get(field.name) is not None}
+        )
+
+
+def _one_of(field: str, value: str | None, allowed: tuple[str, ...]) -> None:
+    if value is not None and value not in allowed:
+        raise BadRequest(field, f"{value!r} is not one of {', '.join(allowed)}.")
+
+
+def _between(field: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise BadRequest(field, f"{value} is not between {low} and {high}.")
+
+
+def new_secret() -> str:
+    return "whsec_" + secrets.token_urlsafe(24)
+
+
+def for_engine(job: Job) -> dict:
+    """Everything the engine's request is built from, as JSON."""
+    model = job.model
+    return {
+        **job.request,
+        "model": {
+            "path": str(model.blob.path),
+            "file_name": model.file_name,
+            "sha256": model.blob_id,
+            "architecture": model.architecture,
+            "num_classes": model.num_classes,
+            "options": model.options,
+            "weights": model.weights or None,
+            "register": settings.ARCHITECTURES,
+            "classes_text": model.classes_text,
+            "preprocessing": model.preprocessing,
+        },
+        "data": {
+            "path": str(job.dataset.blob.path),
+            "file_name": job.dataset.file_name,
+            "sha256": job.dataset.blob_id,
+        },
+        "guard": {
+            "path": str(job.guard.blob.path),
+            "file_name": job.guard.file_name,
+            "sha256": job.guard.blob_id,
+        }
+        if job.guard
+        else None,
+        "device": job.device,
+    }

@@ -1,0 +1,55 @@
+"""The end of a job: its result files, named by hash, and the headline in the row."""
+
+from __future__ import annotations
+
+import mimetypes
+from pathlib import Path
+
+from django.db import transaction
+from django.utils import timezone
+
+from webapp.jobs import files, webhooks
+from webapp.jobs.models import Artifact, Event, Job, Shard
+from webapp.library import blobs
+
+MEDIA_TYPES = {
+    ".safetensors": "application/octet-stream",
+    ".pth": "application/octet-stream",
+    ".pt": "application/octet-stream",
+    ".html": "text/html; charset=utf-8",
+    ".csv": "text/csv; charset=utf-8",
+    ".json": "application/json",
+}
+
+
+def work_directory(job: Job) -> Path:
+    """What preparing wrote; read-only from then on."""
+    return job.directory / job.work
+
+
+def media_type(name: str) -> str:
+    suffix = Path(name).suffix
+    return MEDIA_TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+
+
+def succeed(job: Job, shard: Shard) -> bool:
+    """Record the files and the outcome. True: the job had moved meanwhile, look again."""
+    finished = files.get_json(job, shard.result)
+    directory, result = job.directory / finished["out"], finished["result"]
+    stored = [(name, blobs.copy_in(directory / name)) for name in sorted(finished["files"])]
+    outcome = Job.Outcome.REPAIRED if result["repaired"] else Job.Outcome.NO_REPAIR
+    with transaction.atomic():
+        won = Job.objects.filter(pk=job.pk, state__in=Job.ACTIVE, phase=job.phase).update(
+            state=Job.State.SUCCEEDED,
+            outcome=outcome,
+            result=result,
+            warnings=result.get("warnings", job.warnings),
+            finished_at=timezone.now(),
+        )
+        if not won:
+            return True
+        for name, blob in stored:
+            Artifact.objects.create(job=job, name=name, media_type=media_type(name), blob=blob)
+        Event.objects.create(job=job, kind=Job.State.SUCCEEDED, data={"outcome": outcome})
+        webhooks.announce(job, "repair.finished")
+    return False

@@ -1,0 +1,134 @@
+"""Writes: start, cancel and delete repairs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from webapp.accounts.models import User
+from webapp.jobs import bells, coordinator, webhooks
+from webapp.jobs.models import PREPARE, Event, Job, Shard
+from webapp.jobs.requests import Asked, new_secret
+from webapp.jobs.selectors import live_workers
+from webapp.library import blobs
+from webapp.library.errors import Refused
+from webapp.library.models import DatasetUpload, ModelUpload, Upload
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def create_job(
+    *,
+    owner: User,
+    model: ModelUpload,
+    dataset: DatasetUpload,
+    asked: Asked,
+    guard: DatasetUpload | None = None,
+    device: str = "auto",
+    name: str = "",
+    idempotency_key: str | None = None,
+    webhook_url: str = "",
+    webhook_secret: str = "",
+    webhook_events: list[str] | None = None,
+) -> tuple[Job, bool]:
+    """Returns the repair and whether it is new: a key that was used before gives the repair it made.
+
+    Raises Refused: an upload is not ready, or the key was used for something else.
+    """
+    _check_uploads(model, dataset, guard)
+    if webhook_url:
+        try:
+            webhooks.check_url(webhook_url)
+        except webhooks.Blocked as error:
+            raise Refused(f"The webhook cannot be called: {error}.") from None
+        webhook_secret = webhook_secret or new_secret()
+    described = {
+        "model": str(model.pk),
+        "dataset": str(dataset.pk),
+        "guard": str(guard.pk) if guard else None,
+        "asked": asked.to_json(),
+        "device": device,
+        "webhook": webhook_url,
+    }
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    if idempotency_key and (job := _earlier(owner, idempotency_key, digest)):
+        return job, False
+    try:
+        with transaction.atomic():
+            job = Job.objects.create(
+                owner=owner,
+                name=name[:200],
+                model=model,
+                dataset=dataset,
+                guard=guard,
+                request=asked.to_json(),
+                device=choose_device(device),
+                idempotency_key=idempotency_key or None,
+                request_digest=digest,
+                webhook_url=webhook_url,
+                webhook_secret=webhook_secret,
+                webhook_events=webhook_events or [],
+            )
+            shard = Shard.objects.create(job=job, phase=PREPARE)
+            Event.objects.create(job=job, kind=Job.State.STARTING)
+            bells.ring_on_commit([shard])
+    except IntegrityError:  # the same key at the same moment
+        job = _earlier(owner, idempotency_key, digest)
+        if job is None:
+            raise
+        return job, False
+    return job, True
+
+
+def _earlier(owner: User, key: str | None, digest: str) -> Job | None:
+    job = Job.objects.filter(owner=owner, idempotency_key=key).first()
+    if job and job.request_digest != digest:
+        raise Refused(
+            f"The Idempotency-Key {key!r} was used before for a different repair ({job.pk}).",
+            "Use a new key for a new request.",
+            status=422,
+        )
+    return job
+
+
+def _check_uploads(model: ModelUpload, dataset: DatasetUpload, guard: DatasetUpload | None) -> None:
+    for what, upload in (("model", model), ("dataset", dataset), ("guard", guard)):
+        if upload is None or upload.state == Upload.State.READY:
+            continue
+        if upload.state == Upload.State.VALIDATING:
+            raise Refused(
+                f"The {what} {upload.name} is still being checked.", "Try again shortly.", status=409
+            )
+        raise Refused(f"The {what} {upload.name} was rejected: {upload.error}", upload.mend, status=409)
+
+
+def choose_device(wanted: str) -> str:
+    """'auto' is a GPU if a GPU worker is alive. Chosen once: a job never changes its kind of device."""
+    if wanted != "auto":
+        return wanted
+    return "cuda" if any("gpu" in worker.queues for worker in live_workers()) else "cpu"
+
+
+def cancel_job(*, job: Job) -> bool:
+    """Cancel at any stage. False: it had ended before. Workers stop at their next progress report."""
+    Job.objects.filter(pk=job.pk, cancel_requested_at=None, state__in=Job.ACTIVE).update(
+        cancel_requested_at=timezone.now()
+    )
+    return coordinator.end(job, Job.State.CANCELED)
+
+
+def delete_job(*, job: Job) -> None:
+    """Remove an ended repair and its files. Raises Refused while it runs."""
+    with transaction.atomic():
+        row = Job.objects.select_for_update().get(pk=job.pk)
+        if not row.ended:
+            raise Refused("This repair is still running.", "Cancel it first.", status=409)
+        used = list(row.artifacts.values_list("blob_id", flat=True))
+        row.delete()
+        for sha256 in used:
+            blobs.drop(sha256)
+    shutil.rmtree(job.directory, ignore_errors=True)

@@ -1,0 +1,100 @@
+"""What a worker process tells the database about itself, and how it dies."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import secrets
+import signal
+import socket
+import threading
+
+from celery import signals
+from django.db import DatabaseError, connection
+
+from webapp.jobs import leases
+
+log = logging.getLogger(__name__)
+HEARTBEAT = 10.0  # seconds
+_stop = threading.Event()
+
+
+@signals.worker_init.connect
+def begin_life(**_: object) -> None:
+    """A worker that is started again under the same name is a new incarnation. Children inherit it."""
+    os.environ["NR_INCARNATION"] = secrets.token_hex(4)
+
+
+@signals.worker_process_init.connect
+def die_with_parent(**_: object) -> None:
+    """A pool process must not outlive its worker: it would go on computing what nobody collects."""
+    prctl_death_signal(signal.SIGKILL)
+
+
+def prctl_death_signal(number: int) -> None:
+    """Linux: send this signal to the calling process when its parent dies."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(1, number, 0, 0, 0):  # 1 = PR_SET_PDEATHSIG
+        log.warning("prctl(PR_SET_PDEATHSIG) failed: %s", os.strerror(ctypes.get_errno()))
+
+
+@signals.worker_ready.connect
+def begin_heartbeat(sender: object = None, **_: object) -> None:
+    name = sender.hostname
+    queues = sorted(queue.name for queue in sender.app.amqp.queues.consume_from.values())
+    life = os.environ["NR_INCARNATION"]
+    if taken := leases.release_incarnations(name, life):
+        log.warning("took back shards %s of an earlier life of this worker", taken)
+        _reap()
+    threading.Thread(target=_beat, args=(name, life, queues), daemon=True).start()
+
+
+def _beat(name: str, life: str, queues: list[str]) -> None:
+    while True:
+        try:
+            leases.worker_seen(name=name, incarnation=life, queues=queues, device=socket.gethostname())
+        except DatabaseError as error:
+            log.warning("heartbeat: %s", error)
+        finally:
+            connection.close()
+        if _stop.wait(HEARTBEAT):
+            return
+
+
+@signals.worker_shutting_down.connect
+def give_back_shards(sender: str = "", **_: object) -> None:
+    """Told to stop: hand the shards back now. Who works on one notices at the next progress report."""
+    _stop.set()
+    # In a thread, for this runs inside a signal handler, in the middle of whatever the main thread was doing.
+    threading.Thread(target=_release, args=(sender,)).start()
+
+
+def _release(name: str) -> None:
+    try:
+        leases.release_stopping(name)
+        leases.worker_gone(name)
+        _reap()
+    except DatabaseError as error:
+        log.warning("could not give shards back: %s", error)
+    finally:
+        connection.close()
+
+
+@signals.task_failure.connect
+def child_died(
+    sender: object = None, args: tuple = (), exception: BaseException | None = None, **_: object
+) -> None:
+    """The pool lost the process that ran a shard: take the shard back at once, not when its lease expires."""
+    from billiard.exceptions import WorkerLostError
+
+    if not isinstance(exception, WorkerLostError) or not getattr(sender, "name", "").endswith("run_shard"):
+        return
+    if leases.release_dead(int(args[0]), sender.request.hostname):
+        _reap()
+
+
+def _reap() -> None:
+    from webapp.jobs import reaper
+
+    reaper.reap(force=True)
