@@ -1,0 +1,170 @@
+"""Repairs, in and out."""
+
+from __future__ import annotations
+
+from django.urls import reverse
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from webapp.jobs import selectors
+from webapp.jobs.models import Artifact, Event, Job
+from webapp.jobs.requests import ESTIMATORS, SIDES
+from webapp.jobs.services import DEVICES
+from webapp.jobs.webhooks import EVENTS
+
+
+class ArtifactSerializer(serializers.ModelSerializer):
+    url = serializers.SerializerMethodField()
+    sha256 = serializers.CharField(source="blob_id")
+    size = serializers.IntegerField(source="blob.size", help_text="Bytes.")
+
+    class Meta:
+        model = Artifact
+        fields = ["name", "url", "media_type", "size", "sha256"]
+
+    def get_url(self, artifact: Artifact) -> str:
+        return _absolute(self, reverse("api:result", args=[artifact.job_id, artifact.name]))
+
+
+class ProgressSerializer(serializers.Serializer):
+    state = serializers.ChoiceField(choices=Job.State.choices)
+    phase = serializers.CharField()
+    note = serializers.CharField()
+    round = serializers.IntegerField()
+    evaluations = serializers.IntegerField()
+    evaluations_total = serializers.IntegerField()
+    percent = serializers.FloatField()
+    eta_seconds = serializers.FloatField(allow_null=True)
+    workers = serializers.IntegerField()
+    waiting = serializers.BooleanField()
+    worker_alive = serializers.BooleanField()
+    retries = serializers.IntegerField()
+    elapsed_seconds = serializers.FloatField(allow_null=True)
+
+
+class RepairSerializer(serializers.ModelSerializer):
+    url = serializers.SerializerMethodField()
+    outcome = serializers.ChoiceField(
+        choices=Job.Outcome.choices, allow_blank=True, help_text="Empty until the repair has succeeded."
+    )
+    request = serializers.DictField(help_text="What was asked.")
+    progress = serializers.SerializerMethodField()
+    summary = serializers.DictField(help_text="What preparing found: filters, splits, the budget chosen.")
+    result = serializers.DictField(help_text="The report's headline.")
+    warnings = serializers.ListField(child=serializers.CharField())
+    results = ArtifactSerializer(source="artifacts", many=True)
+
+    class Meta:
+        model = Job
+        fields = [
+            "id", "url", "name", "state", "outcome", "error", "mend", "model", "dataset", "guard", "request",
+            "device", "progress", "summary", "result", "warnings", "results", "created_at", "started_at",
+            "finished_at",
+        ]  # fmt: skip
+        read_only_fields = fields
+
+    def get_url(self, job: Job) -> str:
+        return _absolute(self, reverse("api:repair", args=[job.pk]))
+
+    @extend_schema_field(ProgressSerializer)
+    def get_progress(self, job: Job) -> dict:
+        return selectors.progress(job).to_json()
+
+
+class RepairRowSerializer(serializers.ModelSerializer):
+    """A repair in a list."""
+
+    url = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Job
+        fields = [
+            "id", "url", "name", "state", "outcome", "error", "model", "dataset", "device",
+            "created_at", "finished_at",
+        ]  # fmt: skip
+
+    def get_url(self, job: Job) -> str:
+        return _absolute(self, reverse("api:repair", args=[job.pk]))
+
+
+class WebhookSerializer(serializers.Serializer):
+    """Calls are signed: X-Neuron-Repair-Signature: t=UNIX,v1=HMAC-SHA256(secret, "UNIX." + body)."""
+
+    url = serializers.URLField(max_length=500)
+    secret = serializers.CharField(required=False, min_length=16, max_length=200, write_only=True)
+    events = serializers.ListField(
+        child=serializers.ChoiceField(choices=EVENTS), required=False, help_text="Default: all."
+    )
+
+
+class CreateRepairSerializer(serializers.Serializer):
+    model = serializers.UUIDField()
+    dataset = serializers.UUIDField()
+    guard = serializers.UUIDField(required=False, allow_null=True)
+    name = serializers.CharField(required=False, max_length=200, allow_blank=True)
+    device = serializers.ChoiceField(choices=DEVICES, default="auto")
+    metric = serializers.CharField(
+        max_length=200, help_text="accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success"
+    )
+    group = serializers.CharField(
+        required=False,
+        allow_null=True,
+        max_length=100,
+        help_text="A column whose values never cross the splits.",
+    )
+    estimator = serializers.ChoiceField(choices=ESTIMATORS, required=False)
+    top_k = serializers.IntegerField(required=False, min_value=1)
+    side = serializers.ChoiceField(choices=SIDES, required=False)
+    budget = serializers.IntegerField(
+        required=False, allow_null=True, help_text="Evaluations. Default: chosen by a short calibration."
+    )
+    max_clean_drop = serializers.FloatField(required=False, min_value=0, max_value=1)
+    max_subgroup_drop = serializers.FloatField(required=False, min_value=0, max_value=1)
+    max_filters = serializers.IntegerField(required=False, min_value=1)
+    seed = serializers.IntegerField(required=False, min_value=0, max_value=2**32 - 1, default=0)
+    webhook = WebhookSerializer(required=False)
+
+    NOT_ASKED = ("model", "dataset", "guard", "name", "device", "webhook")
+
+    def to_internal_value(self, data: dict) -> dict:
+        if isinstance(data, dict) and (unknown := sorted(set(data) - set(self.fields))):
+            raise serializers.ValidationError({name: ["There is no such field."] for name in unknown})
+        return super().to_internal_value(data)
+
+    @property
+    def asked(self) -> dict:
+        return {name: value for name, value in self.validated_data.items() if name not in self.NOT_ASKED}
+
+
+class CreatedRepairSerializer(RepairSerializer):
+    """A new repair; shows the webhook's secret, this once."""
+
+    webhook_secret = serializers.CharField(read_only=True)
+
+    class Meta(RepairSerializer.Meta):
+        fields = [*RepairSerializer.Meta.fields, "webhook_secret"]
+        read_only_fields = fields
+
+
+class EventSerializer(serializers.ModelSerializer):
+    data = serializers.DictField()
+
+    class Meta:
+        model = Event
+        fields = ["id", "kind", "data", "created_at"]
+
+
+class LiveSerializer(serializers.Serializer):
+    """What a page that watches a repair needs, in one answer."""
+
+    progress = ProgressSerializer()
+    leaders = serializers.ListField(
+        child=serializers.DictField(), help_text="Present top culprits: {id, value, lower, upper, samples}."
+    )
+    series = serializers.ListField(child=serializers.DictField(), help_text="One point per merged round.")
+    events = EventSerializer(many=True)
+
+
+def _absolute(serializer: serializers.BaseSerializer, path: str) -> str:
+    request = serializer.context.get("request")
+    return request.build_absolute_uri(path) if request else path

@@ -1,0 +1,60 @@
+"""API tokens: list, make, revoke."""
+
+from __future__ import annotations
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import generics, serializers, status
+from rest_framework.exceptions import PermissionDenied
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from webapp import access
+from webapp.accounts import services
+from webapp.accounts.models import ApiToken
+from webapp.api.uploads.views import PROBLEM
+
+
+class TokenSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = ApiToken
+        fields = ["id", "name", "hint", "created_at", "last_used_at"]
+        read_only_fields = ["id", "hint", "created_at", "last_used_at"]
+
+
+class CreatedTokenSerializer(TokenSerializer):
+    key = serializers.CharField(read_only=True, help_text="Shown this once.")
+
+    class Meta(TokenSerializer.Meta):
+        fields = [*TokenSerializer.Meta.fields, "key"]
+
+
+class TokenList(generics.ListAPIView):
+    """Your tokens (never their keys)."""
+
+    serializer_class = TokenSerializer
+
+    def get_queryset(self):
+        return access.tokens_of(self.request.user)
+
+    @extend_schema(
+        request=TokenSerializer, responses={201: CreatedTokenSerializer, 400: PROBLEM, 403: PROBLEM}
+    )
+    def post(self, request: Request) -> Response:
+        """Make a token. Only signed in with a password: a leaked token must not outlive its revocation."""
+        if request.auth is not None:
+            raise PermissionDenied("A token cannot make tokens: sign in with your password.")
+        data = TokenSerializer(data=request.data)
+        data.is_valid(raise_exception=True)
+        token, key = services.create_token(owner=request.user, name=data.validated_data["name"])
+        return Response({**TokenSerializer(token).data, "key": key}, status=status.HTTP_201_CREATED)
+
+
+class TokenDetail(APIView):
+    """One token."""
+
+    @extend_schema(responses={204: None, 404: PROBLEM})
+    def delete(self, request: Request, pk: int) -> Response:
+        """Revoke it, at once and for good."""
+        services.revoke_token(token=access.token_for(request.user, pk))
+        return Response(status=status.HTTP_204_NO_CONTENT)

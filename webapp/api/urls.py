@@ -1,0 +1,25 @@
+"""/api/v1/: models, datasets, repairs, tokens."""
+
+from django.urls import path
+
+from webapp.api import about
+from webapp.api.repairs import views as repairs
+from webapp.api.tokens import views as tokens
+from webapp.api.uploads import views as uploads
+
+app_name = "api"
+urlpatterns = [
+    path("", about.About.as_view(), name="about"),
+    path("architectures/", about.Architectures.as_view(), name="architectures"),
+    path("models/", uploads.ModelList.as_view(), name="models"),
+    path("models/<uuid:pk>/", uploads.ModelDetail.as_view(), name="model"),
+    path("datasets/", uploads.DatasetList.as_view(), name="datasets"),
+    path("datasets/<uuid:pk>/", uploads.DatasetDetail.as_view(), name="dataset"),
+    path("repairs/", repairs.RepairList.as_view(), name="repairs"),
+    path("repairs/<uuid:pk>/", repairs.RepairDetail.as_view(), name="repair"),
+    path("repairs/<uuid:pk>/cancel/", repairs.RepairCancel.as_view(), name="cancel"),
+    path("repairs/<uuid:pk>/events/", repairs.RepairEvents.as_view(), name="events"),
+    path("repairs/<uuid:pk>/results/<str:name>", repairs.RepairResult.as_view(), name="result"),
+    path("tokens/", tokens.TokenList.as_view(), name="tokens"),
+    path("tokens/<int:pk>/", tokens.TokenDetail.as_view(), name="token"),
+]
