@@ -193,7 +193,7 @@ def _pool(
     tiny = pooled & np.array([rest[s] < MIN_CELL for s in strata.tolist()], bool)
     strata[tiny] = n_cells + int(labels.max()) + 1
     if small.any():
-        shown = [names[c] for c in np.flatnonzero(small)]
+        shown = [names[c] for c in np.flatnonzero(small).tolist()]
         more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
         warnings.append(
             f"Too small to be stratified and therefore pooled: {', '.join(shown[:_SHOWN])}{more} "
@@ -208,8 +208,8 @@ def _assign(
     """The part of each image, int [N].
 
     Units of several images go first, the largest ahead, to the part where the strata's shortfalls fit them
-    best, among the parts that are still below their share of all images. Single images then fill each stratum up;
-    what rounding leaves over goes to the parts that are furthest behind.
+    best, among the parts that are still below their share of all images. Single images then fill each
+    stratum up; what rounding leaves over goes to the parts that are furthest behind.
     """
     n_strata, n_parts = int(strata.max()) + 1, len(shares)
     target = np.outer(np.bincount(strata, minlength=n_strata), shares)  # [strata, parts]
