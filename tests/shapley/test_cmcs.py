@@ -1,0 +1,132 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from shapley import Settings, run
+from shapley.cmcs import LEAST_CHUNK, differences, draw_removed, scale
+from shapley.exact import coalition_values, shapley_values
+from shapley.games import FunctionGame
+from shapley.metering import Meter
+
+
+def random_game(n, seed, lookahead=1):
+    table = np.random.default_rng(seed).random(2**n)
+    return FunctionGame(n, lambda s: table[s @ (1 << np.arange(n))], lookahead=lookahead)
+
+
+def fade_out(game, depth):
+    """The same game, but every coalition with ``depth`` or more players removed is worth nothing."""
+    n = game.n_players
+    return FunctionGame(
+        n, lambda s: game.evaluate(s, None).values[0] * (n - s.sum(axis=1) < depth), lookahead=2**n
+    )
+
+
+def expectation(game, depth):
+    """Mean of a draw's scaled differences over all r in 0..depth and all R of that size."""
+    n = game.n_players
+    by_size = []
+    for r in range(depth + 1):
+        draws = []
+        for removed in itertools.combinations(range(n), r):
+            coalition = np.ones(n, dtype=bool)
+            coalition[list(removed)] = False
+            draws.append(differences(Meter(game), None, coalition, np.arange(n))[0])
+        by_size.append(np.mean(draws, axis=0))
+    return scale(n, depth) * np.mean(by_size, axis=0)
+
+
+def truncated_value(game, depth):
+    """(1/n) sum_{s < M} D_s + (n - M)/(n (n + 1)) D_M, from the table of all coalitions."""
+    n = game.n_players
+    table = coalition_values(game)[0]
+    marginals = np.zeros((n, n))  # [s, i] mean over removed sets of size s
+    for i in range(n):
+        for s in range(n):
+            terms = []
+            for removed in itertools.combinations([j for j in range(n) if j != i], s):
+                code = 2**n - 1 - sum(1 << j for j in removed)
+                terms.append(table[code] - table[code & ~(1 << i)])
+            marginals[s, i] = np.mean(terms)
+    last = (n - depth) / (n * (n + 1)) * marginals[depth] if depth < n else 0.0
+    return marginals[:depth].sum(axis=0) / n + last
+
+
+def test_one_draw_by_hand():
+    # V of present sets, by bits:  {}  0    1    01   2    02   12   012
+    table = np.array([0.0, 0.1, 0.2, 0.5, 0.3, 0.4, 0.7, 1.0])
+    game = FunctionGame(3, lambda s: table[s @ [1, 2, 4]])
+    coalition = np.array([True, False, True])  # R = {1}
+    delta = differences(Meter(game), None, coalition, np.arange(3))
+    #                  V(02)-V(2)  V(012)-V(02)  V(02)-V(0)
+    np.testing.assert_allclose(delta[0], [0.4 - 0.3, 1.0 - 0.4, 0.4 - 0.1])
+    assert game.accesses == 1 + 3
+
+
+def test_only_the_players_asked_for_are_measured_and_paid():
+    game = random_game(6, 0)
+    delta = differences(Meter(game), None, np.ones(6, dtype=bool), np.array([1, 4]))
+    assert game.accesses == 3
+    np.testing.assert_array_equal(np.flatnonzero(delta[0]), [1, 4])
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_full_depth_is_unbiased(n):
+    game = random_game(n, n)
+    exact = shapley_values(coalition_values(game))[0]
+    np.testing.assert_allclose(expectation(game, n), exact, atol=1e-12)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_lesser_depth_has_the_documented_expectation(depth):
+    game = random_game(5, 7)
+    np.testing.assert_allclose(expectation(game, depth), truncated_value(game, depth), atol=1e-12)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_lesser_depth_is_unbiased_where_the_game_is_dead(depth):
+    game = fade_out(random_game(5, 11), depth)
+    exact = shapley_values(coalition_values(game))[0]
+    np.testing.assert_allclose(expectation(game, depth), exact, atol=1e-12)
+    assert np.abs(exact).max() > 0.01
+
+
+def test_removed_sets_are_uniform_in_size_and_given_size():
+    rng = np.random.default_rng(0)
+    draws = ~np.array([draw_removed(rng, 4, 2) for _ in range(30_000)])
+    sizes = np.bincount(draws.sum(axis=1), minlength=4) / len(draws)
+    np.testing.assert_allclose(sizes, [1 / 3, 1 / 3, 1 / 3, 0], atol=0.012)
+    pairs = draws[draws.sum(axis=1) == 2] @ [1, 2, 4, 8]
+    shares = np.unique(pairs, return_counts=True)[1] / len(pairs)
+    np.testing.assert_allclose(shares, np.full(6, 1 / 6), atol=0.02)
+
+
+def test_the_chunks_of_toggling_change_nothing():
+    n = LEAST_CHUNK + 9
+    weights = np.random.default_rng(1).random(n)
+    delta = [
+        differences(
+            Meter(FunctionGame(n, lambda s: (s @ weights) ** 2, lookahead=size)),
+            None,
+            draw_removed(np.random.default_rng(2), n, n),
+            np.arange(n),
+        )
+        for size in (1, n)
+    ]
+    np.testing.assert_allclose(delta[0], delta[1], rtol=1e-12)
+
+
+def test_a_run_of_few_players_matches_their_exact_values():
+    game = random_game(8, 3, lookahead=300)
+    exact = shapley_values(coalition_values(game))[0]
+    settings = Settings(
+        "cmcs", 8, 3 * 4000, players=(2, 5), tol=0.0, threshold=None, draws_per_block=500, seed=5
+    )
+    estimate, _ = run(game, settings)
+    assert estimate.samples.tolist() == [0, 0, 4000, 0, 0, 4000, 0, 0]
+    chosen = [2, 5]
+    z = (estimate.values[0, chosen] - exact[chosen]) / estimate.std_errors[0, chosen]
+    assert np.abs(z).max() < 4
+    assert np.isnan(np.delete(estimate.values[0], chosen)).all()
+    assert (np.delete(estimate.upper[0], chosen) == 1.0).all()
