@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 import dj_database_url
@@ -140,7 +142,12 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
 
 # --- broker and workers ----------------------------------------------------------------------------------
-REDIS_URL = env.text("REDIS_URL") or f"redis+socket://{DATA_DIR / 'redis' / 'redis.sock'}"
+# Without REDIS_URL `manage.py dev` starts a private server on this socket (a path may have 107 bytes).
+REDIS_SOCKET = DATA_DIR / "redis" / "redis.sock"
+if len(str(REDIS_SOCKET)) > 100:
+    _place = hashlib.sha256(str(DATA_DIR).encode()).hexdigest()[:12]
+    REDIS_SOCKET = Path(tempfile.gettempdir()) / f"neuron-repair-{os.getuid()}-{_place}" / "redis.sock"
+REDIS_URL = env.text("REDIS_URL") or f"redis+socket://{REDIS_SOCKET}"
 CELERY_BROKER_URL = REDIS_URL
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 3, "socket_timeout": 30, "max_retries": 1}
@@ -223,6 +230,7 @@ SPECTACULAR_SETTINGS = {
 # --- static files, time, log -----------------------------------------------------------------------------
 STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
+STATIC_ROOT.mkdir(exist_ok=True)
 STATICFILES_DIRS = [BASE_DIR / "webapp" / "static"]
 # Files are served from where they are: nothing to collect on a laptop. The image collects and hashes them.
 WHITENOISE_USE_FINDERS = True

@@ -34,13 +34,14 @@ def advance(job_id: str) -> None:
         except DatabaseError:
             raise  # busy or away: the reaper rings again
         except BadInput as error:
-            end(job, Job.State.FAILED, error=error.problem, mend=error.mend)
+            end(job, Job.State.FAILED, fault="input", error=error.problem, mend=error.mend)
             return
         except Exception:
             log.exception("job %s cannot go on", job.pk)
             end(
                 job,
                 Job.State.FAILED,
+                fault="server",
                 error=f"An internal error stopped the repair while it was {stage_words(job.phase)}.",
                 mend="Start it again; if that does not help, give the operator the repair's id.",
                 detail=traceback.format_exc(),
@@ -148,11 +149,12 @@ def _commit(job: Job, move: Move) -> bool:
 def _fail_with(job: Job, shard: Shard) -> None:
     """A shard's last attempt failed. Bad input has said what is wrong; anything else is for the operator."""
     if shard.problem:
-        end(job, Job.State.FAILED, error=shard.problem, mend=shard.mend)
+        end(job, Job.State.FAILED, fault="input", error=shard.problem, mend=shard.mend)
         return
     end(
         job,
         Job.State.FAILED,
+        fault="server",
         error=f"The worker failed {shard.failures} times while it was {stage_words(shard.phase)}: "
         f"{last_line(shard.error)}",
         mend="Start it again; if that does not help, give the operator the repair's id.",
@@ -165,11 +167,11 @@ def last_line(text: str) -> str:
     return lines[-1][:300] if lines else "no cause was recorded."
 
 
-def end(job: Job, state: str, *, error: str = "", mend: str = "", detail: str = "") -> bool:
+def end(job: Job, state: str, *, fault: str = "", error: str = "", mend: str = "", detail: str = "") -> bool:
     """End the job in failure or cancellation. False: it had ended before."""
     with transaction.atomic():
         won = Job.objects.filter(pk=job.pk, state__in=Job.ACTIVE).update(
-            state=state, error=error, mend=mend, detail=detail, finished_at=timezone.now()
+            state=state, fault=fault, error=error, mend=mend, detail=detail, finished_at=timezone.now()
         )
         if not won:
             return False
@@ -177,6 +179,6 @@ def end(job: Job, state: str, *, error: str = "", mend: str = "", detail: str = 
         Shard.objects.filter(job=job, state__in=(Shard.State.PENDING, Shard.State.LEASED)).update(
             state=Shard.State.CANCELED, lease_expires=None, finished_at=timezone.now()
         )
-        Event.objects.create(job=job, kind=state, data={"error": error} if error else {})
+        Event.objects.create(job=job, kind=state, data={"fault": fault, "error": error} if error else {})
         webhooks.announce(job, "repair.finished")
     return True

@@ -47,6 +47,7 @@ class Job(models.Model):
     phase = models.CharField(max_length=20, default=PREPARE)
     round = models.PositiveIntegerField(default=0)  # of the phase, while it samples
     outcome = models.CharField(max_length=20, choices=Outcome, blank=True)
+    fault = models.CharField(max_length=10, blank=True)  # of a failure: 'input' or 'server'
     error = models.TextField(blank=True)  # short, for people
     mend = models.TextField(blank=True)  # what they can do about it
     detail = models.TextField(blank=True)  # for operators

@@ -16,7 +16,7 @@ class Progress:
     def __init__(self, lease: Lease) -> None:
         self.lease = lease
         self.done = 0
-        self._note = ""
+        self._stage = self._note = ""
         self._next = 0.0
 
     def evaluations(self, more: int) -> None:
@@ -24,10 +24,11 @@ class Progress:
         self.done += more
         self._renew()
 
-    def note(self, text: str, *_: object) -> None:
-        """What is being done now, for people."""
-        if text != self._note:
-            self._note, self._next = text, 0.0
+    def note(self, stage: str, share: float = 0.0) -> None:
+        """What is being done now, for people, and what share of it is done. A new stage is told at once."""
+        if stage != self._stage:
+            self._stage, self._next = stage, 0.0
+        self._note = f"{stage}, {share:.0%}" if 0 < share < 1 else stage
         self._renew()
 
     def _renew(self) -> None:

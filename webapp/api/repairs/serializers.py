@@ -47,6 +47,7 @@ class RepairSerializer(serializers.ModelSerializer):
     outcome = serializers.ChoiceField(
         choices=Job.Outcome.choices, allow_blank=True, help_text="Empty until the repair has succeeded."
     )
+    fault = serializers.CharField(help_text="Whose, of a failure: input (mend it) or server (try again).")
     request = serializers.DictField(help_text="What was asked.")
     progress = serializers.SerializerMethodField()
     summary = serializers.DictField(help_text="What preparing found: filters, splits, the budget chosen.")
@@ -57,8 +58,9 @@ class RepairSerializer(serializers.ModelSerializer):
     class Meta:
         model = Job
         fields = [
-            "id", "url", "name", "state", "outcome", "error", "mend", "model", "dataset", "guard", "request",
-            "device", "progress", "summary", "result", "warnings", "results", "created_at", "started_at",
+            "id", "url", "name", "state", "outcome", "fault", "error", "mend", "model", "dataset", "guard",
+            "request", "device",
+            "progress", "summary", "result", "warnings", "results", "created_at", "started_at",
             "finished_at",
         ]  # fmt: skip
         read_only_fields = fields

@@ -1,0 +1,540 @@
+#!/usr/bin/env python3
+"""Repair an image classifier from CI: one file, no dependencies, Python 3.9 or later.
+
+    neuron_repair.py repair --server https://repair.example --model net.pth --architecture resnet18
+        --num-classes 10 --data images.zip --metric subgroup-recall:background --out repair/
+        --gate 'gain.estimate>=0.02'
+
+The token comes from the environment variable NR_TOKEN (or --token-file). Run it again with the same arguments
+and it goes on where it was: uploads and the repair itself are found again, nothing is started twice.
+
+Exit codes
+    0  repaired, and every gate passed
+    1  repaired, but a gate failed
+    2  bad input: the server refuses a file or an option, or the input made the repair fail
+    3  server or job error
+    4  timeout: the repair goes on; run the same command again to wait for it
+    5  no repair meets the constraints
+
+Written to --out: metrics.json, junit.xml, summary.md and the result files (report.json, report.html,
+predictions.csv, and the repaired checkpoint if there is one), each checked against its SHA-256.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import http.client
+import json
+import mimetypes
+import operator
+import os
+import re
+import ssl
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+from xml.sax.saxutils import escape, quoteattr
+
+PASS, GATE_FAILED, BAD_INPUT, SERVER_ERROR, TIMEOUT, NO_REPAIR = range(6)
+CHUNK = 1 << 18
+POLL = 2.0  # seconds between two looks at a running repair
+RETRIES = 6
+OPERATORS = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+
+
+class Failure(Exception):
+    """Ends the program with an exit code and a message."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Refused(Failure):
+    """The server answered with an error."""
+
+    def __init__(self, status: int, problem: dict) -> None:
+        code = BAD_INPUT if 400 <= status < 500 and status not in (408, 429) else SERVER_ERROR
+        text = problem.get("detail") or problem.get("title") or "no explanation"
+        if problem.get("mend"):
+            text += "\n" + str(problem["mend"])
+        super().__init__(code, f"The server refused ({status}): {text}")
+        self.status = status
+
+
+class Api:
+    """The REST API, with retries for what can be sent twice without harm (everything here can)."""
+
+    def __init__(self, server: str, token: str, deadline: float) -> None:
+        self.base = server.rstrip("/") + "/api/v1/"
+        self.token = token
+        self.deadline = deadline
+
+    def json(self, method: str, path: str, body: Any = None, headers: dict | None = None) -> dict:
+        data = None if body is None else json.dumps(body).encode()
+        head = {"Content-Type": "application/json"} if data is not None else {}
+        _, answer, _ = self._retry(method, path, lambda: (data, {**head, **(headers or {})}))
+        return json.loads(answer) if answer else {}
+
+    def upload(self, path: str, file: Path, fields: dict[str, str]) -> dict:
+        """A multipart form, streamed: memory stays flat whatever the size."""
+        boundary = uuid.uuid4().hex
+        before = b"".join(
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+            for name, value in fields.items()
+        )
+        name = file.name.replace('"', "_").replace("\r", "_").replace("\n", "_")
+        kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+        before += (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+            f"Content-Type: {kind}\r\n\r\n"
+        ).encode()
+        after = f"\r\n--{boundary}--\r\n".encode()
+
+        def body() -> Iterator[bytes]:
+            yield before
+            with file.open("rb") as content:
+                while chunk := content.read(CHUNK):
+                    yield chunk
+            yield after
+
+        head = {
+            "Content-Type": f"multipart/form-data; boundary={boundary}",
+            "Content-Length": str(len(before) + file.stat().st_size + len(after)),
+        }
+        _, answer, _ = self._retry("POST", path, lambda: (body(), head))
+        return json.loads(answer)
+
+    def download(self, url: str, target: Path, sha256: str) -> None:
+        """Resumes a part that is there; refuses a file with another hash than the server said."""
+        part = target.with_name(target.name + ".part")
+        for _ in range(RETRIES):
+            have = part.stat().st_size if part.exists() else 0
+            head = {"Range": f"bytes={have}-", "If-Range": f'"{sha256}"'} if have else {}
+            try:
+                self._fetch(url, part, head)
+            except (OSError, http.client.HTTPException) as error:
+                self._pause(f"{target.name}: {error}", 2.0)
+                continue
+            if sha256_of(part) == sha256:
+                part.replace(target)
+                return
+            part.unlink()
+        raise Failure(SERVER_ERROR, f"{target.name} could not be downloaded undamaged.")
+
+    def _fetch(self, url: str, part: Path, headers: dict) -> None:
+        connection, target = self._connect(url)
+        try:
+            connection.request("GET", target, headers={**self._headers(), **headers})
+            answer = connection.getresponse()
+            if answer.status == 416:
+                part.unlink()
+                return
+            if answer.status not in (200, 206):
+                raise Refused(answer.status, _problem(answer.read()))
+            with part.open("ab" if answer.status == 206 else "wb") as file:
+                while chunk := answer.read(CHUNK):
+                    file.write(chunk)
+        finally:
+            connection.close()
+
+    def _retry(self, method: str, path: str, make: Any) -> tuple[int, bytes, dict]:
+        pause = 1.0
+        for attempt in range(RETRIES):
+            body, headers = make()
+            try:
+                status, answer, head = self._send(method, path, body, headers)
+            except (OSError, http.client.HTTPException) as error:
+                problem: Failure = Failure(SERVER_ERROR, f"The server cannot be reached: {error}")
+            else:
+                if status < 400:
+                    return status, answer, head
+                problem = Refused(status, _problem(answer))
+                if problem.code == BAD_INPUT:
+                    raise problem
+            if attempt == RETRIES - 1:
+                raise problem
+            self._pause(str(problem), pause)
+            pause = min(2 * pause, 20)
+        raise AssertionError("unreachable")
+
+    def _pause(self, why: str, seconds: float) -> None:
+        if time.monotonic() + seconds > self.deadline:
+            raise Failure(TIMEOUT, f"Out of time. Last: {why}")
+        say(f"{why} - trying again in {seconds:g} s")
+        time.sleep(seconds)
+
+    def _send(self, method: str, path: str, body: Any, headers: dict) -> tuple[int, bytes, dict]:
+        connection, target = self._connect(urljoin(self.base, path))
+        try:
+            # The server may answer before it has read everything: then the answer is what counts.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, target, body=body, headers={**self._headers(), **headers})
+            answer = connection.getresponse()
+            return answer.status, answer.read(), dict(answer.headers)
+        finally:
+            connection.close()
+
+    def _connect(self, url: str) -> tuple[http.client.HTTPConnection, str]:
+        parts, home = urlsplit(url), urlsplit(self.base)
+        if (parts.scheme, parts.netloc) != (home.scheme, home.netloc):
+            # Behind a proxy a server may not know its name: the path is right, the token goes nowhere else.
+            parts = parts._replace(scheme=home.scheme, netloc=home.netloc)
+        host, port = parts.hostname or "", parts.port
+        connection: http.client.HTTPConnection = (
+            http.client.HTTPSConnection(host, port, timeout=120, context=ssl.create_default_context())
+            if parts.scheme == "https"
+            else http.client.HTTPConnection(host, port, timeout=120)
+        )
+        return connection, parts.path + (f"?{parts.query}" if parts.query else "")
+
+    def _headers(self) -> dict:
+        return {"Authorization": f"Bearer {self.token}", "Accept": "application/json"}
+
+
+def _problem(body: bytes) -> dict:
+    try:
+        found = json.loads(body)
+        return found if isinstance(found, dict) else {}
+    except ValueError:
+        return {"detail": body[:300].decode(errors="replace")}
+
+
+def sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def wait_for_upload(api: Api, kind: str, upload: dict) -> dict:
+    """Until it has been checked."""
+    while upload["state"] == "validating":
+        if time.monotonic() > api.deadline:
+            raise Failure(TIMEOUT, f"{upload['file_name']} is still being checked.")
+        time.sleep(min(POLL, 1.0))
+        upload = api.json("GET", f"{kind}/{upload['id']}/")
+    if upload["state"] == "rejected":
+        raise Failure(
+            BAD_INPUT, f"{upload['file_name']} was rejected: {upload['error']}\n{upload['mend']}".rstrip()
+        )
+    for warning in upload["warnings"]:
+        say(f"warning: {upload['file_name']}: {warning}")
+    return upload
+
+
+def start(api: Api, options: argparse.Namespace) -> dict:
+    """Upload what is not there yet and start the repair, or find the one that was started before."""
+    for path in filter(None, (options.model, options.data, options.guard, options.classes)):
+        if not path.is_file():
+            raise Failure(BAD_INPUT, f"There is no file {path}.")
+    fields = {"architecture": options.architecture, "num_classes": str(options.num_classes)}
+    if options.arch_option:
+        fields["options"] = json.dumps(dict(parse_option(item) for item in options.arch_option))
+    if options.weights:
+        fields["weights"] = options.weights
+    if options.classes:
+        fields["classes"] = options.classes.read_text(encoding="utf-8-sig")
+    if preprocessing := parse_preprocessing(options):
+        fields["preprocessing"] = json.dumps(preprocessing)
+    say(
+        f"uploading {options.model.name}, {options.data.name}"
+        + (f", {options.guard.name}" if options.guard else "")
+    )
+    model = api.upload("models/", options.model, fields)
+    dataset = api.upload("datasets/", options.data, {})
+    guard = api.upload("datasets/", options.guard, {}) if options.guard else None
+    body: dict[str, Any] = {
+        "model": wait_for_upload(api, "models", model)["id"],
+        "dataset": wait_for_upload(api, "datasets", dataset)["id"],
+        "metric": options.metric,
+        "seed": options.seed,
+        "device": options.device,
+    }
+    if guard:
+        body["guard"] = wait_for_upload(api, "datasets", guard)["id"]
+    limits = ("max_clean_drop", "max_subgroup_drop", "max_filters")
+    for name in ("name", "group", "estimator", "top_k", "side", "budget", *limits):
+        if getattr(options, name) is not None:
+            body[name] = getattr(options, name)
+    # The same request has the same key: run again, it finds the repair that it started.
+    key = hashlib.sha256((options.run_id + json.dumps(body, sort_keys=True)).encode()).hexdigest()
+    return api.json("POST", "repairs/", body, {"Idempotency-Key": f"cli-{key}"})
+
+
+def parse_option(item: str) -> tuple[str, Any]:
+    key, equals, value = item.partition("=")
+    if not equals:
+        raise Failure(BAD_INPUT, f"--arch-option {item!r} is not KEY=VALUE.")
+    try:
+        return key, json.loads(value.lower() if value.lower() in ("true", "false") else value)
+    except ValueError:
+        return key, value
+
+
+def parse_preprocessing(options: argparse.Namespace) -> dict:
+    found: dict[str, Any] = {}
+    for name in ("resize", "crop"):
+        if getattr(options, name) is not None:
+            found[name] = getattr(options, name)
+    for name in ("mean", "std"):
+        if getattr(options, name):
+            try:
+                found[name] = [float(part) for part in getattr(options, name).split(",")]
+            except ValueError:
+                raise Failure(BAD_INPUT, f"--{name}: numbers separated by commas.") from None
+    return found
+
+
+def wait(api: Api, repair: dict) -> dict:
+    """Until it has ended."""
+    shown = ""
+    say(f"repair {repair['id']}")
+    while repair["state"] in ("starting", "processing"):
+        progress = repair["progress"]
+        line = f"{progress['percent']:5.1f} %  {progress['phase']}"
+        if progress["note"]:
+            line += f": {progress['note']}"
+        if progress["evaluations_total"]:
+            line += f"  {progress['evaluations']:,} of {progress['evaluations_total']:,} evaluations"
+        if not progress["worker_alive"]:
+            line += "  (no worker is running)"
+        if line != shown:
+            say(line)
+            shown = line
+        if time.monotonic() + POLL > api.deadline:
+            message = f"Out of time; repair {repair['id']} goes on. Run the same command again."
+            raise Failure(TIMEOUT, message)
+        time.sleep(POLL)
+        repair = api.json("GET", f"repairs/{repair['id']}/")
+    return repair
+
+
+def fetch(api: Api, repair: dict, out: Path) -> list[str]:
+    names = []
+    for item in repair["results"]:
+        name = Path(item["name"]).name
+        api.download(urljoin(api.base, item["url"]), out / name, item["sha256"])
+        names.append(name)
+    return names
+
+
+def lookup(values: Any, path: str) -> float:
+    """`gain.lower` in {"gain": {"lower": .01}}; list items by number."""
+    for part in path.split("."):
+        if isinstance(values, list) and part.isdigit() and int(part) < len(values):
+            values = values[int(part)]
+        elif isinstance(values, dict) and part in values:
+            values = values[part]
+        else:
+            known = ", ".join(sorted(values)) if isinstance(values, dict) else type(values).__name__
+            raise Failure(
+                BAD_INPUT, f"--gate: there is no {path!r} in the result ({part!r} is not among: {known})."
+            )
+    if isinstance(values, bool) or not isinstance(values, (int, float)):
+        raise Failure(BAD_INPUT, f"--gate: {path!r} is no number but {values!r}.")
+    return float(values)
+
+
+def judge(gates: list[str], result: dict) -> list[dict]:
+    """Each gate with what was measured and whether it passed."""
+    judged = []
+    for gate in gates:
+        name, sign, limit = parse_gate(gate)
+        value = lookup(result, name)
+        judged.append({"gate": gate, "value": value, "passed": OPERATORS[sign](value, limit)})
+    return judged
+
+
+def parse_gate(gate: str) -> tuple[str, str, float]:
+    match = re.fullmatch(r"\s*([\w.:-]+?)\s*(>=|<=|==|!=|>|<)\s*(-?[\d.]+(?:e-?\d+)?)\s*", gate)
+    if not match:
+        raise Failure(BAD_INPUT, f"--gate {gate!r} is not NAME>=NUMBER (operators: {' '.join(OPERATORS)}).")
+    return match[1], match[2], float(match[3])
+
+
+def verdict(repair: dict, gates: list[dict]) -> tuple[int, str]:
+    state, error = repair["state"], " ".join(filter(None, (repair["error"], repair["mend"])))
+    if state == "canceled":
+        return SERVER_ERROR, "The repair was canceled."
+    if state == "failed":
+        return (BAD_INPUT if repair["fault"] == "input" else SERVER_ERROR), error
+    if repair["outcome"] == "no_repair_found":
+        return NO_REPAIR, "No repair meets the constraints. That is an answer: see report.html."
+    failed = [gate for gate in gates if not gate["passed"]]
+    if failed:
+        return GATE_FAILED, "; ".join(f"{gate['gate']} fails: {gate['value']:g}" for gate in failed)
+    return PASS, "Repaired" + (f", and {len(gates)} gate(s) passed." if gates else ".")
+
+
+def write_reports(
+    out: Path, repair: dict, gates: list[dict], code: int, message: str, files: list[str]
+) -> None:
+    metrics = {
+        "exit_code": code,
+        "message": message,
+        "repair": repair["id"],
+        "url": repair["url"],
+        "state": repair["state"],
+        "outcome": repair["outcome"],
+        "request": repair["request"],
+        "warnings": repair["warnings"],
+        "result": repair["result"],
+        "gates": gates,
+        "files": files,
+    }
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+    (out / "junit.xml").write_text(junit(repair, gates, code, message))
+    text = markdown(repair, gates, code, message)
+    (out / "summary.md").write_text(text)
+    if page := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with open(page, "a") as file:
+            file.write(text)
+
+
+def junit(repair: dict, gates: list[dict], code: int, message: str) -> str:
+    cases = [("repair", "" if code in (PASS, GATE_FAILED) else message, code == SERVER_ERROR)]
+    cases += [(g["gate"], "" if g["passed"] else f"measured {g['value']:g}", False) for g in gates]
+    lines = []
+    for name, problem, is_error in cases:
+        kind = "error" if is_error else "failure"
+        inner = f"<{kind} message={quoteattr(problem)}>{escape(problem)}</{kind}>" if problem else ""
+        lines.append(f'  <testcase classname="neuron_repair" name={quoteattr(name)}>{inner}</testcase>')
+    failures = sum(1 for _, problem, is_error in cases if problem and not is_error)
+    errors = sum(1 for _, problem, is_error in cases if problem and is_error)
+    seconds = repair["progress"]["elapsed_seconds"] or 0
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f'<testsuite name="neuron_repair" tests="{len(cases)}" failures="{failures}" errors="{errors}" '
+        f'time="{seconds}">\n' + "\n".join(lines) + "\n</testsuite>\n"
+    )
+
+
+def markdown(repair: dict, gates: list[dict], code: int, message: str) -> str:
+    mark = {PASS: "✅", NO_REPAIR: "➖"}.get(code, "❌")
+    lines = [
+        f"## {mark} Neuron repair",
+        "",
+        message,
+        "",
+        f"[{repair['name'] or repair['id']}]({repair['url']})",
+        "",
+    ]
+    if gates:
+        lines += ["| gate | measured | |", "|---|---|---|"]
+        lines += [
+            f"| `{g['gate']}` | {g['value']:g} | {'passed' if g['passed'] else '**failed**'} |" for g in gates
+        ]
+        lines.append("")
+    numbers = list(flatten(repair["result"]))
+    if numbers:
+        lines += ["<details><summary>Numbers</summary>", "", "| name | value |", "|---|---|"]
+        lines += [f"| {name} | {value:.6g} |" for name, value in numbers[:200]]
+        lines += ["", "</details>", ""]
+    lines += [f"- {warning}" for warning in repair["warnings"]]
+    return "\n".join(lines) + "\n"
+
+
+def flatten(values: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of the result with its dotted name: what --gate can use."""
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from flatten(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(values, list):
+        for index, value in enumerate(values):
+            yield from flatten(value, f"{path}.{index}")
+    elif isinstance(values, (int, float)) and not isinstance(values, bool):
+        yield path, values
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = top.add_subparsers(dest="command", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--server", default=os.environ.get("NR_SERVER", "http://localhost:8000"))
+    common.add_argument("--token-file", type=Path, help="default: the environment variable NR_TOKEN")
+    common.add_argument("--out", type=Path, default=Path("repair"))
+    common.add_argument("--timeout", type=float, default=3600, help="seconds (default 3600)")
+    common.add_argument(
+        "--gate", action="append", default=[], help="NAME>=NUMBER over the result; may be repeated"
+    )
+    repair = commands.add_parser("repair", parents=[common], help="upload, repair, fetch, judge")
+    repair.add_argument("--model", type=Path, required=True)
+    repair.add_argument("--architecture", required=True)
+    repair.add_argument("--num-classes", type=int, required=True)
+    repair.add_argument("--arch-option", action="append", default=[], metavar="KEY=VALUE")
+    repair.add_argument("--weights", choices=["model", "ema"])
+    repair.add_argument("--classes", type=Path)
+    repair.add_argument("--data", type=Path, required=True)
+    repair.add_argument("--guard", type=Path)
+    repair.add_argument("--metric", required=True)
+    repair.add_argument("--group")
+    for name, kind in (("resize", int), ("crop", int), ("mean", str), ("std", str)):
+        repair.add_argument(f"--{name}", type=kind)
+    repair.add_argument("--estimator", choices=["tmab", "monte_carlo", "cmcs", "exact"])
+    repair.add_argument("--top-k", type=int)
+    repair.add_argument("--side", choices=["top", "bottom", "both"])
+    repair.add_argument("--budget", type=int, help="evaluations")
+    repair.add_argument("--max-clean-drop", type=float)
+    repair.add_argument("--max-subgroup-drop", type=float)
+    repair.add_argument("--max-filters", type=int)
+    repair.add_argument("--seed", type=int, default=0)
+    repair.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    repair.add_argument("--name")
+    repair.add_argument("--run-id", default="", help="a new id starts a new repair of the same input")
+    waiting = commands.add_parser("wait", parents=[common], help="wait for a repair by its id, fetch, judge")
+    waiting.add_argument("id")
+    return top
+
+
+def run(options: argparse.Namespace) -> int:
+    token = options.token_file.read_text().strip() if options.token_file else os.environ.get("NR_TOKEN", "")
+    if not token:
+        raise Failure(BAD_INPUT, "Set NR_TOKEN, or give --token-file. Tokens are made on the account page.")
+    for gate in options.gate:
+        parse_gate(gate)  # before an hour's work, not after
+    options.out.mkdir(parents=True, exist_ok=True)
+    api = Api(options.server, token, time.monotonic() + options.timeout)
+    repair = api.json("GET", f"repairs/{options.id}/") if options.command == "wait" else start(api, options)
+    repair = wait(api, repair)
+    files = fetch(api, repair, options.out)
+    repaired = repair["outcome"] == "repaired"
+    gates = judge(options.gate, repair["result"]) if repaired else []
+    code, message = verdict(repair, gates)
+    write_reports(options.out, repair, gates, code, message, files)
+    say(message)
+    say(f"written to {options.out}: {', '.join([*files, 'metrics.json', 'junit.xml', 'summary.md'])}")
+    return code
+
+
+def main(arguments: list[str] | None = None) -> int:
+    try:
+        return run(parser().parse_args(arguments))
+    except Failure as failure:
+        say(str(failure))
+        return failure.code
+    except KeyboardInterrupt:
+        say("Interrupted; the repair goes on. Run the same command to wait for it.")
+        return TIMEOUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Real processes: SIGKILL in mid-job changes nothing but the time; nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import psutil
+import pytest
+
+from tests.webapp.real_stack import RealStack
+
+ASK = {"metric": "accuracy", "seed": 11}
+
+
+def undisturbed(folder) -> dict:
+    """The result with one worker that nobody kills."""
+    with RealStack(folder, workers=1) as stack:
+        seeded = stack.seed()
+        repair = stack.call(
+            "POST", "repairs/", {**ASK, "model": seeded["model"], "dataset": seeded["dataset"]}
+        )
+        repair = stack.finished(repair)
+        assert repair["state"] == "succeeded", repair
+    return repair
+
+
+@pytest.mark.parametrize("victim", ["pool process", "worker"])
+def test_two_sigkills_in_mid_job_give_the_same_values(tmp_path, victim):
+    (tmp_path / "calm").mkdir()
+    (tmp_path / "storm").mkdir()
+    expected = undisturbed(tmp_path / "calm")
+    with RealStack(tmp_path / "storm", workers=2, NR_TINY_PAUSE="0.2") as stack:
+        seeded = stack.seed()
+        repair = stack.call(
+            "POST", "repairs/", {**ASK, "model": seeded["model"], "dataset": seeded["dataset"]}
+        )
+        killed = 0
+        for phase in ("search", "confirm"):
+
+            def sampling(phase: str = phase) -> bool:
+                now = stack.call("GET", f"repairs/{repair['id']}/")
+                assert now["state"] in ("starting", "processing"), now
+                return now["progress"]["phase"] == phase and now["progress"]["workers"] == 2
+
+            stack.wait(sampling, 60, f"both workers to be at phase {phase}")
+            process = stack.cpu_workers()[0]
+            process = process if victim == "pool process" else process.parent()
+            os.kill(process.pid, signal.SIGKILL)
+            killed += 1
+        repair = stack.finished(repair, 120)
+        assert repair["state"] == "succeeded", repair
+        assert killed == 2
+        assert repair["progress"]["retries"] >= 1
+    assert repair["result"]["values"] == expected["result"]["values"]
+    hashes = [{item["name"]: item["sha256"] for item in one["results"]} for one in (repair, expected)]
+    assert hashes[0] == hashes[1]
+    assert not [p for p in stack.everyone if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_killing_the_supervisor_leaves_no_orphans(tmp_path):
+    with RealStack(tmp_path, workers=1) as stack:
+        family = stack.family()
+        assert len(family) >= 6
+        os.kill(stack.process.pid, signal.SIGKILL)
+        stack.process.wait(10)
+        _, alive = psutil.wait_procs(family, timeout=20)
+        assert not alive, [p.cmdline() for p in alive]
+
+
+def test_a_child_that_dies_is_started_again(tmp_path):
+    with RealStack(tmp_path, workers=1) as stack:
+        redis = next(p for p in stack.family() if "redis-server" in p.name())
+        web = next(p for p in stack.family() if any("gunicorn" in part for part in p.cmdline()))
+        os.kill(redis.pid, signal.SIGKILL)
+        os.kill(web.pid, signal.SIGKILL)
+        stack.wait(
+            lambda: not redis.is_running() or redis.status() == psutil.STATUS_ZOMBIE, 10, "redis to die"
+        )
+        stack.wait(stack.is_ready, 30, "the web process to come back")
+        seeded = stack.seed()
+        repair = stack.call(
+            "POST", "repairs/", {**ASK, "model": seeded["model"], "dataset": seeded["dataset"]}
+        )
+        assert stack.finished(repair)["state"] == "succeeded"
