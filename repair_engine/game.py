@@ -41,7 +41,12 @@ class NeuronGame:
     n_objectives = 1
 
     def __init__(
-        self, network: Network, objective: Objective, normalize: Normalize, batch_size: int, memory: int = MEMORY
+        self,
+        network: Network,
+        objective: Objective,
+        normalize: Normalize,
+        batch_size: int,
+        memory: int = MEMORY,
     ) -> None:
         self.network, self.objective, self.normalize = network, objective, normalize
         self.plan = plan_batches(objective, batch_size)
@@ -98,8 +103,7 @@ class NeuronGame:
             trails = [Trail(self.network, self.images(batch.indices[p]), share) for p in parts]
             self._trails = (batch, trails)
         rows = [
-            torch.cat([predictions(trail.logits(c)) for trail in self._trails[1]]).cpu().numpy()
-            for c in coalitions
+            torch.cat([predictions(trail.logits(c)) for trail in self._trails[1]]).cpu().numpy() for c in coalitions
         ]
         return np.stack(rows)
 

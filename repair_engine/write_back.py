@@ -72,4 +72,3 @@ def write_back(
                 copied.add(edit.key)
             written[edit.key][edit.channel] = edit.value
     return written
-

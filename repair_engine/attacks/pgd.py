@@ -55,7 +55,7 @@ class AttackSettings:
         chosen = base[preset]
         if epsilon is not None and not 0 < epsilon <= 1:
             raise BadInput(
-                f"--epsilon {epsilon:g} lies outside (0, 1]: pixels are in [0, 1], and with ε = 0 no attack can succeed.",
+                f"--epsilon {epsilon:g} lies outside (0, 1], the range of pixels; with ε = 0 no attack can succeed.",
                 "8/255 is written 0.03137.",
             )
         if steps is not None and steps < 1:

@@ -90,7 +90,7 @@ def is_activation(op: object) -> bool:
     return op in ACTIVATIONS
 
 
-def describe_range(activation: Activation) -> str:
+def describe(activation: Activation) -> str:
     """For reports: `relu`, `hardtanh(0, 6)`."""
     values = ", ".join(f"{a:g}" if isinstance(a, float) and math.isfinite(a) else str(a) for a in activation.args)
     return f"{activation.name}({values})" if values else activation.name

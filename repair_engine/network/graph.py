@@ -158,8 +158,8 @@ class _SegmentBuilder:
     def emit(self, node: fx.Node) -> None:
         if node.target is BATCH_NORM:
             x, weight, bias, mean, var, momentum, eps = (self.value(a) for a in node.args)
-            args = (x, weight, bias, mean, var, False, momentum, eps, torch.backends.cudnn.enabled)
-            self.env[node] = self.new.call_function(torch.batch_norm, args)
+            folded = (x, weight, bias, mean, var, False, momentum, eps, torch.backends.cudnn.enabled)
+            self.env[node] = self.new.call_function(torch.batch_norm, folded)
         elif node.target is operator.getitem and node.args[0].target is BATCH_NORM:  # type: ignore[union-attr]
             if node.args[1] != 0:
                 raise BadInput(f"Operator {node.name} uses the statistics of a batch norm; this is not supported.")

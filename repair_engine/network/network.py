@@ -153,23 +153,31 @@ class Network:
         masked = torch.where(present[:, None, :, None, None], output, constants)
         return (masked.flatten(0, 1), *state[1:])
 
-    # Mean constants -------------------------------------------------------------------------------------
+    # Statistics of outputs ------------------------------------------------------------------------------
 
     def mean_outputs(self, batches: Iterable[torch.Tensor], tick: Callable[[int], None] | None = None) -> torch.Tensor:
         """Mean output of every filter, float64 [n], over images and positions of the intact network."""
-        sums = torch.zeros(self.n_filters, dtype=torch.float64, device=self.device)
+        sums = torch.zeros(self.n_filters, dtype=torch.float64)
         count = 0
+        for images in batches:
+            sums += self._reduce(images, lambda y: y.double().mean((2, 3)).sum(0))
+            count += len(images)
+            if tick:
+                tick(len(images))
+        return sums / count
+
+    def response_norms(self, images: torch.Tensor) -> torch.Tensor:
+        """ℓ2 norm of every filter's output, summed over the images [B, C, H, W], float64 [n]."""
+        return self._reduce(images, lambda y: y.double().flatten(2).norm(dim=2).sum(0))
+
+    def _reduce(self, images: torch.Tensor, reduce: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        state: State = (images,)
+        parts = []
         with torch.inference_mode():
-            for images in batches:
-                state: State = (images,)
-                for site, segment in enumerate(self._segments[:-1]):
-                    state = segment(*state)
-                    start, stop = int(self.offsets[site]), int(self.offsets[site + 1])
-                    sums[start:stop] += state[0].double().mean((2, 3)).sum(0)
-                count += len(images)
-                if tick:
-                    tick(len(images))
-        return (sums / count).cpu()
+            for segment in self._segments[:-1]:
+                state = segment(*state)
+                parts.append(reduce(state[0]).cpu())
+        return torch.cat(parts)
 
 
 class Trail:

@@ -58,7 +58,6 @@ class Site:
         activation: what lies between the bias and the site.
         weight, bias: keys of the convolution's tensors (bias "" if it has none).
         norm_keys: the norm's weight, bias, running_mean, running_var keys (the last two "" for group norm).
-        norm_eps: ε of the norm (0 without).
         position: index of the site's node in the flat graph.
         spatial: height × width at the site on the captured images.
     """
@@ -70,7 +69,6 @@ class Site:
     weight: str
     bias: str
     norm_keys: tuple[str, str, str, str]
-    norm_eps: float
     position: int
     spatial: int
 
@@ -87,14 +85,16 @@ class NotAPlayer:
 def find_sites(graph: FlatGraph) -> tuple[tuple[Site, ...], tuple[NotAPlayer, ...]]:
     """All sites in topological order, and all other convolutions with the reason."""
     index = {n: i for i, n in enumerate(graph.nodes)}
-    uses = Counter(key for key in _tensor_uses(graph))
+    uses = Counter(_tensor_uses(graph))
     sites: list[Site] = []
     others: dict[str, NotAPlayer] = {}
     for node in graph.nodes:
         if node.target in _OTHER_CONVOLUTIONS:
             channels = int(node.meta["val"].shape[1])
             others[_name(graph, node)] = NotAPlayer(
-                _name(graph, node), channels, "only two-dimensional, not transposed convolutions have filters here"
+                _name(graph, node),
+                channels,
+                "only two-dimensional, not transposed convolutions have filters here",
             )
         if node.target not in CONVOLUTIONS:
             continue
@@ -107,9 +107,7 @@ def find_sites(graph: FlatGraph) -> tuple[tuple[Site, ...], tuple[NotAPlayer, ..
     return tuple(sites), tuple(others.values())
 
 
-def _site(
-    graph: FlatGraph, conv: fx.Node, index: dict[fx.Node, int], uses: Counter[str]
-) -> Site | NotAPlayer:
+def _site(graph: FlatGraph, conv: fx.Node, index: dict[fx.Node, int], uses: Counter[str]) -> Site | NotAPlayer:
     name = _name(graph, conv)
     channels = int(conv.meta["val"].shape[1])
 
@@ -128,7 +126,7 @@ def _site(
     if _is_logits(graph, conv, channels):
         return refuse("its channels are the logits")
 
-    end, norm, keys, eps = _skip(conv), "none", ("", "", "", ""), 0.0
+    end, norm, keys = _skip(conv), "none", ("", "", "", "")
     follower = _only_user(end)
     if follower is not None and follower.target is BATCH_NORM:
         tensors = [_argument(follower, i, "") for i in range(1, 5)]
@@ -137,13 +135,13 @@ def _site(
         if any(uses[graph.names[t]] > 1 for t in tensors):
             return refuse("its batch norm is called more than once")
         outputs = [u for u in follower.users if u.target is operator.getitem and u.args[1] == 0]
-        end, norm, eps = _skip(outputs[0]), "batch", float(follower.args[6])  # type: ignore[arg-type]
+        end, norm = _skip(outputs[0]), "batch"
         keys = tuple(graph.names[t] for t in tensors)  # type: ignore[assignment]
     elif follower is not None and follower.target is aten.group_norm.default:
         tensors = [_argument(follower, 2, "weight"), _argument(follower, 3, "bias")]
         if any(t is None or not graph.names.get(t) or uses[graph.names[t]] > 1 for t in tensors):
             return refuse("its group norm has no weight and bias of its own to edit")
-        end, norm, eps = _skip(follower), "group", float(follower.args[4] if len(follower.args) > 4 else 1e-5)
+        end, norm = _skip(follower), "group"
         keys = (graph.names[tensors[0]], graph.names[tensors[1]], "", "")
     if norm == "none" and bias is None:
         return refuse("it has neither a bias nor a norm of its own, so no stored number can carry the mean")
@@ -156,7 +154,7 @@ def _site(
     height, width = (int(s) for s in conv.meta["val"].shape[2:])
     return Site(
         name, channels, norm, activation, graph.names[weight],
-        "" if bias is None else graph.names[bias], keys, eps, index[end], height * width,
+        "" if bias is None else graph.names[bias], keys, index[end], height * width,
     )  # fmt: skip
 
 
@@ -199,10 +197,4 @@ def _is_logits(graph: FlatGraph, conv: fx.Node, channels: int) -> bool:
 
 
 def _tensor_uses(graph: FlatGraph) -> list[str]:
-    return [
-        graph.names[a]
-        for node in graph.nodes
-        for a in node.all_input_nodes
-        if a in graph.names
-        for _ in range(1)
-    ]
+    return [graph.names[a] for node in graph.nodes for a in node.all_input_nodes if a in graph.names for _ in range(1)]

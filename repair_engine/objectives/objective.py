@@ -81,9 +81,9 @@ class BatchPlan:
             else:
                 picked = rng.choice(everyone, self.counts[0], p=self.weights[everyone])
             return np.sort(picked), np.full(self.counts[0], self.shares[0] / self.counts[0])
-        picked = [rng.choice(s, c, replace=False) for s, c in zip(self.strata, self.counts)]
+        drawn = [rng.choice(s, c, replace=False) for s, c in zip(self.strata, self.counts)]
         weights = [np.full(c, share / c) for c, share in zip(self.counts, self.shares)]
-        return np.concatenate(picked), np.concatenate(weights)
+        return np.concatenate(drawn), np.concatenate(weights)
 
 
 def plan_batches(objective: Objective, size: int) -> BatchPlan:
@@ -102,5 +102,9 @@ def plan_batches(objective: Objective, size: int) -> BatchPlan:
         gain = np.where(counts < limits, shares**2 / (counts * (counts + 1)), -1.0)
         counts[int(gain.argmax())] += 1
     return BatchPlan(
-        tuple(strata), tuple(int(c) for c in counts), tuple(float(s) for s in shares), False, objective.weights
+        tuple(strata),
+        tuple(int(c) for c in counts),
+        tuple(float(s) for s in shares),
+        False,
+        objective.weights,
     )

@@ -1,0 +1,333 @@
+"""A case: one request with its model, images, splits and network at hand.
+
+`prepare` does once what is costly or random (reading, splitting, attacking, constants) and leaves it in a folder;
+`open_case` builds the same case from that folder in any process, so all workers play the same game.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from repair_engine import formats
+from repair_engine.attacks import pgd, random_targets
+from repair_engine.classes import class_names
+from repair_engine.datasets import Dataset, Holdout, Preprocessing, Splits, holdout, read_dataset, split
+from repair_engine.errors import BadInput
+from repair_engine.formats import Checkpoint
+from repair_engine.game import NeuronGame
+from repair_engine.network import Network, predictions, stored_constants
+from repair_engine.objectives import Objective, cell_codes, metric_weights
+from repair_engine.objectives.metric import accuracy_weights
+from repair_engine.request import RepairRequest
+from repair_engine.weights_metadata import weights_metadata
+
+Progress = Callable[[str, float], None]  # (what is being done, share done of it); may raise to cancel
+
+SPLITS = ("score", "select", "report")
+BATCH = 64  # images per plain forward
+_ATTACK_SEED = 0xA77AC
+_NEAR_CHANCE = 0.1  # of the way from chance to perfect
+
+
+def silent(stage: str, share: float) -> None:
+    """A progress callback that does nothing."""
+
+
+@dataclass(frozen=True)
+class AttackedSplit:
+    """The attacked images of one split: dataset indices, adversarial pixels in [0, 1], the adversary's targets."""
+
+    indices: np.ndarray
+    pixels: torch.Tensor
+    targets: np.ndarray
+    excluded: int  # images whose clean prediction already is the target
+
+
+@dataclass(frozen=True)
+class Case:
+    """See the module's text. `intact` holds the intact network's predictions of all images, int64 [N]."""
+
+    request: RepairRequest
+    checkpoint: Checkpoint
+    dataset: Dataset
+    splits: Splits
+    guard: Dataset | None
+    guard_parts: Holdout | None
+    network: Network
+    biases: torch.Tensor
+    intact: np.ndarray
+    attacked: dict[str, AttackedSplit]
+    warnings: tuple[str, ...]
+
+    @property
+    def subgroups(self) -> tuple[str, ...] | None:
+        metric = self.request.metric
+        return self.dataset.column(metric.argument, 2) if metric.kind == "subgroup-recall" else None
+
+    @cached_property
+    def pixels(self) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(self.dataset.images))
+
+    def indices(self, part: str) -> np.ndarray:
+        """Dataset indices of a split, or of all images for "all"."""
+        return np.arange(len(self.dataset)) if part == "all" else getattr(self.splits, part)
+
+    def objective(self, part: str) -> Objective:
+        """The metric as an objective on one split ("all" for every image; not for attacks)."""
+        metric = self.request.metric
+        if metric.kind == "attack-success":
+            return self._attack_objective(part)
+        indices = self.indices(part)
+        labels = self.dataset.labels[indices]
+        groups = [self.subgroups[i] for i in indices] if self.subgroups else None
+        weights = metric_weights(metric, labels, groups, self.dataset.class_names)
+        used = np.flatnonzero(weights > 0)
+        cells = cell_codes(labels, groups)
+        pixels = self.pixels[torch.from_numpy(indices[used])]
+        return Objective(pixels, labels[used], weights[used], cells[used])
+
+    def objective_of_accuracy(self, part: str) -> Objective:
+        """Clean accuracy as an objective on one split."""
+        indices = self.indices(part)
+        labels = self.dataset.labels[indices]
+        pixels = self.pixels[torch.from_numpy(indices)]
+        return Objective(pixels, labels, accuracy_weights(len(labels)), cell_codes(labels, None))
+
+    def objective_indices(self, part: str) -> np.ndarray:
+        """Dataset indices of the objective's images."""
+        if self.request.metric.kind == "attack-success":
+            return self.attacked[part].indices
+        indices = self.indices(part)
+        if self.request.metric.kind == "recall":
+            target = self.request.metric.class_index(self.dataset.class_names)
+            return indices[self.dataset.labels[indices] == target]
+        return indices
+
+    def _attack_objective(self, part: str) -> Objective:
+        attacked = self.attacked[part]
+        labels = self.dataset.labels[attacked.indices]
+        weights, cells = accuracy_weights(len(labels)), cell_codes(labels, None)
+        targeted = self.request.attack.targeted
+        targets = attacked.targets if targeted else labels
+        goal = "lower" if targeted else "raise"
+        return Objective(attacked.pixels, targets, weights, cells, goal, complement=not targeted)
+
+    def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
+        """uint8 or float pixels in [0, 1] -> network input."""
+        preprocessing = self.dataset.preprocessing
+        return preprocessing.standardize(pixels) if pixels.is_floating_point() else preprocessing.normalize(pixels)
+
+    def game(self, batch_size: int, part: str = "score") -> NeuronGame:
+        return NeuronGame(self.network, self.objective(part), self.normalize, batch_size)
+
+
+def default_preprocessing(request: RepairRequest, channels: int) -> tuple[Preprocessing, str]:
+    """The preprocessing that is used, and where it comes from."""
+    if request.preprocessing is not None:
+        return replace(request.preprocessing, channels=channels), "given"
+    metadata = weights_metadata(request.architecture.name)
+    if request.architecture.registered or metadata is None or channels != 3:
+        return Preprocessing(channels=channels), "pixels in [0, 1], no resizing (none was given)"
+    return Preprocessing.from_weights(metadata), f"torchvision's {request.architecture.name} {metadata.variant}"
+
+
+def prepare(request: RepairRequest, folder: Path, progress: Progress = silent) -> Case:
+    """Reads and checks everything, splits, computes constants, attacks; leaves it in `folder`.
+
+    Raises:
+        BadInput: anything about the model, the images or the options that cannot be used.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    progress("reading the model", 0.0)
+    checkpoint = formats.convert(
+        request.model,
+        folder / "model.safetensors",
+        request.architecture,
+        request.weights,
+        request.name_of("model"),
+    )
+    case, module = _read(request, checkpoint, folder, progress)
+    progress("computing mean constants", 0.0)
+    score = case.pixels[torch.from_numpy(case.splits.score)]
+    batches = (case.normalize(score[i : i + BATCH].to(case.network.device)) for i in range(0, len(score), BATCH))
+    seen = 0
+
+    def tick(count: int) -> None:
+        nonlocal seen
+        seen += count
+        progress("computing mean constants", seen / len(score))
+
+    means = case.network.mean_outputs(batches, tick)
+    constants, biases = stored_constants(case.network, means, {k: v.dtype for k, v in checkpoint.tensors.items()})
+    intact = plain_predictions(module, case, case.pixels, progress)
+    warnings = [*case.warnings, *_chance_warning(case, intact), *_coverage_warning(case)]
+    attacked = _attack(case, module, intact, progress) if request.metric.kind == "attack-success" else {}
+    arrays = {"constants": constants.numpy(), "biases": biases.numpy(), "intact": intact}
+    arrays |= {f"split_{name}": case.indices(name) for name in SPLITS}
+    for name, part in attacked.items():
+        arrays |= {f"attack_{name}_indices": part.indices, f"attack_{name}_targets": part.targets}
+        arrays |= {f"attack_{name}_excluded": np.array(part.excluded)}
+        np.save(folder / f"attack_{name}.npy", part.pixels.numpy())
+    np.savez(folder / "prepared.npz", **arrays)  # type: ignore[arg-type]
+    (folder / "prepared.json").write_text(json.dumps({"warnings": warnings}))
+    (folder / "request.json").write_text(request.to_json())
+    case.network.constants = constants.to(case.network.device)
+    return replace(case, biases=biases, intact=intact, attacked=attacked, warnings=tuple(warnings))
+
+
+def open_case(folder: Path) -> Case:
+    """The case that `prepare` left in a folder; plays the same game in every process."""
+    request = RepairRequest.from_json((folder / "request.json").read_text())
+    checkpoint = formats.load(folder / "model.safetensors")
+    case, _ = _read(request, checkpoint, folder, silent)
+    with np.load(folder / "prepared.npz") as arrays:
+        stored = {k: arrays[k] for k in arrays.files}
+    for name in SPLITS:
+        assert np.array_equal(stored[f"split_{name}"], case.indices(name)), "the splits are seeded and must repeat"
+    attacked = {
+        name: AttackedSplit(
+            stored[f"attack_{name}_indices"],
+            torch.from_numpy(np.load(folder / f"attack_{name}.npy")),
+            stored[f"attack_{name}_targets"],
+            int(stored[f"attack_{name}_excluded"]),
+        )
+        for name in SPLITS
+        if f"attack_{name}_indices" in stored
+    }
+    case.network.constants = torch.from_numpy(stored["constants"]).to(case.network.device)
+    warnings = tuple(json.loads((folder / "prepared.json").read_text())["warnings"])
+    biases = torch.from_numpy(stored["biases"])
+    return replace(case, biases=biases, intact=stored["intact"], attacked=attacked, warnings=warnings)
+
+
+def plain_logits(
+    module: torch.nn.Module, case: Case, pixels: torch.Tensor, progress: Progress = silent
+) -> torch.Tensor:
+    """Logits [N, classes] of the plain module, on the CPU."""
+    out = []
+    with torch.inference_mode():
+        for i in range(0, len(pixels), BATCH):
+            logits = module(case.normalize(pixels[i : i + BATCH].to(case.network.device)))
+            out.append((logits.unsqueeze(1) if logits.dim() == 1 else logits).cpu())
+            progress("predicting with the intact model", min(i + BATCH, len(pixels)) / len(pixels))
+    return torch.cat(out)
+
+
+def plain_predictions(
+    module: torch.nn.Module, case: Case, pixels: torch.Tensor, progress: Progress = silent
+) -> np.ndarray:
+    """Predicted classes, int64 [N], of the plain module."""
+    return predictions(plain_logits(module, case, pixels, progress)).numpy()
+
+
+def _read(
+    request: RepairRequest, checkpoint: Checkpoint, folder: Path, progress: Progress
+) -> tuple[Case, torch.nn.Module]:
+    names = class_names(checkpoint.architecture, request.classes)
+    preprocessing, origin = default_preprocessing(request, checkpoint.in_channels)
+
+    def reading(done: int, total: int) -> None:
+        progress("reading the images", done / max(total, 1))
+
+    cache = folder / "pixels"
+    dataset = read_dataset(request.data, names, preprocessing, cache, request.name_of("data"), reading)
+    metric = request.metric
+    subgroups = dataset.column(metric.argument, 2) if metric.kind == "subgroup-recall" else None
+    if metric.kind == "recall":
+        metric.class_index(dataset.class_names)
+    groups = dataset.column(request.group) if request.group else None
+    splits = split(
+        dataset.labels, subgroups, groups, dataset.pixel_hashes, request.seed, class_names=dataset.class_names
+    )
+    guard = parts = None
+    if request.guard:
+        guard = read_dataset(request.guard, names, preprocessing, cache, request.name_of("guard"), reading)
+        guard_groups = guard.attributes.get(request.group) if request.group else None
+        parts = holdout(
+            guard.labels, None, guard_groups, guard.pixel_hashes, dataset.pixel_hashes, request.seed,
+            dataset.class_names,
+        )  # fmt: skip
+    progress("capturing the network", 0.0)
+    module = checkpoint.module().to(request.device)
+    example = torch.from_numpy(np.array(dataset.images[:2]))
+    if len(example) < 2:
+        example = example.repeat(2, 1, 1, 1)
+    network = Network.capture(module, preprocessing.normalize(example.to(request.device)))
+    expected = checkpoint.architecture.num_classes
+    if network.classes not in (expected, 1 if expected == 2 else expected):
+        raise BadInput(
+            f"The network puts out {network.classes} logits; --num-classes says {expected}.",
+            "Give the number of classes that the model was trained for.",
+        )
+    notes = [*dataset.warnings, *splits.warnings]
+    notes += [f"Preprocessing: {origin}."] if origin != "given" else []
+    if guard is not None and parts is not None:
+        notes += [f"Guard set: {w}" for w in (*guard.warnings, *parts.warnings)]
+    case = Case(
+        request, checkpoint, dataset, splits, guard, parts, network, torch.empty(0), np.empty(0, np.int64), {},
+        tuple(notes),
+    )  # fmt: skip
+    return case, module
+
+
+def _attack(case: Case, module: torch.nn.Module, intact: np.ndarray, progress: Progress) -> dict[str, AttackedSplit]:
+    settings, device = case.request.attack, case.network.device
+    classes = max(case.network.classes, 2)
+    rng = np.random.default_rng([case.request.seed, _ATTACK_SEED])
+    generator = torch.Generator().manual_seed(case.request.seed)
+    standardize = case.dataset.preprocessing.standardize
+    chosen, out = {}, {}
+    for part in SPLITS:
+        indices = case.indices(part)
+        labels = case.dataset.labels[indices]
+        targets = random_targets(labels, classes, rng) if settings.targeted else labels
+        most = case.request.attack_images or len(indices)
+        picked = np.sort(rng.choice(len(indices), min(most, len(indices)), replace=False))
+        if settings.targeted:
+            usable = intact[indices[picked]] != targets[picked]
+        else:
+            usable = intact[indices[picked]] == targets[picked]
+        chosen[part] = (indices[picked[usable]], targets[picked[usable]], int((~usable).sum()))
+    total = sum(len(v[0]) for v in chosen.values())
+    done = 0
+    for part, (indices, targets, excluded) in chosen.items():
+        if not len(indices):
+            raise BadInput(
+                f"No image of the {part} split can be attacked: on all of them the clean prediction already is "
+                "what the adversary wants."
+            )
+        pixels = []
+        for i in range(0, len(indices), BATCH):
+            clean = case.pixels[torch.from_numpy(indices[i : i + BATCH])].to(device).float().div(255)
+            goal = torch.from_numpy(targets[i : i + BATCH]).to(device)
+            pixels.append(pgd(lambda x: module(standardize(x)), clean, goal, settings, generator).cpu())
+            done += len(clean)
+            progress("attacking the intact model", done / total)
+        out[part] = AttackedSplit(indices, torch.cat(pixels), targets, excluded)
+    return out
+
+
+def _chance_warning(case: Case, intact: np.ndarray) -> list[str]:
+    accuracy = float((intact == case.dataset.labels).mean())
+    chance = 1.0 / max(case.checkpoint.architecture.num_classes, 2)
+    if accuracy > chance + _NEAR_CHANCE * (1.0 - chance):
+        return []
+    return [
+        f"The intact model is right on {accuracy:.1%} of the images; chance is {chance:.1%}. Usual mistakes: "
+        "normalization (--mean, --std), class order (--classes), input size (--resize, --crop), channel order "
+        "(RGB or BGR)."
+    ]
+
+
+def _coverage_warning(case: Case) -> list[str]:
+    share = case.network.coverage.share
+    if share >= 0.5:
+        return []
+    return [f"The filters cover {share:.0%} of the network's parameters; what the rest does cannot be repaired here."]

@@ -1,0 +1,156 @@
+"""Options that the verbs share, and the request they make."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from repair_engine.architectures import Architecture, parse_options, parse_register
+from repair_engine.attacks import AttackSettings
+from repair_engine.datasets import Preprocessing
+from repair_engine.errors import BadInput
+from repair_engine.objectives import Metric
+from repair_engine.request import DEFAULT_ESTIMATOR, ESTIMATORS, Limits, RepairRequest
+from repair_engine.weights_metadata import weights_metadata
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument("--model", required=True, metavar="FILE", help="safetensors, or a state dict .pt/.pth")
+    group.add_argument("--architecture", required=True, metavar="NAME", help="torchvision's name, or a registered one")
+    group.add_argument("--num-classes", required=True, type=int, metavar="N")
+    group.add_argument("--arch-option", action="append", default=[], metavar="KEY=VALUE", help="for the factory")
+    group.add_argument("--register", action="append", default=[], metavar="NAME=MODULE:FACTORY")
+    group.add_argument("--weights", choices=("model", "ema"), help="which, where the file holds both")
+    group.add_argument("--classes", metavar="FILE", help="class names in index order, or JSON {folder: [index, name]}")
+    group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    group.add_argument("--json", action="store_true", help="one JSON document on stdout and nothing else")
+    group.add_argument("--resize", metavar="PIXELS", help="shorter side (or H,W), none = no resizing")
+    group.add_argument("--crop", metavar="PIXELS", help="central square (or H,W), none = no crop")
+    group.add_argument("--mean", nargs="+", metavar="X", help="per channel, of pixels in [0, 1]")
+    group.add_argument("--std", nargs="+", metavar="X")
+    group.add_argument("--interpolation", default=None, help="of --resize: bilinear (default), bicubic, nearest")
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("data")
+    group.add_argument("--data", required=True, metavar="ZIP", help="class/image.png, optionally metadata.csv")
+    group.add_argument(
+        "--metric", required=True, help="accuracy | recall:CLASS | subgroup-recall:COLUMN | attack-success"
+    )
+    group.add_argument("--group", metavar="COLUMN", help="its values do not cross the splits (patient, writer)")
+    group.add_argument("--guard", metavar="ZIP", help="a second set on which the clean-drop limit must hold too")
+    group.add_argument("--seed", type=int, default=0)
+    attack = parser.add_argument_group("attack-success")
+    attack.add_argument("--attack", default="paper", choices=("paper", "standard"), help="PGD preset")
+    attack.add_argument("--epsilon", type=float, help="in pixels of [0, 1]; the preset's by default")
+    attack.add_argument("--steps", type=int, help="the preset's by default")
+    attack.add_argument("--attack-images", type=int, metavar="N", help="most images attacked per split")
+
+
+def add_estimation(parser: argparse.ArgumentParser, repair: bool) -> None:
+    group = parser.add_argument_group("estimation")
+    group.add_argument("--estimator", choices=ESTIMATORS, default=DEFAULT_ESTIMATOR)
+    group.add_argument("--top-k", type=int, default=20, metavar="K", help="what tmab tells from the rest")
+    group.add_argument("--side", choices=("top", "bottom", "both"), help="default: the end where culprits are")
+    group.add_argument(
+        "--budget", type=int, metavar="EVALUATIONS", help="images × coalitions; default: about 5 minutes"
+    )
+    group.add_argument("--batch-size", type=int, metavar="IMAGES", help="images per draw; default: by the budget")
+    if repair:
+        limits = Limits()
+        group = parser.add_argument_group("limits")
+        group.add_argument("--max-clean-drop", type=float, default=limits.max_clean_drop, metavar="X")
+        group.add_argument("--max-subgroup-drop", type=float, default=limits.max_subgroup_drop, metavar="X")
+        group.add_argument("--max-filters", type=int, default=limits.max_filters, metavar="N")
+
+
+def architecture_of(args: argparse.Namespace) -> Architecture:
+    if args.num_classes < 1:
+        raise BadInput(f"--num-classes is {args.num_classes}; it must be at least 1.")
+    return Architecture(
+        args.architecture, args.num_classes, parse_options(args.arch_option), parse_register(args.register)
+    )
+
+
+def preprocessing_of(args: argparse.Namespace) -> Preprocessing | None:
+    """What was given, over the torchvision weights' own where only a part was; None where nothing was."""
+    given = (args.resize, args.crop, args.mean, args.std, args.interpolation)
+    if all(value is None for value in given):
+        return None
+    registered = any(entry.partition("=")[0] == args.architecture for entry in args.register)
+    metadata = None if registered else weights_metadata(args.architecture)
+    base = Preprocessing.from_weights(metadata) if metadata else Preprocessing()
+    mean, std = _numbers("--mean", args.mean), _numbers("--std", args.std)
+    channels = len(mean or std or base.mean)
+    own = channels == base.channels
+    return replace(
+        base,
+        channels=channels,
+        resize=base.resize if args.resize is None else _size("--resize", args.resize),
+        crop=base.crop if args.crop is None else _size("--crop", args.crop),
+        mean=mean or (base.mean if own else ()),
+        std=std or (base.std if own else ()),
+        interpolation=args.interpolation or base.interpolation,
+    )
+
+
+def request_of(args: argparse.Namespace) -> RepairRequest:
+    """The request that the options describe. Raises BadInput."""
+    for role in ("model", "data", "guard", "classes"):
+        path = getattr(args, role, None)
+        if path and not Path(path).is_file():
+            raise BadInput(f"--{role}: there is no file {path}.")
+    limits = {name: getattr(args, name) for name in vars(Limits()) if hasattr(args, name)}
+    return RepairRequest(
+        model=args.model,
+        data=args.data,
+        architecture=architecture_of(args),
+        metric=Metric.parse(args.metric),
+        classes=args.classes,
+        guard=args.guard,
+        group=args.group,
+        preprocessing=preprocessing_of(args),
+        estimator=getattr(args, "estimator", DEFAULT_ESTIMATOR),
+        top_k=getattr(args, "top_k", 20),
+        side=getattr(args, "side", None),
+        budget=getattr(args, "budget", None),
+        batch_size=getattr(args, "batch_size", None),
+        limits=Limits(**limits),
+        attack=AttackSettings.of(args.attack, args.epsilon, args.steps),
+        attack_images=args.attack_images,
+        seed=args.seed,
+        weights=args.weights,
+        device=device_of(args.device),
+    )
+
+
+def device_of(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BadInput("--device cuda: torch sees no GPU here.", "Use --device cpu, or install a GPU build of torch.")
+    return name
+
+
+def _numbers(option: str, values: Sequence[str] | None) -> tuple[float, ...]:
+    if values is None:
+        return ()
+    try:
+        return tuple(float(v) for text in values for v in text.replace(",", " ").split())
+    except ValueError:
+        raise BadInput(f"{option} takes one number per channel, such as 0.485 0.456 0.406; got {values}.") from None
+
+
+def _size(option: str, text: str) -> int | tuple[int, int] | None:
+    if text.lower() in ("none", "0"):
+        return None
+    parts = text.replace("x", ",").split(",")
+    if not all(p.strip().isdigit() for p in parts) or len(parts) > 2:
+        raise BadInput(f"{option} takes pixels, such as 224 or 224,224, or none; got {text!r}.")
+    sizes = [int(p) for p in parts]
+    return sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])

@@ -1,0 +1,105 @@
+"""What the verbs print for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_SHOWN = 15
+
+
+def inspect_text(document: dict[str, Any]) -> str:
+    lines = [
+        f"{document['architecture']}: {document['filters']:,} filters at {len(document['sites'])} sites, "
+        f"{document['parameter_share']:.0%} of the parameters; {document['logits']} logits; "
+        f"{document['format']} ({', '.join(document['dtypes'])})",
+        f"{'site':<44}{'filters':>8}  norm    activation",
+    ]
+    lines += [f"{s['name']:<44}{s['filters']:>8}  {s['norm']:<7} {s['activation']}" for s in document["sites"]]
+    if document["not_players"]:
+        lines.append("Not players:")
+        lines += [f"  {p['name']} ({p['channels']} channels): {p['reason']}" for p in document["not_players"]]
+    if "data" in document:
+        data = document["data"]
+        lines.append(
+            f"{data['images']} images: " + ", ".join(f"{k} {v}" for k, v in list(data["classes"].items())[:20])
+        )
+        lines += [f"  column {name}: {', '.join(values[:10])}" for name, values in data["columns"].items()]
+        lines += [f"note: {note}" for note in data["notes"]] + [f"warning: {w}" for w in data["warnings"]]
+    lines += [f"warning: {w}" for w in document["warnings"]]
+    return "\n".join(lines)
+
+
+def score_text(document: dict[str, Any]) -> str:
+    rows = sorted((f for f in document["filters"] if f["value"] is not None), key=lambda f: f["value"])
+    run = document["run"]
+    lines = [
+        f"{document['metric']['text']} on {len(document['score_images'])} score images: "
+        f"{document['value_of_all']:.4f}; {run['estimator']}, {run['evaluations']:,} evaluations, seed {run['seed']}",
+        run["interval"]["text"],
+        f"{'filter':<44}{'value':>10}{'lower':>10}{'upper':>10}{'samples':>9}",
+    ]
+    ends = rows if len(rows) <= 2 * _SHOWN else [*rows[:_SHOWN], None, *rows[-_SHOWN:]]
+    for row in ends:
+        if row is None:
+            lines.append(f"… {len(rows) - 2 * _SHOWN} more (--json or --out gives all)")
+        else:
+            lines.append(
+                f"{row['id']:<44}{row['value']:>10.5f}{row['lower']:>10.5f}{row['upper']:>10.5f}{row['samples']:>9}"
+            )
+    return "\n".join([*lines, *_warnings(document)])
+
+
+def repair_text(document: dict[str, Any]) -> str:
+    before, after = document["before"]["report"], document["after"]["report"]
+    change = document["gain"]
+    if document["outcome"] == "repaired":
+        head = f"Repaired: {document['k']} filters ablated."
+    else:
+        head = "No repair found: " + " ".join(document["reasons"])
+    lines = [
+        head,
+        f"On {document['data']['splits']['report']} report images: {document['metric']['text']} "
+        f"{before['metric']:.4f} -> {after['metric']:.4f} "
+        f"(change {change['value']:+.4f}, 95% interval {change['lower']:+.4f} to {change['upper']:+.4f}); "
+        f"clean accuracy {before['accuracy']:.4f} -> {after['accuracy']:.4f}",
+    ]
+    if "guard" in document:
+        guard = document["guard"]
+        lines.append(f"Guard set ({guard['n']} images): {guard['before']:.4f} -> {guard['after']:.4f}")
+    for row in document["groups"].get("subgroups", []):
+        lines.append(
+            f"  {row['name']:<24} n = {row['n']:<6} {row['before']:.3f} -> {row['after']:.3f} "
+            f"[{row['after_interval'][0]:.3f}, {row['after_interval'][1]:.3f}]"
+        )
+    for row in document.get("attack", {}).get("rows", []):
+        lines.append(f"  {row['name']}: success {row['success']:.3f}, true label {row['true_label']:.3f}")
+    lines += [
+        f"  {f['id']:<44} value {f['value']:+.5f} [{f['lower']:+.5f}, {f['upper']:+.5f}]"
+        for f in document["culprits"][: document["k"]]
+        if f["value"] is not None
+    ]
+    if document["controls"]:
+        lines.append("Controls (metric, clean accuracy):")
+        lines += [f"  {row['name']:<24}{row['metric']:.4f}  {row['accuracy']:.4f}" for row in document["controls"]]
+    lines += [f"finding: {finding}" for finding in document["findings"]]
+    checkpoint = document["files"].get("checkpoint")
+    if checkpoint:
+        lines.append(f"Checkpoint: {document['out']}/{checkpoint['name']} (sha256 {checkpoint['sha256']})")
+    lines.append(f"Report: {document['out']}/report.html")
+    return "\n".join([*lines, *_warnings(document)])
+
+
+def evaluate_text(document: dict[str, Any]) -> str:
+    lines = [f"{document['metric']['text']} and accuracy:"]
+    tables = [("intact", document["figures"])]
+    if "figures_ablated" in document:
+        tables.append((f"{len(document['ablated'])} ablated", document["figures_ablated"]))
+    for name, figures in tables:
+        for part, row in figures.items():
+            metric = f"{row['metric']:.4f}" if "metric" in row else "      "
+            lines.append(f"  {name:<14}{part:<8}{metric}  {row['accuracy']:.4f}")
+    return "\n".join([*lines, *_warnings(document)])
+
+
+def _warnings(document: dict[str, Any]) -> list[str]:
+    return [f"warning: {w}" for w in document["warnings"]]

@@ -1,0 +1,178 @@
+"""The four verbs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from repair_engine import formats, pipeline
+from repair_engine.case import Case, prepare
+from repair_engine.classes import class_names
+from repair_engine.cli import options
+from repair_engine.cli.progress import Bars
+from repair_engine.cli.text import evaluate_text, inspect_text, repair_text, score_text
+from repair_engine.datasets import Preprocessing, read_dataset
+from repair_engine.errors import BadInput
+from repair_engine.estimation import reported
+from repair_engine.inspection import inspect_network
+from repair_engine.plan import masked_predictions
+from repair_engine.report import documents, measures
+from shapley import exact
+
+NO_REPAIR = 5
+
+
+def inspect(args: argparse.Namespace) -> int:
+    """Sites, filters, and which convolutions are not players and why."""
+    architecture = options.architecture_of(args)
+    checkpoint = formats.read(args.model, architecture, args.weights)
+    given = options.preprocessing_of(args)
+    document = inspect_network(checkpoint, given)
+    if args.data:
+        preprocessing = Preprocessing.from_json(document["preprocessing"])
+        dataset = read_dataset(args.data, class_names(checkpoint.architecture, args.classes), preprocessing)
+        counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
+        document["data"] = {
+            "images": len(dataset),
+            "classes": {name: int(c) for name, c in zip(dataset.class_names, counts)},
+            "columns": {name: sorted(set(values))[:50] for name, values in dataset.attributes.items()},
+            "warnings": list(dataset.warnings),
+            "notes": list(dataset.notes),
+        }
+    _emit(args, document, inspect_text)
+    return 0
+
+
+def score(args: argparse.Namespace) -> int:
+    """Values of all filters."""
+    request, bars = options.request_of(args), Bars(args.json)
+    with tempfile.TemporaryDirectory(prefix="score-") as folder:
+        job = pipeline.prepare_job(request, Path(folder), bars.stage, repair=False)
+        _say(args, job.notes)
+        settings = pipeline.phase_settings(job, "search", repair=False)
+        if settings is None:
+            estimate = exact(job.game, bars.counting("enumerating", job.budget))
+        else:
+            state = pipeline.run_phase(job, settings, bars.counting("sampling", settings.budget))
+            estimate = reported(state, settings)
+        bars.close()
+        case = job.case
+        run = documents.describe_run(
+            case,
+            job.game.batch_size,
+            job.budget,
+            estimate.evaluations,
+            estimate,
+            None,
+            time.time() - job.started,
+        )
+        document: dict[str, Any] = {
+            "schema": documents.SCHEMA,
+            "verb": "score",
+            "metric": documents.describe_metric(case),
+            "model": documents.describe_model(case),
+            "data": documents.describe_data(case),
+            "run": run,
+            "value_of_all": float(job.game.evaluate(_full(case), job.game.full_batch()).values[0, 0]),
+            "filters": [documents.filter_row(case.network, p, estimate) for p in range(case.network.n_filters)],
+            "score_images": [case.dataset.file_names[i] for i in case.objective_indices("score")],
+            "constants_from": [case.dataset.file_names[i] for i in case.splits.score],
+            "warnings": list(case.warnings),
+            "versions": documents.versions(),
+        }
+    if args.out:
+        out = Path(args.out)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "score.json").write_text(json.dumps(document, indent=1))
+    _emit(args, document, score_text)
+    return 0
+
+
+def repair(args: argparse.Namespace) -> int:
+    """Search, confirm, plan, write back, report."""
+    request, bars, out = options.request_of(args), Bars(args.json), Path(args.out)
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"--out: {out} is a file.", "Name a folder.")
+    with tempfile.TemporaryDirectory(prefix="repair-") as folder:
+        job = pipeline.prepare_job(request, Path(folder), bars.stage)
+        _say(args, job.notes)
+        search = confirm = None
+        settings = pipeline.phase_settings(job, "search")
+        if settings is not None:
+            search = pipeline.run_phase(job, settings, bars.counting("searching", settings.budget))
+            again = pipeline.phase_settings(job, "confirm", search)
+            if again is not None:
+                confirm = pipeline.run_phase(job, again, bars.counting("confirming", again.budget))
+        document = pipeline.run_finish(job, search, confirm, out, bars.stage)
+        bars.close()
+    document["out"] = str(out)
+    _emit(args, document, repair_text)
+    return 0 if document["outcome"] == "repaired" else NO_REPAIR
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """The metric on each split and on all images; with --ablate, before and after."""
+    request, bars = options.request_of(args), Bars(args.json)
+    with tempfile.TemporaryDirectory(prefix="evaluate-") as folder:
+        case = prepare(pipeline.with_attack_cap(request), Path(folder), bars.stage)
+        document: dict[str, Any] = {
+            "schema": documents.SCHEMA,
+            "verb": "evaluate",
+            "metric": documents.describe_metric(case),
+            "model": documents.describe_model(case),
+            "data": documents.describe_data(case),
+            "figures": _figures(case, np.empty(0, np.int64)),
+            "warnings": list(case.warnings),
+            "versions": documents.versions(),
+        }
+        if args.ablate:
+            ids = [part.strip() for part in args.ablate.split(",") if part.strip()]
+            players = np.array(list(dict.fromkeys(case.network.player(i) for i in ids)), dtype=np.int64)
+            document["ablated"] = [
+                {"id": case.network.filter_id(int(p)), "constant": float(case.network.constants[int(p)])}
+                for p in players
+            ]
+            document["figures_ablated"] = _figures(case, players)
+        bars.close()
+    _emit(args, document, evaluate_text)
+    return 0
+
+
+def _figures(case: Case, players: np.ndarray) -> dict[str, Any]:
+    """Metric and accuracy per split, by the masked network with `players` ablated."""
+
+    def predict(pixels: torch.Tensor) -> np.ndarray:
+        return masked_predictions(case, pixels, players)
+
+    attacked = {part: predict(a.pixels) for part, a in case.attacked.items()}
+    return measures.split_figures(case, predict(case.pixels), attacked)
+
+
+def _full(case: Case) -> np.ndarray:
+    return np.ones((1, case.network.n_filters), dtype=bool)
+
+
+def _say(args: argparse.Namespace, notes: tuple[str, ...]) -> None:
+    for note in notes:
+        print(note, file=sys.stderr)
+
+
+def _emit(args: argparse.Namespace, document: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> None:
+    print(json.dumps(document, indent=1) if args.json else text(document))
+
+
+VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "inspect": inspect,
+    "score": score,
+    "repair": repair,
+    "evaluate": evaluate,
+}

@@ -1,0 +1,306 @@
+"""From a ranking to a repaired checkpoint and its report: plan, write, reload, measure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from repair_engine import controls, formats
+from repair_engine.attacks import pgd
+from repair_engine.case import BATCH, SPLITS, Case, Progress
+from repair_engine.errors import VerificationFailed
+from repair_engine.estimation import Ranking
+from repair_engine.network import predictions
+from repair_engine.plan import Plan, largest_drops, make_plan, masked_predictions
+from repair_engine.report import documents, html, measures
+from repair_engine.report.predictions import write_guard_predictions, write_predictions
+from repair_engine.verify import fresh_predictions
+from repair_engine.write_back import write_back
+
+_MARGIN = 1e-3  # of the logits' scale: closer calls may fall either way with float32 rounding
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Logits of one checkpoint in a fresh process, and the predicted classes.
+
+    Attributes:
+        logits: set name -> float32 [N, classes]; sets are "all", "guard" and "attack_<split>".
+    """
+
+    logits: dict[str, np.ndarray]
+
+    def of(self, name: str) -> np.ndarray:
+        return predictions(torch.from_numpy(self.logits[name])).numpy()
+
+    @property
+    def attacked(self) -> dict[str, np.ndarray]:
+        return {part: self.of(f"attack_{part}") for part in SPLITS if f"attack_{part}" in self.logits}
+
+
+def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]:
+    """Chooses k on *select*, writes, verifies and reports on *report*.
+
+    Args:
+        run: how the estimate was obtained (`documents.describe_run`), for the record.
+        out: folder for repaired.*, repair.json, report.json, report.html, predictions.csv.
+
+    Returns:
+        The report document (also in report.json); `outcome` is "repaired" or "no_repair_found".
+
+    Raises:
+        VerificationFailed: the written file does not reproduce the measured predictions.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    plan = make_plan(case, ranking.players, progress)
+    suffix = case.checkpoint.source.suffix
+    sets = _image_sets(case)
+    preprocessing = case.dataset.preprocessing
+    with tempfile.TemporaryDirectory(prefix="repair-") as folder:
+        progress("checking the intact model in a fresh process", 0.0)
+        before = Predictions(
+            fresh_predictions(
+                Path(case.request.model), case.checkpoint.architecture, preprocessing, sets, case.request.device,
+                case.request.weights,
+            )
+        )  # fmt: skip
+        after = before
+        written = Path(folder) / f"repaired{suffix}"
+        if plan.k:
+            progress("writing the repaired checkpoint and reloading it in a fresh process", 0.0)
+            tensors = write_back(case.checkpoint.tensors, case.network, case.biases, (int(p) for p in plan.chosen))
+            formats.write(case.checkpoint.edited(tensors), written)
+            after = Predictions(
+                fresh_predictions(written, case.checkpoint.architecture, preprocessing, sets, case.request.device, None)
+            )
+        agreement = _check_masked(case, plan, after)
+        document = documents.report_document(case, ranking, plan, run)
+        document["verification"] = agreement
+        _measure(case, plan, before, after, document)
+        if plan.k:
+            _measure_controls(case, plan, before, after, document, run, progress)
+            _measure_attack(case, written, after, document, progress)
+        documents.judge(document)
+        if document["outcome"] == "repaired":
+            shutil.move(written, out / written.name)
+            document["files"]["checkpoint"] = {"name": written.name, "sha256": sha256(out / written.name)}
+    write_predictions(case, before.of("all"), after.of("all"), out / "predictions.csv")
+    if case.guard is not None:
+        write_guard_predictions(case, before.of("guard"), after.of("guard"), out / "guard_predictions.csv")
+    repair = documents.repair_document(document)
+    (out / "repair.json").write_text(json.dumps(repair, indent=1))
+    (out / "report.json").write_text(json.dumps(document, indent=1))
+    (out / "report.html").write_text(html.render(document), encoding="utf-8")
+    return document
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _image_sets(case: Case) -> dict[str, np.ndarray]:
+    sets = {"all": np.asarray(case.dataset.images)}
+    if case.guard is not None:
+        sets["guard"] = np.asarray(case.guard.images)
+    sets |= {f"attack_{part}": attacked.pixels.numpy() for part, attacked in case.attacked.items()}
+    return sets
+
+
+def _check_masked(case: Case, plan: Plan, after: Predictions) -> dict[str, Any]:
+    """Compares the reloaded file with the masked network that was valued, image by image."""
+    coalition = np.ones((1, case.network.n_filters), dtype=bool)
+    coalition[0, plan.chosen] = False
+    masked = []
+    for i in range(0, len(case.dataset), BATCH):
+        images = case.normalize(case.pixels[i : i + BATCH].to(case.network.device))
+        masked.append(case.network.masked_logits(images, coalition)[0].cpu())
+    logits, reloaded = torch.cat(masked), torch.from_numpy(after.logits["all"])
+    largest = float((logits - reloaded).abs().max())
+    scale = float(reloaded.abs().max())
+    differing = predictions(logits) != predictions(reloaded)
+    margins = _margins(reloaded)
+    firm = differing & (margins > _MARGIN * max(scale, 1e-6))
+    if bool(firm.any()) or not bool(torch.isfinite(reloaded).all()):
+        raise VerificationFailed(
+            f"The reloaded checkpoint predicts {int(firm.sum())} of {len(logits)} images differently from the masked "
+            f"network (largest logit difference {largest:.3g}); nothing was exported."
+        )
+    return {
+        "images": len(logits),
+        "different_predictions": int(differing.sum()),
+        "largest_logit_difference": largest,
+        "how": "the written file, reloaded into the plain module in a fresh process, against the masked network",
+    }
+
+
+def _margins(logits: torch.Tensor) -> torch.Tensor:
+    if logits.shape[1] == 1:
+        return logits[:, 0].abs()
+    top = logits.topk(2, dim=1).values
+    return top[:, 0] - top[:, 1]
+
+
+def _measure(case: Case, plan: Plan, before: Predictions, after: Predictions, document: dict[str, Any]) -> None:
+    all_before, all_after = before.of("all"), after.of("all")
+    document["before"] = measures.split_figures(case, all_before, before.attacked)
+    document["after"] = measures.split_figures(case, all_after, after.attacked)
+    objective = case.objective("report")
+    b, a = _objective_predictions(case, before), _objective_predictions(case, after)
+    document["gain"] = measures.gain(objective, b, a, case.request.seed)
+    labels, report = case.dataset.labels, case.splits.report
+    clean = case.objective_of_accuracy("report")
+    document["clean_change"] = measures.gain(clean, all_before[report], all_after[report], case.request.seed)
+    document["groups"] = measures.group_tables(case, all_before, all_after)
+    document["images_right"] = {
+        "before": int((all_before == labels)[report].sum()),
+        "after": int((all_after == labels)[report].sum()),
+        "n": len(report),
+    }
+    if case.guard is not None and case.guard_parts is not None:
+        rows = case.guard_parts.report
+        right = [(p.of("guard") == case.guard.labels)[rows] for p in (before, after)]
+        document["guard"] = {
+            "n": len(rows),
+            "before": float(right[0].mean()),
+            "after": float(right[1].mean()),
+        }
+
+
+def _objective_predictions(case: Case, of: Predictions) -> np.ndarray:
+    if case.request.metric.kind == "attack-success":
+        return of.attacked["report"]
+    return of.of("all")[case.objective_indices("report")]
+
+
+def _measure_controls(
+    case: Case, plan: Plan, before: Predictions, after: Predictions, document: dict[str, Any], run: dict[str, Any],
+    progress: Progress,
+) -> None:  # fmt: skip
+    loo = int(np.clip(0.2 * run["budget"] / case.network.n_filters, 4, 128))
+    picks = controls.rankings(case, plan.k, loo, progress)
+    report, objective = case.splits.report, case.objective("report")
+    mine = _objective_predictions(case, after)
+    is_attack = case.request.metric.kind == "attack-success"
+    rows = []
+    for name, chosen in picks.items():
+        clean = [masked_predictions(case, case.pixels[torch.from_numpy(report)], players) for players in chosen]
+        if is_attack:
+            asked = [masked_predictions(case, objective.pixels, players) for players in chosen]
+        else:
+            position = {int(index): i for i, index in enumerate(report)}
+            where = [position[int(i)] for i in case.objective_indices("report")]
+            asked = [c[where] for c in clean]
+        values = [float(objective.value(a)) for a in asked]
+        accuracy = [float((c == case.dataset.labels[report]).mean()) for c in clean]
+        row = {
+            "name": name,
+            "metric": float(np.mean(values)),
+            "accuracy": float(np.mean(accuracy)),
+            "picks": len(chosen),
+        }
+        if len(chosen) > 1:
+            row |= {
+                "metric_range": [min(values), max(values)],
+                "accuracy_range": [min(accuracy), max(accuracy)],
+            }
+        else:
+            row["advantage"] = measures.gain(objective, asked[0], mine, case.request.seed)
+        if name == "leave-one-out":
+            row["note"] = f"ranked on {loo} score images"
+        rows.append(row)
+        progress("measuring the controls", len(rows) / (len(picks) + 1))
+    rows.append(_logit_shift(case, before, mine))
+    document["controls"] = rows
+
+
+def _logit_shift(case: Case, before: Predictions, mine: np.ndarray) -> dict[str, Any]:
+    """The cheapest rival: offsets found on *select* under the same limits, measured on *report*."""
+    select, report, limits = case.splits.select, case.splits.report, case.request.limits
+    labels = case.dataset.labels
+    everything = torch.from_numpy(before.logits["all"])
+    attack = case.request.metric.kind == "attack-success"
+    objective = case.objective("select")
+    searched = everything[torch.from_numpy(select)]
+    n_clean = len(select)
+    if attack:
+        searched = torch.cat([searched, torch.from_numpy(before.logits["attack_select"])])
+        rows = np.arange(n_clean, len(searched))
+    else:
+        position = {int(index): i for i, index in enumerate(select)}
+        rows = np.array([position[int(i)] for i in case.objective_indices("select")])
+    groups = [case.subgroups[i] for i in select] if case.subgroups else None
+    right_before = before.of("all")[select] == labels[select]
+
+    def acceptable(predicted: np.ndarray) -> bool:
+        right = predicted[:n_clean] == labels[select]
+        if right_before.mean() - right.mean() > limits.max_clean_drop + 1e-12:
+            return False
+        if groups is None:
+            return True
+        return bool(largest_drops(np.stack([right_before, right]), groups)[1] <= limits.max_subgroup_drop + 1e-12)
+
+    sign = -1.0 if attack else 1.0
+    offsets, how = controls.logit_shift(searched, acceptable, lambda p: sign * float(objective.value(p[rows])))
+    final = case.objective("report")
+    clean = controls.shifted_predictions(everything[torch.from_numpy(report)], offsets)
+    if attack:
+        asked = controls.shifted_predictions(torch.from_numpy(before.logits["attack_report"]), offsets)
+    else:
+        asked = controls.shifted_predictions(everything[torch.from_numpy(case.objective_indices("report"))], offsets)
+    return {
+        "name": "logit shift",
+        "metric": float(final.value(asked)),
+        "accuracy": float((clean == labels[report]).mean()),
+        "picks": 1,
+        "advantage": measures.gain(final, asked, mine, case.request.seed),
+        "note": how,
+    }
+
+
+def _measure_attack(
+    case: Case, written: Path, after: Predictions, document: dict[str, Any], progress: Progress
+) -> None:
+    """Replay of the fixed set, and a new white-box attack on the repaired model."""
+    if case.request.metric.kind != "attack-success":
+        return
+    settings, part = case.request.attack, case.attacked["report"]
+    module = formats.read(written, case.checkpoint.architecture).module().to(case.network.device)
+    standardize = case.dataset.preprocessing.standardize
+    generator = torch.Generator().manual_seed(case.request.seed + 1)
+    labels, hits, recovered = case.dataset.labels[part.indices], 0, 0
+    for i in range(0, len(part.indices), BATCH):
+        clean = case.pixels[torch.from_numpy(part.indices[i : i + BATCH])].to(case.network.device).float().div(255)
+        goal = torch.from_numpy(part.targets[i : i + BATCH]).to(case.network.device)
+        pixels = pgd(lambda x: module(standardize(x)), clean, goal, settings, generator)
+        with torch.inference_mode():
+            logits = module(standardize(pixels))
+        predicted = predictions(logits.unsqueeze(1) if logits.dim() == 1 else logits).cpu().numpy()
+        goals = part.targets[i : i + BATCH]
+        hits += int((predicted == goals).sum() if settings.targeted else (predicted != goals).sum())
+        recovered += int((predicted == labels[i : i + BATCH]).sum())
+        progress("attacking the repaired model", min(i + BATCH, len(part.indices)) / len(part.indices))
+    n = len(part.indices)
+    replay = after.attacked["report"]
+    document["attack"]["rows"] = [
+        {
+            "name": "replay of the fixed set",
+            "success": document["after"]["report"]["metric"],
+            "true_label": float((replay == labels).mean()),
+            "n": n,
+        },
+        {
+            "name": "new white-box attack on the repaired model",
+            "success": hits / n,
+            "true_label": recovered / n,
+            "n": n,
+        },
+    ]

@@ -1,0 +1,85 @@
+"""What a checkpoint holds: its sites and filters, and which convolutions are not players."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from repair_engine.datasets import Preprocessing
+from repair_engine.errors import BadInput
+from repair_engine.formats import Checkpoint
+from repair_engine.network import Network
+from repair_engine.network.activations import describe
+from repair_engine.weights_metadata import weights_metadata
+
+_SIZES = (32, 28, 64, 96, 128, 224, 256, 299)  # tried in turn where nothing tells the input size
+
+
+def inspect_network(checkpoint: Checkpoint, given: Preprocessing | None = None, device: str = "cpu") -> dict[str, Any]:
+    """JSON-able description of a checkpoint's filters.
+
+    Args:
+        given: tells the input size (crop, or a fixed resize); else torchvision's metadata, else sizes are tried.
+
+    Raises:
+        BadInput: the network takes none of the sizes, or cannot be captured.
+        NoPlayers: no filter can be ablated and written back.
+    """
+    architecture = checkpoint.architecture
+    preprocessing = given or _default(checkpoint)
+    module = checkpoint.module().to(device)
+    size = _size(module, preprocessing, checkpoint.in_channels, device)
+    network = Network.capture(module, torch.zeros(2, checkpoint.in_channels, *size, device=device))
+    return {
+        "schema": 1,
+        "verb": "inspect",
+        "sha256": checkpoint.sha256,
+        "architecture": architecture.name,
+        "num_classes": architecture.num_classes,
+        "logits": network.classes,
+        "format": checkpoint.source.format,
+        "dtypes": sorted({str(t.dtype).removeprefix("torch.") for t in checkpoint.tensors.values()}),
+        "input": [checkpoint.in_channels, *size],
+        "preprocessing": preprocessing.to_json(),
+        "filters": network.n_filters,
+        "parameter_share": round(network.coverage.share, 4),
+        "sites": [
+            {
+                "name": site.name,
+                "filters": site.channels,
+                "norm": site.norm,
+                "activation": describe(site.activation),
+            }
+            for site in network.sites
+        ],
+        "not_players": [asdict(p) for p in network.not_players],
+        "warnings": []
+        if network.coverage.share >= 0.5
+        else [f"The filters cover {network.coverage.share:.0%} of the network's parameters."],
+    }
+
+
+def _default(checkpoint: Checkpoint) -> Preprocessing:
+    metadata = weights_metadata(checkpoint.architecture.name)
+    if checkpoint.architecture.registered or metadata is None or checkpoint.in_channels != 3:
+        return Preprocessing(channels=checkpoint.in_channels)
+    return Preprocessing.from_weights(metadata)
+
+
+def _size(module: torch.nn.Module, preprocessing: Preprocessing, channels: int, device: str) -> tuple[int, int]:
+    fixed = preprocessing.crop or (preprocessing.resize if isinstance(preprocessing.resize, tuple) else None)
+    sizes = [fixed] if fixed else list(_SIZES)
+    for size in sizes:
+        height, width = (size, size) if isinstance(size, int) else size
+        try:
+            with torch.inference_mode():
+                module(torch.zeros(2, channels, height, width, device=device))
+        except RuntimeError:
+            continue
+        return height, width
+    raise BadInput(
+        f"The network takes images of none of these sizes: {', '.join(str(s) for s in sizes)}.",
+        "Give the input size with --crop.",
+    )

@@ -1,0 +1,254 @@
+"""The phases of a request, as functions that a command line runs in one process and a web app over many.
+
+prepare → (search: rounds of blocks) → (confirm: rounds of blocks) → finish. The sampling phases are driven by
+`shapley.start / next_round / run_block / merge_round` with the settings given here.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from repair_engine import calibrate
+from repair_engine.case import Case, Progress, open_case, prepare, silent
+from repair_engine.errors import BadInput
+from repair_engine.estimation import (
+    MAX_EXACT,
+    PHASES,
+    Ranking,
+    confirm_settings,
+    rank,
+    reported,
+    search_settings,
+)
+from repair_engine.finish import finish
+from repair_engine.game import NeuronGame
+from repair_engine.report import documents
+from repair_engine.request import RepairRequest
+from shapley import Estimate, Settings, State, exact, merge_round, next_round, run_block, start
+
+__all__ = [
+    "PHASES",
+    "Case",
+    "Job",
+    "RepairRequest",
+    "open_job",
+    "phase_settings",
+    "prepare_job",
+    "ranking_of",
+    "run_finish",
+    "run_phase",
+    "with_attack_cap",
+]
+
+_BUDGET_FILE = "budget.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A prepared request: its case, its game on the score images, and the budget that was chosen.
+
+    Attributes:
+        notes: how the budget came about, for people.
+    """
+
+    case: Case
+    game: NeuronGame
+    budget: int
+    notes: tuple[str, ...]
+    started: float
+
+    @property
+    def request(self) -> RepairRequest:
+        return self.case.request
+
+    def summary(self) -> dict[str, Any]:
+        """What is known before sampling, JSON-able."""
+        case = self.case
+        everyone = case.intact == case.dataset.labels
+        return {
+            "model": documents.describe_model(case),
+            "data": documents.describe_data(case),
+            "metric": documents.describe_metric(case),
+            "intact": {"accuracy": float(everyone.mean())},
+            "budget": self.budget,
+            "notes": list(self.notes),
+            "warnings": list(case.warnings),
+        }
+
+
+def prepare_job(request: RepairRequest, folder: Path, progress: Progress = silent, repair: bool = True) -> Job:
+    """Prepares a case in `folder` and fixes its budget.
+
+    Args:
+        repair: leave time for the plan and the report, and budget for the confirm phase.
+
+    Raises:
+        BadInput: see `case.prepare`; or a budget that does not buy one draw.
+    """
+    began = time.time()
+    case = prepare(with_attack_cap(request), folder, progress)
+    progress("measuring the speed of this machine", 0.0)
+    game = case.game(request.batch_size or _BATCH_SIZES[0])
+    budget, notes = request.budget, []
+    if request.estimator == "exact":
+        budget = _exact_cost(game, budget)
+    else:
+        if budget is None:
+            rates = calibrate.measure(game, request.seed)
+            other = time.time() - began + (_finish_seconds(case, rates) if repair else 5.0)
+            budget = calibrate.choose_budget(rates, request.estimator, other)
+        game = _with_enough_draws(request, case, game, budget)
+        if request.budget is None:
+            budget = max(budget, _least_budget(request, game, repair))
+            notes.append(f"Budget chosen by calibration: {budget} evaluations (repeat with --budget {budget}).")
+        search_settings(request, game, budget, repair)  # raises where the budget is too small
+    stored = {"budget": budget, "batch_size": game.batch_size, "notes": notes, "started": began}
+    (folder / _BUDGET_FILE).write_text(json.dumps(stored))
+    return Job(case, game, budget, tuple(notes), began)
+
+
+def open_job(folder: Path) -> Job:
+    """The job that `prepare_job` left in a folder."""
+    case = open_case(folder)
+    stored = json.loads((folder / _BUDGET_FILE).read_text())
+    game = case.game(stored["batch_size"])
+    return Job(case, game, stored["budget"], tuple(stored["notes"]), stored["started"])
+
+
+def phase_settings(job: Job, phase: str, search: State | None = None, repair: bool = True) -> Settings | None:
+    """Settings of a sampling phase; None where it has nothing to do (exact values, no candidates, no budget)."""
+    if job.request.estimator == "exact":
+        return None
+    settings = search_settings(job.request, job.game, job.budget, repair)
+    if phase == "search":
+        return settings
+    assert search is not None
+    return confirm_settings(job.request, settings, search, reported(search, settings), job.budget)
+
+
+def run_phase(job: Job, settings: Settings, tick: Callable[[int], None] | None = None) -> State:
+    """All rounds of a phase in this process."""
+    state = start(settings)
+    while tasks := next_round(state, settings):
+        results = [run_block(job.game, settings, state, task, tick) for task in tasks]
+        state = merge_round(state, settings, results)
+    return state
+
+
+def ranking_of(job: Job, search: State | None, confirm: State | None) -> tuple[Ranking, int]:
+    """The ranking from the phases' final states (exact values where the estimator is exact), and the cost."""
+    if job.request.estimator == "exact":
+        values = exact(job.game)
+        return rank(job.request, values, values), values.evaluations
+    assert search is not None
+    settings = phase_settings(job, "search")
+    assert settings is not None
+    found = reported(search, settings)
+    fresh: Estimate | None = None
+    spent = search.evaluations
+    if confirm is not None:
+        again = phase_settings(job, "confirm", search)
+        assert again is not None
+        fresh = reported(confirm, again)
+        spent += confirm.evaluations
+    return rank(job.request, found, fresh), spent
+
+
+def run_finish(
+    job: Job, search: State | None, confirm: State | None, out: Path, progress: Progress = silent
+) -> dict[str, Any]:
+    """Plan, checkpoint and report into `out`; the report document (see `finish.finish`)."""
+    ranking, spent = ranking_of(job, search, confirm)
+    run = documents.describe_run(
+        job.case,
+        job.game.batch_size,
+        job.budget,
+        spent,
+        ranking.found,
+        ranking.fresh,
+        time.time() - job.started,
+    )
+    return finish(job.case, ranking, run, out, progress)
+
+
+def with_attack_cap(request: RepairRequest) -> RepairRequest:
+    """The request with the number of attacked images per split bounded, where it was left open."""
+    if request.metric.kind != "attack-success" or request.attack_images is not None:
+        return request
+    return replace(request, attack_images=_ATTACK_IMAGES)
+
+
+_ATTACK_IMAGES = 500  # per split; 30 steps forward and backward cost about 90 forwards an image
+
+
+_BATCH_SIZES = (32, 16, 8, 4)  # images per draw, the most that still buys enough draws
+_ENOUGH_DRAWS = 40
+
+
+def _with_enough_draws(request: RepairRequest, case: Case, game: NeuronGame, budget: int) -> NeuronGame:
+    """The game with images per draw chosen by the budget: on few draws, fewer images of more coalitions tell more."""
+    if request.batch_size is not None:
+        return game
+    coalitions = game.n_players if request.estimator == "cmcs" else game.n_players // 4 + 1
+    fitting = [size for size in _BATCH_SIZES if budget // (coalitions * size) >= _ENOUGH_DRAWS]
+    chosen = fitting[0] if fitting else _BATCH_SIZES[-1]
+    return game if chosen == _BATCH_SIZES[0] else case.game(chosen)
+
+
+def _exact_cost(game: NeuronGame, budget: int | None) -> int:
+    if game.n_players > MAX_EXACT:
+        raise BadInput(
+            f"The estimator exact enumerates 2^n coalitions: it takes at most {MAX_EXACT} filters, and this network "
+            f"has {game.n_players}.",
+            "Use --estimator tmab, monte_carlo or cmcs.",
+        )
+    cost = int(2**game.n_players * game.n_images)
+    if budget is not None and budget < cost:
+        raise BadInput(
+            f"Exact values cost {cost:,} evaluations (2^{game.n_players} coalitions × {game.n_images} images); the "
+            f"budget is {budget:,}.",
+            f"Give --budget {cost} or more, or no --budget.",
+        )
+    return cost
+
+
+def _finish_seconds(case: Case, rates: calibrate.Rates) -> float:
+    """About how long plan, controls, reload and report take."""
+    select, report, everyone = len(case.splits.select), len(case.splits.report), len(case.dataset)
+    guard = len(case.guard) if case.guard is not None else 0
+    prefixes = case.request.limits.max_filters
+    sweep = prefixes * (select + guard / 2) / rates.walk
+    plain = (3 * everyone + 2 * guard + 14 * report) / rates.forward
+    leave_one_out = 4 * case.network.n_filters / rates.toggle
+    attack = 0.0
+    if case.attacked:
+        n = len(case.attacked["report"].indices)
+        sweep *= 1 + n / max(select, 1)
+        attack = n * 3 * case.request.attack.steps * case.request.attack.restarts / rates.forward
+    return 20.0 + sweep + plain + leave_one_out + attack
+
+
+def _least_budget(request: RepairRequest, game: NeuronGame, repair: bool) -> int:
+    """The smallest budget that buys one draw."""
+    low, high = 1, 1
+    while not _buys(request, game, high, repair):
+        low, high = high, high * 2
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _buys(request, game, middle, repair) else (middle + 1, high)
+    return int(np.ceil(high))
+
+
+def _buys(request: RepairRequest, game: NeuronGame, budget: int, repair: bool) -> bool:
+    try:
+        search_settings(request, game, budget, repair)
+    except BadInput:
+        return False
+    return True

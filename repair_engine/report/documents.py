@@ -1,0 +1,301 @@
+"""report.json and repair.json as dictionaries. Their keys are part of the product's interface."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import torch
+
+from repair_engine.case import SPLITS, Case
+from repair_engine.estimation import Ranking, culprit_sign
+from repair_engine.network import Network
+from repair_engine.plan import Plan
+from repair_engine.statistics import REFUSE_BELOW, WARN_BELOW
+from shapley import Estimate
+
+SCHEMA = 1
+
+
+def versions() -> dict[str, str]:
+    packages = ("torch", "torchvision", "numpy", "pillow", "safetensors")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
+
+
+def describe_model(case: Case) -> dict[str, Any]:
+    architecture, network = case.checkpoint.architecture, case.network
+    return {
+        "file": case.request.name_of("model"),
+        "sha256": case.checkpoint.sha256,
+        "architecture": architecture.name,
+        "num_classes": architecture.num_classes,
+        "options": dict(architecture.options),
+        "registered": architecture.register.get(architecture.name),
+        "logits": network.classes,
+        "filters": network.n_filters,
+        "sites": len(network.sites),
+        "parameter_share": round(network.coverage.share, 4),
+        "not_players": [asdict(p) for p in network.not_players],
+    }
+
+
+def describe_data(case: Case) -> dict[str, Any]:
+    dataset = case.dataset
+    counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
+    document: dict[str, Any] = {
+        "file": case.request.name_of("data"),
+        "sha256": dataset.sha256,
+        "images": len(dataset),
+        "classes": [{"name": n, "images": int(c)} for n, c in zip(dataset.class_names, counts)],
+        "splits": {part: len(case.indices(part)) for part in SPLITS},
+        "group": case.request.group,
+        "preprocessing": dataset.preprocessing.to_json(),
+        "notes": list(dataset.notes),
+    }
+    if case.guard is not None and case.guard_parts is not None:
+        document["guard"] = {
+            "file": case.request.name_of("guard"),
+            "sha256": case.guard.sha256,
+            "select": len(case.guard_parts.select),
+            "report": len(case.guard_parts.report),
+            "excluded": len(case.guard_parts.excluded),
+        }
+    return document
+
+
+def describe_metric(case: Case) -> dict[str, Any]:
+    request = case.request
+    attack = request.metric.kind == "attack-success"
+    text = {
+        "accuracy": "accuracy",
+        "recall": f"recall of {request.metric.argument}",
+        "subgroup-recall": f"mean recall over the values of {request.metric.argument}",
+        "attack-success": "success of the attack",
+    }[request.metric.kind]
+    document: dict[str, Any] = {
+        "name": str(request.metric),
+        "text": text,
+        "goal": "lower" if attack else "raise",
+    }
+    if attack:
+        document["attack"] = request.attack.to_json()
+    return document
+
+
+def describe_run(
+    case: Case,
+    batch_size: int,
+    budget: int,
+    evaluations: int,
+    found: Estimate,
+    fresh: Estimate | None,
+    seconds: float,
+) -> dict[str, Any]:
+    """How the estimate was obtained."""
+    request = case.request
+    shown = fresh or found
+    certificate = None
+    if found.certificate is not None:
+        c = found.certificate
+        certificate = {
+            "walks": c.walks,
+            "intact": float(c.intact[0]),
+            "at_stop": float(c.stop[0]),
+            "all_ablated": float(c.empty[0]),
+            "missing": float(c.missing[0]),
+            "missing_error": None if np.isnan(c.missing_error[0]) else float(c.missing_error[0]),
+        }
+    return {
+        "estimator": request.estimator,
+        "ablation": "activation_mean",
+        "images_per_draw": batch_size,
+        "budget": budget,
+        "budget_was": "given" if request.budget else "calibrated",
+        "evaluations": evaluations,
+        "rounds": found.rounds,
+        "stopped": found.stopped,
+        "depth": found.depth,
+        "seed": request.seed,
+        "device": request.device,
+        "threads": torch.get_num_threads(),
+        "seconds": round(seconds, 1),
+        "interval": {
+            "name": shown.interval.name,
+            "claims": shown.interval.claims,
+            "text": shown.interval.text,
+        },
+        "reported_values": "fresh samples" if fresh is not None and fresh is not found else found.estimator,
+        "estimand": "the Shapley value of each filter for the metric on the score images",
+        "certificate": certificate,
+    }
+
+
+def filter_row(network: Network, player: int, estimate: Estimate) -> dict[str, Any]:
+    """One filter as `score --json` gives it; bounds are null where it was never sampled."""
+
+    def number(array: np.ndarray) -> float | None:
+        value = float(array[0][player])
+        return None if np.isnan(value) else value
+
+    return {
+        "id": network.filter_id(player),
+        "value": number(estimate.values),
+        "lower": number(estimate.lower),
+        "upper": number(estimate.upper),
+        "std_error": number(estimate.std_errors),
+        "samples": int(estimate.samples[player]),
+        "constant": float(network.constants[player]),
+    }
+
+
+def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any]) -> dict[str, Any]:
+    """The report before anything is measured on *report*."""
+    shown = ranking.fresh or ranking.found
+    culprits = []
+    for rank, player in enumerate(ranking.players, 1):
+        row = filter_row(case.network, int(player), shown)
+        row |= {
+            "rank": rank,
+            "ablated": rank <= plan.k,
+            "searched_value": float(ranking.found.values[0][player]),
+        }
+        culprits.append(row)
+    warnings = list(case.warnings)
+    warnings += _size_warnings(case)
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "verb": "repair",
+        "outcome": "",
+        "reasons": [],
+        "k": plan.k,
+        "metric": describe_metric(case),
+        "model": describe_model(case),
+        "data": describe_data(case),
+        "limits": asdict(case.request.limits),
+        "run": run,
+        "culprit_sign": culprit_sign(case.request),
+        "culprits": culprits,
+        "curve": [asdict(step) for step in plan.steps],
+        "controls": [],
+        "groups": {},
+        "report_uses": 1,
+        "warnings": warnings,
+        "versions": versions(),
+        "files": {},
+    }
+    if case.attacked:
+        document["attack"] = {
+            "settings": case.request.attack.to_json(),
+            "images": {part: len(a.indices) for part, a in case.attacked.items()},
+            "left_out": {part: a.excluded for part, a in case.attacked.items()},
+            "rows": [],
+            "note": "A repaired model stays open to new attacks made on it (Ghorbani & Zou 2020, §4); "
+            "the last row shows how open.",
+        }
+    return document
+
+
+def judge(document: dict[str, Any]) -> None:
+    """Sets `outcome` and `reasons`: "no repair found" is a valid answer, and an improvement must be shown."""
+    reasons = []
+    lower = document["metric"]["goal"] == "lower"
+    change = document["gain"]
+    if document["k"] == 0:
+        if document["culprits"]:
+            reasons.append(
+                "On the select images no number of culprits improved the metric within the limits "
+                f"(clean drop ≤ {document['limits']['max_clean_drop']:g})."
+            )
+        else:
+            reasons.append("No filter had a value on the culprits' side.")
+    else:
+        shown = -change["upper"] if lower else change["lower"]
+        if shown <= 0:
+            reasons.append(
+                f"On the report images the change of the metric is {change['value']:+.4f} with a 95% interval of "
+                f"{change['lower']:+.4f} to {change['upper']:+.4f}: an improvement is not shown."
+            )
+    document["outcome"] = "no_repair_found" if reasons else "repaired"
+    document["reasons"] = reasons
+    document["findings"] = _findings(document)
+
+
+def repair_document(document: dict[str, Any]) -> dict[str, Any]:
+    """What a pipeline needs to trace and repeat the repair."""
+    keys = (
+        "schema",
+        "outcome",
+        "reasons",
+        "k",
+        "metric",
+        "limits",
+        "run",
+        "versions",
+        "files",
+        "verification",
+    )
+    model, data = document["model"], document["data"]
+    return {
+        **{key: document[key] for key in keys if key in document},
+        "inputs": {
+            "model": {key: model[key] for key in ("file", "sha256", "architecture", "num_classes", "options")},
+            "data": {key: data[key] for key in ("file", "sha256", "images", "splits", "group", "preprocessing")},
+            "guard": data.get("guard"),
+        },
+        "filters": [row for row in document["culprits"] if row["ablated"]],
+        "before": document["before"],
+        "after": document["after"],
+        "gain": document["gain"],
+    }
+
+
+def _findings(document: dict[str, Any]) -> list[str]:
+    """Sentences that an auditor would want to read first."""
+    findings = []
+    for table, rows in document["groups"].items():
+        worse = [r for r in rows if r["change"] < 0]
+        if document["k"] and worse:
+            names = ", ".join(f"{r['name']} ({r['change']:+.1%}, n = {r['n']})" for r in worse[:10])
+            more = f" and {len(worse) - 10} more" if len(worse) > 10 else ""
+            findings.append(f"{table.capitalize()} that got worse: {names}{more}.")
+    lower = document["metric"]["goal"] == "lower"
+    for row in document["controls"]:
+        if "advantage" in row:
+            interval = row["advantage"]
+            low, high = (-interval["upper"], -interval["lower"]) if lower else (interval["lower"], interval["upper"])
+            if high < 0:
+                findings.append(f"The control “{row['name']}” did better than the repair ({row['metric']:.1%}).")
+            elif low <= 0:
+                findings.append(f"The repair is not told apart from the control “{row['name']}” ({row['metric']:.1%}).")
+    limit = document["limits"]["max_clean_drop"]
+    for name, before, after in _clean_figures(document):
+        if before - after > limit:
+            findings.append(
+                f"{name} fell by {before - after:.1%} on the report images, more than the limit of {limit:.1%}."
+            )
+    return findings
+
+
+def _clean_figures(document: dict[str, Any]) -> list[tuple[str, float, float]]:
+    figures = [("Clean accuracy", document["before"]["report"]["accuracy"], document["after"]["report"]["accuracy"])]
+    if "guard" in document:
+        figures.append(("Accuracy on the guard set", document["guard"]["before"], document["guard"]["after"]))
+    return figures
+
+
+def _size_warnings(case: Case) -> list[str]:
+    if case.subgroups is None:
+        return []
+    report = case.splits.report
+    groups = [case.subgroups[i] for i in report]
+    names, counts = np.unique(groups, return_counts=True)
+    few = [f"{n} ({c})" for n, c in zip(names, counts) if c < WARN_BELOW]
+    if not few:
+        return []
+    return [
+        f"Subgroups with fewer than {WARN_BELOW} report images, so wide intervals: {', '.join(few)} "
+        f"(below {REFUSE_BELOW} they do not gate)."
+    ]

@@ -1,0 +1,120 @@
+"""What a user asks for: everything that decides a result, as one JSON-able record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from repair_engine.architectures import Architecture
+from repair_engine.attacks import AttackSettings
+from repair_engine.datasets import Preprocessing
+from repair_engine.errors import BadInput
+from repair_engine.objectives import Metric
+
+ESTIMATORS = ("tmab", "monte_carlo", "cmcs", "exact")
+DEFAULT_ESTIMATOR = "cmcs"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a repair may cost.
+
+    Attributes:
+        max_clean_drop: largest loss of clean accuracy, on *select* and on the guard set.
+        max_subgroup_drop: largest loss of any subgroup's recall (subgroups of fewer than 30 images do not gate).
+        max_filters: longest prefix of the ranking that is tried.
+    """
+
+    max_clean_drop: float = 0.02
+    max_subgroup_drop: float = 0.10
+    max_filters: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ("max_clean_drop", "max_subgroup_drop"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise BadInput(f"{name} is {getattr(self, name):g}; it is a share between 0 and 1.")
+        if self.max_filters < 1:
+            raise BadInput(f"max_filters is {self.max_filters}; at least one filter must be allowed.")
+
+
+@dataclass(frozen=True)
+class RepairRequest:
+    """One request.
+
+    Attributes:
+        model, data, guard: paths of the checkpoint, the zip and the optional guard zip.
+        architecture: what the checkpoint fits.
+        classes: path of a class names file, or None.
+        metric: see `objectives.Metric`.
+        group: column of metadata.csv whose values must not cross the splits.
+        preprocessing: None = that of torchvision's weights, or pixels in [0, 1] for registered architectures.
+        budget: evaluations; None = calibrated to about five minutes.
+        batch_size: images per draw, about; None = chosen so that the budget buys enough draws.
+        top_k, side: what tmab tells apart; side None = the end where culprits are.
+        attack: settings of `attack-success`.
+        attack_images: most images attacked per split; None = calibrated.
+        weights: "model" or "ema" where the file holds both.
+        device: "cpu" or "cuda" (resolved).
+        names: what the files are called in reports; the paths' own names by default.
+    """
+
+    model: str
+    data: str
+    architecture: Architecture
+    metric: Metric
+    classes: str | None = None
+    guard: str | None = None
+    group: str | None = None
+    preprocessing: Preprocessing | None = None
+    estimator: str = DEFAULT_ESTIMATOR
+    top_k: int = 20
+    side: str | None = None
+    budget: int | None = None
+    batch_size: int | None = None
+    limits: Limits = field(default_factory=Limits)
+    attack: AttackSettings = field(default_factory=lambda: AttackSettings.of("paper"))
+    attack_images: int | None = None
+    seed: int = 0
+    weights: str | None = None
+    device: str = "cpu"
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.estimator not in ESTIMATORS:
+            raise BadInput(f"{self.estimator!r} is not an estimator.", f"Estimators: {', '.join(ESTIMATORS)}.")
+        if self.side not in (None, "top", "bottom", "both"):
+            raise BadInput(f"--side {self.side!r}: it is top, bottom or both.")
+        if self.top_k < 1:
+            raise BadInput(f"--top-k is {self.top_k}; it must be at least 1.")
+        if self.budget is not None and self.budget < 1:
+            raise BadInput(f"--budget is {self.budget}; it counts evaluations and must be positive.")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise BadInput(f"--batch-size is {self.batch_size}; a draw needs at least one image.")
+        if self.seed < 0:
+            raise BadInput(f"--seed is {self.seed}; it must not be negative.")
+
+    def name_of(self, role: str) -> str:
+        """What the "model", "data" or "guard" file is called."""
+        path = getattr(self, role)
+        return self.names.get(role) or (Path(path).name if path else "")
+
+    def to_json(self) -> str:
+        return json.dumps({**asdict(self), "names": dict(self.names)}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> RepairRequest:
+        data: dict[str, Any] = json.loads(text)
+        preprocessing = data["preprocessing"]
+        return cls(
+            **{
+                **data,
+                "architecture": Architecture.from_json(data["architecture"]),
+                "metric": Metric(**data["metric"]),
+                "preprocessing": Preprocessing.from_json(preprocessing) if preprocessing else None,
+                "limits": Limits(**data["limits"]),
+                "attack": AttackSettings(**data["attack"]),
+            }
+        )

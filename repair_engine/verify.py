@@ -1,0 +1,92 @@
+"""Predictions of a written checkpoint, made in a fresh process with the original plain module.
+
+python -m repair_engine.verify < request.json     (the child's part; `fresh_predictions` starts it)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from repair_engine import formats
+from repair_engine.architectures import Architecture
+from repair_engine.case import BATCH
+from repair_engine.datasets import Preprocessing
+from repair_engine.errors import VerificationFailed
+
+
+def fresh_predictions(
+    checkpoint: Path,
+    architecture: Architecture,
+    preprocessing: Preprocessing,
+    image_sets: Mapping[str, np.ndarray],
+    device: str,
+    weights: str | None = None,
+) -> dict[str, np.ndarray]:
+    """Logits float32 [N, classes] of each image set from the file as a user would load it.
+
+    Args:
+        image_sets: name -> pixels [N, C, H, W], uint8 or float32 in [0, 1].
+
+    Raises:
+        VerificationFailed: the file cannot be loaded there.
+    """
+    with tempfile.TemporaryDirectory(prefix="verify-") as folder:
+        for name, pixels in image_sets.items():
+            np.save(Path(folder) / f"{name}.npy", pixels)
+        request = {
+            "checkpoint": str(checkpoint.resolve()),
+            "architecture": architecture.to_json(),
+            "preprocessing": preprocessing.to_json(),
+            "names": list(image_sets),
+            "folder": folder,
+            "device": device,
+            "weights": weights,
+            "threads": torch.get_num_threads(),
+        }
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
+        done = subprocess.run(
+            [sys.executable, "-m", "repair_engine.verify"],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise VerificationFailed(f"The written checkpoint does not load in a fresh process: {last}")
+        return {name: np.load(Path(folder) / f"{name}.logits.npy") for name in image_sets}
+
+
+def main() -> None:
+    """The child: loads the checkpoint strictly into the plain module and predicts."""
+    request: dict[str, Any] = json.load(sys.stdin)
+    torch.set_num_threads(request["threads"])
+    architecture = Architecture.from_json(request["architecture"])
+    preprocessing = Preprocessing.from_json(request["preprocessing"])
+    checkpoint = formats.read(request["checkpoint"], architecture, request["weights"])
+    module = checkpoint.module().to(request["device"])
+    folder = Path(request["folder"])
+    for name in request["names"]:
+        pixels = torch.from_numpy(np.load(folder / f"{name}.npy"))
+        out = []
+        with torch.inference_mode():
+            for i in range(0, len(pixels), BATCH):
+                part = pixels[i : i + BATCH].to(request["device"])
+                floating = part.is_floating_point()
+                logits = module(preprocessing.standardize(part) if floating else preprocessing.normalize(part))
+                out.append((logits.unsqueeze(1) if logits.dim() == 1 else logits).cpu())
+        np.save(folder / f"{name}.logits.npy", torch.cat(out).numpy())
+
+
+if __name__ == "__main__":
+    main()
