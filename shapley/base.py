@@ -51,15 +51,32 @@ class Outcomes:
 class Game(Protocol):
     """A game sampled on image batches. Every coalition compared is evaluated on the same batch.
 
+    The properties may be plain attributes; they do not change during a run.
+
     Deterministic games have ``batch_size`` 1 and return the same anything from ``draw_batch``.
     ``draw_batch`` must take all its randomness from the generator it is given.
     """
 
-    n_players: int
-    n_objectives: int
-    batch_size: int  # images in one batch = evaluations that one coalition costs
-    dead_level: float  # agreement of the fully ablated network; -1.0: no such notion, never dead
-    lookahead: int  # how many coalitions the game likes to be given at once (walks evaluate that many ahead)
+    @property
+    def n_players(self) -> int: ...
+
+    @property
+    def n_objectives(self) -> int: ...
+
+    @property
+    def batch_size(self) -> int:
+        """Images in one batch: the evaluations that one coalition costs."""
+        ...
+
+    @property
+    def dead_level(self) -> float:
+        """Agreement of the fully ablated network; -1.0: the game has no such notion, nothing is ever dead."""
+        ...
+
+    @property
+    def lookahead(self) -> int:
+        """How many coalitions the game likes to be given at once (walks evaluate that many ahead)."""
+        ...
 
     def draw_batch(self, rng: np.random.Generator) -> Batch: ...
 
@@ -79,7 +96,10 @@ class Game(Protocol):
 class EnumerableGame(Game, Protocol):
     """A game that can also be asked on all of its images at once (what `exact` needs)."""
 
-    n_images: int  # evaluations that one coalition costs on the full batch; 1 for deterministic games
+    @property
+    def n_images(self) -> int:
+        """Images in the full batch: what one coalition costs there; 1 for deterministic games."""
+        ...
 
     def full_batch(self) -> Batch: ...
 
@@ -97,7 +117,7 @@ class Settings:
     stream: int = 0  # 0 search, 1 confirm, ...: independent samples under the same seed
     top_k: int = 10  # tmab: how many players are to be told from the rest
     side: Side = "top"  # tmab: which end of the ranking top_k counts from
-    tol: float = 0.001  # value units; see `contenders` for tmab; otherwise stop when no half-width exceeds it
+    tol: float = 0.001  # tmab: see `contenders`; others stop when no half-width exceeds it (0: never)
     delta: float = 0.05  # failure probability of an interval
     bound: BoundName = "clt"  # the stopping rule's interval, at delta per player (no union), on objective 0
     threshold: float | None = 0.05  # dead: agreement <= dead_level + threshold; None: never truncate

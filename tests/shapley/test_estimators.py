@@ -155,6 +155,7 @@ def test_the_certificate_counts_what_is_missing():
     settings = settings_for(game, "monte_carlo", 200, threshold=0.0, patience=2, value_range=1.25)
     found, _ = run(game, settings)
     certificate = found.certificate
+    assert certificate.walks == found.samples[0]  # its own walks, not the pilot's
     assert certificate.missing[0] == pytest.approx(0.25)
     assert found.values.sum() == pytest.approx(certificate.intact[0] - certificate.stop[0], abs=1e-12)
     # with what is missing the values are efficient

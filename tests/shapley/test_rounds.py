@@ -301,6 +301,18 @@ def test_the_active_set_changes_between_rounds_only():
     assert min(sizes) < max(sizes) == N  # it did narrow down, and every player's count is its own
 
 
+def test_spread_is_about_the_mean_of_earlier_rounds():
+    settings = make("cmcs", depth=5, draws_per_block=1, blocks_per_round=3)  # one sample per block
+    game, state, expected = image_game(), start(settings), 0.0
+    for guess in ("zero", "the first round's mean"):
+        centre = 0.0 if guess == "zero" else state.moments.mean
+        results = [run_block(game, settings, state, task) for task in next_round(state, settings)]
+        expected = expected + sum((result.moments.mean - centre) ** 2 for result in results)
+        state = merge_round(state, settings, results)
+    np.testing.assert_allclose(state.spread, expected, atol=1e-12)
+    assert (expected > 0).any()
+
+
 def test_converged_when_every_interval_is_within_tol():
     game = FunctionGame(4, lambda s: s.sum(axis=1) / 4)
     for estimator in ("monte_carlo", "cmcs"):
