@@ -233,9 +233,7 @@ def wait_for_upload(api: Api, kind: str, upload: dict) -> dict:
         time.sleep(min(POLL, 1.0))
         upload = api.json("GET", f"{kind}/{upload['id']}/")
     if upload["state"] == "rejected":
-        raise Failure(
-            BAD_INPUT, f"{upload['file_name']} was rejected: {upload['error']}\n{upload['mend']}".rstrip()
-        )
+        raise Failure(BAD_INPUT, f"{upload['file_name']} was rejected: {upload['error']}\n{upload['mend']}".rstrip())
     for warning in upload["warnings"]:
         say(f"warning: {upload['file_name']}: {warning}")
     return upload
@@ -255,10 +253,7 @@ def start(api: Api, options: argparse.Namespace) -> dict:
         fields["classes"] = options.classes.read_text(encoding="utf-8-sig")
     if preprocessing := parse_preprocessing(options):
         fields["preprocessing"] = json.dumps(preprocessing)
-    say(
-        f"uploading {options.model.name}, {options.data.name}"
-        + (f", {options.guard.name}" if options.guard else "")
-    )
+    say(f"uploading {options.model.name}, {options.data.name}" + (f", {options.guard.name}" if options.guard else ""))
     model = api.upload("models/", options.model, fields)
     dataset = api.upload("datasets/", options.data, {})
     guard = api.upload("datasets/", options.guard, {}) if options.guard else None
@@ -272,7 +267,8 @@ def start(api: Api, options: argparse.Namespace) -> dict:
     if guard:
         body["guard"] = wait_for_upload(api, "datasets", guard)["id"]
     limits = ("max_clean_drop", "max_subgroup_drop", "max_filters")
-    for name in ("name", "group", "estimator", "top_k", "side", "budget", *limits):
+    attack = ("attack", "epsilon", "steps", "attack_images")
+    for name in ("name", "group", "estimator", "top_k", "side", "budget", "batch_size", *limits, *attack):
         if getattr(options, name) is not None:
             body[name] = getattr(options, name)
     # The same request has the same key: run again, it finds the repair that it started.
@@ -346,9 +342,7 @@ def lookup(values: Any, path: str) -> float:
             values = values[part]
         else:
             known = ", ".join(sorted(values)) if isinstance(values, dict) else type(values).__name__
-            raise Failure(
-                BAD_INPUT, f"--gate: there is no {path!r} in the result ({part!r} is not among: {known})."
-            )
+            raise Failure(BAD_INPUT, f"--gate: there is no {path!r} in the result ({part!r} is not among: {known}).")
     if isinstance(values, bool) or not isinstance(values, (int, float)):
         raise Failure(BAD_INPUT, f"--gate: {path!r} is no number but {values!r}.")
     return float(values)
@@ -385,9 +379,7 @@ def verdict(repair: dict, gates: list[dict]) -> tuple[int, str]:
     return PASS, "Repaired" + (f", and {len(gates)} gate(s) passed." if gates else ".")
 
 
-def write_reports(
-    out: Path, repair: dict, gates: list[dict], code: int, message: str, files: list[str]
-) -> None:
+def write_reports(out: Path, repair: dict, gates: list[dict], code: int, message: str, files: list[str]) -> None:
     metrics = {
         "exit_code": code,
         "message": message,
@@ -440,9 +432,7 @@ def markdown(repair: dict, gates: list[dict], code: int, message: str) -> str:
     ]
     if gates:
         lines += ["| gate | measured | |", "|---|---|---|"]
-        lines += [
-            f"| `{g['gate']}` | {g['value']:g} | {'passed' if g['passed'] else '**failed**'} |" for g in gates
-        ]
+        lines += [f"| `{g['gate']}` | {g['value']:g} | {'passed' if g['passed'] else '**failed**'} |" for g in gates]
         lines.append("")
     numbers = list(flatten(repair["result"]))
     if numbers:
@@ -473,9 +463,7 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--token-file", type=Path, help="default: the environment variable NR_TOKEN")
     common.add_argument("--out", type=Path, default=Path("repair"))
     common.add_argument("--timeout", type=float, default=3600, help="seconds (default 3600)")
-    common.add_argument(
-        "--gate", action="append", default=[], help="NAME>=NUMBER over the result; may be repeated"
-    )
+    common.add_argument("--gate", action="append", default=[], help="NAME>=NUMBER over the result; may be repeated")
     repair = commands.add_parser("repair", parents=[common], help="upload, repair, fetch, judge")
     repair.add_argument("--model", type=Path, required=True)
     repair.add_argument("--architecture", required=True)
@@ -493,6 +481,11 @@ def parser() -> argparse.ArgumentParser:
     repair.add_argument("--top-k", type=int)
     repair.add_argument("--side", choices=["top", "bottom", "both"])
     repair.add_argument("--budget", type=int, help="evaluations")
+    repair.add_argument("--batch-size", type=int, help="images per draw")
+    repair.add_argument("--attack", choices=["paper", "standard"], help="PGD preset of attack-success")
+    repair.add_argument("--epsilon", type=float)
+    repair.add_argument("--steps", type=int)
+    repair.add_argument("--attack-images", type=int)
     repair.add_argument("--max-clean-drop", type=float)
     repair.add_argument("--max-subgroup-drop", type=float)
     repair.add_argument("--max-filters", type=int)

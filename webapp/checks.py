@@ -13,9 +13,7 @@ from django.core.checks import Error, Tags, Warning, register
 def secret_key(**_: object) -> list:
     if len(settings.SECRET_KEY) >= 32:
         return []
-    return [
-        Error("SECRET_KEY is short.", hint="Use 50 random characters, or leave it unset.", id="webapp.E001")
-    ]
+    return [Error("SECRET_KEY is short.", hint="Use 50 random characters, or leave it unset.", id="webapp.E001")]
 
 
 @register()

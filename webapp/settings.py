@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import sys
 import tempfile
 from pathlib import Path
 
@@ -177,7 +178,8 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
 # --- jobs ------------------------------------------------------------------------------------------------
 ENGINE = env.text("NR_ENGINE", "webapp.jobs.engine:RepairEngine")
 LEASE_SECONDS = env.number("NR_LEASE_SECONDS", 90)  # of a shard of blocks; renewed by progress
-SLOW_LEASE_SECONDS = env.number("NR_SLOW_LEASE_SECONDS", 300)  # of preparing and finishing
+SLOW_LEASE_SECONDS = env.number("NR_SLOW_LEASE_SECONDS", 900)  # of preparing and finishing: child processes
+WORKER_THREADS = env.number("NR_WORKER_THREADS", 1)  # of one worker; the same for all of a job's workers
 MAX_ATTEMPTS = 3
 SHARD_SECONDS = env.number("NR_SHARD_SECONDS", 60)
 BELL_SECONDS = env.number("NR_BELL_SECONDS", 30)  # a pending shard nobody took: ring again after this
@@ -193,6 +195,7 @@ FILE_UPLOAD_HANDLERS = ["webapp.library.uploads.StreamToDisk"]
 # Architectures the operator trusts: their code runs in web checks and workers. NAME=package.module:factory
 ARCHITECTURES = env.pairs("NR_ARCHITECTURES")
 ARCHITECTURE_PATH = [path for path in env.text("NR_ARCHITECTURE_PATH").split(os.pathsep) if path]
+sys.path.extend(path for path in ARCHITECTURE_PATH if path not in sys.path)  # child processes inherit it
 
 # --- API -------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {

@@ -13,6 +13,4 @@ class SignUpForm(UserCreationForm):
 
 
 class TokenForm(forms.Form):
-    name = forms.CharField(
-        max_length=100, help_text="What will use it, for example 'CI of the triage model'."
-    )
+    name = forms.CharField(max_length=100, help_text="What will use it, for example 'CI of the triage model'.")

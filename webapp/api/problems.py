@@ -54,9 +54,7 @@ def handle(error: Exception, context: dict) -> Response | None:
         body = problem(403, str(error) or "This is not allowed.")
     elif isinstance(error, exceptions.ValidationError):
         errors = list(_flatten(error.detail))
-        text = "; ".join(
-            f"{item['field']}: {item['detail']}" if item["field"] else item["detail"] for item in errors
-        )
+        text = "; ".join(f"{item['field']}: {item['detail']}" if item["field"] else item["detail"] for item in errors)
         body = problem(error.status_code, text, errors=errors)
     elif isinstance(error, exceptions.APIException):
         body = problem(error.status_code, str(error.detail))

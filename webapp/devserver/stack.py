@@ -108,8 +108,7 @@ class Stack:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[arg-type]
         except OSError:
             raise CommandError(
-                f"`manage.py dev` already runs on {settings.DATA_DIR}. "
-                "Stop it, or set NR_DATA_DIR to another folder."
+                f"`manage.py dev` already runs on {settings.DATA_DIR}. Stop it, or set NR_DATA_DIR to another folder."
             ) from None
 
     def _check_port(self) -> None:
@@ -119,8 +118,7 @@ class Stack:
                 probe.bind((self.host, self.port))
             except OSError as error:
                 raise CommandError(
-                    f"Port {self.port} of {self.host} cannot be used ({error.strerror}). "
-                    "Choose another: --port."
+                    f"Port {self.port} of {self.host} cannot be used ({error.strerror}). Choose another: --port."
                 ) from None
 
     def _start_redis(self) -> None:

@@ -7,13 +7,17 @@ and never by the web process.
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from django.conf import settings
 from django.utils.module_loading import import_string
+
+from repair_engine.errors import BadInput
 
 Note = Callable[..., None]  # note("choosing k"): says what is done now; may raise to stop
 Count = Callable[[int], None]  # count(512): so many more evaluations are done; may raise to stop
@@ -49,3 +53,142 @@ class Engine(Protocol):
 @lru_cache(maxsize=1)
 def get_engine() -> Engine:
     return import_string(settings.ENGINE.replace(":", "."))()
+
+
+class RepairEngine:
+    """The real one: `repair_engine.pipeline`, driven block by block."""
+
+    phases = ("search", "confirm")
+
+    def prepare(self, request: dict, work: Path, note: Note) -> dict:
+        from repair_engine import pipeline
+        from repair_engine.estimation import culprit_sign
+        from webapp.jobs import translation
+
+        _use_threads(request["threads"])
+        asked = translation.repair_request(request, work)
+        job = pipeline.prepare_job(asked, work, note)
+        network = job.case.network
+        notes = {
+            "threads": request["threads"],
+            "filters": [network.filter_id(player) for player in range(network.n_filters)],
+            "culprit_sign": culprit_sign(asked),
+        }
+        (work / NOTES).write_text(json.dumps(notes))
+        _opened.put(work, job)
+        return translation.summary(job.summary())
+
+    def start(self, work: Path, phase: str, earlier: dict[str, bytes]) -> bytes:
+        import shapley
+        from repair_engine import pipeline
+
+        search = _read(earlier["search"])[1] if earlier.get("search") else None
+        settings = pipeline.phase_settings(_open(work), phase, search)
+        return _write(settings, shapley.start(settings)) if settings is not None else b""
+
+    def next_round(self, work: Path, phase: str, state: bytes) -> list[dict]:
+        import shapley
+
+        if not state:
+            return []
+        settings, now = _read(state)
+        tasks = shapley.next_round(now, settings)
+        # A pilot walk's length is not known before: as if it went all the way.
+        cost = shapley.draw_cost(now, settings) if now.depth is not None else settings.n_players * settings.batch_size
+        return [{**json.loads(task.to_json()), "evaluations": task.draws * cost} for task in tasks]
+
+    def run_block(self, work: Path, phase: str, state: bytes, task: dict, count: Count) -> bytes:
+        import shapley
+
+        _use_threads(_notes(work)["threads"])
+        settings, now = _read(state)
+        block = shapley.BlockTask(task["round"], task["block"], task["draws"])
+        return shapley.run_block(_open(work).game, settings, now, block, count).to_bytes()
+
+    def merge(self, work: Path, phase: str, state: bytes, blocks: list[bytes]) -> bytes:
+        import shapley
+
+        settings, now = _read(state)
+        try:
+            after = shapley.merge_round(now, settings, [shapley.BlockResult.from_bytes(block) for block in blocks])
+        except shapley.BudgetTooSmall as error:
+            raise BadInput(str(error), "Give a larger budget, or none: then one is chosen.") from error
+        return _write(settings, after)
+
+    def snapshot(self, work: Path, phase: str, state: bytes) -> dict:
+        from webapp.jobs import translation
+
+        if not state:
+            return {}
+        settings, now = _read(state)
+        notes = _notes(work)
+        return translation.snapshot(settings, now, notes["filters"], notes["culprit_sign"])
+
+    def finish(self, work: Path, states: dict[str, bytes], out: Path, note: Note) -> dict:
+        from repair_engine import pipeline
+        from webapp.jobs import translation
+
+        _use_threads(_notes(work)["threads"])
+        last = {phase: _read(state)[1] for phase, state in states.items() if state}
+        document = pipeline.run_finish(_open(work), last.get("search"), last.get("confirm"), out, note)
+        return translation.headline(document)
+
+
+NOTES = "webapp.json"  # in the work directory: what the engine's own files do not say
+
+
+class _Opened:
+    """The prepared job that this process has at hand: loading one takes seconds, a worker repeats it for hours."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.work: Path | None = None
+        self.job: Any = None
+
+    def get(self, work: Path) -> Any:
+        from repair_engine import pipeline
+
+        with self.lock:
+            if self.work != work:
+                self.work, self.job = None, None  # first let go of the old one: there may not be room for two
+                self.job, self.work = pipeline.open_job(work), work
+            return self.job
+
+    def put(self, work: Path, job: Any) -> None:
+        with self.lock:
+            self.work, self.job = work, job
+
+
+_opened = _Opened()
+
+
+def _open(work: Path) -> Any:
+    _use_threads(_notes(work)["threads"])
+    return _opened.get(work)
+
+
+@lru_cache(maxsize=8)
+def _notes(work: Path) -> dict:
+    return json.loads((work / NOTES).read_text())
+
+
+def _use_threads(count: int) -> None:
+    """The same number for every worker of a job: it is part of what makes the bits repeat."""
+    import torch
+
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)
+
+
+def _write(settings: Any, state: Any) -> bytes:
+    """A phase's settings travel with its state."""
+    head = settings.to_json().encode()
+    return len(head).to_bytes(8, "little") + head + state.to_bytes()
+
+
+def _read(content: bytes) -> tuple[Any, Any]:
+    import shapley
+
+    length = int.from_bytes(content[:8], "little")
+    settings = shapley.Settings.from_json(content[8 : 8 + length].decode())
+    return settings, shapley.State.from_bytes(content[8 + length :])

@@ -71,9 +71,7 @@ class Job(models.Model):
 
     class Meta:
         ordering = ["-created_at", "-id"]
-        constraints = [
-            models.UniqueConstraint(fields=["owner", "idempotency_key"], name="one_job_per_idempotency_key")
-        ]
+        constraints = [models.UniqueConstraint(fields=["owner", "idempotency_key"], name="one_job_per_idempotency_key")]
         indexes = [models.Index(fields=["state"])]
 
     def __str__(self) -> str:
@@ -115,9 +113,7 @@ class Shard(models.Model):
     worker = models.CharField(max_length=200, blank=True)
     result = models.CharField(max_length=64, blank=True)  # SHA-256 of the file that holds what was computed
     error = models.TextField(blank=True)  # of the last attempt that failed, for operators
-    problem = models.TextField(
-        blank=True
-    )  # the input's fault, for people: another attempt would end the same
+    problem = models.TextField(blank=True)  # the input's fault, for people: another attempt would end the same
     mend = models.TextField(blank=True)
     rung_at = models.DateTimeField(null=True, blank=True)
     rings = models.PositiveSmallIntegerField(default=0)
@@ -127,9 +123,7 @@ class Shard(models.Model):
     class Meta:
         ordering = ["id"]
         constraints = [
-            models.UniqueConstraint(
-                fields=["job", "phase", "round", "first_block"], name="one_shard_per_blocks"
-            )
+            models.UniqueConstraint(fields=["job", "phase", "round", "first_block"], name="one_shard_per_blocks")
         ]
         indexes = [models.Index(fields=["state", "lease_expires"])]
 

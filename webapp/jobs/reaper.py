@@ -73,9 +73,7 @@ def _ring_uploads() -> None:
 
 def _sweep() -> None:
     """Remove the working files of jobs that ended a while ago. Results are blobs and stay."""
-    rows = Job.objects.exclude(state__in=Job.ACTIVE).filter(
-        swept_at=None, finished_at__lt=timezone.now() - KEEP_FILES
-    )
+    rows = Job.objects.exclude(state__in=Job.ACTIVE).filter(swept_at=None, finished_at__lt=timezone.now() - KEEP_FILES)
     for job in rows[:20]:
         shutil.rmtree(job.directory, ignore_errors=True)
         Job.objects.filter(pk=job.pk).update(swept_at=timezone.now())

@@ -10,6 +10,7 @@ from django.conf import settings
 from webapp.jobs.models import Job
 
 ESTIMATORS = ("tmab", "monte_carlo", "cmcs", "exact")
+ATTACKS = ("paper", "standard")
 SIDES = ("top", "bottom", "both")
 METRICS = ("accuracy", "recall:CLASS", "subgroup-recall:COLUMN", "attack-success")
 
@@ -36,6 +37,9 @@ class Asked:
         max_subgroup_drop: how far any subgroup may fall, as a share.
         max_filters: how many filters may be ablated at most.
         seed: fixes every random choice.
+        batch_size: images per draw.
+        attack, epsilon, steps, attack_images: of attack-success: the PGD preset, its strength as a share of the
+            pixel range, its gradient steps, and how many images are attacked per split at most.
     """
 
     metric: str = "accuracy"
@@ -48,6 +52,11 @@ class Asked:
     max_subgroup_drop: float | None = None
     max_filters: int | None = None
     seed: int = 0
+    batch_size: int | None = None
+    attack: str | None = None
+    epsilon: float | None = None
+    steps: int | None = None
+    attack_images: int | None = None
 
     def __post_init__(self) -> None:
         name, _, argument = self.metric.partition(":")
@@ -66,15 +75,18 @@ class Asked:
         _between("max_clean_drop", self.max_clean_drop, 0, 1)
         _between("max_subgroup_drop", self.max_subgroup_drop, 0, 1)
         _between("seed", self.seed, 0, 2**32 - 1)
+        _between("batch_size", self.batch_size, 1, 4096)
+        _one_of("attack", self.attack, ATTACKS)
+        _between("epsilon", self.epsilon, 0, 1)
+        _between("steps", self.steps, 1, 1000)
+        _between("attack_images", self.attack_images, 1, 10**6)
 
     def to_json(self) -> dict:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
     def from_json(cls, values: dict) -> Asked:
-        return cls(
-            **{field.name: values[field.name] for field in fields(cls) if values.get(field.name) is not None}
-        )
+        return cls(**{field.name: values[field.name] for field in fields(cls) if values.get(field.name) is not None})
 
 
 def _one_of(field: str, value: str | None, allowed: tuple[str, ...]) -> None:
@@ -121,4 +133,5 @@ def for_engine(job: Job) -> dict:
         if job.guard
         else None,
         "device": job.device,
+        "threads": settings.WORKER_THREADS,
     }

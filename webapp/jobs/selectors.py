@@ -65,9 +65,7 @@ class Progress:
 
 def progress(job: Job) -> Progress:
     shards = list(
-        job.shards.filter(phase=job.phase, round=job.round).values(
-            "state", "done", "total", "note", "attempt"
-        )
+        job.shards.filter(phase=job.phase, round=job.round).values("state", "done", "total", "note", "attempt")
     )
     leased = [shard for shard in shards if shard["state"] == Shard.State.LEASED]
     pending = [shard for shard in shards if shard["state"] == Shard.State.PENDING]

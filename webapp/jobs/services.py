@@ -100,9 +100,7 @@ def _check_uploads(model: ModelUpload, dataset: DatasetUpload, guard: DatasetUpl
         if upload is None or upload.state == Upload.State.READY:
             continue
         if upload.state == Upload.State.VALIDATING:
-            raise Refused(
-                f"The {what} {upload.name} is still being checked.", "Try again shortly.", status=409
-            )
+            raise Refused(f"The {what} {upload.name} is still being checked.", "Try again shortly.", status=409)
         raise Refused(f"The {what} {upload.name} was rejected: {upload.error}", upload.mend, status=409)
 
 

@@ -40,9 +40,7 @@ def announce(job: Job, event: str) -> None:
     """Queue a call, if the job asked for this event. In the transaction of what it tells about."""
     if not job.webhook_url or event not in (job.webhook_events or EVENTS):
         return
-    delivery, created = Delivery.objects.get_or_create(
-        job=job, event=event, defaults={"due_at": timezone.now()}
-    )
+    delivery, created = Delivery.objects.get_or_create(job=job, event=event, defaults={"due_at": timezone.now()})
     if created:
         transaction.on_commit(lambda: ring(delivery))
 

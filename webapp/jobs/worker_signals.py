@@ -82,9 +82,7 @@ def _release(name: str) -> None:
 
 
 @signals.task_failure.connect
-def child_died(
-    sender: object = None, args: tuple = (), exception: BaseException | None = None, **_: object
-) -> None:
+def child_died(sender: object = None, args: tuple = (), exception: BaseException | None = None, **_: object) -> None:
     """The pool lost the process that ran a shard: take the shard back at once, not when its lease expires."""
     from billiard.exceptions import WorkerLostError
 

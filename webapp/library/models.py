@@ -70,9 +70,7 @@ class ModelUpload(Upload):
 
     class Meta(Upload.Meta):
         constraints = [
-            models.UniqueConstraint(
-                fields=["owner", "blob", "settings_digest"], name="one_model_per_file_and_settings"
-            )
+            models.UniqueConstraint(fields=["owner", "blob", "settings_digest"], name="one_model_per_file_and_settings")
         ]
 
 

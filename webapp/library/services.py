@@ -83,8 +83,7 @@ def _check_quota(owner: User, file: StoredUpload) -> None:
     total = Blob.objects.filter(pk__in=used).aggregate(total=Sum("size"))["total"] or 0
     if total + file.size > settings.USER_QUOTA_BYTES:
         raise Refused(
-            f"Your uploads would take {total + file.size:,} bytes; you may keep "
-            f"{settings.USER_QUOTA_BYTES:,}.",
+            f"Your uploads would take {total + file.size:,} bytes; you may keep {settings.USER_QUOTA_BYTES:,}.",
             "Delete models or datasets that you no longer use.",
             status=413,
         )

@@ -35,9 +35,7 @@ def _check_model(upload: ModelUpload) -> Found:
     from repair_engine.formats import convert
 
     settings.INCOMING_DIR.mkdir(parents=True, exist_ok=True)
-    architecture = Architecture(
-        upload.architecture, upload.num_classes, upload.options, settings.ARCHITECTURES
-    )
+    architecture = Architecture(upload.architecture, upload.num_classes, upload.options, settings.ARCHITECTURES)
     if upload.preprocessing is not None:
         Preprocessing.from_json(upload.preprocessing)
     classes = (
@@ -59,9 +57,7 @@ def _check_model(upload: ModelUpload) -> Found:
             "format": source.format,
             "parameters": sum(tensor.numel() for tensor in checkpoint.tensors.values()),
             "tensors": len(checkpoint.tensors),
-            "dtypes": sorted(
-                {str(tensor.dtype).removeprefix("torch.") for tensor in checkpoint.tensors.values()}
-            ),
+            "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in checkpoint.tensors.values()}),
             "options": dict(checkpoint.architecture.options),
             "in_channels": checkpoint.architecture.in_channels,
             "outputs": checkpoint.architecture.outputs or checkpoint.architecture.num_classes,

@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from webapp.jobs import selectors
 from webapp.jobs.models import Artifact, Event, Job
-from webapp.jobs.requests import ESTIMATORS, SIDES
+from webapp.jobs.requests import ATTACKS, ESTIMATORS, SIDES
 from webapp.jobs.services import DEVICES
 from webapp.jobs.webhooks import EVENTS
 
@@ -124,6 +124,11 @@ class CreateRepairSerializer(serializers.Serializer):
     max_subgroup_drop = serializers.FloatField(required=False, min_value=0, max_value=1)
     max_filters = serializers.IntegerField(required=False, min_value=1)
     seed = serializers.IntegerField(required=False, min_value=0, max_value=2**32 - 1, default=0)
+    batch_size = serializers.IntegerField(required=False, min_value=1, help_text="Images per draw.")
+    attack = serializers.ChoiceField(choices=ATTACKS, required=False, help_text="PGD preset of attack-success.")
+    epsilon = serializers.FloatField(required=False, min_value=0, max_value=1)
+    steps = serializers.IntegerField(required=False, min_value=1)
+    attack_images = serializers.IntegerField(required=False, min_value=1)
     webhook = WebhookSerializer(required=False)
 
     NOT_ASKED = ("model", "dataset", "guard", "name", "device", "webhook")

@@ -37,9 +37,7 @@ class TokenList(generics.ListAPIView):
     def get_queryset(self):
         return access.tokens_of(self.request.user)
 
-    @extend_schema(
-        request=TokenSerializer, responses={201: CreatedTokenSerializer, 400: PROBLEM, 403: PROBLEM}
-    )
+    @extend_schema(request=TokenSerializer, responses={201: CreatedTokenSerializer, 400: PROBLEM, 403: PROBLEM})
     def post(self, request: Request) -> Response:
         """Make a token. Only signed in with a password: a leaked token must not outlive its revocation."""
         if request.auth is not None:

@@ -65,9 +65,7 @@ class PreprocessingSerializer(serializers.Serializer):
     mean = serializers.ListField(child=serializers.FloatField(), required=False, max_length=4)
     std = serializers.ListField(child=serializers.FloatField(min_value=1e-6), required=False, max_length=4)
     channels = serializers.IntegerField(required=False, min_value=1, max_value=4)
-    interpolation = serializers.ChoiceField(
-        choices=["nearest", "bilinear", "bicubic", "lanczos"], required=False
-    )
+    interpolation = serializers.ChoiceField(choices=["nearest", "bilinear", "bicubic", "lanczos"], required=False)
 
 
 class CreateModelSerializer(serializers.Serializer):

@@ -26,9 +26,7 @@ def make_stack(options: dict) -> Stack:
     call_command("migrate", interactive=False, verbosity=0)
     gpu = options["gpu"] if options["gpu"] is not None else shutil.which("nvidia-smi") is not None
     supervisor = Supervisor(print_line, verbose=not options["quiet"])
-    return Stack(
-        supervisor, host=options["host"], port=options["port"], workers=max(1, options["workers"]), gpu=gpu
-    )
+    return Stack(supervisor, host=options["host"], port=options["port"], workers=max(1, options["workers"]), gpu=gpu)
 
 
 class Command(BaseCommand):

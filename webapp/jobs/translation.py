@@ -1,0 +1,134 @@
+"""Between the web application's JSON and the engine's records. Imported by workers only (it needs torch)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from repair_engine.architectures import Architecture
+from repair_engine.attacks import AttackSettings
+from repair_engine.datasets import Preprocessing
+from repair_engine.estimation import reported
+from repair_engine.objectives import Metric
+from repair_engine.request import Limits, RepairRequest
+from repair_engine.weights_metadata import weights_metadata
+from shapley import Settings, State
+
+LEADERS = 12  # shown while a repair runs
+MOST_ROWS = 200  # of a table that is kept in the database; the report has them all
+
+
+def repair_request(asked: dict, work: Path) -> RepairRequest:
+    """The engine's request for what `requests.for_engine` gives. Raises BadInput."""
+    model, guard = asked["model"], asked["guard"]
+    architecture = Architecture(
+        model["architecture"], model["num_classes"], dict(model["options"]), dict(model["register"])
+    )
+    classes = None
+    if model["classes_text"]:
+        classes = work / "class list"  # as messages call it
+        classes.write_text(model["classes_text"], encoding="utf-8")
+    given = {name: asked[name] for name in ("estimator", "top_k", "side", "batch_size") if name in asked}
+    limits = {name: asked[name] for name in vars(Limits()) if name in asked}
+    return RepairRequest(
+        model=model["path"],
+        data=asked["data"]["path"],
+        architecture=architecture,
+        metric=Metric.parse(asked["metric"]),
+        classes=str(classes) if classes else None,
+        guard=guard["path"] if guard else None,
+        group=asked.get("group"),
+        preprocessing=preprocessing(architecture, model["preprocessing"]),
+        budget=asked.get("budget"),
+        limits=Limits(**limits),
+        attack=AttackSettings.of(asked.get("attack", "paper"), asked.get("epsilon"), asked.get("steps")),
+        attack_images=asked.get("attack_images"),
+        seed=asked.get("seed", 0),
+        weights=model["weights"],
+        device=asked["device"],
+        names={
+            "model": model["file_name"],
+            "data": asked["data"]["file_name"],
+            **({"guard": guard["file_name"]} if guard else {}),
+        },
+        **given,
+    )
+
+
+def preprocessing(architecture: Architecture, given: dict | None) -> Preprocessing | None:
+    """What was given, over that of torchvision's weights where only a part was; None where nothing was."""
+    if not given:
+        return None
+    metadata = None if architecture.registered else weights_metadata(architecture.name)
+    base = Preprocessing.from_weights(metadata) if metadata else Preprocessing()
+    channels = given.get("channels") or len(given.get("mean") or given.get("std") or base.mean)
+    own = channels == base.channels
+    return replace(
+        base,
+        channels=channels,
+        resize=_size(given["resize"]) if "resize" in given else base.resize,
+        crop=_size(given["crop"]) if "crop" in given else base.crop,
+        mean=tuple(given.get("mean") or (base.mean if own else ())),
+        std=tuple(given.get("std") or (base.std if own else ())),
+        interpolation=given.get("interpolation", base.interpolation),
+    )
+
+
+def _size(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def summary(found: dict[str, Any]) -> dict[str, Any]:
+    """What preparing found, short enough for a row."""
+    model = {**found["model"], "not_players": found["model"]["not_players"][:MOST_ROWS]}
+    data = {**found["data"], "classes": found["data"]["classes"][:MOST_ROWS]}
+    return {**found, "model": model, "data": data}
+
+
+def snapshot(settings: Settings, state: State, filters: list[str], sign: int) -> dict[str, Any]:
+    """A point of the convergence chart, and the present leaders, the worst culprit first."""
+    point: dict[str, Any] = {
+        "evaluations": state.evaluations,
+        "budget": settings.budget,
+        "stopped": state.stopped,
+        "depth": state.depth,
+        "leaders": [],
+        "half_width": None,
+    }
+    if state.round == 0 or not (state.moments.count > 0).any():
+        return point
+    now = reported(state, settings)
+    values, lower, upper = now.values[0], now.lower[0], now.upper[0]
+    order = np.argsort(np.where(np.isnan(values), np.inf, -sign * values), kind="stable")[:LEADERS]
+    leaders = [
+        {
+            "id": filters[player],
+            "value": _number(values[player]),
+            "lower": _number(lower[player]),
+            "upper": _number(upper[player]),
+            "samples": int(now.samples[player]),
+        }
+        for player in order
+        if np.isfinite(values[player])
+    ]
+    widths = [
+        (row["upper"] - row["lower"]) / 2 for row in leaders if row["upper"] is not None and row["lower"] is not None
+    ]
+    point["leaders"] = leaders
+    point["half_width"] = float(np.median(widths)) if widths else None
+    return point
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def headline(document: dict[str, Any]) -> dict[str, Any]:
+    """The report without its long tables and what `summary` has; `repaired` says what came of it."""
+    left_out = ("schema", "verb", "model", "data", "versions")
+    kept = {key: value for key, value in document.items() if key not in left_out}
+    kept["groups"] = {name: rows[:MOST_ROWS] for name, rows in document.get("groups", {}).items()}
+    return {"repaired": document["outcome"] == "repaired", **kept}
