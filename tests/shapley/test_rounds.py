@@ -301,6 +301,15 @@ def test_the_active_set_changes_between_rounds_only():
     assert min(sizes) < max(sizes) == N  # it did narrow down, and every player's count is its own
 
 
+def test_the_learned_depth_is_that_of_the_deepest_pilot_walk():
+    settings = make("cmcs", pilot_walks=3, draws_per_block=1)
+    state = start(settings)
+    results = [run_block(image_game(), settings, state, task) for task in next_round(state, settings)]
+    results = [dataclasses.replace(r, depth=depth) for r, depth in zip(results, (4, 7, 5), strict=True)]
+    assert state.depth is None
+    assert merge_round(state, settings, results).depth == 7
+
+
 def test_spread_is_about_the_mean_of_earlier_rounds():
     settings = make("cmcs", depth=5, draws_per_block=1, blocks_per_round=3)  # one sample per block
     game, state, expected = image_game(), start(settings), 0.0
