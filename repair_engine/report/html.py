@@ -1,66 +1,63 @@
-"""report.html: the report document as one self-contained page."""
+"""report.html: the report document as one self-contained page, without scripts or outside resources."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from repair_engine.report.markup import Markup, bullets, definitions, element, join, name, table
+from repair_engine.report import method, results
+from repair_engine.report.markup import Markup, element, join, name
+from repair_engine.report.wording import title
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; color-scheme: light dark }
-table { border-collapse: collapse } th, td { padding: .2rem .6rem; border-bottom: 1px solid #8886; text-align: left }
-.num { text-align: right } .scroll { overflow-x: auto } dd { overflow-wrap: anywhere }
-"""
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def render(document: dict[str, Any]) -> str:
     """The page for a report document (see `documents.report_document`)."""
-    repaired = document["outcome"] == "repaired"
-    title = "Repaired" if repaired else "No repair found"
-    gain, before, after = document["gain"], document["before"]["report"], document["after"]["report"]
-    parts = [
-        element("h1", title),
-        element(
-            "p",
-            f"{document['metric']['text']}: {before['metric']:.1%} before, {after['metric']:.1%} after, "
-            f"change {gain['value']:+.1%} (95% interval {gain['lower']:+.1%} to {gain['upper']:+.1%}).",
-        ),
-        bullets([*document["reasons"], *document.get("findings", []), *document["warnings"]]),
+    sections = [
+        ("figures", "At a glance", results.figures(document)),
+        ("notices", "Findings and warnings", results.notices(document)),
+        ("groups", "Groups", results.groups(document)),
+        ("controls", "Controls", results.controls(document)),
+        ("choice", "Choice of the number of filters", results.curve(document)),
+        ("culprits", "Culprits", results.culprits(document)),
+        ("method", "How it was measured", method.measured(document)),
+        ("verification", "Verification", method.verification(document)),
+        ("limits", "Limits", method.limits(document)),
+        ("files", "Files and versions", method.files(document)),
+        ("not-players", "Not players", method.not_players(document)),
     ]
-    for heading, rows in document["groups"].items():
-        parts.append(
-            table(
-                heading.capitalize(),
-                ("name", "n", "before", "after", "change", "p (Holm)"),
-                [
-                    (name(r["name"]), r["n"], f"{r['before']:.1%}", f"{r['after']:.1%}", f"{r['change']:+.1%}",
-                     f"{r['p_holm']:.3g}")
-                    for r in rows
-                ],
-                range(1, 6),
-            )
-        )  # fmt: skip
-    parts.append(
-        table(
-            "Culprits",
-            ("filter", "value", "samples", "ablated"),
-            [(r["id"], r["value"], r["samples"], "yes" if r["ablated"] else "no") for r in document["culprits"]],
-            (1, 2),
+    if "attack" in document:
+        sections.insert(6, ("attack", "Attack", results.attack(document)))
+    model, data = document["model"], document["data"]
+    contents = element("ul", *(element("li", element("a", h, href=f"#{i}")) for i, h, _ in sections))
+    body = join(
+        (
+            element("p", "Repair report: ", name(model["file"]), " on ", name(data["file"]), class_="kicker"),
+            results.outcome(document),
+            element("nav", contents, aria_label="Contents"),
+            *(element("section", element("h2", h, id=i), part, aria_labelledby=i) for i, h, part in sections),
         )
     )
-    parts.append(definitions(document["run"].items()))
-    return page(title, join(parts))
+    return page(f"{title(document)}: {model['file']}", body)
 
 
-def page(title: str, body: Markup) -> str:
+def page(heading: str, body: Markup) -> str:
+    """A whole HTML document around `body`, with the stylesheets inside."""
     head = join(
         (
             element("meta", charset="utf-8"),
+            element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
             element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            element("title", title),
-            element("style", Markup(_STYLE)),
+            element("title", heading),
+            element("style", Markup(stylesheet())),
         )
     )
     return "<!doctype html>\n" + element(
         "html", element("head", head), element("body", element("main", body)), lang="en"
     )
+
+
+def stylesheet() -> str:
+    folder = Path(__file__).parent
+    return "\n".join((folder / sheet).read_text(encoding="utf-8") for sheet in ("report.css", "charts.css"))

@@ -1,0 +1,142 @@
+"""The method half of the page: how it was measured, verification, limits, files and versions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from repair_engine.report.markup import Markup, definitions, details, element, join, name, table
+from repair_engine.report.svg import decimal, percent
+from repair_engine.report.wording import ABLATIONS, ESTIMATORS, STOPPED, count
+
+Row = dict[str, Any]
+
+_RUN_SHOWN = frozenset(
+    (
+        *("estimator", "ablation", "images_per_draw", "budget", "budget_was", "evaluations", "rounds", "stopped"),
+        *("depth", "seed", "device", "threads", "seconds", "interval", "reported_values", "estimand", "certificate"),
+    )
+)
+
+
+def measured(document: Row) -> Markup:
+    """Splits, estimator, cost, interval, estimand and certificate."""
+    run, data, model = document["run"], document["data"], document["model"]
+    splits, interval = data["splits"], run["interval"]
+    pairs: list[tuple[object, object]] = [
+        ("metric", f"{document['metric']['text']} ({document['metric']['name']}), to be "
+                   f"{'lowered' if document['metric']['goal'] == 'lower' else 'raised'}"),
+        ("splits", f"score {splits['score']:,} images (values, constants), select {splits['select']:,} (choice of k), "
+                   f"report {splits['report']:,} (the figures above); image-disjoint, stratified"),
+        ("kept together by", name(data["group"]) if data.get("group") else "nothing but identical pixels"),
+        ("report images used", f"{count(document['report_uses'], 'time')}"),
+        ("players", f"{count(model['filters'], 'filter')} at {count(model['sites'], 'site')}, covering "
+                    f"{percent(model['parameter_share'])} of the network's parameters"),
+        ("ablation", ABLATIONS.get(run["ablation"], run["ablation"])),
+        ("estimator", f"{run['estimator']}: {ESTIMATORS.get(run['estimator'], run['estimator'])}"),
+        ("estimand", run["estimand"]),
+        ("values shown", f"from {run['reported_values']}"),
+        ("interval", f"{interval['name']}: {interval['text']}"),
+        ("truncation certificate", _certificate(run.get("certificate"))),
+        ("budget", f"{count(run['budget'], 'evaluation')} ({run['budget_was']}); {run['evaluations']:,} spent, "
+                   f"{run['images_per_draw']} images per draw"),
+        ("stopped", f"{STOPPED.get(run['stopped'], run['stopped'])}, after {count(run['rounds'], 'round')}"),
+        ("depth", "not limited" if run.get("depth") is None else f"at most {run['depth']} filters removed in a draw"),
+        ("seed and device", f"seed {run['seed']}, {run['device']}, {count(run['threads'], 'thread')}"),
+        ("time", f"{run['seconds']:g} s"),
+    ]  # fmt: skip
+    pairs += [(key.replace("_", " "), value) for key, value in run.items() if key not in _RUN_SHOWN]
+    again = f"The same files and options with --budget {run['budget']} --seed {run['seed']} give the same values on "
+    again += "the same kind of device."
+    intervals = "Intervals of changes are paired 95% bootstrap intervals over the report images; those of single rates "
+    intervals += "are Wilson's. They speak of images like these, not of another population."
+    return join((definitions(pairs), element("p", again), element("p", intervals, class_="note")))
+
+
+def _certificate(certificate: Row | None) -> str:
+    if certificate is None:
+        return "none: no full walk was made"
+    error = certificate.get("missing_error")
+    missing = decimal(certificate["missing"], 4) + ("" if error is None else f" (standard error {error:.4f})")
+    intact, stop, empty = (decimal(certificate[key], 4) for key in ("intact", "at_stop", "all_ablated"))
+    return (
+        f"from {count(certificate['walks'], 'full walk')}: V is {intact} intact, {stop} where the walks stopped and "
+        f"{empty} with everything ablated; the values leave out {missing} in sum (it bounds the sum, not each value)"
+    )
+
+
+def limits(document: Row) -> Markup:
+    limit = document["limits"]
+    pairs = [
+        ("clean accuracy", f"may fall by at most {100 * limit['max_clean_drop']:g} points (also on the guard set)"),
+        ("subgroups", f"none of at least 30 images may fall by more than {100 * limit['max_subgroup_drop']:g} points"),
+        ("filters", f"at most {limit['max_filters']} may be ablated"),
+    ]
+    said = (
+        "Limits are kept on the select images, where k is chosen; on the report images they are measured, not enforced."
+    )
+    return join((definitions(pairs), element("p", said, class_="note")))
+
+
+def verification(document: Row) -> Markup:
+    check = document.get("verification")
+    if not check:
+        return element("p", "Nothing was written, so there was nothing to verify.")
+    pairs = [
+        ("compared", check["how"]),
+        ("images", f"{check['images']:,}"),
+        ("different predictions", f"{check['different_predictions']:,}"),
+        ("largest difference of a logit", f"{check['largest_logit_difference']:.3g}"),
+    ]
+    return definitions(pairs)
+
+
+def files(document: Row) -> Markup:
+    """Inputs and outputs with their hashes, preprocessing and versions."""
+    model, data = document["model"], document["data"]
+    rows: list[list[object]] = [["model", name(model["file"]), element("code", model["sha256"])]]
+    rows.append(["images", name(data["file"]), element("code", data["sha256"])])
+    if data.get("guard"):
+        rows.append(["guard set", name(data["guard"]["file"]), element("code", data["guard"]["sha256"])])
+    for role, file in document.get("files", {}).items():
+        rows.append([f"written: {role}", name(file["name"]), element("code", file["sha256"])])
+    if not document.get("files"):
+        rows.append(["written: checkpoint", "none", ""])
+    architecture = model["architecture"] + (f" = {model['registered']}" if model.get("registered") else "")
+    options = ", ".join(f"{k}={v}" for k, v in (model.get("options") or {}).items())
+    pairs: list[tuple[object, object]] = [
+        ("architecture", f"{architecture}, {model['num_classes']} classes" + (f", {options}" if options else "")),
+        ("preprocessing", ", ".join(f"{k} {_plain(v)}" for k, v in data["preprocessing"].items())),
+        ("versions", ", ".join(f"{k} {v}" for k, v in document["versions"].items())),
+        ("report schema", document["schema"]),
+    ]
+    parts: list[object] = [table("Files", ("what", "name", "sha256"), rows), definitions(pairs)]
+    notes = data.get("notes") or []
+    if notes:
+        parts.append(details("Notes on reading the images", element("ul", *(element("li", n) for n in notes))))
+    images = [(name(c["name"]), f"{c['images']:,}") for c in data["classes"]]
+    parts.append(
+        details(
+            f"{data['images']:,} images of {len(images)} classes",
+            table("Images per class", ("class", "n"), images, (1,)),
+        )
+    )
+    return join(parts)
+
+
+def not_players(document: Row) -> Markup:
+    """What cannot be ablated, and why."""
+    rows = document["model"]["not_players"]
+    if not rows:
+        return element("p", "Every convolution's filters are players.")
+    keys = list(rows[0])
+    body = [[row.get(key, "") for key in keys] for row in rows]
+    header = [key.replace("_", " ") for key in keys]
+    return details(f"{count(len(rows), 'layer is', 'layers are')} not players", table("Not players", header, body))
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, list | tuple):
+        return " ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

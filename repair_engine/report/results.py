@@ -1,0 +1,298 @@
+"""The results half of the page: outcome, figures, groups, controls, choice of k, culprits, attack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from repair_engine.report import charts
+from repair_engine.report.markup import Markup, bullets, details, element, join, name, table
+from repair_engine.report.svg import decimal, digits_for, percent
+from repair_engine.report.wording import (
+    SIZES,
+    beaten,
+    count,
+    headline,
+    interval,
+    lowers,
+    metric_images,
+    p_value,
+    points,
+    repaired,
+    title,
+    tried,
+    verdict,
+)
+
+_MOST_ROWS = 60  # of a group table before the unchanged groups are folded away
+_MOST_DRAWN = 24
+
+Row = dict[str, Any]
+
+
+def outcome(document: Row) -> Markup:
+    """The outcome in one sentence with its reasons, and what was tried where there is no repair."""
+    parts: list[object] = [element("p", headline(document))]
+    if document["controls"]:
+        parts.append(element("p", beaten(document)))
+    if not repaired(document):
+        parts.append(element("p", "No repair found is a valid answer: the model and its file are unchanged."))
+        parts += [element("h3", "Why"), bullets(document["reasons"])]
+        parts += [element("h3", "What was tried"), bullets(tried(document))]
+    kind = "repaired" if repaired(document) else "none"
+    return join((element("h1", title(document)), element("div", *parts, class_=f"verdict {kind}")))
+
+
+def notices(document: Row) -> Markup:
+    """Findings and warnings."""
+    items = [("Finding", f) for f in document.get("findings", [])] + [("Warning", w) for w in document["warnings"]]
+    if not items:
+        return element("p", "No findings against the repair and no warnings about the data.")
+    return element("ul", *(element("li", said, data_kind=kind) for kind, said in items), class_="marked")
+
+
+def figures(document: Row) -> Markup:
+    """Metric, clean accuracy and guard set before and after."""
+    before, after, k = document["before"]["report"], document["after"]["report"], document["k"]
+    n, _ = metric_images(document)
+    aim = "lower is better" if lowers(document) else "higher is better"
+    lines: list[tuple[object, int, float, float, Row | None]] = [
+        (join((document["metric"]["text"], element("span", aim, class_="ci"))), n, before["metric"], after["metric"],
+         document["gain"]),
+        ("clean accuracy", document["images_right"]["n"], before["accuracy"], after["accuracy"],
+         document.get("clean_change")),
+    ]  # fmt: skip
+    if document["metric"]["name"] == "accuracy":
+        lines = lines[:1]
+    if "guard" in document:
+        guard = document["guard"]
+        lines.append(("accuracy on the guard set", guard["n"], guard["before"], guard["after"], guard.get("change")))
+    header = ["figure", "images", "before"] + (["after", "change, points", "95% interval"] if k else [])
+    rows = []
+    for what, images, b, a, change in lines:
+        cells: list[object] = [what, f"{images:,}", percent(b)]
+        if k:
+            cells += [percent(a), points(a - b), interval(change) if change else "not measured"]
+        rows.append(cells)
+    which = "with the culprits ablated" if not repaired(document) else "after the repair"
+    caption = f"Report images, before and {which}" if k else "Report images, intact model"
+    parts = [table(caption, header, rows, range(1, len(header)))]
+    if k:
+        test = document["gain"].get("mcnemar")
+        if test:
+            noun = "attacked image" if lowers(document) else "image"
+            parts.append(
+                element(
+                    "p",
+                    f"Of the images that the metric is about, {count(test['won'], noun)} changed from missing to "
+                    f"meeting its target and {test['lost']:,} from meeting to missing it (McNemar, {test['method']}, "
+                    f"p {'' if test['p_value'] < 0.001 else '= '}{p_value(test['p_value'])}). Interval: "
+                    f"{document['gain'].get('method', 'paired bootstrap')}.",
+                    class_="note",
+                )
+            )
+    if "guard" not in document:
+        parts.append(element("p", "No guard set was given.", class_="note"))
+    return join(parts)
+
+
+def groups(document: Row) -> Markup:
+    """Recall per subgroup and per class, with a chart each."""
+    out: list[object] = []
+    for which in sorted(document["groups"], key=lambda w: w != "subgroups"):
+        rows = document["groups"][which]
+        out += [element("h3", which.capitalize()), *_group_part(which, rows, bool(document["k"]))]
+    if "subgroups" not in document["groups"]:
+        out.append(element("p", "The metric names no subgroups, so there is no table of them.", class_="note"))
+    return join(out)
+
+
+def _group_part(which: str, rows: Sequence[Row], changed: bool) -> list[object]:
+    parts: list[object] = []
+    if changed:
+        worse = [r for r in rows if r["change"] < 0]
+        better = sum(r["change"] > 0 for r in rows)
+        said = f"{better} of {count(len(rows), which.removesuffix('es').removesuffix('s'), which)} improved, "
+        said += f"{len(worse)} got worse, {len(rows) - better - len(worse)} did not change."
+        parts.append(element("p", said))
+    drawn = sorted(rows, key=lambda r: -abs(r["change"]))[:_MOST_DRAWN] if len(rows) > _MOST_DRAWN else rows
+    if any(r["size"] != "too few" for r in drawn):
+        kept = [r for r in rows if any(r is d for d in drawn)]
+        data = [_group_row(r, changed) for r in kept]
+        caption = "Recall with 95% Wilson intervals on the report images."
+        if len(kept) < len(rows):
+            caption += f" The {len(kept)} of {len(rows)} {which} that changed most."
+        heading = f"Recall of {which} on the report images"
+        picture = charts.responsive(lambda w: charts.before_after(data, heading, width=w, ident=f"groups-{which}"))
+        parts.append(element("figure", element("figcaption", caption), picture))
+    if len(rows) <= _MOST_ROWS:
+        return [*parts, _group_table(which, rows, changed)]
+    moved = sorted((r for r in rows if r["change"]), key=lambda r: r["change"])
+    if moved:
+        parts.append(
+            _group_table(f"{which} whose recall changed ({len(moved)} of {len(rows)}), worst first", moved, True)
+        )
+    return [*parts, details(f"All {len(rows)} {which}", _group_table(which, rows, changed))]
+
+
+def _group_row(row: Row, changed: bool) -> charts.GroupRow:
+    low, high = row["before_interval"]
+    if not changed:
+        return charts.GroupRow(row["name"], row["n"], row["before"], (low, high))
+    after = (row["after_interval"][0], row["after_interval"][1])
+    return charts.GroupRow(row["name"], row["n"], row["before"], (low, high), row["after"], after)
+
+
+def _share(value: float, ends: Sequence[float]) -> Markup:
+    return join((percent(value), element("span", f"{percent(ends[0])} – {percent(ends[1])}", class_="ci")))
+
+
+def _group_table(which: str, rows: Sequence[Row], changed: bool) -> Markup:
+    header = ["name", "n", "recall before"] + (["recall after", "change, points", "p (Holm)"] if changed else [])
+    body = []
+    for r in rows:
+        cells: list[object] = [name(r["name"]), f"{r['n']:,}", _share(r["before"], r["before_interval"])]
+        if changed:
+            cells += [_share(r["after"], r["after_interval"]), points(r["change"]), p_value(r["p_holm"])]
+        body.append([*cells, SIZES.get(r["size"], r["size"])])
+    caption = f"Recall of {which}, 95% Wilson intervals" + (
+        "; McNemar, Holm-adjusted over this table" if changed else ""
+    )
+    return table(caption, [*header, "note"], body, range(1, len(header)))
+
+
+def controls(document: Row) -> Markup:
+    """The repair beside the same number of filters picked otherwise, and beside a shift of the logits."""
+    rows, k = document["controls"], document["k"]
+    if not rows:
+        return element("p", "Nothing was ablated, so there is nothing to compare with controls.")
+    after, before = document["after"]["report"], document["before"]["report"]
+    metric = document["metric"]["text"]
+    data = [charts.Bar("this repair", after["metric"], marked=True)]
+    data += [charts.Bar(r["name"], r["metric"], *(r.get("metric_range") or (None, None))) for r in rows]
+    reference = ("intact model", before["metric"])
+    heading = f"{metric} by the repair and by its controls"
+    picture = charts.responsive(lambda w: charts.bars(data, heading, reference, width=w, ident="controls"))
+    body: list[list[object]] = [["this repair", percent(after["metric"]), percent(after["accuracy"]), "", "", ""]]
+    for r in rows:
+        picks = r.get("picks", 1)
+        value: object = percent(r["metric"])
+        if "metric_range" in r:
+            low, high = r["metric_range"]
+            value = join((value, element("span", f"{percent(low)} – {percent(high)}", class_="ci")))
+        change = r.get("advantage")
+        ahead: object = (
+            join((points(change["value"]), element("span", interval(change), class_="ci"))) if change else ""
+        )
+        note = f"mean and range of {picks} picks" if picks > 1 else r.get("note", "")
+        body.append([r["name"], value, percent(r["accuracy"]), ahead, verdict(r, document), note])
+    header = (
+        metric,
+        "clean accuracy",
+        "repair minus control, points",
+        "verdict",
+        "note",
+    )
+    caption = f"Report images; {count(k, 'filter')} each, except the logit shift, which ablates none"
+    legend = "The dashed line is the intact model" + (
+        "; the range shows the random picks." if any("metric_range" in r for r in rows) else "."
+    )
+    return join(
+        (
+            element("p", beaten(document)),
+            element("figure", element("figcaption", f"{heading[:1].upper()}{heading[1:]}. {legend}"), picture),
+            table(caption, ("", *header), body, (1, 2, 3)),
+        )
+    )
+
+
+def curve(document: Row) -> Markup:
+    """Every prefix of the ranking on *select*, and the chosen one."""
+    steps, limits = document["curve"], document["limits"]
+    if len(steps) < 2:
+        return element("p", "There was no culprit to ablate, so only k = 0 was looked at.")
+    data = [charts.CurvePoint(s["k"], s["objective"], s["clean"], s["feasible"], s.get("guard")) for s in steps]
+    same = document["metric"]["name"] == "accuracy"
+    floor = max(0.0, steps[0]["clean"] - limits["max_clean_drop"])
+    metric = document["metric"]["text"]
+    picture = charts.responsive(
+        lambda w: charts.removal_curve(data, document["k"], metric, floor=floor, one_line=same, width=w)
+    )
+    guard, drop = steps[0].get("guard") is not None, steps[0].get("subgroup_drop") is not None
+    header = ["k", metric, "clean accuracy"] + ["guard set"] * guard
+    header += ["largest subgroup drop, points"] * drop
+    body = []
+    for s in steps:
+        cells: list[object] = [s["k"], percent(s["objective"]), percent(s["clean"])]
+        cells += [percent(s["guard"])] if guard else []
+        cells += [points(s["subgroup_drop"]).lstrip("+")] if drop else []
+        chosen = "chosen" if s["k"] == document["k"] else ""
+        body.append([*cells, "yes" if s["feasible"] else "no", chosen])
+    said = f"Metric and clean accuracy on the select images with the first k of {len(steps) - 1} ranked culprits "
+    said += "ablated; k was chosen here, so these figures are optimistic. Hatched: outside a limit."
+    rows = table("Every prefix on the select images", [*header, "within limits", ""], body, range(len(header)))
+    whole = element("figure", element("figcaption", said), picture)
+    return join((whole, details(f"All {len(steps)} prefixes as a table", rows)))
+
+
+def culprits(document: Row) -> Markup:
+    """Values with intervals, sample counts and constants of the ranked culprits."""
+    rows = document["culprits"]
+    if not rows:
+        return element("p", "No filter was found on the culprits' side.")
+    known = [r for r in rows if r["value"] is not None][:30]
+    data = [charts.ValueRow(r["id"], r["value"], r["lower"], r["upper"], r["ablated"]) for r in known]
+    digits = digits_for([r["value"] for r in known])
+    body, marked = [], []
+    for r in rows:
+        value: object = "not sampled" if r["value"] is None else decimal(r["value"], digits)
+        if r["lower"] is not None and r["upper"] is not None:
+            ends = f"{decimal(r['lower'], digits)} to {decimal(r['upper'], digits)}"
+            value = join((value, element("span", ends, class_="ci")))
+        searched = r.get("searched_value")
+        first = "" if searched is None else decimal(searched, digits)
+        body.append([element("code", r["id"]), r["rank"], value, f"{r['samples']:,}", first, f"{r['constant']:.6g}",
+                     "ablated" if r["ablated"] else "no"])  # fmt: skip
+        marked.append(r["ablated"])
+    side = "above" if document["culprit_sign"] > 0 else "below"
+    said = f"A culprit's presence hurts: its value is {side} zero. Value = {document['run']['estimand']}."
+    out: list[object] = [element("p", said)]
+    if data:
+        heading = "Values of the ranked culprits" + ("" if len(data) == len(rows) else f", the first {len(data)}")
+        picture = charts.responsive(lambda w: charts.interval_plot(data, heading, width=w))
+        how = element("figcaption", f"{heading}, with intervals ({document['run']['interval']['name']}).")
+        out.append(element("figure", how, picture))
+    header = ("filter", "rank", "value, interval", "samples", "value in the search", "constant", "ablated")
+    out.append(table("Ranked culprits, worst first", header, body, (1, 2, 3, 4, 5)))
+    out.append(
+        element("p", "The value in the search helped to pick the filter and is biased by that; rank combines both.",
+                class_="note")
+    )  # fmt: skip
+    return join(out)
+
+
+def attack(document: Row) -> Markup:
+    """What the adversary achieves before and after."""
+    part = document["attack"]
+    settings, n = part["settings"], part["images"]["report"]
+    intact = document["before"]["report"].get("metric")
+    body: list[list[object]] = (
+        [["intact model, the fixed set", f"{n:,}", percent(intact), ""]] if intact is not None else []
+    )
+    for r in part["rows"]:
+        body.append([r["name"], f"{r['n']:,}", percent(r["success"]), percent(r["true_label"])])
+    aim = "targeted at a random other class" if settings["targeted"] else "untargeted"
+    start = "random start" if settings["random_start"] else "no random start"
+    said = f"PGD, {aim}: ε = {settings['epsilon'] * 255:.4g}/255, {count(settings['steps'], 'step')} of "
+    said += f"{settings['step'] * 255:.4g}/255, {start}, {count(settings['restarts'], 'restart')} "
+    said += f"(preset {settings['preset']}). "
+    said += f"Left out on report: {part['left_out'].get('report', 0):,} images where the attack has nothing to win."
+    out: list[object] = [element("p", said)]
+    out.append(table("Attacks on the report images", ("attack", "n", "success", "true label kept"), body, (1, 2, 3)))
+    out.append(element("p", part["note"]))
+    names = " ".join(r["name"] for r in part["rows"])
+    absent = [what for key, what in (("transfer", "transfer from other models"), ("black-box", "a black-box attack"))
+              if key not in names]  # fmt: skip
+    if absent:
+        out.append(element("p", f"Not measured here: {' and '.join(absent)}.", class_="note"))
+    return join(out)

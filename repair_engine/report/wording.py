@@ -1,0 +1,143 @@
+"""The sentences of a report, from its document alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from repair_engine.report.svg import percent
+
+ESTIMATORS = {
+    "tmab": "truncated multi-armed bandit over permutations (Ghorbani & Zou 2020, Algorithm 1, arXiv 2002.09815)",
+    "monte_carlo": "permutation sampling (Castro, Gómez & Tejada 2009)",
+    "cmcs": "comparable marginal contributions sampling (arXiv 2504.02019)",
+    "exact": "enumeration of all coalitions",
+}
+ABLATIONS = {
+    "activation_mean": "each ablated filter's output is replaced by its mean over the score images and all positions, "
+    "taken on the intact model after the activation",
+}
+STOPPED = {
+    "budget": "when the budget was spent",
+    "converged": "when the stopping rule was met",
+    "exact": "after enumerating everything",
+}
+SIZES = {"ok": "", "few": "fewer than 100 images: wide interval", "too few": "fewer than 30 images: does not gate"}
+
+
+def points(share: float) -> str:
+    """A difference of shares in percentage points, signed."""
+    return percent(share, sign=True).removesuffix("%")
+
+
+def count(n: int, one: str, many: str | None = None) -> str:
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def repaired(document: dict[str, Any]) -> bool:
+    return document["outcome"] == "repaired"
+
+
+def lowers(document: dict[str, Any]) -> bool:
+    """Whether the metric is to be lowered."""
+    return document["metric"]["goal"] == "lower"
+
+
+def metric_images(document: dict[str, Any]) -> tuple[int, str]:
+    """How many report images the metric is taken over, and in words which."""
+    kind, _, argument = document["metric"]["name"].partition(":")
+    if kind == "attack-success" and "attack" in document:
+        n = document["attack"]["images"]["report"]
+        return n, count(n, "attacked report image")
+    if kind == "recall":
+        for row in document["groups"].get("classes", []):
+            if row["name"] == argument:
+                return row["n"], f"{count(row['n'], 'report image')} of class {argument}"
+    n = document["images_right"]["n"]
+    return n, count(n, "report image")
+
+
+def interval(change: dict[str, Any]) -> str:
+    """The interval of a change, in points."""
+    return f"{points(change['lower'])} to {points(change['upper'])}"
+
+
+def title(document: dict[str, Any]) -> str:
+    """The outcome in a word or three."""
+    return "Repaired" if repaired(document) else "No repair found"
+
+
+def headline(document: dict[str, Any]) -> str:
+    """The outcome in one sentence, to stand below `title`."""
+    metric, change, k = document["metric"]["text"], document["gain"], document["k"]
+    before, after = document["before"]["report"]["metric"], document["after"]["report"]["metric"]
+    _, images = metric_images(document)
+    filters = count(k, "filter")
+    level = f"{change.get('level', 0.95):.0%}"
+    if repaired(document):
+        verb = "lowered" if lowers(document) else "raised"
+        return (
+            f"Ablating {filters} {verb} {metric} from {percent(before)} to {percent(after)} on {images} that "
+            f"the repair never saw (change {points(change['value'])} percentage points, {level} interval "
+            f"{interval(change)})."
+        )
+    if k:
+        return (
+            f"Ablating {filters}, the best number on the select images, took {metric} from "
+            f"{percent(before)} to {percent(after)} on {images} that the search never saw (change "
+            f"{points(change['value'])} percentage points, {level} interval {interval(change)}). An improvement is "
+            "not shown, so no checkpoint was exported."
+        )
+    aim = "lowers" if lowers(document) else "raises"
+    if not document["culprits"]:
+        why = "No filter was found whose presence hurts"
+    else:
+        why = f"No number of ablated filters {aim} {metric} on the select images within the limits"
+    return f"{why}. The model is best left as it is: {metric} is {percent(before)} on {images}."
+
+
+def tried(document: dict[str, Any]) -> list[str]:
+    """What was tried, for an answer that is "no repair found"."""
+    run, model, curve = document["run"], document["model"], document["curve"]
+    said = [
+        f"{count(model['filters'], 'filter')} at {count(model['sites'], 'site')} were valued with "
+        f"{count(run['evaluations'], 'evaluation')} ({run['estimator']}).",
+        f"{count(len(document['culprits']), 'filter')} with a value on the culprits' side "
+        f"{'was' if len(document['culprits']) == 1 else 'were'} ranked; every prefix of the ranking, "
+        f"k = 0 to {max(len(curve) - 1, 0)}, was tried on the {document['data']['splits']['select']:,} select images.",
+    ]
+    if len(curve) > 1:
+        sign = -1.0 if lowers(document) else 1.0
+        best = max(curve[1:], key=lambda step: sign * step["objective"])
+        where = "within the limits" if best["feasible"] else "but outside the limits"
+        said.append(
+            f"The best value of the metric with anything ablated was {percent(best['objective'])} at k = {best['k']} "
+            f"({percent(curve[0]['objective'])} at k = 0), {where}: clean accuracy {percent(best['clean'])} against "
+            f"{percent(curve[0]['clean'])}."
+        )
+        held = sum(step["feasible"] for step in curve[1:])
+        said.append(f"{held} of {len(curve) - 1} prefixes kept all limits.")
+    return said
+
+
+def verdict(row: dict[str, Any], document: dict[str, Any]) -> str:
+    """How the repair compares with one control: "repair better", "control better" or "not told apart"."""
+    sign = -1.0 if lowers(document) else 1.0
+    if "advantage" in row:
+        ends = sorted((sign * row["advantage"]["lower"], sign * row["advantage"]["upper"]))
+        return "repair better" if ends[0] > 0 else "control better" if ends[1] < 0 else "not told apart"
+    mine = sign * document["after"]["report"]["metric"]
+    picks = [sign * v for v in row.get("metric_range", [row["metric"]])]
+    return "repair better" if mine > max(picks) else "control better" if mine < min(picks) else "not told apart"
+
+
+def beaten(document: dict[str, Any]) -> str:
+    """Whether the repair beats its controls, in one sentence."""
+    rivals = [row["name"] for row in document["controls"] if verdict(row, document) != "repair better"]
+    if not rivals:
+        return "The repair does better on the report images than every control below."
+    named = ", ".join(f"“{r}”" for r in rivals)
+    return f"The repair is not shown to beat {'this control' if len(rivals) == 1 else 'these controls'}: {named}."
