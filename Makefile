@@ -1,0 +1,50 @@
+# Two commands do everything: `make demo` and `make test`. They need Python 3.11+, make and git.
+VENV ?= .venv
+PYTHON ?= python3
+PY := $(VENV)/bin/python
+# One stamp per content of the requirement files and Python: nothing is installed twice, nothing stale is used.
+STAMP := $(VENV)/.installed-$(shell cat requirements.txt requirements-dev.txt | cksum | cut -d' ' -f1)
+
+.PHONY: help setup demo run test test-slow lint types bench samples clean
+
+help:
+	@echo "make demo       set up, start the app, repair the shipped sample through the web API, keep serving"
+	@echo "make test       set up, run all tests"
+	@echo "make test-slow  the larger checks"
+	@echo "make run        set up, start the app (web, workers, private redis) on http://127.0.0.1:8000"
+	@echo "make lint       ruff, mypy, layer contract"
+	@echo "make bench      benchmark tables"
+	@echo "make clean      remove caches and run-time data (not the virtual environment)"
+
+setup: $(STAMP)
+
+$(STAMP): requirements.txt requirements-dev.txt
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+demo: setup
+	$(PY) manage.py demo
+
+run: setup
+	$(PY) manage.py dev
+
+test: setup
+	$(PY) -m pytest
+
+test-slow: setup
+	$(PY) -m pytest -m slow
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+bench: setup
+	$(PY) -m benchmarks
+
+clean:
+	rm -rf var out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
