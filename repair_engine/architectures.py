@@ -58,7 +58,7 @@ class Architecture:
     def build(self, device: str = "cpu", random_init: bool = False) -> nn.Module:
         """The empty module on 'meta' or 'cpu'.
 
-        With `random_init=False` the slow random fills are skipped: parameters hold arbitrary numbers until
+        With `random_init=False` torchvision's slow random fills are skipped: parameters mean nothing until
         a checkpoint is loaded into them, while computed buffers (Swin's position index) are right.
 
         Raises:
@@ -222,13 +222,28 @@ def _import_factory(name: str, target: str) -> Callable[..., nn.Module]:
     return factory
 
 
-class _NoRandomFill(TorchDispatchMode):
-    """Skips the in-place random fills of weight initialisation: most of the time of building a module."""
+class _ConstantFill(TorchDispatchMode):
+    """Fills with the middle of a distribution instead of drawing: drawing is most of the time of a build.
+
+    A constant, not nothing: trunc_normal_ draws again until all numbers are within its bounds.
+    """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (torch.ops.aten.uniform_.default, torch.ops.aten.normal_.default):
-            return args[0]
+        if func is torch.ops.aten.normal_.default:
+            return args[0].fill_(args[1] if len(args) > 1 else 0.0)
+        if func is torch.ops.aten.uniform_.default:
+            low, high = args[1:3] if len(args) > 2 else (0.0, 1.0)
+            return args[0].fill_((low + high) / 2)
         return func(*args, **(kwargs or {}))
+
+
+def _quickly(factory: Callable[..., nn.Module], arguments: dict[str, Any]) -> nn.Module:
+    """Build without drawing random numbers; an operator's factory may do with them what it likes."""
+    if (getattr(factory, "__module__", None) or "").startswith("torchvision."):
+        with _ConstantFill():
+            return factory(**arguments)
+    with torch.random.fork_rng(devices=[]):
+        return factory(**arguments)
 
 
 def _call(
@@ -242,8 +257,7 @@ def _call(
             elif random_init:
                 module = factory(**arguments)
             else:
-                with _NoRandomFill():
-                    module = factory(**arguments)
+                module = _quickly(factory, arguments)
     except Exception as error:  # whatever a factory does with options that do not suit it
         shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items() if key != "weights")
         raise BadInput(f"Architecture {name} cannot be built with {shown}: {error}") from error
@@ -260,8 +274,7 @@ def _on_meta(factory: Callable[..., nn.Module], arguments: dict[str, Any]) -> nn
             return factory(**arguments)
     except Exception:
         # RegNet and others compute sizes from tensors: build for real, then drop the data
-        with _NoRandomFill():
-            return factory(**arguments).to("meta")
+        return _quickly(factory, arguments).to("meta")
 
 
 def _set_in_channels(module: nn.Module, channels: int, device: str, random_init: bool) -> None:

@@ -41,7 +41,7 @@ class Source:
         wrapper: dictionaries around the state dict, outermost first.
         prefix: what was stripped from the front of the keys, for display.
         metadata: safetensors' own string metadata.
-        module_versions: the `_metadata` of a state dict, submodule -> {"version": int}; None = a plain dict.
+        module_versions: the `_metadata` of an OrderedDict, submodule -> {"version": int}; None = a dict.
         averaged: an averaged model's `n_averaged`, where the file has it.
         dropped: entries beside the state dict that are not written back, such as "optimizer".
     """
@@ -81,10 +81,7 @@ class Checkpoint:
     def module(self) -> nn.Module:
         """The plain module: float32, on the CPU, in eval mode, strictly loaded, without gradients."""
         module = self.architecture.build("cpu").float()
-        state = {
-            key: tensor.float() if tensor.is_floating_point() else tensor
-            for key, tensor in self.tensors.items()
-        }
+        state = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in self.tensors.items()}
         for key, own in module.state_dict().items():
             if is_batch_count(key) and key not in state:
                 state[key] = torch.zeros_like(own)
@@ -101,9 +98,7 @@ class Checkpoint:
         for key, tensor in edits.items():
             if key not in tensors or tensors[key].shape != tensor.shape:
                 own = tuple(tensors[key].shape) if key in tensors else "missing"
-                raise BadInput(
-                    f"The edit of {key} has shape {tuple(tensor.shape)}; the checkpoint's is {own}."
-                )
+                raise BadInput(f"The edit of {key} has shape {tuple(tensor.shape)}; the checkpoint's is {own}.")
             tensors[key] = tensor.detach().to(device="cpu", dtype=tensors[key].dtype)
         return replace(self, tensors=tensors)
 

@@ -15,6 +15,26 @@ from repair_engine.formats.checkpoint import is_batch_count
 
 _SHOWN = 5  # keys of each sort that an error lists
 _GUESS_SECONDS = 8.0
+# A key that all members of a torchvision family have: without it none of them needs to be built for a guess.
+_TELLING = {
+    "alexnet": "features.0.weight",
+    "convnext": "features.1.0.block.0.weight",
+    "densenet": "features.conv0.weight",
+    "efficientnet": "features.0.0.weight",
+    "googlenet": "inception3a.branch1.conv.weight",
+    "inception": "Mixed_5b.branch1x1.conv.weight",
+    "maxvit": "stem.0.0.weight",
+    "mnasnet": "layers.0.weight",
+    "mobilenet": "features.0.0.weight",
+    "regnet": "stem.0.weight",
+    "resne": "layer1.0.conv1.weight",
+    "shufflenet": "conv1.0.weight",
+    "squeezenet": "features.3.squeeze.weight",
+    "swin": "features.1.0.norm1.weight",
+    "vgg": "features.0.weight",
+    "vit": "conv_proj.weight",
+    "wide_resnet": "layer1.0.conv1.weight",
+}
 
 
 @dataclass(frozen=True)
@@ -48,9 +68,7 @@ def expected_entries(architecture: Architecture) -> dict[str, Entry]:
     """Keys, shapes and dtypes of the architecture's state dict, in its order."""
     state = architecture.build("meta").state_dict()
     return {
-        key: Entry(tuple(value.shape), value.dtype)
-        for key, value in state.items()
-        if isinstance(value, torch.Tensor)
+        key: Entry(tuple(value.shape), value.dtype) for key, value in state.items() if isinstance(value, torch.Tensor)
     }
 
 
@@ -92,8 +110,9 @@ def _guess(shapes: Mapping[str, tuple[int, ...]], architecture: Architecture) ->
     if classes is not None:
         return f"It looks like {architecture.name} with {classes} classes: give that number of classes."
     started = time.monotonic()
+    candidates = [n for n in list_architectures() if all(k in shapes for p, k in _TELLING.items() if n.startswith(p))]
     # the likeliest first: a wrong member of the right family
-    likeness = {name: SequenceMatcher(None, name, architecture.name).ratio() for name in list_architectures()}
+    likeness = {name: SequenceMatcher(None, name, architecture.name).ratio() for name in candidates}
     for name in sorted(likeness, key=lambda name: -likeness[name]):
         if time.monotonic() - started > _GUESS_SECONDS:
             break
@@ -118,8 +137,7 @@ def _other_classes(shapes: Mapping[str, tuple[int, ...]], architecture: Architec
         return None
     rows = {shapes[key][0] for key in wanted if own[key].shape[:1] == (odd,) and shapes[key]}
     same = all(
-        shapes[key] == own[key].shape
-        or (own[key].shape[:1] == (odd,) and shapes[key][1:] == own[key].shape[1:])
+        shapes[key] == own[key].shape or (own[key].shape[:1] == (odd,) and shapes[key][1:] == own[key].shape[1:])
         for key in wanted
     )
     # one row is a binary classifier's single logit

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,9 +33,7 @@ WEIGHTS = ("model", "ema")
 _CHUNK = 1 << 22  # elements looked at in one go
 
 
-def read(
-    path: str | Path, architecture: Architecture, weights: str | None = None, name: str = ""
-) -> Checkpoint:
+def read(path: str | Path, architecture: Architecture, weights: str | None = None, name: str = "") -> Checkpoint:
     """Read an uploaded checkpoint; the parsing happens in a child process.
 
     Args:
@@ -139,11 +138,7 @@ def parse(path: Path, architecture: Architecture, weights: str | None, name: str
     own = list(expected_entries(architecture))
     names, prefix = module_names([key for key in layout.entries if key != layout.averaged], own, name)
     resolved = match({key: layout.entries[names[key]] for key in names}, architecture)
-    data = (
-        safetensors_file.read_tensors(path, name)
-        if kind == "safetensors"
-        else _torch_tensors(path, weights, name)
-    )
+    data = safetensors_file.read_tensors(path, name) if kind == "safetensors" else _torch_tensors(path, weights, name)
     module_key = {file_key: key for key, file_key in names.items()}
     tensors, averaged = {}, None
     for file_key, tensor in data:
@@ -181,12 +176,8 @@ def _kind(path: Path, name: str) -> str:
     if head[:1] == b"\x80":
         torch_file.refuse_pickle(path, name)
     if name.lower().endswith(".safetensors"):
-        raise BadInput(
-            f"{name} is not a safetensors file, or its start is damaged.", "Upload or copy it again."
-        )
-    raise BadInput(
-        f"{name} is neither a safetensors file nor one of torch.save, or it is damaged.", SAVE_A_STATE_DICT
-    )
+        raise BadInput(f"{name} is not a safetensors file, or its start is damaged.", "Upload or copy it again.")
+    raise BadInput(f"{name} is neither a safetensors file nor one of torch.save, or it is damaged.", SAVE_A_STATE_DICT)
 
 
 def _safetensors_layout(path: Path, name: str) -> _Layout:
@@ -198,11 +189,12 @@ def _torch_layout(path: Path, weights: str | None, name: str) -> _Layout:
     torch_file.check_archive(path, name)
     found = unwrap(torch_file.load(path, name, "meta"), weights, name)
     torch_file.check_tensors(found.state, name)
-    versions = getattr(found.state, "_metadata", None)
+    ordered = isinstance(found.state, OrderedDict)
+    versions = _plain_versions(getattr(found.state, "_metadata", None)) if ordered else None
     source = {
         "wrapper": found.wrapper,
         "dropped": found.dropped,
-        "module_versions": _plain_versions(versions),
+        "module_versions": versions,
     }
     entries = {key: Entry(tuple(value.shape), value.dtype) for key, value in found.state.items()}
     return _Layout(entries, source, _averaged(entries))
@@ -221,9 +213,9 @@ def _averaged(entries: Mapping[str, Entry]) -> str | None:
     return "n_averaged" if entry and entry.shape == () and not entry.dtype.is_floating_point else None
 
 
-def _plain_versions(versions: Any) -> dict[str, dict[str, int]] | None:
+def _plain_versions(versions: Any) -> dict[str, dict[str, int]]:
     if not isinstance(versions, Mapping):
-        return None
+        return {}
     return {
         str(key): {"version": int(value["version"])}
         for key, value in versions.items()

@@ -25,6 +25,7 @@ _HARMLESS = {
     "torch.serialization._get_layout",
     "torch._utils._rebuild_tensor",
     "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_tensor_v3",
     "torch._utils._rebuild_parameter",
     "torch.nn.parameter.Parameter",
 }
@@ -89,7 +90,8 @@ def check_globals(data: bytes, name: str) -> None:
     for asked in globals_of(data):
         if asked in _HARMLESS or _is_torch_data(asked):
             continue
-        special = _SPECIAL.get(asked.removeprefix("torch._utils."))
+        module, _, function = asked.rpartition(".")
+        special = _SPECIAL.get(function) if module in ("torch._utils", "torch._tensor") else None
         if special:
             raise BadInput(
                 f"{name} holds {special} ({asked}); only plain dense tensors can be repaired.",

@@ -7,7 +7,7 @@ import math
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -47,9 +47,7 @@ def read_header(path: Path, name: str) -> tuple[dict[str, Entry], dict[str, str]
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
         if length > MAX_HEADER_BYTES:
-            raise BadInput(
-                f"{name}: the header claims {length:,} bytes; at most {MAX_HEADER_BYTES:,} are read."
-            )
+            raise BadInput(f"{name}: the header claims {length:,} bytes; at most {MAX_HEADER_BYTES:,} are read.")
         if length + 8 > size:
             raise BadInput(f"{name} is cut short: its header alone needs {length + 8:,} of {size:,} bytes.")
         text = file.read(length)
@@ -77,6 +75,30 @@ def read_tensors(path: Path, name: str) -> Iterator[tuple[str, Tensor]]:
         raise BadInput(f"{name} is not a readable safetensors file: {error}") from error
 
 
+def write_file(file: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write contiguous tensors in the given order.
+
+    The library's own writer orders by dtype and name, and its metadata by chance: neither gives a file back
+    as it was, nor the same bytes twice.
+    """
+    codes = {dtype: code for code, dtype in DTYPES.items()}
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    position = 0
+    for key, tensor in tensors.items():
+        end = position + tensor.numel() * tensor.element_size()
+        header[key] = {
+            "dtype": codes[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [position, end],
+        }
+        position = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(struct.pack("<Q", len(text)) + text)
+    for tensor in tensors.values():
+        file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
+
+
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
@@ -97,7 +119,7 @@ def _entries(header: Mapping[str, Any], data_bytes: int, name: str) -> dict[str,
             raise BadInput(f"{name}: the header's entry for {key!r} is broken.") from error
         if not whole:
             raise BadInput(f"{name}: the header's entry for {key!r} has numbers that are no sizes.")
-        if dtype not in DTYPES:
+        if not isinstance(dtype, str) or dtype not in DTYPES:
             raise BadInput(
                 f"{name}: tensor {key} has dtype {dtype}, which is not supported.",
                 f"Supported: {', '.join(DTYPES)}. Quantized weights cannot be edited exactly.",

@@ -34,9 +34,7 @@ def check_archive(path: Path, name: str) -> None:
             _check_entries(entries, path.stat().st_size, name)
             pickles = [entry for entry in entries if entry.filename.rpartition("/")[2] == "data.pkl"]
             if len(pickles) != 1:
-                raise BadInput(
-                    f"{name} is a zip archive, but not one that torch.save wrote.", SAVE_A_STATE_DICT
-                )
+                raise BadInput(f"{name} is a zip archive, but not one that torch.save wrote.", SAVE_A_STATE_DICT)
             root = pickles[0].filename.removesuffix("data.pkl")
             for entry in entries:
                 if entry.filename == f"{root}byteorder" and archive.read(entry).strip() != b"little":
@@ -86,9 +84,7 @@ def load(path: Path, name: str, device: str) -> Any:
         reason = next((line for line in str(error).splitlines() if "GLOBAL" in line), str(error)[:300])
         raise BadInput(f"{name} was not loaded: {reason}", SAVE_A_STATE_DICT) from error
     except (RuntimeError, NotImplementedError) as error:
-        raise BadInput(
-            f"{name} is damaged or holds tensors that cannot be read: {str(error)[:300]}"
-        ) from error
+        raise BadInput(f"{name} is damaged or holds tensors that cannot be read: {str(error)[:300]}") from error
 
 
 def check_tensors(tensors: Mapping[str, Tensor], name: str) -> None:
@@ -100,9 +96,7 @@ def check_tensors(tensors: Mapping[str, Tensor], name: str) -> None:
     for key, tensor in tensors.items():
         kind = _odd_kind(tensor)
         if kind:
-            raise BadInput(
-                f"{name}: {key} is {kind}; only plain dense tensors can be repaired.", SAVE_A_STATE_DICT
-            )
+            raise BadInput(f"{name}: {key} is {kind}; only plain dense tensors can be repaired.", SAVE_A_STATE_DICT)
         if _overlaps_itself(tensor):
             raise BadInput(
                 f"{name}: {key} of shape {tuple(tensor.shape)} repeats its elements "
@@ -120,9 +114,7 @@ def check_overlap(tensors: Mapping[str, Tensor], name: str) -> None:
     spans = []
     for key, tensor in tensors.items():
         if tensor.numel():
-            reach = sum(
-                (size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
-            )
+            reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
             spans.append((tensor.data_ptr(), tensor.data_ptr() + (reach + 1) * tensor.element_size(), key))
     spans.sort()
     for (_, end, first), (start, _, second) in pairwise(spans):
@@ -141,9 +133,7 @@ def _check_entries(entries: list[zipfile.ZipInfo], size: int, name: str) -> None
     if any("/code/" in n or n.endswith("/constants.pkl") for n in names):
         raise BadInput(f"{name} is a TorchScript archive, which runs code when loaded.", SAVE_A_STATE_DICT)
     if any(n.endswith(("/archive_format", "/archive_version")) or "/models/" in n for n in names):
-        raise BadInput(
-            f"{name} is a .pt2 archive of torch.export, which runs code when loaded.", SAVE_A_STATE_DICT
-        )
+        raise BadInput(f"{name} is a .pt2 archive of torch.export, which runs code when loaded.", SAVE_A_STATE_DICT)
     for entry in entries:
         if entry.flag_bits & 1:
             raise BadInput(f"{name}: the entry {entry.filename} is encrypted.")

@@ -92,9 +92,7 @@ def module_names(keys: Sequence[str], own: Sequence[str], name: str) -> tuple[di
     names: dict[str, str] = {}
     for key, value in plain.items():
         if value in names:
-            raise BadInput(
-                f"{name}: the keys {names[value]} and {key} are both {value} without their prefixes."
-            )
+            raise BadInput(f"{name}: the keys {names[value]} and {key} are both {value} without their prefixes.")
         names[value] = key
     return names, prefix
 
@@ -112,9 +110,7 @@ def _check_state(state: Mapping[str, Any], name: str) -> None:
 def _holds_tensors(value: Any, depth: int = 0) -> bool:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         return False
-    return any(
-        isinstance(v, Tensor) or (depth < _MAX_DEPTH and _holds_tensors(v, depth + 1)) for v in value.values()
-    )
+    return any(isinstance(v, Tensor) or (depth < _MAX_DEPTH and _holds_tensors(v, depth + 1)) for v in value.values())
 
 
 def _choose(found: Mapping[str, Any], weights: str | None, name: str) -> str:
@@ -136,7 +132,5 @@ def _choose(found: Mapping[str, Any], weights: str | None, name: str) -> str:
         )
     if not candidates:
         shown = ", ".join(repr(key) for key in list(found)[:8])
-        raise BadInput(
-            f"{name} holds no state dict that is known by its name; it has {shown}.", SAVE_A_STATE_DICT
-        )
+        raise BadInput(f"{name} holds no state dict that is known by its name; it has {shown}.", SAVE_A_STATE_DICT)
     return candidates[0]

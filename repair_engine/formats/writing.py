@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from repair_engine.formats.checkpoint import Checkpoint
+from repair_engine.formats.safetensors_file import write_file
 
 
 def write(checkpoint: Checkpoint, path: str | Path) -> None:
@@ -24,8 +24,7 @@ def write(checkpoint: Checkpoint, path: str | Path) -> None:
     path, source = Path(path), checkpoint.source
     # own storage for each: torch.save would write a shared storage whole
     state: dict[str, Tensor] = {
-        file_key: checkpoint.tensors[key].detach().contiguous().clone()
-        for key, file_key in source.names.items()
+        file_key: checkpoint.tensors[key].detach().contiguous().clone() for key, file_key in source.names.items()
     }
     if source.averaged is not None:
         state = {"n_averaged": torch.tensor(source.averaged), **state}
@@ -33,7 +32,7 @@ def write(checkpoint: Checkpoint, path: str | Path) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             if source.format == "safetensors":
-                save_file(state, temporary, metadata=dict(source.metadata) or None)
+                write_file(file, state, source.metadata)
             else:
                 torch.save(_wrap(checkpoint, state), file)
             file.flush()
@@ -50,7 +49,8 @@ def _wrap(checkpoint: Checkpoint, state: dict[str, Tensor]) -> Any:
     wrapped: Any = state
     if source.module_versions is not None:
         wrapped = OrderedDict(state)
-        wrapped._metadata = OrderedDict((key, dict(value)) for key, value in source.module_versions.items())
+        if source.module_versions:
+            wrapped._metadata = OrderedDict((k, dict(v)) for k, v in source.module_versions.items())
     for level in reversed(source.wrapper):
         scalars = list(level.scalars.items())
         wrapped = dict([*scalars[: level.position], (level.key, wrapped), *scalars[level.position :]])
