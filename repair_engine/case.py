@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,6 +34,8 @@ Progress = Callable[[str, float], None]  # (what is being done, share done of it
 SPLITS = ("score", "select", "report")
 BATCH = 64  # images per plain forward
 _ATTACK_SEED = 0xA77AC
+_ATTACK_IMAGES = 500  # per split, where a budget is given
+_ATTACK_SECONDS = 60.0  # for all splits, where nothing is
 _NEAR_CHANCE = 0.1  # of the way from chance to perfect
 
 
@@ -166,8 +169,12 @@ def prepare(request: RepairRequest, folder: Path, progress: Progress = silent) -
 
     means = case.network.mean_outputs(batches, tick)
     constants, biases = stored_constants(case.network, means, {k: v.dtype for k, v in checkpoint.tensors.items()})
+    began = time.perf_counter()
     intact = plain_predictions(module, case, case.pixels, progress)
     warnings = [*case.warnings, *_chance_warning(case, intact), *_coverage_warning(case)]
+    if request.metric.kind == "attack-success" and request.attack_images is None:
+        request = replace(request, attack_images=_attack_images(request, len(intact), time.perf_counter() - began))
+        case = replace(case, request=request)
     attacked = _attack(case, module, intact, progress) if request.metric.kind == "attack-success" else {}
     arrays = {"constants": constants.numpy(), "biases": biases.numpy(), "intact": intact}
     arrays |= {f"split_{name}": case.indices(name) for name in SPLITS}
@@ -288,7 +295,7 @@ def _attack(case: Case, module: torch.nn.Module, intact: np.ndarray, progress: P
         indices = case.indices(part)
         labels = case.dataset.labels[indices]
         targets = random_targets(labels, classes, rng) if settings.targeted else labels
-        most = case.request.attack_images or len(indices)
+        most = case.request.attack_images or _ATTACK_IMAGES
         picked = np.sort(rng.choice(len(indices), min(most, len(indices)), replace=False))
         if settings.targeted:
             usable = intact[indices[picked]] != targets[picked]
@@ -312,6 +319,15 @@ def _attack(case: Case, module: torch.nn.Module, intact: np.ndarray, progress: P
             progress("attacking the intact model", done / total)
         out[part] = AttackedSplit(indices, torch.cat(pixels), targets, excluded)
     return out
+
+
+def _attack_images(request: RepairRequest, forwards: int, seconds: float) -> int:
+    """Images attacked per split: fixed where the budget is, else what fits into a minute at the measured speed."""
+    if request.budget is not None:
+        return _ATTACK_IMAGES
+    passes = 3 * request.attack.steps * request.attack.restarts  # a backward costs about two forwards
+    affordable = int(_ATTACK_SECONDS * forwards / seconds / passes / len(SPLITS))
+    return min(max(affordable, 40), _ATTACK_IMAGES)
 
 
 def _chance_warning(case: Case, intact: np.ndarray) -> list[str]:

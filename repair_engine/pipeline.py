@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,6 @@ __all__ = [
     "ranking_of",
     "run_finish",
     "run_phase",
-    "with_attack_cap",
 ]
 
 _BUDGET_FILE = "budget.json"
@@ -93,7 +92,7 @@ def prepare_job(request: RepairRequest, folder: Path, progress: Progress = silen
         BadInput: see `case.prepare`; or a budget that does not buy one draw.
     """
     began = time.time()
-    case = prepare(with_attack_cap(request), folder, progress)
+    case = prepare(request, folder, progress)
     progress("measuring the speed of this machine", 0.0)
     game = case.game(request.batch_size or _BATCH_SIZES[0])
     budget, notes = request.budget, []
@@ -107,7 +106,8 @@ def prepare_job(request: RepairRequest, folder: Path, progress: Progress = silen
         game = _with_enough_draws(request, case, game, budget)
         if request.budget is None:
             budget = max(budget, _least_budget(request, game, repair))
-            notes.append(f"Budget chosen by calibration: {budget} evaluations (repeat with --budget {budget}).")
+            images = f" --attack-images {case.request.attack_images}" if case.attacked else ""
+            notes.append(f"Budget chosen by calibration: {budget} evaluations (repeat with --budget {budget}{images}).")
         search_settings(request, game, budget, repair)  # raises where the budget is too small
     stored = {"budget": budget, "batch_size": game.batch_size, "notes": notes, "started": began}
     (folder / _BUDGET_FILE).write_text(json.dumps(stored))
@@ -176,16 +176,6 @@ def run_finish(
         time.time() - job.started,
     )
     return finish(job.case, ranking, run, out, progress)
-
-
-def with_attack_cap(request: RepairRequest) -> RepairRequest:
-    """The request with the number of attacked images per split bounded, where it was left open."""
-    if request.metric.kind != "attack-success" or request.attack_images is not None:
-        return request
-    return replace(request, attack_images=_ATTACK_IMAGES)
-
-
-_ATTACK_IMAGES = 500  # per split; 30 steps forward and backward cost about 90 forwards an image
 
 
 _BATCH_SIZES = (32, 16, 8, 4)  # images per draw, the most that still buys enough draws

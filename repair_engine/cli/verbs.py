@@ -123,7 +123,7 @@ def evaluate(args: argparse.Namespace) -> int:
     """The metric on each split and on all images; with --ablate, before and after."""
     request, bars = options.request_of(args), Bars(args.json)
     with tempfile.TemporaryDirectory(prefix="evaluate-") as folder:
-        case = prepare(pipeline.with_attack_cap(request), Path(folder), bars.stage)
+        case = prepare(request, Path(folder), bars.stage)
         document: dict[str, Any] = {
             "schema": documents.SCHEMA,
             "verb": "evaluate",
