@@ -99,9 +99,7 @@ class RealStack:
 
         with sqlite3.connect(database) as connection:
             names = [row[0] for row in connection.execute("SELECT name FROM jobs_worker")]
-        return [
-            p for p in self.family() if any(name.split("@")[0] + "@" in " ".join(_line(p)) for name in names)
-        ]
+        return [p for p in self.family() if any(name.split("@")[0] + "@" in " ".join(_line(p)) for name in names)]
 
     def cpu_workers(self) -> list[psutil.Process]:
         """The pool processes that compute: children of the `cpu…` workers."""
@@ -120,9 +118,7 @@ class RealStack:
             if found := until():
                 return found
             time.sleep(0.1)
-        raise AssertionError(
-            f"waited {seconds} s for {what}\n" + (self.folder / "dev.log").read_text()[-4000:]
-        )
+        raise AssertionError(f"waited {seconds} s for {what}\n" + (self.folder / "dev.log").read_text()[-4000:])
 
     def finished(self, repair: dict, seconds: float = 120) -> dict:
         def look() -> dict | None:

@@ -17,9 +17,7 @@ def undisturbed(folder) -> dict:
     """The result with one worker that nobody kills."""
     with RealStack(folder, workers=1) as stack:
         seeded = stack.seed()
-        repair = stack.call(
-            "POST", "repairs/", {**ASK, "model": seeded["model"], "dataset": seeded["dataset"]}
-        )
+        repair = stack.call("POST", "repairs/", {**ASK, "model": seeded["model"], "dataset": seeded["dataset"]})
         repair = stack.finished(repair)
         assert repair["state"] == "succeeded", repair
     return repair
@@ -32,9 +30,7 @@ def test_two_sigkills_in_mid_job_give_the_same_values(tmp_path, victim):
     expected = undisturbed(tmp_path / "calm")
     with RealStack(tmp_path / "storm", workers=2, NR_TINY_PAUSE="0.2") as stack:
         seeded = stack.seed()
-        repair = stack.call(
-            "POST", "repairs/", {**ASK, "model": seeded["model"], "dataset": seeded["dataset"]}
-        )
+        repair = stack.call("POST", "repairs/", {**ASK, "model": seeded["model"], "dataset": seeded["dataset"]})
         killed = 0
         for phase in ("search", "confirm"):
 
@@ -74,12 +70,8 @@ def test_a_child_that_dies_is_started_again(tmp_path):
         web = next(p for p in stack.family() if any("gunicorn" in part for part in p.cmdline()))
         os.kill(redis.pid, signal.SIGKILL)
         os.kill(web.pid, signal.SIGKILL)
-        stack.wait(
-            lambda: not redis.is_running() or redis.status() == psutil.STATUS_ZOMBIE, 10, "redis to die"
-        )
+        stack.wait(lambda: not redis.is_running() or redis.status() == psutil.STATUS_ZOMBIE, 10, "redis to die")
         stack.wait(stack.is_ready, 30, "the web process to come back")
         seeded = stack.seed()
-        repair = stack.call(
-            "POST", "repairs/", {**ASK, "model": seeded["model"], "dataset": seeded["dataset"]}
-        )
+        repair = stack.call("POST", "repairs/", {**ASK, "model": seeded["model"], "dataset": seeded["dataset"]})
         assert stack.finished(repair)["state"] == "succeeded"

@@ -33,9 +33,7 @@ class TinyEngine:
     def start(self, work: Path, phase: str, earlier: dict[str, bytes]) -> bytes:
         seed = json.loads((work / "request.json").read_text()).get("seed", 0)
         parents = {name: hashlib.sha256(state).hexdigest() for name, state in earlier.items()}
-        return dump(
-            {"phase": phase, "seed": seed, "round": 0, "sums": [0] * PLAYERS, "n": 0, "parents": parents}
-        )
+        return dump({"phase": phase, "seed": seed, "round": 0, "sums": [0] * PLAYERS, "n": 0, "parents": parents})
 
     def next_round(self, work: Path, phase: str, state: bytes) -> list[dict]:
         now = json.loads(state)
@@ -60,9 +58,7 @@ class TinyEngine:
         assert [result["block"] for result in results] == [0, 1, 2, 3], "blocks come in order, all of them"
         for result in results:
             # Not commutative on purpose: merging in another order gives another state.
-            now["sums"] = [
-                (3 * total + value) % 1_000_003 for total, value in zip(now["sums"], result["values"])
-            ]
+            now["sums"] = [(3 * total + value) % 1_000_003 for total, value in zip(now["sums"], result["values"])]
         return dump({**now, "round": now["round"] + 1, "n": now["n"] + 400})
 
     def snapshot(self, work: Path, phase: str, state: bytes) -> dict:

@@ -10,7 +10,7 @@ from webapp.jobs import selectors
 from webapp.jobs.models import Artifact, Event, Job
 from webapp.jobs.requests import ATTACKS, ESTIMATORS, SIDES
 from webapp.jobs.services import DEVICES
-from webapp.jobs.webhooks import EVENTS
+from webapp.jobs.webhooks import EVENTS, Blocked, check_url
 
 
 class ArtifactSerializer(serializers.ModelSerializer):
@@ -97,6 +97,13 @@ class WebhookSerializer(serializers.Serializer):
     events = serializers.ListField(
         child=serializers.ChoiceField(choices=EVENTS), required=False, help_text="Default: all."
     )
+
+    def validate_url(self, url: str) -> str:
+        try:
+            check_url(url)
+        except Blocked as error:
+            raise serializers.ValidationError(str(error)) from None
+        return url
 
 
 class CreateRepairSerializer(serializers.Serializer):

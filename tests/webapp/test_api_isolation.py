@@ -1,0 +1,78 @@
+"""Every address with an id: another user's id is 404, no account is 401, a wrong method is 405."""
+
+from __future__ import annotations
+
+import pytest
+
+URLS = {
+    "model": "/api/v1/models/{model}/",
+    "dataset": "/api/v1/datasets/{dataset}/",
+    "repair": "/api/v1/repairs/{job}/",
+    "cancel": "/api/v1/repairs/{job}/cancel/",
+    "events": "/api/v1/repairs/{job}/events/",
+    "result": "/api/v1/repairs/{job}/results/report.json",
+    "token": "/api/v1/tokens/{token}/",
+}
+LISTS = ["/api/v1/models/", "/api/v1/datasets/", "/api/v1/repairs/", "/api/v1/tokens/", "/api/v1/"]
+METHODS = {
+    "model": {"get", "delete"},
+    "dataset": {"get", "delete"},
+    "repair": {"get", "delete"},
+    "cancel": {"post"},
+    "events": {"get"},
+    "result": {"get", "head"},
+    "token": {"delete"},
+}
+
+
+def address(name: str, person) -> str:
+    token = person.user.tokens.get()
+    return URLS[name].format(model=person.model.pk, dataset=person.dataset.pk, job=person.job.pk, token=token.pk)
+
+
+@pytest.mark.parametrize(("name", "method"), [(n, m) for n in URLS for m in sorted(METHODS[n])])
+def test_another_users_id_is_not_found(world, name, method):
+    world.bells.answer()
+    answer = getattr(world.owner.api, method)(address(name, world.team_mate))
+    assert answer.status_code == 404
+    missing = getattr(world.owner.api, method)(
+        URLS[name].format(
+            **dict.fromkeys(("model", "dataset", "job"), "0" * 8 + "-0000-4000-8000-" + "0" * 12), token=10**6
+        )
+    )
+    assert missing.status_code == 404
+    if method != "head":  # word for word: the answer does not tell whether it exists
+        assert answer.json() == missing.json()
+
+
+@pytest.mark.parametrize(("name", "method"), [(n, m) for n in URLS for m in sorted(METHODS[n])])
+def test_a_stranger_must_sign_in(world, name, method):
+    answer = getattr(world.stranger, method)(address(name, world.owner))
+    assert answer.status_code == 401
+    assert "Bearer" in answer["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize("url", LISTS)
+def test_lists_are_for_people_with_an_account(world, url):
+    assert world.stranger.get(url).status_code == 401
+    assert world.owner.api.get(url).status_code == 200
+
+
+@pytest.mark.parametrize("name", URLS)
+def test_wrong_methods(world, name):
+    for method in {"get", "post", "put", "patch", "delete"} - METHODS[name]:
+        answer = getattr(world.owner.api, method)(address(name, world.owner))
+        assert answer.status_code == 405, method
+        assert answer["Content-Type"] == "application/problem+json"
+
+
+def test_lists_show_ones_own_things_only(world):
+    for url, mine in (("models", world.owner.model), ("datasets", world.owner.dataset), ("repairs", world.owner.job)):
+        rows = world.owner.api.get(f"/api/v1/{url}/").json()["results"]
+        assert [row["id"] for row in rows] == [str(mine.pk)]
+
+
+def test_unknown_addresses_of_the_api_answer_in_its_format(world):
+    answer = world.owner.api.get("/api/v1/unicorns/")
+    assert answer.status_code == 404
+    assert answer["Content-Type"] == "application/problem+json"
