@@ -95,9 +95,7 @@ def paired_bootstrap(
         sums += drawn @ values * (n / (n - 1))
     tail = (1 - level) / 2
     lower, upper = np.quantile(sums, [tail, 1 - tail])
-    return Interval(
-        float(gain.sum()), float(lower), float(upper), level, "paired stratified percentile bootstrap"
-    )
+    return Interval(float(gain.sum()), float(lower), float(upper), level, "paired stratified percentile bootstrap")
 
 
 def mcnemar(before: np.ndarray, after: np.ndarray) -> McNemar:

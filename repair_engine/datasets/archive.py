@@ -40,9 +40,7 @@ _OTHER_IMAGES = {
 _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 _LITTER = {"thumbs.db", "desktop.ini"}
 _SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
-_LAYOUT = (
-    "The layout is class/name.png, one folder per class, and optionally metadata.csv beside the folders."
-)
+_LAYOUT = "The layout is class/name.png, one folder per class, and optionally metadata.csv beside the folders."
 
 
 @dataclass(frozen=True)
@@ -103,9 +101,7 @@ def list_images(archive: zipfile.ZipFile, size: int, name: str) -> Listing:
         raise BadInput(f"{name} holds the entry {twice[0]!r} twice.")
     packed, unpacked = (sum(getattr(e, k) for e in entries) for k in ("compress_size", "file_size"))
     if packed > size:
-        raise BadInput(
-            f"{name} is an archive bomb: its entries overlap (they claim {packed:,} of {size:,} bytes)."
-        )
+        raise BadInput(f"{name} is an archive bomb: its entries overlap (they claim {packed:,} of {size:,} bytes).")
     if unpacked > MAX_TOTAL_BYTES:
         raise BadInput(f"{name} would unpack to {unpacked:,} bytes; at most {MAX_TOTAL_BYTES:,} are read.")
     files = [entry for entry in entries if not entry.is_dir() and not _is_litter(entry.filename)]
@@ -124,9 +120,7 @@ def list_images(archive: zipfile.ZipFile, size: int, name: str) -> Listing:
     if len(tables) > 1:
         raise BadInput(f"{name} holds two metadata.csv: {tables[0].filename} and {tables[1].filename}.")
     aside = [e.filename for e in files if e not in tables and _suffix(e) not in IMAGE_SUFFIXES]
-    warnings = (
-        (f"{len(aside)} files that are no images were left aside, such as {aside[0]}.",) if aside else ()
-    )
+    warnings = (f"{len(aside)} files that are no images were left aside, such as {aside[0]}.",) if aside else ()
     return Listing(name, root, tuple(images), tuple(folders), tables[0] if tables else None, warnings)
 
 
@@ -149,9 +143,7 @@ def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int = MA
                     )
                 parts.append(piece)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
-        raise BadInput(
-            f"{entry.filename} is damaged in the archive: {error}.", "Make the zip again."
-        ) from error
+        raise BadInput(f"{entry.filename} is damaged in the archive: {error}.", "Make the zip again.") from error
     return b"".join(parts)
 
 
@@ -163,13 +155,7 @@ def sha256_of(path: Path) -> str:
 def _check_entry(entry: zipfile.ZipInfo, name: str) -> None:
     path = entry.filename
     parts = path.split("/")
-    if (
-        "\0" in entry.orig_filename
-        or "\\" in path
-        or path.startswith("/")
-        or ".." in parts
-        or ":" in parts[0]
-    ):
+    if "\0" in entry.orig_filename or "\\" in path or path.startswith("/") or ".." in parts or ":" in parts[0]:
         raise BadInput(
             f"{name}: the entry {entry.orig_filename!r} has a path that is absolute, leaves the archive (..) "
             "or is written with backslashes.",

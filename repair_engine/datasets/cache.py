@@ -69,10 +69,10 @@ class NewPixels:
         self._temporary = Path(name)
         return np.lib.format.open_memmap(name, "w+", np.uint8, shape)
 
-    def store(self, key: str, pixels: Pixels) -> None:
-        """Atomic: the array first, then the JSON that makes it valid."""
+    def store(self, key: str, pixels: Pixels) -> Pixels:
+        """Atomic: the array first, then the JSON that makes it valid. Gives back what cannot be written to."""
         if self._folder is None or self._temporary is None:
-            return
+            return pixels
         if isinstance(pixels.images, np.memmap):
             pixels.images.flush()
         os.replace(self._temporary, self._folder / f"{key}.npy")
@@ -81,6 +81,7 @@ class NewPixels:
         with os.fdopen(handle, "w") as file:
             json.dump({"hashes": pixels.hashes, "warnings": pixels.warnings}, file)
         os.replace(name, self._folder / f"{key}.json")
+        return Pixels(np.load(self._folder / f"{key}.npy", mmap_mode="r"), pixels.hashes, pixels.warnings)
 
     def __exit__(self, *exception: object) -> None:
         if self._temporary is not None:  # the mapping stays valid, the disk space goes with the array

@@ -25,9 +25,7 @@ def decode(data: bytes, name: str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
-            raise BadInput(
-                f"{name} has {image.width} × {image.height} pixels; at most {MAX_PIXELS:,} are decoded."
-            )
+            raise BadInput(f"{name} has {image.width} × {image.height} pixels; at most {MAX_PIXELS:,} are decoded.")
         image.load()
     except UnidentifiedImageError as error:
         raise BadInput(f"{name} is not a JPEG, PNG or WebP image, or its start is damaged.") from error
@@ -43,9 +41,7 @@ def decode(data: bytes, name: str) -> Image.Image:
         IndexError,
         TypeError,
     ) as error:
-        raise BadInput(
-            f"{name} is a corrupt image: {error}.", "Replace it or take it out of the zip."
-        ) from error
+        raise BadInput(f"{name} is a corrupt image: {error}.", "Replace it or take it out of the zip.") from error
     return image
 
 

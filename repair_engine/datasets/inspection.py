@@ -60,9 +60,7 @@ def inspect_archive(path: str | Path, name: str = "", limits: sandbox.Limits | N
     path = Path(path)
     if limits is None:
         megabytes = (path.stat().st_size >> 20) if path.is_file() else 0
-        limits = sandbox.Limits(
-            2 << 30, 1 << 20, cpu_seconds=300 + megabytes, wall_seconds=900 + 3 * megabytes
-        )
+        limits = sandbox.Limits(2 << 30, 1 << 20, cpu_seconds=300 + megabytes, wall_seconds=900 + 3 * megabytes)
     answer = sandbox.call("archive", {"path": str(path.resolve()), "name": name or path.name}, limits)
     return ArchiveInfo(**{**answer, "warnings": tuple(answer["warnings"])})
 
@@ -92,9 +90,7 @@ def inspect_here(path: Path, name: str) -> ArchiveInfo:
                 deep.append(entry.filename)
     warnings = list(listing.warnings)
     if deep:
-        warnings.append(
-            f"{len(deep)} images have more than 8 bits per channel, such as {deep[0]}: they are clipped."
-        )
+        warnings.append(f"{len(deep)} images have more than 8 bits per channel, such as {deep[0]}: they are clipped.")
     counts = {column: Counter(values) for column, values in metadata.attributes.items()}
     return ArchiveInfo(
         n_images=len(file_names),

@@ -48,9 +48,7 @@ def parse_metadata(data: bytes, file_names: Sequence[str], root: str) -> Metadat
             if not any(cell.strip() for cell in row):
                 continue
             if len(row) != len(header):
-                raise BadInput(
-                    f"metadata.csv, line {reader.line_num}: {len(row)} cells; the header has {len(header)}."
-                )
+                raise BadInput(f"metadata.csv, line {reader.line_num}: {len(row)} cells; the header has {len(header)}.")
             name = _image_name(row[header.index("file_name")], root)
             if name in rows:
                 raise BadInput(f"metadata.csv, line {reader.line_num}: {name} has a row already.")

@@ -52,14 +52,10 @@ class Preprocessing:
                     f"The {name} has {len(values)} numbers; the network reads {self.channels} channels.",
                     f"Give {self.channels} numbers, for pixels in [0, 1].",
                 )
-        if not all(math.isfinite(v) for v in self.mean) or not all(
-            math.isfinite(v) and v > 0 for v in self.std
-        ):
+        if not all(math.isfinite(v) for v in self.mean) or not all(math.isfinite(v) and v > 0 for v in self.std):
             raise BadInput("The mean must be finite and the std positive.")
         if self.interpolation not in INTERPOLATIONS:
-            raise BadInput(
-                f"The interpolation {self.interpolation!r} is none of {', '.join(INTERPOLATIONS)}."
-            )
+            raise BadInput(f"The interpolation {self.interpolation!r} is none of {', '.join(INTERPOLATIONS)}.")
         for name, size in (("resize", self.resize), ("crop", self.crop)):
             if size is not None and not all(1 <= side <= 10_000 for side in _sides(size)):
                 raise BadInput(f"The option {name} is {size}; it must be 1 to 10,000 pixels.")
@@ -75,7 +71,7 @@ class Preprocessing:
             image = transforms.resize(image, size, InterpolationMode(self.interpolation))
         if self.crop is not None:
             image = transforms.center_crop(image, list(_sides(self.crop)))
-        pixels = np.asarray(image)
+        pixels = np.array(image)
         return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 
     def unit(self, pixels: Tensor) -> Tensor:

@@ -73,9 +73,7 @@ class Dataset:
             raise BadInput(f"The image set has no column {name!r}.", f"It has: {known}.")
         values = self.attributes[name]
         if len(set(values)) < least:
-            raise BadInput(
-                f"The column {name} has only the value {values[0]!r}; {least} different ones are needed."
-            )
+            raise BadInput(f"The column {name} has only the value {values[0]!r}; {least} different ones are needed.")
         return values
 
 
@@ -165,9 +163,7 @@ def _pixels(
     if stored is not None:
         return stored
     with cache.NewPixels(folder, IN_MEMORY_BYTES) as maker:
-        pixels = _decode_all(archive, listing, preprocessing, maker.allocate, progress)
-        maker.store(key, pixels)
-    return pixels
+        return maker.store(key, _decode_all(archive, listing, preprocessing, maker.allocate, progress))
 
 
 def _decode_all(
@@ -184,9 +180,7 @@ def _decode_all(
     for i, entry in enumerate(listing.images):
         image = decode(read_entry(archive, entry), entry.filename)
         if is_deep(image):
-            oddities["have more than 8 bits per channel; brighter values than 255 are clipped"].append(
-                entry.filename
-            )
+            oddities["have more than 8 bits per channel; brighter values than 255 are clipped"].append(entry.filename)
         if getattr(image, "n_frames", 1) > 1:
             oddities["are animated; their first frame is used"].append(entry.filename)
         if _smaller(image.size, preprocessing):
@@ -197,9 +191,7 @@ def _decode_all(
             raise BadInput(f"{entry.filename} cannot be converted: {error}.") from error
         if images is None:
             if count * pixels.size > MAX_PIXEL_BYTES:
-                raise BadInput(
-                    f"{listing.name}: {count:,} images of shape {pixels.shape} are too many to hold."
-                )
+                raise BadInput(f"{listing.name}: {count:,} images of shape {pixels.shape} are too many to hold.")
             images = allocate((count, *pixels.shape))
         if pixels.shape != images.shape[1:]:
             first, (_, height, width) = listing.images[0].filename, images.shape[1:]

@@ -130,9 +130,7 @@ def _partition(
         )
     cells, names = _cells(labels, subgroups, class_names)
     strata, small = _pool(cells, labels, units, names, warnings)
-    part = _assign(
-        strata, units, n_units, shares, np.random.default_rng(np.random.SeedSequence([seed, 0x5B117]))
-    )
+    part = _assign(strata, units, n_units, shares, np.random.default_rng(np.random.SeedSequence([seed, 0x5B117])))
     _say(part, cells, names, small, shares, titles, warnings)
     return [np.flatnonzero(part == p) for p in range(len(shares))], warnings
 
@@ -166,10 +164,7 @@ def _cells(
     found = sorted(set(keys))
     number = {key: i for i, key in enumerate(found)}
     titles = [class_names[label] if label < len(class_names) else f"class {label}" for label, _ in found]
-    names = [
-        title if subgroups is None else f"{title} / {key[1]}"
-        for title, key in zip(titles, found, strict=True)
-    ]
+    names = [title if subgroups is None else f"{title} / {key[1]}" for title, key in zip(titles, found, strict=True)]
     return np.array([number[key] for key in keys], np.int64), names
 
 
@@ -231,12 +226,20 @@ def _assign(
     stratum_of = strata[[members[u][0] for u in single]] if len(single) else np.zeros(0, np.int64)
     for stratum in range(n_strata):
         waiting = single[stratum_of == stratum]
-        takes = _shares_of(
-            len(waiting), target[stratum] - count[stratum], shares, target.sum(0) - count.sum(0)
-        )
+        takes = _shares_of(len(waiting), target[stratum] - count[stratum], shares, target.sum(0) - count.sum(0))
         part_of[waiting] = np.repeat(np.arange(n_parts), takes)
         count[stratum] += takes
+    _fill_empty(part_of, size, n_parts)
     return part_of[units]
+
+
+def _fill_empty(part_of: np.ndarray, size: np.ndarray, n_parts: int) -> None:
+    """A part that got nothing takes the smallest unit of the part with the most units."""
+    for part in range(n_parts):
+        if not (part_of == part).any():
+            richest = int(np.bincount(part_of, minlength=n_parts).argmax())
+            own = np.flatnonzero(part_of == richest)
+            part_of[own[size[own].argmin()]] = part
 
 
 def _shares_of(n: int, missing: np.ndarray, shares: np.ndarray, behind: np.ndarray) -> np.ndarray:
@@ -262,12 +265,8 @@ def _say(
 ) -> None:
     sizes = np.bincount(part, minlength=len(shares))
     for title, size, share in zip(titles, sizes, shares, strict=True):
-        if size == 0:
-            raise BadInput(f"No image is left for the {title} part: too many images must stay together.")
         if abs(size / len(part) - share) > _DRIFT:
-            warnings.append(
-                f"The {title} part has {size / len(part):.0%} of the images instead of {share:.0%}."
-            )
+            warnings.append(f"The {title} part has {size / len(part):.0%} of the images instead of {share:.0%}.")
     lacking = []
     for p, title in enumerate(titles):
         absent = sorted(set(np.flatnonzero(~small).tolist()) - set(cells[part == p].tolist()))
