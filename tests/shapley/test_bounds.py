@@ -127,6 +127,17 @@ def test_peeking_breaks_the_clt_interval():
     assert ever_missed("symmetric", clt) > 2 * DELTA
 
 
+def test_anytime_by_hand():
+    # Without spread the steepest rate is best: 0.95 / 2, weight 1/2 of the mixture, two sides.
+    half = bounds.anytime(np.zeros((1, 1)), np.array([50]), DELTA)[0, 0]
+    assert half == pytest.approx(math.log(2 * 2 / DELTA) / (0.95 / 2 * 50))
+    # With spread 100 it is the third: rate 0.95 / 2 / 1.5^2, weight 1/12.
+    rate = 0.95 / 2 / 1.5**2
+    psi = (-math.log(1 - 2 * rate) - 2 * rate) / 4
+    expected = (math.log(2 * 12 / DELTA) + 100 * psi) / (rate * 500)
+    assert bounds.anytime(one(100), np.array([500]), DELTA)[0, 0] == pytest.approx(expected)
+
+
 def test_anytime_is_not_vacuous():
     variance, counts = np.full((1, 1), 0.01), np.array([2000])
     half = bounds.anytime(variance * counts, counts, DELTA)

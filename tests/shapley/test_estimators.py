@@ -306,6 +306,22 @@ def test_bounded_intervals_hold_together_over_seeds(interval):
     assert missed / seeds <= delta
 
 
+def test_a_lesser_depth_scales_errors_and_intervals_with_the_values():
+    """Over seeds, the standard error is the spread of the estimates, and the interval follows it."""
+    game, draws = image_game(1, n=5, batch=20), 100
+    settings = settings_for(game, "cmcs", draws, depth=2)
+    runs = []
+    for seed in range(60):
+        seeded = dataclasses.replace(settings, seed=seed)
+        runs.append(estimate(run(game, seeded)[1], seeded, claims=1, delta=0.05))
+    seen = np.std([found.values[0] for found in runs], axis=0, ddof=1)
+    said = np.mean([found.std_errors[0] for found in runs], axis=0)
+    np.testing.assert_allclose(said, seen, rtol=0.35)  # unscaled it would be twice as large
+    widths = np.array([(found.upper - found.lower)[0] for found in runs])
+    errors = np.array([found.std_errors[0] for found in runs])
+    np.testing.assert_allclose(widths, 2 * 1.984 * errors, rtol=1e-3)  # Student's t, 99 degrees of freedom
+
+
 def test_more_claims_make_wider_intervals():
     settings = settings_for(image_game(), "cmcs", 100)
     _, state = run(image_game(), settings)

@@ -1,7 +1,9 @@
 """Rounds and blocks: the same bits however they are run, and never over budget."""
 
 import dataclasses
+import io
 import random
+import zipfile
 
 import numpy as np
 import pytest
@@ -101,6 +103,11 @@ def test_a_block_run_twice_gives_the_same_bytes():
     task = next_round(state, settings)[0]
     first, second = (run_block(image_game(), settings, state, task).to_bytes() for _ in range(2))
     assert first == second
+
+
+def test_stored_bytes_do_not_depend_on_the_clock():
+    with zipfile.ZipFile(io.BytesIO(start(KINDS["cmcs"]).to_bytes())) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 @pytest.mark.parametrize("name", ["seed", "stream"])
