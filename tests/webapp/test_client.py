@@ -1,0 +1,162 @@
+"""The CI client against a real stack: every exit code, resuming, and what it writes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+from tests.webapp.real_stack import ROOT, RealStack
+
+CLIENT = ROOT / "clients" / "neuron_repair.py"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    with RealStack(tmp_path_factory.mktemp("stack"), workers=1, NR_TINY_PAUSE="0.02") as stack:
+        stack.seed()
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    state = torchvision.models.squeezenet1_1(num_classes=2).state_dict()
+    path = tmp_path_factory.mktemp("model") / "net.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
+    return path
+
+
+@pytest.fixture
+def data(tmp_path, image_zip) -> Path:
+    path = tmp_path / "images.zip"
+    path.write_bytes(image_zip)
+    return path
+
+
+def client(stack, out: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        # -I: nothing of this project or its environment, only the standard library
+        [sys.executable, "-I", "-S", str(CLIENT), *arguments, "--server", stack.url, "--out", str(out)],
+        env={"PATH": os.environ["PATH"], "NR_TOKEN": stack.token, **environment},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+
+
+def repair(stack, out: Path, model: Path, data: Path, *more: str, **environment: str) -> subprocess.CompletedProcess:
+    asked = ["--model", str(model), "--architecture", "squeezenet1_1", "--num-classes", "2", "--data", str(data)]
+    return client(stack, out, "repair", *asked, "--metric", "accuracy", *more, **environment)
+
+
+def metrics(out: Path) -> dict:
+    return json.loads((out / "metrics.json").read_text())
+
+
+def test_0_repaired_and_gates_passed(stack, model, data, tmp_path):
+    out, page = tmp_path / "out", tmp_path / "page.md"
+    done = repair(stack, out, model, data, "--gate", "values.0>=0", GITHUB_STEP_SUMMARY=str(page))
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in out.iterdir()} == {
+        "metrics.json", "junit.xml", "summary.md", "report.json", "report.html", "predictions.csv", "repaired.safetensors"
+    }  # fmt: skip
+    told = metrics(out)
+    assert (told["exit_code"], told["outcome"], told["gates"][0]["passed"]) == (0, "repaired", True)
+    made = stack.call("GET", f"repairs/{told['repair']}/")
+    for item in made["results"]:
+        assert hashlib.sha256((out / item["name"]).read_bytes()).hexdigest() == item["sha256"]
+    suite = ET.parse(out / "junit.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "0", "0")
+    assert page.read_text() == (out / "summary.md").read_text()
+
+    again = repair(stack, tmp_path / "again", model, data)
+    assert metrics(tmp_path / "again")["repair"] == told["repair"], "the same request is the same repair"
+    assert again.returncode == 0
+    fresh = repair(stack, tmp_path / "fresh", model, data, "--run-id", "build-2")
+    assert fresh.returncode == 0
+    assert metrics(tmp_path / "fresh")["repair"] != told["repair"]
+
+
+def test_1_a_gate_failed(stack, model, data, tmp_path):
+    done = repair(stack, tmp_path / "out", model, data, "--gate", "values.0<0", "--gate", "values.1>=0")
+    assert done.returncode == 1
+    suite = ET.parse(tmp_path / "out" / "junit.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures")) == ("3", "1")
+    assert "**failed**" in (tmp_path / "out" / "summary.md").read_text()
+    assert (tmp_path / "out" / "repaired.safetensors").exists()
+
+
+def test_2_bad_input(stack, model, data, tmp_path):
+    junk = tmp_path / "junk.pth"
+    junk.write_bytes(b"no model at all")
+    rejected = repair(stack, tmp_path / "a", junk, data)
+    assert rejected.returncode == 2
+    assert "junk.pth was rejected" in rejected.stderr
+    assert repair(stack, tmp_path / "b", tmp_path / "missing.pth", data).returncode == 2
+    assert repair(stack, tmp_path / "c", model, data, "--gate", "values.0 is fine").returncode == 2
+    assert repair(stack, tmp_path / "d", model, data, "--gate", "beauty>=1").returncode == 2
+    assert repair(stack, tmp_path / "e", model, data, "--max-clean-drop", "7").returncode == 2
+    assert repair(stack, tmp_path / "f", model, data, NR_TOKEN="nr_wrong").returncode == 2
+    assert repair(stack, tmp_path / "g", model, data, "--no-such-option").returncode == 2
+    at_fault = repair(stack, tmp_path / "h", model, data, "--seed", "666")  # the tiny engine's bad input
+    assert at_fault.returncode == 2
+    assert "Send another one." in metrics(tmp_path / "h")["message"]
+
+
+def test_3_server_or_job_error(stack, model, data, tmp_path):
+    failed = repair(stack, tmp_path / "a", model, data, "--seed", "667")  # the tiny engine crashes
+    assert failed.returncode == 3
+    assert "the disk is on fire" in failed.stderr
+    suite = ET.parse(tmp_path / "a" / "junit.xml").getroot()
+    assert suite.get("errors") == "1"
+
+
+def test_4_out_of_time_and_then_on_with_it(stack, model, data, tmp_path):
+    late = repair(stack, tmp_path / "out", model, data, "--seed", "4", "--timeout", "3")
+    assert late.returncode == 4, late.stderr
+    done = repair(stack, tmp_path / "out", model, data, "--seed", "4")
+    assert done.returncode == 0, done.stderr
+    rows = stack.call("GET", "repairs/")["results"]
+    told = metrics(tmp_path / "out")
+    waited = client(stack, tmp_path / "waited", "wait", told["repair"], "--gate", "values.0>=0")
+    assert waited.returncode == 0
+    assert metrics(tmp_path / "waited")["result"] == told["result"]
+    assert sum(1 for row in rows if row["id"] == told["repair"]) == 1
+
+
+def test_5_no_repair(stack, model, data, tmp_path):
+    done = repair(stack, tmp_path / "out", model, data, "--seed", "5", "--gate", "values.0>=0")
+    assert done.returncode == 5
+    assert (tmp_path / "out" / "report.html").exists()
+    assert not (tmp_path / "out" / "repaired.safetensors").exists()
+
+
+def test_a_download_that_was_cut_short_is_resumed(stack, model, data, tmp_path):
+    out = tmp_path / "out"
+    assert repair(stack, out, model, data).returncode == 0
+    whole = (out / "repaired.safetensors").read_bytes()
+    (out / "repaired.safetensors").unlink()
+    (out / "repaired.safetensors.part").write_bytes(whole[:100])
+    (out / "report.json").unlink()
+    (out / "report.json.part").write_bytes(b"something else")
+    assert repair(stack, out, model, data).returncode == 0
+    assert (out / "repaired.safetensors").read_bytes() == whole
+    assert json.loads((out / "report.json").read_text())
+
+
+def test_a_server_that_is_away(model, data, tmp_path):
+    class Nowhere:
+        url, token = "http://127.0.0.1:9/", "nr_x"
+
+    done = repair(Nowhere, tmp_path / "out", model, data, "--timeout", "2")
+    assert done.returncode == 4  # it may come back: the same command goes on
