@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from repair_engine.report.markup import Markup, element
 from repair_engine.report.svg import (
@@ -169,7 +170,7 @@ def before_after(
     ident, changed = f"{ident}-{width}", any(r.after is not None for r in rows)
     entries = [("ring", "before", "before")] + ([("diamond", "after", "after")] if changed else [])
     key, used = legend([*entries], 4, 12, width - 8)
-    gutter = 118 if width == WIDE and changed else 58 if width == WIDE else 8
+    gutter = 118 if width == WIDE and changed else 58 if width == WIDE else 22
     left, right = _label_column([r.name for r in rows], width), width - gutter
     x = Scale(0, 1, left, right, (0, 0.25, 0.5, 0.75, 1))
     height = 42
@@ -252,7 +253,7 @@ def bars(
         reference: name and level of a line to compare with, such as the intact model.
     """
     ident = f"{ident}-{width}"
-    left, right = _label_column([r.name for r in rows], width), width - (58 if width == WIDE else 50)
+    left, right = _label_column([r.name for r in rows], width), width - (58 if width == WIDE else 46)
     x = Scale(0, 1, left, right, (0, 0.25, 0.5, 0.75, 1))
     height, top = 30, 28 if reference else 8
     bottom = top + height * len(rows)
@@ -293,9 +294,10 @@ def _infeasible(points: Sequence[CurvePoint], x: Scale, top: float, bottom: floa
     pattern = element("pattern", stripe, id=f"{ident}-hatch", width=6, height=6, patternUnits="userSpaceOnUse")
     half = (x(1) - x(0)) / 2
     out = [element("defs", pattern)]
-    for p in points:
-        if not p.feasible:
-            start, end = max(x(p.k) - half, x.start - 8), min(x(p.k) + half, x.end + 8)
+    for feasible, run in groupby(points, lambda p: p.feasible):
+        if not feasible:
+            ks = [p.k for p in run]
+            start, end = max(x(ks[0]) - half, x.start - 8), min(x(ks[-1]) + half, x.end + 8)
             width, height = round(end - start, 2), round(bottom - top, 2)
             out.append(element("rect", x=start, y=top, width=width, height=height, fill=f"url(#{ident}-hatch)"))
     return out

@@ -61,7 +61,10 @@ def table(
         cells += [element("td", cell, class_=side(i)) for i, cell in enumerate(row[1:], 1)]
         body.append(element("tr", *cells))
     whole = element(
-        "table", element("caption", caption), element("thead", element("tr", head)), element("tbody", *body)
+        "table",
+        element("caption", element("span", caption)),
+        element("thead", element("tr", head)),
+        element("tbody", *body),
     )
     return element("div", whole, class_="scroll", tabindex="0", role="region", aria_label=_plain(caption))
 

@@ -81,8 +81,10 @@ def verification(document: Row) -> Markup:
     check = document.get("verification")
     if not check:
         return element("p", "Nothing was written, so there was nothing to verify.")
+    intact = "nothing was ablated: the model's own file, loaded into the plain module in a fresh process, against the "
+    intact += "captured network"
     pairs = [
-        ("compared", check["how"]),
+        ("compared", check["how"] if document["k"] else intact),
         ("images", f"{check['images']:,}"),
         ("different predictions", f"{check['different_predictions']:,}"),
         ("largest difference of a logit", f"{check['largest_logit_difference']:.3g}"),
@@ -93,14 +95,16 @@ def verification(document: Row) -> Markup:
 def files(document: Row) -> Markup:
     """Inputs and outputs with their hashes, preprocessing and versions."""
     model, data = document["model"], document["data"]
-    rows: list[list[object]] = [["model", name(model["file"]), element("code", model["sha256"])]]
-    rows.append(["images", name(data["file"]), element("code", data["sha256"])])
+    found: list[tuple[object, object]] = [
+        ("model", _file(model["file"], model["sha256"])),
+        ("images", _file(data["file"], data["sha256"])),
+    ]
     if data.get("guard"):
-        rows.append(["guard set", name(data["guard"]["file"]), element("code", data["guard"]["sha256"])])
-    for role, file in document.get("files", {}).items():
-        rows.append([f"written: {role}", name(file["name"]), element("code", file["sha256"])])
-    if not document.get("files"):
-        rows.append(["written: checkpoint", "none", ""])
+        found.append(("guard set", _file(data["guard"]["file"], data["guard"]["sha256"])))
+    written = document.get("files", {})
+    found += [(f"written: {role}", _file(file["name"], file["sha256"])) for role, file in written.items()]
+    if not written:
+        found.append(("written: checkpoint", "none"))
     architecture = model["architecture"] + (f" = {model['registered']}" if model.get("registered") else "")
     options = ", ".join(f"{k}={v}" for k, v in (model.get("options") or {}).items())
     pairs: list[tuple[object, object]] = [
@@ -109,7 +113,7 @@ def files(document: Row) -> Markup:
         ("versions", ", ".join(f"{k} {v}" for k, v in document["versions"].items())),
         ("report schema", document["schema"]),
     ]
-    parts: list[object] = [table("Files", ("what", "name", "sha256"), rows), definitions(pairs)]
+    parts: list[object] = [definitions(found + pairs)]
     notes = data.get("notes") or []
     if notes:
         parts.append(details("Notes on reading the images", element("ul", *(element("li", n) for n in notes))))
@@ -131,7 +135,13 @@ def not_players(document: Row) -> Markup:
     keys = list(rows[0])
     body = [[row.get(key, "") for key in keys] for row in rows]
     header = [key.replace("_", " ") for key in keys]
-    return details(f"{count(len(rows), 'layer is', 'layers are')} not players", table("Not players", header, body))
+    return details(
+        count(len(rows), "layer is not a player", "layers are not players"), table("Not players", header, body)
+    )
+
+
+def _file(called: str, sha256: str) -> Markup:
+    return join((name(called), element("span", "sha256 ", element("code", sha256), class_="hash")))
 
 
 def _plain(value: object) -> str:

@@ -19,6 +19,7 @@ from repair_engine.report.wording import (
     p_value,
     points,
     repaired,
+    swaps,
     title,
     tried,
     verdict,
@@ -78,19 +79,8 @@ def figures(document: Row) -> Markup:
     caption = f"Report images, before and {which}" if k else "Report images, intact model"
     parts = [table(caption, header, rows, range(1, len(header)))]
     if k:
-        test = document["gain"].get("mcnemar")
-        if test:
-            noun = "attacked image" if lowers(document) else "image"
-            parts.append(
-                element(
-                    "p",
-                    f"Of the images that the metric is about, {count(test['won'], noun)} changed from missing to "
-                    f"meeting its target and {test['lost']:,} from meeting to missing it (McNemar, {test['method']}, "
-                    f"p {'' if test['p_value'] < 0.001 else '= '}{p_value(test['p_value'])}). Interval: "
-                    f"{document['gain'].get('method', 'paired bootstrap')}.",
-                    class_="note",
-                )
-            )
+        how = document["gain"].get("method", "paired bootstrap")
+        parts.append(element("p", f"{swaps(document)} Interval of the change: {how}.", class_="note"))
     if "guard" not in document:
         parts.append(element("p", "No guard set was given.", class_="note"))
     return join(parts)
@@ -255,15 +245,19 @@ def culprits(document: Row) -> Markup:
                      "ablated" if r["ablated"] else "no"])  # fmt: skip
         marked.append(r["ablated"])
     side = "above" if document["culprit_sign"] > 0 else "below"
-    said = f"A culprit's presence hurts: its value is {side} zero. Value = {document['run']['estimand']}."
+    beyond = [r["lower"] for r in rows] if side == "above" else [r["upper"] for r in rows]
+    shown = sum(end is not None and (end > 0 if side == "above" else end < 0) for end in beyond)
+    said = f"A culprit's presence hurts: its value is {side} zero. Of {count(len(rows), 'candidate')}, {shown} "
+    said += f"{'has' if shown == 1 else 'have'} an interval wholly {side} zero. "
+    said += f"The value is {document['run']['estimand']}."
     out: list[object] = [element("p", said)]
     if data:
-        heading = "Values of the ranked culprits" + ("" if len(data) == len(rows) else f", the first {len(data)}")
+        heading = "Values of the ranked candidates" + ("" if len(data) == len(rows) else f", the first {len(data)}")
         picture = charts.responsive(lambda w: charts.interval_plot(data, heading, width=w))
         how = element("figcaption", f"{heading}, with intervals ({document['run']['interval']['name']}).")
         out.append(element("figure", how, picture))
     header = ("filter", "rank", "value, interval", "samples", "value in the search", "constant", "ablated")
-    out.append(table("Ranked culprits, worst first", header, body, (1, 2, 3, 4, 5)))
+    out.append(table("Ranked candidates, worst first", header, body, (1, 2, 3, 4, 5)))
     out.append(
         element("p", "The value in the search helped to pick the filter and is biased by that; rank combines both.",
                 class_="note")

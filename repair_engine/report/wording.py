@@ -99,6 +99,18 @@ def headline(document: dict[str, Any]) -> str:
     return f"{why}. The model is best left as it is: {metric} is {percent(before)} on {images}."
 
 
+def swaps(document: dict[str, Any]) -> str:
+    """How many images changed sides, with McNemar's test, in one sentence."""
+    test = document["gain"]["mcnemar"]
+    won, lost = test["won"], test["lost"]
+    p = f"McNemar, {test['method']}, p {'' if test['p_value'] < 0.001 else '= '}{p_value(test['p_value'])}"
+    if not lowers(document):
+        return f"{count(won, 'image')} went from wrong to right, {lost:,} from right to wrong ({p})."
+    if document.get("attack", {}).get("settings", {}).get("targeted", True):
+        won, lost = lost, won  # an outcome is then "the adversary's class was predicted"
+    return f"The attack no longer succeeds on {count(won, 'image')} and newly succeeds on {lost:,} ({p})."
+
+
 def tried(document: dict[str, Any]) -> list[str]:
     """What was tried, for an answer that is "no repair found"."""
     run, model, curve = document["run"], document["model"], document["curve"]
