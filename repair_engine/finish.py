@@ -21,6 +21,7 @@ from repair_engine.estimation import Ranking
 from repair_engine.network import predictions
 from repair_engine.plan import Plan, largest_drops, make_plan, masked_predictions
 from repair_engine.report import documents, html, measures
+from repair_engine.report.filters import write_filters
 from repair_engine.report.predictions import write_guard_predictions, write_predictions
 from repair_engine.verify import fresh_predictions
 from repair_engine.write_back import write_back
@@ -51,7 +52,7 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
 
     Args:
         run: how the estimate was obtained (`documents.describe_run`), for the record.
-        out: folder for repaired.*, repair.json, report.json, report.html, predictions.csv.
+        out: folder for repaired.*, repair.json, report.json, report.html, predictions.csv, filters.csv.
 
     Returns:
         The report document (also in report.json); `outcome` is "repaired" or "no_repair_found".
@@ -95,6 +96,7 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
     write_predictions(case, before.of("all"), after.of("all"), out / "predictions.csv")
     if case.guard is not None:
         write_guard_predictions(case, before.of("guard"), after.of("guard"), out / "guard_predictions.csv")
+    write_filters(case.network, ranking, plan.k, out / "filters.csv")
     repair = documents.repair_document(document)
     (out / "repair.json").write_text(json.dumps(repair, indent=1))
     (out / "report.json").write_text(json.dumps(document, indent=1))

@@ -1,0 +1,54 @@
+"""filters.csv: what was found out about every filter, culprit or not."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from repair_engine.estimation import Ranking
+from repair_engine.network import Network
+from shapley import Estimate
+
+HEADER = (
+    *("filter", "site", "channel", "value", "lower", "upper", "samples"),
+    *("fresh_value", "fresh_lower", "fresh_upper", "fresh_samples", "constant", "rank", "ablated"),
+)
+
+
+def write_filters(network: Network, ranking: Ranking, k: int, path: Path) -> None:
+    """One row per filter, in the network's order.
+
+    value, lower, upper and samples are of the search, which chose by them where it went on; the fresh ones are of
+    the samples that were drawn afterwards for the candidates (exact values need no second look and stand in the
+    first columns). Empty: not sampled. rank is the place in the order of ablation, from 1.
+
+    Args:
+        k: how many of the ranked filters were ablated.
+    """
+    rank = {int(player): place for place, player in enumerate(ranking.players, 1)}
+    fresh = ranking.fresh if ranking.fresh is not ranking.found else None
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(HEADER)
+        for player in range(network.n_filters):
+            name = network.filter_id(player)
+            site, _, channel = name.rpartition(":")
+            place = rank.get(player, 0)
+            rows.writerow(
+                [
+                    *(name, site, channel),
+                    *_figures(ranking.found, player),
+                    *(_figures(fresh, player) if fresh else [""] * 4),
+                    *(f"{float(network.constants[player]):.9g}", place or "", int(0 < place <= k)),
+                ]
+            )
+
+
+def _figures(of: Estimate, player: int) -> list[object]:
+    """Value, lower, upper and samples; empty where there is none."""
+    if np.isnan(of.values[0][player]):
+        return ["", "", "", int(of.samples[player])]
+    ends = [float(end[0][player]) for end in (of.values, of.lower, of.upper)]
+    return [*(repr(end) if np.isfinite(end) else "" for end in ends), int(of.samples[player])]
