@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from django.conf import settings
 
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,12 @@ def check(upload: Upload) -> Found:
 def _check_model(upload: ModelUpload) -> Found:
     from repair_engine.architectures import Architecture
     from repair_engine.classes import class_names, parse_class_names
-    from repair_engine.datasets.preprocessing import Preprocessing
     from repair_engine.formats import convert
+    from webapp.jobs.translation import preprocessing as given_preprocessing
 
     settings.INCOMING_DIR.mkdir(parents=True, exist_ok=True)
     architecture = Architecture(upload.architecture, upload.num_classes, upload.options, settings.ARCHITECTURES)
-    if upload.preprocessing is not None:
-        Preprocessing.from_json(upload.preprocessing)
+    preprocessing = given_preprocessing(architecture, upload.preprocessing)
     classes = (
         parse_class_names(upload.classes_text, upload.num_classes, "The class list")
         if upload.classes_text
@@ -51,6 +54,7 @@ def _check_model(upload: ModelUpload) -> Found:
             upload.weights or None,
             upload.file_name,
         )
+        filters, warnings = _filters(checkpoint, preprocessing)
     source = checkpoint.source
     return Found(
         {
@@ -64,9 +68,34 @@ def _check_model(upload: ModelUpload) -> Found:
             "unwrapped": [level.key for level in source.wrapper] + ([source.prefix] if source.prefix else []),
             "dropped": list(source.dropped),
             "classes_from": classes.source,
+            **filters,
         },
+        warnings,
         class_names=list(classes.names),
     )
+
+
+_one_capture = threading.Lock()  # torch.export keeps state in the process, and this may be a pool of threads
+
+
+def _filters(checkpoint, preprocessing) -> tuple[dict, list[str]]:
+    """Sites, filters and what is not a player, so that people see it before they start a repair.
+
+    A network that cannot be captured with what is known now is no reason to reject the file: a warning says so.
+    """
+    from repair_engine.errors import BadInput
+    from repair_engine.inspection import inspect_network
+
+    try:
+        with _one_capture:
+            found = inspect_network(checkpoint, preprocessing)
+    except BadInput as error:
+        return {}, [f"The filters could not be listed yet. {error.problem} {error.mend}".strip()]
+    except Exception:
+        log.exception("listing the filters failed")
+        return {}, ["The filters could not be listed: this network cannot be captured as it is."]
+    keys = ("filters", "sites", "not_players", "parameter_share", "input", "preprocessing")
+    return {key: found[key] for key in keys}, found["warnings"]
 
 
 def _check_dataset(upload: DatasetUpload) -> Found:
