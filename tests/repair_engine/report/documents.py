@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,11 @@ def change(value: float, half: float = 0.02) -> Document:
 
 def groups(names: list[str], sizes: list[int], gained: list[int]) -> list[Document]:
     """A table of groups of which three quarters were right, and then `gained` more of each."""
+    return copy.deepcopy(_groups(tuple(names), tuple(sizes), tuple(gained)))
+
+
+@cache
+def _groups(names: tuple[str, ...], sizes: tuple[int, ...], gained: tuple[int, ...]) -> list[Document]:
     codes = np.repeat(np.arange(len(sizes)), sizes)
     before = np.concatenate([np.arange(n) < (3 * n) // 4 for n in sizes])
     after = np.concatenate([np.arange(n) < (3 * n) // 4 + g for n, g in zip(sizes, gained)])
