@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -76,7 +77,9 @@ class Case:
 
     @cached_property
     def pixels(self) -> torch.Tensor:
-        return torch.from_numpy(np.asarray(self.dataset.images))
+        with warnings.catch_warnings():  # torch warns of read-only arrays; nothing here writes to them
+            warnings.simplefilter("ignore")
+            return torch.from_numpy(np.asarray(self.dataset.images))
 
     def indices(self, part: str) -> np.ndarray:
         """Dataset indices of a split, or of all images for "all"."""
@@ -171,7 +174,7 @@ def prepare(request: RepairRequest, folder: Path, progress: Progress = silent) -
     constants, biases = stored_constants(case.network, means, {k: v.dtype for k, v in checkpoint.tensors.items()})
     began = time.perf_counter()
     intact = plain_predictions(module, case, case.pixels, progress)
-    warnings = [*case.warnings, *_chance_warning(case, intact), *_coverage_warning(case)]
+    found = [*case.warnings, *_chance_warning(case, intact), *_coverage_warning(case)]
     if request.metric.kind == "attack-success" and request.attack_images is None:
         request = replace(request, attack_images=_attack_images(request, len(intact), time.perf_counter() - began))
         case = replace(case, request=request)
@@ -183,10 +186,10 @@ def prepare(request: RepairRequest, folder: Path, progress: Progress = silent) -
         arrays |= {f"attack_{name}_excluded": np.array(part.excluded)}
         np.save(folder / f"attack_{name}.npy", part.pixels.numpy())
     np.savez(folder / "prepared.npz", **arrays)  # type: ignore[arg-type]
-    (folder / "prepared.json").write_text(json.dumps({"warnings": warnings}))
+    (folder / "prepared.json").write_text(json.dumps({"warnings": found}))
     (folder / "request.json").write_text(request.to_json())
     case.network.constants = constants.to(case.network.device)
-    return replace(case, biases=biases, intact=intact, attacked=attacked, warnings=tuple(warnings))
+    return replace(case, biases=biases, intact=intact, attacked=attacked, warnings=tuple(found))
 
 
 def open_case(folder: Path) -> Case:
@@ -209,9 +212,9 @@ def open_case(folder: Path) -> Case:
         if f"attack_{name}_indices" in stored
     }
     case.network.constants = torch.from_numpy(stored["constants"]).to(case.network.device)
-    warnings = tuple(json.loads((folder / "prepared.json").read_text())["warnings"])
+    stored_warnings = tuple(json.loads((folder / "prepared.json").read_text())["warnings"])
     biases = torch.from_numpy(stored["biases"])
-    return replace(case, biases=biases, intact=stored["intact"], attacked=attacked, warnings=warnings)
+    return replace(case, biases=biases, intact=stored["intact"], attacked=attacked, warnings=stored_warnings)
 
 
 def plain_logits(
