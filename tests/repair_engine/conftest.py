@@ -1,0 +1,44 @@
+"""Worlds that tests share, and a switch that saves them the starting of processes."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from repair_engine import sandbox, verify
+from tests.repair_engine import tiny
+
+
+@pytest.fixture(scope="session")
+def skewed(tmp_path_factory: pytest.TempPathFactory) -> tiny.World:
+    """A network trained on images with a dark ground only: it fails those with a light one."""
+    return tiny.make_world(tmp_path_factory.mktemp("skewed"), skewed=True)
+
+
+@pytest.fixture(scope="session")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> tiny.World:
+    """As `skewed`, and no cat is on a light ground: the subgroups have three and two classes."""
+    shown = tiny.images(80, seed=3, absent="cat")
+    return tiny.make_world(tmp_path_factory.mktemp("uneven"), shown, skewed=True)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs in this process what otherwise runs in fresh ones (those have tests of their own)."""
+
+    def call(task: str, payload: dict, limits: sandbox.Limits) -> dict:
+        module, _, function = sandbox.TASKS[task].partition(":")
+        return getattr(importlib.import_module(module), function)(payload)
+
+    def run(command: list[str], input: str, **_: object) -> SimpleNamespace:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", io.StringIO(input))
+            verify.main()
+        return SimpleNamespace(returncode=0, stderr="")
+
+    monkeypatch.setattr(sandbox, "call", call)
+    monkeypatch.setattr(verify, "subprocess", SimpleNamespace(run=run))
