@@ -42,7 +42,15 @@ def check_archive(path: Path, name: str) -> None:
             if pickles[0].file_size > MAX_PICKLE_BYTES:
                 raise BadInput(f"{name}: its pickle has {pickles[0].file_size:,} bytes, more than is read.")
             check_globals(archive.read(pickles[0]), name)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+            broken = archive.testzip()  # torch.load does not look at the checksums of what it maps
+            if broken is not None:
+                raise BadInput(
+                    f"{name} is damaged: the checksum of its entry {broken} does not agree.",
+                    "Upload or copy it again, or save it again with torch.save.",
+                )
+    except BadInput:
+        raise
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise BadInput(f"{name} is damaged or cut short: {error}", "Upload or copy it again.") from error
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import random
 import struct
 import zipfile
 from collections.abc import Callable
@@ -203,6 +204,35 @@ def test_broken_pickles_and_missing_data(tmp_path: Path) -> None:
     assert "in" in refuse(gone).problem
     big = repacked(path, lambda name, data: b"big" if name.endswith("byteorder") else data)
     assert "big-endian" in refuse(big).problem
+
+
+def test_one_flipped_bit_in_the_data_is_noticed(tmp_path: Path) -> None:
+    path = saved(tmp_path, tiny_state())
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        entry = archive.getinfo("in/data/0")
+    name_and_extra = struct.unpack_from("<HH", data, entry.header_offset + 26)
+    data[entry.header_offset + 30 + sum(name_and_extra)] ^= 1
+    path.write_bytes(data)
+    assert "checksum of its entry in/data/0" in refuse(path).problem
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damage_anywhere_is_refused_or_harmless(seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    torch.save(tiny_state(), tmp_path / "a.pth")
+    save_file(tiny_state(), tmp_path / "a.safetensors")
+    for name in ("a.pth", "a.safetensors"):
+        data = bytearray((tmp_path / name).read_bytes())
+        data[rng.randrange(len(data))] = rng.randrange(256)
+        (tmp_path / name).write_bytes(data)
+        try:
+            found = parse(tmp_path / name, TINY, None, name)
+        except BadInput:
+            continue
+        assert sorted(found.tensors) == sorted(tiny_state())
+        if name == "a.pth":  # checksums; safetensors has none for its numbers
+            assert all(torch.equal(found.tensors[key], value) for key, value in tiny_state().items())
 
 
 def test_a_storage_that_is_shorter_than_its_tensor(tmp_path: Path) -> None:
