@@ -99,13 +99,6 @@ class Case:
         pixels = self.pixels[torch.from_numpy(indices[used])]
         return Objective(pixels, labels[used], weights[used], cells[used])
 
-    def objective_of_accuracy(self, part: str) -> Objective:
-        """Clean accuracy as an objective on one split."""
-        indices = self.indices(part)
-        labels = self.dataset.labels[indices]
-        pixels = self.pixels[torch.from_numpy(indices)]
-        return Objective(pixels, labels, accuracy_weights(len(labels)), cell_codes(labels, None))
-
     def objective_indices(self, part: str) -> np.ndarray:
         """Dataset indices of the objective's images."""
         if self.request.metric.kind == "attack-success":
@@ -248,6 +241,8 @@ def _read(
 
     cache = folder / "pixels"
     dataset = read_dataset(request.data, names, preprocessing, cache, request.name_of("data"), reading)
+    if origin != "given":
+        dataset = replace(dataset, notes=(*dataset.notes, f"Preprocessing: {origin}."))
     metric = request.metric
     subgroups = dataset.column(metric.argument, 2) if metric.kind == "subgroup-recall" else None
     if metric.kind == "recall":
@@ -277,7 +272,6 @@ def _read(
             "Give the number of classes that the model was trained for.",
         )
     notes = [*dataset.warnings, *splits.warnings]
-    notes += [f"Preprocessing: {origin}."] if origin != "given" else []
     if guard is not None and parts is not None:
         notes += [f"Guard set: {w}" for w in (*guard.warnings, *parts.warnings)]
     case = Case(

@@ -97,6 +97,9 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
     if case.guard is not None:
         write_guard_predictions(case, before.of("guard"), after.of("guard"), out / "guard_predictions.csv")
     write_filters(case.network, ranking, plan.k, out / "filters.csv")
+    for name in ("predictions.csv", "guard_predictions.csv", "filters.csv"):
+        if name != "guard_predictions.csv" or case.guard is not None:
+            document["files"][name.removesuffix(".csv")] = {"name": name, "sha256": sha256(out / name)}
     repair = documents.repair_document(document)
     (out / "repair.json").write_text(json.dumps(repair, indent=1))
     (out / "report.json").write_text(json.dumps(document, indent=1))
@@ -159,8 +162,8 @@ def _measure(case: Case, plan: Plan, before: Predictions, after: Predictions, do
     b, a = _objective_predictions(case, before), _objective_predictions(case, after)
     document["gain"] = measures.gain(objective, b, a, case.request.seed)
     labels, report = case.dataset.labels, case.splits.report
-    clean = case.objective_of_accuracy("report")
-    document["clean_change"] = measures.gain(clean, all_before[report], all_after[report], case.request.seed)
+    right = [(predicted == labels)[report] for predicted in (all_before, all_after)]
+    document["clean_change"] = measures.change_of_accuracy(right[0], right[1], labels[report], case.request.seed)
     document["groups"] = measures.group_tables(case, all_before, all_after)
     document["images_right"] = {
         "before": int((all_before == labels)[report].sum()),
@@ -174,6 +177,7 @@ def _measure(case: Case, plan: Plan, before: Predictions, after: Predictions, do
             "n": len(rows),
             "before": float(right[0].mean()),
             "after": float(right[1].mean()),
+            "change": measures.change_of_accuracy(right[0], right[1], case.guard.labels[rows], case.request.seed),
         }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
@@ -167,6 +168,7 @@ def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any
     warnings += _size_warnings(case)
     document: dict[str, Any] = {
         "schema": SCHEMA,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "verb": "repair",
         "outcome": "",
         "reasons": [],
@@ -215,8 +217,8 @@ def judge(document: dict[str, Any]) -> None:
         shown = -change["upper"] if lower else change["lower"]
         if shown <= 0:
             reasons.append(
-                f"On the report images the change of the metric is {change['value']:+.4f} with a 95% interval of "
-                f"{change['lower']:+.4f} to {change['upper']:+.4f}: an improvement is not shown."
+                f"On the report images the metric changes by {points(change['value'])} with a 95% interval of "
+                f"{points(change['lower'])} to {points(change['upper'])}: an improvement is not shown."
             )
     document["outcome"] = "no_repair_found" if reasons else "repaired"
     document["reasons"] = reasons
@@ -258,7 +260,7 @@ def _findings(document: dict[str, Any]) -> list[str]:
     for table, rows in document["groups"].items():
         worse = [r for r in rows if r["change"] < 0]
         if document["k"] and worse:
-            names = ", ".join(f"{r['name']} ({r['change']:+.1%}, n = {r['n']})" for r in worse[:10])
+            names = ", ".join(f"{r['name']} ({points(r['change'])}, n = {r['n']})" for r in worse[:10])
             more = f" and {len(worse) - 10} more" if len(worse) > 10 else ""
             findings.append(f"{table.capitalize()} that got worse: {names}{more}.")
     lower = document["metric"]["goal"] == "lower"
@@ -274,9 +276,15 @@ def _findings(document: dict[str, Any]) -> list[str]:
     for name, before, after in _clean_figures(document):
         if before - after > limit:
             findings.append(
-                f"{name} fell by {before - after:.1%} on the report images, more than the limit of {limit:.1%}."
+                f"{name} fell by {points(before - after, sign=False)} on the report images; the limit is {limit:.1%}."
             )
     return findings
+
+
+def points(change: float, sign: bool = True) -> str:
+    """A change of a share in percentage points, such as "−6.4 points"."""
+    text = f"{100 * change:+.1f}" if sign else f"{100 * change:.1f}"
+    return text.replace("-", "−") + " points"
 
 
 def _clean_figures(document: dict[str, Any]) -> list[tuple[str, float, float]]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from repair_engine.case import SPLITS, Case
 from repair_engine.objectives import Objective
+from repair_engine.objectives.metric import accuracy_weights
 from repair_engine.statistics import cell_flag, holm, mcnemar, paired_bootstrap, wilson
 
 _POOL_BELOW = 4  # images: a cell that small has no spread of its own to resample
@@ -45,23 +46,27 @@ def gain(objective: Objective, before: np.ndarray, after: np.ndarray, seed: int)
     Args:
         before, after: predictions of the objective's images, int64 [N].
     """
-    hit_before, hit_after = before == objective.targets, after == objective.targets
-    flip = objective.complement
-    interval = paired_bootstrap(
-        ~hit_before if flip else hit_before,
-        ~hit_after if flip else hit_after,
-        objective.weights,
-        resampling_cells(objective.cells),
-        seed,
-    )
-    test = mcnemar(hit_before, hit_after)
+    hits = before == objective.targets, after == objective.targets
+    shown = (~hits[0], ~hits[1]) if objective.complement else hits
+    return _change(*shown, objective.weights, objective.cells, seed)
+
+
+def change_of_accuracy(
+    right_before: np.ndarray, right_after: np.ndarray, labels: np.ndarray, seed: int
+) -> dict[str, Any]:
+    """Like `gain`, of plain accuracy, from correctness bool [N]; stratified by class."""
+    return _change(right_before, right_after, accuracy_weights(len(labels)), labels, seed)
+
+
+def _change(before: np.ndarray, after: np.ndarray, weights: np.ndarray, cells: np.ndarray, seed: int) -> dict[str, Any]:
+    interval = paired_bootstrap(before, after, weights, resampling_cells(cells), seed)
     return {
         "value": interval.estimate,
         "lower": interval.lower,
         "upper": interval.upper,
         "level": interval.level,
         "method": interval.method,
-        "mcnemar": asdict(test),
+        "mcnemar": asdict(mcnemar(before, after)),
     }
 
 
