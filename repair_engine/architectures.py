@@ -196,9 +196,9 @@ def _torchvision_options(name: str) -> list[str]:
         for key, parameter in parameters.items()
         if key not in _WITHHELD and isinstance(parameter.default, simple)
     ]
-    return options + [
-        key for key in ("image_size",) if key in parameters
-    ]  # the ViT builders pop it themselves
+    # What builders take themselves, before the class sees it.
+    options += [key for key in ("image_size",) if key in parameters]
+    return options + (["width_mult", "reduced_tail", "dilated"] if name.startswith("mobilenet_v3") else [])
 
 
 def _takes_any(factory: Callable[..., Any]) -> bool:
