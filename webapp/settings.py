@@ -47,7 +47,8 @@ def _generated_key() -> str:
 # --- security --------------------------------------------------------------------------------------------
 DEBUG = env.flag("DEBUG", False)
 SECRET_KEY = env.text("SECRET_KEY") or _generated_key()
-ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+# localhost always: the container asks itself whether it is well.
+ALLOWED_HOSTS = [*env.words("ALLOWED_HOSTS", "127.0.0.1,[::1]"), "localhost"]
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 HTTPS = env.flag("NR_HTTPS", not DEBUG)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
@@ -140,7 +141,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-16000;",
     }
     # Tests use a file too: threads and WAL behave as they do in use.
-    DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
+    DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / f"test-{os.getpid()}.sqlite3")}
 
 # --- broker and workers ----------------------------------------------------------------------------------
 # Without REDIS_URL `manage.py dev` starts a private server on this socket (a path may have 107 bytes).

@@ -68,7 +68,8 @@ def test_0_repaired_and_gates_passed(stack, model, data, tmp_path):
     done = repair(stack, out, model, data, "--gate", "values.0>=0", GITHUB_STEP_SUMMARY=str(page))
     assert done.returncode == 0, done.stderr
     assert {path.name for path in out.iterdir()} == {
-        "metrics.json", "junit.xml", "summary.md", "report.json", "report.html", "predictions.csv", "repaired.safetensors"
+        "metrics.json", "junit.xml", "summary.md", "report.json", "report.html", "predictions.csv",
+        "repaired.safetensors",
     }  # fmt: skip
     told = metrics(out)
     assert (told["exit_code"], told["outcome"], told["gates"][0]["passed"]) == (0, "repaired", True)

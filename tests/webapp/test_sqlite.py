@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 
+import pytest
 from django.db import connection, transaction
 
-from tests.webapp.test_site import ROOT
+from tests.webapp.real_stack import ROOT
 from webapp.jobs.models import Event, Job
 
+pytestmark = pytest.mark.skipif(connection.vendor != "sqlite", reason="about SQLite")
 WRITER = """
 import django; django.setup()
 from django.db import transaction
@@ -25,8 +28,6 @@ for i in range(40):
 
 
 def test_is_set_up_for_many_writers(world):
-    if connection.vendor != "sqlite":
-        return
     with connection.cursor() as cursor:
         assert cursor.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert cursor.execute("PRAGMA busy_timeout").fetchone()[0] >= 20_000
@@ -34,8 +35,6 @@ def test_is_set_up_for_many_writers(world):
 
 def test_processes_and_threads_that_read_and_then_write(world, settings):
     """Read-modify-write in a transaction is exactly what fails with Django's defaults."""
-    import os
-
     job = world.owner.job
     name = connection.settings_dict["NAME"]
     env = {**os.environ, "DATABASE_URL": f"sqlite:///{name}", "NR_DATA_DIR": str(settings.DATA_DIR)}

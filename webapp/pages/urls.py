@@ -1,8 +1,28 @@
+"""Pages for people. A repair's address is the same while it runs and when it has ended."""
+
 from django.urls import path
 
-from webapp.pages import views
+from webapp.pages.views import home, repairs, results, uploads
 
 app_name = "pages"
 urlpatterns = [
-    path("", views.home, name="home"),
+    path("", home.home, name="home"),
+    path("models/", uploads.ModelList.as_view(), name="models"),
+    path("models/new/", uploads.new_model, name="new_model"),
+    path("models/<uuid:pk>/", uploads.model, name="model"),
+    path("models/<uuid:pk>/state/", uploads.model_state, name="model_state"),
+    path("models/<uuid:pk>/delete/", uploads.delete_model, name="delete_model"),
+    path("datasets/", uploads.DatasetList.as_view(), name="datasets"),
+    path("datasets/new/", uploads.new_dataset, name="new_dataset"),
+    path("datasets/<uuid:pk>/", uploads.dataset, name="dataset"),
+    path("datasets/<uuid:pk>/state/", uploads.dataset_state, name="dataset_state"),
+    path("datasets/<uuid:pk>/delete/", uploads.delete_dataset, name="delete_dataset"),
+    path("repairs/", repairs.RepairList.as_view(), name="repairs"),
+    path("repairs/new/", repairs.new_repair, name="new_repair"),
+    path("repairs/<uuid:pk>/", repairs.repair, name="repair"),
+    path("repairs/<uuid:pk>/progress/", repairs.progress, name="progress"),
+    path("repairs/<uuid:pk>/cancel/", repairs.cancel, name="cancel"),
+    path("repairs/<uuid:pk>/delete/", repairs.delete, name="delete_repair"),
+    path("repairs/<uuid:pk>/filters/", results.filters, name="filters"),
+    path("repairs/<uuid:pk>/files/<str:name>", results.file, name="file"),
 ]

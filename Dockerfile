@@ -1,0 +1,34 @@
+# One image for web, workers and beat; compose.yaml says which part runs.
+#   docker build -t neuron-repair .
+#   docker build -t neuron-repair:gpu --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128 .
+FROM python:3.11-slim-bookworm AS packages
+# The CPU build of torch is a tenth of the size of the default one; for GPUs give another index.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /venv
+COPY requirements.txt .
+RUN grep -E '^(torch|torchvision)==' requirements.txt > torch.txt \
+ && /venv/bin/pip install --index-url "$TORCH_INDEX" -r torch.txt \
+ && /venv/bin/pip install -r requirements.txt
+
+FROM python:3.11-slim-bookworm
+RUN useradd --create-home --uid 10001 repair && mkdir /data && chown repair /data
+COPY --from=packages /venv /venv
+WORKDIR /app
+COPY shapley shapley
+COPY repair_engine repair_engine
+COPY webapp webapp
+COPY templates templates
+COPY samples samples
+COPY manage.py .
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    DJANGO_SETTINGS_MODULE=webapp.settings NR_DATA_DIR=/data NR_COLLECTED_STATIC=1
+RUN NR_DATA_DIR=/tmp/build SECRET_KEY=only-for-the-build-only-for-the-build \
+    python manage.py collectstatic --noinput && rm -rf /tmp/build && python -m compileall -q shapley repair_engine webapp
+USER repair
+VOLUME /data
+EXPOSE 8000
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
+  CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://localhost:8000/healthz', timeout=4)"]
+CMD ["gunicorn", "webapp.wsgi", "--bind", "0.0.0.0:8000", "--worker-class", "gthread", "--workers", "2", \
+     "--threads", "8", "--timeout", "300", "--worker-tmp-dir", "/dev/shm", "--access-logfile", "-"]

@@ -1,0 +1,31 @@
+"""The charts of a running repair, drawn by the report's functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.utils.safestring import SafeString, mark_safe
+
+from repair_engine.report.charts import ValueRow, interval_plot, responsive
+from repair_engine.report.convergence import RoundPoint, convergence
+
+
+def leaders(rows: Sequence[dict]) -> SafeString | None:
+    """The present leaders with their intervals; None before there are any."""
+    data = [
+        ValueRow(row["id"], row["value"], row.get("lower"), row.get("upper"), False)
+        for row in rows
+        if row["value"] is not None
+    ]
+    if not data:
+        return None
+    heading = "Leading culprits so far"
+    return mark_safe(
+        responsive(lambda w: interval_plot(data, heading, meaning=("", "so far"), width=w, ident="leaders"))
+    )
+
+
+def rounds(points: Sequence[dict], total: int) -> SafeString | None:
+    """How the leaders' intervals narrow; None before the first round with intervals."""
+    data = [RoundPoint(point["phase"], point["evaluations"], point["half_width"]) for point in points]
+    return mark_safe(responsive(lambda w: convergence(data, total, width=w))) if data else None

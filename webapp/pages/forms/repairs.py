@@ -1,0 +1,208 @@
+"""The form of a repair: its choices come from the model and the dataset that were chosen."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django import forms
+
+from webapp.jobs.models import Job
+from webapp.jobs.requests import Asked, BadRequest
+from webapp.library.models import DatasetUpload, ModelUpload
+
+METRICS = (
+    ("subgroup-recall", "Subgroup-fair recall", "The mean recall over subgroups: raises those that are failed."),
+    ("recall", "Recall of one class", "How many images of one class are recognised."),
+    ("accuracy", "Accuracy", "How many of all images are recognised."),
+    ("attack-success", "Attack success", "How often an adversary (PGD) steers the model; to be lowered."),
+)
+ESTIMATORS = (
+    ("", "cmcs: comparable marginal contributions, the default"),
+    ("tmab", "tmab: the truncated bandit of the paper"),
+    ("monte_carlo", "monte_carlo: permutations"),
+    ("exact", "exact: enumeration, at most 20 filters"),
+)
+PIXEL = 255  # levels of a pixel: ε is shown in these
+
+
+class RepairForm(forms.Form):
+    name = forms.CharField(required=False, max_length=200, label="Name", help_text="For your lists.")
+    metric = forms.ChoiceField(choices=[(key, label) for key, label, _ in METRICS], widget=forms.RadioSelect)
+    class_name = forms.CharField(
+        required=False, label="Class", widget=forms.TextInput(attrs={"list": "classes", "autocomplete": "off"})
+    )
+    column = forms.ChoiceField(required=False, label="Column of metadata.csv")
+    guard = forms.ChoiceField(
+        required=False,
+        label="Guard set",
+        help_text="A second labelled set on which clean accuracy must hold too.",
+    )
+    group = forms.ChoiceField(
+        required=False,
+        label="Keep together",
+        help_text="A column whose values (patient, writer, identity) must not be in two of the three splits.",
+    )
+    max_clean_drop = forms.FloatField(
+        required=False,
+        min_value=0,
+        max_value=100,
+        label="Clean accuracy may fall by, points",
+        help_text="On the select images and on the guard set.",
+        widget=forms.NumberInput(attrs={"step": "any"}),
+    )
+    max_subgroup_drop = forms.FloatField(
+        required=False,
+        min_value=0,
+        max_value=100,
+        label="Any subgroup may fall by, points",
+        help_text="Subgroups of fewer than 30 images do not count.",
+        widget=forms.NumberInput(attrs={"step": "any"}),
+    )
+    max_filters = forms.IntegerField(
+        required=False, min_value=1, label="Filters, at most", help_text="The longest list of culprits that is tried."
+    )
+    budget = forms.IntegerField(
+        required=False,
+        label="Budget, evaluations",
+        help_text="One evaluation is one image under one coalition. Blank: enough for about five minutes.",
+    )
+    estimator = forms.ChoiceField(
+        required=False, choices=ESTIMATORS, label="Estimator", help_text="How the filters are valued."
+    )
+    seed = forms.IntegerField(
+        required=False, min_value=0, label="Seed", help_text="The same seed and budget give the same result."
+    )
+    top_k = forms.IntegerField(
+        required=False, min_value=1, label="Culprits to tell apart", help_text="tmab stops when these are clear."
+    )
+    side = forms.ChoiceField(
+        required=False,
+        label="End of the values",
+        help_text="Where tmab looks.",
+        choices=[("", "where culprits are"), ("top", "top"), ("bottom", "bottom"), ("both", "both")],
+    )
+    batch_size = forms.IntegerField(
+        required=False, min_value=1, label="Images per draw", help_text="Blank: chosen so that the budget buys enough."
+    )
+    attack = forms.ChoiceField(
+        required=False,
+        label="Preset",
+        help_text="Who the adversary is.",
+        choices=[
+            ("", "paper: targeted, 30 steps, no random start"),
+            ("standard", "standard: untargeted, random start, restarts"),
+        ],
+    )
+    epsilon = forms.FloatField(
+        required=False,
+        min_value=0,
+        max_value=PIXEL,
+        label="ε, of 255 levels",
+        help_text="How far a pixel may be moved. Blank: the preset's (paper: 16).",
+        widget=forms.NumberInput(attrs={"step": "any"}),
+    )
+    steps = forms.IntegerField(required=False, min_value=1, label="Steps", help_text="Gradient steps per image.")
+    attack_images = forms.IntegerField(
+        required=False, min_value=1, label="Images attacked, at most", help_text="Per split. Blank: 500."
+    )
+    device = forms.ChoiceField(
+        required=False,
+        label="Device",
+        help_text="A repair stays on one kind of device.",
+        choices=[("auto", "a GPU if there is one"), ("cpu", "CPU"), ("cuda", "GPU")],
+    )
+    key = forms.CharField(required=False, max_length=80, widget=forms.HiddenInput)  # sent twice, started once
+
+    DEFAULTS = {"max_clean_drop": 2, "max_subgroup_drop": 10, "max_filters": 50, "seed": 0, "device": "auto"}
+
+    def __init__(
+        self,
+        *args: Any,
+        model: ModelUpload,
+        dataset: DatasetUpload,
+        guards: list[DatasetUpload],
+        initial: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        columns = list(dataset.facts.get("columns", {}))
+        start = {"metric": "subgroup-recall" if columns else "recall", "column": next(iter(columns), "")}
+        start |= {**self.DEFAULTS, "key": f"page-{uuid.uuid4()}", **(initial or {})}
+        super().__init__(*args, initial=start, **kwargs)
+        self.class_names = class_names(model, dataset)
+        self.columns = columns
+        self.fields["column"].choices = [(name, name) for name in columns] or [("", "the dataset has none")]
+        self.fields["group"].choices = [("", "nothing but identical images"), *((name, name) for name in columns)]
+        self.fields["guard"].choices = [("", "none"), *((str(g.pk), g.name) for g in guards if g.pk != dataset.pk)]
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The metrics with what they mean, each with the field of its argument."""
+        arguments = {"recall": "class_name", "subgroup-recall": "column"}
+        chosen = self["metric"].value()
+        return [
+            {
+                "name": name,
+                "label": label,
+                "meaning": meaning,
+                "checked": name == chosen,
+                "argument": self[arguments[name]] if name in arguments else None,
+                "disabled": name == "subgroup-recall" and not self.columns,
+            }
+            for name, label, meaning in METRICS
+        ]
+
+    def clean(self) -> dict[str, Any]:
+        given = self.cleaned_data
+        metric = given.get("metric")
+        if metric == "recall":
+            name = given.get("class_name", "").strip()
+            if not name:
+                self.add_error("class_name", "Say which class.")
+            elif self.class_names and name not in self.class_names:
+                shown = ", ".join(self.class_names[:12]) + (", …" if len(self.class_names) > 12 else "")
+                self.add_error("class_name", f"There is no class {name!r}. There are: {shown}.")
+        if metric == "subgroup-recall" and not given.get("column"):
+            self.add_error(
+                "column", "The dataset has no metadata.csv with attribute columns, so there are no subgroups."
+            )
+        if self.errors:
+            return given
+        try:
+            given["asked"] = Asked.from_json(self._request())
+        except BadRequest as error:
+            self.add_error(error.field if error.field in self.fields else None, str(error))
+        return given
+
+    def _request(self) -> dict[str, Any]:
+        given = self.cleaned_data
+        argument = {"recall": given["class_name"].strip(), "subgroup-recall": given["column"]}.get(given["metric"])
+        same = ("group", "budget", "estimator", "seed", "top_k", "side", "batch_size", "max_filters")
+        values = {key: given[key] for key in same}
+        values["metric"] = f"{given['metric']}:{argument}" if argument else given["metric"]
+        for key in ("max_clean_drop", "max_subgroup_drop"):
+            values[key] = None if given[key] is None else round(given[key] / 100, 10)
+        if given["metric"] == "attack-success":
+            values |= {key: given[key] for key in ("attack", "steps", "attack_images")}
+            values["epsilon"] = None if given["epsilon"] is None else given["epsilon"] / PIXEL
+        return {key: value for key, value in values.items() if value not in (None, "")}
+
+
+def class_names(model: ModelUpload, dataset: DatasetUpload) -> list[str]:
+    """Names that `recall:` may take: the model's, or the dataset's folders where it has none."""
+    return list(model.class_names) or sorted(dataset.facts.get("folders", {}))
+
+
+def initial_from(job: Job) -> dict[str, Any]:
+    """The form as it was when this repair was asked for."""
+    asked = dict(job.request)
+    metric, _, argument = asked.pop("metric", "accuracy").partition(":")
+    values: dict[str, Any] = {**asked, "metric": metric, "name": job.name, "device": job.device}
+    values |= {"recall": {"class_name": argument}, "subgroup-recall": {"column": argument}}.get(metric, {})
+    for key in ("max_clean_drop", "max_subgroup_drop"):
+        if key in asked:
+            values[key] = round(asked[key] * 100, 8)
+    if "epsilon" in asked:
+        values["epsilon"] = round(asked["epsilon"] * PIXEL, 6)
+    if job.guard_id:
+        values["guard"] = str(job.guard_id)
+    return values

@@ -1,0 +1,69 @@
+"""A finished repair as sections of a page, made by the functions that make report.html."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.safestring import SafeString, mark_safe
+
+from repair_engine.report import method, results, wording
+from webapp.jobs.models import Job
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The answer, first of all. "No repair found" is one, with its reasons and what was tried."""
+
+    repaired: bool
+    title: str
+    headline: str
+    beaten: str
+    reasons: list[str]
+    tried: list[str]
+
+
+@dataclass(frozen=True)
+class Section:
+    ident: str
+    heading: str
+    body: SafeString
+
+
+def document(job: Job) -> Document | None:
+    """The report document as far as the row keeps it; None where the repair has not succeeded."""
+    if job.state != Job.State.SUCCEEDED or "metric" not in job.result:
+        return None
+    return {"model": job.summary["model"], "data": job.summary["data"], **job.result}
+
+
+def outcome(of: Document) -> Outcome:
+    found = wording.repaired(of)
+    return Outcome(
+        repaired=found,
+        title=wording.title(of),
+        headline=wording.headline(of),
+        beaten=wording.beaten(of) if of["controls"] else "",
+        reasons=[] if found else list(of["reasons"]),
+        tried=[] if found else wording.tried(of),
+    )
+
+
+def sections(of: Document) -> list[Section]:
+    """In the order in which they are read."""
+    parts = [
+        ("figures", "At a glance", results.figures),
+        ("notices", "Findings and warnings", results.notices),
+        ("groups", "Before and after, group by group", results.groups),
+        ("choice", "Removal curve", results.curve),
+        ("culprits", "Culprits", results.culprits),
+        ("controls", "Controls", results.controls),
+        *([("attack", "Attacks", results.attack)] if "attack" in of else []),
+        ("method", "How it was measured", method.measured),
+        ("limits", "Limits", method.limits),
+        ("verification", "Verification of the written file", method.verification),
+        ("not-players", "What is not a player", method.not_players),
+    ]
+    return [Section(ident, heading, mark_safe(draw(of))) for ident, heading, draw in parts]

@@ -1,0 +1,124 @@
+"""Reads: what the pages show of a person's things."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from webapp import access
+from webapp.accounts.models import User
+from webapp.jobs import selectors as jobs
+from webapp.jobs.engine import get_engine
+from webapp.jobs.models import FINISH, PREPARE, Artifact, Job
+from webapp.library.models import DatasetUpload, ModelUpload, Upload
+
+SHOWN = 8  # of each kind on the start page
+MEANINGS = {
+    PREPARE: "check the input, capture the network",
+    "search": "value every filter",
+    "confirm": "value the culprits again on fresh samples",
+    FINISH: "choose how many, write, verify, report",
+}
+FILES = {
+    "report.html": "the report as one page, to read and to pass on",
+    "report.json": "the report as data",
+    "repair.json": "inputs, filters, constants, seed and versions: what a pipeline needs to repeat it",
+    "predictions.csv": "every image's prediction before and after",
+    "guard_predictions.csv": "the same for the guard set",
+    "filters.csv": "every filter's value with its interval",
+}
+
+
+@dataclass(frozen=True)
+class Board:
+    """The start page. Counts are of everything, the lists hold the newest.
+
+    Attributes:
+        active: something is being checked or repaired, so the lists will change.
+        first: nobody has done everything once, so the steps are shown.
+    """
+
+    models: list[ModelUpload]
+    datasets: list[DatasetUpload]
+    jobs: list[Job]
+    n_models: int
+    n_datasets: int
+    n_jobs: int
+    ready_model: bool
+    ready_dataset: bool
+    active: bool
+
+    @property
+    def first(self) -> bool:
+        return self.n_jobs == 0
+
+
+def dashboard(user: User) -> Board:
+    models, datasets, repairs = access.models_of(user), access.datasets_of(user), access.jobs_of(user)
+    checking = Upload.State.VALIDATING
+    return Board(
+        models=list(models[:SHOWN]),
+        datasets=list(datasets[:SHOWN]),
+        jobs=list(repairs[:SHOWN]),
+        n_models=models.count(),
+        n_datasets=datasets.count(),
+        n_jobs=repairs.count(),
+        ready_model=models.filter(state=Upload.State.READY).exists(),
+        ready_dataset=datasets.filter(state=Upload.State.READY).exists(),
+        active=repairs.filter(state__in=Job.ACTIVE).exists()
+        or models.filter(state=checking).exists()
+        or datasets.filter(state=checking).exists(),
+    )
+
+
+@dataclass(frozen=True)
+class Phase:
+    name: str
+    meaning: str
+    done: bool
+    current: bool
+
+
+def phases(job: Job) -> list[Phase]:
+    """A job's phases in order."""
+    names = [PREPARE, *get_engine().phases, FINISH]
+    at = names.index(job.phase) if job.phase in names else 0
+    return [
+        Phase(name, MEANINGS.get(name, ""), i < at or job.state == Job.State.SUCCEEDED, i == at and not job.ended)
+        for i, name in enumerate(names)
+    ]
+
+
+def rounds(job: Job) -> tuple[list[dict], int]:
+    """Points of the convergence chart over all phases: {phase, evaluations, half_width}, and the right edge."""
+    points, before, total, phase, last = [], 0, 0, "", 0
+    for point in jobs.series(job):
+        if point["phase"] != phase:
+            phase, before, last = point["phase"], before + last, 0
+        last = point.get("evaluations") or 0
+        total = before + max(point.get("budget") or 0, last)
+        if point.get("half_width") is not None:
+            points.append({"phase": phase, "evaluations": before + last, "half_width": point["half_width"]})
+    return points, total
+
+
+@dataclass(frozen=True)
+class Download:
+    artifact: Artifact
+    meaning: str
+    checkpoint: bool
+
+
+def downloads(job: Job) -> list[Download]:
+    """The result files, the checkpoint first."""
+    found = []
+    for artifact in job.artifacts.select_related("blob"):
+        checkpoint = artifact.name.startswith("repaired.")
+        meaning = (
+            "the repaired checkpoint: same architecture, same keys" if checkpoint else FILES.get(artifact.name, "")
+        )
+        found.append(Download(artifact, meaning, checkpoint))
+    order = list(FILES)
+    return sorted(
+        found,
+        key=lambda d: (not d.checkpoint, order.index(d.artifact.name) if d.artifact.name in order else len(order)),
+    )

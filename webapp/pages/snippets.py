@@ -1,0 +1,105 @@
+"""The same repair again, without the browser: by the API and by the command line."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.urls import reverse
+
+from webapp.jobs.models import Job
+from webapp.pages.templatetags.ui import metric_words
+
+WORDS = {
+    "group": "kept together",
+    "top_k": "culprits to tell apart",
+    "side": "end of the values",
+    "max_clean_drop": "clean accuracy may fall by",
+    "max_subgroup_drop": "any subgroup may fall by",
+    "max_filters": "filters, at most",
+    "batch_size": "images per draw",
+    "attack_images": "images attacked, at most",
+}
+SHARES = ("max_clean_drop", "max_subgroup_drop")
+
+
+@dataclass(frozen=True)
+class Snippets:
+    api: str
+    command: str
+    notes: list[str]
+
+
+def settings_rows(job: Job) -> list[tuple[str, str]]:
+    """What was asked, for people; what is not listed was left to the defaults."""
+    rows = [("metric", metric_words(job.request.get("metric", "")))]
+    for key, value in job.request.items():
+        if key == "metric":
+            continue
+        shown = f"{value:.1%}" if key in SHARES else f"{value:,}" if isinstance(value, int) else str(value)
+        rows.append((WORDS.get(key, key.replace("_", " ")), shown))
+    if "budget" not in job.request and job.summary.get("budget"):
+        rows.append(("budget", f"{job.summary['budget']:,} evaluations, chosen by calibration"))
+    return [*rows, ("device", job.device)]
+
+
+def snippets(request: HttpRequest, job: Job) -> Snippets:
+    """With the budget that was used, so that the values repeat."""
+    asked = dict(job.request)
+    if job.summary.get("budget"):
+        asked["budget"] = job.summary["budget"]
+    return Snippets(_curl(request, job, asked), _command(job, asked), _notes(job))
+
+
+def _curl(request: HttpRequest, job: Job, asked: dict) -> str:
+    body = {"model": str(job.model_id), "dataset": str(job.dataset_id)}
+    body |= {"guard": str(job.guard_id)} if job.guard_id else {}
+    body |= {**asked, "device": job.device}
+    return _lines(
+        ["curl", "-X", "POST", request.build_absolute_uri(reverse("api:repairs"))],
+        [
+            ["-H", '"Authorization: Bearer $NR_TOKEN"'],
+            ["-H", shlex.quote("Content-Type: application/json")],
+            ["-d", shlex.quote(json.dumps(body))],
+        ],
+        quoted=True,
+    )
+
+
+def _command(job: Job, asked: dict) -> str:
+    model, read = job.model, job.model.preprocessing or {}
+    options = [["--model", model.file_name], ["--architecture", model.architecture]]
+    options.append(["--num-classes", str(model.num_classes)])
+    options += [["--arch-option", f"{name}={value}"] for name, value in model.options.items()]
+    if model.architecture in settings.ARCHITECTURES:
+        options.append(["--register", f"{model.architecture}={settings.ARCHITECTURES[model.architecture]}"])
+    options += [["--weights", model.weights]] if model.weights else []
+    options += [["--classes", "classes.txt"]] if model.classes_text else []
+    options.append(["--data", job.dataset.file_name])
+    options += [["--guard", job.guard.file_name]] if job.guard else []
+    for key in ("resize", "crop"):
+        options += [[f"--{key}", "none" if read[key] is None else str(read[key])]] if key in read else []
+    for key in ("mean", "std"):
+        options += [[f"--{key}", *(f"{value:g}" for value in read[key])]] if read.get(key) else []
+    options += [["--interpolation", read["interpolation"]]] if read.get("interpolation") else []
+    options += [["--" + key.replace("_", "-"), str(value)] for key, value in asked.items()]
+    options += [["--device", job.device], ["--out", "repair"]]
+    threads = f"OMP_NUM_THREADS={settings.WORKER_THREADS}"
+    return f"{threads} " + _lines(["python", "-m", "repair_engine", "repair"], options)
+
+
+def _notes(job: Job) -> list[str]:
+    notes = [f"Make a token on the page of API tokens and put it into NR_TOKEN. On {job.device}, with the same versions "
+             "of torch and the same number of threads, the values come out the same to the last bit."]  # fmt: skip
+    if job.model.classes_text:
+        notes.append("For the command line, save the class names that came with the model as classes.txt.")
+    return notes
+
+
+def _lines(start: list[str], options: list[list[str]], quoted: bool = False) -> str:
+    """One option per line, to be pasted into a shell."""
+    written = [" ".join(part if quoted else shlex.quote(part) for part in option) for option in options]
+    return " \\\n  ".join([" ".join(map(shlex.quote, start)), *written])

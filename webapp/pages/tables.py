@@ -1,0 +1,118 @@
+"""The table of all filters: read once, then sorted, searched and paged here. The address is its whole state."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from django.core.paginator import Page, Paginator
+
+from webapp.jobs.models import Job
+
+PER_PAGE = 100
+SHOW = {"": "all filters", "culprits": "ranked culprits", "ablated": "ablated filters"}
+
+
+@dataclass(frozen=True)
+class FilterRow:
+    """A filter; value and bounds of fresh samples where there are some, else of the search. None: not sampled."""
+
+    id: str
+    value: float | None
+    lower: float | None
+    upper: float | None
+    samples: int
+    fresh: bool
+    searched: float | None
+    constant: float
+    rank: int | None
+    ablated: bool
+    place: int  # in the network's order
+
+
+COLUMNS: dict[str, tuple[str, Callable[[FilterRow], object]]] = {
+    "filter": ("filter", lambda row: row.place),
+    "value": ("value, interval", lambda row: row.value),
+    "samples": ("samples", lambda row: row.samples),
+    "searched": ("value in the search", lambda row: row.searched),
+    "constant": ("constant", lambda row: row.constant),
+    "rank": ("rank", lambda row: row.rank),
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """What one address shows.
+
+    Attributes:
+        sort, descending: by which of COLUMNS, and how; filters without a figure always come last.
+        text: part of the filter's name.
+        show: a key of SHOW.
+    """
+
+    page: Page
+    sort: str
+    descending: bool
+    text: str
+    show: str
+    shows: Mapping[str, str]
+    found: int
+    total: int
+
+
+def filter_rows(job: Job) -> tuple[FilterRow, ...] | None:
+    """Every filter of an ended repair; None where it left no table."""
+    artifact = job.artifacts.select_related("blob").filter(name="filters.csv").first()
+    return _read(artifact.blob.path) if artifact else None
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path) -> tuple[FilterRow, ...]:
+    """The file is named by its content, so what was read once stays true."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return tuple(_row(place, cells) for place, cells in enumerate(csv.DictReader(file)))
+
+
+def _row(place: int, cells: dict[str, str]) -> FilterRow:
+    fresh = bool(cells["fresh_value"])
+    of = "fresh_" if fresh else ""
+    return FilterRow(
+        id=cells["filter"],
+        value=_number(cells[f"{of}value"]),
+        lower=_number(cells[f"{of}lower"]),
+        upper=_number(cells[f"{of}upper"]),
+        samples=int(cells[f"{of}samples"] or 0),
+        fresh=fresh,
+        searched=_number(cells["value"]),
+        constant=float(cells["constant"]),
+        rank=int(cells["rank"]) if cells["rank"] else None,
+        ablated=cells["ablated"] == "1",
+        place=place,
+    )
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def view(rows: tuple[FilterRow, ...], asked: Mapping[str, str]) -> View:
+    """Nothing that is asked can be wrong: what is not understood is left out."""
+    sort = asked.get("sort", "")
+    sort = sort if sort in COLUMNS else "value"
+    descending = asked.get("order") == "desc"
+    text, show = asked.get("q", "").strip()[:100], asked.get("show", "")
+    kept = [
+        row
+        for row in rows
+        if text.lower() in row.id.lower()
+        and (show != "culprits" or row.rank is not None)
+        and (show != "ablated" or row.ablated)
+    ]
+    key = COLUMNS[sort][1]
+    known = sorted((row for row in kept if key(row) is not None), key=key, reverse=descending)  # type: ignore[arg-type]
+    ordered = known + [row for row in kept if key(row) is None]
+    page = Paginator(ordered, PER_PAGE).get_page(asked.get("page"))
+    return View(page, sort, descending, text, show if show in SHOW else "", SHOW, len(kept), len(rows))

@@ -1,0 +1,80 @@
+"""Words and numbers as the pages write them."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from django import template
+
+from webapp.jobs.models import Job
+from webapp.library.models import Upload
+
+register = template.Library()
+
+STATES = {
+    Upload.State.VALIDATING: "being checked",
+    Upload.State.READY: "ready",
+    Upload.State.REJECTED: "rejected",
+    Job.State.STARTING: "waiting to start",
+    Job.State.PROCESSING: "running",
+    Job.State.SUCCEEDED: "finished",
+    Job.State.FAILED: "failed",
+    Job.State.CANCELED: "canceled",
+    Job.Outcome.REPAIRED: "repaired",
+    Job.Outcome.NO_REPAIR: "no repair found",
+}
+
+
+@register.inclusion_tag("pages/_state.html")
+def state(thing: Upload | Job) -> dict:
+    """A state as a word with a mark. A repair that has succeeded shows what came of it."""
+    value = str(getattr(thing, "outcome", "") or thing.state)
+    return {"value": value, "words": STATES.get(value, value)}
+
+
+@register.filter
+def metric_words(metric: str) -> str:
+    """`subgroup-recall:ground` as people say it."""
+    name, _, argument = (metric or "").partition(":")
+    return {
+        "recall": f"recall of {argument}",
+        "subgroup-recall": f"subgroup-fair recall over {argument}",
+        "attack-success": "attack success",
+    }.get(name, name)
+
+
+@register.filter
+def title(job: Job) -> str:
+    return job.name or f"{metric_words(job.request.get('metric', '')).capitalize()}: {job.model.name}"
+
+
+@register.filter
+def duration(seconds: float | None) -> str:
+    """3725 as `1 h 02 min`."""
+    if seconds is None:
+        return ""
+    whole = max(0, round(seconds))
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+@register.filter
+def percentage(share: float | None, digits: int = 0) -> str:
+    return "" if share is None else f"{share:.{digits}%}"
+
+
+@register.filter
+def figure(value: float | None, digits: int = 5) -> str:
+    """A value with a real minus sign; empty where there is none."""
+    return "" if value is None else f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+@register.simple_tag(takes_context=True)
+def query(context: dict, **changes: object) -> str:
+    """This page's query with some parameters changed; None takes one out."""
+    kept = {key: value for key, value in context["request"].GET.items() if key not in changes}
+    kept |= {key: str(value) for key, value in changes.items() if value not in (None, "")}
+    return "?" + urlencode(kept)

@@ -1,0 +1,156 @@
+"""Repairs: start one, watch it, cancel it, see what came of it. All state is the server's."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.mixins import LoginRequiredMixin
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.generic import ListView
+
+from webapp import access
+from webapp.jobs import reaper, services
+from webapp.jobs import selectors as jobs
+from webapp.jobs.models import Job
+from webapp.library.errors import Refused
+from webapp.library.models import Upload
+from webapp.pages import charts, report, selectors, snippets
+from webapp.pages.forms.repairs import RepairForm, initial_from
+
+
+class RepairList(LoginRequiredMixin, ListView):
+    template_name, context_object_name, paginate_by = "pages/repairs.html", "jobs", 50
+
+    def get_queryset(self):
+        return access.jobs_of(self.request.user)
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def new_repair(request: HttpRequest) -> HttpResponse:
+    """`?model=…&dataset=…` say what is repaired; the form's choices follow from them. `?like=…` fills it in."""
+    user = request.user
+    like = access.job_for(user, request.GET["like"]) if request.GET.get("like") else None
+    models = list(access.models_of(user).filter(state=Upload.State.READY))
+    datasets = list(access.datasets_of(user).filter(state=Upload.State.READY))
+    model = _chosen(request, "model", access.model_for, models, like)
+    dataset = _chosen(request, "dataset", access.dataset_for, datasets, like)
+    context = {"models": models, "datasets": datasets, "model": model, "dataset": dataset, "form": None}
+    if model is None or dataset is None:
+        return render(request, "pages/repair_new.html", context)
+    form = RepairForm(
+        request.POST or None,
+        model=model,
+        dataset=dataset,
+        guards=datasets,
+        initial=initial_from(like) if like else None,
+    )
+    if request.method == "POST" and form.is_valid() and (job := _start(request, form, model, dataset)):
+        return redirect("pages:repair", job.pk)
+    context |= {"form": form, "gpu": any("gpu" in worker.queues for worker in jobs.live_workers())}
+    return render(request, "pages/repair_new.html", context, status=422 if form.is_bound else 200)
+
+
+def _chosen(request: HttpRequest, what: str, find, ready: list, like: Job | None):
+    """Who is named in the address (or in the form); else as in the repair that is repeated; else the newest."""
+    if pk := request.POST.get(what) or request.GET.get(what):
+        return find(request.user, pk)
+    return getattr(like, what) if like else (ready[0] if ready else None)
+
+
+def _start(request: HttpRequest, form: RepairForm, model, dataset) -> Job | None:
+    """None: it was refused, and the form says why."""
+    given = form.cleaned_data
+    try:
+        job, _ = services.create_job(
+            owner=request.user,
+            model=model,
+            dataset=dataset,
+            guard=access.dataset_for(request.user, given["guard"]) if given["guard"] else None,
+            asked=given["asked"],
+            device=given["device"] or "auto",
+            name=given["name"],
+            idempotency_key=given["key"] or None,
+        )
+    except Refused as error:
+        form.add_error(None, f"{error.problem} {error.mend}".strip())
+        return None
+    return job
+
+
+@login_required
+@require_safe
+def repair(request: HttpRequest, pk: UUID) -> HttpResponse:
+    reaper.reap()
+    job = access.job_for(request.user, pk)
+    context = {"job": job, "asked": snippets.settings_rows(job), "snippets": snippets.snippets(request, job)}
+    if not job.ended:
+        return render(request, "pages/repair.html", context | _live(job))
+    document = report.document(job)
+    context |= {
+        "progress": jobs.progress(job),
+        "downloads": selectors.downloads(job),
+        "document": document,
+        "sections": report.sections(document) if document else [],
+        "outcome": report.outcome(document) if document else None,
+    }
+    return render(request, "pages/repair.html", context)
+
+
+@login_required
+@require_safe
+def progress(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """The part of the page that changes. When the repair has ended, the whole page is loaded anew."""
+    reaper.reap()
+    job = access.job_for(request.user, pk)
+    if not request.htmx:
+        return redirect("pages:repair", job.pk)
+    if job.ended:
+        return HttpResponse(headers={"HX-Refresh": "true"})
+    said = request.GET.get("said", "")
+    return render(request, "pages/_progress.html", {"job": job, "heard": said, "polled": True} | _live(job))
+
+
+def _live(job: Job) -> dict:
+    now = jobs.progress(job)
+    leaders = jobs.leaders(job)
+    points, total = selectors.rounds(job)
+    step = int(now.percent // 10) * 10
+    return {
+        "progress": now,
+        "phases": selectors.phases(job),
+        "leaders": leaders,
+        "leaders_chart": charts.leaders(leaders),
+        "rounds_chart": charts.rounds(points, total),
+        # A screen reader is told of a new phase and of every tenth, not of every poll.
+        "said": f"{job.phase}-{step}",
+        "said_words": f"{job.phase}, {step} % of the whole",
+    }
+
+
+@login_required
+@require_POST
+def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
+    job = access.job_for(request.user, pk)
+    if services.cancel_job(job=job):
+        messages.success(request, "The repair was canceled. Nothing was written.")
+    else:
+        messages.info(request, "The repair had ended before it could be canceled.")
+    return redirect("pages:repair", job.pk)
+
+
+@login_required
+@require_POST
+def delete(request: HttpRequest, pk: UUID) -> HttpResponse:
+    job = access.job_for(request.user, pk)
+    try:
+        services.delete_job(job=job)
+    except Refused as error:
+        messages.error(request, f"{error.problem} {error.mend}")
+        return redirect("pages:repair", job.pk)
+    messages.success(request, "The repair and its files were deleted.")
+    return redirect("pages:repairs")

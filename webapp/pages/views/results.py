@@ -1,0 +1,33 @@
+"""What a repair left behind: every filter's value, and the files."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from webapp import access
+from webapp.downloads import send_artifact
+from webapp.pages import tables
+
+
+@login_required
+@require_safe
+def filters(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """All filters, sorted, searched and paged by the address."""
+    job = access.job_for(request.user, pk)
+    rows = tables.filter_rows(job)
+    if rows is None:
+        raise Http404("This repair has no table of filters.")
+    view = tables.view(rows, request.GET)
+    return render(request, "pages/filters.html", {"job": job, "view": view, "columns": tables.COLUMNS})
+
+
+@login_required
+@require_safe
+def file(request: HttpRequest, pk: UUID, name: str) -> HttpResponseBase:
+    """A result file: a download, or shown with `?inline=1`."""
+    return send_artifact(request, access.artifact_for(request.user, pk, name), inline=request.GET.get("inline") == "1")
