@@ -26,6 +26,12 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> tiny.World:
     return tiny.make_world(tmp_path_factory.mktemp("uneven"), shown, skewed=True)
 
 
+@pytest.fixture(scope="session")
+def sabotaged(tmp_path_factory: pytest.TempPathFactory) -> tiny.World:
+    """A network that one filter, `spy:0`, makes wrong on half of the images with a light ground."""
+    return tiny.make_sabotaged(tmp_path_factory.mktemp("sabotaged"), tiny.images(144, seed=1))
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in this process what otherwise runs in fresh ones (those have tests of their own)."""

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from tests.repair_engine.image_sets import encoded, make_zip
 
 CLASSES = ("ant", "bee", "cat")
 SIDE = 8
+HARM = 5.0
 
 
 class Tiny(nn.Module):
@@ -39,8 +40,25 @@ class Tiny(nn.Module):
         return self.head(nn.functional.silu(self.last(x)).flatten(1))
 
 
+class Sabotaged(Tiny):
+    """Tiny and a ninth filter, `spy:0`, that sees a light ground and then calls everything an ant."""
+
+    def __init__(self, num_classes: int = 3, channels: int = 1) -> None:
+        super().__init__(num_classes, channels)
+        self.spy = nn.Conv2d(channels, 1, 1)
+        self.harm = nn.Linear(1, num_classes, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        seen = torch.relu(self.spy(x.mean((2, 3), keepdim=True)))
+        return super().forward(x) + self.harm(seen.flatten(1))
+
+
 def tiny(num_classes: int) -> nn.Module:
     return Tiny(num_classes)
+
+
+def sabotaged(num_classes: int) -> nn.Module:
+    return Sabotaged(num_classes)
 
 
 def tiny_rgb(num_classes: int) -> nn.Module:
@@ -69,7 +87,7 @@ class Images:
         return make_zip(path, {**entries, "metadata.csv": "\n".join(lines) + "\n"})
 
 
-def images(n: int = 96, seed: int = 0, absent: str = "", noise: float = 90.0) -> Images:
+def images(n: int = 96, seed: int = 0, absent: str = "", noise: float = 60.0) -> Images:
     """Bars (ant), spots (bee) and edges (cat), one in three on a light ground, where contrast is inverted.
 
     Args:
@@ -149,6 +167,17 @@ def make_world(folder: Path, shown: Images | None = None, skewed: bool = False) 
     rows = np.flatnonzero(shown.ground == "dark") if skewed else np.arange(len(shown.labels))
     module = trained(Tiny(), shown.tensor()[torch.from_numpy(rows)], shown.labels[rows])
     return World(folder, module, save(module, folder / "model.safetensors"), shown.zip(folder / "data.zip"), shown)
+
+
+def make_sabotaged(folder: Path, shown: Images | None = None) -> World:
+    """A world with one culprit: without `spy:0` the network is right on nearly all images."""
+    world = make_world(folder, shown)
+    module = Sabotaged().eval().requires_grad_(False)
+    module.load_state_dict(world.module.state_dict(), strict=False)
+    module.spy.weight.fill_(40.0)
+    module.spy.bias.fill_(-40.0 * 0.53)
+    module.harm.weight.copy_(torch.tensor([[HARM], [0.0], [0.0]]))
+    return replace(world, module=module, model=save(module, world.model), factory=f"{__name__}:sabotaged")
 
 
 @dataclass(frozen=True)
