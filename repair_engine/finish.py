@@ -15,6 +15,7 @@ import torch
 
 from repair_engine import controls, formats
 from repair_engine.attacks import pgd
+from repair_engine.calibrate import LEAVE_ONE_OUT_SHARE
 from repair_engine.case import BATCH, SPLITS, Case, Progress
 from repair_engine.errors import VerificationFailed
 from repair_engine.estimation import Ranking
@@ -191,7 +192,7 @@ def _measure_controls(
     case: Case, plan: Plan, before: Predictions, after: Predictions, document: dict[str, Any], run: dict[str, Any],
     progress: Progress,
 ) -> None:  # fmt: skip
-    loo = int(np.clip(0.2 * run["budget"] / case.network.n_filters, 4, 128))
+    loo = int(np.clip(LEAVE_ONE_OUT_SHARE * run["budget"] / case.network.n_filters, 4, 128))
     picks = controls.rankings(case, plan.k, loo, progress)
     report, objective = case.splits.report, case.objective("report")
     mine = _objective_predictions(case, after)
