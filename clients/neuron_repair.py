@@ -3,7 +3,7 @@
 
     neuron_repair.py repair --server https://repair.example --model net.pth --architecture resnet18
         --num-classes 10 --data images.zip --metric subgroup-recall:background --out repair/
-        --gate 'gain.estimate>=0.02'
+        --gate 'gain.lower>0'
 
 The token comes from the environment variable NR_TOKEN (or --token-file). Run it again with the same arguments
 and it goes on where it was: uploads and the repair itself are found again, nothing is started twice.
@@ -334,7 +334,7 @@ def fetch(api: Api, repair: dict, out: Path) -> list[str]:
 
 
 def lookup(values: Any, path: str) -> float:
-    """`gain.lower` in {"gain": {"lower": .01}}; list items by number."""
+    """`gain.lower` in {"gain": {"lower": 0.01}}; items of a list by their number."""
     for part in path.split("."):
         if isinstance(values, list) and part.isdigit() and int(part) < len(values):
             values = values[int(part)]
