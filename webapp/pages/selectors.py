@@ -18,6 +18,7 @@ MEANINGS = {
     "confirm": "value the culprits again on fresh samples",
     FINISH: "choose how many, write, verify, report",
 }
+CHECKPOINT = "the repaired checkpoint: same architecture, same keys"
 FILES = {
     "report.html": "the report as one page, to read and to pass on",
     "report.json": "the report as data",

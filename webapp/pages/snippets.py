@@ -92,8 +92,10 @@ def _command(job: Job, asked: dict) -> str:
 
 
 def _notes(job: Job) -> list[str]:
-    notes = [f"Make a token on the page of API tokens and put it into NR_TOKEN. On {job.device}, with the same versions "
-             "of torch and the same number of threads, the values come out the same to the last bit."]  # fmt: skip
+    notes = [
+        "Make a token on the page of API tokens and put it into NR_TOKEN.",
+        f"On {job.device}, with the same versions and number of threads, the values come out the same to the last bit.",
+    ]
     if job.model.classes_text:
         notes.append("For the command line, save the class names that came with the model as classes.txt.")
     return notes

@@ -133,10 +133,10 @@ class ModelForm(forms.Form):
             options[name] = _value(value)
         return options
 
-    def clean_resize(self) -> int | None | str:
+    def clean_resize(self) -> int | str | None:
         return _pixels(self.cleaned_data["resize"])
 
-    def clean_crop(self) -> int | None | str:
+    def clean_crop(self) -> int | str | None:
         return _pixels(self.cleaned_data["crop"])
 
     def clean_mean(self) -> list[float] | str:
