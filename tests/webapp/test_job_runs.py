@@ -107,3 +107,48 @@ def test_shards_have_a_minutes_worth(world, settings):
     job.refresh_from_db()
     assert job.shards.filter(phase="confirm").count() == 1
     assert sum(shard.done for shard in job.shards.filter(phase="confirm")) == 400
+
+
+def test_merged_rounds_leave_no_files_behind(world):
+    """A long job has thousands of blocks: what is merged is removed, the last state of each phase stays."""
+    job = world.owner.job
+    world.bells.answer()
+    job.refresh_from_db()
+    last = {row.phase: row.sha256 for row in job.states.order_by("round")}
+    documents = set(job.shards.filter(phase__in=("prepare", "finish")).values_list("result", flat=True))
+    left = {path.name for path in (job.directory / "parts").iterdir()}
+    assert set(last.values()) <= left
+    assert left <= set(last.values()) | documents
+
+
+def test_who_comes_late_and_finds_files_gone_does_no_harm(world, monkeypatch):
+    """Another process has merged the round and removed its files while this one was about to read them."""
+    job = world.owner.job
+    plain, raced = coordinator._step, []
+
+    def late(job):
+        if job.phase == "search" and job.round == 0 and not raced:
+            shards = job.shards.filter(phase="search", round=0)
+            if not shards.exclude(state=Shard.State.DONE).exists():
+                raced.append(job)
+                coordinator.advance(str(job.pk))
+                (job.directory / "parts" / shards.first().result).unlink(missing_ok=True)
+        return plain(job)
+
+    monkeypatch.setattr(coordinator, "_step", late)
+    world.bells.answer()
+    assert raced
+    assert final_values(job) == final_values(world.team_mate.job)
+
+
+def test_a_damaged_file_fails_the_job_with_its_cause(world):
+    job = world.owner.job
+    Job.objects.filter(pk=world.team_mate.job.pk).delete()
+    world.bells.answer(most=3)
+    result = job.shards.filter(phase="search", state=Shard.State.DONE).first().result
+    (job.directory / "parts" / result).write_bytes(b"bits that fell over")
+    world.bells.answer()
+    job.refresh_from_db()
+    assert (job.state, job.fault) == (Job.State.FAILED, "server")
+    assert "internal error" in job.error
+    assert "damaged" in job.detail

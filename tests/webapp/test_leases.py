@@ -80,7 +80,7 @@ def test_the_late_one_cannot_give_back_what_the_next_one_holds(shard):
     leases.expire()
     leases.claim(shard.pk, "quick/1/1")
     assert leases.give_back(slow, error="too late") is False
-    assert leases.fail(slow, problem="too late", mend="") is False
+    assert leases.fail(slow, fault="input", problem="too late", mend="") is False
     shard.refresh_from_db()
     assert (shard.state, shard.worker) == (Shard.State.LEASED, "quick/1/1")
 

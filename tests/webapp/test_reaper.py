@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from datetime import timedelta
 
 import pytest
@@ -10,10 +12,6 @@ from django.utils import timezone
 from webapp.jobs import leases, reaper
 from webapp.jobs.models import Job, Shard
 from webapp.library.models import ModelUpload
-
-
-def age(**fields: str) -> dict:
-    return {name: timezone.now() - timedelta(hours=2) for name in fields}
 
 
 def test_rings_again_for_lost_messages(world):
@@ -112,6 +110,25 @@ def test_sweeps_working_files_but_not_results(world, state):
     reaper.reap(force=True)
     assert not job.directory.exists()
     assert all(artifact.blob.path.exists() for artifact in job.artifacts.all())
+
+
+def test_removes_what_crashes_left(world, settings):
+    old = time.time() - 10 * 24 * 3600
+    orphan = settings.JOB_DIR / "00000000-0000-4000-8000-000000000000"
+    orphan.mkdir(parents=True)
+    stray = settings.INCOMING_DIR / "up-cut-off"
+    stray.write_bytes(b"half")
+    new = settings.INCOMING_DIR / "up-under-way"
+    new.write_bytes(b"half")
+    world.bells.answer(most=1)
+    mine = world.owner.job.directory
+    for path in (orphan, stray, mine):
+        os.utime(path, (old, old))
+    reaper.reap(force=True)
+    assert not orphan.exists()
+    assert not stray.exists()
+    assert new.exists()
+    assert mine.exists()
 
 
 def test_reaps_at_most_every_few_seconds_unless_forced(world, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from http import HTTPStatus
 
 from django.core.exceptions import PermissionDenied
@@ -48,6 +49,8 @@ def handle(error: Exception, context: dict) -> Response | None:
         error = exceptions.ValidationError(serializers.as_serializer_error(error))
     if isinstance(error, Refused):
         body = problem(error.status, error.problem, mend=error.mend)
+    elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        body = problem(507, "The server's disk is full.", mend="Ask the operator to make room; nothing was lost.")
     elif isinstance(error, Http404):
         body = problem(404, str(error) or "There is nothing here.")
     elif isinstance(error, PermissionDenied):

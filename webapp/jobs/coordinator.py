@@ -15,7 +15,7 @@ from django.db import DatabaseError, transaction
 from django.utils import timezone
 
 from repair_engine.errors import BadInput
-from webapp.jobs import bells, files, results, sharding, webhooks
+from webapp.jobs import bells, files, leases, results, sharding, webhooks
 from webapp.jobs.engine import Engine, get_engine
 from webapp.jobs.models import FINISH, PREPARE, Event, Job, PhaseState, Shard
 
@@ -33,20 +33,31 @@ def advance(job_id: str) -> None:
                 return
         except DatabaseError:
             raise  # busy or away: the reaper rings again
-        except BadInput as error:
-            end(job, Job.State.FAILED, fault="input", error=error.problem, mend=error.mend)
+        except Exception as error:
+            if _elsewhere(job):
+                continue  # somebody else was faster and has tidied up what we were reading
+            _fail_because(job, error)
             return
-        except Exception:
-            log.exception("job %s cannot go on", job.pk)
-            end(
-                job,
-                Job.State.FAILED,
-                fault="server",
-                error=f"An internal error stopped the repair while it was {stage_words(job.phase)}.",
-                mend="Start it again; if that does not help, give the operator the repair's id.",
-                detail=traceback.format_exc(),
-            )
-            return
+
+
+def _elsewhere(job: Job) -> bool:
+    """The job is no longer where it was when it was read."""
+    return not Job.objects.filter(pk=job.pk, state__in=Job.ACTIVE, phase=job.phase, round=job.round).exists()
+
+
+def _fail_because(job: Job, error: Exception) -> None:
+    if isinstance(error, BadInput):
+        end(job, Job.State.FAILED, fault="input", error=error.problem, mend=error.mend)
+        return
+    log.error("job %s cannot go on", job.pk, exc_info=error)
+    end(
+        job,
+        Job.State.FAILED,
+        fault="server",
+        error=f"An internal error stopped the repair while it was {stage_words(job.phase)}.",
+        mend="Start it again; if that does not help, give the operator the repair's id.",
+        detail="".join(traceback.format_exception(error)),
+    )
 
 
 def stage_words(phase: str) -> str:
@@ -143,28 +154,33 @@ def _commit(job: Job, move: Move) -> bool:
             Event.objects.create(job=job, kind="phase", data={"phase": move.phase})
         rows = list(Shard.objects.filter(job=job, phase=move.phase, round=move.round).select_related("job"))
         bells.ring_on_commit(rows)
+    _tidy(job)
     return False
+
+
+def _tidy(job: Job) -> None:
+    """Remove what the merged round no longer needs: block results, and its state unless it was the last."""
+    merged = list(job.shards.filter(phase=job.phase, round=job.round).values_list("result", flat=True))
+    states = job.states.filter(phase=job.phase)
+    last = states.order_by("-round").values_list("sha256", flat=True).first()
+    old = set(states.filter(round=job.round).values_list("sha256", flat=True)) - {last}
+    files.discard(job, {*merged, *old})
 
 
 def _fail_with(job: Job, shard: Shard) -> None:
     """A shard's last attempt failed. Bad input has said what is wrong; anything else is for the operator."""
-    if shard.problem:
-        end(job, Job.State.FAILED, fault="input", error=shard.problem, mend=shard.mend)
+    if shard.fault:
+        end(job, Job.State.FAILED, fault=shard.fault, error=shard.problem, mend=shard.mend, detail=shard.error)
         return
     end(
         job,
         Job.State.FAILED,
         fault="server",
         error=f"The worker failed {shard.failures} times while it was {stage_words(shard.phase)}: "
-        f"{last_line(shard.error)}",
+        f"{leases.last_line(shard.error)}",
         mend="Start it again; if that does not help, give the operator the repair's id.",
         detail=shard.error,
     )
-
-
-def last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "no cause was recorded."
 
 
 def end(job: Job, state: str, *, fault: str = "", error: str = "", mend: str = "", detail: str = "") -> bool:

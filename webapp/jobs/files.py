@@ -45,6 +45,13 @@ def get(job: Job, sha256: str) -> bytes:
     return content
 
 
+def discard(job: Job, names: set[str]) -> None:
+    """Remove files that nothing will be computed from any more."""
+    for name in names:
+        if name:
+            (job.directory / "parts" / name).unlink(missing_ok=True)
+
+
 def put_json(job: Job, value: object) -> str:
     return put(job, json.dumps(value, sort_keys=True).encode())
 

@@ -22,7 +22,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from repair_engine.errors import Cancelled
-from webapp.jobs.models import FINISH, PREPARE, Job, Shard, Worker
+from webapp.jobs.models import FINISH, PREPARE, Event, Job, Shard, Worker
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,13 @@ def give_back(lease: Lease, *, error: str) -> bool:
     )
 
 
-def fail(lease: Lease, *, problem: str, mend: str) -> bool:
-    """The input is at fault: another attempt would end the same way. False: the lease was lost."""
+def fail(lease: Lease, *, fault: str, problem: str, mend: str) -> bool:
+    """Another attempt would end the same way. False: the lease was lost, somebody else decides."""
     return bool(
         _ours(lease).update(
             state=Shard.State.FAILED,
             failures=F("failures") + 1,
+            fault=fault,
             problem=problem,
             mend=mend,
             lease_expires=None,
@@ -144,7 +145,8 @@ def release_stopping(worker: str) -> list[int]:
 def _take_back(which: Q, error: str, *, failure: bool = True) -> list[int]:
     changed = []
     rows = Shard.objects.filter(which, state=Shard.State.LEASED)
-    for pk, attempt, failures, worker in list(rows.values_list("pk", "attempt", "failures", "worker")):
+    for row in list(rows.only("pk", "job_id", "phase", "attempt", "failures", "worker")):
+        pk, attempt, failures, worker = row.pk, row.attempt, row.failures, row.worker
         changes: dict = {"lease_expires": None}
         if failure:
             failures += 1
@@ -156,7 +158,18 @@ def _take_back(which: Q, error: str, *, failure: bool = True) -> list[int]:
         # Asked again in the UPDATE: a renewal in between keeps the lease.
         if Shard.objects.filter(which, pk=pk, state=Shard.State.LEASED, attempt=attempt).update(**changes):
             changed.append(pk)
+            if failure:
+                told = {"phase": row.phase, "attempt": attempt, "error": last_line(error)}
+                Event.objects.create(
+                    job_id=row.job_id, kind="retry" if failures < settings.MAX_ATTEMPTS else "gave_up", data=told
+                )
     return changed
+
+
+def last_line(text: str) -> str:
+    """What a traceback comes down to."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "no cause was recorded."
 
 
 def pending_bells(*, now: datetime | None = None, limit: int = 500) -> list[Shard]:

@@ -113,7 +113,8 @@ class Shard(models.Model):
     worker = models.CharField(max_length=200, blank=True)
     result = models.CharField(max_length=64, blank=True)  # SHA-256 of the file that holds what was computed
     error = models.TextField(blank=True)  # of the last attempt that failed, for operators
-    problem = models.TextField(blank=True)  # the input's fault, for people: another attempt would end the same
+    fault = models.CharField(max_length=10, blank=True)  # set where another attempt would end the same
+    problem = models.TextField(blank=True)  # why, for people
     mend = models.TextField(blank=True)
     rung_at = models.DateTimeField(null=True, blank=True)
     rings = models.PositiveSmallIntegerField(default=0)

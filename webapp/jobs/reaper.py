@@ -10,6 +10,7 @@ import logging
 import shutil
 import time
 from datetime import timedelta
+from pathlib import Path
 
 from django.conf import settings
 from django.db.models import F, Q
@@ -22,6 +23,7 @@ from webapp.library.models import DatasetUpload, ModelUpload, Upload
 
 log = logging.getLogger(__name__)
 _last = 0.0
+LEFTOVERS = timedelta(days=2)
 KEEP_FILES = timedelta(minutes=10)  # a worker that has not yet noticed a cancel may still write
 
 
@@ -72,8 +74,29 @@ def _ring_uploads() -> None:
 
 
 def _sweep() -> None:
-    """Remove the working files of jobs that ended a while ago. Results are blobs and stay."""
+    """Remove the working files of jobs that ended a while ago, and what crashes left. Results are blobs and stay."""
     rows = Job.objects.exclude(state__in=Job.ACTIVE).filter(swept_at=None, finished_at__lt=timezone.now() - KEEP_FILES)
     for job in rows[:20]:
         shutil.rmtree(job.directory, ignore_errors=True)
         Job.objects.filter(pk=job.pk).update(swept_at=timezone.now())
+    _sweep_leftovers()
+
+
+def _sweep_leftovers() -> None:
+    """Uploads that were cut off by a crash, and folders of jobs that were deleted while a worker wrote to them."""
+    before = time.time() - LEFTOVERS.total_seconds()
+    for path in settings.INCOMING_DIR.glob("*"):
+        if _age(path) < before:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    folders = [path for path in settings.JOB_DIR.glob("????????-????-????-????-????????????") if _age(path) < before]
+    known = {str(pk) for pk in Job.objects.filter(pk__in=[path.name for path in folders]).values_list("pk", flat=True)}
+    for path in folders:
+        if path.name not in known:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _age(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()

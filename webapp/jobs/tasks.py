@@ -8,7 +8,7 @@ import traceback
 
 from celery import current_task, shared_task
 
-from repair_engine.errors import BadInput
+from repair_engine.errors import BadInput, VerificationFailed
 from webapp.jobs import coordinator, leases, reaper, runner, webhooks
 from webapp.jobs.leases import LeaseLost
 
@@ -32,7 +32,9 @@ def run_shard(pk: str) -> None:
     except LeaseLost:
         log.info("shard %s: no longer ours, dropped", pk)
     except BadInput as error:
-        leases.fail(lease, problem=error.problem, mend=error.mend)
+        leases.fail(lease, fault="input", problem=error.problem, mend=error.mend)
+    except VerificationFailed as error:
+        leases.fail(lease, fault="server", problem=str(error), mend="Please tell the operator: this is a bug.")
     except Exception:
         log.exception("shard %s failed", pk)
         leases.give_back(lease, error=traceback.format_exc())

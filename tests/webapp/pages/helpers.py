@@ -1,0 +1,82 @@
+"""Tools of the page tests: strict HTML, and repairs in every state without an engine."""
+
+from __future__ import annotations
+
+import csv
+import re
+from io import StringIO
+
+from django.http import HttpResponse
+
+from repair_engine.report.filters import HEADER
+from tests.repair_engine.report.documents import document
+from tests.repair_engine.report.pages import Page
+from tests.webapp.helpers import blob_of
+from webapp.jobs.models import Artifact, Job
+from webapp.jobs.results import media_type
+from webapp.jobs.translation import headline
+
+INPUTS = {"input", "select", "textarea"}
+
+
+def read(answer: HttpResponse, status: int = 200) -> Page:
+    """The page, which must be well-formed, self-contained and labelled."""
+    assert answer.status_code == status, (answer.status_code, answer.content[:500])
+    html = answer.content.decode()
+    page = Page(html)
+    ids = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(ids) == len(set(ids)), sorted(i for i in ids if ids.count(i) > 1)
+    labelled = {a["for"] for a in page.all("label") if "for" in a}
+    inside = len(re.findall(r"<label><input", html))
+    for tag, attributes in page.elements:
+        for key, value in attributes.items():
+            assert not key.startswith("on"), (tag, key)
+            assert key != "style", (tag, value)
+            if key in ("src", "href", "action", "hx-get"):
+                assert value.startswith(("/", "#", "?", "data:,")), (tag, key, value)
+                assert not value.startswith("//")
+        for key in ("aria-labelledby", "aria-describedby"):
+            assert set((attributes.get(key) or "").split()) <= set(ids), (tag, attributes)
+        if tag in INPUTS and attributes.get("type") not in ("hidden", "radio"):
+            assert attributes.get("id") in labelled, (tag, attributes)
+    radios = [a for a in page.all("input") if a.get("type") == "radio"]
+    assert len(radios) == inside, "a radio button stands in its label"
+    assert all(a.get("scope") for a in page.all("th")), "table headers say what they head"
+    assert all(a.get("src") for a in page.all("script")), "no script in the page"
+    assert not page.all("style")
+    assert len(page.all("h1")) == 1
+    return page
+
+
+def filters_csv(rows: list[dict]) -> bytes:
+    out = StringIO()
+    table = csv.DictWriter(out, HEADER, restval="", lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return out.getvalue().encode()
+
+
+def filter_cells(i: int, value: float | None, **more: object) -> dict:
+    sampled = {} if value is None else {"value": value, "lower": value - 0.01, "upper": value + 0.01}
+    name = f"features.{i % 7}:{i}"
+    base = {"filter": name, "site": name.split(":")[0], "channel": i, "samples": 40 + i, "constant": 0.5, "ablated": 0}
+    return {**base, **sampled, **more}
+
+
+def succeed(job: Job, metric: str = "recall:shirt", **made: object) -> dict:
+    """Make it a finished repair with the report document of the engine's tests."""
+    found = document(metric, **made)
+    repaired = found["outcome"] == "repaired"
+    job.state, job.phase = Job.State.SUCCEEDED, "finish"
+    job.outcome = Job.Outcome.REPAIRED if repaired else Job.Outcome.NO_REPAIR
+    job.request = {"metric": metric, "seed": 5}
+    job.summary = {"model": found["model"], "data": found["data"], "budget": found["run"]["budget"]}
+    job.result = headline(found)
+    job.save()
+    rows = [filter_cells(1, -0.2, fresh_value=-0.1, fresh_lower=-0.12, fresh_upper=-0.08, fresh_samples=99, rank=1,
+                         ablated=int(repaired)), filter_cells(2, 0.3), filter_cells(3, None)]  # fmt: skip
+    files = {"report.html": b"<!doctype html><h1>Report</h1>", "report.json": b"{}", "filters.csv": filters_csv(rows)}
+    files |= {"repaired.safetensors": b"weights"} if repaired else {}
+    for name, content in files.items():
+        Artifact.objects.create(job=job, name=name, media_type=media_type(name), blob=blob_of(content))
+    return found

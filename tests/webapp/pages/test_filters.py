@@ -1,0 +1,95 @@
+"""The table of all filters: sorted, searched and paged by the server; the address is the state."""
+
+from __future__ import annotations
+
+import pytest
+from django.urls import reverse
+
+from tests.webapp.helpers import blob_of
+from tests.webapp.pages.helpers import filter_cells, filters_csv, read, succeed
+from webapp.jobs.models import Artifact
+
+N = 17_216
+
+
+@pytest.fixture
+def table(world):
+    """A table as large as Inception-v3's; every third filter was never sampled."""
+    succeed(world.owner.job)
+    rows = [filter_cells(i, None if i % 3 == 0 else (i * 7919 % 10_007) / 1e4 - 0.5) for i in range(N)]
+    rows[10] |= {"fresh_value": -0.9, "fresh_lower": -0.95, "fresh_upper": -0.85, "fresh_samples": 7, "rank": 1}
+    rows[10]["ablated"] = 1
+    rows[11] |= {"rank": 2}
+    Artifact.objects.filter(job=world.owner.job, name="filters.csv").update(blob=blob_of(filters_csv(rows)))
+    url = reverse("pages:filters", args=[world.owner.job.pk])
+    return lambda **query: read(world.owner.browser.get(url, query))
+
+
+def cells(page) -> list[list[str]]:
+    return next(rows for caption, rows in page.tables.items() if caption.startswith("Filters"))[1:]
+
+
+def number(cell: str) -> float:
+    return float(cell.split()[0].replace("−", "-").replace(",", ""))
+
+
+def test_the_worst_come_first_and_pages_are_full(table):
+    page = table()
+    rows = cells(page)
+    assert len(rows) == 100
+    assert "17,216 of 17,216 filters" in page.text
+    assert "Page 1 of 173" in page.text
+    assert rows[0][0] == "features.3:10"
+    assert "fresh" in rows[0][1]
+    assert "−0.95000 to −0.85000" in rows[0][1]
+    values = [number(row[1]) for row in rows]
+    assert values == sorted(values)
+
+
+def test_the_other_way_round_and_by_other_columns(table):
+    values = [number(row[1]) for row in cells(table(sort="value", order="desc"))]
+    assert values == sorted(values, reverse=True)
+    samples = [number(row[2]) for row in cells(table(sort="samples", order="desc"))]
+    assert samples == sorted(samples, reverse=True)
+    assert [row[5] for row in cells(table(sort="rank"))][:3] == ["1", "2", ""]
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_what_was_not_sampled_comes_last_either_way(table, order):
+    assert all(row[1] == "not sampled" for row in cells(table(order=order, page="173")))
+    assert all(row[1] != "not sampled" for row in cells(table(order=order)))
+
+
+def test_every_filter_is_on_exactly_one_page(table):
+    seen = [row[0] for page in (1, 2, 172, 173) for row in cells(table(page=page, sort="filter"))]
+    assert len(seen) == len(set(seen)) == 3 * 100 + N % 100
+
+
+def test_search_and_kinds(table):
+    assert {row[0] for row in cells(table(q="FEATURES.3:17"))} >= {"features.3:17"}
+    assert all("features.3:17" in row[0] for row in cells(table(q="features.3:17")))
+    assert [row[0] for row in cells(table(show="ablated"))] == ["features.3:10"]
+    assert [row[0] for row in cells(table(show="culprits", sort="rank", order="desc"))][0] == "features.4:11"
+    assert "No filter is like that" in table(q="<script>").text
+
+
+def test_links_keep_what_the_address_says(table):
+    page = table(q="features.3", sort="samples", order="desc", page="2", show="")
+    links = [a["href"] for a in page.all("a") if a["href"].startswith("?")]
+    assert all("q=features.3" in link for link in links)
+    sorted_header = next(a for a in page.all("th") if "aria-sort" in a)
+    assert sorted_header["aria-sort"] == "descending"
+    assert any("page=3" in link for link in links)
+    assert all("page" not in link for link in links if "order=asc" in link), "sorted anew, one starts at the top"
+
+
+@pytest.mark.parametrize(
+    "query", [{"sort": "__class__"}, {"page": "-1"}, {"page": "x"}, {"order": "up"}, {"show": "?"}]
+)
+def test_an_address_that_makes_no_sense_shows_the_table(table, query):
+    assert len(cells(table(**query))) >= 16
+
+
+def test_a_repair_that_runs_has_no_table(world):
+    url = reverse("pages:filters", args=[world.team_mate.job.pk])
+    assert world.team_mate.browser.get(url).status_code == 404

@@ -1,0 +1,84 @@
+"""Every page with an id: another person's does not exist, nobody's either, and no account leads to signing in."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from tests.webapp.pages.helpers import succeed
+from webapp.pages.urls import urlpatterns
+
+POSTS = {"delete_model", "delete_dataset", "cancel", "delete_repair"}
+KINDS = {"model": "model", "dataset": "dataset"}
+WITH_ID = [pattern.name for pattern in urlpatterns if "<uuid:pk>" in str(pattern.pattern)]
+WITHOUT = [pattern.name for pattern in urlpatterns if "<uuid:pk>" not in str(pattern.pattern)]
+
+
+def address(name: str, person) -> str:
+    thing = next((getattr(person, kind) for kind in KINDS if kind in name), person.job)
+    more = ["report.json"] if name == "file" else []
+    return reverse(f"pages:{name}", args=[thing.pk, *more])
+
+
+def ask(client: Client, name: str, url: str):
+    return client.post(url) if name in POSTS else client.get(url)
+
+
+def test_every_page_is_covered():
+    assert len(WITH_ID) >= 12
+    assert set(WITH_ID) >= POSTS
+
+
+@pytest.mark.parametrize("name", WITH_ID)
+def test_what_is_anothers_does_not_exist(world, name):
+    succeed(world.team_mate.job)
+    url = address(name, world.team_mate)
+    theirs = ask(world.owner.browser, name, url)
+    assert theirs.status_code == 404
+    nobodys = ask(world.owner.browser, name, url.replace(url.split("/")[2], str(uuid.uuid4())))
+    assert nobodys.status_code == 404
+    assert theirs.content == nobodys.content, "the answer does not tell whether it exists"
+    assert world.team_mate.model.name not in theirs.content.decode()
+    assert ask(world.team_mate.browser, name, url).status_code in (200, 302), "the owner gets an answer"
+
+
+@pytest.mark.parametrize("name", WITH_ID)
+def test_without_an_account_one_signs_in_first(world, name):
+    answer = ask(Client(), name, address(name, world.owner))
+    assert answer.status_code == 302
+    assert answer["Location"].startswith(reverse("accounts:sign_in"))
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_lists_and_forms_need_an_account_and_show_ones_own(world, name):
+    url = reverse(f"pages:{name}")
+    assert Client().get(url)["Location"].startswith(reverse("accounts:sign_in"))
+    shown = world.owner.browser.get(url)
+    assert shown.status_code == 200
+    for thing in (world.team_mate.model, world.team_mate.dataset, world.team_mate.job):
+        assert str(thing.pk) not in shown.content.decode()
+
+
+@pytest.mark.parametrize("name", sorted(POSTS))
+def test_what_changes_something_is_posted_with_the_forms_secret(world, name):
+    url = address(name, world.owner)
+    assert world.owner.browser.get(url).status_code == 405
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(world.owner.user)
+    assert strict.post(url).status_code == 403
+
+
+@pytest.mark.parametrize("field", ["model", "dataset", "like"])
+def test_a_repair_cannot_name_anothers_things(world, field):
+    thing = world.team_mate.job if field == "like" else getattr(world.team_mate, field)
+    assert world.owner.browser.get(reverse("pages:new_repair"), {field: thing.pk}).status_code == 404
+
+
+def test_a_repair_cannot_be_guarded_by_anothers_dataset(world):
+    data = {"metric": "accuracy", "model": world.owner.model.pk, "dataset": world.owner.dataset.pk}
+    answer = world.owner.browser.post(reverse("pages:new_repair"), {**data, "guard": world.team_mate.dataset.pk})
+    assert answer.status_code == 422
+    assert world.owner.user.jobs.count() == 1

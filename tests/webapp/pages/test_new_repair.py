@@ -1,0 +1,124 @@
+"""The form of a repair offers what model and dataset have, and asks for what the API would ask for."""
+
+from __future__ import annotations
+
+import pytest
+from django.urls import reverse
+
+from tests.webapp.pages.helpers import read
+from webapp.jobs.models import Job
+
+NEW = "/repairs/new/"
+
+
+@pytest.fixture
+def owner(world):
+    one = world.owner
+    one.model.class_names = ["coat", "shirt"]
+    one.model.save()
+    one.dataset.facts = {"images": 90, "folders": {"coat": 50, "shirt": 40}, "columns": {"ground": {"dark": 90}}}
+    one.dataset.save()
+    return one
+
+
+def send(one, follow: bool = False, **changes: object):
+    data = {"model": one.model.pk, "dataset": one.dataset.pk, "metric": "accuracy", **changes}
+    return one.browser.post(NEW, data, follow=follow)
+
+
+def made(one) -> Job:
+    return Job.objects.filter(owner=one.user).exclude(pk=one.job.pk).get()
+
+
+def test_choices_come_from_the_uploads(owner):
+    page = read(owner.browser.get(NEW))
+    values = [a.get("value") for a in page.all("option")]
+    assert {"coat", "shirt", "ground", str(owner.model.pk), str(owner.dataset.pk)} <= set(values)
+    checked = [a["value"] for a in page.all("input") if a.get("type") == "radio" and "checked" in a]
+    assert checked == ["subgroup-recall"], "there is a column, so fairness is asked about first"
+    defaults = {a.get("name"): a.get("value") for a in page.all("input")}
+    assert (defaults["max_clean_drop"], defaults["max_filters"], defaults["seed"]) == ("2", "50", "0")
+    assert defaults["budget"] is None
+
+
+def test_without_columns_there_are_no_subgroups_to_choose(world):
+    page = read(world.owner.browser.get(NEW))
+    radio = next(a for a in page.all("input") if a.get("value") == "subgroup-recall")
+    assert "disabled" in radio
+    answer = send(world.owner, metric="subgroup-recall")
+    assert "there are no subgroups" in read(answer, 422).text
+
+
+def test_everything_that_is_asked_reaches_the_repair(owner):
+    answer = send(
+        owner, metric="subgroup-recall", column="ground", max_clean_drop="1.5", max_subgroup_drop="7", max_filters="9",
+        budget="50000", seed="7", estimator="tmab", top_k="4", side="both", batch_size="8", group="ground", name="Mine",
+        epsilon="8", attack="standard",
+    )  # fmt: skip
+    job = made(owner)
+    assert answer["Location"] == reverse("pages:repair", args=[job.pk])
+    assert job.name == "Mine"
+    assert job.request == {
+        "metric": "subgroup-recall:ground", "max_clean_drop": 0.015, "max_subgroup_drop": 0.07, "max_filters": 9,
+        "budget": 50000, "seed": 7, "estimator": "tmab", "top_k": 4, "side": "both", "batch_size": 8, "group": "ground",
+    }  # fmt: skip
+
+
+def test_attack_settings_go_with_attack_success(owner):
+    send(owner, metric="attack-success", epsilon="8", steps="12", attack="standard", attack_images="40")
+    asked = made(owner).request
+    assert asked["epsilon"] == pytest.approx(8 / 255)
+    assert (asked["attack"], asked["steps"], asked["attack_images"]) == ("standard", 12, 40)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"metric": "recall"}, "Say which class"),
+        ({"metric": "recall", "class_name": "hat"}, "There is no class 'hat'. There are: coat, shirt."),
+        ({"metric": "beauty"}, "not one of the available choices"),
+        ({"budget": "3"}, "3 is not between 1000"),
+        ({"max_clean_drop": "101"}, "less than or equal to 100"),
+        ({"seed": "-1"}, "greater than or equal to 0"),
+        ({"top_k": "100000"}, "100000 is not between"),
+    ],
+)
+def test_what_cannot_be_asked_is_said(owner, changes, said):
+    page = read(send(owner, **changes), 422)
+    assert said in page.text
+    assert Job.objects.filter(owner=owner.user).count() == 1
+
+
+def test_sent_twice_it_starts_once(owner):
+    first = send(owner, key="page-1")
+    second = send(owner, key="page-1")
+    assert first["Location"] == second["Location"]
+    made(owner)
+
+
+def test_an_upload_that_is_not_ready_is_not_offered(owner):
+    owner.dataset.state = "validating"
+    owner.dataset.save()
+    page = read(owner.browser.get(NEW))
+    assert "A repair needs a model and a dataset that have been checked" in page.text
+    assert "still being checked" in read(send(owner), 422).text
+
+
+def test_asked_again_it_is_filled_in_as_it_was(owner):
+    send(owner, metric="recall", class_name="shirt", max_clean_drop="1.5", seed="7", budget="50000", name="Mine")
+    page = read(owner.browser.get(NEW, {"like": made(owner).pk}))
+    fields = {a.get("name"): a.get("value") for a in page.all("input") if a.get("type") != "radio"}
+    shown = [fields[key] for key in ("class_name", "max_clean_drop", "seed", "budget", "name")]
+    assert shown == ["shirt", "1.5", "7", "50000", "Mine"]
+    assert [a["value"] for a in page.all("input") if a.get("type") == "radio" and "checked" in a] == ["recall"]
+
+
+def test_a_guard_set_can_be_chosen(world, owner):
+    from tests.webapp.helpers import ready_dataset
+
+    guard = ready_dataset(owner.user, b"guard")
+    assert str(guard.pk) in [
+        a.get("value") for a in read(owner.browser.get(NEW, {"dataset": owner.dataset.pk})).all("option")
+    ]
+    send(owner, guard=guard.pk)
+    assert made(owner).guard == guard
