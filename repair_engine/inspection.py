@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -17,20 +17,26 @@ from repair_engine.weights_metadata import weights_metadata
 _SIZES = (32, 28, 64, 96, 128, 224, 256, 299)  # tried in turn where nothing tells the input size
 
 
-def inspect_network(checkpoint: Checkpoint, given: Preprocessing | None = None, device: str = "cpu") -> dict[str, Any]:
+def inspect_network(
+    checkpoint: Checkpoint,
+    given: Preprocessing | None = None,
+    size: tuple[int, ...] | None = None,
+    device: str = "cpu",
+) -> dict[str, Any]:
     """JSON-able description of a checkpoint's filters.
 
     Args:
-        given: tells the input size (crop, or a fixed resize); else torchvision's metadata, else sizes are tried.
+        given: tells the input size (crop, or a fixed resize) unless `size` (height, width) does; else torchvision's
+            metadata, else sizes are tried.
 
     Raises:
         BadInput: the network takes none of the sizes, or cannot be captured.
         NoPlayers: no filter can be ablated and written back.
     """
     architecture = checkpoint.architecture
-    preprocessing = given or _default(checkpoint)
+    preprocessing = preprocessing_of(checkpoint, given)
     module = checkpoint.module().to(device)
-    size = _size(module, preprocessing, checkpoint.in_channels, device)
+    size = _size(module, size or _fixed(preprocessing), checkpoint.in_channels, device)
     network = Network.capture(module, torch.zeros(2, checkpoint.in_channels, *size, device=device))
     return {
         "schema": 1,
@@ -61,15 +67,23 @@ def inspect_network(checkpoint: Checkpoint, given: Preprocessing | None = None, 
     }
 
 
-def _default(checkpoint: Checkpoint) -> Preprocessing:
+def preprocessing_of(checkpoint: Checkpoint, given: Preprocessing | None) -> Preprocessing:
+    """What was given, else that of torchvision's weights, else none; for the checkpoint's input channels."""
+    if given is not None:
+        return replace(given, channels=checkpoint.in_channels)
     metadata = weights_metadata(checkpoint.architecture.name)
     if checkpoint.architecture.registered or metadata is None or checkpoint.in_channels != 3:
         return Preprocessing(channels=checkpoint.in_channels)
     return Preprocessing.from_weights(metadata)
 
 
-def _size(module: torch.nn.Module, preprocessing: Preprocessing, channels: int, device: str) -> tuple[int, int]:
-    fixed = preprocessing.crop or (preprocessing.resize if isinstance(preprocessing.resize, tuple) else None)
+def _fixed(preprocessing: Preprocessing) -> int | tuple[int, ...] | None:
+    return preprocessing.crop or (preprocessing.resize if isinstance(preprocessing.resize, tuple) else None)
+
+
+def _size(
+    module: torch.nn.Module, fixed: int | tuple[int, ...] | None, channels: int, device: str
+) -> tuple[int, int]:
     sizes = [fixed] if fixed else list(_SIZES)
     for size in sizes:
         height, width = (size, size) if isinstance(size, int) else size

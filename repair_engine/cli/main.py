@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
+import traceback
 import warnings
+from typing import NoReturn
 
 from repair_engine.errors import BadInput, VerificationFailed
 
@@ -15,7 +18,7 @@ OK, BAD_INPUT, FAILED, NO_REPAIR = 0, 2, 3, 5
 def parser() -> argparse.ArgumentParser:
     from repair_engine.cli import options
 
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="python -m repair_engine",
         description="Find the filters that carry a behaviour of an image classifier, and repair the checkpoint.",
     )
@@ -41,23 +44,47 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one verb and returns the exit code."""
-    args = parser().parse_args(argv)
+    """Runs one verb and returns the exit code. With `--json`, stdout gets one document whatever happens."""
+    argv = sys.argv[1:] if argv is None else argv
+    as_json, stdout = "--json" in argv, sys.stdout
+    try:
+        args = parser().parse_args(argv)
+    except _UsageError as error:
+        error.parser.print_usage(sys.stderr)
+        return _fail(as_json, BAD_INPUT, str(error), f"See {error.parser.prog} --help.")
+    args.stdout = stdout
     warnings.filterwarnings("ignore", module="torch")
     from repair_engine.cli import verbs
 
-    try:
-        return verbs.VERBS[args.verb](args)
-    except BadInput as error:
-        return _fail(args, BAD_INPUT, str(error), error.problem, error.mend)
-    except VerificationFailed as error:
-        return _fail(args, FAILED, str(error), str(error), "")
-    except KeyboardInterrupt:
-        return _fail(args, 130, "Stopped; nothing was written.", "stopped", "")
+    # What a registered factory or a library prints must not mix with the document.
+    with contextlib.redirect_stdout(sys.stderr if as_json else stdout):
+        try:
+            return verbs.VERBS[args.verb](args)
+        except BadInput as error:
+            code, problem, mend = BAD_INPUT, error.problem, error.mend
+        except VerificationFailed as error:
+            code, problem, mend = FAILED, str(error), ""
+        except KeyboardInterrupt:
+            code, problem, mend = 130, "Stopped; nothing was written.", ""
+        except Exception as error:
+            traceback.print_exc()
+            code, problem, mend = FAILED, f"{type(error).__name__}: {error}", ""
+    return _fail(as_json, code, problem, mend)
 
 
-def _fail(args: argparse.Namespace, code: int, text: str, problem: str, mend: str) -> int:
-    if args.json:
+class _UsageError(Exception):
+    def __init__(self, parser: argparse.ArgumentParser, message: str) -> None:
+        super().__init__(message)
+        self.parser = parser
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _UsageError(self, message)
+
+
+def _fail(as_json: bool, code: int, problem: str, mend: str) -> int:
+    if as_json:
         print(json.dumps({"error": problem, "mend": mend, "exit_code": code}, indent=1))
-    print(f"error: {text}", file=sys.stderr)
+    print(f"error: {problem}" + (f"\n{mend}" if mend else ""), file=sys.stderr)
     return code

@@ -20,10 +20,10 @@ from repair_engine.classes import class_names
 from repair_engine.cli import options
 from repair_engine.cli.progress import Bars
 from repair_engine.cli.text import evaluate_text, inspect_text, repair_text, score_text
-from repair_engine.datasets import Preprocessing, read_dataset
+from repair_engine.datasets import read_dataset
 from repair_engine.errors import BadInput
 from repair_engine.estimation import reported
-from repair_engine.inspection import inspect_network
+from repair_engine.inspection import inspect_network, preprocessing_of
 from repair_engine.plan import masked_predictions
 from repair_engine.report import documents, measures
 from shapley import exact
@@ -33,13 +33,14 @@ NO_REPAIR = 5
 
 def inspect(args: argparse.Namespace) -> int:
     """Sites, filters, and which convolutions are not players and why."""
-    architecture = options.architecture_of(args)
-    checkpoint = formats.read(args.model, architecture, args.weights)
-    given = options.preprocessing_of(args)
-    document = inspect_network(checkpoint, given)
+    checkpoint = formats.read(args.model, options.architecture_of(args), args.weights)
+    preprocessing = preprocessing_of(checkpoint, options.preprocessing_of(args))
+    dataset = size = None
     if args.data:
-        preprocessing = Preprocessing.from_json(document["preprocessing"])
         dataset = read_dataset(args.data, class_names(checkpoint.architecture, args.classes), preprocessing)
+        size = dataset.images.shape[2:]
+    document = inspect_network(checkpoint, preprocessing, size)
+    if dataset is not None:
         counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
         document["data"] = {
             "images": len(dataset),
@@ -167,7 +168,7 @@ def _say(args: argparse.Namespace, notes: tuple[str, ...]) -> None:
 
 
 def _emit(args: argparse.Namespace, document: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> None:
-    print(json.dumps(document, indent=1) if args.json else text(document))
+    print(json.dumps(document, indent=1) if args.json else text(document), file=args.stdout)
 
 
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {

@@ -79,7 +79,7 @@ def test_predictions_are_reproduced_by_plain_torch(
 
 
 def test_repair_json_traces_the_repair(wrapped: tuple[Path, Path, Result], sabotaged: World) -> None:
-    model, out, result = wrapped
+    model, out, _ = wrapped
     repair = json.loads((out / "repair.json").read_text())
     assert repair["inputs"]["model"]["sha256"] == sha256(model)
     assert repair["inputs"]["data"]["sha256"] == sha256(sabotaged.data)
