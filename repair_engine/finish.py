@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -20,6 +19,7 @@ from repair_engine.case import BATCH, SPLITS, Case, Progress
 from repair_engine.errors import VerificationFailed
 from repair_engine.estimation import Ranking
 from repair_engine.network import predictions
+from repair_engine.outputs import clear, sha256
 from repair_engine.plan import Plan, largest_drops, make_plan, masked_predictions
 from repair_engine.report import documents, html, measures
 from repair_engine.report.filters import write_filters
@@ -91,6 +91,7 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
             _measure_controls(case, plan, before, after, document, run, progress)
             _measure_attack(case, written, after, document, progress)
         documents.judge(document)
+        clear(out)
         if document["outcome"] == "repaired":
             shutil.move(written, out / written.name)
             document["files"]["checkpoint"] = {"name": written.name, "sha256": sha256(out / written.name)}
@@ -106,11 +107,6 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
     (out / "report.json").write_text(json.dumps(document, indent=1))
     (out / "report.html").write_text(html.render(document), encoding="utf-8")
     return document
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _image_sets(case: Case) -> dict[str, np.ndarray]:

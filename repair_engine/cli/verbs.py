@@ -21,9 +21,9 @@ from repair_engine.cli import options
 from repair_engine.cli.progress import Bars
 from repair_engine.cli.text import evaluate_text, inspect_text, repair_text, score_text
 from repair_engine.datasets import read_dataset
-from repair_engine.errors import BadInput
 from repair_engine.estimation import reported
 from repair_engine.inspection import inspect_network, preprocessing_of
+from repair_engine.outputs import check_folder, make_folder
 from repair_engine.plan import masked_predictions
 from repair_engine.report import documents, measures
 from shapley import exact
@@ -56,6 +56,8 @@ def inspect(args: argparse.Namespace) -> int:
 def score(args: argparse.Namespace) -> int:
     """Values of all filters."""
     request, bars = options.request_of(args), Bars(args.json)
+    if args.out:
+        make_folder("--out", Path(args.out))
     with tempfile.TemporaryDirectory(prefix="score-") as folder:
         job = pipeline.prepare_job(request, Path(folder), bars.stage, repair=False)
         _say(args, job.notes)
@@ -91,9 +93,7 @@ def score(args: argparse.Namespace) -> int:
             "versions": documents.versions(),
         }
     if args.out:
-        out = Path(args.out)
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "score.json").write_text(json.dumps(document, indent=1))
+        (Path(args.out) / "score.json").write_text(json.dumps(document, indent=1))
     _emit(args, document, score_text)
     return 0
 
@@ -101,8 +101,7 @@ def score(args: argparse.Namespace) -> int:
 def repair(args: argparse.Namespace) -> int:
     """Search, confirm, plan, write back, report."""
     request, bars, out = options.request_of(args), Bars(args.json), Path(args.out)
-    if out.exists() and not out.is_dir():
-        raise BadInput(f"--out: {out} is a file.", "Name a folder.")
+    check_folder(out, [path for path in (request.model, request.data, request.guard) if path])
     with tempfile.TemporaryDirectory(prefix="repair-") as folder:
         job = pipeline.prepare_job(request, Path(folder), bars.stage)
         _say(args, job.notes)
