@@ -69,7 +69,7 @@ def test_search_and_kinds(table):
     assert {row[0] for row in cells(table(q="FEATURES.3:17"))} >= {"features.3:17"}
     assert all("features.3:17" in row[0] for row in cells(table(q="features.3:17")))
     assert [row[0] for row in cells(table(show="ablated"))] == ["features.3:10"]
-    assert [row[0] for row in cells(table(show="culprits", sort="rank", order="desc"))][0] == "features.4:11"
+    assert cells(table(show="culprits", sort="rank", order="desc"))[0][0] == "features.4:11"
     assert "No filter is like that" in table(q="<script>").text
 
 

@@ -94,6 +94,7 @@ def test_sent_twice_it_starts_once(owner):
     second = send(owner, key="page-1")
     assert first["Location"] == second["Location"]
     made(owner)
+    assert send(owner, key="page-1", seed="8")["Location"] != first["Location"], "gone back and changed"
 
 
 def test_an_upload_that_is_not_ready_is_not_offered(owner):

@@ -39,7 +39,7 @@ def test_a_model_is_taken_on_and_checked(world):
         "architecture": "resnet18",
         "num_classes": 3,
         "options": "transform_input = true\nwidth=64",
-        "classes_file": SimpleUploadedFile("names.txt", "coat\nshirt\nbag\n".encode()),
+        "classes_file": SimpleUploadedFile("names.txt", b"coat\nshirt\nbag\n"),
         "resize": "none",
         "crop": "28",
         "mean": "0.5, 0.4 0.3",

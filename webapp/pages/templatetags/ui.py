@@ -45,13 +45,14 @@ def metric_words(metric: str) -> str:
 
 @register.filter
 def title(job: Job) -> str:
+    """Its name, or what was asked of which model."""
     return job.name or f"{metric_words(job.request.get('metric', '')).capitalize()}: {job.model.name}"
 
 
 @register.filter
-def duration(seconds: float | None) -> str:
+def duration(seconds: float | str | None) -> str:
     """3725 as `1 h 02 min`."""
-    if seconds is None:
+    if seconds in (None, ""):
         return ""
     whole = max(0, round(seconds))
     minutes, rest = divmod(whole, 60)
@@ -62,14 +63,14 @@ def duration(seconds: float | None) -> str:
 
 
 @register.filter
-def percentage(share: float | None, digits: int = 0) -> str:
-    return "" if share is None else f"{share:.{digits}%}"
+def percentage(share: float | str | None, digits: int = 0) -> str:
+    return "" if share in (None, "") else f"{share:.{digits}%}"
 
 
 @register.filter
-def figure(value: float | None, digits: int = 5) -> str:
-    """A value with a real minus sign; empty where there is none."""
-    return "" if value is None else f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+def figure(value: float | str | None, digits: int = 5) -> str:
+    """A value with a real minus sign; empty where there is none (templates give "" for what is missing)."""
+    return "" if value in (None, "") else f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 @register.simple_tag(takes_context=True)

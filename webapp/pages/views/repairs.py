@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from uuid import UUID
 
 from django.contrib import messages
@@ -42,6 +44,9 @@ def new_repair(request: HttpRequest) -> HttpResponse:
     context = {"models": models, "datasets": datasets, "model": model, "dataset": dataset, "form": None}
     if model is None or dataset is None:
         return render(request, "pages/repair_new.html", context)
+    for chosen, ready in ((model, models), (dataset, datasets)):
+        if chosen not in ready:  # named in the address: it stays the choice, and starting says what is the matter
+            ready.insert(0, chosen)
     form = RepairForm(
         request.POST or None,
         model=model,
@@ -74,7 +79,7 @@ def _start(request: HttpRequest, form: RepairForm, model, dataset) -> Job | None
             asked=given["asked"],
             device=given["device"] or "auto",
             name=given["name"],
-            idempotency_key=given["key"] or None,
+            idempotency_key=_once(form, model, dataset),
         )
     except Refused as error:
         form.add_error(None, f"{error.problem} {error.mend}".strip())
@@ -82,12 +87,26 @@ def _start(request: HttpRequest, form: RepairForm, model, dataset) -> Job | None
     return job
 
 
+def _once(form: RepairForm, model, dataset) -> str | None:
+    """The same form sent twice starts one repair; changed after going back, it starts another."""
+    given = form.cleaned_data
+    if not given["key"]:
+        return None
+    asked = [str(model.pk), str(dataset.pk), given["guard"], given["device"], given["asked"].to_json()]
+    return f"{given['key']}-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]}"
+
+
 @login_required
 @require_safe
 def repair(request: HttpRequest, pk: UUID) -> HttpResponse:
     reaper.reap()
     job = access.job_for(request.user, pk)
-    context = {"job": job, "asked": snippets.settings_rows(job), "snippets": snippets.snippets(request, job)}
+    context = {
+        "job": job,
+        "asked": snippets.settings_rows(job),
+        "snippets": snippets.snippets(request, job),
+        "warnings": job.warnings or job.summary.get("warnings", []),
+    }
     if not job.ended:
         return render(request, "pages/repair.html", context | _live(job))
     document = report.document(job)
