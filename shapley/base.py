@@ -35,9 +35,7 @@ class BudgetTooSmall(ValueError):
 
     def __init__(self, budget: int, least: int, what: str):
         self.budget, self.least = budget, least
-        super().__init__(
-            f"a budget of {budget} evaluations is too small for {what}; the least budget is {least}"
-        )
+        super().__init__(f"a budget of {budget} evaluations is too small for {what}; the least budget is {least}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,9 +135,7 @@ class Settings:
 
         need(self.estimator in ("tmab", "monte_carlo", "cmcs"), f"unknown estimator {self.estimator!r}")
         need(self.side in ("top", "bottom", "both"), f"unknown side {self.side!r}")
-        need(
-            self.bound in ("clt", "bernstein", "bernstein_paper", "anytime"), f"unknown bound {self.bound!r}"
-        )
+        need(self.bound in ("clt", "bernstein", "bernstein_paper", "anytime"), f"unknown bound {self.bound!r}")
         for name in ("n_players", "n_objectives", "batch_size", "budget", "top_k", "patience"):
             need(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("draws_per_block", "blocks_per_round", "pilot_walks"):

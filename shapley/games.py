@@ -89,9 +89,7 @@ def _pivots(others: Ints, weight: int, quota: int) -> float:
         for size in range(seen, -1, -1):
             for total in range(len(counts[size]) - 1 - w, -1, -1):
                 counts[size + 1][total + w] += counts[size][total]
-    return sum(
-        sum(counts[size][max(quota - weight, 0) : quota]) / (n * math.comb(n - 1, size)) for size in range(n)
-    )
+    return sum(sum(counts[size][max(quota - weight, 0) : quota]) / (n * math.comb(n - 1, size)) for size in range(n))
 
 
 class GloveGame(FunctionGame):

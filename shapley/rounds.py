@@ -13,6 +13,7 @@ out to have would keep short draws and drop long ones: bias.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -82,8 +83,7 @@ def next_round(state: State, settings: Settings) -> tuple[BlockTask, ...]:
         draws = min(settings.draws_per_block * settings.blocks_per_round, affordable)
     size = settings.draws_per_block
     return tuple(
-        BlockTask(state.round, block, min(size, draws - first))
-        for block, first in enumerate(range(0, draws, size))
+        BlockTask(state.round, block, min(size, draws - first)) for block, first in enumerate(range(0, draws, size))
     )
 
 
@@ -107,17 +107,17 @@ def run_block(
     moments = Moments.empty(settings.n_objectives, settings.n_players)
     walks = Moments.empty(settings.n_objectives, ENDS)
     cutoff = walk.dead_cutoff(game, settings.threshold)
-    deepest = 0
+    agreement = np.zeros(0)
     if state.depth is None and cutoff is None:
-        return BlockResult(task.round, task.block, task.draws, settings.n_players, moments, walks, 0)
+        return BlockResult(task.round, task.block, task.draws, agreement, math.nan, moments, walks, 0)
     for _ in range(task.draws):
         batch = game.draw_batch(rng)
         ends = None
         if state.depth is None:
             assert cutoff is not None
             order = rng.permutation(settings.n_players)
-            depth, ends = walk.pilot_walk(meter, batch, order, settings.patience, cutoff)
-            deepest = max(deepest, depth)
+            seen, ends = walk.pilot_walk(meter, batch, order, settings.patience, cutoff)
+            agreement = agreement + seen if len(agreement) else seen
         elif settings.estimator == "cmcs":
             coalition = cmcs.draw_removed(rng, settings.n_players, state.depth)
             delta = cmcs.differences(meter, batch, coalition, np.flatnonzero(state.active))
@@ -129,7 +129,8 @@ def run_block(
             ends = result.ends
         if ends is not None:
             walks = walks.merge(Moments.of(ends))
-    return BlockResult(task.round, task.block, task.draws, deepest, moments, walks, meter.evaluations)
+    alive = math.nan if cutoff is None else cutoff
+    return BlockResult(task.round, task.block, task.draws, agreement, alive, moments, walks, meter.evaluations)
 
 
 def merge_round(state: State, settings: Settings, results: Sequence[BlockResult]) -> State:
@@ -153,13 +154,23 @@ def merge_round(state: State, settings: Settings, results: Sequence[BlockResult]
     state = dataclasses.replace(
         state,
         round=state.round + 1,
-        depth=max(result.depth for result in results) if pilot else state.depth,
+        depth=_learned_depth(settings, results) if pilot else state.depth,
         moments=state.moments.merge(sampled),
         spread=state.spread + sampled.spread_about(state.moments.mean) * (sampled.count > 0),
         walks=state.walks.merge(walks) if keep_walks else state.walks,
         evaluations=state.evaluations + sum(result.evaluations for result in results),
     )
     return _decide(state, settings, pilot)
+
+
+def _learned_depth(settings: Settings, results: Sequence[BlockResult]) -> int:
+    """From a pilot round's blocks, in block order."""
+    if math.isnan(results[0].cutoff):
+        return settings.n_players
+    total, walks = results[0].agreement, results[0].draws
+    for result in results[1:]:
+        total, walks = total + result.agreement, walks + result.draws
+    return walk.dead_depth(total / walks, settings.n_players, settings.patience, results[0].cutoff)
 
 
 def _decide(state: State, settings: Settings, pilot: bool) -> State:

@@ -66,7 +66,8 @@ class BlockResult:
     round: int
     block: int
     draws: int
-    depth: int  # pilot: the deepest walk's depth; otherwise 0
+    agreement: Floats  # [G] pilot: sum over its walks of the agreement at each depth looked at; otherwise [0]
+    cutoff: float  # agreement at or below which the game's coalitions are dead; NaN: none ever is
     moments: Moments
     walks: Moments
     evaluations: int
@@ -76,17 +77,25 @@ class BlockResult:
             "round": self.round,
             "block": self.block,
             "draws": self.draws,
-            "depth": self.depth,
+            "cutoff": None if np.isnan(self.cutoff) else self.cutoff,
             "evaluations": self.evaluations,
         }
-        return pack(fields, _arrays("moments", self.moments) | _arrays("walks", self.walks))
+        arrays = _arrays("moments", self.moments) | _arrays("walks", self.walks)
+        return pack(fields, arrays | {"agreement": self.agreement})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> BlockResult:
         """Inverse of `to_bytes`, to the bit. Raises ValueError on anything else."""
         fields, arrays = unpack(data)
         try:
-            return cls(moments=_moments("moments", arrays), walks=_moments("walks", arrays), **fields)
+            cutoff = fields.pop("cutoff")
+            return cls(
+                moments=_moments("moments", arrays),
+                walks=_moments("walks", arrays),
+                agreement=arrays["agreement"],
+                cutoff=float("nan") if cutoff is None else cutoff,
+                **fields,
+            )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a stored block result: {error}") from None
 

@@ -100,18 +100,20 @@ def pilot_stride(n: int) -> int:
     return -(-n // PILOT_STEPS)
 
 
-def pilot_walk(meter: Meter, batch: Batch, order: Ints, patience: int, cutoff: float) -> tuple[int, Floats]:
-    """Where a full walk would stop, and its ends [M, 4] as in `WalkResult`.
+def pilot_depths(n: int) -> Ints:
+    """The numbers of removals [G] that a pilot walk looks at: all for up to 64 players, else 64 evenly spaced."""
+    return np.append(np.arange(0, n, pilot_stride(n)), n)
 
-    For up to 64 players this is the full truncated walk itself; with more it looks at 64 evenly spaced
-    depths only, since the depth is all that is wanted. The depth is where the run of dead steps
-    starts plus what ``patience`` single steps take; n where the network never stays dead.
+
+def pilot_walk(meter: Meter, batch: Batch, order: Ints, patience: int, cutoff: float) -> tuple[Floats, Floats]:
+    """The agreement [G] at `pilot_depths` and the walk's ends [M, 4] as in `WalkResult`.
+
+    Ends after ``patience`` consecutive dead looks; what lies behind is taken to be as dead as those were.
     """
-    n = len(order)
-    removed = np.append(np.arange(0, n, pilot_stride(n)), n)
+    removed = pilot_depths(len(order))
     values = np.zeros((meter.game.n_objectives, len(removed)))
     agreement = np.ones(len(removed))
-    known, streak, last, depth = 0, 0, len(removed) - 1, n
+    known, streak, last = 0, 0, len(removed) - 1
     for index in range(len(removed)):
         if index >= known:
             chunk = slice(known, known + max(meter.game.lookahead, 1))
@@ -121,9 +123,27 @@ def pilot_walk(meter: Meter, batch: Batch, order: Ints, patience: int, cutoff: f
             known = min(chunk.stop, len(removed))
         streak = streak + 1 if index > 0 and agreement[index] <= cutoff else 0
         if streak == patience:
-            last, depth = index, min(n, int(removed[index - patience + 1]) + patience - 1)
+            last = index
             break
-    return depth, _ends(meter, batch, values, last, known == len(removed))
+    agreement[last + 1 :] = agreement[max(last + 1 - patience, 0) : last + 1].mean()
+    return agreement, _ends(meter, batch, values, last, known == len(removed))
+
+
+def dead_depth(agreement: Floats, n: int, patience: int, cutoff: float) -> int:
+    """Removals after which walks are dead on average: the depth M that later draws go to.
+
+    Args:
+        agreement: mean over the pilot walks at `pilot_depths`, [G].
+
+    The first depth that is at or below the cutoff, and so is the mean over the ``patience`` looks from there on, plus
+    what ``patience`` single steps take; n where there is none. A mean over walks, not the deepest of them: on small batches some walk
+    agrees by chance at any depth, and a depth past death wastes every draw that lands there.
+    """
+    removed = pilot_depths(n)
+    for index in range(1, len(removed)):
+        if agreement[index] <= cutoff and agreement[index : index + patience].mean() <= cutoff:
+            return min(n, int(removed[index]) + patience - 1)
+    return n
 
 
 def pilot_cost(n: int) -> int:

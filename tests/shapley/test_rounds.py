@@ -308,13 +308,26 @@ def test_the_active_set_changes_between_rounds_only():
     assert min(sizes) < max(sizes) == N  # it did narrow down, and every player's count is its own
 
 
-def test_the_learned_depth_is_that_of_the_deepest_pilot_walk():
-    settings = make("cmcs", pilot_walks=3, draws_per_block=1)
+def test_the_learned_depth_is_that_of_the_mean_over_all_pilot_walks():
+    settings = make("cmcs", pilot_walks=3, draws_per_block=1, patience=1)
     state = start(settings)
     results = [run_block(image_game(), settings, state, task) for task in next_round(state, settings)]
-    results = [dataclasses.replace(r, depth=depth) for r, depth in zip(results, (4, 7, 5), strict=True)]
     assert state.depth is None
-    assert merge_round(state, settings, results).depth == 7
+    looks = len(results[0].agreement)
+
+    def learned(*lives):
+        """Depth learned where the walks die after so many looks."""
+        curves = [(np.arange(looks) < life).astype(float) for life in lives]
+        replaced = [
+            dataclasses.replace(r, agreement=curve, cutoff=0.4) for r, curve in zip(results, curves, strict=True)
+        ]
+        return merge_round(state, settings, replaced).depth
+
+    assert learned(4, 7, 5) == 5  # two of three are dead from the fifth removal on: mean 1/3
+    assert learned(2, 2, looks) == 2
+    assert learned(4, looks, looks) == N
+    nothing_dies = [dataclasses.replace(r, cutoff=float("nan")) for r in results]
+    assert merge_round(state, settings, nothing_dies).depth == N
 
 
 def test_spread_is_about_the_mean_of_earlier_rounds():

@@ -6,7 +6,7 @@ import pytest
 from shapley.base import Outcomes
 from shapley.games import FunctionGame
 from shapley.metering import Meter
-from shapley.walk import dead_cutoff, pilot_cost, pilot_walk, walk, walk_cost
+from shapley.walk import dead_cutoff, dead_depth, pilot_cost, pilot_depths, pilot_walk, walk, walk_cost
 
 
 class Recorder(FunctionGame):
@@ -143,20 +143,20 @@ def test_dead_cutoff():
 def test_a_pilot_of_few_players_is_the_full_truncated_walk():
     game = Recorder(9, lambda s: s.sum(axis=1) / 9, ablated_agreement(9, 3), 0.0)
     order = np.arange(9)
-    depth, ends = pilot_walk(Meter(game), None, order, patience=2, cutoff=0.0)
+    agreement, ends = pilot_walk(Meter(game), None, order, patience=2, cutoff=0.0)
     asked, game.asked = game.asked, []
     full = walk(Meter(game), None, order, np.ones(9, dtype=bool), depth=9, patience=2, cutoff=0.0)
     assert asked == game.asked
-    assert depth == full.stop == 4  # dead after the third removal, and once more
+    assert dead_depth(agreement, 9, 2, 0.0) == full.stop == 4  # dead after the third removal, and once more
     np.testing.assert_array_equal(ends, full.ends)
 
 
 def test_a_pilot_of_many_players_strides():
     game = FunctionGame(1000, lambda s: s.sum(axis=1) / 1000, ablated_agreement(1000, 100), 0.0)
     meter = Meter(game)
-    depth, ends = pilot_walk(meter, None, np.arange(1000), patience=3, cutoff=0.0)
+    agreement, ends = pilot_walk(meter, None, np.arange(1000), patience=3, cutoff=0.0)
     # stride 16: dead at 112, 128, 144; three single steps from 112 on end at 114
-    assert depth == 114
+    assert dead_depth(agreement, 1000, 3, 0.0) == 114
     np.testing.assert_allclose(ends[0], [1.0, 0.856, 0.0, 0.856])
     assert meter.evaluations == 1 + 9 + 1  # V(N), 16..144, V(empty)
 
@@ -173,7 +173,16 @@ def test_a_pilot_never_costs_more_than_said(n, lookahead):
 
 def test_a_network_that_never_dies_has_full_depth():
     game = FunctionGame(9, lambda s: s.sum(axis=1) / 9, dead_level=0.0)
-    assert pilot_walk(Meter(game), None, np.arange(9), patience=1, cutoff=0.0)[0] == 9
+    agreement, _ = pilot_walk(Meter(game), None, np.arange(9), patience=1, cutoff=0.0)
+    assert dead_depth(agreement, 9, 1, 0.0) == 9
+
+
+def test_a_walk_that_agrees_by_chance_does_not_deepen_the_rest():
+    n, rng = 640, np.random.default_rng(0)
+    removed = pilot_depths(n)
+    alive = np.where(removed < 100, 1.0 - removed / 110, 0.1)
+    noisy = alive + rng.normal(0, 0.05, len(removed)) * (removed >= 100)  # a mean of 8 walks on 8 images
+    assert 90 <= dead_depth(noisy, n, 5, 0.15) <= 120
 
 
 def test_an_answer_of_the_wrong_shape_is_refused():
