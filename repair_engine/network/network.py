@@ -124,6 +124,17 @@ class Network:
             state = self._segments[k](*self._mask(state, k - 1, masks))
         return _two_dimensional(state[0]).unflatten(0, (len(masks), -1))
 
+    def soft_logits(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        """Logits [B, classes] with masks in [0, 1], float [n], for all images; differentiable in the masks."""
+        state: State = (images,)
+        for k, segment in enumerate(self._segments):
+            if k:
+                start, stop = int(self.offsets[k - 1]), int(self.offsets[k])
+                mask, constants = (t[start:stop].view(1, -1, 1, 1) for t in (masks, self.constants))
+                state = (constants + mask * (state[0] - constants), *state[1:])
+            state = segment(*state)
+        return _two_dimensional(state[0])
+
     def step(self, state: State, segment: int, masks: torch.Tensor) -> State:
         """Runs one segment: masks its incoming site and returns the state at the next cut."""
         return self._segments[segment](*self._mask(state, segment - 1, masks))
