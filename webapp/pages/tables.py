@@ -35,7 +35,7 @@ class FilterRow:
 
 COLUMNS: dict[str, tuple[str, Callable[[FilterRow], object]]] = {
     "filter": ("filter", lambda row: row.place),
-    "value": ("value, interval", lambda row: row.value),
+    "value": ("value", lambda row: row.value),
     "samples": ("samples", lambda row: row.samples),
     "searched": ("value in the search", lambda row: row.searched),
     "constant": ("constant", lambda row: row.constant),
