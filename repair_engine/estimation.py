@@ -6,14 +6,14 @@ reported comes from samples that had no part in the picking.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from repair_engine.errors import BadInput
 from repair_engine.game import NeuronGame
 from repair_engine.request import RepairRequest
-from shapley import Estimate, Settings, State, draw_cost, estimate, start
+from shapley import BudgetTooSmall, Estimate, Settings, State, draw_cost, estimate, start
 
 CONFIRM_SHARE = 0.3  # of the budget
 DELTA = 0.05
@@ -22,20 +22,70 @@ _BLOCK = 20_000  # evaluations that a block is about
 _ROUND = 8  # blocks
 PHASES = ("search", "confirm")
 
+Players = tuple[int, ...] | None
 
-def search_settings(request: RepairRequest, game: NeuronGame, budget: int, confirm: bool = True) -> Settings:
+
+def search_settings(
+    request: RepairRequest, game: NeuronGame, budget: int, confirm: bool = True, players: Players = None
+) -> Settings:
     """Settings of the search phase; the rest of the budget is left for `confirm_settings` if asked.
+
+    Args:
+        players: the only ones to value (`repair_engine.screen`); None = all.
 
     Raises:
         BadInput: the budget does not buy one draw, saying what does.
     """
+    settings = _search_settings(request, game, search_share(budget) if confirm else budget, players)
+    try:
+        start(settings)
+    except BudgetTooSmall as error:
+        enough = least_budget(request, game, confirm, players)
+        raise BadInput(
+            f"A budget of {budget:,} evaluations does not buy one draw of {request.estimator} over "
+            f"{game.n_players} filters with {game.batch_size} images.",
+            f"Give --budget {enough} or more, or fewer images per draw with --batch-size.",
+        ) from error
+    return settings
+
+
+def search_share(budget: int) -> int:
+    """Evaluations of the search phase where a confirm phase follows."""
+    return max(1, int(budget * (1 - CONFIRM_SHARE)))
+
+
+def least_budget(request: RepairRequest, game: NeuronGame, confirm: bool = True, players: Players = None) -> int:
+    """The smallest budget that surely buys the pilot and one draw, however deep the pilot finds that draws go."""
+    settings = _search_settings(request, game, 1, players)
+    try:
+        start(settings)
+    except BudgetTooSmall as error:
+        least = error.least
+    else:
+        least = 1
+    state = start(replace(settings, budget=least))
+    if state.depth is None:  # then `least` reckons with draws of depth 1
+        shallow, deep = (draw_cost(replace(state, depth=depth), settings) for depth in (1, game.n_players))
+        least += deep - shallow
+    return whole_budget(least, confirm)
+
+
+def whole_budget(search: int, confirm: bool) -> int:
+    """The smallest budget whose search share is at least `search` evaluations."""
+    whole = int(np.ceil(search / (1 - CONFIRM_SHARE))) if confirm else search
+    return whole if not confirm or int(whole * (1 - CONFIRM_SHARE)) >= search else whole + 1
+
+
+def _search_settings(request: RepairRequest, game: NeuronGame, budget: int, players: Players) -> Settings:
     sign = game.objective.culprit_sign
     side = request.side or ("bottom" if sign < 0 else "top")
-    settings = Settings(
+    if request.estimator == "tmab" and game.n_players < 2:
+        raise BadInput("The estimator tmab tells filters apart; this network has one.", "Use --estimator exact.")
+    return Settings(
         estimator=request.estimator,  # type: ignore[arg-type]
         n_players=game.n_players,
         batch_size=game.batch_size,
-        budget=max(1, int(budget * (1 - CONFIRM_SHARE)) if confirm else budget),
+        budget=budget,
         seed=request.seed,
         stream=0,
         top_k=min(request.top_k, max(1, (game.n_players - 1) // (2 if side == "both" else 1))),
@@ -44,21 +94,9 @@ def search_settings(request: RepairRequest, game: NeuronGame, budget: int, confi
         delta=DELTA,
         resolution=game.plan.resolution,
         blocks_per_round=_ROUND,
-        draws_per_block=_draws_per_block(request.estimator, game),
+        players=players,
+        draws_per_block=_draws_per_block(request.estimator, game, game.n_players if players is None else len(players)),
     )
-    try:
-        start(settings)
-    except ValueError as error:
-        least = getattr(error, "least", None)
-        if least is None:
-            raise
-        whole = int(np.ceil(least / (1 - CONFIRM_SHARE))) + 1 if confirm else least
-        raise BadInput(
-            f"A budget of {budget:,} evaluations does not buy one draw of {request.estimator} over "
-            f"{game.n_players} filters with {game.batch_size} images.",
-            f"Give --budget {whole} or more, or fewer images per draw with --batch-size.",
-        ) from error
-    return settings
 
 
 def confirm_settings(
@@ -151,6 +189,6 @@ def _precision(of: Estimate, players: np.ndarray) -> np.ndarray:
     )
 
 
-def _draws_per_block(estimator: str, game: NeuronGame) -> int:
-    coalitions = game.n_players if estimator == "cmcs" else max(1, game.n_players // 4)
+def _draws_per_block(estimator: str, game: NeuronGame, players: int) -> int:
+    coalitions = players if estimator == "cmcs" else max(1, players // 4)
     return max(1, _BLOCK // (coalitions * game.batch_size))

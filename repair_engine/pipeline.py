@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from repair_engine import calibrate
+from repair_engine import calibrate, screen
 from repair_engine.case import Case, Progress, open_case, prepare, silent
 from repair_engine.errors import BadInput
 from repair_engine.estimation import (
@@ -23,21 +23,36 @@ from repair_engine.estimation import (
     PHASES,
     Ranking,
     confirm_settings,
+    least_budget,
     rank,
     reported,
     search_settings,
+    search_share,
+    whole_budget,
 )
 from repair_engine.finish import finish
 from repair_engine.game import NeuronGame
 from repair_engine.report import documents
 from repair_engine.request import RepairRequest
-from shapley import Estimate, Settings, State, exact, merge_round, next_round, run_block, start
+from shapley import (
+    BlockResult,
+    BudgetTooSmall,
+    Estimate,
+    Settings,
+    State,
+    exact,
+    merge_round,
+    next_round,
+    run_block,
+    start,
+)
 
 __all__ = [
     "PHASES",
     "Case",
     "Job",
     "RepairRequest",
+    "merge",
     "open_job",
     "phase_settings",
     "prepare_job",
@@ -54,14 +69,22 @@ class Job:
     """A prepared request: its case, its game on the score images, and the budget that was chosen.
 
     Attributes:
+        players: those that the gradient screen left to be sampled; None = all.
         notes: how the budget came about, for people.
+        started: when the work on it began, in seconds since the epoch.
     """
 
     case: Case
     game: NeuronGame
     budget: int
+    players: tuple[int, ...] | None
     notes: tuple[str, ...]
     started: float
+
+    @property
+    def screen_cost(self) -> int:
+        """Evaluations that the screen took of the budget."""
+        return 0 if self.players is None else screen.COST
 
     @property
     def request(self) -> RepairRequest:
@@ -95,7 +118,7 @@ def prepare_job(request: RepairRequest, folder: Path, progress: Progress = silen
     case = prepare(request, folder, progress)
     progress("measuring the speed of this machine", 0.0)
     game = case.game(request.batch_size or _BATCH_SIZES[0])
-    budget, notes = request.budget, []
+    budget, notes, players = request.budget, [], None
     if request.estimator == "exact":
         budget = _exact_cost(game, budget)
     else:
@@ -103,15 +126,22 @@ def prepare_job(request: RepairRequest, folder: Path, progress: Progress = silen
             rates = calibrate.measure(game, request.seed)
             other = time.time() - began + (_finish_seconds(case, rates) if repair else 5.0)
             budget = calibrate.choose_budget(rates, request.estimator, other)
-        game = _with_enough_draws(request, case, game, budget)
+        game, players = _fit_to_budget(request, case, game, budget, repair, progress)
+        cost = 0 if players is None else screen.COST
         if request.budget is None:
-            budget = max(budget, _least_budget(request, game, repair))
+            budget = max(budget, least_budget(request, game, repair, players) + cost)
             images = f" --attack-images {case.request.attack_images}" if case.attacked else ""
             notes.append(f"Budget chosen by calibration: {budget} evaluations (repeat with --budget {budget}{images}).")
-        search_settings(request, game, budget, repair)  # raises where the budget is too small
-    stored = {"budget": budget, "batch_size": game.batch_size, "notes": notes, "started": began}
+        search_settings(request, game, budget - cost, repair, players)  # raises where the budget is too small
+    stored = {
+        "budget": budget,
+        "batch_size": game.batch_size,
+        "players": players,
+        "notes": notes,
+        "started": began,
+    }
     (folder / _BUDGET_FILE).write_text(json.dumps(stored))
-    return Job(case, game, budget, tuple(notes), began)
+    return Job(case, game, budget, players, tuple(notes), began)
 
 
 def open_job(folder: Path) -> Job:
@@ -119,26 +149,44 @@ def open_job(folder: Path) -> Job:
     case = open_case(folder)
     stored = json.loads((folder / _BUDGET_FILE).read_text())
     game = case.game(stored["batch_size"])
-    return Job(case, game, stored["budget"], tuple(stored["notes"]), stored["started"])
+    players = None if stored["players"] is None else tuple(stored["players"])
+    return Job(case, game, stored["budget"], players, tuple(stored["notes"]), stored["started"])
 
 
 def phase_settings(job: Job, phase: str, search: State | None = None, repair: bool = True) -> Settings | None:
     """Settings of a sampling phase; None where it has nothing to do (exact values, no candidates, no budget)."""
     if job.request.estimator == "exact":
         return None
-    settings = search_settings(job.request, job.game, job.budget, repair)
+    budget = job.budget - job.screen_cost
+    settings = search_settings(job.request, job.game, budget, repair, job.players)
     if phase == "search":
         return settings
     assert search is not None
-    return confirm_settings(job.request, settings, search, reported(search, settings), job.budget)
+    return confirm_settings(job.request, settings, search, reported(search, settings), budget)
 
 
-def run_phase(job: Job, settings: Settings, tick: Callable[[int], None] | None = None) -> State:
-    """All rounds of a phase in this process."""
+def merge(settings: Settings, state: State, results: Sequence[BlockResult], repair: bool = True) -> State:
+    """`shapley.merge_round`, in the user's words.
+
+    Raises:
+        BadInput: the pilot round showed that the budget does not buy one draw, saying what does.
+    """
+    try:
+        return merge_round(state, settings, results)
+    except BudgetTooSmall as error:
+        raise BadInput(
+            f"The first walks show that one draw of {settings.estimator} over {settings.n_players} filters takes more "
+            f"evaluations than the budget has left.",
+            f"Give --budget {whole_budget(error.least, repair)} or more, or none: then one is chosen.",
+        ) from error
+
+
+def run_phase(job: Job, settings: Settings, tick: Callable[[int], None] | None = None, repair: bool = True) -> State:
+    """All rounds of a phase in this process. Raises BadInput, see `merge`."""
     state = start(settings)
     while tasks := next_round(state, settings):
         results = [run_block(job.game, settings, state, task, tick) for task in tasks]
-        state = merge_round(state, settings, results)
+        state = merge(settings, state, results, repair)
     return state
 
 
@@ -170,11 +218,13 @@ def run_finish(
         job.case,
         job.game.batch_size,
         job.budget,
-        spent,
+        spent + job.screen_cost,
         ranking.found,
         ranking.fresh,
         time.time() - job.started,
     )
+    if job.players is not None:
+        run["screen"] = {"by": "gradient", "kept": len(job.players), "of": job.game.n_players}
     return finish(job.case, ranking, run, out, progress)
 
 
@@ -182,14 +232,41 @@ _BATCH_SIZES = (32, 16, 8, 4)  # images per draw, the most that still buys enoug
 _ENOUGH_DRAWS = 40
 
 
-def _with_enough_draws(request: RepairRequest, case: Case, game: NeuronGame, budget: int) -> NeuronGame:
-    """The game with images per draw chosen by the budget: on few draws, fewer images of more coalitions tell more."""
+def _fit_to_budget(
+    request: RepairRequest, case: Case, game: NeuronGame, budget: int, repair: bool, progress: Progress
+) -> tuple[NeuronGame, tuple[int, ...] | None]:
+    """The game with images per draw chosen by the budget, and the players to sample (None = all).
+
+    On few draws, fewer images of more coalitions tell more. A repair whose budget does not buy enough draws over all
+    filters even so samples those that the gradient screen puts first.
+    """
     if request.batch_size is not None:
-        return game
-    coalitions = game.n_players if request.estimator == "cmcs" else game.n_players // 4 + 1
-    fitting = [size for size in _BATCH_SIZES if budget // (coalitions * size) >= _ENOUGH_DRAWS]
-    chosen = fitting[0] if fitting else _BATCH_SIZES[-1]
-    return game if chosen == _BATCH_SIZES[0] else case.game(chosen)
+        return game, None
+    n = game.n_players
+    coalitions = n + 1 if request.estimator == "cmcs" else n // 4 + 1
+    spent = search_share(budget) if repair else budget
+    fitting = [size for size in _BATCH_SIZES if spent // (coalitions * size) >= _ENOUGH_DRAWS]
+    if fitting:
+        return game if fitting[0] == _BATCH_SIZES[0] else case.game(fitting[0]), None
+    if not repair or request.estimator != "cmcs" or budget < 4 * screen.COST:
+        return case.game(_BATCH_SIZES[-1]), None
+    game = case.game(_SCREENED_BATCH)
+    affordable = search_share(budget - screen.COST) // (_ENOUGH_DRAWS * game.batch_size) - 1
+    keep = max(affordable, 2 * request.limits.max_filters)
+    if keep >= n:
+        return game, None
+    done = 0
+
+    def tick(count: int) -> None:
+        nonlocal done
+        done += count
+        progress("screening all filters by gradients", done / screen.COST)
+
+    badness = game.objective.culprit_sign * screen.gradient_screen(game, request.seed, tick)
+    return game, tuple(sorted(int(p) for p in np.argsort(-badness, kind="stable")[:keep]))
+
+
+_SCREENED_BATCH = 8
 
 
 def _exact_cost(game: NeuronGame, budget: int | None) -> int:
@@ -223,22 +300,3 @@ def _finish_seconds(case: Case, rates: calibrate.Rates) -> float:
         sweep *= 1 + n / max(select, 1)
         attack = n * 3 * case.request.attack.steps * case.request.attack.restarts / rates.forward
     return 20.0 + sweep + plain + leave_one_out + attack
-
-
-def _least_budget(request: RepairRequest, game: NeuronGame, repair: bool) -> int:
-    """The smallest budget that buys one draw."""
-    low, high = 1, 1
-    while not _buys(request, game, high, repair):
-        low, high = high, high * 2
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _buys(request, game, middle, repair) else (middle + 1, high)
-    return int(np.ceil(high))
-
-
-def _buys(request: RepairRequest, game: NeuronGame, budget: int, repair: bool) -> bool:
-    try:
-        search_settings(request, game, budget, repair)
-    except BadInput:
-        return False
-    return True

@@ -15,8 +15,9 @@ from repair_engine.game import NeuronGame
 from repair_engine.network import Network
 
 DRAWS = 64
-IMAGES = 16
+IMAGES = 8
 PASSES = 3  # evaluations an image costs: a backward pass takes about two forwards
+COST = DRAWS * IMAGES * PASSES  # evaluations in all, at most
 _DEEPEST = 0.1  # of the filters are removed at most: beyond, large networks are dead (paper, appendix B)
 _STREAM = 0x5C
 

@@ -12,7 +12,17 @@ Row = dict[str, Any]
 
 _RUN_SHOWN = frozenset(
     (
-        *("estimator", "ablation", "images_per_draw", "budget", "budget_was", "evaluations", "rounds", "stopped"),
+        *(
+            "estimator",
+            "screen",
+            "ablation",
+            "images_per_draw",
+            "budget",
+            "budget_was",
+            "evaluations",
+            "rounds",
+            "stopped",
+        ),
         *("depth", "seed", "device", "threads", "seconds", "interval", "reported_values", "estimand", "certificate"),
     )
 )
@@ -37,6 +47,7 @@ def measured(document: Row) -> Markup:
         ("values shown", f"from {run['reported_values']}"),
         ("interval", f"{interval['name']}: {interval['text']}"),
         ("truncation certificate", _certificate(run.get("certificate"))),
+        *_screen(run),
         ("budget", f"{count(run['budget'], 'evaluation')} ({run['budget_was']}); {run['evaluations']:,} spent, "
                    f"{run['images_per_draw']} images per draw"),
         ("stopped", f"{STOPPED.get(run['stopped'], run['stopped'])}, after {count(run['rounds'], 'round')}"),
@@ -50,6 +61,14 @@ def measured(document: Row) -> Markup:
     intervals = "Intervals of changes are paired 95% bootstrap intervals over the report images; those of single rates "
     intervals += "are Wilson's. They speak of images like these, not of another population."
     return join((definitions(pairs), element("p", again), element("p", intervals, class_="note")))
+
+
+def _screen(run: dict[str, Any]) -> list[tuple[str, str]]:
+    if "screen" not in run:
+        return []
+    kept, of = run["screen"]["kept"], run["screen"]["of"]
+    text = f"gradients put {kept:,} of {of:,} filters first; only those were sampled, as the budget did not buy all"
+    return [("screen", text)]
 
 
 def _certificate(certificate: Row | None) -> str:
