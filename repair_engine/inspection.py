@@ -81,9 +81,7 @@ def _fixed(preprocessing: Preprocessing) -> int | tuple[int, ...] | None:
     return preprocessing.crop or (preprocessing.resize if isinstance(preprocessing.resize, tuple) else None)
 
 
-def _size(
-    module: torch.nn.Module, fixed: int | tuple[int, ...] | None, channels: int, device: str
-) -> tuple[int, int]:
+def _size(module: torch.nn.Module, fixed: int | tuple[int, ...] | None, channels: int, device: str) -> tuple[int, int]:
     sizes = [fixed] if fixed else list(_SIZES)
     for size in sizes:
         height, width = (size, size) if isinstance(size, int) else size

@@ -65,7 +65,7 @@ def score(args: argparse.Namespace) -> int:
         if settings is None:
             estimate = exact(job.game, bars.counting("enumerating", job.budget))
         else:
-            state = pipeline.run_phase(job, settings, bars.counting("sampling", settings.budget))
+            state = pipeline.run_phase(job, settings, bars.counting("sampling", settings.budget), repair=False)
             estimate = reported(state, settings)
         bars.close()
         case = job.case

@@ -1,0 +1,126 @@
+"""Budgets: never exceeded, too small ones refused with one that works, calibrated ones always enough."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from repair_engine import calibrate
+from tests.repair_engine.tiny import World, call, images, save
+
+pytestmark = pytest.mark.usefixtures("quick")
+FILTERS = 600
+SHORT = {"score": {}, "repair": {"max_filters": "2"}}
+
+
+class Wide(nn.Module):
+    """Many filters beside a path that needs none: it is never dead, so draws go all the way."""
+
+    def __init__(self, num_classes: int, filters: int = FILTERS) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, filters, 1)
+        self.head = nn.Linear(64, num_classes)
+        self.more = nn.Linear(filters, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x.flatten(1)) + 0.01 * self.more(torch.relu(self.conv(x)).mean((2, 3)))
+
+
+def wide(num_classes: int) -> nn.Module:
+    return Wide(num_classes)
+
+
+def lonely(num_classes: int) -> nn.Module:
+    return Wide(num_classes, filters=1)
+
+
+@pytest.fixture(scope="module")
+def wide_world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("wide")
+    torch.manual_seed(0)
+    shown = images(48)
+    module = Wide(3)
+    return World(
+        folder, module, save(module, folder / "m.safetensors"), shown.zip(folder / "d.zip"), shown, f"{__name__}:wide"
+    )
+
+
+@pytest.mark.parametrize(
+    ("verb", "estimator"), [("score", "tmab"), ("score", "monte_carlo"), ("score", "cmcs"), ("repair", "cmcs")]
+)
+def test_a_budget_too_small_is_refused_with_one_that_works(
+    wide_world: World, tmp_path: Path, verb: str, estimator: str
+) -> None:
+    options = {"estimator": estimator, "out": str(tmp_path)} | SHORT[verb]
+    result = call(wide_world.argv(verb, "--json", budget="5", **options))
+    assert result.code == 2
+    assert "5 evaluations" in result.document["error"]
+    (least,) = re.findall(r"--budget (\d+)", result.document["mend"])
+    again = call(wide_world.argv(verb, "--json", budget=least, **options))
+    assert again.code in (0, 5), again.out
+    assert 0 < again.document["run"]["evaluations"] <= int(least)
+
+
+@pytest.mark.parametrize("verb", ["score", "repair"])
+def test_what_only_the_first_walks_can_tell_is_bad_input_too(wide_world: World, tmp_path: Path, verb: str) -> None:
+    """The pilot finds that draws go 600 removals deep: one costs more than is left."""
+    options = {"estimator": "tmab", "out": str(tmp_path), "batch_size": "4"} | SHORT[verb]
+    pilot_and_shallow = (8 * 61 + 3) * 4  # 8 walks of 60 looks and the empty one; a draw of depth 1
+    budget = pilot_and_shallow if verb == "score" else int(pilot_and_shallow / 0.7) + 2
+    result = call(wide_world.argv(verb, "--json", budget=str(budget), **options))
+    assert result.code == 2
+    assert "first walks" in result.document["error"]
+    (least,) = re.findall(r"--budget (\d+)", result.document["mend"])
+    assert int(least) > budget
+    assert call(wide_world.argv(verb, "--json", budget=least, **options)).code in (0, 5)
+
+
+@pytest.mark.parametrize("estimator", ["tmab", "monte_carlo", "cmcs"])
+def test_a_calibrated_budget_is_enough_and_repeatable(
+    wide_world: World, monkeypatch: pytest.MonkeyPatch, estimator: str
+) -> None:
+    """On a machine so slow that the time would buy next to nothing."""
+    monkeypatch.setattr(calibrate, "measure", lambda *_: calibrate.Rates(0.1, 0.1, 0.1))
+    chosen = call(wide_world.argv("score", "--json", estimator=estimator))
+    assert chosen.code == 0, chosen.out
+    assert chosen.document["run"]["budget_was"] == "calibrated"
+    (budget,) = re.findall(r"--budget (\d+)", chosen.err)
+    given = call(wide_world.argv("score", "--json", estimator=estimator, budget=budget)).document
+    assert given["filters"] == chosen.document["filters"]
+    assert given["run"]["budget"] == chosen.document["run"]["budget"]
+
+
+def test_calibration_measures_and_fits_the_time(skewed: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "_PROBE_SECONDS", 0.02)
+    monkeypatch.setattr(calibrate, "TARGET_SECONDS", 1.0)
+    rates = calibrate.Rates(forward=1e3, walk=1e3, toggle=2e3)
+    walked = calibrate.choose_budget(rates, "tmab", 40.0, 100.0)
+    assert 20_000 <= walked <= 60_000  # a thousand a second, in what is left of 100 s
+    assert calibrate.choose_budget(rates, "cmcs", 40.0, 100.0) == pytest.approx(2 * walked, rel=0.1)
+    assert calibrate.choose_budget(calibrate.Rates(1.0, 1.0, 1.0), "cmcs", 500.0, 100.0) == 1_000
+    document = call(skewed.argv("score", "--json")).document
+    assert document["run"]["evaluations"] <= document["run"]["budget"]
+
+
+def test_exact_says_what_it_costs(skewed: World, wide_world: World) -> None:
+    result = call(skewed.argv("score", "--json", estimator="exact", budget="100"))
+    assert result.code == 2
+    assert f"--budget {2**8 * 48}" in result.document["mend"]
+    result = call(wide_world.argv("score", "--json", estimator="exact"))
+    assert result.code == 2
+    assert "600" in result.document["error"]
+
+
+def test_one_filter_is_valued_by_all_but_tmab(wide_world: World, tmp_path: Path) -> None:
+    model = save(Wide(3, filters=1), tmp_path / "one.safetensors")
+    options = {"model": str(model), "register": f"net={__name__}:lonely", "budget": "3000"}
+    for estimator in ("exact", "cmcs", "monte_carlo"):
+        (row,) = call(wide_world.argv("score", "--json", estimator=estimator, **options)).document["filters"]
+        assert row["id"] == "conv:0"
+    refused = call(wide_world.argv("score", "--json", estimator="tmab", **options))
+    assert refused.code == 2
+    assert "exact" in refused.document["mend"]
