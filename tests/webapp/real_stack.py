@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -20,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 class RealStack:
     """Started on entry, stopped on exit; the log is shown when something goes wrong."""
 
-    def __init__(self, folder: Path, *, workers: int = 2, **environment: str) -> None:
-        self.folder, self.workers = folder, workers
+    def __init__(self, folder: Path, *, workers: int = 2, options: tuple[str, ...] = (), **environment: str) -> None:
+        self.folder, self.workers, self.options = folder, workers, options
         self.env = {
             **os.environ,
             "NR_DATA_DIR": str(folder / "var"),
@@ -40,7 +41,16 @@ class RealStack:
     def __enter__(self) -> RealStack:
         self.log = (self.folder / "dev.log").open("w")
         self.process = subprocess.Popen(
-            [sys.executable, "manage.py", "dev", "--port", str(self.port), "--workers", str(self.workers)],
+            [
+                sys.executable,
+                "manage.py",
+                "dev",
+                "--port",
+                str(self.port),
+                "--workers",
+                str(self.workers),
+                *self.options,
+            ],
             cwd=ROOT,
             env=self.env,
             stdout=self.log,
@@ -94,12 +104,12 @@ class RealStack:
 
     def workers_alive(self) -> list[psutil.Process]:
         """The main processes of the Celery workers that have said they are ready."""
-        database = self.folder / "var" / "db.sqlite3"
-        import sqlite3
-
-        with sqlite3.connect(database) as connection:
-            names = [row[0] for row in connection.execute("SELECT name FROM jobs_worker")]
+        names = [row[0] for row in self.query("SELECT name FROM jobs_worker")]
         return [p for p in self.family() if any(name.split("@")[0] + "@" in " ".join(_line(p)) for name in names)]
+
+    def query(self, sql: str) -> list[tuple]:
+        with sqlite3.connect(self.folder / "var" / "db.sqlite3", timeout=30) as connection:
+            return connection.execute(sql).fetchall()
 
     def cpu_workers(self) -> list[psutil.Process]:
         """The pool processes that compute: children of the `cpu…` workers."""

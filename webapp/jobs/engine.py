@@ -17,8 +17,6 @@ from typing import Any, Protocol
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from repair_engine.errors import BadInput
-
 Note = Callable[..., None]  # note("choosing k"): says what is done now; may raise to stop
 Count = Callable[[int], None]  # count(512): so many more evaluations are done; may raise to stop
 
@@ -107,13 +105,11 @@ class RepairEngine:
 
     def merge(self, work: Path, phase: str, state: bytes, blocks: list[bytes]) -> bytes:
         import shapley
+        from repair_engine import pipeline
 
         settings, now = _read(state)
-        try:
-            after = shapley.merge_round(now, settings, [shapley.BlockResult.from_bytes(block) for block in blocks])
-        except shapley.BudgetTooSmall as error:
-            raise BadInput(str(error), "Give a larger budget, or none: then one is chosen.") from error
-        return _write(settings, after)
+        results = [shapley.BlockResult.from_bytes(block) for block in blocks]
+        return _write(settings, pipeline.merge(settings, now, results))
 
     def snapshot(self, work: Path, phase: str, state: bytes) -> dict:
         from webapp.jobs import translation
