@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.template.loader import render_to_string
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView
 
@@ -49,4 +50,6 @@ def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def handler500(request: HttpRequest) -> HttpResponse:
-    return _error(request, 500, "Something went wrong on our side. The operator finds it in the log.")
+    if request.path.startswith("/api/"):
+        return as_response(request, 500, "Something went wrong on our side. The operator finds it in the log.")
+    return HttpResponse(render_to_string("500.html"), status=500)  # no account's menu: the database may be away

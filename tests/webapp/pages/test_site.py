@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,4 +62,28 @@ def test_errors_are_pages(world):
     page = read(world.owner.browser.get("/nowhere"), 404)
     assert "There is nothing at this address" in page.text
     strict = Client(enforce_csrf_checks=True)
-    assert strict.post(reverse("accounts:sign_in"), {}).status_code == 403
+    assert "send it again" in read(strict.post(reverse("accounts:sign_in"), {}), 403).text
+
+
+def test_a_failure_of_ours_is_a_page_that_needs_no_database(world, monkeypatch):
+    def away(*_: object) -> None:
+        raise RuntimeError("the database is away: secret")
+
+    monkeypatch.setattr("webapp.pages.selectors.dashboard", away)
+    browser = world.owner.browser
+    browser.raise_request_exception = False
+    page = read(browser.get("/"), 500)
+    assert "on our side" in page.text
+    assert "secret" not in page.text
+    assert world.owner.user.username not in page.text
+
+
+def test_the_web_process_never_loads_torch(tmp_path):
+    """It would take seconds to start and hundreds of megabytes; only workers compute."""
+    code = (
+        "import sys, django; django.setup(); import webapp.urls, webapp.pages.views.repairs; "
+        "from django.urls import get_resolver; get_resolver().reverse_dict; print('torch' in sys.modules)"
+    )
+    env = {"PATH": os.environ["PATH"], "DJANGO_SETTINGS_MODULE": "webapp.settings", "NR_DATA_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "False", done.stderr

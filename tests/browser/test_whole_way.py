@@ -1,0 +1,154 @@
+"""From signing in to the downloaded checkpoint, in a real Chromium on the real stack: web, workers, redis, engine."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import torch
+from playwright.sync_api import Page, expect
+
+from tests.browser.failing_net import CULPRIT, FailingNet, checkpoint, share_right, write_zip
+from tests.webapp.real_stack import RealStack
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+PATIENCE = 240_000  # ms, of a machine that others use too
+
+
+@pytest.fixture
+def stack(page: Page, tmp_path: Path) -> Iterator[RealStack]:
+    """After the browser, so that nothing is started where there is none."""
+    around = {
+        "NR_ENGINE": "webapp.jobs.engine:RepairEngine",
+        "NR_ARCHITECTURES": "failing_net=tests.browser.failing_net:failing_net",
+        "OMP_NUM_THREADS": "1",
+    }
+    with RealStack(tmp_path, workers=1, **around) as stack:
+        yield stack
+
+
+@pytest.fixture
+def page(page: Page) -> Page:
+    page.set_default_timeout(PATIENCE)
+    page.set_default_navigation_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    return page
+
+
+def test_from_sign_in_to_the_downloaded_checkpoint(page: Page, stack: RealStack, tmp_path: Path):
+    asked, complaints = watch(page)
+    sign_up_then_in(page, stack)
+
+    expect(page.get_by_role("heading", name="Upload the model")).to_be_visible()
+    page.get_by_role("link", name="Upload a model").click()
+    page.get_by_label("Checkpoint").set_input_files({"name": "net.pth", "mimeType": "", "buffer": checkpoint()})
+    page.get_by_label("Architecture", exact=True).fill("no_such_net")
+    page.get_by_label("Number of classes").fill("2")
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("alert")).to_contain_text("neither a torchvision classifier nor registered")
+    page.get_by_label("Checkpoint").set_input_files({"name": "net.pth", "mimeType": "", "buffer": checkpoint()})
+    page.get_by_label("Architecture", exact=True).fill("failing_net")
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_text("being checked", exact=True)).to_be_visible()
+    expect(page.get_by_text("ready", exact=True)).to_be_visible()  # by polling: nobody reloads
+    expect(page.get_by_text("4 at 1 sites")).to_be_visible()
+
+    write_zip(tmp_path / "images.zip")
+    page.goto(stack.url + "datasets/new/")
+    page.get_by_label("Zip of labelled images").set_input_files(tmp_path / "images.zip")
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_text("ready", exact=True)).to_be_visible()
+    expect(page.get_by_text("400 in 2 folders")).to_be_visible()
+
+    page.get_by_role("link", name="Use it for a repair").click()
+    page.get_by_label("Subgroup-fair recall").check()
+    page.get_by_label("Column of metadata.csv").select_option("ground")
+    page.get_by_label("Budget, evaluations").fill("20000")
+    page.get_by_label("Name").fill("Light grounds")
+    page.get_by_role("button", name="Start the repair").click()
+
+    progress_survives(page)
+    expect(page.get_by_role("heading", name="Repaired", exact=True)).to_be_visible()  # by polling again
+    expect(
+        page.get_by_text(re.compile("raised mean recall over the values of ground from 75.0% to 100.0%"))
+    ).to_be_visible()
+    before_and_after(page)
+    downloaded(page, tmp_path)
+
+    page.get_by_role("link", name="All 4 filters, to sort and search").click()
+    page.get_by_label("Show", exact=True).select_option("ablated")
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator("tbody th")).to_have_text([CULPRIT])
+    assert "show=ablated" in page.url
+
+    host = urlsplit(stack.url).netloc
+    assert {urlsplit(address).netloc for address in asked} <= {host}, "pages ask nobody else for anything"
+    assert complaints == [], "no errors and nothing that the content policy had to block"
+
+
+def watch(page: Page) -> tuple[list[str], list[str]]:
+    """Addresses that were asked for, and what the console complained about (refused forms answer 422: expected)."""
+    asked: list[str] = []
+    complaints: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if request.url.startswith("http") else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "console",
+        lambda said: complaints.append(said.text) if said.type == "error" and " 422 " not in said.text else None,
+    )
+    return asked, complaints
+
+
+def sign_up_then_in(page: Page, stack: RealStack) -> None:
+    page.goto(stack.url)
+    page.get_by_role("link", name="Make an account").click()
+    page.get_by_label("Username").fill("ada")
+    page.get_by_label("Password", exact=True).fill("correct horse battery")
+    page.get_by_label("Password confirmation").fill("correct horse battery")
+    page.get_by_role("main").get_by_role("button", name="Sign up").click()
+    page.get_by_role("button", name="Sign out ada").click()
+    page.get_by_label("Username").fill("ada")
+    page.get_by_label("Password").fill("correct horse battery")
+    page.get_by_role("main").get_by_role("button", name="Sign in").click()
+
+
+def progress_survives(page: Page) -> None:
+    """A refresh and another tab show the same repair under way."""
+    expect(page.get_by_role("progressbar")).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("progressbar")).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel the repair")).to_be_visible()
+    other = page.context.new_page()
+    other.goto(page.url)
+    expect(other.get_by_role("heading", name="Light grounds")).to_be_visible()
+    other.close()
+
+
+def before_and_after(page: Page) -> None:
+    """The subgroups' table: light grounds from half to all, dark ones as good as before."""
+    table = page.get_by_role("table").filter(has_text="Recall of subgroups")
+    light = table.get_by_role("row").filter(has=page.get_by_role("rowheader", name="light")).inner_text()
+    dark = table.get_by_role("row").filter(has=page.get_by_role("rowheader", name="dark")).inner_text()
+    assert re.search(r"50\.0%.*100\.0%.*\+50\.0", light, re.S), light
+    assert re.search(r"100\.0%.*100\.0%.*0\.0", dark, re.S), dark
+    for chart in ("Recall of subgroups on the report images", "Removal curve on the select images"):
+        expect(page.get_by_role("img", name=chart).first).to_be_visible()
+
+
+def downloaded(page: Page, folder: Path) -> None:
+    """The file has the hash that is shown, and does in plain torch what the page says."""
+    with page.expect_download() as waiting:
+        page.get_by_role("link", name="repaired.pth").click()
+    waiting.value.save_as(folder / "repaired.pth")
+    content = (folder / "repaired.pth").read_bytes()
+    expect(page.get_by_text(hashlib.sha256(content).hexdigest())).to_be_visible()
+    net, intact = FailingNet().eval(), FailingNet().eval()
+    net.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
+    intact.load_state_dict(torch.load(io.BytesIO(checkpoint()), weights_only=True))
+    assert (share_right(intact, "light"), share_right(intact, "dark")) == (0.5, 1.0)
+    assert (share_right(net, "light"), share_right(net, "dark")) == (1.0, 1.0)
