@@ -126,12 +126,12 @@ def prepare_job(request: RepairRequest, folder: Path, progress: Progress = silen
             rates = calibrate.measure(game, request.seed)
             other = time.time() - began + (_finish_seconds(case, rates) if repair else 5.0)
             budget = calibrate.choose_budget(rates, request.estimator, other)
-        game, players = _fit_to_budget(request, case, game, budget, repair, progress)
-        cost = 0 if players is None else screen.COST
-        if request.budget is None:
-            budget = max(budget, least_budget(request, game, repair, players) + cost)
+            smallest = game if request.batch_size else case.game(_BATCH_SIZES[-1])
+            budget = max(budget, least_budget(request, smallest, repair))
             images = f" --attack-images {case.request.attack_images}" if case.attacked else ""
             notes.append(f"Budget chosen by calibration: {budget} evaluations (repeat with --budget {budget}{images}).")
+        game, players = _fit_to_budget(request, case, game, budget, repair, progress)
+        cost = 0 if players is None else screen.COST
         search_settings(request, game, budget - cost, repair, players)  # raises where the budget is too small
     stored = {
         "budget": budget,
@@ -248,12 +248,16 @@ def _fit_to_budget(
     fitting = [size for size in _BATCH_SIZES if spent // (coalitions * size) >= _ENOUGH_DRAWS]
     if fitting:
         return game if fitting[0] == _BATCH_SIZES[0] else case.game(fitting[0]), None
+    sparse = case.game(_BATCH_SIZES[-1])
     if not repair or request.estimator != "cmcs" or budget < 4 * screen.COST:
-        return case.game(_BATCH_SIZES[-1]), None
+        return sparse, None
     game = case.game(_SCREENED_BATCH)
     affordable = search_share(budget - screen.COST) // (_ENOUGH_DRAWS * game.batch_size) - 1
-    keep = max(affordable, 2 * request.limits.max_filters)
-    if keep >= n:
+    keep = min(n, max(affordable, 2 * request.limits.max_filters))
+    cost = screen.COST if keep < n else 0
+    if least_budget(request, game, repair, tuple(range(keep))) + cost > budget:
+        return sparse, None
+    if keep == n:
         return game, None
     done = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,10 @@ class Wide(nn.Module):
 
 def wide(num_classes: int) -> nn.Module:
     return Wide(num_classes)
+
+
+def widest(num_classes: int) -> nn.Module:
+    return Wide(num_classes, filters=1200)
 
 
 def lonely(num_classes: int) -> nn.Module:
@@ -94,14 +99,30 @@ def test_a_calibrated_budget_is_enough_and_repeatable(
     assert given["run"]["budget"] == chosen.document["run"]["budget"]
 
 
+def test_a_calibrated_repair_is_repeatable_where_it_is_screened(
+    wide_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many filters that the least budget of all of them is enough for the gradient screen."""
+    monkeypatch.setattr(calibrate, "measure", lambda *_: calibrate.Rates(0.1, 0.1, 0.1))
+    model = save(Wide(3, filters=1200), tmp_path / "m.safetensors")
+    options = {"model": str(model), "register": f"net={__name__}:widest", "max_filters": "2"}
+    chosen = call(wide_world.argv("repair", "--json", out=str(tmp_path / "1"), **options))
+    assert chosen.code in (0, 5), chosen.out
+    (budget,) = re.findall(r"--budget (\d+)", chosen.err)
+    given = call(wide_world.argv("repair", "--json", out=str(tmp_path / "2"), budget=budget, **options)).document
+    assert given["culprits"] == chosen.document["culprits"]
+    assert given["run"]["images_per_draw"] == chosen.document["run"]["images_per_draw"]
+    assert chosen.document["run"]["evaluations"] <= int(budget)
+
+
 def test_calibration_measures_and_fits_the_time(skewed: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibrate, "_PROBE_SECONDS", 0.02)
-    monkeypatch.setattr(calibrate, "TARGET_SECONDS", 1.0)
+    monkeypatch.setattr(calibrate, "choose_budget", partial(calibrate.choose_budget, target=1.0))
     rates = calibrate.Rates(forward=1e3, walk=1e3, toggle=2e3)
-    walked = calibrate.choose_budget(rates, "tmab", 40.0, 100.0)
+    walked = calibrate.choose_budget(rates, "tmab", 40.0, target=100.0)
     assert 20_000 <= walked <= 60_000  # a thousand a second, in what is left of 100 s
-    assert calibrate.choose_budget(rates, "cmcs", 40.0, 100.0) == pytest.approx(2 * walked, rel=0.1)
-    assert calibrate.choose_budget(calibrate.Rates(1.0, 1.0, 1.0), "cmcs", 500.0, 100.0) == 1_000
+    assert calibrate.choose_budget(rates, "cmcs", 40.0, target=100.0) == pytest.approx(2 * walked, rel=0.1)
+    assert calibrate.choose_budget(calibrate.Rates(1.0, 1.0, 1.0), "cmcs", 500.0, target=100.0) == 1_000
     document = call(skewed.argv("score", "--json")).document
     assert document["run"]["evaluations"] <= document["run"]["budget"]
 
