@@ -24,9 +24,8 @@ _BRANCH_START: dict[object, float] = {
     aten.mish.default: -1.1924,
 }
 
-# The operator -> the largest input that still matters when bisecting (the branch end).
+# Solved by bisection on all of their range.
 _MONOTONE = {
-    aten.leaky_relu.default,
     aten.elu.default,
     aten.sigmoid.default,
     aten.hardsigmoid.default,
@@ -39,7 +38,7 @@ _MONOTONE = {
 
 _IDENTITY_ON_RANGE = {aten.relu.default, aten.hardtanh.default, aten.clamp.default, aten.clamp_min.default}
 
-ACTIVATIONS = frozenset(_MONOTONE | set(_BRANCH_START) | {aten.relu.default})
+ACTIVATIONS = frozenset(_MONOTONE | set(_BRANCH_START) | {aten.relu.default, aten.leaky_relu.default})
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,9 @@ class Activation:
         """
         if self.op is None or self.op in _IDENTITY_ON_RANGE:
             return mean.clone()
+        if self.op is aten.leaky_relu.default:
+            slope = float(self.args[0] if self.args else dict(self.kwargs).get("negative_slope", 0.01))  # type: ignore[arg-type]
+            return torch.where(mean < 0, mean / slope, mean)
         low = torch.full_like(mean, _BRANCH_START.get(self.op, -_SPAN))
         high = torch.full_like(mean, _SPAN)
         high = torch.maximum(high, mean.abs() * 2 + 1)
