@@ -13,6 +13,7 @@ from repair_engine.game import NeuronGame
 TARGET_SECONDS = 300.0
 _SHARE = 0.85  # of the target; machines are shared and noisy
 _PROBE_SECONDS = 2.0
+LEAST = 12_000  # evaluations: a screen and a few draws over what it leaves, however slow the machine
 LEAVE_ONE_OUT_SHARE = 0.2  # of the budget, spent in addition: the control must not cost more than the search
 
 
@@ -55,12 +56,12 @@ def measure(game: NeuronGame, seed: int = 0) -> Rates:
 
 
 def choose_budget(rates: Rates, estimator: str, other_seconds: float, target: float = TARGET_SECONDS) -> int:
-    """Evaluations that fit into `target` seconds beside `other_seconds` of other work, two digits, at least 1,000."""
+    """Evaluations that fit into `target` seconds beside `other_seconds` of other work, two digits."""
     speed = rates.toggle if estimator == "cmcs" else rates.walk
     left = max(target * _SHARE - other_seconds, 0.1 * target) / (1 + LEAVE_ONE_OUT_SHARE)
     evaluations = int(left * speed)
     digits = 10 ** max(len(str(evaluations)) - 2, 0)
-    return max(evaluations // digits * digits, 1_000)
+    return max(evaluations // digits * digits, LEAST)
 
 
 def _rate(work: Callable[[], int]) -> float:

@@ -245,20 +245,18 @@ def _fit_to_budget(
     n = game.n_players
     coalitions = n + 1 if request.estimator == "cmcs" else n // 4 + 1
     spent = search_share(budget) if repair else budget
-    fitting = [size for size in _BATCH_SIZES if spent // (coalitions * size) >= _ENOUGH_DRAWS]
+    keep = min(n, _CONTENDERS * request.limits.max_filters)
+    screens = repair and request.estimator == "cmcs" and keep < n and budget >= 4 * screen.COST
+    sizes = [size for size in _BATCH_SIZES if size > _SCREENED_BATCH] if screens else _BATCH_SIZES
+    fitting = [size for size in sizes if spent // (coalitions * size) >= _ENOUGH_DRAWS]
     if fitting:
         return game if fitting[0] == _BATCH_SIZES[0] else case.game(fitting[0]), None
     sparse = case.game(_BATCH_SIZES[-1])
-    if not repair or request.estimator != "cmcs" or budget < 4 * screen.COST:
+    if not screens:
         return sparse, None
     game = case.game(_SCREENED_BATCH)
-    affordable = search_share(budget - screen.COST) // (_ENOUGH_DRAWS * game.batch_size) - 1
-    keep = min(n, max(affordable, 2 * request.limits.max_filters))
-    cost = screen.COST if keep < n else 0
-    if least_budget(request, game, repair, tuple(range(keep))) + cost > budget:
+    if least_budget(request, game, repair, tuple(range(keep))) + screen.COST > budget:
         return sparse, None
-    if keep == n:
-        return game, None
     done = 0
 
     def tick(count: int) -> None:
@@ -271,6 +269,7 @@ def _fit_to_budget(
 
 
 _SCREENED_BATCH = 8
+_CONTENDERS = 6  # filters sampled for each that may be ablated, after a screen
 
 
 def _exact_cost(game: NeuronGame, budget: int | None) -> int:
