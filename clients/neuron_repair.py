@@ -272,8 +272,14 @@ def start(api: Api, options: argparse.Namespace) -> dict:
         if getattr(options, name) is not None:
             body[name] = getattr(options, name)
     # The same request has the same key: run again, it finds the repair that it started.
-    key = hashlib.sha256((options.run_id + json.dumps(body, sort_keys=True)).encode()).hexdigest()
-    return api.json("POST", "repairs/", body, {"Idempotency-Key": f"cli-{key}"})
+    # One that was cancelled, or that the server failed, is not what was asked for: then the next key's turn comes.
+    for attempt in range(100):
+        text = json.dumps([options.run_id, attempt, body], sort_keys=True)
+        key = hashlib.sha256(text.encode()).hexdigest()
+        repair = api.json("POST", "repairs/", body, {"Idempotency-Key": f"cli-{key}"})
+        if repair["state"] != "canceled" and not (repair["state"] == "failed" and repair["fault"] == "server"):
+            return repair
+    raise Failure(SERVER_ERROR, "This repair failed a hundred times.")
 
 
 def parse_option(item: str) -> tuple[str, Any]:

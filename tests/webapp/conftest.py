@@ -18,6 +18,7 @@ from webapp.jobs import reaper, services
 from webapp.jobs.engine import get_engine
 from webapp.jobs.models import Job
 from webapp.jobs.requests import Asked
+from webapp.library import tasks as library_tasks
 from webapp.library.models import DatasetUpload, ModelUpload
 
 
@@ -33,7 +34,7 @@ def directories(settings, tmp_path: Path):
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.ENGINE = "tests.webapp.tiny_engine:TinyEngine"
     get_engine.cache_clear()
-    reaper._last = 0.0
+    reaper._last = library_tasks._away_until = 0.0
     yield
     get_engine.cache_clear()
 

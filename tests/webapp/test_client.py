@@ -120,6 +120,9 @@ def test_3_server_or_job_error(stack, model, data, tmp_path):
     assert "the disk is on fire" in failed.stderr
     suite = ET.parse(tmp_path / "a" / "junit.xml").getroot()
     assert suite.get("errors") == "1"
+    again = repair(stack, tmp_path / "b", model, data, "--seed", "667")  # CI's retry is a new attempt
+    assert again.returncode == 3
+    assert metrics(tmp_path / "a")["repair"] != metrics(tmp_path / "b")["repair"]
 
 
 def test_4_out_of_time_and_then_on_with_it(stack, model, data, tmp_path):

@@ -70,6 +70,12 @@ def test_settings_are_safe_unless_told_otherwise(tmp_path):
     assert done.stdout.split() == ["False", "True", "True", "True", "True", "True"], done.stderr
 
 
+def test_the_web_process_does_without_torch(tmp_path):
+    """It would cost every web process seconds and hundreds of MB."""
+    code = "import django, sys; django.setup(); import webapp.urls, webapp.wsgi; print('torch' in sys.modules)"
+    assert run(code, NR_DATA_DIR=str(tmp_path)).stdout.strip() == "False"
+
+
 def test_the_secret_key_is_kept_and_private(tmp_path):
     code = "from webapp import settings as s; print(s.SECRET_KEY)"
     keys = {run(code, NR_DATA_DIR=str(tmp_path)).stdout for _ in range(2)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,11 +23,22 @@ log = logging.getLogger(__name__)
 KINDS: dict[str, type[Upload]] = {"modelupload": ModelUpload, "datasetupload": DatasetUpload}
 
 
+AWAY = 10.0  # seconds in which a broker that could not be reached is not tried again
+_away_until = 0.0
+
+
 def send(task: Task, *args: str, queue: str = "light") -> None:
-    """Ring a bell. A broker that is away costs nothing but time: the reaper rings again."""
+    """Ring a bell. A broker that is away costs nothing but time: the reaper rings again.
+
+    Each attempt may take seconds to fail, and a status poll may have many bells to ring: so one is enough.
+    """
+    global _away_until
+    if time.monotonic() < _away_until:
+        return
     try:
         task.apply_async(args=args, queue=queue)
     except Exception as error:  # kombu and redis have no common base class
+        _away_until = time.monotonic() + AWAY
         log.warning("could not reach the broker (%s): %s%s will be rung again", error, task.name, args)
 
 
