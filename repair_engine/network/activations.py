@@ -27,6 +27,8 @@ _BRANCH_START: dict[object, float] = {
 # Solved by bisection on all of their range.
 _MONOTONE = {
     aten.elu.default,
+    aten.selu.default,
+    aten.celu.default,
     aten.sigmoid.default,
     aten.hardsigmoid.default,
     aten.tanh.default,

@@ -19,6 +19,7 @@ from repair_engine.errors import BadInput
 aten = torch.ops.aten
 
 BATCH_NORM = aten._native_batch_norm_legit_no_training.default
+_BATCH_STATISTICS = {aten._native_batch_norm_legit.no_stats, aten._native_batch_norm_legit.default}
 _MAX_BATCH = 2**20
 
 
@@ -30,7 +31,8 @@ class FlatGraph:
         nodes: call_function nodes in topological order.
         image: the placeholder of the images [B, C, H, W].
         logits: the node of the logits [B, classes] (or [B], a single logit).
-        names: parameter and buffer placeholders -> key of the state dict ("" for lifted constants).
+        names: parameter and buffer placeholders -> key of the state dict ("" for lifted constants and buffers that
+            are not in it).
         tensors: parameter, buffer and constant placeholders -> tensor.
         batch: the symbol of the batch dimension.
     """
@@ -64,13 +66,14 @@ def capture(module: torch.nn.Module, example: torch.Tensor) -> FlatGraph:
         ) from error
     signature = program.graph_signature
     by_name = {n.name: n for n in program.graph.nodes}
+    keys = module.state_dict().keys()
     names: dict[fx.Node, str] = {}
     tensors: dict[fx.Node, torch.Tensor] = {}
     for mapping in (signature.inputs_to_parameters, signature.inputs_to_buffers):
         for placeholder, key in mapping.items():
             value = program.state_dict.get(key, program.constants.get(key))
             assert value is not None, f"{key} has no tensor in the captured program"
-            names[by_name[placeholder]] = key
+            names[by_name[placeholder]] = key if key in keys else ""
             tensors[by_name[placeholder]] = value.detach()
     for placeholder, key in signature.inputs_to_lifted_tensor_constants.items():
         names[by_name[placeholder]] = ""
@@ -87,6 +90,11 @@ def capture(module: torch.nn.Module, example: torch.Tensor) -> FlatGraph:
     if len(shape) not in (1, 2) or not _same(shape[0], batch):
         raise BadInput(f"The network returns a tensor of shape {tuple(shape)}; logits [batch, classes] are needed.")
     nodes = tuple(n for n in program.graph.nodes if n.op == "call_function")
+    if any(n.target in _BATCH_STATISTICS for n in nodes):
+        raise BadInput(
+            "A batch norm without running statistics mixes the images of a batch; such a network cannot be valued.",
+            "Train it with track_running_stats=True.",
+        )
     return FlatGraph(nodes, image, logits, names, tensors, batch)
 
 

@@ -118,7 +118,7 @@ def _site(graph: FlatGraph, conv: fx.Node, index: dict[fx.Node, int], uses: Coun
     if conv.target is aten.convolution.default and conv.args[6]:
         return refuse("it is a transposed convolution")
     if not graph.names.get(weight) or (bias is not None and not graph.names.get(bias)):
-        return refuse("its weight is computed (a parametrization), so it cannot be edited in the state dict")
+        return refuse("its weight is computed (a parametrization) or fixed: no edit of the state dict changes it")
     if uses[graph.names[weight]] > 1 or (bias is not None and uses[graph.names[bias]] > 1):
         return refuse("it is called more than once, so one edit would ablate several places")
     if not has_plain_batch(graph, conv):
