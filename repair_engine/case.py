@@ -115,8 +115,7 @@ class Case:
         weights, cells = accuracy_weights(len(labels)), cell_codes(labels, None)
         targeted = self.request.attack.targeted
         targets = attacked.targets if targeted else labels
-        goal = "lower" if targeted else "raise"
-        return Objective(attacked.pixels, targets, weights, cells, goal, complement=not targeted)
+        return Objective(attacked.pixels, targets, weights, cells, "lower", complement=not targeted)
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 or float pixels in [0, 1] -> network input."""

@@ -138,8 +138,8 @@ def candidate_players(request: RepairRequest, found: Estimate) -> np.ndarray:
 
 
 def culprit_sign(request: RepairRequest) -> int:
-    """+1 where culprits have positive values (targeted attack success is to be lowered), else −1."""
-    return 1 if request.metric.kind == "attack-success" and request.attack.targeted else -1
+    """+1 where culprits have positive values (attack success is to be lowered), else −1."""
+    return 1 if request.metric.kind == "attack-success" else -1
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class NeuronGame:
     def _outcomes(self, predicted: np.ndarray, batch: ImageBatch) -> Outcomes:
         right = predicted == self.objective.targets[batch.indices]
         same = predicted == self.intact[batch.indices]
-        return Outcomes((right @ batch.weights)[None], same.mean(axis=1))
+        return Outcomes(self.objective.weigh(right, batch.weights)[None], same.mean(axis=1))
 
     def _along_trail(self, coalitions: np.ndarray, batch: ImageBatch) -> np.ndarray:
         if self._trails is None or self._trails[0] is not batch:

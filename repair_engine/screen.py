@@ -25,7 +25,8 @@ _STREAM = 0x5C
 def gradient_screen(game: NeuronGame, seed: int, tick: Callable[[int], None] | None = None) -> np.ndarray:
     """Mean derivative of the objective's smooth form for each filter's presence, float64 [n].
 
-    Negative: on average over random removals, more of the filter lowers the probability of the targets.
+    Negative: on average over random removals, more of the filter lowers the objective, with the probability of the
+    targets in the place of outcomes.
 
     Args:
         game: the objective on the score images.
@@ -44,7 +45,7 @@ def gradient_screen(game: NeuronGame, seed: int, tick: Callable[[int], None] | N
         total += mask_gradients(game.network, images, coalition, targets, weights) * (len(batch.indices) / len(take))
         if tick:
             tick(len(take) * PASSES)
-    return total / DRAWS
+    return total / DRAWS * (-1 if game.objective.complement else 1)
 
 
 def mask_gradients(

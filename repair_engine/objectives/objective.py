@@ -1,4 +1,4 @@
-"""An objective is data: images, targets and weights. V(S) = Σ wᵢ·[S predicts targetᵢ]."""
+"""An objective is data: images, targets and weights. V(S) = Σ wᵢ·[S predicts targetᵢ], or 1 − that."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Objective:
         weights: float64 [N], positive, summing to 1, equal within a cell.
         cells: int64 [N], class × subgroup codes; a batch takes fixed counts per cell.
         goal: "raise" or "lower" V.
-        complement: True where the figure shown is 1 − V (untargeted attack success).
+        complement: V is 1 − Σ wᵢ·[S predicts targetᵢ] (untargeted attack success; the targets are the labels).
     """
 
     pixels: torch.Tensor
@@ -32,8 +32,12 @@ class Objective:
         return len(self.targets)
 
     def value(self, predicted: np.ndarray) -> np.ndarray:
-        """V of predictions [..., N], as shown to people (1 − V where `complement`)."""
-        v = (predicted == self.targets) @ self.weights
+        """V of predictions [..., N]."""
+        return self.weigh(predicted == self.targets, self.weights)
+
+    def weigh(self, hits: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """V where `hits` [..., B] says which targets are predicted, under weights [B] that sum to 1."""
+        v = hits @ weights
         return 1.0 - v if self.complement else v
 
     @property
