@@ -46,6 +46,23 @@ def test_of_many_who_claim_at_once_one_wins(shard):
     assert shard.worker == won[0].worker
 
 
+def test_who_read_first_but_writes_second_has_lost(shard, monkeypatch):
+    """Another claims between the reading and the UPDATE: the UPDATE matches no row."""
+    plain, other = leases.lease_seconds, []
+
+    def meanwhile(phase):
+        if not other:
+            other.append("claiming")
+            other[0] = leases.claim(shard.pk, "quick/1/1")
+        return plain(phase)
+
+    monkeypatch.setattr(leases, "lease_seconds", meanwhile)
+    assert leases.claim(shard.pk, "slow/1/1") is None
+    assert other[0].attempt == 1
+    shard.refresh_from_db()
+    assert (shard.worker, shard.attempt) == ("quick/1/1", 1)
+
+
 def test_an_ended_job_has_nothing_to_claim(shard):
     Job.objects.filter(pk=shard.job_id).update(state=Job.State.CANCELED)
     assert leases.claim(shard.pk, "a/1/1") is None

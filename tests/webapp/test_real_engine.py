@@ -14,7 +14,7 @@ from tests.repair_engine import tiny
 from tests.webapp.real_stack import RealStack
 from webapp.devserver.samples import client
 
-BUDGET = 400_000
+BUDGET = 250_000
 
 
 @pytest.fixture(scope="module")
