@@ -252,7 +252,9 @@ def _read(
     )
     guard = parts = None
     if request.guard:
-        guard = read_dataset(request.guard, names, preprocessing, cache, request.name_of("guard"), reading)
+        # Where nothing names the classes, the main set's folders do, for the guard set too.
+        known = names if names.names else replace(names, names=dataset.class_names, source="the main set's folders")
+        guard = read_dataset(request.guard, known, preprocessing, cache, request.name_of("guard"), reading)
         guard_groups = guard.attributes.get(request.group) if request.group else None
         parts = holdout(
             guard.labels, None, guard_groups, guard.pixel_hashes, dataset.pixel_hashes, request.seed,

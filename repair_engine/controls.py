@@ -73,10 +73,10 @@ def leave_one_out(case: Case, images: int, rng: np.random.Generator, progress: P
 
 def logit_shift(
     logits: torch.Tensor,
-    acceptable: Callable[[np.ndarray], bool],
+    acceptable: Callable[[np.ndarray, np.ndarray], bool],
     score: Callable[[np.ndarray], float],
 ) -> tuple[np.ndarray, str]:
-    """Per-class offsets [classes] that make `score(predicted)` largest while `acceptable(predicted)`.
+    """Per-class offsets [classes] that make `score(predicted)` largest while `acceptable(predicted, offsets)`.
 
     Up to 20 classes: coordinate search over offsets. Above: one scale of the prior correction
     −log(mean predicted probability), found on a grid.
@@ -121,12 +121,12 @@ def _better(
     offsets: np.ndarray,
     best: np.ndarray,
     best_score: float,
-    acceptable: Callable[[np.ndarray], bool],
+    acceptable: Callable[[np.ndarray, np.ndarray], bool],
     score: Callable[[np.ndarray], float],
 ) -> tuple[np.ndarray, float]:
     predicted = (values + offsets).argmax(1)
     reached = score(predicted)
-    if reached > best_score + 1e-12 and acceptable(predicted):
+    if reached > best_score + 1e-12 and acceptable(predicted, offsets):
         return offsets, reached
     return best, best_score
 

@@ -16,6 +16,7 @@ from repair_engine import controls, formats
 from repair_engine.attacks import pgd
 from repair_engine.calibrate import LEAVE_ONE_OUT_SHARE
 from repair_engine.case import BATCH, SPLITS, Case, Progress
+from repair_engine.datasets import Holdout
 from repair_engine.errors import VerificationFailed
 from repair_engine.estimation import Ranking
 from repair_engine.network import predictions
@@ -242,10 +243,13 @@ def _logit_shift(case: Case, before: Predictions, mine: np.ndarray) -> dict[str,
         rows = np.array([position[int(i)] for i in case.objective_indices("select")])
     groups = [case.subgroups[i] for i in select] if case.subgroups else None
     right_before = before.of("all")[select] == labels[select]
+    guard = _GuardLogits.of(case, before)
 
-    def acceptable(predicted: np.ndarray) -> bool:
+    def acceptable(predicted: np.ndarray, offsets: np.ndarray) -> bool:
         right = predicted[:n_clean] == labels[select]
         if right_before.mean() - right.mean() > limits.max_clean_drop + 1e-12:
+            return False
+        if guard and guard.accuracy("select", 0 * offsets) - guard.accuracy("select", offsets) > limits.max_clean_drop:
             return False
         if groups is None:
             return True
@@ -263,10 +267,31 @@ def _logit_shift(case: Case, before: Predictions, mine: np.ndarray) -> dict[str,
         "name": "logit shift",
         "metric": float(final.value(asked)),
         "accuracy": float((clean == labels[report]).mean()),
+        **({"guard": guard.accuracy("report", offsets)} if guard else {}),
         "picks": 1,
         "advantage": measures.gain(final, asked, mine, case.request.seed),
         "note": how,
     }
+
+
+@dataclass(frozen=True)
+class _GuardLogits:
+    """The intact model's logits of the guard set, with labels and parts."""
+
+    logits: torch.Tensor
+    labels: np.ndarray
+    parts: Holdout
+
+    @classmethod
+    def of(cls, case: Case, before: Predictions) -> _GuardLogits | None:
+        if case.guard is None or case.guard_parts is None:
+            return None
+        return cls(torch.from_numpy(before.logits["guard"]), case.guard.labels, case.guard_parts)
+
+    def accuracy(self, part: str, offsets: np.ndarray) -> float:
+        rows = getattr(self.parts, part)
+        predicted = controls.shifted_predictions(self.logits[torch.from_numpy(rows)], offsets)
+        return float((predicted == self.labels[rows]).mean())
 
 
 def _measure_attack(
