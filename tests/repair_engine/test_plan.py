@@ -1,0 +1,153 @@
+"""The choice of k, the judgement on the report images, and the cheapest rival's search."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from repair_engine.controls import logit_shift, shifted_predictions
+from repair_engine.errors import BadInput
+from repair_engine.plan import Plan, choose, largest_drops
+from repair_engine.report.documents import judge
+from repair_engine.report.measures import group_table, resampling_cells
+from repair_engine.request import Limits
+
+
+def plan(
+    values: list[float],
+    clean: list[float] | None = None,
+    guard: list[float] | None = None,
+    drops: list[float] | None = None,
+    lower: bool = False,
+    **limits: float,
+) -> Plan:
+    n = len(values)
+    return choose(
+        np.arange(n - 1),
+        np.array(values),
+        np.array(clean or [0.9] * n),
+        None if guard is None else np.array(guard),
+        None if drops is None else np.array(drops),
+        Limits(**limits),  # type: ignore[arg-type]
+        lower,
+    )
+
+
+def test_the_best_feasible_prefix() -> None:
+    assert plan([0.5, 0.6, 0.8, 0.7]).k == 2
+    assert plan([0.5, 0.6, 0.8, 0.7]).chosen.tolist() == [0, 1]
+    assert plan([0.5, 0.4, 0.2, 0.3], lower=True).k == 2
+    assert plan([0.5, 0.4, 0.3]).k == 0
+    assert plan([0.5]).k == 0
+
+
+def test_ties_go_to_the_fewest_filters() -> None:
+    assert plan([0.5, 0.7, 0.7, 0.6]).k == 1
+    assert plan([0.5, 0.5, 0.5]).k == 0
+    assert plan([0.5, 0.1 + 0.2, 0.3, 0.4], lower=True).k == 1  # equal but for rounding
+
+
+def test_limits() -> None:
+    values = [0.5, 0.6, 0.7, 0.8]
+    assert plan(values, clean=[0.9, 0.9, 0.88, 0.87]).k == 2  # exactly the limit is within it
+    assert plan(values, clean=[0.9, 0.87, 0.88, 0.87]).k == 2  # a worse prefix on the way does not matter
+    assert plan(values, clean=[0.9, 0.8, 0.8, 0.8]).k == 0
+    assert plan(values, clean=[0.9, 0.8, 0.8, 0.8], max_clean_drop=0.1).k == 3
+    assert plan(values, guard=[0.9, 0.9, 0.89, 0.8]).k == 2
+    assert plan(values, drops=[0.0, 0.1, 0.11, 0.2]).k == 1
+    assert plan(values, drops=[0.0, 0.1, 0.11, 0.2], max_subgroup_drop=0.2).k == 3
+    flags = [step.feasible for step in plan(values, clean=[0.9, 0.9, 0.95, 0.8], drops=[0, 0.2, 0, 0]).steps]
+    assert flags == [True, False, True, False]
+    for bad in ({"max_clean_drop": -0.1}, {"max_subgroup_drop": 1.5}, {"max_filters": 0}, {"max_clean_drop": np.nan}):
+        with pytest.raises(BadInput):
+            Limits(**bad)
+
+
+def test_subgroups_too_small_do_not_gate() -> None:
+    right = np.ones((2, 60), bool)
+    right[1, :3] = False  # 3 of 31 of "a"
+    right[1, 31:] = False  # all 29 of "b"
+    drops = largest_drops(right, ["a"] * 31 + ["b"] * 29)
+    assert drops.tolist() == pytest.approx([0, 3 / 31])
+    assert largest_drops(right, ["b"] * 29 + ["c"] * 29 + ["d"] * 2).tolist() == [0, 0]
+
+
+def judged(k: int, value: float, lower: float, upper: float, goal: str = "raise", culprits: int = 3) -> dict:
+    figures = {"report": {"accuracy": 0.9}}
+    document = {
+        "k": k, "metric": {"goal": goal}, "gain": {"value": value, "lower": lower, "upper": upper},
+        "culprits": [{}] * culprits, "limits": {"max_clean_drop": 0.02}, "groups": {}, "controls": [],
+        "before": figures, "after": figures,
+    }  # fmt: skip
+    judge(document)
+    return document
+
+
+def test_an_improvement_must_be_shown_on_the_report_images() -> None:
+    assert judged(2, 0.1, 0.02, 0.2)["outcome"] == "repaired"
+    for document in (judged(2, 0.1, 0.0, 0.2), judged(2, 0.1, -0.01, 0.2), judged(2, -0.1, -0.2, -0.05)):
+        assert document["outcome"] == "no_repair_found"
+        assert "not shown" in document["reasons"][0]
+    assert judged(2, -0.1, -0.2, -0.02, goal="lower")["outcome"] == "repaired"
+    assert judged(2, -0.1, -0.2, 0.0, goal="lower")["outcome"] == "no_repair_found"
+    assert judged(2, 0.1, 0.02, 0.2, goal="lower")["outcome"] == "no_repair_found"
+    assert "select" in judged(0, 0, 0, 0)["reasons"][0]
+    assert "No filter" in judged(0, 0, 0, 0, culprits=0)["reasons"][0]
+
+
+def test_holm_over_the_rows_of_a_table() -> None:
+    """Three groups; only the first changed. Holm: the smallest p three times, never above 1."""
+    groups = np.repeat([0, 1, 2], 40)
+    before, after = np.ones(120, bool), np.ones(120, bool)
+    before[:10] = False
+    rows = group_table(["a", "b", "c", "absent"], before, after, groups)
+    assert [row["name"] for row in rows] == ["a", "b", "c"]
+    assert rows[0]["p"] == pytest.approx(2 / 2**10)
+    assert rows[0]["p_holm"] == pytest.approx(3 * 2 / 2**10)
+    assert rows[1]["p_holm"] == 1.0
+    assert (rows[0]["won"], rows[0]["lost"]) == (10, 0)
+    assert rows[0]["before_interval"][0] < 0.75 < rows[0]["before_interval"][1]
+    assert rows[0]["size"] == "few"
+
+
+def test_cells_of_few_images_are_resampled_together() -> None:
+    cells = np.array([0, 0, 0, 0, 1, 2, 2])
+    pooled = resampling_cells(cells)
+    assert len(set(pooled[:4])) == 1
+    assert len(set(pooled[4:])) == 1
+    assert pooled[0] != pooled[4]
+
+
+LOGITS = torch.tensor([[2.0, 0.0, 0.0], [1.0, 0.5, 0.0], [0.0, 3.0, 0.0], [1.0, 0.8, 0.0], [0.0, 0.0, 4.0]])
+LABELS = np.array([0, 1, 1, 1, 2])
+
+
+def test_the_logit_shift_finds_the_offset_that_mends_all() -> None:
+    offsets, how = logit_shift(LOGITS, lambda predicted, _: True, lambda p: float((p == LABELS).mean()))
+    assert (shifted_predictions(LOGITS, offsets) == LABELS).all()
+    assert "coordinate" in how
+
+
+def test_the_logit_shift_keeps_the_limits() -> None:
+    """Raising recall of class 1 without a limit sacrifices class 0; with one it does not."""
+    recall = lambda p: float((p[LABELS == 1] == 1).mean()) - 0.01 * float((p == 0).mean())  # noqa: E731
+    free, _ = logit_shift(LOGITS, lambda *_: True, recall)
+    assert shifted_predictions(LOGITS, free)[0] != 0
+    kept, _ = logit_shift(LOGITS, lambda p, _: p[0] == 0, recall)
+    assert shifted_predictions(LOGITS, kept)[0] == 0
+    none, _ = logit_shift(LOGITS, lambda *_: False, recall)
+    assert not none.any()
+
+
+def test_the_logit_shift_of_a_single_logit_and_of_many_classes() -> None:
+    single = torch.tensor([[-0.3], [0.4], [-2.0]])
+    offsets, _ = logit_shift(single, lambda *_: True, lambda p: float((p == [1, 1, 0]).mean()))
+    assert shifted_predictions(single, offsets).tolist() == [1, 1, 0]
+    many = torch.randn(200, 25, generator=torch.Generator().manual_seed(0))
+    many[:, 3] += 2
+    labels = np.argmax(many.numpy() - 2 * (np.arange(25) == 3), axis=1)
+    before = float((many.argmax(1).numpy() == labels).mean())
+    offsets, how = logit_shift(many, lambda *_: True, lambda p: float((p == labels).mean()))
+    assert "prior" in how
+    assert float((shifted_predictions(many, offsets) == labels).mean()) > before + 0.2
