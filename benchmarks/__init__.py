@@ -1,0 +1,1 @@
+"""Measurements behind the claims about speed: ratios, measured side by side in one run."""
