@@ -292,11 +292,16 @@ def parse_option(item: str) -> tuple[str, Any]:
         return key, value
 
 
+def pixels(text: str) -> int | str:
+    """Of --resize and --crop: a number, or none to have no resizing where the architecture's own would be taken."""
+    return "none" if text == "none" else int(text)
+
+
 def parse_preprocessing(options: argparse.Namespace) -> dict:
     found: dict[str, Any] = {}
     for name in ("resize", "crop"):
-        if getattr(options, name) is not None:
-            found[name] = getattr(options, name)
+        if (size := getattr(options, name)) is not None:
+            found[name] = None if size == "none" else size
     for name in ("mean", "std"):
         if getattr(options, name):
             try:
@@ -481,7 +486,7 @@ def parser() -> argparse.ArgumentParser:
     repair.add_argument("--guard", type=Path)
     repair.add_argument("--metric", required=True)
     repair.add_argument("--group")
-    for name, kind in (("resize", int), ("crop", int), ("mean", str), ("std", str)):
+    for name, kind in (("resize", pixels), ("crop", pixels), ("mean", str), ("std", str)):
         repair.add_argument(f"--{name}", type=kind)
     repair.add_argument("--estimator", choices=["tmab", "monte_carlo", "cmcs", "exact"])
     repair.add_argument("--top-k", type=int)

@@ -55,7 +55,8 @@ def options_of(sample: Sample) -> Namespace:
         if name := getattr(sample, role):
             setattr(asked, role, sample.folder / name)
     for name, value in (sample.preprocessing or {}).items():
-        setattr(asked, name, ",".join(map(str, value)) if isinstance(value, list) else value)
+        given = ",".join(map(str, value)) if isinstance(value, list) else value
+        setattr(asked, name, "none" if given is None else given)
     for name, value in sample.request.items():
         setattr(asked, name, value)
     asked.name = sample.title
