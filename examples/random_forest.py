@@ -96,9 +96,7 @@ def grow(trees: int, bad: int, seed: int) -> Data:
 
 def value_trees(game: ForestGame, budget: int, seed: int) -> Estimate:
     """Values of all trees by comparable sampling, with 95% intervals that hold together."""
-    settings = Settings(
-        "cmcs", game.n_players, budget, batch_size=game.batch_size, seed=seed, tol=0.0, delta=0.05
-    )
+    settings = Settings("cmcs", game.n_players, budget, batch_size=game.batch_size, seed=seed, tol=0.0, delta=0.05)
     _, state = run(game, settings)
     return estimate(state, settings, "clt")
 
@@ -123,9 +121,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(" tree    value     lower     upper  trained on")
     for i in np.argsort(found.values[0]):
         ends = f"{found.lower[0, i]:+.5f}  {found.upper[0, i]:+.5f}"
-        print(
-            f"{i:5d}  {found.values[0, i]:+.5f}  {ends}  {'labels off by one' if data.bad[i] else 'labels'}"
-        )
+        print(f"{i:5d}  {found.values[0, i]:+.5f}  {ends}  {'labels off by one' if data.bad[i] else 'labels'}")
 
     culprits = found.upper[0] < 0.0
     everybody = np.ones(options.trees, dtype=bool)

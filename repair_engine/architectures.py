@@ -137,9 +137,7 @@ def parse_register(entries: Sequence[str]) -> dict[str, str]:
         name, equals, target = (part.strip() for part in entry.partition("="))
         module, colon, factory = target.partition(":")
         if not (equals and colon and name and module and factory):
-            raise BadInput(
-                f"The registered architecture {entry!r} is not of the form NAME=PACKAGE.MODULE:FACTORY."
-            )
+            raise BadInput(f"The registered architecture {entry!r} is not of the form NAME=PACKAGE.MODULE:FACTORY.")
         register[name] = target
     return register
 
@@ -192,9 +190,7 @@ def _torchvision_options(name: str) -> list[str]:
     parameters = dict(inspect.signature(model.__init__).parameters)
     simple = (bool, int, float, str)
     options = [
-        key
-        for key, parameter in parameters.items()
-        if key not in _WITHHELD and isinstance(parameter.default, simple)
+        key for key, parameter in parameters.items() if key not in _WITHHELD and isinstance(parameter.default, simple)
     ]
     # What builders take themselves, before the class sees it.
     options += [key for key in ("image_size",) if key in parameters]
@@ -262,9 +258,7 @@ def _call(
         shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items() if key != "weights")
         raise BadInput(f"Architecture {name} cannot be built with {shown}: {error}") from error
     if not isinstance(module, nn.Module):
-        raise BadInput(
-            f"The factory of architecture {name} returned a {type(module).__name__}, not a module."
-        )
+        raise BadInput(f"The factory of architecture {name} returned a {type(module).__name__}, not a module.")
     return module
 
 
@@ -304,9 +298,7 @@ def _resolve_single_logit(wanted: Architecture, shapes: Shapes) -> Architecture:
     if wanted.registered and not _accepts(_factory(wanted)[0], "num_classes"):
         return replace(wanted, num_classes=2)
     two = {key: tuple(t.shape) for key, t in replace(wanted, outputs=2).build("meta").state_dict().items()}
-    heads = [
-        key for key, shape in shapes.items() if key in two and shape[:1] == (1,) and two[key][:1] == (2,)
-    ]
+    heads = [key for key, shape in shapes.items() if key in two and shape[:1] == (1,) and two[key][:1] == (2,)]
     if heads and all(shapes[key][1:] == two[key][1:] for key in heads):
         return replace(wanted, num_classes=2, outputs=1)
     return wanted

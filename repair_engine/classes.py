@@ -76,9 +76,7 @@ def read_class_names(path: str | Path, num_classes: int) -> ClassNames:
     if not path.is_file():
         raise BadInput(f"There is no classes file {path}.")
     if path.stat().st_size > _MAX_FILE_BYTES:
-        raise BadInput(
-            f"The classes file {path.name} has {path.stat().st_size:,} bytes; it should be a short list."
-        )
+        raise BadInput(f"The classes file {path.name} has {path.stat().st_size:,} bytes; it should be a short list.")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -236,8 +234,6 @@ def _from_json(data: Any, name: str) -> tuple[list[Any], list[str]]:
             raise problem
     rows.sort(key=lambda row: row[0])
     if [row[0] for row in rows] != list(range(len(rows))):
-        raise BadInput(
-            f"{name}: the indices of its {len(rows)} classes are not 0 to {len(rows) - 1}, each once."
-        )
+        raise BadInput(f"{name}: the indices of its {len(rows)} classes are not 0 to {len(rows) - 1}, each once.")
     folders = [row[2] for row in rows]
     return [row[1] for row in rows], folders if all(isinstance(f, str) and f for f in folders) else []

@@ -61,9 +61,7 @@ def call(task: str, payload: Mapping[str, Any], limits: Limits) -> dict[str, Any
             start_new_session=True,
         )
     except subprocess.TimeoutExpired as error:
-        raise BadInput(
-            f"Reading the file took longer than {limits.wall_seconds} seconds and was stopped."
-        ) from error
+        raise BadInput(f"Reading the file took longer than {limits.wall_seconds} seconds and was stopped.") from error
     if done.returncode != 0:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
         raise BadInput(
@@ -114,9 +112,7 @@ def main() -> None:
     except Exception as error:  # a hostile file may make a parser fail in any way; all are refusals
         problem = f"The file cannot be read: {type(error).__name__}: {str(error)[:500]}"
         if _out_of_memory(error):
-            problem = (
-                f"Reading the file needs more than the allowed {limits.memory_bytes >> 20} MiB of memory."
-            )
+            problem = f"Reading the file needs more than the allowed {limits.memory_bytes >> 20} MiB of memory."
         answer = {"refused": {"problem": problem, "mend": ""}}
     json.dump(answer, out)
     out.flush()

@@ -136,8 +136,8 @@ def dead_depth(agreement: Floats, n: int, patience: int, cutoff: float) -> int:
         agreement: mean over the pilot walks at `pilot_depths`, [G].
 
     The first depth that is at or below the cutoff, and so is the mean over the ``patience`` looks from there on, plus
-    what ``patience`` single steps take; n where there is none. A mean over walks, not the deepest of them: on small batches some walk
-    agrees by chance at any depth, and a depth past death wastes every draw that lands there.
+    what ``patience`` single steps take; n where there is none. A mean over walks, not the deepest of them: on small
+    batches some walk agrees by chance at any depth, and a depth past death wastes every draw that lands there.
     """
     removed = pilot_depths(n)
     for index in range(1, len(removed)):

@@ -102,9 +102,7 @@ def test_our_errors_are_documents_with_exit_code_3(
 
 def test_the_module_as_a_program(tmp_path: Path) -> None:
     argv = ["inspect", "--json", "--model", str(tmp_path / "none.pth"), "--architecture", "resnet18", "--num-classes"]
-    done = subprocess.run(
-        [sys.executable, "-m", "repair_engine", *argv, "10"], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", "repair_engine", *argv, "10"], capture_output=True, text=True)
     assert done.returncode == 2
     assert json.loads(done.stdout)["exit_code"] == 2
     assert "none.pth" in done.stderr

@@ -57,9 +57,7 @@ def test_the_file_keeps_wrapper_prefix_keys_and_shapes(wrapped: tuple[Path, Path
     assert {"module.spy.weight", "module.spy.bias"} <= changed
 
 
-def test_predictions_are_reproduced_by_plain_torch(
-    wrapped: tuple[Path, Path, Result], sabotaged: World
-) -> None:
+def test_predictions_are_reproduced_by_plain_torch(wrapped: tuple[Path, Path, Result], sabotaged: World) -> None:
     model, out, _ = wrapped
     text = (out / "predictions.csv").read_text()
     assert text.splitlines()[0] == HEADER

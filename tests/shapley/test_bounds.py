@@ -45,9 +45,7 @@ def test_no_sample_says_nothing_at_any_time():
 @pytest.mark.parametrize("tail", [0.1, 0.025, 1e-4, 1e-6])
 @pytest.mark.parametrize("freedom", [29, 60, 1000])
 def test_student_quantile(tail, freedom):
-    assert float(bounds.student_quantile(tail, freedom)) == pytest.approx(
-        stats.t.isf(tail, freedom), rel=1e-3
-    )
+    assert float(bounds.student_quantile(tail, freedom)) == pytest.approx(stats.t.isf(tail, freedom), rel=1e-3)
 
 
 def test_clt_below_30_samples_is_the_bounded_range_interval():

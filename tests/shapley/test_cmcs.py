@@ -18,9 +18,7 @@ def random_game(n, seed, lookahead=1):
 def fade_out(game, depth):
     """The same game, but every coalition with ``depth`` or more players removed is worth nothing."""
     n = game.n_players
-    return FunctionGame(
-        n, lambda s: game.evaluate(s, None).values[0] * (n - s.sum(axis=1) < depth), lookahead=2**n
-    )
+    return FunctionGame(n, lambda s: game.evaluate(s, None).values[0] * (n - s.sum(axis=1) < depth), lookahead=2**n)
 
 
 def expectation(game, depth):
@@ -120,9 +118,7 @@ def test_the_chunks_of_toggling_change_nothing():
 def test_a_run_of_few_players_matches_their_exact_values():
     game = random_game(8, 3, lookahead=300)
     exact = shapley_values(coalition_values(game))[0]
-    settings = Settings(
-        "cmcs", 8, 3 * 4000, players=(2, 5), tol=0.0, threshold=None, draws_per_block=500, seed=5
-    )
+    settings = Settings("cmcs", 8, 3 * 4000, players=(2, 5), tol=0.0, threshold=None, draws_per_block=500, seed=5)
     estimate, _ = run(game, settings)
     assert estimate.samples.tolist() == [0, 0, 4000, 0, 0, 4000, 0, 0]
     chosen = [2, 5]

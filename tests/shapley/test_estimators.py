@@ -134,9 +134,7 @@ def dying_game(lookahead=1, tail=0.0):
 
 @pytest.mark.parametrize("estimator", ["monte_carlo", "tmab", "cmcs"])
 def test_truncation_past_death_loses_nothing(estimator):
-    settings = settings_for(
-        dying_game(), estimator, 400, threshold=0.0, patience=2, draws_per_block=8, pilot_walks=2
-    )
+    settings = settings_for(dying_game(), estimator, 400, threshold=0.0, patience=2, draws_per_block=8, pilot_walks=2)
     found, _ = run(dying_game(), settings)
     assert found.depth == 6  # dead with the 5th removal, and a 6th to be sure
     np.testing.assert_allclose(found.values[0], np.full(12, 1 / 12), atol=4.5 * found.std_errors.max())

@@ -77,16 +77,12 @@ def test_interrupted_everywhere_is_uninterrupted_to_the_bit(kind):
     while tasks := next_round(State.from_bytes(stored), settings):
         tasks = [BlockTask.from_json(task.to_json()) for task in tasks]
         shuffle.shuffle(tasks)
-        results = [
-            run_block(image_game(), settings, State.from_bytes(stored), task).to_bytes() for task in tasks
-        ]
+        results = [run_block(image_game(), settings, State.from_bytes(stored), task).to_bytes() for task in tasks]
         shuffle.shuffle(results)
         merged = merge_round(State.from_bytes(stored), settings, [BlockResult.from_bytes(r) for r in results])
         stored = merged.to_bytes()
     assert stored == whole.to_bytes()
-    np.testing.assert_array_equal(
-        estimate_of(State.from_bytes(stored), settings).values, whole_estimate.values
-    )
+    np.testing.assert_array_equal(estimate_of(State.from_bytes(stored), settings).values, whole_estimate.values)
 
 
 def test_a_run_goes_on_from_any_state():
@@ -120,9 +116,7 @@ def test_other_seeds_and_streams_are_other_samples(name):
 def test_blocks_draw_different_samples():
     settings = make("cmcs", threshold=None)
     state = start(settings)
-    means = [
-        run_block(image_game(), settings, state, task).moments.mean for task in next_round(state, settings)
-    ]
+    means = [run_block(image_game(), settings, state, task).moments.mean for task in next_round(state, settings)]
     assert len({mean.tobytes() for mean in means}) == len(means) == 5
 
 
