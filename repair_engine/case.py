@@ -25,7 +25,7 @@ from repair_engine.errors import BadInput
 from repair_engine.formats import Checkpoint
 from repair_engine.game import NeuronGame
 from repair_engine.network import Network, predictions, stored_constants
-from repair_engine.objectives import Objective, cell_codes, metric_weights
+from repair_engine.objectives import Metric, Objective, cell_codes, metric_weights
 from repair_engine.objectives.metric import accuracy_weights
 from repair_engine.request import RepairRequest
 from repair_engine.weights_metadata import weights_metadata
@@ -70,7 +70,7 @@ class Case:
     attacked: dict[str, AttackedSplit]
     warnings: tuple[str, ...]
 
-    @property
+    @cached_property
     def subgroups(self) -> tuple[str, ...] | None:
         metric = self.request.metric
         return self.dataset.column(metric.argument, 2) if metric.kind == "subgroup-recall" else None
@@ -244,12 +244,12 @@ def _read(
         dataset = replace(dataset, notes=(*dataset.notes, f"Preprocessing: {origin}."))
     metric = request.metric
     subgroups = dataset.column(metric.argument, 2) if metric.kind == "subgroup-recall" else None
-    if metric.kind == "recall":
-        metric.class_index(dataset.class_names)
     groups = dataset.column(request.group) if request.group else None
     splits = split(
         dataset.labels, subgroups, groups, dataset.pixel_hashes, request.seed, class_names=dataset.class_names
     )
+    if metric.kind == "recall":
+        _need_in_every_split(metric, dataset, splits)
     guard = parts = None
     if request.guard:
         # Where nothing names the classes, the main set's folders do, for the guard set too.
@@ -280,6 +280,18 @@ def _read(
         tuple(notes),
     )  # fmt: skip
     return case, module
+
+
+def _need_in_every_split(metric: Metric, dataset: Dataset, splits: Splits) -> None:
+    """Raises BadInput where the class of `recall:CLASS` is not in all three parts."""
+    hit = dataset.labels == metric.class_index(dataset.class_names)
+    lacking = [part for part in SPLITS if not hit[getattr(splits, part)].any()]
+    if lacking:
+        raise BadInput(
+            f"--metric {metric}: the {' and '.join(lacking)} split has no image of class {metric.argument!r}, of which "
+            f"there are {int(hit.sum())}.",
+            "Values, the choice of filters and the report each need images of their own: four or more in all.",
+        )
 
 
 def _attack(case: Case, module: torch.nn.Module, intact: np.ndarray, progress: Progress) -> dict[str, AttackedSplit]:

@@ -93,6 +93,8 @@ class RepairRequest:
             raise BadInput(f"--budget is {self.budget}; it counts evaluations and must be positive.")
         if self.batch_size is not None and self.batch_size < 1:
             raise BadInput(f"--batch-size is {self.batch_size}; a draw needs at least one image.")
+        if self.attack_images is not None and self.attack_images < 1:
+            raise BadInput(f"--attack-images is {self.attack_images}; an attack needs at least one image per split.")
         if self.seed < 0:
             raise BadInput(f"--seed is {self.seed}; it must not be negative.")
 
