@@ -1,0 +1,1 @@
+"""The samples that ship, and the scripts that make them."""
