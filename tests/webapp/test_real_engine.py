@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 
 from tests.repair_engine import tiny
 from tests.webapp.real_stack import RealStack
+from webapp.devserver.report_text import describe
 from webapp.devserver.samples import client
 
 BUDGET = 250_000
@@ -23,7 +25,7 @@ def world(tmp_path_factory) -> tiny.World:
 
 
 @pytest.fixture(scope="module")
-def expected(world, tmp_path_factory) -> dict:
+def command_line(world, tmp_path_factory) -> Path:
     """What the command line gives, in one process."""
     out = tmp_path_factory.mktemp("cli")
     threads = torch.get_num_threads()
@@ -35,7 +37,12 @@ def expected(world, tmp_path_factory) -> dict:
     finally:
         torch.set_num_threads(threads)
     assert result.code == 0, result.err
-    return read(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def report(command_line: Path) -> dict:
+    return json.loads((command_line / "report.json").read_text())
 
 
 def read(out: Path) -> dict:
@@ -68,7 +75,7 @@ def start(stack: RealStack, world: tiny.World):
     return api, client().start(api, asked)
 
 
-def test_two_sigkills_and_still_the_bits_of_the_command_line(world, expected, tmp_path):
+def test_two_sigkills_and_still_the_bits_of_the_command_line(world, command_line, tmp_path):
     with stack_for(world, tmp_path, workers=2) as stack:
         stack.seed()
         api, repair = start(stack, world)
@@ -88,4 +95,23 @@ def test_two_sigkills_and_still_the_bits_of_the_command_line(world, expected, tm
         repair = stack.finished(repair, 300)
         assert repair["state"] == "succeeded", repair
         client().fetch(api, repair, tmp_path)
+        live = stack.call("GET", f"repairs/{repair['id']}/events/")
+    expected = read(command_line)
     assert read(tmp_path) == expected
+    assert repair["outcome"] == "repaired"
+    assert repair["result"]["gain"] == expected["gain"]
+    assert repair["summary"]["model"]["filters"] == 9
+    assert live["leaders"][0]["id"] == "spy:0"
+    assert live["leaders"][0]["upper"] < 0
+    assert next(point["evaluations"] for point in live["series"]) == 0
+
+
+def test_the_demo_tells_what_the_report_says(report):
+    text = describe(report)
+    assert text.startswith(f"REPAIRED by ablating {report['k']} filter")
+    for row in report["groups"]["subgroups"]:
+        line = next(line for line in text.splitlines() if line.strip().startswith(row["name"]))
+        numbers = [row["before"], *row["before_interval"], row["after"], *row["after_interval"]]
+        assert [f"{number:.1%}" for number in numbers] == re.findall(r"[\d.]+%", line)
+    for control in report["controls"]:
+        assert control["name"] in text
