@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from repair_engine import finish
 from tests.repair_engine.tiny import World, call, rows_of
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -90,3 +91,14 @@ def test_out_must_be_a_folder_before_any_work(sabotaged: World, tmp_path: Path, 
         result = call(sabotaged.argv(verb, "--json", out=str(out), budget="8000"))
         assert result.code == 2
         assert str(tmp_path / "file") in result.document["error"]
+
+
+def test_a_file_that_does_not_give_the_measured_predictions_is_not_exported(
+    sabotaged: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the writing had gone wrong: the intact tensors are written in place of the edited ones."""
+    monkeypatch.setattr(finish, "write_back", lambda tensors, *_: dict(tensors))
+    result = call(sabotaged.argv("repair", "--json", out=str(tmp_path), **WORKS))
+    assert result.code == 3
+    assert "differently from the masked network" in result.document["error"]
+    assert names(tmp_path) == set()
