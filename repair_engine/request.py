@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from repair_engine.attacks import AttackSettings
 from repair_engine.datasets import Preprocessing
 from repair_engine.errors import BadInput
 from repair_engine.objectives import Metric
+from repair_engine.weights_metadata import weights_metadata
 
 ESTIMATORS = ("tmab", "monte_carlo", "cmcs", "exact")
 DEFAULT_ESTIMATOR = "cmcs"
@@ -120,3 +121,30 @@ class RepairRequest:
                 "attack": AttackSettings(**data["attack"]),
             }
         )
+
+
+def preprocessing_from(architecture: Architecture, given: Mapping[str, Any]) -> Preprocessing | None:
+    """What was given, over that of torchvision's weights where only a part was; None where nothing was.
+
+    Args:
+        given: any of resize, crop (None = none), mean, std, channels, interpolation.
+    """
+    if not given:
+        return None
+    metadata = None if architecture.registered else weights_metadata(architecture.name)
+    base = Preprocessing.from_weights(metadata) if metadata else Preprocessing()
+    channels = given.get("channels") or len(given.get("mean") or given.get("std") or base.mean)
+    own = channels == base.channels
+    return replace(
+        base,
+        channels=channels,
+        resize=_size(given["resize"]) if "resize" in given else base.resize,
+        crop=_size(given["crop"]) if "crop" in given else base.crop,
+        mean=tuple(given.get("mean") or (base.mean if own else ())),
+        std=tuple(given.get("std") or (base.std if own else ())),
+        interpolation=given.get("interpolation", base.interpolation),
+    )
+
+
+def _size(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

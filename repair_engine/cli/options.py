@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,8 +13,7 @@ from repair_engine.attacks import AttackSettings
 from repair_engine.datasets import Preprocessing
 from repair_engine.errors import BadInput
 from repair_engine.objectives import Metric
-from repair_engine.request import DEFAULT_ESTIMATOR, ESTIMATORS, Limits, RepairRequest
-from repair_engine.weights_metadata import weights_metadata
+from repair_engine.request import DEFAULT_ESTIMATOR, ESTIMATORS, Limits, RepairRequest, preprocessing_from
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -79,23 +77,15 @@ def architecture_of(args: argparse.Namespace) -> Architecture:
 
 def preprocessing_of(args: argparse.Namespace) -> Preprocessing | None:
     """What was given, over the torchvision weights' own where only a part was; None where nothing was."""
-    given = (args.resize, args.crop, args.mean, args.std, args.interpolation)
-    if all(value is None for value in given):
-        return None
-    registered = any(entry.partition("=")[0] == args.architecture for entry in args.register)
-    metadata = None if registered else weights_metadata(args.architecture)
-    base = Preprocessing.from_weights(metadata) if metadata else Preprocessing()
-    mean, std = _numbers("--mean", args.mean), _numbers("--std", args.std)
-    channels = len(mean or std or base.mean)
-    own = channels == base.channels
-    return replace(
-        base,
-        channels=channels,
-        resize=base.resize if args.resize is None else _size("--resize", args.resize),
-        crop=base.crop if args.crop is None else _size("--crop", args.crop),
-        mean=mean or (base.mean if own else ()),
-        std=std or (base.std if own else ()),
-        interpolation=args.interpolation or base.interpolation,
+    given = {
+        "resize": None if args.resize is None else _size("--resize", args.resize),
+        "crop": None if args.crop is None else _size("--crop", args.crop),
+        "mean": _numbers("--mean", args.mean),
+        "std": _numbers("--std", args.std),
+        "interpolation": args.interpolation,
+    }
+    return preprocessing_from(
+        architecture_of(args), {key: value for key, value in given.items() if getattr(args, key) is not None}
     )
 
 

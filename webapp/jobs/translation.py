@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,9 @@ import numpy as np
 
 from repair_engine.architectures import Architecture
 from repair_engine.attacks import AttackSettings
-from repair_engine.datasets import Preprocessing
 from repair_engine.estimation import reported
 from repair_engine.objectives import Metric
-from repair_engine.request import Limits, RepairRequest
-from repair_engine.weights_metadata import weights_metadata
+from repair_engine.request import Limits, RepairRequest, preprocessing_from
 from shapley import Settings, State
 
 LEADERS = 12  # shown while a repair runs
@@ -41,7 +38,7 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
         classes=str(classes) if classes else None,
         guard=guard["path"] if guard else None,
         group=asked.get("group"),
-        preprocessing=preprocessing(architecture, model["preprocessing"]),
+        preprocessing=preprocessing_from(architecture, model["preprocessing"] or {}),
         budget=asked.get("budget"),
         limits=Limits(**limits),
         attack=AttackSettings.of(asked.get("attack", "paper"), asked.get("epsilon"), asked.get("steps")),
@@ -56,29 +53,6 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
         },
         **given,
     )
-
-
-def preprocessing(architecture: Architecture, given: dict | None) -> Preprocessing | None:
-    """What was given, over that of torchvision's weights where only a part was; None where nothing was."""
-    if not given:
-        return None
-    metadata = None if architecture.registered else weights_metadata(architecture.name)
-    base = Preprocessing.from_weights(metadata) if metadata else Preprocessing()
-    channels = given.get("channels") or len(given.get("mean") or given.get("std") or base.mean)
-    own = channels == base.channels
-    return replace(
-        base,
-        channels=channels,
-        resize=_size(given["resize"]) if "resize" in given else base.resize,
-        crop=_size(given["crop"]) if "crop" in given else base.crop,
-        mean=tuple(given.get("mean") or (base.mean if own else ())),
-        std=tuple(given.get("std") or (base.std if own else ())),
-        interpolation=given.get("interpolation", base.interpolation),
-    )
-
-
-def _size(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def summary(found: dict[str, Any]) -> dict[str, Any]:

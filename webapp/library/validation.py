@@ -36,11 +36,11 @@ def _check_model(upload: ModelUpload) -> Found:
     from repair_engine.architectures import Architecture
     from repair_engine.classes import class_names, parse_class_names
     from repair_engine.formats import convert
-    from webapp.jobs.translation import preprocessing as given_preprocessing
+    from repair_engine.request import preprocessing_from
 
     settings.INCOMING_DIR.mkdir(parents=True, exist_ok=True)
     architecture = Architecture(upload.architecture, upload.num_classes, upload.options, settings.ARCHITECTURES)
-    preprocessing = given_preprocessing(architecture, upload.preprocessing)
+    preprocessing = preprocessing_from(architecture, upload.preprocessing or {})
     classes = (
         parse_class_names(upload.classes_text, upload.num_classes, "The class list")
         if upload.classes_text
