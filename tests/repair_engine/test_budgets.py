@@ -122,7 +122,9 @@ def test_calibration_measures_and_fits_the_time(skewed: World, monkeypatch: pyte
     walked = calibrate.choose_budget(rates, "tmab", 40.0, target=100.0)
     assert 20_000 <= walked <= 60_000  # a thousand a second, in what is left of 100 s
     assert calibrate.choose_budget(rates, "cmcs", 40.0, target=100.0) == pytest.approx(2 * walked, rel=0.1)
-    assert calibrate.choose_budget(calibrate.Rates(1.0, 1.0, 1.0), "cmcs", 500.0, target=100.0) == 1_000
+    slow = calibrate.Rates(forward=1e2, walk=1e2, toggle=2e2)
+    assert calibrate.choose_budget(slow, "tmab", 40.0, target=100.0) < walked
+    assert 0 < calibrate.choose_budget(rates, "tmab", 500.0, target=100.0) < walked
     document = call(skewed.argv("score", "--json")).document
     assert document["run"]["evaluations"] <= document["run"]["budget"]
 
