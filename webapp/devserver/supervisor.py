@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TextIO
 
 from webapp.jobs.worker_signals import prctl_death_signal
 
@@ -47,8 +48,17 @@ class Child:
 
 
 class Supervisor:
-    def __init__(self, say: Callable[[str], None], *, verbose: bool = True) -> None:
+    """Keeps children alive.
+
+    Args:
+        say: shows a line to the person at the terminal.
+        log: keeps every line of every child, for when something went wrong.
+        verbose: show the children's lines, too.
+    """
+
+    def __init__(self, say: Callable[[str], None], log: TextIO, *, verbose: bool = True) -> None:
         self.say = say
+        self.log = log
         self.verbose = verbose
         self.children: list[Child] = []
         self.stopping = False
@@ -85,8 +95,12 @@ class Supervisor:
     def _relay(self, name: str, process: subprocess.Popen) -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            if self.verbose:
-                self.say(f"[{name}] {line.rstrip()}")
+            self._tell(f"[{name}] {line.rstrip()}", self.verbose)
+
+    def _tell(self, line: str, show: bool = True) -> None:
+        self.log.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+        if show:
+            self.say(line)
 
     def look_after(self) -> None:
         """One round: note who died, and start again whose time has come."""
@@ -97,7 +111,7 @@ class Supervisor:
                 child.deaths = 1 if now - child.born > SETTLED else child.deaths + 1
                 pause = min(0.5 * 2 ** (child.deaths - 1), LONGEST)
                 child.process, child.not_before = None, now + pause
-                self.say(f"[{child.name}] ended with {_cause(process.returncode)}; again in {pause:g} s")
+                self._tell(f"[{child.name}] ended with {_cause(process.returncode)}; again in {pause:g} s")
             if child.process is None and now >= child.not_before and not self.stopping:
                 self._start(child)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
+from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 
@@ -25,7 +26,8 @@ def add_stack_arguments(parser: CommandParser) -> None:
 def make_stack(options: dict) -> Stack:
     call_command("migrate", interactive=False, verbosity=0)
     gpu = options["gpu"] if options["gpu"] is not None else shutil.which("nvidia-smi") is not None
-    supervisor = Supervisor(print_line, verbose=not options["quiet"])
+    log = (settings.DATA_DIR / "dev.log").open("w", buffering=1)  # of this start, line by line
+    supervisor = Supervisor(print_line, log, verbose=not options["quiet"])
     return Stack(supervisor, host=options["host"], port=options["port"], workers=max(1, options["workers"]), gpu=gpu)
 
 
