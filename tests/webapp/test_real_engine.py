@@ -61,7 +61,8 @@ def stack_for(world: tiny.World, folder: Path, workers: int) -> RealStack:
     return RealStack(
         folder,
         workers=workers,
-        NR_ENGINE="webapp.jobs.engine:RepairEngine",
+        NR_ENGINE="tests.webapp.held_engine:HeldEngine",
+        NR_TEST_HOLD=str(folder),
         NR_ARCHITECTURES=f"net={world.factory}",
         NR_SHARD_SECONDS="2",
     )
@@ -78,20 +79,19 @@ def start(stack: RealStack, world: tiny.World):
 def test_two_sigkills_and_still_the_bits_of_the_command_line(world, command_line, tmp_path):
     with stack_for(world, tmp_path, workers=2) as stack:
         stack.seed()
+        (tmp_path / "hold").touch()
         api, repair = start(stack, world)
         killed: set[str] = set()
 
-        def busy() -> str:
-            """A pool process in the middle of a shard of sampling that was not killed before: name/life/pid."""
-            rows = stack.query(
-                "SELECT worker FROM jobs_shard WHERE state = 'leased' AND phase IN ('search', 'confirm') AND done > 0"
-            )
-            return next((worker for (worker,) in rows if worker not in killed), "")
+        def held() -> str:
+            """The id of a pool process that waits in the middle of a block."""
+            return next((path.stem for path in tmp_path.glob("*.held") if path.stem not in killed), "")
 
         while len(killed) < 2:
-            victim = stack.wait(busy, 240, "a worker to be in the middle of a shard")
-            os.kill(int(victim.rpartition("/")[2]), signal.SIGKILL)
+            victim = stack.wait(held, 240, "a worker to be in the middle of a block")
+            os.kill(int(victim), signal.SIGKILL)
             killed.add(victim)
+        (tmp_path / "hold").unlink()
         repair = stack.finished(repair, 300)
         assert repair["state"] == "succeeded", repair
         client().fetch(api, repair, tmp_path)
