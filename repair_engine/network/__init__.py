@@ -3,7 +3,8 @@
 import torch
 
 from repair_engine.network.constants import stored_constants
-from repair_engine.network.network import Network, Trail, predictions, toggled_logits
+from repair_engine.network.network import Network, predictions
+from repair_engine.network.reuse import Trail, toggled_logits
 from repair_engine.network.sites import NotAPlayer, Site
 
 __all__ = ["Network", "NotAPlayer", "Site", "Trail", "predictions", "stored_constants", "toggled_logits"]

@@ -6,8 +6,6 @@ to an architecture. The list is cut after each *site* (see `sites`); a segment i
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +85,7 @@ def capture(module: torch.nn.Module, example: torch.Tensor) -> FlatGraph:
     logits = by_name[signature.user_outputs[0]]
     shape = logits.meta["val"].shape
     batch = image.meta["val"].shape[0]
-    if len(shape) not in (1, 2) or not _same(shape[0], batch):
+    if len(shape) not in (1, 2) or not same_size(shape[0], batch):
         raise BadInput(f"The network returns a tensor of shape {tuple(shape)}; logits [batch, classes] are needed.")
     nodes = tuple(n for n in program.graph.nodes if n.op == "call_function")
     if any(n.target in _BATCH_STATISTICS for n in nodes):
@@ -114,7 +112,7 @@ def batch_dim(graph: FlatGraph, node: fx.Node) -> int | None:
 def has_plain_batch(graph: FlatGraph, node: fx.Node) -> bool:
     """True where dimension 0 of the node's tensor is exactly the image batch."""
     shape = node.meta["val"].shape
-    return len(shape) > 0 and _same(shape[0], graph.batch)
+    return len(shape) > 0 and same_size(shape[0], graph.batch)
 
 
 def is_number(node: fx.Node) -> bool:
@@ -142,74 +140,11 @@ def _last_use(user: fx.Node, index: dict[fx.Node, int]) -> int:
     return index[user]
 
 
-def segment_module(
-    graph: FlatGraph, inputs: Sequence[fx.Node], body: Sequence[fx.Node], outputs: Sequence[fx.Node]
-) -> fx.GraphModule:
-    """A module (state tensors) -> tuple of tensors that runs `body`, a run of `graph.nodes`."""
-    builder = _SegmentBuilder(graph, inputs)
-    for node in body:
-        if not is_number(node):
-            builder.emit(node)
-    builder.new.output(tuple(builder.env[n] for n in outputs))
-    return fx.GraphModule(builder.root, builder.new)
-
-
-class _SegmentBuilder:
-    def __init__(self, graph: FlatGraph, inputs: Sequence[fx.Node]) -> None:
-        self.graph = graph
-        self.new = fx.Graph()
-        self.root = torch.nn.Module()
-        self.env: dict[fx.Node, fx.Node] = {n: self.new.placeholder(n.name) for n in inputs}
-        # Sizes are taken from a tensor at hand: a suffix may run with another batch than the prefix did.
-        self.reference = next((n for n in inputs if has_plain_batch(graph, n)), None)
-
-    def emit(self, node: fx.Node) -> None:
-        if node.target is BATCH_NORM:
-            x, weight, bias, mean, var, momentum, eps = (self.value(a) for a in node.args)
-            folded = (x, weight, bias, mean, var, False, momentum, eps, torch.backends.cudnn.enabled)
-            self.env[node] = self.new.call_function(torch.batch_norm, folded)
-        elif node.target is operator.getitem and node.args[0].target is BATCH_NORM:  # type: ignore[union-attr]
-            if node.args[1] != 0:
-                raise BadInput(f"Operator {node.name} uses the statistics of a batch norm; this is not supported.")
-            self.env[node] = self.env[node.args[0]]  # type: ignore[index]
-        else:
-            args = fx.node.map_arg(node.args, self.value)
-            kwargs = fx.node.map_arg(node.kwargs, self.value)
-            self.env[node] = self.new.call_function(node.target, args, kwargs)  # type: ignore[arg-type]
-
-    def value(self, node: Any) -> Any:
-        if not isinstance(node, fx.Node):
-            return node
-        if node in self.env:
-            return self.env[node]
-        if node in self.graph.tensors:
-            return self._attribute(node)
-        if is_number(node):
-            return self._size(node)
-        raise AssertionError(f"{node.name} is not live in this segment")
-
-    def _attribute(self, node: fx.Node) -> fx.Node:
-        if not hasattr(self.root, node.name):
-            self.root.register_buffer(node.name, self.graph.tensors[node], persistent=False)
-        self.env[node] = self.new.get_attr(node.name)
-        return self.env[node]
-
-    def _size(self, node: fx.Node) -> fx.Node:
-        if node.target is aten.sym_size.int and node.args[0] not in self.env:
-            if self.reference is None or not _same(node.meta["val"], self.graph.batch):
-                raise BadInput(f"The size {node.name} cannot be followed through the network.")
-            self.env[node] = self.new.call_function(aten.sym_size.int, (self.env[self.reference], 0))
-        else:
-            args = fx.node.map_arg(node.args, self.value)
-            self.env[node] = self.new.call_function(node.target, args)  # type: ignore[arg-type]
-        return self.env[node]
-
-
 def _symbols(size: Any) -> frozenset[Any]:
     return frozenset(size.node.expr.free_symbols) if isinstance(size, torch.SymInt) else frozenset()
 
 
-def _same(size: Any, other: Any) -> bool:
+def same_size(size: Any, other: Any) -> bool:
     if isinstance(size, torch.SymInt) and isinstance(other, torch.SymInt):
         return bool(size.node.expr == other.node.expr)
     return False

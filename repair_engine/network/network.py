@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 from repair_engine.errors import BadInput, NoPlayers
-from repair_engine.network.graph import FlatGraph, batch_dim, capture, live_after, segment_module
+from repair_engine.network.graph import FlatGraph, batch_dim, capture, live_after
+from repair_engine.network.masks import Masks
+from repair_engine.network.segments import segment_module
 from repair_engine.network.sites import NotAPlayer, Site, find_sites
 
 State = tuple[torch.Tensor, ...]
@@ -52,9 +54,11 @@ class Network:
         shape = graph.logits.meta["val"].shape
         self.classes = int(shape[1]) if len(shape) == 2 else 1
         self.device = next(iter(graph.tensors.values())).device
+        # oneDNN's convolutions are up to twice as fast on channels-last tensors, and need no reordering between them.
+        self.layout = torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
         self.constants = torch.full((self.n_filters,), float("nan"), device=self.device)
         self.coverage = _coverage(graph, sites)
-        self._segments, self._repeat_dims = _cut(graph, sites)
+        self._segments, self._repeat_dims = _cut(graph, sites, self.layout)
 
     @classmethod
     def capture(cls, module: torch.nn.Module, example: torch.Tensor) -> Network:
@@ -100,69 +104,66 @@ class Network:
 
     # Runs -----------------------------------------------------------------------------------------------
 
+    def start(self, images: torch.Tensor) -> State:
+        """The state before segment 0: the images in the memory layout that the segments run in."""
+        return (images.contiguous(memory_format=self.layout),)
+
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Logits [B, classes] of the intact network on normalized images [B, C, H, W]."""
-        state: State = (images,)
+        state = self.start(images)
         with torch.inference_mode():
             for segment in self._segments:
                 state = segment(*state)
-        return _two_dimensional(state[0])
+        return two_dimensional(state[0])
 
     def masked_logits(self, images: torch.Tensor, coalitions: np.ndarray) -> torch.Tensor:
         """Logits [K, B, classes] of K coalitions [K, n] on the same images [B, C, H, W], as one batch of K·B."""
         with torch.inference_mode():
-            state = self.expand((images,), 0, len(coalitions))
-            return self.resume(state, 0, self.masks(coalitions))
-
-    def resume(self, state: State, segment: int, masks: torch.Tensor) -> torch.Tensor:
-        """Runs from the start of `segment` to the logits [K, B, classes].
-
-        `state` is what segment `segment` − 1 left, its site not yet masked (segment 0: the images); masks are bool
-        [K, n] and the batch is K·B, coalition-major.
-        """
-        for k in range(segment, len(self._segments)):
-            state = self._segments[k](*self._mask(state, k - 1, masks))
-        return _two_dimensional(state[0]).unflatten(0, (len(masks), -1))
+            state = self.expand(self.start(images), 0, len(coalitions))
+            masks = self.masks(coalitions)
+            for k in range(len(self._segments)):
+                state = self.step(state, k, masks)
+        return two_dimensional(state[0]).unflatten(0, (len(coalitions), -1))
 
     def soft_logits(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        """Logits [B, classes] with masks in [0, 1], float [n], for all images; differentiable in the masks."""
-        state: State = (images,)
+        """Logits [B, classes] with masks in [0, 1], float [n] or one row per image [B, n]; differentiable in them."""
+        state = self.start(images)
+        masks = masks.view(-1, self.n_filters)
         for k, segment in enumerate(self._segments):
             if k:
                 start, stop = int(self.offsets[k - 1]), int(self.offsets[k])
-                mask, constants = (t[start:stop].view(1, -1, 1, 1) for t in (masks, self.constants))
+                constants = self.constants[start:stop].view(1, -1, 1, 1)
+                mask = masks[:, start:stop].view(len(masks), -1, 1, 1)
                 state = (constants + mask * (state[0] - constants), *state[1:])
             state = segment(*state)
-        return _two_dimensional(state[0])
+        return two_dimensional(state[0])
 
-    def step(self, state: State, segment: int, masks: torch.Tensor) -> State:
-        """Runs one segment: masks its incoming site and returns the state at the next cut."""
-        return self._segments[segment](*self._mask(state, segment - 1, masks))
+    def step(self, state: State, segment: int, masks: Masks) -> State:
+        """Runs one segment: masks its incoming site and returns the state at the next cut.
+
+        `state` is what segment `segment` − 1 left, its site not yet masked (segment 0: the images).
+        """
+        return self.run(self.mask(state, segment - 1, masks), segment)
+
+    def run(self, state: State, segment: int) -> State:
+        """Runs one segment on a state whose site is masked already."""
+        return self._segments[segment](*state)
+
+    def mask(self, state: State, site: int, masks: Masks) -> State:
+        """The state at the cut behind `site` with that site masked (site −1: the images, as they are)."""
+        return (masks.apply(state[0], site), *state[1:])
 
     def expand(self, state: State, segment: int, copies: int) -> State:
         """The state repeated for `copies` coalitions, coalition-major, along each tensor's batch dimension."""
         if copies == 1:
             return state
-        dims = self._repeat_dims[segment]
         return tuple(
-            t if d is None else t.repeat(*(copies if i == d else 1 for i in range(t.dim())))
-            for t, d in zip(state, dims, strict=True)
+            t if dim is None else _repeat(t, dim, copies)
+            for t, dim in zip(state, self._repeat_dims[segment], strict=True)
         )
 
-    def masks(self, coalitions: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(np.atleast_2d(coalitions))).to(self.device)
-
-    def _mask(self, state: State, site: int, masks: torch.Tensor) -> State:
-        if site < 0:
-            return state
-        start, stop = int(self.offsets[site]), int(self.offsets[site + 1])
-        present = masks[:, start:stop]
-        if bool(present.all()):
-            return state
-        output = state[0].unflatten(0, (len(masks), -1))
-        constants = self.constants[start:stop].view(1, 1, -1, 1, 1)
-        masked = torch.where(present[:, None, :, None, None], output, constants)
-        return (masked.flatten(0, 1), *state[1:])
+    def masks(self, coalitions: np.ndarray) -> Masks:
+        return Masks(coalitions, self.constants, self.offsets)
 
     # Statistics of outputs ------------------------------------------------------------------------------
 
@@ -182,7 +183,7 @@ class Network:
         return self._reduce(images, lambda y: y.double().flatten(2).norm(dim=2).sum(0))
 
     def _reduce(self, images: torch.Tensor, reduce: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        state: State = (images,)
+        state = self.start(images)
         parts = []
         with torch.inference_mode():
             for segment in self._segments[:-1]:
@@ -191,117 +192,42 @@ class Network:
         return torch.cat(parts)
 
 
-class Trail:
-    """Remembers the states of one batch at the cuts, so that a run costs only what changed.
-
-    The coalition of each `logits` call is compared with that of the call before; the run starts at the deepest
-    stored state upstream of the first difference. Shapes never change, so the bits are those of a full run.
-
-    Args:
-        byte_budget: states that do not fit are not stored (deep ones, which save most per byte, go first) and
-            are recomputed from the nearest stored one upstream.
-    """
-
-    def __init__(self, network: Network, images: torch.Tensor, byte_budget: int) -> None:
-        self.network = network
-        self._budget = byte_budget
-        self._images: State = (images,)
-        self._stored: dict[int, State] = {}
-        self._keep: set[int] | None = None
-        self._coalition: np.ndarray | None = None
-        self._logits: torch.Tensor | None = None
-
-    def logits(self, coalition: np.ndarray) -> torch.Tensor:
-        """Logits [B, classes] under one coalition, bool [n]."""
-        network, start = self.network, 0
-        if self._coalition is not None:
-            changed = np.flatnonzero(self._coalition != coalition)
-            if not len(changed):
-                assert self._logits is not None
-                return self._logits
-            # The first changed site s masks the input of segment s + 1; the state before it is still valid.
-            first = int(network.site_of(changed[:1])[0]) + 1
-            start = max((k for k in self._stored if k <= first), default=0)
-            self._stored = {k: v for k, v in self._stored.items() if k <= first}
-        masks = network.masks(coalition)
-        state = self._images if start == 0 else self._stored[start]
-        sizes: dict[int, int] = {}
-        with torch.inference_mode():
-            for k in range(start, len(network.sites) + 1):
-                state = network.step(state, k, masks)
-                if k < len(network.sites):
-                    sizes[k + 1] = sum(t.numel() * t.element_size() for t in state)
-                    if self._keep is None or k + 1 in self._keep:
-                        self._stored[k + 1] = state
-        if self._keep is None:
-            self._keep = _deepest_within(sizes, self._budget)
-            self._stored = {k: v for k, v in self._stored.items() if k in self._keep}
-        self._coalition = coalition.copy()
-        self._logits = _two_dimensional(state[0])
-        return self._logits
-
-
-def toggled_logits(
-    network: Network,
-    images: torch.Tensor,
-    coalition: np.ndarray,
-    players: np.ndarray,
-    max_batch: int,
-    use: Callable[[np.ndarray, torch.Tensor], None],
-) -> None:
-    """Logits of `coalition` with one player flipped at a time; players of one site share their start state.
-
-    Args:
-        players: int64 [m], any order.
-        max_batch: upper bound of K·B for a batch of K flips (at least one flip is run at a time).
-        use: called with (positions int64 [K] into `players`, logits [K, B, classes]).
-    """
-    base = network.masks(coalition)
-    site_of = network.site_of(players)
-    flips = max(1, max_batch // len(images))
-    with torch.inference_mode():
-        state: State = (images,)
-        last = int(site_of.max(initial=-1))
-        for k in range(last + 1):
-            state = network.step(state, k, base)  # the state at the cut behind site k, site not yet masked
-            here = np.flatnonzero(site_of == k)
-            for chunk in (here[i : i + flips] for i in range(0, len(here), flips)):
-                masks = base.repeat(len(chunk), 1)
-                rows = torch.arange(len(chunk), device=network.device)
-                columns = torch.from_numpy(players[chunk]).to(network.device)
-                masks[rows, columns] = ~masks[rows, columns]
-                use(chunk, network.resume(network.expand(state, k + 1, len(chunk)), k + 1, masks))
-
-
 def predictions(logits: torch.Tensor) -> torch.Tensor:
     """Predicted class, int64 [...], of logits [..., classes]; a single logit is a binary classifier at 0."""
     return (logits[..., 0] > 0).long() if logits.shape[-1] == 1 else logits.argmax(-1)
 
 
-def _two_dimensional(logits: torch.Tensor) -> torch.Tensor:
+def two_dimensional(logits: torch.Tensor) -> torch.Tensor:
+    """Logits [B, classes] of what the network returned, [B, classes] or [B]."""
     return logits.unsqueeze(1) if logits.dim() == 1 else logits
 
 
-def _deepest_within(sizes: dict[int, int], budget: int) -> set[int]:
-    kept, total = set(), 0
-    for k in sorted(sizes, reverse=True):
-        if total + sizes[k] <= budget:
-            kept.add(k)
-            total += sizes[k]
-    return kept
+def _repeat(tensor: torch.Tensor, dim: int, copies: int) -> torch.Tensor:
+    """`tensor` repeated along `dim`; unlike torch's repeat, it keeps the memory layout."""
+    if dim != 0 or tensor.dim() != 4:
+        return tensor.repeat(*(copies if i == dim else 1 for i in range(tensor.dim())))
+    channels_last = tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    out = torch.empty(
+        (copies * len(tensor), *tensor.shape[1:]), dtype=tensor.dtype, device=tensor.device, memory_format=layout
+    )
+    out.unflatten(0, (copies, -1)).copy_(tensor)
+    return out
 
 
-def _cut(graph: FlatGraph, sites: Sequence[Site]) -> tuple[list[torch.nn.Module], list[list[int | None]]]:
+def _cut(
+    graph: FlatGraph, sites: Sequence[Site], layout: torch.memory_format
+) -> tuple[list[torch.nn.Module], list[list[int | None]]]:
     segments: list[torch.nn.Module] = []
     repeat_dims: list[list[int | None]] = [[0]]
     inputs: tuple = (graph.image,)
     begin = 0
     for site in sites:
         outputs = live_after(graph, site.position, graph.nodes[site.position])
-        segments.append(segment_module(graph, inputs, graph.nodes[begin : site.position + 1], outputs))
+        segments.append(segment_module(graph, inputs, graph.nodes[begin : site.position + 1], outputs, layout))
         repeat_dims.append([batch_dim(graph, n) for n in outputs])
         inputs, begin = outputs, site.position + 1
-    segments.append(segment_module(graph, inputs, graph.nodes[begin:], (graph.logits,)))
+    segments.append(segment_module(graph, inputs, graph.nodes[begin:], (graph.logits,), layout))
     return segments, repeat_dims
 
 

@@ -50,7 +50,7 @@ def test_family(name: str, options: dict, side: int, filters: int) -> None:
     network = Network.capture(module, images[:2])
     assert network.n_filters == filters
     with torch.inference_mode():
-        assert torch.equal(network.logits(images), module(images))
+        _assert_rounding(network.logits(images), module(images))
     state = {key: value.clone() for key, value in module.state_dict().items()}
     dtypes = {key: value.dtype for key, value in state.items()}
     means = network.mean_outputs([images])
@@ -59,6 +59,12 @@ def test_family(name: str, options: dict, side: int, filters: int) -> None:
 
     _masked_equals_written(network, module, state, biases, images)
     _reuse_equals_full(network, images)
+
+
+def _assert_rounding(logits, expected) -> None:
+    """Equal up to float32 rounding, which grows with the depth and the size of what is summed."""
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5 * max(scale, 1e-3))
 
 
 def _masked_equals_written(network, module, state, biases, images) -> None:
@@ -78,7 +84,7 @@ def _masked_equals_written(network, module, state, biases, images) -> None:
             logits = module(images)
         module.load_state_dict(state)
         assert not torch.equal(masked, network.logits(images))
-        torch.testing.assert_close(masked, logits, rtol=1e-5, atol=1e-5)
+        _assert_rounding(masked, logits)
 
 
 def _reuse_equals_full(network, images) -> None:
