@@ -53,7 +53,7 @@ def measure(case: str, device: str, seconds: float) -> list[dict[str, Any]]:
         return 16 * IMAGES
 
     def toggle() -> int:
-        game.toggle(shallow, np.sort(rng.choice(n, 64, replace=False)), batch)
+        game.differences(shallow[None], np.sort(rng.choice(n, 64, replace=False)), batch, lambda _: None)
         return 64 * IMAGES
 
     methods = {"full forward": forward, "walk (prefix reuse)": walk, "single flips (shared prefix)": toggle}

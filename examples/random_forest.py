@@ -18,8 +18,8 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.tree import DecisionTreeClassifier
 
-from shapley import Estimate, Outcomes, Settings, estimate, run
-from shapley.games import toggled
+from shapley import Estimate, Outcomes, Progress, Settings, estimate, run
+from shapley.games import flip_differences
 
 
 class ForestGame:
@@ -30,6 +30,7 @@ class ForestGame:
     """
 
     n_objectives = 1
+    n_parts = 1
     lookahead = 64
 
     def __init__(self, votes: np.ndarray, labels: np.ndarray, batch_size: int):
@@ -54,8 +55,10 @@ class ForestGame:
         same = predicted == self._intact[batch]
         return Outcomes(right.mean(axis=1)[None], same.mean(axis=1))
 
-    def toggle(self, coalition: np.ndarray, players: np.ndarray, batch: np.ndarray) -> Outcomes:
-        return self.evaluate(toggled(coalition, players), batch)
+    def differences(
+        self, coalitions: np.ndarray, players: np.ndarray, batch: np.ndarray, spent: Progress
+    ) -> np.ndarray:
+        return flip_differences(self, coalitions[0], players, batch, spent)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,8 +32,8 @@ def measure(game: NeuronGame, seed: int = 0) -> Rates:
     batch = game.draw_batch(rng)
     n = game.n_players
     shallow = rng.permutation(n)[: max(1, n // 20)]
-    base = np.ones(n, dtype=bool)
-    base[shallow] = False
+    base = np.ones((1, n), dtype=bool)
+    base[0, shallow] = False
 
     def forward() -> int:
         game.images(batch.indices)
@@ -41,7 +41,7 @@ def measure(game: NeuronGame, seed: int = 0) -> Rates:
         return game.batch_size
 
     def walk() -> int:
-        rows = np.repeat(base[None], 8, axis=0)
+        rows = np.repeat(base, 8, axis=0)
         for k, player in enumerate(rng.permutation(n)[:8]):
             rows[k:, player] = False
         game.evaluate(rows, batch)
@@ -49,8 +49,8 @@ def measure(game: NeuronGame, seed: int = 0) -> Rates:
 
     def toggle() -> int:
         players = np.sort(rng.choice(n, min(n, 64), replace=False))
-        game.toggle(base, players, batch)
-        return len(players) * game.batch_size
+        game.differences(np.repeat(base, game.n_parts, axis=0), players, batch, lambda _: None)
+        return (1 + len(players)) * game.batch_size
 
     return Rates(_rate(forward), _rate(walk), _rate(toggle))
 

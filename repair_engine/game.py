@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from repair_engine.network import Network, Trail, predictions, toggled_logits
+from repair_engine.network import Network, Trail, flipped_logits, predictions
 from repair_engine.objectives import Objective, plan_batches
 from shapley import Outcomes
 
@@ -51,7 +51,7 @@ class NeuronGame:
         self.network, self.objective, self.normalize = network, objective, normalize
         self.plan = plan_batches(objective, batch_size)
         self.n_players = network.n_filters
-        self.batch_size = self.plan.size
+        self.batch_size = self.n_parts = self.plan.size
         self.n_images = len(objective)
         self.chunk = _CHUNK[network.device.type]
         self.lookahead = 1 if network.device.type == "cpu" else max(1, self.chunk // self.batch_size)
@@ -76,16 +76,29 @@ class NeuronGame:
             predicted = self._predict(coalitions, batch.indices)
         return self._outcomes(predicted, batch)
 
-    def toggle(self, coalition: np.ndarray, players: np.ndarray, batch: ImageBatch) -> Outcomes:
-        predicted = np.empty((len(players), len(batch.indices)), dtype=np.int64)
-        for part in self._chunks(len(batch.indices)):
+    def differences(
+        self, coalitions: np.ndarray, players: np.ndarray, batch: ImageBatch, spent: Callable[[int], None]
+    ) -> np.ndarray:
+        """See `shapley.Game.differences`; image b of the batch is under row b of `coalitions` [B or 1, n]."""
+        size = len(batch.indices)
+        rows = np.broadcast_to(coalitions, (size, self.n_players))
+        targets = self.objective.targets[batch.indices]
+        gained = np.empty((len(players), size))  # hits with the player minus hits without it
+        for part in self._chunks(size):
+            hit = np.empty((len(players), part.stop - part.start), dtype=bool)
+
+            def keep(chunk: np.ndarray, logits: torch.Tensor, part: slice = part, hit: np.ndarray = hit) -> None:
+                hit[chunk] = predictions(logits).cpu().numpy() == targets[part]
+                spent(hit[chunk].size)
+
+            of_part = coalitions if len(coalitions) == 1 else rows[part]
             images = self.images(batch.indices[part])
-
-            def keep(rows: np.ndarray, logits: torch.Tensor, part: slice = part) -> None:
-                predicted[rows, part] = predictions(logits).cpu().numpy()
-
-            toggled_logits(self.network, images, coalition, players, self.chunk, keep)
-        return self._outcomes(predicted, batch)
+            base = flipped_logits(self.network, images, of_part, players, self.chunk, keep)
+            right = predictions(base).cpu().numpy() == targets[part]
+            spent(len(right))
+            present = rows[part][:, players].T
+            gained[:, part] = np.where(present, 1.0, -1.0) * (right.astype(np.float64) - hit)
+        return self.objective.weigh_gain(gained, batch.weights)[None]
 
     def images(self, indices: np.ndarray) -> torch.Tensor:
         """Normalized images [B, C, H, W] of the objective on the network's device."""

@@ -82,11 +82,19 @@ class Game(Protocol):
         """Outcomes of coalitions ``[K, n]``; consecutive ones differ by few players: reuse."""
         ...
 
-    def toggle(self, coalition: Bools, players: Ints, batch: Batch) -> Outcomes:
-        """Outcomes of K = m coalitions: ``coalition`` [n] with each one of ``players`` [m] flipped, alone.
+    @property
+    def n_parts(self) -> int:
+        """Parts of a batch (its images) that can each be under a coalition of their own; 1: it is whole.
 
-        Called right after ``evaluate(coalition[None], batch)``, with ascending players, in chunks of
-        ``max(lookahead, 64)``: a game may keep what it knows of the coalition between the calls.
+        V on a batch is a sum over its parts, each of which depends on its own coalition only.
+        """
+        ...
+
+    def differences(self, coalitions: Bools, players: Ints, batch: Batch, spent: Progress) -> Floats:
+        """V with each one of ``players`` [m] (ascending) present minus V with it absent, [M, m].
+
+        Everybody else is as in ``coalitions`` [n_parts, n], part p of the batch under row p. Costs one coalition
+        and one more per player; ``spent`` is told so as it goes, in evaluations, and may raise.
         """
         ...
 

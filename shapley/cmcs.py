@@ -9,6 +9,9 @@ exactly for M = n. With D_s the mean marginal of i after s others are removed, a
 (1/n) sum_{s > M} D_s + (M + 1)/(n (n + 1)) D_M, which vanishes where the network is dead from M on.
 One draw costs 1 + |U| coalitions for |U| positively correlated samples, which is what tells neighbours
 apart. Skipping the removed players, or drawing r < n in place of r <= n, is biased.
+
+Where a batch has parts (images), each part has its own R: a sample then averages over as many coalitions as
+it has images, at no further cost, where a common R would tie all of its images to one accident.
 """
 
 from __future__ import annotations
@@ -18,27 +21,23 @@ import numpy as np
 from shapley.base import Batch, Bools, Floats, Ints
 from shapley.metering import Meter
 
-LEAST_CHUNK = 64  # toggles asked for at once where the game's lookahead is smaller
+
+def draw_removed(rng: np.random.Generator, n: int, depth: int, parts: int = 1) -> Bools:
+    """Coalitions N - R, bool [parts, n], each with |R| uniform on 0..depth and R uniform given its size.
+
+    The sizes of the parts are stratified: one in each of ``parts`` equal stretches of 0..depth.
+    """
+    sizes = np.floor((rng.permutation(parts) + rng.random(parts)) / parts * (depth + 1)).astype(np.int64)
+    order = rng.random((parts, n)).argsort(axis=1)
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.arange(n)[None], axis=1)
+    return rank >= np.minimum(sizes, depth)[:, None]
 
 
-def draw_removed(rng: np.random.Generator, n: int, depth: int) -> Bools:
-    """The coalition N - R, bool [n], with |R| uniform on 0..depth and R uniform given its size."""
-    order = rng.permutation(n)
-    coalition = np.ones(n, dtype=bool)
-    coalition[order[: rng.integers(depth + 1)]] = False
-    return coalition
-
-
-def differences(meter: Meter, batch: Batch, coalition: Bools, players: Ints) -> Floats:
-    """Delta [M, n] of ``players`` [m] (ascending) at ``coalition`` [n], 0 for the others."""
-    base = meter.evaluate(coalition[None], batch).values  # [M, 1]
-    delta = np.zeros((base.shape[0], len(coalition)))
-    size = max(meter.game.lookahead, LEAST_CHUNK)
-    for start in range(0, len(players), size):
-        chunk = players[start : start + size]
-        flipped = meter.toggle(coalition, chunk, batch).values  # [M, m]
-        sign = np.where(coalition[chunk], 1.0, -1.0)  # a removed player's flip adds it
-        delta[:, chunk] = sign * (base - flipped)
+def differences(meter: Meter, batch: Batch, coalitions: Bools, players: Ints) -> Floats:
+    """Delta [M, n] of ``players`` [m] (ascending) at ``coalitions`` [parts, n], 0 for the others."""
+    delta = np.zeros((meter.game.n_objectives, coalitions.shape[1]))
+    delta[:, players] = meter.differences(coalitions, players, batch)
     return delta
 
 

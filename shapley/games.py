@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from shapley.base import Batch, Bools, Floats, Ints, Outcomes
+from shapley.base import Batch, Bools, Floats, Game, Ints, Outcomes, Progress
 
 
 def toggled(coalition: Bools, players: Ints) -> Bools:
@@ -21,11 +21,20 @@ def toggled(coalition: Bools, players: Ints) -> Bools:
     return coalitions
 
 
+def flip_differences(game: Game, coalition: Bools, players: Ints, batch: Batch, spent: Progress) -> Floats:
+    """`Game.differences` [M, m] at one ``coalition`` [n] by ``game.evaluate``, for games of one part."""
+    base = game.evaluate(coalition[None], batch).values  # [M, 1]
+    flipped = game.evaluate(toggled(coalition, players), batch).values  # [M, m]
+    spent((1 + len(players)) * game.batch_size)
+    return np.where(coalition[players], 1.0, -1.0) * (base - flipped)
+
+
 class FunctionGame:
     """A deterministic game from a function of coalitions bool [K, n] to values [K] or [M, K]."""
 
     batch_size = 1
     n_images = 1
+    n_parts = 1
 
     def __init__(
         self,
@@ -54,8 +63,8 @@ class FunctionGame:
         agreement = np.ones(len(coalitions)) if self._agreement is None else self._agreement(coalitions)
         return Outcomes(np.atleast_2d(self._function(coalitions)).astype(np.float64), agreement)
 
-    def toggle(self, coalition: Bools, players: Ints, batch: Batch) -> Outcomes:
-        return self.evaluate(toggled(coalition, players), batch)
+    def differences(self, coalitions: Bools, players: Ints, batch: Batch, spent: Progress) -> Floats:
+        return flip_differences(self, coalitions[0], players, batch, spent)
 
 
 class AdditiveGame(FunctionGame):
@@ -146,7 +155,7 @@ class ImageBatchGame:
         lookahead: int = 1,
     ):
         self.n_images, self.n_players = votes.shape
-        self.batch_size = batch_size
+        self.batch_size = self.n_parts = batch_size
         self.lookahead = lookahead
         self.accesses = 0
         self._votes, self._thresholds = votes, thresholds
@@ -171,5 +180,14 @@ class ImageBatchGame:
         values = self._weights[:, batch] @ right.T / len(batch)
         return Outcomes(values, (right == self._intact[batch]).mean(axis=1))
 
-    def toggle(self, coalition: Bools, players: Ints, batch: Batch) -> Outcomes:
-        return self.evaluate(toggled(coalition, players), batch)
+    def differences(self, coalitions: Bools, players: Ints, batch: Batch, spent: Progress) -> Floats:
+        right = np.empty((len(players) + 1, len(batch)), dtype=bool)
+        signs = np.empty((len(players), len(batch)))
+        for part in range(len(batch)):
+            rows = np.concatenate([coalitions[part][None], toggled(coalitions[part], players)])
+            right[:, part] = self._right(rows, batch[part : part + 1])[:, 0]
+            signs[:, part] = np.where(coalitions[part][players], 1.0, -1.0)
+        self.accesses += right.size
+        spent(right.size)
+        gained = signs * (right[0].astype(np.float64) - right[1:])  # [m, B]
+        return self._weights[:, batch] @ gained.T / len(batch)

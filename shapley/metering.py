@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shapley.base import Batch, Bools, Game, Ints, Outcomes, Progress
+from shapley.base import Batch, Bools, Floats, Game, Ints, Outcomes, Progress
 
 
 class Meter:
@@ -20,8 +20,12 @@ class Meter:
     def evaluate(self, coalitions: Bools, batch: Batch) -> Outcomes:
         return self._count(self.game.evaluate(coalitions, batch), len(coalitions))
 
-    def toggle(self, coalition: Bools, players: Ints, batch: Batch) -> Outcomes:
-        return self._count(self.game.toggle(coalition, players, batch), len(players))
+    def differences(self, coalitions: Bools, players: Ints, batch: Batch) -> Floats:
+        answer = self.game.differences(coalitions, players, batch, self._spend)
+        expected = (self.game.n_objectives, len(players))
+        if answer.shape != expected:
+            raise ValueError(f"the game answered differences {answer.shape}; expected {expected}")
+        return answer
 
     def _count(self, outcomes: Outcomes, k: int) -> Outcomes:
         expected = (self.game.n_objectives, k)
@@ -30,8 +34,10 @@ class Meter:
                 f"the game answered values {outcomes.values.shape} and agreement {outcomes.agreement.shape}; "
                 f"expected {expected} and {(k,)}"
             )
-        spent = k * self.game.batch_size
-        self.evaluations += spent
-        if self._progress is not None:
-            self._progress(spent)
+        self._spend(k * self.game.batch_size)
         return outcomes
+
+    def _spend(self, evaluations: int) -> None:
+        self.evaluations += evaluations
+        if self._progress is not None:
+            self._progress(evaluations)

@@ -119,8 +119,8 @@ def run_block(
             seen, ends = walk.pilot_walk(meter, batch, order, settings.patience, cutoff)
             agreement = agreement + seen if len(agreement) else seen
         elif settings.estimator == "cmcs":
-            coalition = cmcs.draw_removed(rng, settings.n_players, state.depth)
-            delta = cmcs.differences(meter, batch, coalition, np.flatnonzero(state.active))
+            coalitions = cmcs.draw_removed(rng, settings.n_players, state.depth, game.n_parts)
+            delta = cmcs.differences(meter, batch, coalitions, np.flatnonzero(state.active))
             moments = moments.merge(Moments.of(delta, state.active))
         else:
             order = rng.permutation(settings.n_players)

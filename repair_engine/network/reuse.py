@@ -1,4 +1,4 @@
-"""Runs that cost only what changed: along a walk (`Trail`) and for single flips (`toggled_logits`)."""
+"""Runs that cost only what changed: along a walk (`Trail`) and for single flips (`flipped_logits`)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from repair_engine.network.masks import Masks
 from repair_engine.network.network import Network, State, two_dimensional
 
 
@@ -60,60 +61,56 @@ class Trail:
         return self._logits
 
 
-def toggled_logits(
+def flipped_logits(
     network: Network,
     images: torch.Tensor,
-    coalition: np.ndarray,
+    coalitions: np.ndarray,
     players: np.ndarray,
     max_batch: int,
     use: Callable[[np.ndarray, torch.Tensor], None],
-) -> None:
-    """Logits of `coalition` with one player flipped at a time; players of one site share their start state.
+) -> torch.Tensor:
+    """Logits of `coalitions` [B, classes]; and with one player flipped at a time, given to `use`.
+
+    Flips of one site share their start state and run as one batch of K·B.
 
     Args:
+        coalitions: bool [B, n], image b under row b; or [1, n], all images under it.
         players: int64 [m], any order.
         max_batch: upper bound of K·B for a batch of K flips (at least one flip is run at a time).
         use: called with (positions int64 [K] into `players`, logits [K, B, classes]).
     """
-    base = network.masks(coalition)
+    base = Masks(coalitions, network.constants, network.offsets, per_image=True)
     site_of = network.site_of(players)
     flips = max(1, max_batch // len(images))
     with torch.inference_mode():
-        state = network.start(images)
-        for k in range(int(site_of.max(initial=-1)) + 1):
-            state = network.step(state, k, base)  # the state at the cut behind site k, site not yet masked
-            here = np.flatnonzero(site_of == k)
-            if not len(here):
-                continue
-            masked = network.mask(state, k, base)
+        state = network.step(network.start(images), 0, base)
+        for site in range(len(network.sites)):
+            masked = network.mask(state, site, base)
+            here = np.flatnonzero(site_of == site)
             for chunk in (here[i : i + flips] for i in range(0, len(here), flips)):
-                flipped = _flipped(network, state, masked, k, coalition, players[chunk])
-                flipped = network.run(flipped, k + 1)
-                for later in range(k + 2, len(network.sites) + 1):
+                flipped = network.run(_flipped(network, state, masked, site, coalitions, players[chunk]), site + 1)
+                for later in range(site + 2, len(network.sites) + 1):
                     flipped = network.step(flipped, later, base)
                 use(chunk, two_dimensional(flipped[0]).unflatten(0, (len(chunk), -1)))
+            state = network.run(masked, site + 1)
+    return two_dimensional(state[0])
 
 
 def _flipped(
-    network: Network, state: State, masked: State, site: int, coalition: np.ndarray, players: np.ndarray
+    network: Network, state: State, masked: State, site: int, coalitions: np.ndarray, players: np.ndarray
 ) -> State:
-    """The masked state behind `site` for K coalitions that each flip one of its filters `players` [K].
+    """The masked state behind `site` for K copies of the images that each flip one of its filters `players` [K].
 
     Only the flipped channels are written; everything else is copied once.
     """
-    channels = players - int(network.offsets[site])
+    channels = torch.from_numpy(players - int(network.offsets[site])).to(state[0].device)
     copies = network.expand(masked, site + 1, len(players))
     output = copies[0] if len(players) > 1 else masked[0].clone()
-    views = output.unflatten(0, (len(players), -1))
-    for removes in (True, False):
-        rows = np.flatnonzero(coalition[players] == removes)
-        if not len(rows):
-            continue
-        at, columns = (torch.from_numpy(x).to(output.device) for x in (rows, channels[rows]))
-        if removes:
-            views[at, :, columns] = network.constants[torch.from_numpy(players[rows])].view(-1, 1, 1, 1)
-        else:
-            views[at, :, columns] = state[0][:, columns].transpose(0, 1)
+    present = torch.from_numpy(coalitions[:, players].T[:, :, None, None]).to(output.device)  # [K, B or 1, 1, 1]
+    constants = network.constants[torch.from_numpy(players).to(output.device)].view(-1, 1, 1, 1)
+    flipped = torch.where(present, constants, state[0][:, channels].transpose(0, 1))  # [K, B, H, W]
+    rows = torch.arange(len(players), device=output.device)
+    output.unflatten(0, (len(players), -1))[rows, :, channels] = flipped
     return (output, *copies[1:])
 
 

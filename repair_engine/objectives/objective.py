@@ -40,6 +40,11 @@ class Objective:
         v = hits @ weights
         return 1.0 - v if self.complement else v
 
+    def weigh_gain(self, gained: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """By how much V changes where `gained` [..., B] says by how much the hits do."""
+        change = gained @ weights
+        return -change if self.complement else change
+
     @property
     def culprit_sign(self) -> int:
         """−1 where culprits have negative values (V is to be raised), +1 where they have positive ones."""

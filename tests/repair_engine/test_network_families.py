@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import nn
 
-from repair_engine.network import Network, Trail, stored_constants, toggled_logits
+from repair_engine.network import Network, Trail, flipped_logits, stored_constants
 from repair_engine.write_back import write_back
 
 # name, options, image side, filters that are players
@@ -105,9 +105,18 @@ def _reuse_equals_full(network, images) -> None:
     def keep(rows, logits):
         out[torch.from_numpy(rows)] = logits
 
-    toggled_logits(network, images, coalitions[3], players, 4 * BATCH, keep)
-    for row, player in enumerate(players):
-        flipped = coalitions[3].copy()
-        flipped[player] ^= True
-        expected = network.masked_logits(images, flipped[None])[0]
-        torch.testing.assert_close(out[row], expected, rtol=1e-4, atol=1e-5)
+    own = coalitions[[3, 1, 5]][:BATCH]  # each image under its own coalition
+    for rows_of in (coalitions[3][None], own):
+        out.fill_(float("nan"))
+        base = flipped_logits(network, images, rows_of, players, 4 * BATCH, keep)
+        for image in range(BATCH):
+            row = rows_of[image % len(rows_of)]
+            alone_here = network.masked_logits(images, np.array([row]))[0, image]
+            torch.testing.assert_close(base[image], alone_here, rtol=1e-4, atol=1e-5)
+        for k, player in enumerate(players):
+            flipped = rows_of.copy()
+            flipped[:, player] ^= True
+            expected = torch.stack(
+                [network.masked_logits(images, flipped[[i % len(flipped)]])[0, i] for i in range(BATCH)]
+            )
+            torch.testing.assert_close(out[k], expected, rtol=1e-4, atol=1e-5)

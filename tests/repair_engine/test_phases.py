@@ -141,13 +141,14 @@ def test_the_game_does_not_depend_on_memory_or_chunks(sabotaged: World, tmp_path
         shuffled = rng.permutation(12)
         np.testing.assert_allclose(game.evaluate(coalitions[shuffled], batch).values, expected[:, shuffled], atol=1e-12)
         players = np.arange(game.n_players)
-        toggled = game.toggle(coalitions[4], players, batch)
+        spent: list[int] = []
+        delta = game.differences(coalitions[4][None], players, batch, spent.append)
+        assert sum(spent) == (1 + len(players)) * game.batch_size
         for player in players:
-            flipped = coalitions[4].copy()
-            flipped[player] ^= True
-            alone = game.evaluate(flipped[None], batch)
-            assert toggled.values[0, player] == pytest.approx(alone.values[0, 0])
-            assert toggled.agreement[player] == pytest.approx(alone.agreement[0])
+            pair = np.repeat(coalitions[4][None], 2, axis=0)
+            pair[:, player] = [True, False]
+            present, absent = game.evaluate(pair, batch).values[0]
+            assert delta[0, player] == pytest.approx(present - absent)
     assert expected[0, 0] == pytest.approx(objective.value(case.intact[case.splits.score]))
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from shapley import Settings, run
-from shapley.cmcs import LEAST_CHUNK, differences, draw_removed, scale
+from shapley.cmcs import differences, draw_removed, scale
 from shapley.exact import coalition_values, shapley_values
-from shapley.games import FunctionGame
+from shapley.games import FunctionGame, ImageBatchGame
 from shapley.metering import Meter
 
 
@@ -30,7 +30,7 @@ def expectation(game, depth):
         for removed in itertools.combinations(range(n), r):
             coalition = np.ones(n, dtype=bool)
             coalition[list(removed)] = False
-            draws.append(differences(Meter(game), None, coalition, np.arange(n))[0])
+            draws.append(differences(Meter(game), None, coalition[None], np.arange(n))[0])
         by_size.append(np.mean(draws, axis=0))
     return scale(n, depth) * np.mean(by_size, axis=0)
 
@@ -56,7 +56,7 @@ def test_one_draw_by_hand():
     table = np.array([0.0, 0.1, 0.2, 0.5, 0.3, 0.4, 0.7, 1.0])
     game = FunctionGame(3, lambda s: table[s @ [1, 2, 4]])
     coalition = np.array([True, False, True])  # R = {1}
-    delta = differences(Meter(game), None, coalition, np.arange(3))
+    delta = differences(Meter(game), None, coalition[None], np.arange(3))
     #                  V(02)-V(2)  V(012)-V(02)  V(02)-V(0)
     np.testing.assert_allclose(delta[0], [0.4 - 0.3, 1.0 - 0.4, 0.4 - 0.1])
     assert game.accesses == 1 + 3
@@ -64,7 +64,7 @@ def test_one_draw_by_hand():
 
 def test_only_the_players_asked_for_are_measured_and_paid():
     game = random_game(6, 0)
-    delta = differences(Meter(game), None, np.ones(6, dtype=bool), np.array([1, 4]))
+    delta = differences(Meter(game), None, np.ones((1, 6), dtype=bool), np.array([1, 4]))
     assert game.accesses == 3
     np.testing.assert_array_equal(np.flatnonzero(delta[0]), [1, 4])
 
@@ -92,7 +92,7 @@ def test_lesser_depth_is_unbiased_where_the_game_is_dead(depth):
 
 def test_removed_sets_are_uniform_in_size_and_given_size():
     rng = np.random.default_rng(0)
-    draws = ~np.array([draw_removed(rng, 4, 2) for _ in range(30_000)])
+    draws = ~draw_removed(rng, 4, 2, parts=30_000)
     sizes = np.bincount(draws.sum(axis=1), minlength=4) / len(draws)
     np.testing.assert_allclose(sizes, [1 / 3, 1 / 3, 1 / 3, 0], atol=0.012)
     pairs = draws[draws.sum(axis=1) == 2] @ [1, 2, 4, 8]
@@ -100,19 +100,43 @@ def test_removed_sets_are_uniform_in_size_and_given_size():
     np.testing.assert_allclose(shares, np.full(6, 1 / 6), atol=0.02)
 
 
-def test_the_chunks_of_toggling_change_nothing():
-    n = LEAST_CHUNK + 9
-    weights = np.random.default_rng(1).random(n)
-    delta = [
-        differences(
-            Meter(FunctionGame(n, lambda s: (s @ weights) ** 2, lookahead=size)),
-            None,
-            draw_removed(np.random.default_rng(2), n, n),
-            np.arange(n),
-        )
-        for size in (1, n)
-    ]
-    np.testing.assert_allclose(delta[0], delta[1], rtol=1e-12)
+def test_sizes_of_the_parts_are_stratified_and_each_is_uniform():
+    rng = np.random.default_rng(3)
+    sizes = np.array([np.sort((~draw_removed(rng, 30, 23, parts=4)).sum(axis=1)) for _ in range(200)])
+    assert ((sizes >= [0, 6, 12, 18]) & (sizes <= [5, 11, 17, 23])).all()
+    one_part = np.array([(~draw_removed(rng, 6, 3)).sum() for _ in range(8000)])
+    np.testing.assert_allclose(np.bincount(one_part) / 8000, 1 / 4, atol=0.02)
+
+
+def test_each_image_under_its_own_coalition():
+    rng = np.random.default_rng(4)
+    game = ImageBatchGame(rng.random((40, 6)), rng.uniform(0.5, 2.5, 40), batch_size=5)
+    batch, coalitions = game.draw_batch(rng), draw_removed(rng, 6, 6, parts=5)
+    delta = differences(Meter(game), batch, coalitions, np.arange(6))[0]
+    by_hand = np.zeros(6)
+    for image, coalition in zip(batch, coalitions):
+        with_all = np.repeat(coalition[None], 6, axis=0) | np.eye(6, dtype=bool)
+        without = with_all & ~np.eye(6, dtype=bool)
+        one = np.array([image])
+        by_hand += (game.evaluate(with_all, one).values - game.evaluate(without, one).values)[0] / 5
+    np.testing.assert_allclose(delta, by_hand, atol=1e-12)
+
+
+def test_a_coalition_for_each_image_is_unbiased_and_less_noisy():
+    rng = np.random.default_rng(5)
+    votes = rng.random(7) + rng.normal(0, 0.05, (60, 7))  # images alike: a common coalition is one accident for all
+    game = ImageBatchGame(votes, np.full(60, 1.7), batch_size=12)
+    exact = shapley_values(coalition_values(game))[0]
+    own, common = (np.array([_draw(game, rng, parts)[0] * scale(7, 7) for _ in range(1500)]) for parts in (12, 1))
+    for draws in (own, common):
+        z = (draws.mean(axis=0) - exact) / (draws.std(axis=0) / np.sqrt(len(draws)))
+        assert np.abs(z).max() < 4
+    assert own.var(axis=0).mean() < 0.5 * common.var(axis=0).mean()
+
+
+def _draw(game, rng, parts):
+    coalitions = np.broadcast_to(draw_removed(rng, 7, 7, parts), (12, 7))
+    return differences(Meter(game), game.draw_batch(rng), coalitions, np.arange(7))
 
 
 def test_a_run_of_few_players_matches_their_exact_values():

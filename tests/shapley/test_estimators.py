@@ -221,9 +221,6 @@ def noisy_weights_game(weights, seed=0):
             return dataclasses.replace(outcomes, values=(coalitions @ seen[batch].mean(axis=0))[None])
 
     game = Noisy(len(weights), lambda s: s.sum(axis=1) * 0.0)
-    game.toggle = lambda coalition, players, batch: game.evaluate(
-        coalition ^ np.eye(len(weights), dtype=bool)[players], batch
-    )
     return game
 
 
