@@ -57,7 +57,7 @@ def measure(game: NeuronGame, seed: int = 0) -> Rates:
 
 def choose_budget(rates: Rates, estimator: str, other_seconds: float, target: float = TARGET_SECONDS) -> int:
     """Evaluations that fit into `target` seconds beside `other_seconds` of other work, two digits."""
-    speed = rates.toggle if estimator == "cmcs" else rates.walk
+    speed = rates.toggle if estimator in ("cmcs", "fast") else rates.walk
     left = max(target * _SHARE - other_seconds, 0.1 * target) / (1 + LEAVE_ONE_OUT_SHARE)
     evaluations = int(left * speed)
     digits = 10 ** max(len(str(evaluations)) - 2, 0)

@@ -13,7 +13,7 @@ import numpy as np
 from repair_engine.errors import BadInput
 from repair_engine.game import NeuronGame
 from repair_engine.request import RepairRequest
-from shapley import BudgetTooSmall, Estimate, Settings, State, draw_cost, estimate, start
+from shapley import BudgetTooSmall, Estimate, Settings, State, draw_cost, estimate, fast, start
 
 CONFIRM_SHARE = 0.3  # of the budget
 DELTA = 0.05
@@ -21,26 +21,26 @@ MAX_EXACT = 20  # players
 _BLOCK = 20_000  # evaluations that a block is about
 _ROUND = 8  # blocks
 PHASES = ("search", "confirm")
+GUESSES_FROM = 64  # filters; with fewer, sampling them all costs little more than guessing
+_SCREEN_SHARE = 0.25  # of the search budget
+_LEAST_SCREEN = 8  # draws
+_MOST_SCREENED = 40_000  # images
+_CONTENDERS = 6  # filters sampled for each one asked for
+_LEAST_CONTENDERS = 64
+_ENOUGH_DRAWS = 4  # over all filters, for `score` to sample them all
 
-Players = tuple[int, ...] | None
 
-
-def search_settings(
-    request: RepairRequest, game: NeuronGame, budget: int, confirm: bool = True, players: Players = None
-) -> Settings:
+def search_settings(request: RepairRequest, game: NeuronGame, budget: int, confirm: bool = True) -> Settings:
     """Settings of the search phase; the rest of the budget is left for `confirm_settings` if asked.
-
-    Args:
-        players: the only ones to value (`repair_engine.screen`); None = all.
 
     Raises:
         BadInput: the budget does not buy one draw, saying what does.
     """
-    settings = _search_settings(request, game, search_share(budget) if confirm else budget, players)
+    settings = _search_settings(request, game, search_share(budget) if confirm else budget, confirm)
     try:
         start(settings)
     except BudgetTooSmall as error:
-        enough = least_budget(request, game, confirm, players)
+        enough = least_budget(request, game, confirm)
         raise BadInput(
             f"A budget of {budget:,} evaluations does not buy one draw of {request.estimator} over "
             f"{game.n_players} filters with {game.batch_size} images.",
@@ -54,19 +54,10 @@ def search_share(budget: int) -> int:
     return max(1, int(budget * (1 - CONFIRM_SHARE)))
 
 
-def least_budget(request: RepairRequest, game: NeuronGame, confirm: bool = True, players: Players = None) -> int:
+def least_budget(request: RepairRequest, game: NeuronGame, confirm: bool = True) -> int:
     """The smallest budget that surely buys the pilot and one draw, however deep the pilot finds that draws go."""
-    settings = _search_settings(request, game, 1, players)
-    try:
-        start(settings)
-    except BudgetTooSmall as error:
-        least = error.least
-    else:
-        least = 1
-    state = start(replace(settings, budget=least))
-    if state.depth is None:  # then `least` reckons with draws of depth 1
-        shallow, deep = (draw_cost(replace(state, depth=depth), settings) for depth in (1, game.n_players))
-        least += deep - shallow
+    settings = _search_settings(request, game, 1, confirm)
+    least = least_search(settings)
     return whole_budget(least, confirm)
 
 
@@ -76,27 +67,74 @@ def whole_budget(search: int, confirm: bool) -> int:
     return whole if not confirm or int(whole * (1 - CONFIRM_SHARE)) >= search else whole + 1
 
 
-def _search_settings(request: RepairRequest, game: NeuronGame, budget: int, players: Players) -> Settings:
+def _search_settings(request: RepairRequest, game: NeuronGame, budget: int, repair: bool) -> Settings:
+    n = game.n_players
     sign = game.objective.culprit_sign
     side = request.side or ("bottom" if sign < 0 else "top")
-    if request.estimator == "tmab" and game.n_players < 2:
+    if request.estimator == "tmab" and n < 2:
         raise BadInput("The estimator tmab tells filters apart; this network has one.", "Use --estimator exact.")
-    return Settings(
+    top_k = request.limits.max_filters if repair and request.estimator == "fast" else request.top_k
+    settings = Settings(
         estimator=request.estimator,  # type: ignore[arg-type]
-        n_players=game.n_players,
+        n_players=n,
         batch_size=game.batch_size,
         budget=budget,
         seed=request.seed,
         stream=0,
-        top_k=min(request.top_k, max(1, (game.n_players - 1) // (2 if side == "both" else 1))),
+        top_k=min(top_k, max(1, (n - 1) // (2 if side == "both" else 1))),
         side=side,  # type: ignore[arg-type]
         tol=1e-4,
         delta=DELTA,
         resolution=game.plan.resolution,
         blocks_per_round=_ROUND,
-        players=players,
-        draws_per_block=_draws_per_block(request.estimator, game, game.n_players if players is None else len(players)),
+        draws_per_block=_draws_per_block(request.estimator, game, n),
     )
+    if request.estimator != "fast" or n < GUESSES_FROM:
+        return settings
+    return _with_screen(settings, game, repair)
+
+
+def _with_screen(settings: Settings, game: NeuronGame, repair: bool) -> Settings:
+    """`fast`'s guesses: a quarter of what the budget leaves beside the pilot and one draw goes into the screen.
+
+    All filters are sampled where the budget buys enough draws of them; otherwise those near the asked end.
+    """
+    coalitions = settings.n_players + 1 + game.guess_cost
+    everyone = not repair and settings.budget // (coalitions * settings.batch_size) >= _ENOUGH_DRAWS
+    keep = None if everyone else max(_CONTENDERS * settings.top_k, _LEAST_CONTENDERS)
+    shown = replace(
+        settings, n_guesses=game.n_guesses, guess_cost=game.guess_cost, screen_draws=_LEAST_SCREEN, keep=keep
+    )
+    spare = settings.budget - least_search(shown)
+    price = game.guess_cost * settings.batch_size
+    most = max(_LEAST_SCREEN, _MOST_SCREENED // settings.batch_size)
+    screen = min(most, _LEAST_SCREEN + max(0, int(spare * _SCREEN_SHARE)) // price)
+    sampled = settings.n_players if keep is None else min(settings.n_players, keep + fast.RANDOM_PLAYERS)
+    return replace(shown, screen_draws=screen, draws_per_block=_draws_per_block("fast", game, sampled))
+
+
+def coalitions_per_draw(request: RepairRequest, game: NeuronGame, budget: int, repair: bool) -> int:
+    """About how many coalitions a draw of the search phase evaluates."""
+    settings = _search_settings(request, game, budget, repair)
+    n = settings.n_players
+    if settings.guesses and settings.keep is not None:
+        n = min(n, settings.keep + fast.RANDOM_PLAYERS)
+    return n + 1 if settings.estimator in ("cmcs", "fast") else n // 4 + 1
+
+
+def least_search(settings: Settings) -> int:
+    """The smallest budget of the search phase that surely buys all that comes before sampling and one draw."""
+    try:
+        start(replace(settings, budget=1))
+    except BudgetTooSmall as error:
+        least = error.least
+    else:
+        least = 1
+    state = start(replace(settings, budget=least))
+    if state.depth is None:  # then `least` reckons with draws of depth 1
+        shallow, deep = (draw_cost(replace(state, depth=depth), settings) for depth in (1, settings.n_players))
+        least += deep - shallow
+    return least
 
 
 def confirm_settings(
@@ -130,9 +168,13 @@ def confirm_settings(
 
 
 def candidate_players(request: RepairRequest, found: Estimate) -> np.ndarray:
-    """The culprits-to-be, worst first: at most `max_filters` players whose value has the culprits' sign."""
+    """The culprits-to-be, worst first: at most `max_filters` players whose value has the culprits' sign.
+
+    By the posterior where there is one: it also speaks of filters that were only guessed at.
+    """
     sign = culprit_sign(request)
-    badness = np.where(np.isnan(found.values[0]), 0.0, sign * found.values[0])
+    values = found.values[0] if found.best is None else found.best
+    badness = np.where(np.isnan(values), 0.0, sign * values)
     order = np.argsort(-badness, kind="stable")[: request.limits.max_filters]
     return order[badness[order] > 0]
 
@@ -160,9 +202,11 @@ class Ranking:
 def rank(request: RepairRequest, found: Estimate, fresh: Estimate | None) -> Ranking:
     """Orders the candidates by both estimates, weighted by their precision."""
     candidates = candidate_players(request, found)
-    values = found.values[0][candidates]
+    values = (found.values[0] if found.best is None else found.best)[candidates]
     if fresh is not None and fresh is not found:
         searched, confirmed = _precision(found, candidates), _precision(fresh, candidates)
+        if found.best_spread is not None:
+            searched = 1.0 / np.maximum(found.best_spread[candidates], 1e-9) ** 2
         values = (searched * values + confirmed * fresh.values[0][candidates]) / (searched + confirmed)
     sign = culprit_sign(request)
     order = np.argsort(-sign * values, kind="stable")
@@ -190,5 +234,5 @@ def _precision(of: Estimate, players: np.ndarray) -> np.ndarray:
 
 
 def _draws_per_block(estimator: str, game: NeuronGame, players: int) -> int:
-    coalitions = players if estimator == "cmcs" else max(1, players // 4)
+    coalitions = players if estimator in ("cmcs", "fast") else max(1, players // 4)
     return max(1, _BLOCK // (coalitions * game.batch_size))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from repair_engine.guesses import GUESS_COST, N_GUESSES, guess_differences, hits
 from repair_engine.network import Network, Trail, flipped_logits, predictions
 from repair_engine.objectives import Objective, plan_batches
 from shapley import Outcomes
@@ -39,6 +40,8 @@ class NeuronGame:
     """
 
     n_objectives = 1
+    n_guesses = N_GUESSES
+    guess_cost = GUESS_COST
 
     def __init__(
         self,
@@ -80,25 +83,49 @@ class NeuronGame:
         self, coalitions: np.ndarray, players: np.ndarray, batch: ImageBatch, spent: Callable[[int], None]
     ) -> np.ndarray:
         """See `shapley.Game.differences`; image b of the batch is under row b of `coalitions` [B or 1, n]."""
+        return self.smooth_differences(coalitions, players, batch, spent)[0]
+
+    def smooth_differences(
+        self, coalitions: np.ndarray, players: np.ndarray, batch: ImageBatch, spent: Callable[[int], None]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`differences` [1, m], and with the targets' probabilities in the place of outcomes [m]."""
         size = len(batch.indices)
         rows = np.broadcast_to(coalitions, (size, self.n_players))
-        targets = self.objective.targets[batch.indices]
-        gained = np.empty((len(players), size))  # hits with the player minus hits without it
+        gained = np.empty((2, len(players), size))  # hits and probability with the player minus without it
         for part in self._chunks(size):
-            hit = np.empty((len(players), part.stop - part.start), dtype=bool)
+            targets = self._targets(batch.indices[part])
+            hit = np.empty((2, len(players), part.stop - part.start))
 
-            def keep(chunk: np.ndarray, logits: torch.Tensor, part: slice = part, hit: np.ndarray = hit) -> None:
-                hit[chunk] = predictions(logits).cpu().numpy() == targets[part]
-                spent(hit[chunk].size)
+            def keep(
+                chunk: np.ndarray, logits: torch.Tensor, hit: np.ndarray = hit, targets: torch.Tensor = targets
+            ) -> None:
+                hit[:, chunk] = torch.stack(hits(logits, targets)).cpu().numpy()
+                spent(hit[0, chunk].size)
 
             of_part = coalitions if len(coalitions) == 1 else rows[part]
             images = self.images(batch.indices[part])
             base = flipped_logits(self.network, images, of_part, players, self.chunk, keep)
-            right = predictions(base).cpu().numpy() == targets[part]
-            spent(len(right))
-            present = rows[part][:, players].T
-            gained[:, part] = np.where(present, 1.0, -1.0) * (right.astype(np.float64) - hit)
-        return self.objective.weigh_gain(gained, batch.weights)[None]
+            spent(len(base))
+            right = torch.stack(hits(base, targets)).cpu().numpy()
+            signs = np.where(rows[part][:, players].T, 1.0, -1.0)
+            gained[:, :, part] = signs * (right[:, None] - hit)
+        hard, smooth = self.objective.weigh_gain(gained, batch.weights)
+        return hard[None], smooth
+
+    def guesses(self, coalitions: np.ndarray, batch: ImageBatch, spent: Callable[[int], None]) -> np.ndarray:
+        """See `shapley.GuessingGame.guesses` and `repair_engine.guesses`; [N_GUESSES, n]."""
+        size = len(batch.indices)
+        rows = np.broadcast_to(coalitions, (size, self.n_players))
+        total = np.zeros((self.n_guesses, self.n_players))
+        for part in self._chunks(size):
+            images, targets = self.images(batch.indices[part]), self._targets(batch.indices[part])
+            weights = torch.from_numpy(batch.weights[part]).to(images)
+            total += guess_differences(self.network, images, rows[part], targets, weights)
+            spent(len(images) * self.guess_cost)
+        return -total if self.objective.complement else total
+
+    def _targets(self, indices: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(self.objective.targets[indices]).to(self.network.device)
 
     def images(self, indices: np.ndarray) -> torch.Tensor:
         """Normalized images [B, C, H, W] of the objective on the network's device."""

@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from repair_engine import calibrate, screen
+from repair_engine import calibrate
 from repair_engine.case import Case, Progress, open_case, prepare, silent
 from repair_engine.errors import BadInput
 from repair_engine.estimation import (
     MAX_EXACT,
     PHASES,
     Ranking,
+    coalitions_per_draw,
     confirm_settings,
     least_budget,
     rank,
@@ -69,7 +68,6 @@ class Job:
     """A prepared request: its case, its game on the score images, and the budget that was chosen.
 
     Attributes:
-        players: those that the gradient screen left to be sampled; None = all.
         notes: how the budget came about, for people.
         started: when the work on it began, in seconds since the epoch.
     """
@@ -77,14 +75,8 @@ class Job:
     case: Case
     game: NeuronGame
     budget: int
-    players: tuple[int, ...] | None
     notes: tuple[str, ...]
     started: float
-
-    @property
-    def screen_cost(self) -> int:
-        """Evaluations that the screen took of the budget."""
-        return 0 if self.players is None else screen.COST
 
     @property
     def request(self) -> RepairRequest:
@@ -118,7 +110,7 @@ def prepare_job(request: RepairRequest, folder: Path, progress: Progress = silen
     case = prepare(request, folder, progress)
     progress("measuring the speed of this machine", 0.0)
     game = case.game(request.batch_size or _BATCH_SIZES[0])
-    budget, notes, players = request.budget, [], None
+    budget, notes = request.budget, []
     if request.estimator == "exact":
         budget = _exact_cost(game, budget)
     else:
@@ -130,18 +122,16 @@ def prepare_job(request: RepairRequest, folder: Path, progress: Progress = silen
             budget = max(budget, least_budget(request, smallest, repair))
             images = f" --attack-images {case.request.attack_images}" if case.attacked else ""
             notes.append(f"Budget chosen by calibration: {budget} evaluations (repeat with --budget {budget}{images}).")
-        game, players = _fit_to_budget(request, case, game, budget, repair, progress)
-        cost = 0 if players is None else screen.COST
-        search_settings(request, game, budget - cost, repair, players)  # raises where the budget is too small
+        game = _fit_to_budget(request, case, game, budget, repair)
+        search_settings(request, game, budget, repair)  # raises where the budget is too small
     stored = {
         "budget": budget,
         "batch_size": game.batch_size,
-        "players": players,
         "notes": notes,
         "started": began,
     }
     (folder / _BUDGET_FILE).write_text(json.dumps(stored))
-    return Job(case, game, budget, players, tuple(notes), began)
+    return Job(case, game, budget, tuple(notes), began)
 
 
 def open_job(folder: Path) -> Job:
@@ -149,20 +139,18 @@ def open_job(folder: Path) -> Job:
     case = open_case(folder)
     stored = json.loads((folder / _BUDGET_FILE).read_text())
     game = case.game(stored["batch_size"])
-    players = None if stored["players"] is None else tuple(stored["players"])
-    return Job(case, game, stored["budget"], players, tuple(stored["notes"]), stored["started"])
+    return Job(case, game, stored["budget"], tuple(stored["notes"]), stored["started"])
 
 
 def phase_settings(job: Job, phase: str, search: State | None = None, repair: bool = True) -> Settings | None:
     """Settings of a sampling phase; None where it has nothing to do (exact values, no candidates, no budget)."""
     if job.request.estimator == "exact":
         return None
-    budget = job.budget - job.screen_cost
-    settings = search_settings(job.request, job.game, budget, repair, job.players)
+    settings = search_settings(job.request, job.game, job.budget, repair)
     if phase == "search":
         return settings
     assert search is not None
-    return confirm_settings(job.request, settings, search, reported(search, settings), budget)
+    return confirm_settings(job.request, settings, search, reported(search, settings), job.budget)
 
 
 def merge(settings: Settings, state: State, results: Sequence[BlockResult], repair: bool = True) -> State:
@@ -218,13 +206,14 @@ def run_finish(
         job.case,
         job.game.batch_size,
         job.budget,
-        spent + job.screen_cost,
+        spent,
         ranking.found,
         ranking.fresh,
         time.time() - job.started,
     )
-    if job.players is not None:
-        run["screen"] = {"by": "gradient", "kept": len(job.players), "of": job.game.n_players}
+    if search is not None and (images := int(search.screened.count.max(initial=0)) * job.game.batch_size):
+        sampled = int((search.paired.count > 0).sum())
+        run["screen"] = {"by": "gradients", "images": images, "sampled": sampled, "of": job.game.n_players}
     return finish(job.case, ranking, run, out, progress)
 
 
@@ -232,44 +221,16 @@ _BATCH_SIZES = (32, 16, 8, 4)  # images per draw, the most that still buys enoug
 _ENOUGH_DRAWS = 40
 
 
-def _fit_to_budget(
-    request: RepairRequest, case: Case, game: NeuronGame, budget: int, repair: bool, progress: Progress
-) -> tuple[NeuronGame, tuple[int, ...] | None]:
-    """The game with images per draw chosen by the budget, and the players to sample (None = all).
-
-    On few draws, fewer images of more coalitions tell more. A repair whose budget does not buy enough draws over all
-    filters even so samples those that the gradient screen puts first.
-    """
+def _fit_to_budget(request: RepairRequest, case: Case, game: NeuronGame, budget: int, repair: bool) -> NeuronGame:
+    """The game with images per draw chosen by the budget: few draws tell more with fewer images each."""
     if request.batch_size is not None:
-        return game, None
-    n = game.n_players
-    coalitions = n + 1 if request.estimator == "cmcs" else n // 4 + 1
+        return game
     spent = search_share(budget) if repair else budget
-    keep = min(n, _CONTENDERS * request.limits.max_filters)
-    screens = repair and request.estimator == "cmcs" and keep < n and budget >= 4 * screen.COST
-    sizes = [size for size in _BATCH_SIZES if size > _SCREENED_BATCH] if screens else _BATCH_SIZES
-    fitting = [size for size in sizes if spent // (coalitions * size) >= _ENOUGH_DRAWS]
-    if fitting:
-        return game if fitting[0] == _BATCH_SIZES[0] else case.game(fitting[0]), None
-    sparse = case.game(_BATCH_SIZES[-1])
-    if not screens:
-        return sparse, None
-    game = case.game(_SCREENED_BATCH)
-    if least_budget(request, game, repair, tuple(range(keep))) + screen.COST > budget:
-        return sparse, None
-    done = 0
-
-    def tick(count: int) -> None:
-        nonlocal done
-        done += count
-        progress("screening all filters by gradients", done / screen.COST)
-
-    badness = game.objective.culprit_sign * screen.gradient_screen(game, request.seed, tick)
-    return game, tuple(sorted(int(p) for p in np.argsort(-badness, kind="stable")[:keep]))
-
-
-_SCREENED_BATCH = 8
-_CONTENDERS = 6  # filters sampled for each that may be ablated, after a screen
+    for size in _BATCH_SIZES:
+        fitting = game if size == _BATCH_SIZES[0] else case.game(size)
+        if spent // (coalitions_per_draw(request, fitting, spent, repair) * size) >= _ENOUGH_DRAWS:
+            break
+    return fitting
 
 
 def _exact_cost(game: NeuronGame, budget: int | None) -> int:

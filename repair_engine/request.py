@@ -15,8 +15,8 @@ from repair_engine.errors import BadInput
 from repair_engine.objectives import Metric
 from repair_engine.weights_metadata import weights_metadata
 
-ESTIMATORS = ("tmab", "monte_carlo", "cmcs", "exact")
-DEFAULT_ESTIMATOR = "cmcs"
+ESTIMATORS = ("fast", "tmab", "monte_carlo", "cmcs", "exact")
+DEFAULT_ESTIMATOR = "fast"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ Ints = NDArray[np.int64]
 Batch = Any  # opaque to the estimators: whatever the game's draw_batch returns
 Progress = Callable[[int], None]  # called with the evaluations just spent; may raise to cancel
 
-EstimatorName = Literal["tmab", "monte_carlo", "cmcs"]
+EstimatorName = Literal["tmab", "monte_carlo", "cmcs", "fast"]
 Side = Literal["top", "bottom", "both"]
 BoundName = Literal["clt", "bernstein", "bernstein_paper", "anytime"]
 
@@ -99,6 +99,33 @@ class Game(Protocol):
         ...
 
 
+class GuessingGame(Game, Protocol):
+    """A game that can guess at the differences of all players at once (what `fast` needs); see `shapley.fast`.
+
+    A guess need not be unbiased: the better it correlates with the differences of objective 0, the more it helps.
+    """
+
+    @property
+    def n_guesses(self) -> int:
+        """S, kinds of guesses; the first is the best one by itself, in the order it puts players in."""
+        ...
+
+    @property
+    def guess_cost(self) -> int:
+        """What the guesses on one batch cost, in coalitions."""
+        ...
+
+    def guesses(self, coalitions: Bools, batch: Batch, spent: Progress) -> Floats:
+        """Guesses [S, n] at the `differences` of objective 0 at ``coalitions`` [n_parts, n]."""
+        ...
+
+    def smooth_differences(
+        self, coalitions: Bools, players: Ints, batch: Batch, spent: Progress
+    ) -> tuple[Floats, Floats]:
+        """`differences` [M, m], and of objective 0 a less noisy version [m] that ranks players alike."""
+        ...
+
+
 class EnumerableGame(Game, Protocol):
     """A game that can also be asked on all of its images at once (what `exact` needs)."""
 
@@ -132,6 +159,11 @@ class Settings:
     draws_per_block: int = 4
     blocks_per_round: int = 4
     players: tuple[int, ...] | None = None  # the only players to value; None: all
+    n_guesses: int = 0  # fast: the game's
+    guess_cost: int = 0  # fast: the game's, in coalitions
+    screen_draws: int = 0  # fast: draws of guesses before sampling; 0: no guesses at all, which is cmcs
+    keep: int | None = None  # fast: most players sampled at a time for each asked end; None: all
+    overlap: float | None = None  # fast: stop when the posterior expects this share of the true top_k found
     pilot_walks: int = 8  # walks of the pilot round
     value_range: float = 1.0  # V lies in an interval of this width, so marginals lie in [-range, range]
     resolution: float | None = None  # the most one image moves V on a batch; None: value_range / batch_size
@@ -141,7 +173,7 @@ class Settings:
             if not ok:
                 raise ValueError(f"settings: {message}")
 
-        need(self.estimator in ("tmab", "monte_carlo", "cmcs"), f"unknown estimator {self.estimator!r}")
+        need(self.estimator in ("tmab", "monte_carlo", "cmcs", "fast"), f"unknown estimator {self.estimator!r}")
         need(self.side in ("top", "bottom", "both"), f"unknown side {self.side!r}")
         need(self.bound in ("clt", "bernstein", "bernstein_paper", "anytime"), f"unknown bound {self.bound!r}")
         for name in ("n_players", "n_objectives", "batch_size", "budget", "top_k", "patience"):
@@ -154,17 +186,32 @@ class Settings:
         need(self.value_range > 0.0 and math.isfinite(self.value_range), "value_range must be positive")
         need(self.resolution is None or self.resolution >= 0.0, "resolution must not be negative")
         need(self.depth is None or self.depth >= 1, f"depth must be at least 1, not {self.depth}")
+        need(self.screen_draws == 0 or self.n_guesses >= 1, "a screen needs n_guesses and guess_cost of the game")
+        need(self.guess_cost >= 0, f"guess_cost must not be negative, not {self.guess_cost}")
+        need(self.screen_draws >= 0, f"screen_draws must not be negative, not {self.screen_draws}")
+        need(self.keep is None or self.keep >= 1, f"keep must be at least 1, not {self.keep}")
+        need(self.overlap is None or 0.0 < self.overlap <= 1.0, f"overlap must lie in (0, 1], not {self.overlap}")
         if self.players is not None:
             chosen = tuple(sorted({int(player) for player in self.players}))
             need(0 < len(chosen) == len(self.players), "players must be distinct, and at least one")
             inside = chosen[0] >= 0 and chosen[-1] < self.n_players
             need(inside, f"players must lie in 0..{self.n_players - 1}")
             object.__setattr__(self, "players", chosen)
-        if self.estimator == "tmab":
+        if self.estimator == "tmab" or self.guesses:
             need(
                 self.top_k < self.n_candidates,
                 f"top_k = {self.top_k} of {self.n_candidates} players leaves nothing to tell apart",
             )
+
+    @property
+    def image_resolution(self) -> float:
+        """The most one image moves V on a batch."""
+        return self.value_range / self.batch_size if self.resolution is None else self.resolution
+
+    @property
+    def guesses(self) -> int:
+        """Kinds of guesses that the run works with, S; 0 where there is no screen."""
+        return self.n_guesses if self.estimator == "fast" and self.screen_draws else 0
 
     @property
     def n_candidates(self) -> int:
@@ -254,3 +301,6 @@ class Estimate:
     interval: Interval
     certificate: Certificate | None  # None where there was no full walk
     depth: int | None  # most players removed in a draw; None before it is learned
+    best: Floats | None = None  # [n] fast: what objective 0's values most likely are, of all players; for ranking
+    best_spread: Floats | None = None  # [n] fast: standard deviations of that belief; inf: none but the screen's order
+    expected_overlap: float | None = None  # fast: of the asked top_k with the true one, by the ranking's model

@@ -41,6 +41,16 @@ def differences(meter: Meter, batch: Batch, coalitions: Bools, players: Ints) ->
     return delta
 
 
+def paired_differences(meter: Meter, batch: Batch, coalitions: Bools, players: Ints) -> tuple[Floats, Floats]:
+    """`differences` [M, n], and together for objective 0: they, their smooth version and the guesses [2 + S, n]."""
+    hard, smooth = meter.smooth_differences(coalitions, players, batch)
+    delta = np.zeros((len(hard), coalitions.shape[1]))
+    delta[:, players] = hard
+    smoothed = np.zeros(coalitions.shape[1])
+    smoothed[players] = smooth
+    return delta, np.concatenate([delta[:1], smoothed[None], meter.guesses(coalitions, batch)])
+
+
 def scale(n: int, depth: int) -> float:
     """What E[Delta] is multiplied by to be the Shapley value."""
     return (depth + 1) / (n + 1)

@@ -8,26 +8,27 @@ a second run with ``stream=1``, ``estimator='cmcs'``, ``players=`` those reporte
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from shapley import bounds, cmcs
+from shapley import bounds, cmcs, fast
 from shapley.base import BoundName, Certificate, Estimate, Floats, Interval, Settings
 from shapley.state import State, fingerprint
 
 
 def scale(state: State, settings: Settings) -> float:
     """What the mean of the samples is multiplied by to be the value: 1 for walks."""
-    if settings.estimator == "cmcs" and state.depth is not None:
+    if settings.estimator in ("cmcs", "fast") and state.depth is not None:
         return cmcs.scale(settings.n_players, state.depth)
     return 1.0
 
 
 def raw_half_widths(state: State, settings: Settings, bound: BoundName, delta: float) -> Floats:
     """Half-widths [M, n] for the unscaled means, each at ``delta``."""
-    resolution = settings.resolution
-    if resolution is None:
-        resolution = settings.value_range / settings.batch_size
-    return bounds.half_widths(bound, state.moments, state.spread, delta, settings.value_range, resolution)
+    return bounds.half_widths(
+        bound, state.moments, state.spread, delta, settings.value_range, settings.image_resolution
+    )
 
 
 def estimate(
@@ -54,12 +55,25 @@ def estimate(
     samples = state.moments.count
     values = np.where(samples > 0, state.moments.mean * factor, np.nan)
     half = raw_half_widths(state, settings, interval, delta / claims) * factor
+    errors = state.moments.std_error * factor
+    best = spread = overlap = None
+    if settings.guesses:
+        combined = fast.combine(state)
+        best, spread = combined.best * factor, combined.spread * factor
+        overlap = fast.expected_overlap(combined, settings)
+        if interval == "clt":
+            enough = samples >= bounds.CLT_LEAST_SAMPLES
+            values[0] = np.where(enough, combined.values * factor, values[0])
+            errors[0] = np.where(enough, combined.std_errors * factor, errors[0])
+            quantile = bounds.student_quantile(delta / claims / 2.0, np.maximum(samples, 2) - 1)
+            floor = settings.image_resolution * math.log(2.0 * claims / delta) / np.maximum(samples, 1) * factor
+            half[0] = np.where(enough, np.maximum(quantile * errors[0], floor), half[0])
     known = np.nan_to_num(values)
     limit = settings.value_range
     short = int((samples[settings.candidates()] < bounds.CLT_LEAST_SAMPLES).sum())
     return Estimate(
         values=values,
-        std_errors=state.moments.std_error * factor,
+        std_errors=errors,
         lower=np.maximum(known - half, -limit),
         upper=np.minimum(known + half, limit),
         samples=samples,
@@ -70,6 +84,9 @@ def estimate(
         interval=Interval(interval, delta, claims, bounds.guarantee(interval, delta, claims, short)),
         certificate=_certificate(state),
         depth=state.depth,
+        best=best,
+        best_spread=spread,
+        expected_overlap=overlap,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from shapley.base import Batch, Bools, Floats, Game, Ints, Outcomes, Progress
+from typing import cast
+
+from shapley.base import Batch, Bools, Floats, Game, GuessingGame, Ints, Outcomes, Progress
 
 
 class Meter:
@@ -26,6 +28,24 @@ class Meter:
         if answer.shape != expected:
             raise ValueError(f"the game answered differences {answer.shape}; expected {expected}")
         return answer
+
+    def smooth_differences(self, coalitions: Bools, players: Ints, batch: Batch) -> tuple[Floats, Floats]:
+        hard, smooth = self._guessing.smooth_differences(coalitions, players, batch, self._spend)
+        expected = (self.game.n_objectives, len(players))
+        if hard.shape != expected or smooth.shape != expected[1:]:
+            raise ValueError(f"the game answered differences {hard.shape} and {smooth.shape}; expected {expected}")
+        return hard, smooth
+
+    def guesses(self, coalitions: Bools, batch: Batch) -> Floats:
+        answer = self._guessing.guesses(coalitions, batch, self._spend)
+        expected = (self._guessing.n_guesses, self.game.n_players)
+        if answer.shape != expected:
+            raise ValueError(f"the game answered guesses {answer.shape}; expected {expected}")
+        return answer
+
+    @property
+    def _guessing(self) -> GuessingGame:
+        return cast(GuessingGame, self.game)
 
     def _count(self, outcomes: Outcomes, k: int) -> Outcomes:
         expected = (self.game.n_objectives, k)

@@ -18,12 +18,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from shapley import cmcs, walk
+from shapley import cmcs, fast, walk
 from shapley.base import BlockTask, BudgetTooSmall, Estimate, Game, Progress, Settings
 from shapley.contenders import contenders
 from shapley.estimates import estimate, raw_half_widths, scale
 from shapley.metering import Meter
 from shapley.moments import Moments
+from shapley.paired import PairedMoments
 from shapley.state import ENDS, BlockResult, State, fingerprint
 
 
@@ -44,21 +45,47 @@ def start(settings: Settings) -> State:
         moments=Moments.empty(m, n),
         spread=np.zeros((m, n)),
         walks=Moments.empty(m, ENDS),
+        screened=PairedMoments.empty(settings.guesses, n),
+        paired=PairedMoments.empty(_quantities(settings), n),
         evaluations=0,
         stopped=None,
     )
     shallowest = dataclasses.replace(state, depth=state.depth or 1)
-    least = _pilot_cost(state, settings) + draw_cost(shallowest, settings)
+    least = _pilot_cost(state, settings) + _screen_cost(settings) + draw_cost(shallowest, settings)
     if settings.budget < least:
-        raise BudgetTooSmall(settings.budget, least, "the pilot round and one draw" if pilot else "one draw")
+        raise BudgetTooSmall(settings.budget, least, _bought(settings, pilot))
     return state
+
+
+def _bought(settings: Settings, pilot: bool) -> str:
+    """What the least budget buys, in words."""
+    parts = [name for name, there in (("the pilot round", pilot), ("the screen", settings.guesses)) if there]
+    return " and ".join([*parts, "one draw"])
+
+
+def _quantities(settings: Settings) -> int:
+    """Quantities that `fast` samples together."""
+    return fast.GUESSES + settings.guesses if settings.guesses else 0
+
+
+def _screening(state: State, settings: Settings) -> bool:
+    """Whether the next round screens: the depth is known, and not all screen draws are made."""
+    return state.depth is not None and bool(settings.guesses) and state.screened.count[0] < settings.screen_draws
+
+
+def _screen_cost(settings: Settings) -> int:
+    return settings.screen_draws * settings.guess_cost * settings.batch_size if settings.guesses else 0
 
 
 def draw_cost(state: State, settings: Settings) -> int:
     """The most evaluations that one draw of the next sampling round takes; the depth must be known."""
     active = int(state.active.sum())
-    if settings.estimator == "cmcs":
-        coalitions = cmcs.draw_cost(active)
+    if settings.guesses and not state.paired.count.any() and settings.keep is not None:
+        # Before the screen it is not known who will be sampled; how many is.
+        at_ends = settings.keep * (1 + (settings.side == "both"))
+        active = active if at_ends >= active else min(active, at_ends + fast.RANDOM_PLAYERS)
+    if settings.estimator in ("cmcs", "fast"):
+        coalitions = cmcs.draw_cost(active) + (settings.guess_cost if settings.guesses else 0)
     else:
         assert state.depth is not None
         coalitions = walk.walk_cost(settings.n_players, active, state.depth)
@@ -78,6 +105,12 @@ def next_round(state: State, settings: Settings) -> tuple[BlockTask, ...]:
         return ()
     if state.depth is None:
         draws = settings.pilot_walks
+    elif _screening(state, settings):
+        draws = settings.screen_draws
+        size = -(-draws // settings.blocks_per_round)
+        return tuple(
+            BlockTask(state.round, block, min(size, draws - first)) for block, first in enumerate(range(0, draws, size))
+        )
     else:
         affordable = (settings.budget - state.evaluations) // draw_cost(state, settings)
         draws = min(settings.draws_per_block * settings.blocks_per_round, affordable)
@@ -96,9 +129,10 @@ def run_block(
     Raises ValueError where game, settings, state and task do not belong together.
     """
     _check(state, settings)
-    for name in ("n_players", "n_objectives", "batch_size"):
-        if getattr(game, name) != getattr(settings, name):
-            raise ValueError(f"the game's {name} is {getattr(game, name)}, not {getattr(settings, name)}")
+    mirrored = ("n_players", "n_objectives", "batch_size") + (("n_guesses", "guess_cost") if settings.guesses else ())
+    for name in mirrored:
+        if (own := getattr(game, name, None)) != getattr(settings, name):  # None: not a GuessingGame
+            raise ValueError(f"the game's {name} is {own}, not {getattr(settings, name)}")
     if task.round != state.round:
         raise ValueError(f"a block of round {task.round} cannot run on the state before round {state.round}")
     seeds = np.random.SeedSequence([settings.seed, settings.stream, task.round, task.block])
@@ -106,10 +140,13 @@ def run_block(
     meter = Meter(game, progress)
     moments = Moments.empty(settings.n_objectives, settings.n_players)
     walks = Moments.empty(settings.n_objectives, ENDS)
+    screened = PairedMoments.empty(settings.guesses, settings.n_players)
+    paired = PairedMoments.empty(_quantities(settings), settings.n_players)
     cutoff = walk.dead_cutoff(game, settings.threshold)
     agreement = np.zeros(0)
     if state.depth is None and cutoff is None:
-        return BlockResult(task.round, task.block, task.draws, agreement, math.nan, moments, walks, 0)
+        return BlockResult(task.round, task.block, task.draws, agreement, math.nan, moments, walks, screened, paired, 0)
+    players = np.flatnonzero(state.active)
     for _ in range(task.draws):
         batch = game.draw_batch(rng)
         ends = None
@@ -118,9 +155,16 @@ def run_block(
             order = rng.permutation(settings.n_players)
             seen, ends = walk.pilot_walk(meter, batch, order, settings.patience, cutoff)
             agreement = agreement + seen if len(agreement) else seen
-        elif settings.estimator == "cmcs":
+        elif settings.estimator in ("cmcs", "fast"):
             coalitions = cmcs.draw_removed(rng, settings.n_players, state.depth, game.n_parts)
-            delta = cmcs.differences(meter, batch, coalitions, np.flatnonzero(state.active))
+            if _screening(state, settings):
+                screened = screened.merge(PairedMoments.of(meter.guesses(coalitions, batch)))
+                continue
+            if settings.guesses:
+                delta, together = cmcs.paired_differences(meter, batch, coalitions, players)
+                paired = paired.merge(PairedMoments.of(together, state.active))
+            else:
+                delta = cmcs.differences(meter, batch, coalitions, players)
             moments = moments.merge(Moments.of(delta, state.active))
         else:
             order = rng.permutation(settings.n_players)
@@ -130,7 +174,9 @@ def run_block(
         if ends is not None:
             walks = walks.merge(Moments.of(ends))
     alive = math.nan if cutoff is None else cutoff
-    return BlockResult(task.round, task.block, task.draws, agreement, alive, moments, walks, meter.evaluations)
+    return BlockResult(
+        task.round, task.block, task.draws, agreement, alive, moments, walks, screened, paired, meter.evaluations
+    )
 
 
 def merge_round(state: State, settings: Settings, results: Sequence[BlockResult]) -> State:
@@ -146,11 +192,13 @@ def merge_round(state: State, settings: Settings, results: Sequence[BlockResult]
         raise ValueError(f"round {state.round} consists of {list(tasks)}; got results of {list(given)}")
     sampled = Moments.empty(settings.n_objectives, settings.n_players)
     walks = Moments.empty(settings.n_objectives, ENDS)
+    screened, paired = state.screened, state.paired
     for result in results:  # in block order: the same bits however they arrived
         sampled, walks = sampled.merge(result.moments), walks.merge(result.walks)
-    pilot = state.depth is None
+        screened, paired = screened.merge(result.screened), paired.merge(result.paired)
+    pilot, screening = state.depth is None, _screening(state, settings)
     # A walk estimator's certificate comes from its own walks; a pilot's serve only an estimator without any.
-    keep_walks = not pilot or settings.estimator == "cmcs"
+    keep_walks = not pilot or settings.estimator in ("cmcs", "fast")
     state = dataclasses.replace(
         state,
         round=state.round + 1,
@@ -158,9 +206,13 @@ def merge_round(state: State, settings: Settings, results: Sequence[BlockResult]
         moments=state.moments.merge(sampled),
         spread=state.spread + sampled.spread_about(state.moments.mean) * (sampled.count > 0),
         walks=state.walks.merge(walks) if keep_walks else state.walks,
+        screened=screened,
+        paired=paired,
         evaluations=state.evaluations + sum(result.evaluations for result in results),
     )
-    return _decide(state, settings, pilot)
+    if screening:
+        state = dataclasses.replace(state, active=fast.first_active(state, settings))
+    return _decide(state, settings, pilot, screening)
 
 
 def _learned_depth(settings: Settings, results: Sequence[BlockResult]) -> int:
@@ -173,9 +225,19 @@ def _learned_depth(settings: Settings, results: Sequence[BlockResult]) -> int:
     return walk.dead_depth(total / walks, settings.n_players, settings.patience, results[0].cutoff)
 
 
-def _decide(state: State, settings: Settings, pilot: bool) -> State:
+def _decide(state: State, settings: Settings, pilot: bool, screening: bool) -> State:
     """Active set and stopping, from merged rounds only."""
-    if not pilot:
+    if settings.guesses and not pilot and not screening:
+        factor = scale(state, settings)
+        everyone = settings.keep is None
+        active = settings.candidates() if everyone else fast.open_players(state, settings, factor)
+        found = settings.overlap is not None and (
+            fast.expected_overlap(fast.combine(state), settings) >= settings.overlap
+        )
+        if found or not active.any():
+            return dataclasses.replace(state, stopped="converged")
+        state = dataclasses.replace(state, active=active)
+    elif not pilot and not screening:
         half = raw_half_widths(state, settings, settings.bound, settings.delta)[0] * scale(state, settings)
         values = state.moments.mean[0] * scale(state, settings)
         candidates = settings.candidates()
@@ -187,11 +249,11 @@ def _decide(state: State, settings: Settings, pilot: bool) -> State:
             converged = settings.tol > 0.0 and bool((half[candidates] <= settings.tol).all())
         if converged:
             return dataclasses.replace(state, stopped="converged")
-    cost = draw_cost(state, settings)
+    cost = draw_cost(state, settings) + (_screen_cost(settings) if pilot else 0)
     if state.evaluations + cost <= settings.budget:
         return state
     if pilot:
-        raise BudgetTooSmall(settings.budget, state.evaluations + cost, "the pilot round and one draw")
+        raise BudgetTooSmall(settings.budget, state.evaluations + cost, _bought(settings, pilot))
     return dataclasses.replace(state, stopped="budget")
 
 

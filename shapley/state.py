@@ -9,6 +9,7 @@ import numpy as np
 
 from shapley.base import Bools, Floats, Settings
 from shapley.moments import Moments
+from shapley.paired import PairedMoments
 from shapley.storage import pack, unpack
 
 ENDS = 4  # columns of the ends of a full walk: V(N), V(at stop), V(empty), V(at stop) - V(empty)
@@ -29,6 +30,8 @@ class State:
     moments: Moments  # of n players' samples: marginals for walks, unscaled Delta for cmcs
     spread: Floats  # [M, n] sum of (sample - mean of the rounds before its own)^2, for `bounds.anytime`
     walks: Moments  # of full walks' ends, ENDS columns
+    screened: PairedMoments  # fast: guesses [S], of all players; otherwise of 0 quantities
+    paired: PairedMoments  # fast: difference, smooth difference and guesses [2 + S] of the players sampled
     evaluations: int  # spent
     stopped: str | None  # None while there is a next round; then 'converged' or 'budget'
 
@@ -41,7 +44,8 @@ class State:
             "stopped": self.stopped,
         }
         arrays = {"active": self.active, "spread": self.spread}
-        return pack(fields, arrays | _arrays("moments", self.moments) | _arrays("walks", self.walks))
+        arrays |= _arrays("moments", self.moments) | _arrays("walks", self.walks)
+        return pack(fields, arrays | _arrays("screened", self.screened) | _arrays("paired", self.paired))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> State:
@@ -53,6 +57,8 @@ class State:
                 spread=arrays["spread"],
                 moments=_moments("moments", arrays),
                 walks=_moments("walks", arrays),
+                screened=_paired("screened", arrays),
+                paired=_paired("paired", arrays),
                 **fields,
             )
         except (KeyError, TypeError) as error:
@@ -70,6 +76,8 @@ class BlockResult:
     cutoff: float  # agreement at or below which the game's coalitions are dead; NaN: none ever is
     moments: Moments
     walks: Moments
+    screened: PairedMoments
+    paired: PairedMoments
     evaluations: int
 
     def to_bytes(self) -> bytes:
@@ -81,6 +89,7 @@ class BlockResult:
             "evaluations": self.evaluations,
         }
         arrays = _arrays("moments", self.moments) | _arrays("walks", self.walks)
+        arrays |= _arrays("screened", self.screened) | _arrays("paired", self.paired)
         return pack(fields, arrays | {"agreement": self.agreement})
 
     @classmethod
@@ -92,6 +101,8 @@ class BlockResult:
             return cls(
                 moments=_moments("moments", arrays),
                 walks=_moments("walks", arrays),
+                screened=_paired("screened", arrays),
+                paired=_paired("paired", arrays),
                 agreement=arrays["agreement"],
                 cutoff=float("nan") if cutoff is None else cutoff,
                 **fields,
@@ -100,8 +111,12 @@ class BlockResult:
             raise ValueError(f"not a stored block result: {error}") from None
 
 
-def _arrays(name: str, moments: Moments) -> dict[str, np.ndarray]:
-    return {f"{name}.{part}": getattr(moments, part) for part in ("count", "mean", "m2")}
+def _arrays(name: str, moments: Moments | PairedMoments) -> dict[str, np.ndarray]:
+    return {f"{name}.{field.name}": getattr(moments, field.name) for field in dataclasses.fields(moments)}
+
+
+def _paired(name: str, arrays: dict[str, np.ndarray]) -> PairedMoments:
+    return PairedMoments(arrays[f"{name}.count"], arrays[f"{name}.mean"], arrays[f"{name}.products"])
 
 
 def _moments(name: str, arrays: dict[str, np.ndarray]) -> Moments:

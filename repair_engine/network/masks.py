@@ -29,7 +29,7 @@ class Masks:
         per_image: bool = False,
     ) -> None:
         coalitions = np.atleast_2d(coalitions)
-        present = torch.from_numpy(np.ascontiguousarray(coalitions)).to(constants.device)
+        present = torch.from_numpy(np.array(coalitions)).to(constants.device)
         self._keep = present.to(constants.dtype)
         self._fill = torch.where(present, torch.zeros_like(constants), constants)
         self._offsets, self._per_image = offsets, per_image

@@ -141,7 +141,7 @@ def filter_row(network: Network, player: int, estimate: Estimate) -> dict[str, A
         value = float(array[0][player])
         return None if np.isnan(value) else value
 
-    return {
+    row = {
         "id": network.filter_id(player),
         "value": number(estimate.values),
         "lower": number(estimate.lower),
@@ -150,6 +150,14 @@ def filter_row(network: Network, player: int, estimate: Estimate) -> dict[str, A
         "samples": int(estimate.samples[player]),
         "constant": float(network.constants[player]),
     }
+    if estimate.best is not None:
+        row["best"] = float(estimate.best[player])
+    return row
+
+
+def _searched(found: Estimate, player: int) -> float:
+    """What the search took the filter's value for."""
+    return float(found.values[0][player] if found.best is None else found.best[player])
 
 
 def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any]) -> dict[str, Any]:
@@ -161,7 +169,7 @@ def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any
         row |= {
             "rank": rank,
             "ablated": rank <= plan.k,
-            "searched_value": float(ranking.found.values[0][player]),
+            "searched_value": _searched(ranking.found, int(player)),
         }
         culprits.append(row)
     warnings = list(case.warnings)

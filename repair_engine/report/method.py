@@ -66,8 +66,11 @@ def measured(document: Row) -> Markup:
 def _screen(run: dict[str, Any]) -> list[tuple[str, str]]:
     if "screen" not in run:
         return []
-    kept, of = run["screen"]["kept"], run["screen"]["of"]
-    text = f"gradients put {kept:,} of {of:,} filters first; only those were sampled, as the budget did not buy all"
+    screen = run["screen"]
+    text = (
+        f"gradients on {count(screen['images'], 'image')}, each under a removed set of its own, touched all filters; "
+    )
+    text += f"{screen['sampled']:,} of {screen['of']:,} were then sampled"
     return [("screen", text)]
 
 

@@ -9,6 +9,8 @@ from repair_engine.report.svg import percent
 ESTIMATORS = {
     "tmab": "truncated multi-armed bandit over permutations (Ghorbani & Zou 2020, Algorithm 1, arXiv 2002.09815)",
     "monte_carlo": "permutation sampling (Castro, Gómez & Tejada 2009)",
+    "fast": "gradients screen all filters, comparable marginal contributions (arXiv 2504.02019) of those near the end "
+    "that is asked for decide, with the gradients as control variates",
     "cmcs": "comparable marginal contributions sampling (arXiv 2504.02019)",
     "exact": "enumeration of all coalitions",
 }

@@ -9,7 +9,7 @@ from django.conf import settings
 
 from webapp.jobs.models import Job
 
-ESTIMATORS = ("tmab", "monte_carlo", "cmcs", "exact")
+ESTIMATORS = ("fast", "tmab", "monte_carlo", "cmcs", "exact")
 ATTACKS = ("paper", "standard")
 SIDES = ("top", "bottom", "both")
 METRICS = ("accuracy", "recall:CLASS", "subgroup-recall:COLUMN", "attack-success")

@@ -76,7 +76,8 @@ def snapshot(settings: Settings, state: State, filters: list[str], sign: int) ->
         return point
     now = reported(state, settings)
     values, lower, upper = now.values[0], now.lower[0], now.upper[0]
-    order = np.argsort(np.where(np.isnan(values), np.inf, -sign * values), kind="stable")[:LEADERS]
+    ranked = np.where(np.isnan(values), np.nan, values if now.best is None else now.best)
+    order = np.argsort(np.where(np.isnan(ranked), np.inf, -sign * ranked), kind="stable")[:LEADERS]
     leaders = [
         {
             "id": filters[player],

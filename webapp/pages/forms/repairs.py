@@ -18,7 +18,8 @@ METRICS = (
     ("attack-success", "Attack success", "How often an adversary (PGD) steers the model; to be lowered."),
 )
 ESTIMATORS = (
-    ("", "cmcs: comparable marginal contributions, the default"),
+    ("", "fast: gradients screen, comparable marginal contributions decide (the default)"),
+    ("cmcs", "cmcs: comparable marginal contributions of all filters"),
     ("tmab", "tmab: the truncated bandit of the paper"),
     ("monte_carlo", "monte_carlo: permutations"),
     ("exact", "exact: enumeration, at most 20 filters"),

@@ -1,0 +1,192 @@
+"""The estimator `fast`: guesses touch all players, unbiased samples decide among those in question.
+
+A `GuessingGame` offers, at the price of a few coalitions, guesses at `Game.differences` of *all* players at once
+(for a network: from gradients), and with each sampled difference a smooth version of it, far less noisy. A run
+
+1. *screens*: averages the guesses over many draws;
+2. *samples* differences as `cmcs` does, with the guesses on the same draws;
+3. estimates: the guesses serve as control variates (Lavenberg & Welch 1981), their coefficients pooled over all
+   players, so the estimate stays unbiased but for terms of order 1 / (draws x players);
+4. ranks by what is most likely given everything: an empirical-Bayes regression of the estimates on the guesses and
+   on the smooth differences (Efron & Morris 1975; Fay & Herriot 1979), each player's own samples outweighing it as
+   they come in;
+5. goes on with the players whose place above or below rank k is open.
+
+Estimates have intervals; the ranking has none of its own, only the posterior spread of its model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from statistics import NormalDist
+
+import numpy as np
+
+from shapley.base import Bools, Floats, Settings
+from shapley.paired import PairedMoments
+from shapley.state import State
+
+HARD, SMOOTH, GUESSES = 0, 1, 2  # rows of the quantities sampled together: difference, its smooth version, guesses
+RANDOM_PLAYERS = 96  # sampled beside the contenders in the first round: a regression needs more than extremes
+_Z = 2.0  # posterior standard deviations within which a player's place is open
+_PRIOR_DRAWS = 4.0  # draws' worth of the pooled variance in each player's own
+_SEED_WORD = 0xFA57
+
+
+@dataclasses.dataclass(frozen=True)
+class Combined:
+    """Unscaled: multiply by `cmcs.scale` for Shapley values."""
+
+    values: Floats  # [n] control-variate estimates; NaN where not sampled
+    std_errors: Floats  # [n]; NaN with fewer than two samples
+    best: Floats  # [n] posterior means, of all players
+    spread: Floats  # [n] posterior standard deviations
+
+
+def combine(state: State) -> Combined:
+    """Estimates and posterior of objective 0 from what was screened and sampled so far."""
+    paired, screened = state.paired, state.screened
+    sampled = paired.count > 0
+    if not sampled.any():
+        guess = screened.mean[0]
+        return Combined(np.full(len(guess), np.nan), np.full(len(guess), np.nan), guess, np.full(len(guess), np.inf))
+    hard, hard_error = _controlled(paired, screened, HARD)
+    smooth, smooth_error = _controlled(paired, screened, SMOOTH)
+    guesses = screened.mean / np.maximum(screened.mean.std(axis=1, keepdims=True), 1e-12)
+    first, first_spread = _regress(guesses, smooth, smooth_error, screened.mean[0])
+    smooth_best, smooth_spread = _shrink(smooth, smooth_error, first, first_spread)
+    scale = max(float(smooth_best.std()), 1e-12)
+    features = np.concatenate([guesses, smooth_best[None] / scale])
+    prior, prior_spread = _regress(features, hard, hard_error, smooth_best, smooth_spread / scale)
+    best, spread = _shrink(hard, hard_error, prior, prior_spread)
+    values = np.where(sampled, hard, np.nan)
+    return Combined(values, np.where(paired.count > 1, hard_error, np.nan), best, spread)
+
+
+def _controlled(paired: PairedMoments, screened: PairedMoments, row: int) -> tuple[Floats, Floats]:
+    """Control-variate means [n] of quantity ``row`` and their standard errors [n] (inf where not sampled)."""
+    covariance = paired.pooled_covariance()
+    among = covariance[GUESSES:, GUESSES:]
+    beta = np.linalg.lstsq(among, covariance[GUESSES:, row], rcond=1e-8)[0]
+    count = paired.count
+    # The screen's means are known only so well: the best coefficient is smaller by what that noise would add.
+    betas = beta[:, None] * (screened.count / np.maximum(screened.count + count, 1))  # [S, n]
+    mean = paired.mean[row] - ((paired.mean[GUESSES:] - screened.mean) * betas).sum(axis=0)
+    weights = np.zeros(paired.mean.shape)
+    weights[row], weights[GUESSES:] = 1.0, -betas
+    own = np.nan_to_num(paired.variance_of(weights))
+    pooled = np.einsum("in,ij,jn->n", weights, covariance, weights)
+    freedom = np.maximum(count - 1, 0)
+    variance = (freedom * own + _PRIOR_DRAWS * np.maximum(pooled, 0.0)) / (freedom + _PRIOR_DRAWS)
+    of_screen = np.nan_to_num(screened.variance_of(betas)) / np.maximum(screened.count, 1)
+    error = np.sqrt(variance / np.maximum(count, 1) + of_screen)
+    return mean, np.where(count > 0, error, np.inf)
+
+
+def _regress(
+    features: Floats, target: Floats, error: Floats, fallback: Floats, last_noise: Floats | None = None
+) -> tuple[Floats, Floats]:
+    """Predictions [n] of ``target`` from ``features`` [p, n] and their spread [n], by weighted least squares.
+
+    The spread is that of true values about the prediction (method of moments), and ``last_noise`` [n], the known
+    error of the last feature. With too few sampled players to fit, ``fallback`` with an infinite spread.
+    """
+    known = np.isfinite(error)
+    p, n = features.shape
+    if known.sum() < 4 * (p + 1):
+        return fallback, np.full(n, np.inf)
+    design = np.concatenate([np.ones((1, n)), features])
+    between = max(float(np.var(target[known]) - np.mean(error[known] ** 2)), 1e-12)
+    coefficients = np.zeros(p + 1)
+    for _ in range(5):  # weights and spread settle in a few turns
+        weights = known / (np.where(known, error, 1.0) ** 2 + between)
+        gram = (design * weights) @ design.T
+        # Least squares of the normal equations: guesses that say nothing (constant columns) get coefficient 0.
+        coefficients = np.linalg.lstsq(gram, (design * weights) @ target, rcond=1e-10)[0]
+        residual = target - coefficients @ design
+        share = known.sum() / max(known.sum() - p - 1, 1)  # degrees of freedom that the fit took
+        excess = weights @ (residual**2 * share - np.where(known, error, 0.0) ** 2) / weights.sum()
+        between = max(float(excess), 1e-3 * float(np.mean(error[known] ** 2)), 1e-16)
+    noise = 0.0 if last_noise is None else (coefficients[-1] * np.where(np.isfinite(last_noise), last_noise, 0.0)) ** 2
+    return coefficients @ design, np.sqrt(between + noise)
+
+
+def _shrink(own: Floats, error: Floats, prior: Floats, spread: Floats) -> tuple[Floats, Floats]:
+    """Posterior mean and deviation [n] of normal samples ``own`` +- ``error`` under ``prior`` +- ``spread``."""
+    of_own = np.where(np.isfinite(error), 1.0 / np.maximum(error, 1e-12) ** 2, 0.0)
+    of_prior = np.where(np.isfinite(spread), 1.0 / np.maximum(spread, 1e-12) ** 2, 0.0)
+    total = of_own + of_prior
+    sampled = np.isfinite(error)
+    known, width = np.where(sampled, own, 0.0), np.where(sampled, error, np.inf)
+    mean = np.where(total > 0, (of_own * known + of_prior * prior) / np.maximum(total, 1e-300), prior)
+    # Limited translation (Efron & Morris 1972): who stands out from the model is not drawn into it by more than
+    # a standard error of its own.
+    limited = np.clip(mean, known - width, known + width)
+    spread_of_mean = np.where(total > 0, 1.0 / np.sqrt(np.maximum(total, 1e-300)), np.inf)
+    return limited, np.where(limited == mean, spread_of_mean, error)
+
+
+def ends(settings: Settings, n: int) -> tuple[int, ...]:
+    """Ranks (counted from the top) behind which a cut lies that is to be settled."""
+    k = min(settings.top_k, n - 1)
+    return {"top": (k,), "bottom": (n - k,), "both": (k, n - k)}[settings.side]
+
+
+def first_active(state: State, settings: Settings) -> Bools:
+    """Players sampled first, bool [n]: those that the screen puts near the asked ends, and random others."""
+    candidates = settings.candidates()
+    keep = settings.keep
+    if keep is None or keep * (1 + (settings.side == "both")) >= candidates.sum():
+        return candidates
+    order = np.flatnonzero(candidates)
+    order = order[np.argsort(-state.screened.mean[0][order], kind="stable")]
+    active = np.zeros(len(candidates), dtype=bool)
+    if settings.side in ("top", "both"):
+        active[order[:keep]] = True
+    if settings.side in ("bottom", "both"):
+        active[order[-keep:]] = True
+    others = np.flatnonzero(candidates & ~active)
+    rng = np.random.default_rng([settings.seed, settings.stream, _SEED_WORD])
+    active[rng.permutation(others)[:RANDOM_PLAYERS]] = True
+    return active
+
+
+def open_players(state: State, settings: Settings, scale: float) -> Bools:
+    """Players [n] whose place at an asked end is open: the posterior reaches over the cut.
+
+    At most ``settings.keep`` for each end, those nearest to it in standard deviations. A posterior spread within
+    ``settings.tol`` counts as settled.
+    """
+    combined, candidates = combine(state), settings.candidates()
+    active = np.zeros(len(candidates), dtype=bool)
+    settled = combined.spread * scale <= settings.tol
+    for distance in cut_distances(combined, candidates, settings):
+        near = np.flatnonzero(candidates & ~settled & (np.abs(distance) < _Z))
+        if settings.keep is not None:
+            near = near[np.argsort(np.abs(distance[near]), kind="stable")[: settings.keep]]
+        active[near] = True
+    return active
+
+
+def cut_distances(combined: Combined, candidates: Bools, settings: Settings) -> list[Floats]:
+    """For each asked end, how far each player's posterior mean lies above the cut, in its standard deviations [n]."""
+    ordered = np.sort(combined.best[candidates])[::-1]
+    found = []
+    for k in ends(settings, len(ordered)):
+        cut = (ordered[k - 1] + ordered[k]) / 2.0
+        with np.errstate(invalid="ignore"):
+            distance = (combined.best - cut) / np.maximum(combined.spread, 1e-300)
+        found.append(np.where(np.isfinite(combined.spread), distance, 0.0))
+    return found
+
+
+def expected_overlap(combined: Combined, settings: Settings) -> float:
+    """The share of the true top (bottom) k that the posterior expects among its own; the worse of the asked ends."""
+    candidates = settings.candidates()
+    phi = NormalDist().cdf
+    shares = []
+    sides = {"top": (1,), "bottom": (-1,), "both": (1, -1)}[settings.side]
+    for sign, distance in zip(sides, cut_distances(combined, candidates, settings)):
+        chosen = np.flatnonzero(candidates & (sign * distance > 0))
+        shares.append(float(np.mean([phi(sign * d) for d in distance[chosen]])) if len(chosen) else 0.0)
+    return min(shares)
