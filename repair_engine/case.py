@@ -163,7 +163,7 @@ def prepare(request: RepairRequest, folder: Path, progress: Progress = silent) -
         progress("computing mean constants", seen / len(score))
 
     means = case.network.mean_outputs(batches, tick)
-    constants, biases = stored_constants(case.network, means, {k: v.dtype for k, v in checkpoint.tensors.items()})
+    constants, biases = stored_constants(case.network, means, checkpoint.dtypes)
     began = time.perf_counter()
     intact = plain_predictions(module, case, case.pixels, progress)
     found = [*case.warnings, *_chance_warning(case, intact), *_coverage_warning(case)]
@@ -265,7 +265,7 @@ def _read(
     example = torch.from_numpy(np.array(dataset.images[:2]))
     if len(example) < 2:
         example = example.repeat(2, 1, 1, 1)
-    network = Network.capture(module, preprocessing.normalize(example.to(request.device)))
+    network = Network.capture(module, preprocessing.normalize(example.to(request.device)), checkpoint.dtypes)
     expected = checkpoint.architecture.num_classes
     if network.classes not in (expected, 1 if expected == 2 else expected):
         raise BadInput(

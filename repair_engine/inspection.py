@@ -37,7 +37,7 @@ def inspect_network(
     preprocessing = preprocessing_of(checkpoint, given)
     module = checkpoint.module().to(device)
     size = _size(module, size or _fixed(preprocessing), checkpoint.in_channels, device)
-    network = Network.capture(module, torch.zeros(2, checkpoint.in_channels, *size, device=device))
+    network = Network.capture(module, torch.zeros(2, checkpoint.in_channels, *size, device=device), checkpoint.dtypes)
     return {
         "schema": 1,
         "verb": "inspect",

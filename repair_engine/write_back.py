@@ -18,11 +18,12 @@ from repair_engine.network.sites import Site
 
 @dataclass(frozen=True)
 class Edit:
-    """Row `channel` of tensor `key` becomes `value` everywhere."""
+    """Row `channel` of tensor `key` becomes `value` everywhere, or grows by `value` where `added`."""
 
     key: str
     channel: int
     value: float
+    added: bool = False
 
 
 def edits(site: Site, channel: int, bias: float) -> tuple[Edit, ...]:
@@ -34,6 +35,9 @@ def edits(site: Site, channel: int, bias: float) -> tuple[Edit, ...]:
     norm_weight, norm_bias, running_mean, running_var = site.norm_keys
     if site.norm == "none":
         return (Edit(site.weight, channel, 0.0), Edit(site.bias, channel, bias))
+    if site.norm == "absorbed":
+        shifts = (Edit(a.mean, a.offset + channel, -a.times * bias, added=True) for a in site.absorbers)
+        return (Edit(site.weight, channel, 0.0), *shifts)
     if site.norm == "group":
         # The convolution's row stays: zeroing it would change the statistics its siblings are normalized with.
         return (Edit(norm_weight, channel, 0.0), Edit(norm_bias, channel, bias))
@@ -70,5 +74,6 @@ def write_back(
             if edit.key not in copied:
                 written[edit.key] = tensors[edit.key].clone()
                 copied.add(edit.key)
-            written[edit.key][edit.channel] = edit.value
+            before = written[edit.key][edit.channel].double() if edit.added else 0.0
+            written[edit.key][edit.channel] = before + edit.value
     return written

@@ -103,6 +103,11 @@ class Checkpoint:
         return replace(self, tensors=tensors)
 
     @property
+    def dtypes(self) -> dict[str, torch.dtype]:
+        """Module's key -> dtype in the file."""
+        return {key: tensor.dtype for key, tensor in self.tensors.items()}
+
+    @property
     def in_channels(self) -> int:
         """Channels of the image that the first convolution reads (3 where there is no convolution)."""
         found = first_convolution(self.architecture.build("meta"))

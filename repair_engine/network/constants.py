@@ -27,8 +27,7 @@ def stored_constants(
     biases = torch.empty(network.n_filters, dtype=torch.float64)
     for i, site in enumerate(network.sites):
         here = slice(int(network.offsets[i]), int(network.offsets[i + 1]))
-        key = site.bias if site.norm == "none" else site.norm_keys[1]
-        rounded = site.activation.solve(means[here]).to(dtypes[key])
+        rounded = site.activation.solve(means[here]).to(dtypes[site.bias_key])
         biases[here] = rounded.double()
         # On the network's device: the same operator that runs in the network gives the same bits.
         constants[here] = site.activation(rounded.float().to(network.device)).float().cpu()
