@@ -24,7 +24,7 @@ from repair_engine.datasets import Dataset, Holdout, Preprocessing, Splits, hold
 from repair_engine.errors import BadInput
 from repair_engine.formats import Checkpoint
 from repair_engine.game import NeuronGame
-from repair_engine.network import Network, predictions, stored_constants
+from repair_engine.network import Network, constant_of, predictions, stored_constants
 from repair_engine.objectives import Metric, Objective, cell_codes, metric_weights
 from repair_engine.objectives.metric import accuracy_weights
 from repair_engine.request import RepairRequest
@@ -163,10 +163,12 @@ def prepare(request: RepairRequest, folder: Path, progress: Progress = silent) -
         progress("computing mean constants", seen / len(score))
 
     means = case.network.mean_outputs(batches, tick)
-    constants, biases = stored_constants(case.network, means, checkpoint.dtypes)
+    constants, biases = stored_constants(
+        case.network, means, checkpoint.dtypes, checkpoint.tensors if request.constant == "bn_beta" else None
+    )
     began = time.perf_counter()
     intact = plain_predictions(module, case, case.pixels, progress)
-    found = [*case.warnings, *_chance_warning(case, intact), *_coverage_warning(case)]
+    found = [*case.warnings, *_chance_warning(case, intact), *_coverage_warning(case), *_constant_warning(case)]
     if request.metric.kind == "attack-success" and request.attack_images is None:
         request = replace(request, attack_images=_attack_images(request, len(intact), time.perf_counter() - began))
         case = replace(case, request=request)
@@ -349,6 +351,17 @@ def _chance_warning(case: Case, intact: np.ndarray) -> list[str]:
         f"The intact model is right on {accuracy:.1%} of the images; chance is {chance:.1%}. Usual mistakes: "
         "normalization (--mean, --std), class order (--classes), input size (--resize, --crop), channel order "
         "(RGB or BGR)."
+    ]
+
+
+def _constant_warning(case: Case) -> list[str]:
+    sites = case.network.sites
+    without = [s for s in sites if constant_of(s, "bn_beta") == "mean"]
+    if case.request.constant == "mean" or not without:
+        return []
+    return [
+        f"--constant bn_beta: {sum(s.channels for s in without):,} of {case.network.n_filters:,} filters have no batch "
+        "norm of their own and are ablated to their mean."
     ]
 
 

@@ -79,7 +79,9 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
         written = Path(folder) / f"repaired{suffix}"
         if plan.k:
             progress("writing the repaired checkpoint and reloading it in a fresh process", 0.0)
-            tensors = write_back(case.checkpoint.tensors, case.network, case.biases, (int(p) for p in plan.chosen))
+            tensors = write_back(
+                case.checkpoint.tensors, case.network, case.biases, (int(p) for p in plan.chosen), case.request.constant
+            )
             formats.write(case.checkpoint.edited(tensors), written)
             after = Predictions(
                 fresh_predictions(written, case.checkpoint.architecture, preprocessing, sets, case.request.device, None)

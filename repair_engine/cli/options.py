@@ -12,6 +12,7 @@ from repair_engine.architectures import Architecture, parse_options, parse_regis
 from repair_engine.attacks import AttackSettings
 from repair_engine.datasets import Preprocessing
 from repair_engine.errors import BadInput
+from repair_engine.network import CONSTANTS
 from repair_engine.objectives import Metric
 from repair_engine.request import DEFAULT_ESTIMATOR, ESTIMATORS, Limits, RepairRequest, preprocessing_from
 
@@ -43,6 +44,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--group", metavar="COLUMN", help="its values do not cross the splits (patient, writer)")
     group.add_argument("--guard", metavar="ZIP", help="a second set on which the clean-drop limit must hold too")
     group.add_argument("--seed", type=int, default=0)
+    group.add_argument("--constant", default="mean", choices=CONSTANTS, help="what an ablated filter's output becomes")
     attack = parser.add_argument_group("attack-success")
     attack.add_argument("--attack", default="paper", choices=("paper", "standard"), help="PGD preset")
     attack.add_argument("--epsilon", type=float, help="in pixels of [0, 1]; the preset's by default")
@@ -110,6 +112,7 @@ def request_of(args: argparse.Namespace) -> RepairRequest:
         side=getattr(args, "side", None),
         budget=getattr(args, "budget", None),
         batch_size=getattr(args, "batch_size", None),
+        constant=args.constant,
         limits=Limits(**limits),
         attack=AttackSettings.of(args.attack, args.epsilon, args.steps),
         attack_images=args.attack_images,

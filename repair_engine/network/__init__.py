@@ -2,11 +2,21 @@
 
 import torch
 
-from repair_engine.network.constants import stored_constants
+from repair_engine.network.constants import CONSTANTS, constant_of, stored_constants
 from repair_engine.network.network import Network, Trail, predictions, toggled_logits
 from repair_engine.network.sites import NotAPlayer, Site
 
-__all__ = ["Network", "NotAPlayer", "Site", "Trail", "predictions", "stored_constants", "toggled_logits"]
+__all__ = [
+    "CONSTANTS",
+    "Network",
+    "NotAPlayer",
+    "Site",
+    "Trail",
+    "constant_of",
+    "predictions",
+    "stored_constants",
+    "toggled_logits",
+]
 
 # What is valued must be what a plain float32 forward gives; TF32 rounds a GPU's convolutions to 10 bits.
 torch.backends.cudnn.allow_tf32 = False

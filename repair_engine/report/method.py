@@ -16,6 +16,7 @@ _RUN_SHOWN = frozenset(
             "estimator",
             "screen",
             "ablation",
+            "constants",
             "images_per_draw",
             "budget",
             "budget_was",
@@ -41,7 +42,7 @@ def measured(document: Row) -> Markup:
         ("report images used", f"{count(document['report_uses'], 'time')}"),
         ("players", f"{count(model['filters'], 'filter')} at {count(model['sites'], 'site')}, covering "
                     f"{percent(model['parameter_share'])} of the network's parameters"),
-        ("ablation", ABLATIONS.get(run["ablation"], run["ablation"])),
+        ("ablation", ABLATIONS.get(run["ablation"], run["ablation"]) + _by_constant(run)),
         ("estimator", f"{run['estimator']}: {ESTIMATORS.get(run['estimator'], run['estimator'])}"),
         ("estimand", run["estimand"]),
         ("values shown", f"from {run['reported_values']}"),
@@ -61,6 +62,14 @@ def measured(document: Row) -> Markup:
     intervals = "Intervals of changes are paired 95% bootstrap intervals over the report images; those of single rates "
     intervals += "are Wilson's. They speak of images like these, not of another population."
     return join((definitions(pairs), element("p", again), element("p", intervals, class_="note")))
+
+
+def _by_constant(run: dict[str, Any]) -> str:
+    """How many filters have which constant, where they differ from one another."""
+    if run["ablation"] == "activation_mean":
+        return ""
+    counts = run.get("constants", {})
+    return f" ({counts.get('bn_beta', 0):,} filters by β, {counts.get('mean', 0):,} by their mean)"
 
 
 def _screen(run: dict[str, Any]) -> list[tuple[str, str]]:
