@@ -12,6 +12,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from repair_engine.errors import BadInput
+from repair_engine.onnx_graph.module import GraphModule
+from repair_engine.onnx_graph.plan import GraphPlan
 
 Option = int | float | bool | str
 Shapes = Mapping[str, tuple[int, ...]]
@@ -29,6 +32,7 @@ _WITHHELD = {"self", "num_classes", "init_weights", "weights", "progress", "norm
 # Auxiliary heads, by torchvision name: the key prefixes that show that the file has them.
 _AUXILIARY = {"inception_v3": ("AuxLogits.",), "googlenet": ("aux1.", "aux2.")}
 _MAX_IN_CHANNELS = 4
+ONNX = "onnx"
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Architecture:
         register: operator's architectures, name -> "package.module:factory".
         in_channels: input channels where they differ from the factory's own; None = the factory's.
         outputs: number of logits where it differs from num_classes (1 for a single-logit binary head).
+        graph: the graph of an ONNX model (`onnx_graph.GraphPlan` as JSON), which is its own architecture; its name is
+            then "onnx", and num_classes 0 means what the graph says. None = built by a factory.
     """
 
     name: str
@@ -50,6 +56,16 @@ class Architecture:
     register: Mapping[str, str] = field(default_factory=dict)
     in_channels: int | None = None
     outputs: int | None = None
+    graph: Mapping[str, Any] | None = None
+
+    @property
+    def is_onnx(self) -> bool:
+        return self.name == ONNX and not self.registered
+
+    @cached_property
+    def plan(self) -> GraphPlan | None:
+        """The graph of an ONNX model that has been read."""
+        return None if self.graph is None else GraphPlan.from_json(self.graph)
 
     @property
     def registered(self) -> bool:
@@ -64,6 +80,8 @@ class Architecture:
         Raises:
             BadInput: unknown name, option or factory, or options that the factory refuses.
         """
+        if self.plan is not None:
+            return GraphModule(self.plan, device)
         factory, accepted = _factory(self)
         unknown = sorted(set(self.options) - set(accepted)) if accepted is not None else []
         if unknown:
@@ -107,6 +125,7 @@ class Architecture:
             "register": dict(self.register),
             "in_channels": self.in_channels,
             "outputs": self.outputs,
+            "graph": self.graph,
         }
 
     @classmethod
@@ -163,6 +182,11 @@ def _parse_value(text: str) -> Option:
 
 def _factory(architecture: Architecture) -> tuple[Callable[..., nn.Module], list[str] | None]:
     """The callable and the names of its options (None: any name)."""
+    if architecture.is_onnx:
+        raise BadInput(
+            "This file is not an ONNX model, so it does not bring its architecture.",
+            "Give the architecture (--architecture) and the number of classes (--num-classes) that it was saved from.",
+        )
     if architecture.num_classes < 1:
         raise BadInput(f"The number of classes is {architecture.num_classes}; it must be 1 or more.")
     if architecture.registered:

@@ -27,6 +27,7 @@ from repair_engine.game import NeuronGame
 from repair_engine.network import Network, constant_of, predictions, stored_constants
 from repair_engine.objectives import Metric, Objective, cell_codes, metric_weights
 from repair_engine.objectives.metric import accuracy_weights
+from repair_engine.onnx_graph.plan import GraphPlan
 from repair_engine.request import RepairRequest
 from repair_engine.weights_metadata import weights_metadata
 
@@ -126,10 +127,20 @@ class Case:
         return NeuronGame(self.network, self.objective(part), self.normalize, batch_size)
 
 
-def default_preprocessing(request: RepairRequest, channels: int) -> tuple[Preprocessing, str]:
-    """The preprocessing that is used, and where it comes from."""
+def default_preprocessing(
+    request: RepairRequest, channels: int, plan: GraphPlan | None = None
+) -> tuple[Preprocessing, str]:
+    """The preprocessing that is used, and where it comes from.
+
+    Args:
+        plan: of an ONNX model: it may say which size it takes.
+    """
     if request.preprocessing is not None:
-        return replace(request.preprocessing, channels=channels), "given"
+        return request.preprocessing.for_channels(channels), "given"
+    if plan is not None and plan.size[1] and plan.size[2]:
+        size = (plan.size[1], plan.size[2])
+        how = f"pixels in [0, 1], resized to the {size[0]} × {size[1]} that the ONNX graph takes (none was given)"
+        return Preprocessing(channels=channels, resize=size), how
     metadata = weights_metadata(request.architecture.name)
     if request.architecture.registered or metadata is None or channels != 3:
         return Preprocessing(channels=channels), "pixels in [0, 1], no resizing (none was given)"
@@ -235,7 +246,7 @@ def _read(
     request: RepairRequest, checkpoint: Checkpoint, folder: Path, progress: Progress
 ) -> tuple[Case, torch.nn.Module]:
     names = class_names(checkpoint.architecture, request.classes)
-    preprocessing, origin = default_preprocessing(request, checkpoint.in_channels)
+    preprocessing, origin = default_preprocessing(request, checkpoint.in_channels, checkpoint.architecture.plan)
 
     def reading(done: int, total: int) -> None:
         progress("reading the images", done / max(total, 1))

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 
-from repair_engine.architectures import Architecture, parse_options, parse_register
+from repair_engine.architectures import ONNX, Architecture, parse_options, parse_register
 from repair_engine.attacks import AttackSettings
 from repair_engine.datasets import Preprocessing
 from repair_engine.errors import BadInput
+from repair_engine.formats import is_onnx
 from repair_engine.network import CONSTANTS
 from repair_engine.objectives import Metric
 from repair_engine.request import DEFAULT_ESTIMATOR, ESTIMATORS, Limits, RepairRequest, preprocessing_from
@@ -19,9 +20,11 @@ from repair_engine.request import DEFAULT_ESTIMATOR, ESTIMATORS, Limits, RepairR
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
-    group.add_argument("--model", required=True, metavar="FILE", help="safetensors, or a state dict .pt/.pth")
-    group.add_argument("--architecture", required=True, metavar="NAME", help="torchvision's name, or a registered one")
-    group.add_argument("--num-classes", required=True, type=int, metavar="N")
+    group.add_argument("--model", required=True, metavar="FILE", help="safetensors, a state dict .pt/.pth, or .onnx")
+    group.add_argument(
+        "--architecture", metavar="NAME", help="torchvision's name, or a registered one; an ONNX model brings its own"
+    )
+    group.add_argument("--num-classes", type=int, metavar="N", help="needed unless the model is ONNX")
     group.add_argument("--arch-option", action="append", default=[], metavar="KEY=VALUE", help="for the factory")
     group.add_argument("--register", action="append", default=[], metavar="NAME=MODULE:FACTORY")
     group.add_argument("--weights", choices=("model", "ema"), help="which, where the file holds both")
@@ -70,11 +73,18 @@ def add_estimation(parser: argparse.ArgumentParser, repair: bool) -> None:
 
 
 def architecture_of(args: argparse.Namespace) -> Architecture:
-    if args.num_classes < 1:
+    """What the options say; an ONNX model needs to be told nothing. Raises BadInput."""
+    if args.num_classes is not None and args.num_classes < 1:
         raise BadInput(f"--num-classes is {args.num_classes}; it must be at least 1.")
-    return Architecture(
-        args.architecture, args.num_classes, parse_options(args.arch_option), parse_register(args.register)
-    )
+    name, classes = args.architecture, args.num_classes
+    if name is None or classes is None:
+        if not Path(args.model).is_file():
+            raise BadInput(f"--model: there is no file {args.model}.")
+        if not is_onnx(Path(args.model)):
+            missing = [o for o, v in (("--architecture", name), ("--num-classes", classes)) if v is None]
+            raise BadInput(f"{' and '.join(missing)} must be given: only an ONNX model brings its own.")
+    register = parse_register(args.register)
+    return Architecture(name or ONNX, classes or 0, parse_options(args.arch_option), register)
 
 
 def preprocessing_of(args: argparse.Namespace) -> Preprocessing | None:

@@ -13,6 +13,7 @@ import torch
 
 from repair_engine.case import SPLITS, Case
 from repair_engine.estimation import Ranking, culprit_sign
+from repair_engine.inspection import describe_onnx
 from repair_engine.network import constant_of
 from repair_engine.plan import Plan
 from repair_engine.statistics import REFUSE_BELOW, WARN_BELOW
@@ -35,6 +36,7 @@ def describe_model(case: Case) -> dict[str, Any]:
         "num_classes": architecture.num_classes,
         "options": dict(architecture.options),
         "registered": architecture.register.get(architecture.name),
+        "onnx": describe_onnx(case.checkpoint),
         "logits": network.classes,
         "filters": network.n_filters,
         "sites": len(network.sites),

@@ -133,14 +133,20 @@ def files(document: Row) -> Markup:
     found += [(f"written: {role}", _file(file["name"], file["sha256"])) for role, file in written.items()]
     if not written:
         found.append(("written: checkpoint", "none"))
+    onnx = model.get("onnx")
     architecture = model["architecture"] + (f" = {model['registered']}" if model.get("registered") else "")
     options = ", ".join(f"{k}={v}" for k, v in (model.get("options") or {}).items())
     pairs: list[tuple[object, object]] = [
         ("architecture", f"{architecture}, {model['num_classes']} classes" + (f", {options}" if options else "")),
+        *(
+            [("ONNX graph", f"opset {onnx['opset']}, {onnx['nodes']:,} nodes, made by {onnx['producer'] or 'unknown'}; "
+                            f"{onnx['logits']}; import checked against {onnx['import_checked']}")]
+            if onnx else []
+        ),
         ("preprocessing", ", ".join(f"{k} {_plain(v)}" for k, v in data["preprocessing"].items())),
         ("versions", ", ".join(f"{k} {v}" for k, v in document["versions"].items())),
         ("report schema", document["schema"]),
-    ]
+    ]  # fmt: skip
     parts: list[object] = [definitions(found + pairs)]
     notes = data.get("notes") or []
     if notes:
