@@ -140,7 +140,7 @@ def parse(path: Path, architecture: Architecture, weights: str | None, name: str
     check_size(path, name)
     if weights is not None and weights not in WEIGHTS:
         raise BadInput(f"Weights are 'model' or 'ema', not {weights!r}.")
-    kind = _kind(path, name)
+    kind = _kind(path, name, architecture)
     if kind == "onnx":
         checkpoint = onnx_file.read_onnx(path, architecture, weights, name, sha256_of(path))
         for key, tensor in checkpoint.tensors.items():
@@ -175,8 +175,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _kind(path: Path, name: str) -> str:
-    """By content, never by name alone."""
+def _kind(path: Path, name: str, architecture: Architecture) -> str:
+    """By content, never by name alone; a file without a telling start is what its architecture says."""
     with path.open("rb") as file:
         head = file.read(64)
     if head[:4] == b"PK\x03\x04":
@@ -189,6 +189,8 @@ def _kind(path: Path, name: str) -> str:
         torch_file.refuse_pickle(path, name)
     if name.lower().endswith(".safetensors"):
         raise BadInput(f"{name} is not a safetensors file, or its start is damaged.", "Upload or copy it again.")
+    if architecture.is_onnx and architecture.graph is not None:
+        return "onnx"  # it has been read before, under a name that told more
     raise BadInput(f"{name} is neither a safetensors file nor one of torch.save, or it is damaged.", SAVE_A_STATE_DICT)
 
 

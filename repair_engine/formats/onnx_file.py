@@ -10,10 +10,12 @@ from repair_engine.errors import BadInput
 from repair_engine.formats.checkpoint import Checkpoint, Source
 from repair_engine.onnx_graph import import_file
 
+_NEXT = (0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42)  # keys of ModelProto's fields 2 to 8
+
 
 def looks_like(head: bytes, name: str) -> bool:
-    """By its name, or as ONNX files begin: the version of the format, then who made it or the graph."""
-    begins = head[:1] == b"\x08" and len(head) > 2 and 1 <= head[1] <= 30 and head[2] in (0x12, 0x3A)
+    """By its name, or as ONNX files begin: the version of the format, then the next field of the message."""
+    begins = head[:1] == b"\x08" and len(head) > 2 and 1 <= head[1] <= 30 and head[2] in _NEXT
     return name.lower().endswith(".onnx") or begins
 
 
