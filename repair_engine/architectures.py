@@ -20,6 +20,7 @@ import torchvision.models
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from repair_engine import timm_models
 from repair_engine.errors import BadInput
 from repair_engine.onnx_graph.module import GraphModule
 from repair_engine.onnx_graph.plan import GraphPlan
@@ -40,7 +41,7 @@ class Architecture:
     """Which empty module a checkpoint fits.
 
     Attributes:
-        name: a torchvision classification model or a key of `register`.
+        name: a torchvision classification model, `timm:NAME`, or a key of `register`.
         num_classes: number of classes (not of logits: a binary classifier may have one logit).
         options: keyword arguments of the factory, already parsed.
         register: operator's architectures, name -> "package.module:factory".
@@ -61,6 +62,10 @@ class Architecture:
     @property
     def is_onnx(self) -> bool:
         return self.name == ONNX and not self.registered
+
+    @property
+    def is_timm(self) -> bool:
+        return self.name.startswith(timm_models.PREFIX) and not self.registered
 
     @cached_property
     def plan(self) -> GraphPlan | None:
@@ -92,6 +97,9 @@ class Architecture:
         arguments: dict[str, Any] = dict(self.options)
         if _accepts(factory, "num_classes"):
             arguments["num_classes"] = self.outputs or self.num_classes
+        if self.is_timm:
+            arguments |= {"in_chans": self.in_channels} if self.in_channels is not None else {}
+            return _call(self.name, factory, arguments, device, random_init)
         if not self.registered:
             arguments["weights"] = None
             if self.name in _AUXILIARY:
@@ -194,6 +202,8 @@ def _factory(architecture: Architecture) -> tuple[Callable[..., nn.Module], list
         if _takes_any(factory):
             return factory, None
         return factory, [name for name in inspect.signature(factory).parameters if name != "num_classes"]
+    if architecture.is_timm:
+        return timm_models.factory(architecture.name), None
     names = list_architectures()
     if architecture.name not in names:
         known = sorted([*names, *architecture.register])
@@ -201,8 +211,8 @@ def _factory(architecture: Architecture) -> tuple[Callable[..., nn.Module], list
         hint = f"Did you mean {', '.join(close)}? " if close else ""
         raise BadInput(
             f"There is no architecture named {architecture.name!r}.",
-            f"{hint}Use a torchvision classification model, such as resnet18, or register your own "
-            "(NAME=PACKAGE.MODULE:FACTORY).",
+            f"{hint}Use a torchvision classification model, such as resnet18, one of timm (timm:NAME), or register "
+            "your own (NAME=PACKAGE.MODULE:FACTORY).",
         )
     return torchvision.models.get_model_builder(architecture.name), _torchvision_options(architecture.name)
 
@@ -278,6 +288,8 @@ def _call(
                 module = factory(**arguments)
             else:
                 module = _quickly(factory, arguments)
+    except BadInput:
+        raise
     except Exception as error:  # whatever a factory does with options that do not suit it
         shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items() if key != "weights")
         raise BadInput(f"Architecture {name} cannot be built with {shown}: {error}") from error

@@ -22,7 +22,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument("--model", required=True, metavar="FILE", help="safetensors, a state dict .pt/.pth, or .onnx")
     group.add_argument(
-        "--architecture", metavar="NAME", help="torchvision's name, or a registered one; an ONNX model brings its own"
+        "--architecture",
+        metavar="NAME",
+        help="torchvision's name, timm:NAME, or a registered one; ONNX brings its own",
     )
     group.add_argument("--num-classes", type=int, metavar="N", help="needed unless the model is ONNX")
     group.add_argument("--arch-option", action="append", default=[], metavar="KEY=VALUE", help="for the factory")

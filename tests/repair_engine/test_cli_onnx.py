@@ -119,6 +119,7 @@ def test_bad_options(sabotaged: World, tmp_path: Path) -> None:
     model = model_of(sabotaged, tmp_path)
     wrong = call([*argv(sabotaged, "repair", model, out=str(tmp_path / "o"), **REPAIR), "--num-classes", "7"])
     assert (wrong.code, "3 logits" in wrong.err) == (2, True)
+    assert not (tmp_path / "o" / "repaired.onnx").exists()
     both = call([*argv(sabotaged, "inspect", model), "--architecture", "resnet18"])
     assert (both.code, "brings its own" in both.err or "is its architecture" in both.err) == (2, True)
     bare = call(argv(sabotaged, "inspect", sabotaged.model))

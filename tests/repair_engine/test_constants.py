@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from repair_engine.cli.text import players_text
 from repair_engine.network import Network, stored_constants
 from repair_engine.write_back import write_back
 from tests.repair_engine.test_small_networks import CHANNELS, WIDTH, Net, conv, random
@@ -92,3 +93,12 @@ def test_half_precision_keeps_its_own_beta(tmp_path: Path) -> None:
     constants, biases = stored_constants(network, torch.zeros(network.n_filters).double(), dtypes, stored)
     assert torch.equal(biases[:WIDTH], stored["then.bias"].double())
     assert torch.equal(constants[:WIDTH], nn.functional.silu(stored["then.bias"].float()))
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_begins_with_what_are_players_and_what_are_not(sabotaged: World, tmp_path: Path) -> None:
+    result = call(sabotaged.argv("score", budget="2000"))
+    assert "9 filters at 4 sites are players; every convolution's filters are." in result.err
+    module = random(Net(conv(bias=False), act=nn.ReLU()))
+    text = players_text(Network.capture(module, torch.zeros(2, CHANNELS, 6, 6)))
+    assert "5 filters at 1 sites are players; 1 convolution has none (it has neither a bias nor a norm" in text
