@@ -29,9 +29,12 @@ def inspect_text(document: dict[str, Any]) -> str:
         f"{document['architecture']}: {document['filters']:,} filters at {len(document['sites'])} sites, "
         f"{document['parameter_share']:.0%} of the parameters; {document['logits']} logits; "
         f"{document['format']} ({', '.join(document['dtypes'])})",
-        f"{'site':<44}{'filters':>8}  norm    activation",
     ]
-    lines += [f"{s['name']:<44}{s['filters']:>8}  {s['norm']:<7} {s['activation']}" for s in document["sites"]]
+    if document["onnx"]:
+        onnx = document["onnx"]
+        lines.append(f"opset {onnx['opset']}, {onnx['logits']}; import checked against {onnx['import_checked']}")
+    lines.append(f"{'site':<44}{'filters':>8}  norm     activation")
+    lines += [f"{s['name']:<44}{s['filters']:>8}  {s['norm']:<8} {s['activation']}" for s in document["sites"]]
     if document["not_players"]:
         lines.append("Not players:")
         lines += [f"  {p['name']} ({p['channels']} channels): {p['reason']}" for p in document["not_players"]]

@@ -109,8 +109,8 @@ def verification(document: Row) -> Markup:
     check = document.get("verification")
     if not check:
         return element("p", "Nothing was written, so there was nothing to verify.")
-    intact = "nothing was ablated: the model's own file, loaded into the plain module in a fresh process, against the "
-    intact += "captured network"
+    intact = f"nothing was ablated: the model's own file, loaded into {check.get('by', 'the plain module')} in a fresh "
+    intact += "process, against the captured network"
     pairs = [
         ("compared", check["how"] if document["k"] else intact),
         ("images", f"{check['images']:,}"),

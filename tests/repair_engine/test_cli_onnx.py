@@ -101,7 +101,9 @@ def test_the_other_verbs(sabotaged: World, tmp_path: Path) -> None:
     inspected = call(argv(sabotaged, "inspect", model, "--json")).document
     assert (inspected["format"], inspected["num_classes"], inspected["filters"]) == ("onnx", 3, 9)
     assert inspected["input"] == [1, 8, 8]
-    assert "onnx: 9 filters" in call(argv(sabotaged, "inspect", model)).out
+    text = call(argv(sabotaged, "inspect", model)).out
+    assert "onnx: 9 filters" in text
+    assert "opset 18, its output is the logits; import checked against onnxruntime" in text
     plain = call(sabotaged.argv("score", "--json", budget="2000")).document
     score = call(argv(sabotaged, "score", model, "--json", budget="2000"))
     assert score.code == 0
