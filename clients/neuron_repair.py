@@ -244,7 +244,11 @@ def start(api: Api, options: argparse.Namespace) -> dict:
     for path in filter(None, (options.model, options.data, options.guard, options.classes)):
         if not path.is_file():
             raise Failure(BAD_INPUT, f"There is no file {path}.")
-    fields = {"architecture": options.architecture, "num_classes": str(options.num_classes)}
+    fields = {}  # an ONNX model brings its architecture and classes
+    if options.architecture:
+        fields["architecture"] = options.architecture
+    if options.num_classes is not None:
+        fields["num_classes"] = str(options.num_classes)
     if options.arch_option:
         fields["options"] = json.dumps(dict(parse_option(item) for item in options.arch_option))
     if options.weights:
@@ -268,7 +272,7 @@ def start(api: Api, options: argparse.Namespace) -> dict:
         body["guard"] = wait_for_upload(api, "datasets", guard)["id"]
     limits = ("max_clean_drop", "max_subgroup_drop", "max_filters")
     attack = ("attack", "epsilon", "steps", "attack_images")
-    for name in ("name", "group", "estimator", "top_k", "side", "budget", "batch_size", *limits, *attack):
+    for name in ("name", "group", "estimator", "constant", "top_k", "side", "budget", "batch_size", *limits, *attack):
         if getattr(options, name) is not None:
             body[name] = getattr(options, name)
     # The same request has the same key: run again, it finds the repair that it started.
@@ -477,8 +481,8 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--gate", action="append", default=[], help="NAME>=NUMBER over the result; may be repeated")
     repair = commands.add_parser("repair", parents=[common], help="upload, repair, fetch, judge")
     repair.add_argument("--model", type=Path, required=True)
-    repair.add_argument("--architecture", required=True)
-    repair.add_argument("--num-classes", type=int, required=True)
+    repair.add_argument("--architecture", help="needed unless the model is ONNX")
+    repair.add_argument("--num-classes", type=int, help="needed unless the model is ONNX")
     repair.add_argument("--arch-option", action="append", default=[], metavar="KEY=VALUE")
     repair.add_argument("--weights", choices=["model", "ema"])
     repair.add_argument("--classes", type=Path)
@@ -489,6 +493,7 @@ def parser() -> argparse.ArgumentParser:
     for name, kind in (("resize", pixels), ("crop", pixels), ("mean", str), ("std", str)):
         repair.add_argument(f"--{name}", type=kind)
     repair.add_argument("--estimator", choices=["tmab", "monte_carlo", "cmcs", "exact"])
+    repair.add_argument("--constant", choices=["mean", "bn_beta"], help="what an ablated filter's output becomes")
     repair.add_argument("--top-k", type=int)
     repair.add_argument("--side", choices=["top", "bottom", "both"])
     repair.add_argument("--budget", type=int, help="evaluations")

@@ -12,6 +12,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,7 +20,10 @@ import torchvision.models
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from repair_engine import timm_models
 from repair_engine.errors import BadInput
+from repair_engine.onnx_graph.module import GraphModule
+from repair_engine.onnx_graph.plan import GraphPlan
 
 Option = int | float | bool | str
 Shapes = Mapping[str, tuple[int, ...]]
@@ -29,6 +33,7 @@ _WITHHELD = {"self", "num_classes", "init_weights", "weights", "progress", "norm
 # Auxiliary heads, by torchvision name: the key prefixes that show that the file has them.
 _AUXILIARY = {"inception_v3": ("AuxLogits.",), "googlenet": ("aux1.", "aux2.")}
 _MAX_IN_CHANNELS = 4
+ONNX = "onnx"
 
 
 @dataclass(frozen=True)
@@ -36,12 +41,14 @@ class Architecture:
     """Which empty module a checkpoint fits.
 
     Attributes:
-        name: a torchvision classification model or a key of `register`.
+        name: a torchvision classification model, `timm:NAME`, or a key of `register`.
         num_classes: number of classes (not of logits: a binary classifier may have one logit).
         options: keyword arguments of the factory, already parsed.
         register: operator's architectures, name -> "package.module:factory".
         in_channels: input channels where they differ from the factory's own; None = the factory's.
         outputs: number of logits where it differs from num_classes (1 for a single-logit binary head).
+        graph: the graph of an ONNX model (`onnx_graph.GraphPlan` as JSON), which is its own architecture; its name is
+            then "onnx", and num_classes 0 means what the graph says. None = built by a factory.
     """
 
     name: str
@@ -50,6 +57,20 @@ class Architecture:
     register: Mapping[str, str] = field(default_factory=dict)
     in_channels: int | None = None
     outputs: int | None = None
+    graph: Mapping[str, Any] | None = None
+
+    @property
+    def is_onnx(self) -> bool:
+        return self.name == ONNX and not self.registered
+
+    @property
+    def is_timm(self) -> bool:
+        return self.name.startswith(timm_models.PREFIX) and not self.registered
+
+    @cached_property
+    def plan(self) -> GraphPlan | None:
+        """The graph of an ONNX model that has been read."""
+        return None if self.graph is None else GraphPlan.from_json(self.graph)
 
     @property
     def registered(self) -> bool:
@@ -64,6 +85,8 @@ class Architecture:
         Raises:
             BadInput: unknown name, option or factory, or options that the factory refuses.
         """
+        if self.plan is not None:
+            return GraphModule(self.plan, device)
         factory, accepted = _factory(self)
         unknown = sorted(set(self.options) - set(accepted)) if accepted is not None else []
         if unknown:
@@ -74,6 +97,9 @@ class Architecture:
         arguments: dict[str, Any] = dict(self.options)
         if _accepts(factory, "num_classes"):
             arguments["num_classes"] = self.outputs or self.num_classes
+        if self.is_timm:
+            arguments |= {"in_chans": self.in_channels} if self.in_channels is not None else {}
+            return _call(self.name, factory, arguments, device, random_init)
         if not self.registered:
             arguments["weights"] = None
             if self.name in _AUXILIARY:
@@ -107,6 +133,7 @@ class Architecture:
             "register": dict(self.register),
             "in_channels": self.in_channels,
             "outputs": self.outputs,
+            "graph": self.graph,
         }
 
     @classmethod
@@ -163,6 +190,11 @@ def _parse_value(text: str) -> Option:
 
 def _factory(architecture: Architecture) -> tuple[Callable[..., nn.Module], list[str] | None]:
     """The callable and the names of its options (None: any name)."""
+    if architecture.is_onnx:
+        raise BadInput(
+            "This file is not an ONNX model, so it does not bring its architecture.",
+            "Give the architecture (--architecture) and the number of classes (--num-classes) that it was saved from.",
+        )
     if architecture.num_classes < 1:
         raise BadInput(f"The number of classes is {architecture.num_classes}; it must be 1 or more.")
     if architecture.registered:
@@ -170,6 +202,8 @@ def _factory(architecture: Architecture) -> tuple[Callable[..., nn.Module], list
         if _takes_any(factory):
             return factory, None
         return factory, [name for name in inspect.signature(factory).parameters if name != "num_classes"]
+    if architecture.is_timm:
+        return timm_models.factory(architecture.name), None
     names = list_architectures()
     if architecture.name not in names:
         known = sorted([*names, *architecture.register])
@@ -177,8 +211,8 @@ def _factory(architecture: Architecture) -> tuple[Callable[..., nn.Module], list
         hint = f"Did you mean {', '.join(close)}? " if close else ""
         raise BadInput(
             f"There is no architecture named {architecture.name!r}.",
-            f"{hint}Use a torchvision classification model, such as resnet18, or register your own "
-            "(NAME=PACKAGE.MODULE:FACTORY).",
+            f"{hint}Use a torchvision classification model, such as resnet18, one of timm (timm:NAME), or register "
+            "your own (NAME=PACKAGE.MODULE:FACTORY).",
         )
     return torchvision.models.get_model_builder(architecture.name), _torchvision_options(architecture.name)
 
@@ -254,6 +288,8 @@ def _call(
                 module = factory(**arguments)
             else:
                 module = _quickly(factory, arguments)
+    except BadInput:
+        raise
     except Exception as error:  # whatever a factory does with options that do not suit it
         shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items() if key != "weights")
         raise BadInput(f"Architecture {name} cannot be built with {shown}: {error}") from error

@@ -24,9 +24,10 @@ from repair_engine.datasets import Dataset, Holdout, Preprocessing, Splits, hold
 from repair_engine.errors import BadInput
 from repair_engine.formats import Checkpoint
 from repair_engine.game import NeuronGame
-from repair_engine.network import Network, predictions, stored_constants
+from repair_engine.network import Network, constant_of, predictions, stored_constants
 from repair_engine.objectives import Metric, Objective, cell_codes, metric_weights
 from repair_engine.objectives.metric import accuracy_weights
+from repair_engine.onnx_graph.plan import GraphPlan
 from repair_engine.request import RepairRequest
 from repair_engine.weights_metadata import weights_metadata
 
@@ -126,10 +127,20 @@ class Case:
         return NeuronGame(self.network, self.objective(part), self.normalize, batch_size)
 
 
-def default_preprocessing(request: RepairRequest, channels: int) -> tuple[Preprocessing, str]:
-    """The preprocessing that is used, and where it comes from."""
+def default_preprocessing(
+    request: RepairRequest, channels: int, plan: GraphPlan | None = None
+) -> tuple[Preprocessing, str]:
+    """The preprocessing that is used, and where it comes from.
+
+    Args:
+        plan: of an ONNX model: it may say which size it takes.
+    """
     if request.preprocessing is not None:
-        return replace(request.preprocessing, channels=channels), "given"
+        return request.preprocessing.for_channels(channels), "given"
+    if plan is not None and plan.size[1] and plan.size[2]:
+        size = (plan.size[1], plan.size[2])
+        how = f"pixels in [0, 1], resized to the {size[0]} × {size[1]} that the ONNX graph takes (none was given)"
+        return Preprocessing(channels=channels, resize=size), how
     metadata = weights_metadata(request.architecture.name)
     if request.architecture.registered or metadata is None or channels != 3:
         return Preprocessing(channels=channels), "pixels in [0, 1], no resizing (none was given)"
@@ -163,10 +174,12 @@ def prepare(request: RepairRequest, folder: Path, progress: Progress = silent) -
         progress("computing mean constants", seen / len(score))
 
     means = case.network.mean_outputs(batches, tick)
-    constants, biases = stored_constants(case.network, means, {k: v.dtype for k, v in checkpoint.tensors.items()})
+    constants, biases = stored_constants(
+        case.network, means, checkpoint.dtypes, checkpoint.tensors if request.constant == "bn_beta" else None
+    )
     began = time.perf_counter()
     intact = plain_predictions(module, case, case.pixels, progress)
-    found = [*case.warnings, *_chance_warning(case, intact), *_coverage_warning(case)]
+    found = [*case.warnings, *_chance_warning(case, intact), *_coverage_warning(case), *_constant_warning(case)]
     if request.metric.kind == "attack-success" and request.attack_images is None:
         request = replace(request, attack_images=_attack_images(request, len(intact), time.perf_counter() - began))
         case = replace(case, request=request)
@@ -233,7 +246,7 @@ def _read(
     request: RepairRequest, checkpoint: Checkpoint, folder: Path, progress: Progress
 ) -> tuple[Case, torch.nn.Module]:
     names = class_names(checkpoint.architecture, request.classes)
-    preprocessing, origin = default_preprocessing(request, checkpoint.in_channels)
+    preprocessing, origin = default_preprocessing(request, checkpoint.in_channels, checkpoint.architecture.plan)
 
     def reading(done: int, total: int) -> None:
         progress("reading the images", done / max(total, 1))
@@ -265,7 +278,7 @@ def _read(
     example = torch.from_numpy(np.array(dataset.images[:2]))
     if len(example) < 2:
         example = example.repeat(2, 1, 1, 1)
-    network = Network.capture(module, preprocessing.normalize(example.to(request.device)))
+    network = Network.capture(module, preprocessing.normalize(example.to(request.device)), checkpoint.dtypes)
     expected = checkpoint.architecture.num_classes
     if network.classes not in (expected, 1 if expected == 2 else expected):
         raise BadInput(
@@ -349,6 +362,17 @@ def _chance_warning(case: Case, intact: np.ndarray) -> list[str]:
         f"The intact model is right on {accuracy:.1%} of the images; chance is {chance:.1%}. Usual mistakes: "
         "normalization (--mean, --std), class order (--classes), input size (--resize, --crop), channel order "
         "(RGB or BGR)."
+    ]
+
+
+def _constant_warning(case: Case) -> list[str]:
+    sites = case.network.sites
+    without = [s for s in sites if constant_of(s, "bn_beta") == "mean"]
+    if case.request.constant == "mean" or not without:
+        return []
+    return [
+        f"--constant bn_beta: {sum(s.channels for s in without):,} of {case.network.n_filters:,} filters have no batch "
+        "norm of their own and are ablated to their mean."
     ]
 
 

@@ -20,12 +20,13 @@ from repair_engine.datasets import Holdout
 from repair_engine.errors import VerificationFailed
 from repair_engine.estimation import Ranking
 from repair_engine.network import predictions
+from repair_engine.onnx_graph import comparable
 from repair_engine.outputs import clear, sha256
 from repair_engine.plan import Plan, largest_drops, make_plan, masked_predictions
 from repair_engine.report import documents, html, measures
 from repair_engine.report.filters import write_filters
 from repair_engine.report.predictions import write_guard_predictions, write_predictions
-from repair_engine.verify import fresh_predictions
+from repair_engine.verify import fresh_predictions, judge_of
 from repair_engine.write_back import write_back
 
 _MARGIN = 1e-3  # of the logits' scale: closer calls may fall either way with float32 rounding
@@ -79,7 +80,9 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
         written = Path(folder) / f"repaired{suffix}"
         if plan.k:
             progress("writing the repaired checkpoint and reloading it in a fresh process", 0.0)
-            tensors = write_back(case.checkpoint.tensors, case.network, case.biases, (int(p) for p in plan.chosen))
+            tensors = write_back(
+                case.checkpoint.tensors, case.network, case.biases, (int(p) for p in plan.chosen), case.request.constant
+            )
             formats.write(case.checkpoint.edited(tensors), written)
             after = Predictions(
                 fresh_predictions(written, case.checkpoint.architecture, preprocessing, sets, case.request.device, None)
@@ -127,6 +130,8 @@ def _check_masked(case: Case, plan: Plan, after: Predictions) -> dict[str, Any]:
         images = case.normalize(case.pixels[i : i + BATCH].to(case.network.device))
         masked.append(case.network.masked_logits(images, coalition)[0].cpu())
     logits, reloaded = torch.cat(masked), torch.from_numpy(after.logits["all"])
+    architecture = case.checkpoint.architecture
+    logits = logits if architecture.plan is None else comparable(architecture.plan, logits)
     largest = float((logits - reloaded).abs().max())
     scale = float(reloaded.abs().max())
     differing = predictions(logits) != predictions(reloaded)
@@ -141,7 +146,9 @@ def _check_masked(case: Case, plan: Plan, after: Predictions) -> dict[str, Any]:
         "images": len(logits),
         "different_predictions": int(differing.sum()),
         "largest_logit_difference": largest,
-        "how": "the written file, reloaded into the plain module in a fresh process, against the masked network",
+        "by": judge_of(architecture),
+        "how": f"the written file, reloaded into {judge_of(architecture)} in a fresh process, against the masked "
+        "network",
     }
 
 

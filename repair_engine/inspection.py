@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -37,7 +37,7 @@ def inspect_network(
     preprocessing = preprocessing_of(checkpoint, given)
     module = checkpoint.module().to(device)
     size = _size(module, size or _fixed(preprocessing), checkpoint.in_channels, device)
-    network = Network.capture(module, torch.zeros(2, checkpoint.in_channels, *size, device=device))
+    network = Network.capture(module, torch.zeros(2, checkpoint.in_channels, *size, device=device), checkpoint.dtypes)
     return {
         "schema": 1,
         "verb": "inspect",
@@ -49,6 +49,7 @@ def inspect_network(
         "dtypes": sorted({str(t.dtype).removeprefix("torch.") for t in checkpoint.tensors.values()}),
         "input": [checkpoint.in_channels, *size],
         "preprocessing": preprocessing.to_json(),
+        "onnx": describe_onnx(checkpoint),
         "filters": network.n_filters,
         "parameter_share": round(network.coverage.share, 4),
         "sites": [
@@ -67,10 +68,29 @@ def inspect_network(
     }
 
 
+def describe_onnx(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """What an ONNX file is, and how its import was checked; None for other formats."""
+    plan = checkpoint.architecture.plan
+    if plan is None:
+        return None
+    ends = {"": "its output is the logits"}
+    return {
+        "opset": plan.opset,
+        "producer": plan.producer,
+        "nodes": len(plan.nodes),
+        "logits": ends.get(plan.ends, f"it ends in {plan.ends}; the logits are what goes in there"),
+        "batch": plan.batch,
+        "import_checked": checkpoint.source.checked,
+    }
+
+
 def preprocessing_of(checkpoint: Checkpoint, given: Preprocessing | None) -> Preprocessing:
     """What was given, else that of torchvision's weights, else none; for the checkpoint's input channels."""
     if given is not None:
-        return replace(given, channels=checkpoint.in_channels)
+        return given.for_channels(checkpoint.in_channels)
+    plan = checkpoint.architecture.plan
+    if plan is not None and plan.size[1] and plan.size[2]:
+        return Preprocessing(channels=checkpoint.in_channels, resize=(plan.size[1], plan.size[2]))
     metadata = weights_metadata(checkpoint.architecture.name)
     if checkpoint.architecture.registered or metadata is None or checkpoint.in_channels != 3:
         return Preprocessing(channels=checkpoint.in_channels)
@@ -88,7 +108,7 @@ def _size(module: torch.nn.Module, fixed: int | tuple[int, ...] | None, channels
         try:
             with torch.inference_mode():
                 module(torch.zeros(2, channels, height, width, device=device))
-        except RuntimeError:
+        except (RuntimeError, ValueError):  # Unsupported is one: an ONNX graph takes no other size
             continue
         return height, width
     raise BadInput(

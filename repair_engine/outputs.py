@@ -14,7 +14,7 @@ from pathlib import Path
 
 from repair_engine.errors import BadInput
 
-_CHECKPOINTS = ("repaired.safetensors", "repaired.pth", "repaired.pt")
+_CHECKPOINTS = ("repaired.safetensors", "repaired.pth", "repaired.pt", "repaired.onnx")
 
 
 def sha256(path: Path) -> str:

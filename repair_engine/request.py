@@ -12,6 +12,7 @@ from repair_engine.architectures import Architecture
 from repair_engine.attacks import AttackSettings
 from repair_engine.datasets import Preprocessing
 from repair_engine.errors import BadInput
+from repair_engine.network import CONSTANTS
 from repair_engine.objectives import Metric
 from repair_engine.weights_metadata import weights_metadata
 
@@ -54,6 +55,7 @@ class RepairRequest:
         preprocessing: None = that of torchvision's weights, or pixels in [0, 1] for registered architectures.
         budget: evaluations; None = calibrated to about five minutes.
         batch_size: images per draw, about; None = chosen so that the budget buys enough draws.
+        constant: what replaces an ablated filter's output: "mean", or "bn_beta" (see `network.constants`).
         top_k, side: what tmab tells apart; side None = the end where culprits are.
         attack: settings of `attack-success`.
         attack_images: most images attacked per split; None = calibrated.
@@ -75,6 +77,7 @@ class RepairRequest:
     side: str | None = None
     budget: int | None = None
     batch_size: int | None = None
+    constant: str = "mean"
     limits: Limits = field(default_factory=Limits)
     attack: AttackSettings = field(default_factory=lambda: AttackSettings.of("paper"))
     attack_images: int | None = None
@@ -86,6 +89,8 @@ class RepairRequest:
     def __post_init__(self) -> None:
         if self.estimator not in ESTIMATORS:
             raise BadInput(f"{self.estimator!r} is not an estimator.", f"Estimators: {', '.join(ESTIMATORS)}.")
+        if self.constant not in CONSTANTS:
+            raise BadInput(f"--constant {self.constant!r}: it is {' or '.join(CONSTANTS)}.")
         if self.side not in (None, "top", "bottom", "both"):
             raise BadInput(f"--side {self.side!r}: it is top, bottom or both.")
         if self.top_k < 1:

@@ -1,4 +1,4 @@
-"""Predictions of a written checkpoint, made in a fresh process with the original plain module.
+"""Predictions of a written checkpoint, made in a fresh process with the original plain module, or by onnxruntime.
 
 python -m repair_engine.verify < request.json     (the child's part; `fresh_predictions` starts it)
 """
@@ -22,6 +22,7 @@ from repair_engine.architectures import Architecture
 from repair_engine.case import BATCH
 from repair_engine.datasets import Preprocessing
 from repair_engine.errors import VerificationFailed
+from repair_engine.onnx_graph import comparable, onnxruntime_version, run_file
 
 
 def fresh_predictions(
@@ -67,6 +68,14 @@ def fresh_predictions(
         return {name: np.load(Path(folder) / f"{name}.logits.npy") for name in image_sets}
 
 
+def judge_of(architecture: Architecture) -> str:
+    """What predicts in the fresh process, for reports."""
+    if architecture.plan is None:
+        return "the plain module"
+    version = onnxruntime_version()
+    return f"onnxruntime {version}" if version else "this project's importer (onnxruntime is not installed)"
+
+
 def main() -> None:
     """The child: loads the checkpoint strictly into the plain module and predicts."""
     request: dict[str, Any] = json.load(sys.stdin)
@@ -74,7 +83,20 @@ def main() -> None:
     architecture = Architecture.from_json(request["architecture"])
     preprocessing = Preprocessing.from_json(request["preprocessing"])
     checkpoint = formats.read(request["checkpoint"], architecture, request["weights"])
-    module = checkpoint.module().to(request["device"])
+    plan = checkpoint.architecture.plan
+    if plan is not None and onnxruntime_version():
+        path, threads = Path(request["checkpoint"]), request["threads"]
+
+        def predict(images: torch.Tensor) -> torch.Tensor:
+            return run_file(path, plan, images.cpu(), threads)
+    else:
+        module = checkpoint.module().to(request["device"])
+
+        def predict(images: torch.Tensor) -> torch.Tensor:
+            logits = module(images.to(request["device"])).cpu()
+            logits = logits.unsqueeze(1) if logits.dim() == 1 else logits
+            return logits if plan is None else comparable(plan, logits)
+
     folder = Path(request["folder"])
     for name in request["names"]:
         pixels = torch.from_numpy(np.load(folder / f"{name}.npy"))
@@ -83,8 +105,7 @@ def main() -> None:
             for i in range(0, len(pixels), BATCH):
                 part = pixels[i : i + BATCH].to(request["device"])
                 floating = part.is_floating_point()
-                logits = module(preprocessing.standardize(part) if floating else preprocessing.normalize(part))
-                out.append((logits.unsqueeze(1) if logits.dim() == 1 else logits).cpu())
+                out.append(predict(preprocessing.standardize(part) if floating else preprocessing.normalize(part)))
         np.save(folder / f"{name}.logits.npy", torch.cat(out).numpy())
 
 

@@ -8,19 +8,25 @@ from pathlib import Path
 
 import torch
 
-from repair_engine.architectures import Architecture, parse_options, parse_register
+from repair_engine.architectures import ONNX, Architecture, parse_options, parse_register
 from repair_engine.attacks import AttackSettings
 from repair_engine.datasets import Preprocessing
 from repair_engine.errors import BadInput
+from repair_engine.formats import is_onnx
+from repair_engine.network import CONSTANTS
 from repair_engine.objectives import Metric
 from repair_engine.request import DEFAULT_ESTIMATOR, ESTIMATORS, Limits, RepairRequest, preprocessing_from
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
-    group.add_argument("--model", required=True, metavar="FILE", help="safetensors, or a state dict .pt/.pth")
-    group.add_argument("--architecture", required=True, metavar="NAME", help="torchvision's name, or a registered one")
-    group.add_argument("--num-classes", required=True, type=int, metavar="N")
+    group.add_argument("--model", required=True, metavar="FILE", help="safetensors, a state dict .pt/.pth, or .onnx")
+    group.add_argument(
+        "--architecture",
+        metavar="NAME",
+        help="torchvision's name, timm:NAME, or a registered one; ONNX brings its own",
+    )
+    group.add_argument("--num-classes", type=int, metavar="N", help="needed unless the model is ONNX")
     group.add_argument("--arch-option", action="append", default=[], metavar="KEY=VALUE", help="for the factory")
     group.add_argument("--register", action="append", default=[], metavar="NAME=MODULE:FACTORY")
     group.add_argument("--weights", choices=("model", "ema"), help="which, where the file holds both")
@@ -43,6 +49,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--group", metavar="COLUMN", help="its values do not cross the splits (patient, writer)")
     group.add_argument("--guard", metavar="ZIP", help="a second set on which the clean-drop limit must hold too")
     group.add_argument("--seed", type=int, default=0)
+    group.add_argument("--constant", default="mean", choices=CONSTANTS, help="what an ablated filter's output becomes")
     attack = parser.add_argument_group("attack-success")
     attack.add_argument("--attack", default="paper", choices=("paper", "standard"), help="PGD preset")
     attack.add_argument("--epsilon", type=float, help="in pixels of [0, 1]; the preset's by default")
@@ -68,11 +75,18 @@ def add_estimation(parser: argparse.ArgumentParser, repair: bool) -> None:
 
 
 def architecture_of(args: argparse.Namespace) -> Architecture:
-    if args.num_classes < 1:
+    """What the options say; an ONNX model needs to be told nothing. Raises BadInput."""
+    if args.num_classes is not None and args.num_classes < 1:
         raise BadInput(f"--num-classes is {args.num_classes}; it must be at least 1.")
-    return Architecture(
-        args.architecture, args.num_classes, parse_options(args.arch_option), parse_register(args.register)
-    )
+    name, classes = args.architecture, args.num_classes
+    if name is None or classes is None:
+        if not Path(args.model).is_file():
+            raise BadInput(f"--model: there is no file {args.model}.")
+        if not is_onnx(Path(args.model)):
+            missing = [o for o, v in (("--architecture", name), ("--num-classes", classes)) if v is None]
+            raise BadInput(f"{' and '.join(missing)} must be given: only an ONNX model brings its own.")
+    register = parse_register(args.register)
+    return Architecture(name or ONNX, classes or 0, parse_options(args.arch_option), register)
 
 
 def preprocessing_of(args: argparse.Namespace) -> Preprocessing | None:
@@ -110,6 +124,7 @@ def request_of(args: argparse.Namespace) -> RepairRequest:
         side=getattr(args, "side", None),
         budget=getattr(args, "budget", None),
         batch_size=getattr(args, "batch_size", None),
+        constant=args.constant,
         limits=Limits(**limits),
         attack=AttackSettings.of(args.attack, args.epsilon, args.steps),
         attack_images=args.attack_images,

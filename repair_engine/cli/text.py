@@ -4,7 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from repair_engine.network import Network
+
 _SHOWN = 15
+_REASONS = 3
+
+
+def players_text(network: Network) -> str:
+    """What can be ablated and what cannot, with the reasons, in one line before a run."""
+    said = f"{network.n_filters:,} filters at {len(network.sites)} sites are players"
+    if not network.not_players:
+        return said + "; every convolution's filters are."
+    reasons = list(dict.fromkeys(p.reason for p in network.not_players))
+    more = f"; and {len(reasons) - _REASONS} more reasons" if len(reasons) > _REASONS else ""
+    count = len(network.not_players)
+    return (
+        f"{said}; {count} convolution{'s have' if count > 1 else ' has'} none ({'; '.join(reasons[:_REASONS])}{more}): "
+        "inspect lists them."
+    )
 
 
 def inspect_text(document: dict[str, Any]) -> str:
@@ -12,9 +29,12 @@ def inspect_text(document: dict[str, Any]) -> str:
         f"{document['architecture']}: {document['filters']:,} filters at {len(document['sites'])} sites, "
         f"{document['parameter_share']:.0%} of the parameters; {document['logits']} logits; "
         f"{document['format']} ({', '.join(document['dtypes'])})",
-        f"{'site':<44}{'filters':>8}  norm    activation",
     ]
-    lines += [f"{s['name']:<44}{s['filters']:>8}  {s['norm']:<7} {s['activation']}" for s in document["sites"]]
+    if document["onnx"]:
+        onnx = document["onnx"]
+        lines.append(f"opset {onnx['opset']}, {onnx['logits']}; import checked against {onnx['import_checked']}")
+    lines.append(f"{'site':<44}{'filters':>8}  norm     activation")
+    lines += [f"{s['name']:<44}{s['filters']:>8}  {s['norm']:<8} {s['activation']}" for s in document["sites"]]
     if document["not_players"]:
         lines.append("Not players:")
         lines += [f"  {p['name']} ({p['channels']} channels): {p['reason']}" for p in document["not_players"]]

@@ -19,7 +19,7 @@ from repair_engine.case import Case, prepare
 from repair_engine.classes import class_names
 from repair_engine.cli import options
 from repair_engine.cli.progress import Bars
-from repair_engine.cli.text import evaluate_text, inspect_text, repair_text, score_text
+from repair_engine.cli.text import evaluate_text, inspect_text, players_text, repair_text, score_text
 from repair_engine.datasets import read_dataset
 from repair_engine.estimation import reported
 from repair_engine.inspection import inspect_network, preprocessing_of
@@ -60,7 +60,7 @@ def score(args: argparse.Namespace) -> int:
         make_folder("--out", Path(args.out))
     with tempfile.TemporaryDirectory(prefix="score-") as folder:
         job = pipeline.prepare_job(request, Path(folder), bars.stage, repair=False)
-        _say(args, job.notes)
+        _say(args, (players_text(job.case.network), *job.notes))
         settings = pipeline.phase_settings(job, "search", repair=False)
         if settings is None:
             estimate = exact(job.game, bars.counting("enumerating", job.budget))
@@ -86,7 +86,7 @@ def score(args: argparse.Namespace) -> int:
             "data": documents.describe_data(case),
             "run": run,
             "value_of_all": float(job.game.evaluate(_full(case), job.game.full_batch()).values[0, 0]),
-            "filters": [documents.filter_row(case.network, p, estimate) for p in range(case.network.n_filters)],
+            "filters": [documents.filter_row(case, p, estimate) for p in range(case.network.n_filters)],
             "score_images": [case.dataset.file_names[i] for i in case.objective_indices("score")],
             "constants_from": [case.dataset.file_names[i] for i in case.splits.score],
             "warnings": list(case.warnings),
@@ -104,7 +104,7 @@ def repair(args: argparse.Namespace) -> int:
     check_folder(out, [path for path in (request.model, request.data, request.guard) if path])
     with tempfile.TemporaryDirectory(prefix="repair-") as folder:
         job = pipeline.prepare_job(request, Path(folder), bars.stage)
-        _say(args, job.notes)
+        _say(args, (players_text(job.case.network), *job.notes))
         search = confirm = None
         settings = pipeline.phase_settings(job, "search")
         if settings is not None:
@@ -138,7 +138,11 @@ def evaluate(args: argparse.Namespace) -> int:
             ids = [part.strip() for part in args.ablate.split(",") if part.strip()]
             players = np.array(list(dict.fromkeys(case.network.player(i) for i in ids)), dtype=np.int64)
             document["ablated"] = [
-                {"id": case.network.filter_id(int(p)), "constant": float(case.network.constants[int(p)])}
+                {
+                    "id": case.network.filter_id(int(p)),
+                    "constant": float(case.network.constants[int(p)]),
+                    "constant_from": documents.constant_from(case, int(p)),
+                }
                 for p in players
             ]
             document["figures_ablated"] = _figures(case, players)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,6 +59,12 @@ class Preprocessing:
         for name, size in (("resize", self.resize), ("crop", self.crop)):
             if size is not None and not all(1 <= side <= 10_000 for side in _sides(size)):
                 raise BadInput(f"The option {name} is {size}; it must be 1 to 10,000 pixels.")
+
+    def for_channels(self, channels: int) -> Preprocessing:
+        """The same for a network that reads so many channels; a mean of 0 and a std of 1 fit any number of them."""
+        mean = self.mean if any(self.mean) else ()
+        std = self.std if any(s != 1 for s in self.std) else ()
+        return replace(self, channels=channels, mean=mean, std=std)
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """uint8 [C, H, W]: converted, resized and cropped."""

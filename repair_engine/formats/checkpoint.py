@@ -35,7 +35,7 @@ class Source:
     """How the tensors lay in the file, so that `write` can give the same back.
 
     Attributes:
-        format: "safetensors" or "state_dict" (torch.save).
+        format: "safetensors", "state_dict" (torch.save) or "onnx".
         suffix: of the file's name, such as ".pth".
         names: module's key -> key in the file, in the file's order.
         wrapper: dictionaries around the state dict, outermost first.
@@ -44,6 +44,8 @@ class Source:
         module_versions: the `_metadata` of an OrderedDict, submodule -> {"version": int}; None = a dict.
         averaged: an averaged model's `n_averaged`, where the file has it.
         dropped: entries beside the state dict that are not written back, such as "optimizer".
+        lengths: of an ONNX file, how many bytes of `Checkpoint.rest` come before each tensor.
+        checked: of an ONNX file, against what its import was checked.
     """
 
     format: str
@@ -55,11 +57,14 @@ class Source:
     module_versions: Mapping[str, Mapping[str, Scalar]] | None = None
     averaged: int | None = None
     dropped: tuple[str, ...] = ()
+    lengths: tuple[int, ...] = ()
+    checked: str = ""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Source:
         levels = tuple(Level(**level) for level in data["wrapper"])
-        return cls(**{**data, "wrapper": levels, "dropped": tuple(data["dropped"])})
+        lengths = tuple(data.get("lengths", ()))
+        return cls(**{**data, "wrapper": levels, "dropped": tuple(data["dropped"]), "lengths": lengths})
 
 
 @dataclass(frozen=True)
@@ -71,12 +76,14 @@ class Checkpoint:
         tensors: module's key -> tensor on the CPU, in the file's order and stored dtypes.
         source: how the file was laid out.
         sha256: of the file that the tensors were read from.
+        rest: of an ONNX file, all of its bytes but the tensors'.
     """
 
     architecture: Architecture
     tensors: Mapping[str, Tensor]
     source: Source
     sha256: str
+    rest: bytes = b""
 
     def module(self) -> nn.Module:
         """The plain module: float32, on the CPU, in eval mode, strictly loaded, without gradients."""
@@ -103,8 +110,15 @@ class Checkpoint:
         return replace(self, tensors=tensors)
 
     @property
+    def dtypes(self) -> dict[str, torch.dtype]:
+        """Module's key -> dtype in the file."""
+        return {key: tensor.dtype for key, tensor in self.tensors.items()}
+
+    @property
     def in_channels(self) -> int:
         """Channels of the image that the first convolution reads (3 where there is no convolution)."""
+        if self.architecture.plan is not None:
+            return self.architecture.plan.size[0] or 3
         found = first_convolution(self.architecture.build("meta"))
         return found[1].in_channels if found else 3
 

@@ -13,13 +13,15 @@ from torch import Tensor
 
 from repair_engine.formats.checkpoint import Checkpoint
 from repair_engine.formats.safetensors_file import write_file
+from repair_engine.onnx_graph.wire import assemble
 
 
 def write(checkpoint: Checkpoint, path: str | Path) -> None:
     """Write the format, wrapper, prefixes, keys, order, shapes and dtypes that the checkpoint was read with.
 
     Atomic: the file appears whole under its name or not at all. Of the entries beside the state dict,
-    scalars are kept and the rest (optimizer states) is not; `checkpoint.source.dropped` lists it.
+    scalars are kept and the rest (optimizer states) is not; `checkpoint.source.dropped` lists it. An ONNX file differs
+    from the one that was read in the bytes of its weights alone.
     """
     path, source = Path(path), checkpoint.source
     # own storage for each: torch.save would write a shared storage whole
@@ -31,7 +33,10 @@ def write(checkpoint: Checkpoint, path: str | Path) -> None:
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            if source.format == "safetensors":
+            if source.format == "onnx":
+                for piece in assemble(checkpoint.rest, source.lengths, list(state.values())):
+                    file.write(piece)
+            elif source.format == "safetensors":
                 write_file(file, state, source.metadata)
             else:
                 torch.save(_wrap(checkpoint, state), file)

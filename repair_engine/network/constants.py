@@ -3,6 +3,9 @@
 The mean m of a filter's output at its site (§2 of the paper: over a set of validation images) is turned into the
 bias b with act(b) = m, b is rounded to the dtype in which the checkpoint stores it, and the constant is then
 *defined* as act(b): what is valued is what is written.
+
+"bn_beta" is what the authors' code does instead: batch norm's β stays, before the activation, so the constant is act(β)
+and comes from training. Sites without a batch norm have no β of that sort; they keep their mean.
 """
 
 from __future__ import annotations
@@ -12,23 +15,37 @@ from collections.abc import Mapping
 import torch
 
 from repair_engine.network.network import Network
+from repair_engine.network.sites import Site
+
+CONSTANTS = ("mean", "bn_beta")
+
+
+def constant_of(site: Site, constant: str) -> str:
+    """Where the constants of a site's filters come from when `constant` is asked for: "mean" or "bn_beta"."""
+    return "bn_beta" if constant == "bn_beta" and site.norm == "batch" else "mean"
 
 
 def stored_constants(
-    network: Network, means: torch.Tensor, dtypes: Mapping[str, torch.dtype]
+    network: Network,
+    means: torch.Tensor,
+    dtypes: Mapping[str, torch.dtype],
+    betas: Mapping[str, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The constants, float32 [n], and the biases that write them, float64 [n], on the CPU.
 
     Args:
         means: mean outputs [n], float64 (`Network.mean_outputs`).
         dtypes: key of the state dict -> dtype in the file.
+        betas: the checkpoint's tensors, for "bn_beta"; None = "mean".
     """
     constants = torch.empty(network.n_filters, dtype=torch.float32)
     biases = torch.empty(network.n_filters, dtype=torch.float64)
     for i, site in enumerate(network.sites):
         here = slice(int(network.offsets[i]), int(network.offsets[i + 1]))
-        key = site.bias if site.norm == "none" else site.norm_keys[1]
-        rounded = site.activation.solve(means[here]).to(dtypes[key])
+        if betas is not None and constant_of(site, "bn_beta") == "bn_beta":
+            rounded = betas[site.bias_key]
+        else:
+            rounded = site.activation.solve(means[here]).to(dtypes[site.bias_key])
         biases[here] = rounded.double()
         # On the network's device: the same operator that runs in the network gives the same bits.
         constants[here] = site.activation(rounded.float().to(network.device)).float().cpu()

@@ -5,7 +5,7 @@ Filters are numbered 0..n−1 in site order, then by channel. A coalition is a b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,15 +61,20 @@ class Network:
         self._segments, self._repeat_dims = _cut(graph, sites, self.layout)
 
     @classmethod
-    def capture(cls, module: torch.nn.Module, example: torch.Tensor) -> Network:
+    def capture(
+        cls, module: torch.nn.Module, example: torch.Tensor, dtypes: Mapping[str, torch.dtype] | None = None
+    ) -> Network:
         """Captures `module` on float images `example` [2, C, H, W], on their device.
+
+        Args:
+            dtypes: key of the state dict -> dtype in the file; None = float32.
 
         Raises:
             BadInput: torch.export cannot capture it, or it does not return logits [B, classes].
             NoPlayers: it has no site.
         """
         graph = capture(module.to(example.device), example)
-        return cls(graph, *find_sites(graph))
+        return cls(graph, *find_sites(graph, dtypes))
 
     # Names of filters -----------------------------------------------------------------------------------
 

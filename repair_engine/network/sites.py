@@ -1,18 +1,22 @@
 """Sites: where the filters of one convolution are ablated, and which convolutions have none.
 
 A site lies after the batch (or group) norm and the elementwise activation that follow the convolution and that
-nothing else uses; on a residual branch it is the branch's own output, never the sum.
+nothing else uses; on a residual branch it is the branch's own output, never the sum. A convolution with neither bias
+nor norm (DenseNet: norm before convolution) has its site at its own output, if its mean can be absorbed behind it.
 """
 
 from __future__ import annotations
 
 import operator
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import fx
 
+from repair_engine.network.absorption import Absorber, absorbers
 from repair_engine.network.activations import Activation, is_activation
 from repair_engine.network.graph import BATCH_NORM, FlatGraph, aten, has_plain_batch
 
@@ -54,12 +58,13 @@ class Site:
     Attributes:
         name: the convolution's prefix in the state dict.
         channels: number of filters.
-        norm: "batch", "group" or "none".
+        norm: "batch", "group", "none" (a bias alone) or "absorbed" (neither: batch norms behind it take up the mean).
         activation: what lies between the bias and the site.
         weight, bias: keys of the convolution's tensors (bias "" if it has none).
         norm_keys: the norm's weight, bias, running_mean, running_var keys (the last two "" for group norm).
         position: index of the site's node in the flat graph.
         spatial: height × width at the site on the captured images.
+        absorbers: the batch norms behind it, where norm is "absorbed".
     """
 
     name: str
@@ -71,6 +76,14 @@ class Site:
     norm_keys: tuple[str, str, str, str]
     position: int
     spatial: int
+    absorbers: tuple[Absorber, ...] = ()
+
+    @property
+    def bias_key(self) -> str:
+        """The tensor that carries the constant and whose dtype rounds it."""
+        return {"none": self.bias, "absorbed": self.absorbers[0].mean if self.absorbers else ""}.get(
+            self.norm, self.norm_keys[1]
+        )
 
 
 @dataclass(frozen=True)
@@ -82,8 +95,14 @@ class NotAPlayer:
     reason: str
 
 
-def find_sites(graph: FlatGraph) -> tuple[tuple[Site, ...], tuple[NotAPlayer, ...]]:
-    """All sites in topological order, and all other convolutions with the reason."""
+def find_sites(
+    graph: FlatGraph, dtypes: Mapping[str, torch.dtype] | None = None
+) -> tuple[tuple[Site, ...], tuple[NotAPlayer, ...]]:
+    """All sites in topological order, and all other convolutions with the reason.
+
+    Args:
+        dtypes: key of the state dict -> dtype in the file; None = float32.
+    """
     index = {n: i for i, n in enumerate(graph.nodes)}
     uses = Counter(_tensor_uses(graph))
     sites: list[Site] = []
@@ -98,7 +117,7 @@ def find_sites(graph: FlatGraph) -> tuple[tuple[Site, ...], tuple[NotAPlayer, ..
             )
         if node.target not in CONVOLUTIONS:
             continue
-        found = _site(graph, node, index, uses)
+        found = _site(graph, node, index, uses, dtypes)
         if isinstance(found, Site):
             sites.append(found)
         else:
@@ -107,7 +126,13 @@ def find_sites(graph: FlatGraph) -> tuple[tuple[Site, ...], tuple[NotAPlayer, ..
     return tuple(sites), tuple(others.values())
 
 
-def _site(graph: FlatGraph, conv: fx.Node, index: dict[fx.Node, int], uses: Counter[str]) -> Site | NotAPlayer:
+def _site(
+    graph: FlatGraph,
+    conv: fx.Node,
+    index: dict[fx.Node, int],
+    uses: Counter[str],
+    dtypes: Mapping[str, torch.dtype] | None,
+) -> Site | NotAPlayer:
     name = _name(graph, conv)
     channels = int(conv.meta["val"].shape[1])
 
@@ -143,15 +168,22 @@ def _site(graph: FlatGraph, conv: fx.Node, index: dict[fx.Node, int], uses: Coun
             return refuse("its group norm has no weight and bias of its own to edit")
         end, norm = _skip(follower), "group"
         keys = (graph.names[tensors[0]], graph.names[tensors[1]], "", "")
+    height, width = (int(s) for s in conv.meta["val"].shape[2:])
     if norm == "none" and bias is None:
-        return refuse("it has neither a bias nor a norm of its own, so no stored number can carry the mean")
+        taken = absorbers(graph, conv, uses, dtypes)
+        if not taken:
+            taken = "nothing uses it"
+        if isinstance(taken, str):
+            return refuse(f"it has neither a bias nor a norm of its own to carry the mean, and {taken}")
+        return Site(
+            name, channels, "absorbed", Activation(), graph.names[weight], "", keys, index[conv], height * width, taken
+        )
 
     activation = Activation()
     follower = _only_user(end)
     if follower is not None and is_activation(follower.target) and follower.args[0] is end:
         activation = Activation(follower.target, tuple(follower.args[1:]), tuple(follower.kwargs.items()))  # type: ignore[arg-type]
         end = _skip(follower)
-    height, width = (int(s) for s in conv.meta["val"].shape[2:])
     return Site(
         name, channels, norm, activation, graph.names[weight],
         "" if bias is None else graph.names[bias], keys, index[end], height * width,

@@ -13,7 +13,8 @@ import torch
 
 from repair_engine.case import SPLITS, Case
 from repair_engine.estimation import Ranking, culprit_sign
-from repair_engine.network import Network
+from repair_engine.inspection import describe_onnx
+from repair_engine.network import constant_of
 from repair_engine.plan import Plan
 from repair_engine.statistics import REFUSE_BELOW, WARN_BELOW
 from shapley import Estimate
@@ -35,6 +36,7 @@ def describe_model(case: Case) -> dict[str, Any]:
         "num_classes": architecture.num_classes,
         "options": dict(architecture.options),
         "registered": architecture.register.get(architecture.name),
+        "onnx": describe_onnx(case.checkpoint),
         "logits": network.classes,
         "filters": network.n_filters,
         "sites": len(network.sites),
@@ -111,7 +113,8 @@ def describe_run(
         }
     return {
         "estimator": request.estimator,
-        "ablation": "activation_mean",
+        "ablation": {"mean": "activation_mean"}.get(request.constant, request.constant),
+        "constants": _constants(case),
         "images_per_draw": batch_size,
         "budget": budget,
         "budget_was": "given" if request.budget else "calibrated",
@@ -134,7 +137,22 @@ def describe_run(
     }
 
 
-def filter_row(network: Network, player: int, estimate: Estimate) -> dict[str, Any]:
+def constant_from(case: Case, player: int) -> str:
+    """What a filter's constant was taken from: "mean" or "bn_beta"."""
+    site = case.network.sites[int(case.network.site_of(np.array([player]))[0])]
+    return constant_of(site, case.request.constant)
+
+
+def _constants(case: Case) -> dict[str, int]:
+    """How many filters have each kind of constant."""
+    counts: dict[str, int] = {}
+    for site in case.network.sites:
+        kind = constant_of(site, case.request.constant)
+        counts[kind] = counts.get(kind, 0) + site.channels
+    return counts
+
+
+def filter_row(case: Case, player: int, estimate: Estimate) -> dict[str, Any]:
     """One filter as `score --json` gives it; bounds are null where it was never sampled."""
 
     def number(array: np.ndarray) -> float | None:
@@ -142,13 +160,14 @@ def filter_row(network: Network, player: int, estimate: Estimate) -> dict[str, A
         return None if np.isnan(value) else value
 
     row = {
-        "id": network.filter_id(player),
+        "id": case.network.filter_id(player),
         "value": number(estimate.values),
         "lower": number(estimate.lower),
         "upper": number(estimate.upper),
         "std_error": number(estimate.std_errors),
         "samples": int(estimate.samples[player]),
-        "constant": float(network.constants[player]),
+        "constant": float(case.network.constants[player]),
+        "constant_from": constant_from(case, player),
     }
     if estimate.best is not None:
         row["best"] = float(estimate.best[player])
@@ -165,7 +184,7 @@ def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any
     shown = ranking.fresh or ranking.found
     culprits = []
     for rank, player in enumerate(ranking.players, 1):
-        row = filter_row(case.network, int(player), shown)
+        row = filter_row(case, int(player), shown)
         row |= {
             "rank": rank,
             "ablated": rank <= plan.k,

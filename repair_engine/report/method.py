@@ -16,6 +16,7 @@ _RUN_SHOWN = frozenset(
             "estimator",
             "screen",
             "ablation",
+            "constants",
             "images_per_draw",
             "budget",
             "budget_was",
@@ -41,7 +42,7 @@ def measured(document: Row) -> Markup:
         ("report images used", f"{count(document['report_uses'], 'time')}"),
         ("players", f"{count(model['filters'], 'filter')} at {count(model['sites'], 'site')}, covering "
                     f"{percent(model['parameter_share'])} of the network's parameters"),
-        ("ablation", ABLATIONS.get(run["ablation"], run["ablation"])),
+        ("ablation", ABLATIONS.get(run["ablation"], run["ablation"]) + _by_constant(run)),
         ("estimator", f"{run['estimator']}: {ESTIMATORS.get(run['estimator'], run['estimator'])}"),
         ("estimand", run["estimand"]),
         ("values shown", f"from {run['reported_values']}"),
@@ -61,6 +62,14 @@ def measured(document: Row) -> Markup:
     intervals = "Intervals of changes are paired 95% bootstrap intervals over the report images; those of single rates "
     intervals += "are Wilson's. They speak of images like these, not of another population."
     return join((definitions(pairs), element("p", again), element("p", intervals, class_="note")))
+
+
+def _by_constant(run: dict[str, Any]) -> str:
+    """How many filters have which constant, where they differ from one another."""
+    if run["ablation"] == "activation_mean":
+        return ""
+    counts = run.get("constants", {})
+    return f" ({counts.get('bn_beta', 0):,} filters by β, {counts.get('mean', 0):,} by their mean)"
 
 
 def _screen(run: dict[str, Any]) -> list[tuple[str, str]]:
@@ -103,8 +112,8 @@ def verification(document: Row) -> Markup:
     check = document.get("verification")
     if not check:
         return element("p", "Nothing was written, so there was nothing to verify.")
-    intact = "nothing was ablated: the model's own file, loaded into the plain module in a fresh process, against the "
-    intact += "captured network"
+    intact = f"nothing was ablated: the model's own file, loaded into {check.get('by', 'the plain module')} in a fresh "
+    intact += "process, against the captured network"
     pairs = [
         ("compared", check["how"] if document["k"] else intact),
         ("images", f"{check['images']:,}"),
@@ -127,14 +136,20 @@ def files(document: Row) -> Markup:
     found += [(f"written: {role}", _file(file["name"], file["sha256"])) for role, file in written.items()]
     if not written:
         found.append(("written: checkpoint", "none"))
+    onnx = model.get("onnx")
     architecture = model["architecture"] + (f" = {model['registered']}" if model.get("registered") else "")
     options = ", ".join(f"{k}={v}" for k, v in (model.get("options") or {}).items())
     pairs: list[tuple[object, object]] = [
         ("architecture", f"{architecture}, {model['num_classes']} classes" + (f", {options}" if options else "")),
+        *(
+            [("ONNX graph", f"opset {onnx['opset']}, {onnx['nodes']:,} nodes, made by {onnx['producer'] or 'unknown'}; "
+                            f"{onnx['logits']}; import checked against {onnx['import_checked']}")]
+            if onnx else []
+        ),
         ("preprocessing", ", ".join(f"{k} {_plain(v)}" for k, v in data["preprocessing"].items())),
         ("versions", ", ".join(f"{k} {v}" for k, v in document["versions"].items())),
         ("report schema", document["schema"]),
-    ]
+    ]  # fmt: skip
     parts: list[object] = [definitions(found + pairs)]
     notes = data.get("notes") or []
     if notes:

@@ -17,6 +17,9 @@ ESTIMATORS = {
 ABLATIONS = {
     "activation_mean": "each ablated filter's output is replaced by its mean over the score images and all positions, "
     "taken on the intact model after the activation",
+    "bn_beta": "each ablated filter's batch norm gives its β alone (γ = 0), so its output is the activation of β, a "
+    "constant that training left (the authors' code); filters without a batch norm of their own are replaced by their "
+    "mean over the score images and all positions",
 }
 STOPPED = {
     "budget": "when the budget was spent",

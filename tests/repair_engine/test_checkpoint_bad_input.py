@@ -109,11 +109,11 @@ def test_the_format_before_1_6_is_refused_with_the_way_out(tmp_path: Path) -> No
     assert "weights_only=True" in error.mend
 
 
-def test_onnx_is_refused_as_not_supported_yet(tmp_path: Path) -> None:
+def test_onnx_is_known_by_content_and_brings_its_own_architecture(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"\x08\x08\x12\x07pytorch\x1a\x052.0.0")
-    assert "ONNX is not supported yet" in refuse(path).problem
-    assert "ONNX is not supported yet" in refuse(path, name="renamed.pth").problem
+    assert "its graph is its architecture" in refuse(path).problem
+    assert "its graph is its architecture" in refuse(path, name="renamed.pth").problem
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])

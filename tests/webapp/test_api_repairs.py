@@ -58,6 +58,7 @@ def test_the_same_key_starts_it_once(world):
         ({"max_clean_drop": 1.5}, "max_clean_drop"),
         ({"budget": 0}, "budget"),
         ({"seed": -1}, "seed"),
+        ({"constant": "zero"}, "constant"),
         ({"device": "abacus"}, "device"),
         ({"colour": "red"}, "colour"),
         ({"webhook": {"url": "ftp://example.org"}}, "webhook.url"),

@@ -12,6 +12,7 @@ from webapp.jobs.models import Job
 ESTIMATORS = ("fast", "tmab", "monte_carlo", "cmcs", "exact")
 ATTACKS = ("paper", "standard")
 SIDES = ("top", "bottom", "both")
+CONSTANTS = ("mean", "bn_beta")
 METRICS = ("accuracy", "recall:CLASS", "subgroup-recall:COLUMN", "attack-success")
 
 
@@ -31,6 +32,7 @@ class Asked:
         metric: accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success.
         group: a metadata column whose values never cross the splits (patient, writer).
         estimator: one of ESTIMATORS.
+        constant: what an ablated filter's output becomes: its mean, or the activation of its batch norm's beta.
         top_k, side: how many culprits are searched, and at which end of the values.
         budget: evaluations; None: a short calibration chooses it, and the result says which.
         max_clean_drop: how far clean accuracy may fall, as a share (0.02 = two points).
@@ -45,6 +47,7 @@ class Asked:
     metric: str = "accuracy"
     group: str | None = None
     estimator: str | None = None
+    constant: str | None = None
     top_k: int | None = None
     side: str | None = None
     budget: int | None = None
@@ -68,6 +71,7 @@ class Asked:
         if name in ("accuracy", "attack-success") and argument:
             raise BadRequest("metric", f"{name} takes nothing after a colon.")
         _one_of("estimator", self.estimator, ESTIMATORS)
+        _one_of("constant", self.constant, CONSTANTS)
         _one_of("side", self.side, SIDES)
         _between("top_k", self.top_k, 1, 10_000)
         _between("budget", self.budget, 1_000, 10**12)

@@ -14,6 +14,7 @@ from webapp.library import blobs
 
 MEDIA_TYPES = {
     ".safetensors": "application/octet-stream",
+    ".onnx": "application/octet-stream",
     ".pth": "application/octet-stream",
     ".pt": "application/octet-stream",
     ".html": "text/html; charset=utf-8",

@@ -28,7 +28,7 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
     if model["classes_text"]:
         classes = work / "class list"  # as messages call it
         classes.write_text(model["classes_text"], encoding="utf-8")
-    given = {name: asked[name] for name in ("estimator", "top_k", "side", "batch_size") if name in asked}
+    given = {name: asked[name] for name in ("estimator", "constant", "top_k", "side", "batch_size") if name in asked}
     limits = {name: asked[name] for name in vars(Limits()) if name in asked}
     return RepairRequest(
         model=model["path"],

@@ -96,4 +96,6 @@ def validate(kind: str, pk: str) -> None:
         changes = {"state": Upload.State.READY, "facts": found.facts, "warnings": found.warnings}
         if found.class_names is not None:
             changes["class_names"] = found.class_names
+        if found.num_classes is not None:
+            changes["num_classes"] = found.num_classes
     asked.update(**changes, validated_at=timezone.now())

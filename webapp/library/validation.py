@@ -22,6 +22,7 @@ class Found:
     facts: dict = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     class_names: list[str] | None = None  # of a model
+    num_classes: int | None = None  # of a model
 
 
 def check(upload: Upload) -> Found:
@@ -41,11 +42,8 @@ def _check_model(upload: ModelUpload) -> Found:
     settings.INCOMING_DIR.mkdir(parents=True, exist_ok=True)
     architecture = Architecture(upload.architecture, upload.num_classes, upload.options, settings.ARCHITECTURES)
     preprocessing = preprocessing_from(architecture, upload.preprocessing or {})
-    classes = (
-        parse_class_names(upload.classes_text, upload.num_classes, "The class list")
-        if upload.classes_text
-        else class_names(architecture)
-    )
+    if upload.classes_text and upload.num_classes:
+        parse_class_names(upload.classes_text, upload.num_classes, "The class list")  # before the file is read
     with tempfile.TemporaryDirectory(dir=settings.INCOMING_DIR, prefix="check-") as folder:
         checkpoint = convert(
             upload.blob.path,
@@ -55,6 +53,12 @@ def _check_model(upload: ModelUpload) -> Found:
             upload.file_name,
         )
         filters, warnings = _filters(checkpoint, preprocessing)
+    num_classes = upload.num_classes or checkpoint.architecture.num_classes
+    classes = (
+        parse_class_names(upload.classes_text, num_classes, "The class list")
+        if upload.classes_text
+        else class_names(checkpoint.architecture)
+    )
     source = checkpoint.source
     return Found(
         {
@@ -72,6 +76,7 @@ def _check_model(upload: ModelUpload) -> Found:
         },
         warnings,
         class_names=list(classes.names),
+        num_classes=num_classes,
     )
 
 
@@ -94,8 +99,8 @@ def _filters(checkpoint, preprocessing) -> tuple[dict, list[str]]:
     except Exception:
         log.exception("listing the filters failed")
         return {}, ["The filters could not be listed: this network cannot be captured as it is."]
-    keys = ("filters", "sites", "not_players", "parameter_share", "input", "preprocessing")
-    return {key: found[key] for key in keys}, found["warnings"]
+    keys = ("onnx", "filters", "sites", "not_players", "parameter_share", "input", "preprocessing")
+    return {key: found[key] for key in keys if found[key] is not None}, found["warnings"]
 
 
 def _check_dataset(upload: DatasetUpload) -> Found:

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from webapp.jobs.models import Job
+from webapp.library.architectures import ONNX
 from webapp.pages.templatetags.ui import metric_words
 
 WORDS = {
@@ -71,8 +72,9 @@ def _curl(request: HttpRequest, job: Job, asked: dict) -> str:
 
 def _command(job: Job, asked: dict) -> str:
     model, read = job.model, job.model.preprocessing or {}
-    options = [["--model", model.file_name], ["--architecture", model.architecture]]
-    options.append(["--num-classes", str(model.num_classes)])
+    options = [["--model", model.file_name]]
+    if model.architecture != ONNX:
+        options += [["--architecture", model.architecture], ["--num-classes", str(model.num_classes)]]
     options += [["--arch-option", f"{name}={value}"] for name, value in model.options.items()]
     if model.architecture in settings.ARCHITECTURES:
         options.append(["--register", f"{model.architecture}={settings.ARCHITECTURES[model.architecture]}"])

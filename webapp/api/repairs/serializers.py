@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from webapp.jobs import selectors
 from webapp.jobs.models import Artifact, Event, Job
-from webapp.jobs.requests import ATTACKS, ESTIMATORS, SIDES
+from webapp.jobs.requests import ATTACKS, CONSTANTS, ESTIMATORS, SIDES
 from webapp.jobs.services import DEVICES
 from webapp.jobs.webhooks import EVENTS, Blocked, check_url
 
@@ -122,6 +122,11 @@ class CreateRepairSerializer(serializers.Serializer):
         help_text="A column whose values never cross the splits.",
     )
     estimator = serializers.ChoiceField(choices=ESTIMATORS, required=False)
+    constant = serializers.ChoiceField(
+        choices=CONSTANTS,
+        required=False,
+        help_text="What an ablated filter's output becomes: its mean (default), or what its batch norm's beta gives.",
+    )
     top_k = serializers.IntegerField(required=False, min_value=1)
     side = serializers.ChoiceField(choices=SIDES, required=False)
     budget = serializers.IntegerField(

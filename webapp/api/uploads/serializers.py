@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rest_framework import serializers
 
+from webapp.library.architectures import Untold, told_by
 from webapp.library.models import DatasetUpload, ModelUpload
 from webapp.library.uploads import SMALL
 
@@ -69,13 +70,19 @@ class PreprocessingSerializer(serializers.Serializer):
 
 
 class CreateModelSerializer(serializers.Serializer):
-    """A checkpoint (safetensors, or a state dict of torch.save) and what is needed to build its network."""
+    """A checkpoint (safetensors, or a state dict of torch.save) and what is needed to build its network; or an ONNX
+    model (.onnx), which needs neither architecture nor number of classes."""
 
     file = serializers.FileField()
     architecture = serializers.RegexField(
-        r"^[\w.-]+$", max_length=100, help_text="A torchvision model, or a name that the operator registered."
+        r"^[\w.-]+$",
+        max_length=100,
+        required=False,
+        help_text="A torchvision model, or a name that the operator registered. Required unless the file is ONNX.",
     )
-    num_classes = serializers.IntegerField(min_value=1, max_value=1_000_000)
+    num_classes = serializers.IntegerField(
+        min_value=1, max_value=1_000_000, required=False, help_text="Required unless the file is ONNX."
+    )
     options = serializers.JSONField(required=False, help_text='JSON: {"transform_input": true}')
     weights = serializers.ChoiceField(
         choices=["model", "ema"], required=False, help_text="Which, where the file holds both."
@@ -119,6 +126,10 @@ class CreateModelSerializer(serializers.Serializer):
             except UnicodeDecodeError:
                 raise serializers.ValidationError({"classes_file": "Not UTF-8 text."}) from None
         values["classes_text"] = text if text.strip() else ""
+        try:
+            values |= told_by(values["file"].name, values.get("architecture", ""), values.get("num_classes"))
+        except Untold as missing:
+            raise serializers.ValidationError({missing.field: str(missing)}) from None
         return values
 
 

@@ -24,6 +24,10 @@ ESTIMATORS = (
     ("monte_carlo", "monte_carlo: permutations"),
     ("exact", "exact: enumeration, at most 20 filters"),
 )
+CONSTANTS = (
+    ("", "its mean over the score images, as in the paper"),
+    ("bn_beta", "what its batch norm's β gives, as in the authors' code"),
+)
 PIXEL = 255  # levels of a pixel: ε is shown in these
 
 
@@ -70,6 +74,12 @@ class RepairForm(forms.Form):
     )
     estimator = forms.ChoiceField(
         required=False, choices=ESTIMATORS, label="Estimator", help_text="How the filters are valued."
+    )
+    constant = forms.ChoiceField(
+        required=False,
+        choices=CONSTANTS,
+        label="An ablated filter gives",
+        help_text="Filters without a batch norm of their own give their mean either way.",
     )
     seed = forms.IntegerField(
         required=False, min_value=0, label="Seed", help_text="The same seed and budget give the same result."
@@ -177,7 +187,7 @@ class RepairForm(forms.Form):
     def _request(self) -> dict[str, Any]:
         given = self.cleaned_data
         argument = {"recall": given["class_name"].strip(), "subgroup-recall": given["column"]}.get(given["metric"])
-        same = ("group", "budget", "estimator", "seed", "top_k", "side", "batch_size", "max_filters")
+        same = ("group", "budget", "estimator", "constant", "seed", "top_k", "side", "batch_size", "max_filters")
         values = {key: given[key] for key in same}
         values["metric"] = f"{given['metric']}:{argument}" if argument else given["metric"]
         for key in ("max_clean_drop", "max_subgroup_drop"):

@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from django.core.validators import RegexValidator
 
-from webapp.library.architectures import architectures
+from webapp.library.architectures import ONNX, Untold, architectures, told_by
 from webapp.library.uploads import SMALL
 
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos")
@@ -32,18 +32,24 @@ class DatasetForm(forms.Form):
 class ModelForm(forms.Form):
     file = forms.FileField(
         label="Checkpoint",
-        help_text="safetensors, or a state dict that torch.save wrote (.pt, .pth). Whole pickled modules are refused: "
-        "they would run code.",
-        widget=forms.FileInput(attrs={"accept": ".safetensors,.pt,.pth,.bin,.ckpt"}),
+        help_text="safetensors, a state dict that torch.save wrote (.pt, .pth), or an ONNX model (.onnx). Pickled "
+        "modules are refused: they would run code.",
+        widget=forms.FileInput(attrs={"accept": ".safetensors,.pt,.pth,.bin,.ckpt,.onnx"}),
     )
     architecture = forms.CharField(
         max_length=100,
         validators=[RegexValidator(r"^[\w.-]+$", "A name such as resnet18: letters, digits, _ . and -.")],
-        help_text="Type to search torchvision's classifiers and those that the operator registered.",
+        required=False,
+        help_text="Type to search torchvision's classifiers and those that the operator registered. An ONNX model "
+        "brings its own: leave it blank.",
         widget=forms.TextInput(attrs={"list": "architectures", "autocomplete": "off", "spellcheck": "false"}),
     )
     num_classes = forms.IntegerField(
-        label="Number of classes", min_value=1, max_value=1_000_000, help_text="1 is a single logit: yes or no at 0."
+        label="Number of classes",
+        required=False,
+        min_value=1,
+        max_value=1_000_000,
+        help_text="1 is a single logit: yes or no at 0. Blank for an ONNX model.",
     )
     name = forms.CharField(
         required=False, max_length=200, label="Name", help_text="For your lists; the file's name if left out."
@@ -105,7 +111,7 @@ class ModelForm(forms.Form):
     def clean_architecture(self) -> str:
         name = self.cleaned_data["architecture"]
         known = architectures()
-        if name not in known["torchvision"] and name not in known["registered"]:
+        if name and name != ONNX and name not in known["torchvision"] and name not in known["registered"]:
             near = [other for other in known["torchvision"] if name.lower()[:4] in other][:6]
             raise forms.ValidationError(
                 f"{name!r} is neither a torchvision classifier nor registered here."
@@ -152,6 +158,14 @@ class ModelForm(forms.Form):
         mean, std = self.cleaned_data.get("mean"), self.cleaned_data.get("std")
         if mean and std and len(mean) != len(std):
             self.add_error("std", f"{len(std)} numbers here and {len(mean)} in the mean: one per channel in both.")
+        file, architecture, num_classes = (
+            self.cleaned_data.get(key) for key in ("file", "architecture", "num_classes")
+        )
+        if file and not {"architecture", "num_classes"}.intersection(self.errors):
+            try:
+                self.cleaned_data |= told_by(file.name, architecture, num_classes)
+            except Untold as missing:
+                self.add_error(missing.field, str(missing))
         return self.cleaned_data
 
     def values(self) -> dict[str, Any]:
