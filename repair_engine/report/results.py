@@ -1,4 +1,4 @@
-"""The results half of the page: outcome, figures, groups, controls, choice of k, culprits, attack."""
+"""The results half of the page: outcome, figures, groups, controls, choice of k, culprits."""
 
 from __future__ import annotations
 
@@ -262,31 +262,4 @@ def culprits(document: Row) -> Markup:
         element("p", "The value in the search helped to pick the filter and is biased by that; rank combines both.",
                 class_="note")
     )  # fmt: skip
-    return join(out)
-
-
-def attack(document: Row) -> Markup:
-    """What the adversary achieves before and after."""
-    part = document["attack"]
-    settings, n = part["settings"], part["images"]["report"]
-    intact = document["before"]["report"].get("metric")
-    body: list[list[object]] = (
-        [["intact model, the fixed set", f"{n:,}", percent(intact), ""]] if intact is not None else []
-    )
-    for r in part["rows"]:
-        body.append([r["name"], f"{r['n']:,}", percent(r["success"]), percent(r["true_label"])])
-    aim = "targeted at a random other class" if settings["targeted"] else "untargeted"
-    start = "random start" if settings["random_start"] else "no random start"
-    said = f"PGD, {aim}: ε = {settings['epsilon'] * 255:.4g}/255, {count(settings['steps'], 'step')} of "
-    said += f"{settings['step'] * 255:.4g}/255, {start}, {count(settings['restarts'], 'restart')} "
-    said += f"(preset {settings['preset']}). "
-    said += f"Left out on report: {part['left_out'].get('report', 0):,} images where the attack has nothing to win."
-    out: list[object] = [element("p", said)]
-    out.append(table("Attacks on the report images", ("attack", "n", "success", "true label kept"), body, (1, 2, 3)))
-    out.append(element("p", part["note"]))
-    names = " ".join(r["name"] for r in part["rows"])
-    absent = [what for key, what in (("transfer", "transfer from other models"), ("black-box", "a black-box attack"))
-              if key not in names]  # fmt: skip
-    if absent:
-        out.append(element("p", f"Not measured here: {' and '.join(absent)}.", class_="note"))
     return join(out)
