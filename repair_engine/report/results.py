@@ -201,7 +201,10 @@ def curve(document: Row) -> Markup:
     steps, limits = document["curve"], document["limits"]
     if len(steps) < 2:
         return element("p", "There was no culprit to ablate, so only k = 0 was looked at.")
-    data = [charts.CurvePoint(s["k"], s["objective"], s["clean"], s["feasible"], s.get("guard")) for s in steps]
+    data = [
+        charts.CurvePoint(s["k"], s["objective"], s["clean"], s["feasible"], s.get("guard"), s.get("true_label"))
+        for s in steps
+    ]
     same = document["metric"]["name"] == "accuracy"
     floor = max(0.0, steps[0]["clean"] - limits["max_clean_drop"])
     metric = document["metric"]["text"]
@@ -209,11 +212,13 @@ def curve(document: Row) -> Markup:
         lambda w: charts.removal_curve(data, document["k"], metric, floor=floor, one_line=same, width=w)
     )
     guard, drop = steps[0].get("guard") is not None, steps[0].get("subgroup_drop") is not None
-    header = ["k", metric, "clean accuracy"] + ["guard set"] * guard
+    true = steps[0].get("true_label") is not None
+    header = ["k", metric, *["true label under attack"] * true, "clean accuracy"] + ["guard set"] * guard
     header += ["largest subgroup drop, points"] * drop
     body = []
     for s in steps:
-        cells: list[object] = [s["k"], percent(s["objective"]), percent(s["clean"])]
+        cells: list[object] = [s["k"], percent(s["objective"])]
+        cells += [percent(s[key]) for key in (["true_label"] * true + ["clean"])]
         cells += [percent(s["guard"])] if guard else []
         cells += [points(s["subgroup_drop"]).lstrip("+")] if drop else []
         chosen = "chosen" if s["k"] == document["k"] else ""

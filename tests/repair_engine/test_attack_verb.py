@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from repair_engine import pipeline
+from repair_engine.attacks import AttackSettings
 from repair_engine.audit.rows import BLACK_BOX, NO_QUERIES, NO_SURROGATE
+from repair_engine.plan import make_plan, masked_predictions
+from repair_engine.progress import silent
 from tests.repair_engine import tiny
+from tests.repair_engine.test_exact_values import request_of
 from tests.repair_engine.tiny import Result, Sabotaged, World, call, images, rows_of, save, trained
 
 SMALL = {"steps": "4", "subset": "12", "queries": "30"}
@@ -130,8 +135,25 @@ def test_the_rows_of_a_repair_come_again_from_its_file(
             assert rates["success"] == pytest.approx(np.mean(won))
             assert rates["true_label"] == pytest.approx(np.mean([line[column] == line["label"] for line in mine]))
     assert {t["model"] for t in document["self_tests"]} == {"intact", "repaired"}
+    curve = repaired.document["curve"]
+    assert all(0 <= step["true_label"] <= 1 for step in curve)
+    assert curve[0]["true_label"] <= 1 - curve[0]["objective"] + 1e-9  # a recovered image is not the adversary's
     assert repaired.document["after"]["report"]["metric"] == rows[0]["success"]
     assert repaired.document["before"]["report"]["metric"] == rows[0]["before"]["success"]
+
+
+def test_the_curve_against_k_is_that_of_the_ablated_network(sabotaged: World, tmp_path: Path, quick: None) -> None:
+    """Success and true labels on *select* for every prefix, once more by the masked network, prefix by prefix."""
+    settings = AttackSettings.of("standard", 0.1, 4)
+    job = pipeline.prepare_job(request_of(sabotaged, "attack-success", attack=settings, estimator="exact"), tmp_path)
+    ranking, _ = pipeline.ranking_of(job, None, None)
+    plan, attacked = make_plan(job.case, ranking.players, silent), job.case.attacked["select"]
+    labels = job.case.dataset.labels[attacked.indices]
+    assert len(plan.steps) == len(ranking.players) + 1 > 2
+    for step in plan.steps:
+        predicted = masked_predictions(job.case, attacked.pixels, ranking.players[: step.k])
+        assert step.true_label == pytest.approx((predicted == labels).mean())
+        assert step.objective == pytest.approx((predicted != labels).mean())
 
 
 def test_what_was_not_measured_says_so(sabotaged: World, tmp_path: Path, quick: None) -> None:
