@@ -33,7 +33,7 @@ def images_of(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
         names = names[:: len(names) // (2 * IMAGES)]
         pixels = [np.array(Image.open(io.BytesIO(archive.read(n)))) for n in names]
     labels = torch.tensor([classes.index(n.split("/")[0]) for n in names])
-    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255, labels
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float().div(255).contiguous(), labels
 
 
 def main() -> None:
