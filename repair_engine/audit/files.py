@@ -18,7 +18,7 @@ HEADER = ("attack", "kind", "file_name", "label", "target", "predicted_before", 
 
 
 def write_attacks(rows: Sequence[Row], dataset: Dataset, path: Path, repaired: bool) -> None:
-    """attacks.csv: one line per row of the report and image.
+    """attacks.csv of a repair, attack.csv of the verb: one line per row of the report and image.
 
     `target` is empty where the attack is untargeted, `predicted_after` where there is no repaired model.
     """
@@ -35,7 +35,7 @@ def write_attacks(rows: Sequence[Row], dataset: Dataset, path: Path, repaired: b
 
 
 def write_attacked(images: AttackImages, fixed: torch.Tensor, dataset: Dataset, path: Path) -> None:
-    """attacked.npz: the fixed set. file_names [N], labels and targets int64 [N], pixels float32 [N, C, H, W] in [0, 1].
+    """attack.npz: the fixed set. file_names [N], labels and targets int64 [N], pixels float32 [N, C, H, W] in [0, 1].
 
     Read it with numpy.load(path); the names are plain strings, nothing is pickled.
     """

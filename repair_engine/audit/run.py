@@ -21,7 +21,7 @@ from repair_engine.case import SPLITS, read_set
 from repair_engine.datasets import Dataset, Splits
 from repair_engine.errors import BadInput
 from repair_engine.formats import Checkpoint
-from repair_engine.progress import Progress
+from repair_engine.progress import BATCH, Progress
 from repair_engine.report.documents import SCHEMA, versions
 from repair_engine.request import RepairRequest
 from repair_engine.statistics import wilson
@@ -158,8 +158,7 @@ def _open(request: RepairRequest, everything: bool, folder: Path, progress: Prog
     settings.check_images(dataset.images.shape[1:])
     logits = _count_logits(victim, dataset, checkpoint.architecture.num_classes)
     settings.check_logits(logits)
-    progress("predicting with the intact model", 0.0)
-    intact = victim.predict(torch.from_numpy(np.array(dataset.images)))
+    intact = _predict_all(victim, dataset, progress)
     parts = {"all": np.arange(len(dataset))} if everything else {part: getattr(splits, part) for part in SPLITS}
     most = request.attack_images or ATTACK_IMAGES
     chosen = choose(parts, dataset.labels, intact, settings, max(logits, 2), request.seed, most)
@@ -174,6 +173,16 @@ def _open(request: RepairRequest, everything: bool, folder: Path, progress: Prog
     )
     generator = generator_after(chosen, dataset.images.shape[1:], settings, request.seed)
     return _Subject(checkpoint, dataset, splits, victim, logits, intact, which.picked, images, generator)
+
+
+def _predict_all(victim: Victim, dataset: Dataset, progress: Progress) -> np.ndarray:
+    """Classes of all images, which may lie in a file, int64 [N]."""
+    tick = counting(progress, "predicting with the intact model", len(dataset))
+    out = []
+    for i in range(0, len(dataset), BATCH):
+        out.append(victim.predict(torch.from_numpy(np.array(dataset.images[i : i + BATCH]))))
+        tick(len(out[-1]))
+    return np.concatenate(out)
 
 
 def _count_logits(victim: Victim, dataset: Dataset, classes: int) -> int:

@@ -28,8 +28,8 @@ def attack(args: argparse.Namespace) -> int:
     document = found.document
     if args.out:
         out = Path(args.out)
-        files.write_attacks(found.rows, found.dataset, out / "attacks.csv", repaired=bool(args.repaired))
-        files.write_attacked(found.images, found.fixed, found.dataset, out / "attacked.npz")
+        files.write_attacks(found.rows, found.dataset, out / "attack.csv", repaired=bool(args.repaired))
+        files.write_attacked(found.images, found.fixed, found.dataset, out / "attack.npz")
         files.write_document(document, out / "attack.json")
     emit(args, document, attack_text)
     return 0

@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     attack = verbs.add_parser("attack", help="what adversaries achieve against a checkpoint, and against its repair")
     options.add_model(attack)
     options.add_attacked_data(attack)
-    attack.add_argument("--out", metavar="DIR", help="write attack.json, attacks.csv and attacked.npz there")
+    attack.add_argument("--out", metavar="DIR", help="write attack.json, attack.csv and attack.npz there")
     return top
 
 

@@ -29,7 +29,7 @@ def attack(document: Row) -> Markup:
         out.append(table("Attacks on the report images", ("attack", "n", "success"), body, (1, 2)))
         out.append(element("p", "Nothing was ablated, so no other attack was made.", class_="note"))
         return join((*out, element("p", part["note"])))
-    header = ("attack", "n", "success before", "success after", "change, points", "true label before", "after", "note")
+    header = ("attack", "n", "success before", "success after", "change, points", "true label before", "after")
     caption = "Attacks on the report images before and after, 95% Wilson intervals"
     out.append(table(caption, header, [_cells(row, document) for row in rows], range(1, 7)))
     out.append(element("p", part["note"]))
@@ -38,7 +38,7 @@ def attack(document: Row) -> Markup:
         out.append(element("p", f"Not measured here: {' and '.join(absent)}.", class_="note"))
     tests = part.get("self_tests", [])
     if tests:
-        kinds = [("Warning" if t["warns"] else "Finding", f"On the {t['model']} model: {t['text']}") for t in tests]
+        kinds = [("Warning" if t["warns"] else "Self-test", f"On the {t['model']} model: {t['text']}") for t in tests]
         out.append(element("ul", *(element("li", said, data_kind=kind) for kind, said in kinds), class_="marked"))
     measured = [row for row in rows if row.get("kind") in _KINDS and row["success"] is not None]
     if measured:
@@ -86,18 +86,17 @@ def how_made(row: Row) -> str:
 
 def _cells(row: Row, document: Row) -> list[object]:
     if row["success"] is None:
-        return [row["name"], "", "", "", "", "", "", row["not_measured"]]
+        return [join((row["name"], element("span", row["not_measured"], class_="ci"))), *[""] * 6]
     before = row.get("before")
-    note = f"{row['queries']:,} queries each, on {row['n']:,} images" if "queries" in row else ""
+    asked = element("span", f"{row['queries']:,} queries each", class_="ci") if "queries" in row else ""
     return [
         name(row["name"]),
-        f"{row['n']:,}",
+        join((f"{row['n']:,}", asked)),
         _rate(before, "success") if before else "",
         _rate(row, "success"),
         _change(row["change"]) if "change" in row else "",
         _rate(before, "true_label") if before else "",
         _rate(row, "true_label"),
-        note,
     ]
 
 

@@ -10,10 +10,14 @@ import pytest
 import torch
 
 from repair_engine import pipeline
+from repair_engine.architectures import Architecture
 from repair_engine.attacks import AttackSettings
 from repair_engine.audit.rows import BLACK_BOX, NO_QUERIES, NO_SURROGATE
+from repair_engine.objectives import Metric
 from repair_engine.plan import make_plan, masked_predictions
 from repair_engine.progress import silent
+from repair_engine.request import RepairRequest
+from repair_engine.surrogates import Surrogate
 from tests.repair_engine import tiny
 from tests.repair_engine.test_exact_values import request_of
 from tests.repair_engine.tiny import Result, Sabotaged, World, call, images, rows_of, save, trained
@@ -43,7 +47,7 @@ def test_figures_are_those_of_plain_torch_on_the_written_images(
 ) -> None:
     epsilon = {"linf": "0.1", "l2": "1.5"}[norm]
     document = run(sabotaged, attack=preset, norm=norm, epsilon=epsilon, out=str(tmp_path))
-    with np.load(tmp_path / "attacked.npz") as found:
+    with np.load(tmp_path / "attack.npz") as found:
         names, pixels, labels, targets = (found[key] for key in ("file_names", "pixels", "labels", "targets"))
     clean = sabotaged.images.tensor(list(names))
     change = (torch.from_numpy(pixels) - clean).flatten(1)
@@ -60,7 +64,7 @@ def test_figures_are_those_of_plain_torch_on_the_written_images(
     assert figures["accuracy_under_attack"]["n"] == figures["clean_accuracy"]["n"] == picked
     for figure in figures.values():
         assert figure["lower"] <= figure["value"] <= figure["upper"]
-    written = rows_of(tmp_path / "attacks.csv")
+    written = rows_of(tmp_path / "attack.csv")
     assert [row["file_name"] for row in written] == list(names)
     assert [tiny.CLASSES.index(row["predicted_before"]) for row in written] == list(predicted)
     assert {row["predicted_after"] for row in written} == {""}
@@ -122,9 +126,9 @@ def test_the_rows_of_a_repair_come_again_from_its_file(
     assert [row["kind"] for row in rows] == ["replay", "transfer", "white-box", "black-box"]
     document = run(sabotaged, repaired=str(out / "repaired.safetensors"), out=str(tmp_path / "a"), **again)
     assert document["rows"] == rows
-    # attacks.csv of both are the same, and give every rate
+    # the tables of both are the same, and give every rate
     lines = rows_of(out / "attacks.csv")
-    assert lines == rows_of(tmp_path / "a" / "attacks.csv")
+    assert lines == rows_of(tmp_path / "a" / "attack.csv")
     for row in rows:
         mine = [line for line in lines if line["attack"] == row["name"]]
         assert len(mine) == row["n"]
@@ -242,3 +246,38 @@ def test_a_model_that_is_never_right(tmp_path: Path, quick: None) -> None:
     for preset in ("paper", "standard"):
         found = call(argv(world, classes=str(tmp_path / "classes.txt"), attack=preset, **SMALL))
         refused(found, "right on none of the", "--mean")
+
+
+def test_a_single_logit(tmp_path: Path, quick: None) -> None:
+    """Two classes at one logit: attacked as they are, and no target can be asked."""
+    shown = images(96)
+    two = tiny.Images(*(part[shown.labels < 2] for part in (shown.pixels, shown.labels, shown.ground)),
+                      tuple(n for n, label in zip(shown.names, shown.labels) if label < 2))  # fmt: skip
+    world = tiny.make_world(tmp_path, shown)
+    two.zip(world.data)
+    module, x = tiny.Tiny(1), two.tensor()
+    torch.manual_seed(0)
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.02)
+    for _ in range(60):
+        optimizer.zero_grad()
+        wanted = torch.from_numpy(two.labels).float()
+        torch.nn.functional.binary_cross_entropy_with_logits(module(x)[:, 0], wanted).backward()
+        optimizer.step()
+    save(module.eval(), world.model)
+    figures = run(world, "--untargeted", num_classes="2", epsilon="0.2", attack="standard", subset="20")["figures"]
+    assert figures["clean_accuracy"]["value"] > 0.7
+    assert figures["success"]["value"] > 0.3
+    assert run(world, num_classes="2", epsilon="0.2")["attack"]["targeted"]  # the preset's aim: the other class
+    refused(call(argv(world, "--targeted", num_classes="2", **SMALL)), "single logit", "--untargeted")
+    refused(call(argv(world, "--targeted", verb="repair", **{**REPAIR, "num_classes": "2"})), "single logit")
+
+
+def test_a_request_with_surrogates_is_the_same_after_json() -> None:
+    architecture = Architecture("resnet18", 10, register={"mine": "package.module:net"})
+    surrogate = Surrogate("x.pth", architecture, (0.1, 0.2, 0.3), (1.0, 1.0, 2.0))
+    request = RepairRequest(
+        "m.pth", "d.zip", architecture, Metric("attack-success"), surrogates=(surrogate,), queries=7, subset=3,
+        attack=AttackSettings.of("standard", 0.5, norm="l2"),
+    )  # fmt: skip
+    assert RepairRequest.from_json(request.to_json()) == request
+    assert surrogate.called == "x.pth"
