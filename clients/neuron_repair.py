@@ -271,7 +271,8 @@ def start(api: Api, options: argparse.Namespace) -> dict:
     if guard:
         body["guard"] = wait_for_upload(api, "datasets", guard)["id"]
     limits = ("max_clean_drop", "max_subgroup_drop", "max_filters")
-    attack = ("attack", "epsilon", "steps", "attack_images")
+    attack = ("attack", "norm", "epsilon", "steps", "step_size", "restarts", "targeted", "random_start")
+    attack += ("attack_images", "queries", "subset")
     for name in ("name", "group", "estimator", "constant", "top_k", "side", "budget", "batch_size", *limits, *attack):
         if getattr(options, name) is not None:
             body[name] = getattr(options, name)
@@ -499,9 +500,18 @@ def parser() -> argparse.ArgumentParser:
     repair.add_argument("--budget", type=int, help="evaluations")
     repair.add_argument("--batch-size", type=int, help="images per draw")
     repair.add_argument("--attack", choices=["paper", "standard"], help="PGD preset of attack-success")
+    repair.add_argument("--norm", choices=["linf", "l2"], help="what epsilon measures")
     repair.add_argument("--epsilon", type=float)
     repair.add_argument("--steps", type=int)
+    repair.add_argument("--step-size", type=float)
+    repair.add_argument("--restarts", type=int)
+    aim = repair.add_mutually_exclusive_group()
+    aim.add_argument("--targeted", action="store_const", const=True)
+    aim.add_argument("--untargeted", dest="targeted", action="store_const", const=False)
+    repair.add_argument("--random-start", action=argparse.BooleanOptionalAction)
     repair.add_argument("--attack-images", type=int)
+    repair.add_argument("--queries", type=int, help="of the black-box attack in the report, per image")
+    repair.add_argument("--subset", type=int, help="images that are queried, at most")
     repair.add_argument("--max-clean-drop", type=float)
     repair.add_argument("--max-subgroup-drop", type=float)
     repair.add_argument("--max-filters", type=int)

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from repair_engine import formats
-from repair_engine.attacks import pgd, random_targets
-from repair_engine.classes import class_names
+from repair_engine.attacked import ATTACK_IMAGES, AttackedSplit, attack_splits
+from repair_engine.classes import ClassNames, class_names
 from repair_engine.datasets import Dataset, Holdout, Preprocessing, Splits, holdout, read_dataset, split
 from repair_engine.errors import BadInput
 from repair_engine.formats import Checkpoint
@@ -28,31 +28,13 @@ from repair_engine.network import Network, constant_of, predictions, stored_cons
 from repair_engine.objectives import Metric, Objective, cell_codes, metric_weights
 from repair_engine.objectives.metric import accuracy_weights
 from repair_engine.onnx_graph.plan import GraphPlan
+from repair_engine.progress import BATCH, Progress, silent
 from repair_engine.request import RepairRequest
 from repair_engine.weights_metadata import weights_metadata
 
-Progress = Callable[[str, float], None]  # (what is being done, share done of it); may raise to cancel
-
 SPLITS = ("score", "select", "report")
-BATCH = 64  # images per plain forward
-_ATTACK_SEED = 0xA77AC
-_ATTACK_IMAGES = 500  # per split, where a budget is given
 _ATTACK_SECONDS = 60.0  # for all splits, where nothing is
 _NEAR_CHANCE = 0.1  # of the way from chance to perfect
-
-
-def silent(stage: str, share: float) -> None:
-    """A progress callback that does nothing."""
-
-
-@dataclass(frozen=True)
-class AttackedSplit:
-    """The attacked images of one split: dataset indices, adversarial pixels in [0, 1], the adversary's targets."""
-
-    indices: np.ndarray
-    pixels: torch.Tensor
-    targets: np.ndarray
-    excluded: int  # images whose clean prediction already is the target
 
 
 @dataclass(frozen=True)
@@ -242,17 +224,14 @@ def plain_predictions(
     return predictions(plain_logits(module, case, pixels, progress)).numpy()
 
 
-def _read(
+def read_set(
     request: RepairRequest, checkpoint: Checkpoint, folder: Path, progress: Progress
-) -> tuple[Case, torch.nn.Module]:
+) -> tuple[ClassNames, Dataset, Splits]:
+    """Class names, images and splits of a request; the pixels are cached in `folder`. Raises BadInput."""
     names = class_names(checkpoint.architecture, request.classes)
     preprocessing, origin = default_preprocessing(request, checkpoint.in_channels, checkpoint.architecture.plan)
-
-    def reading(done: int, total: int) -> None:
-        progress("reading the images", done / max(total, 1))
-
     cache = folder / "pixels"
-    dataset = read_dataset(request.data, names, preprocessing, cache, request.name_of("data"), reading)
+    dataset = read_dataset(request.data, names, preprocessing, cache, request.name_of("data"), _reading(progress))
     if origin != "given":
         dataset = replace(dataset, notes=(*dataset.notes, f"Preprocessing: {origin}."))
     metric = request.metric
@@ -261,13 +240,27 @@ def _read(
     splits = split(
         dataset.labels, subgroups, groups, dataset.pixel_hashes, request.seed, class_names=dataset.class_names
     )
+    return names, dataset, splits
+
+
+def _reading(progress: Progress) -> Callable[[int, int], None]:
+    return lambda done, total: progress("reading the images", done / max(total, 1))
+
+
+def _read(
+    request: RepairRequest, checkpoint: Checkpoint, folder: Path, progress: Progress
+) -> tuple[Case, torch.nn.Module]:
+    names, dataset, splits = read_set(request, checkpoint, folder, progress)
+    preprocessing, metric = dataset.preprocessing, request.metric
     if metric.kind == "recall":
         _need_in_every_split(metric, dataset, splits)
     guard = parts = None
     if request.guard:
         # Where nothing names the classes, the main set's folders do, for the guard set too.
         known = names if names.names else replace(names, names=dataset.class_names, source="the main set's folders")
-        guard = read_dataset(request.guard, known, preprocessing, cache, request.name_of("guard"), reading)
+        guard = read_dataset(
+            request.guard, known, preprocessing, folder / "pixels", request.name_of("guard"), _reading(progress)
+        )
         guard_groups = guard.attributes.get(request.group) if request.group else None
         parts = holdout(
             guard.labels, None, guard_groups, guard.pixel_hashes, dataset.pixel_hashes, request.seed,
@@ -308,49 +301,30 @@ def _need_in_every_split(metric: Metric, dataset: Dataset, splits: Splits) -> No
 
 
 def _attack(case: Case, module: torch.nn.Module, intact: np.ndarray, progress: Progress) -> dict[str, AttackedSplit]:
-    settings, device = case.request.attack, case.network.device
-    classes = max(case.network.classes, 2)
-    rng = np.random.default_rng([case.request.seed, _ATTACK_SEED])
-    generator = torch.Generator().manual_seed(case.request.seed)
-    standardize = case.dataset.preprocessing.standardize
-    chosen, out = {}, {}
-    for part in SPLITS:
-        indices = case.indices(part)
-        labels = case.dataset.labels[indices]
-        targets = random_targets(labels, classes, rng) if settings.targeted else labels
-        most = case.request.attack_images or _ATTACK_IMAGES
-        picked = np.sort(rng.choice(len(indices), min(most, len(indices)), replace=False))
-        if settings.targeted:
-            usable = intact[indices[picked]] != targets[picked]
-        else:
-            usable = intact[indices[picked]] == targets[picked]
-        chosen[part] = (indices[picked[usable]], targets[picked[usable]], int((~usable).sum()))
-    total = sum(len(v[0]) for v in chosen.values())
-    done = 0
-    for part, (indices, targets, excluded) in chosen.items():
-        if not len(indices):
-            raise BadInput(
-                f"No image of the {part} split can be attacked: on all of them the clean prediction already is "
-                "what the adversary wants."
-            )
-        pixels = []
-        for i in range(0, len(indices), BATCH):
-            clean = case.pixels[torch.from_numpy(indices[i : i + BATCH])].to(device).float().div(255)
-            goal = torch.from_numpy(targets[i : i + BATCH]).to(device)
-            pixels.append(pgd(lambda x: module(standardize(x)), clean, goal, settings, generator).cpu())
-            done += len(clean)
-            progress("attacking the intact model", done / total)
-        out[part] = AttackedSplit(indices, torch.cat(pixels), targets, excluded)
-    return out
+    request = case.request
+    request.attack.check_logits(case.network.classes)
+    request.attack.check_images(case.dataset.images.shape[1:])
+    return attack_splits(
+        module,
+        case.dataset,
+        {part: case.indices(part) for part in SPLITS},
+        intact,
+        request.attack,
+        classes=max(case.network.classes, 2),
+        seed=request.seed,
+        most=request.attack_images or ATTACK_IMAGES,
+        device=case.network.device,
+        progress=progress,
+    )
 
 
 def _attack_images(request: RepairRequest, forwards: int, seconds: float) -> int:
     """Images attacked per split: fixed where the budget is, else what fits into a minute at the measured speed."""
     if request.budget is not None:
-        return _ATTACK_IMAGES
+        return ATTACK_IMAGES
     passes = 3 * request.attack.steps * request.attack.restarts  # a backward costs about two forwards
     affordable = int(_ATTACK_SECONDS * forwards / seconds / passes / len(SPLITS))
-    return min(max(affordable, 40), _ATTACK_IMAGES)
+    return min(max(affordable, 40), ATTACK_IMAGES)
 
 
 def _chance_warning(case: Case, intact: np.ndarray) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from repair_engine import calibrate
+from repair_engine.audit.repair import subset_size
 from repair_engine.case import Case, Progress, open_case, prepare, silent
 from repair_engine.errors import BadInput
 from repair_engine.estimation import (
@@ -33,6 +34,7 @@ from repair_engine.finish import finish
 from repair_engine.game import NeuronGame
 from repair_engine.report import documents
 from repair_engine.request import RepairRequest
+from repair_engine.surrogates import open_surrogates
 from shapley import (
     BlockResult,
     BudgetTooSmall,
@@ -110,6 +112,8 @@ def prepare_job(request: RepairRequest, folder: Path, progress: Progress = silen
     case = prepare(request, folder, progress)
     progress("measuring the speed of this machine", 0.0)
     game = case.game(request.batch_size or _BATCH_SIZES[0])
+    if case.attacked:
+        _check_adversaries(case, game)
     budget, notes = request.budget, []
     if request.estimator == "exact":
         budget = _exact_cost(game, budget)
@@ -118,6 +122,9 @@ def prepare_job(request: RepairRequest, folder: Path, progress: Progress = silen
             rates = calibrate.measure(game, request.seed)
             other = time.time() - began + (_finish_seconds(case, rates) if repair else 5.0)
             budget = calibrate.choose_budget(rates, request.estimator, other)
+            if repair and case.attacked:
+                queries = 2 * request.queries * subset_size(case, budget) / rates.forward
+                budget = calibrate.choose_budget(rates, request.estimator, other + queries)
             smallest = game if request.batch_size else case.game(_BATCH_SIZES[-1])
             budget = max(budget, least_budget(request, smallest, repair))
             images = f" --attack-images {case.request.attack_images}" if case.attacked else ""
@@ -132,6 +139,19 @@ def prepare_job(request: RepairRequest, folder: Path, progress: Progress = silen
     }
     (folder / _BUDGET_FILE).write_text(json.dumps(stored))
     return Job(case, game, budget, tuple(notes), began)
+
+
+def _check_adversaries(case: Case, game: NeuronGame) -> None:
+    """Raises BadInput where an attack never succeeds on the score images, or a surrogate does not fit."""
+    request, shape = case.request, tuple(case.dataset.images.shape[1:])
+    if float(game.objective.value(game.intact)) <= 0:
+        raise BadInput(
+            f"The attack never succeeds on the {game.n_images} score images that it was made on: there is nothing to "
+            "repair.",
+            "A larger --epsilon or more --steps would show whether it can; `attack` measures without repairing.",
+        )
+    network = case.network
+    open_surrogates(request.surrogates, case.dataset.preprocessing, shape, network.classes, network.device)
 
 
 def open_job(folder: Path) -> Job:
@@ -263,4 +283,5 @@ def _finish_seconds(case: Case, rates: calibrate.Rates) -> float:
         n = len(case.attacked["report"].indices)
         sweep *= 1 + n / max(select, 1)
         attack = n * 3 * case.request.attack.steps * case.request.attack.restarts / rates.forward
+        attack *= 1 + len(case.request.surrogates)
     return 20.0 + sweep + plain + leave_one_out + attack

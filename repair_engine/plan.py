@@ -26,6 +26,7 @@ class Step:
         clean, guard: accuracy on clean images (guard None without a guard set).
         subgroup_drop: largest loss of recall of any subgroup that gates, None without subgroups.
         feasible: within all limits.
+        true_label: share of the attacked images that are predicted as what they are, None without an attack.
     """
 
     k: int
@@ -34,6 +35,7 @@ class Step:
     guard: float | None
     subgroup_drop: float | None
     feasible: bool
+    true_label: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,10 @@ def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], 
     drops = None
     if case.subgroups is not None:
         drops = largest_drops(predicted["clean"] == labels, [case.subgroups[i] for i in clean_indices])
-    lower = case.request.metric.kind == "attack-success"
-    return choose(players, values, clean, guard, drops, case.request.limits, lower)
+    true = None
+    if "attacked" in predicted:
+        true = (predicted["attacked"] == case.dataset.labels[case.attacked["select"].indices]).mean(axis=1)
+    return choose(players, values, clean, guard, drops, case.request.limits, true is not None, true)
 
 
 def choose(
@@ -127,11 +131,13 @@ def choose(
     drops: np.ndarray | None,
     limits: Limits,
     lower: bool,
+    true_label: np.ndarray | None = None,
 ) -> Plan:
     """The best feasible prefix; ties go to the fewest filters.
 
     Args:
         values, clean, guard, drops: of the prefixes 0..m, [m + 1]; `values` are to be lowered if `lower`.
+        true_label: likewise, for the record; it does not choose.
     """
     slack = 1e-12  # a drop of exactly the limit is within it, whatever its rounding
     feasible = clean[0] - clean <= limits.max_clean_drop + slack
@@ -149,6 +155,7 @@ def choose(
             None if guard is None else float(guard[i]),
             None if drops is None else float(drops[i]),
             bool(feasible[i]),
+            None if true_label is None else float(true_label[i]),
         )
         for i in range(len(values))
     )

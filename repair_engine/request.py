@@ -14,10 +14,12 @@ from repair_engine.datasets import Preprocessing
 from repair_engine.errors import BadInput
 from repair_engine.network import CONSTANTS
 from repair_engine.objectives import Metric
+from repair_engine.surrogates import Surrogate
 from repair_engine.weights_metadata import weights_metadata
 
 ESTIMATORS = ("fast", "tmab", "monte_carlo", "cmcs", "exact")
 DEFAULT_ESTIMATOR = "fast"
+DEFAULT_QUERIES = 500
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,9 @@ class RepairRequest:
         top_k, side: what tmab tells apart; side None = the end where culprits are.
         attack: settings of `attack-success`.
         attack_images: most images attacked per split; None = calibrated.
+        surrogates: models on which transfer attacks are made, for the report.
+        queries: of the black-box attack in the report, per image; 0 = none.
+        subset: most images for what is costly in an attack's report; None = by the budget.
         weights: "model" or "ema" where the file holds both.
         device: "cpu" or "cuda" (resolved).
         names: what the files are called in reports; the paths' own names by default.
@@ -81,6 +86,9 @@ class RepairRequest:
     limits: Limits = field(default_factory=Limits)
     attack: AttackSettings = field(default_factory=lambda: AttackSettings.of("paper"))
     attack_images: int | None = None
+    surrogates: tuple[Surrogate, ...] = ()
+    queries: int = DEFAULT_QUERIES
+    subset: int | None = None
     seed: int = 0
     weights: str | None = None
     device: str = "cpu"
@@ -101,6 +109,14 @@ class RepairRequest:
             raise BadInput(f"--batch-size is {self.batch_size}; a draw needs at least one image.")
         if self.attack_images is not None and self.attack_images < 1:
             raise BadInput(f"--attack-images is {self.attack_images}; an attack needs at least one image per split.")
+        if self.queries < 0:
+            raise BadInput(f"--queries is {self.queries}; it counts questions to the model (0 = no black-box attack).")
+        if self.queries == 1:
+            raise BadInput(
+                "--queries 1 asks for the clean image only.", "Give 2 or more, or 0 for no black-box attack."
+            )
+        if self.subset is not None and self.subset < 1:
+            raise BadInput(f"--subset is {self.subset}; at least one image is needed.")
         if self.seed < 0:
             raise BadInput(f"--seed is {self.seed}; it must not be negative.")
 
@@ -124,6 +140,7 @@ class RepairRequest:
                 "preprocessing": Preprocessing.from_json(preprocessing) if preprocessing else None,
                 "limits": Limits(**data["limits"]),
                 "attack": AttackSettings(**data["attack"]),
+                "surrogates": tuple(Surrogate.from_json(s) for s in data.get("surrogates", ())),
             }
         )
 

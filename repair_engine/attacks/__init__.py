@@ -1,5 +1,17 @@
 """Attacks on the intact (and, for honesty, on the repaired) network."""
 
-from repair_engine.attacks.pgd import AttackSettings, pgd, random_targets
+from repair_engine.attacks.pgd import pgd, predicted_classes, random_point, skip_starts
+from repair_engine.attacks.settings import NORMS, AttackSettings, random_targets
+from repair_engine.attacks.square import Queried, square
 
-__all__ = ["AttackSettings", "pgd", "random_targets"]
+__all__ = [
+    "NORMS",
+    "AttackSettings",
+    "Queried",
+    "pgd",
+    "predicted_classes",
+    "random_point",
+    "random_targets",
+    "skip_starts",
+    "square",
+]

@@ -3,82 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from repair_engine.errors import BadInput
+from repair_engine.attacks.settings import AttackSettings
 
-Tick = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class AttackSettings:
-    """An ℓ∞ PGD attack.
-
-    Attributes:
-        preset: "paper" or "standard", for the record.
-        epsilon, step: in pixel units of [0, 1].
-        steps: gradient steps.
-        targeted: at a random class ≠ label; else away from the label.
-        random_start: uniform in the ε-ball.
-        restarts: independent random starts (a success in any counts).
-    """
-
-    preset: str
-    epsilon: float
-    step: float
-    steps: int
-    targeted: bool
-    random_start: bool
-    restarts: int = 1
-
-    @classmethod
-    def of(cls, preset: str, epsilon: float | None = None, steps: int | None = None) -> AttackSettings:
-        """A preset with its own ε and steps, or the caller's.
-
-        `paper` (Ghorbani & Zou 2020, §4): ε = 16/255, targeted, 30 steps of 0.8/255, no random start.
-        `standard`: ε = 8/255, untargeted, 20 steps of 2.5·ε/steps, random start.
-
-        Raises:
-            BadInput: unknown preset, ε outside (0, 1] or steps below 1.
-        """
-        base = {
-            "paper": cls("paper", 16 / 255, 0.8 / 255, 30, targeted=True, random_start=False),
-            "standard": cls("standard", 8 / 255, 2.5 * 8 / 255 / 20, 20, targeted=False, random_start=True),
-        }
-        if preset not in base:
-            raise BadInput(f"{preset!r} is not an attack preset.", "Presets are: paper, standard.")
-        chosen = base[preset]
-        if epsilon is not None and not 0 < epsilon <= 1:
-            raise BadInput(
-                f"--epsilon {epsilon:g} lies outside (0, 1], the range of pixels; with ε = 0 no attack can succeed.",
-                "8/255 is written 0.03137.",
-            )
-        if steps is not None and steps < 1:
-            raise BadInput(f"--steps {steps}: an attack needs at least one step.")
-        scale = 1.0
-        if epsilon is not None:
-            scale, chosen = epsilon / chosen.epsilon, replace(chosen, epsilon=epsilon)
-        if steps is not None:
-            scale, chosen = scale * chosen.steps / steps, replace(chosen, steps=steps)
-        # The product of step size and step count keeps its ratio to ε.
-        return replace(chosen, step=chosen.step * scale)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def random_targets(labels: np.ndarray, classes: int, rng: np.random.Generator) -> np.ndarray:
-    """One class ≠ label per image, uniform, int64 [N]."""
-    return (labels + rng.integers(1, classes, size=len(labels))) % classes
+Logits = Callable[[torch.Tensor], torch.Tensor]
 
 
 def pgd(
-    logits: Callable[[torch.Tensor], torch.Tensor],
+    logits: Logits,
     pixels: torch.Tensor,
     targets: torch.Tensor,
     settings: AttackSettings,
@@ -97,7 +32,7 @@ def pgd(
     for _ in range(settings.restarts):
         attacked = _one_start(logits, pixels, targets, settings, generator)
         with torch.no_grad():
-            hit = _predicted(logits(attacked)) == targets
+            hit = predicted_classes(logits(attacked)) == targets
         success = hit if settings.targeted else ~hit
         take = ~done
         best[take] = attacked[take]
@@ -105,33 +40,69 @@ def pgd(
     return best
 
 
+def random_point(pixels: torch.Tensor, settings: AttackSettings, generator: torch.Generator) -> torch.Tensor:
+    """A uniform point of the ε-ball around each image, clipped to [0, 1]."""
+    if settings.norm == "linf":
+        noise = torch.rand(pixels.shape, generator=generator).to(pixels.device)
+        return _project_linf(pixels + (2 * noise - 1) * settings.epsilon, pixels, settings.epsilon)
+    direction = torch.randn(pixels.shape, generator=generator)
+    radius = torch.rand(len(pixels), generator=generator) ** (1 / pixels[0].numel())
+    direction *= (settings.epsilon * radius / lengths(direction)).view(-1, 1, 1, 1)
+    return _project_l2(pixels + direction.to(pixels.device), pixels, settings.epsilon)
+
+
+def skip_starts(shape: tuple[int, ...], settings: AttackSettings, generator: torch.Generator) -> None:
+    """Moves the generator on as `pgd` on a batch of this shape [B, C, H, W] does."""
+    if settings.random_start:
+        for _ in range(settings.restarts):
+            random_point(torch.zeros(shape), settings, generator)
+
+
+def lengths(change: torch.Tensor) -> torch.Tensor:
+    """Euclidean length of each image's change, [B]; at least a tiny positive number."""
+    return change.flatten(1).norm(dim=1).clamp_min(1e-12)
+
+
+def predicted_classes(logits: torch.Tensor) -> torch.Tensor:
+    """int64 [B]; a single logit decides at 0."""
+    if logits.dim() == 1 or logits.shape[1] == 1:
+        return (logits.flatten() > 0).long()
+    return logits.argmax(1)
+
+
 def _one_start(
-    logits: Callable[[torch.Tensor], torch.Tensor],
+    logits: Logits,
     pixels: torch.Tensor,
     targets: torch.Tensor,
     settings: AttackSettings,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    low, high = (pixels - settings.epsilon).clamp(0, 1), (pixels + settings.epsilon).clamp(0, 1)
-    x = pixels.clone()
-    if settings.random_start:
-        noise = torch.rand(pixels.shape, generator=generator).to(pixels.device)
-        x = torch.min(torch.max(x + (2 * noise - 1) * settings.epsilon, low), high)
+    x = random_point(pixels, settings, generator) if settings.random_start else pixels.clone()
     sign = -1.0 if settings.targeted else 1.0
     for _ in range(settings.steps):
         x = x.detach().requires_grad_(True)
         (gradient,) = torch.autograd.grad(_loss(logits(x), targets), x)
-        x = torch.min(torch.max(x.detach() + sign * settings.step * gradient.sign(), low), high)
+        if settings.norm == "linf":
+            x = _project_linf(x.detach() + sign * settings.step * gradient.sign(), pixels, settings.epsilon)
+        else:
+            unit = gradient / lengths(gradient).view(-1, 1, 1, 1)
+            x = _project_l2(x.detach() + sign * settings.step * unit, pixels, settings.epsilon)
     return x.detach()
+
+
+def _project_linf(x: torch.Tensor, pixels: torch.Tensor, epsilon: float) -> torch.Tensor:
+    low, high = (pixels - epsilon).clamp(0, 1), (pixels + epsilon).clamp(0, 1)
+    return torch.min(torch.max(x, low), high)
+
+
+def _project_l2(x: torch.Tensor, pixels: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """Onto the ball, then into [0, 1]: the box holds the centre, so the second step does not leave the ball."""
+    change = x - pixels
+    shrink = (epsilon / lengths(change)).clamp_max(1.0).view(-1, 1, 1, 1)
+    return (pixels + change * shrink).clamp(0, 1)
 
 
 def _loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     if logits.dim() == 1 or logits.shape[1] == 1:
         return F.binary_cross_entropy_with_logits(logits.flatten(), targets.float(), reduction="sum")
     return F.cross_entropy(logits, targets, reduction="sum")
-
-
-def _predicted(logits: torch.Tensor) -> torch.Tensor:
-    if logits.dim() == 1 or logits.shape[1] == 1:
-        return (logits.flatten() > 0).long()
-    return logits.argmax(1)

@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m repair_engine",
         description="Find the filters that carry a behaviour of an image classifier, and repair the checkpoint.",
     )
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="inspect|score|repair|evaluate")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="inspect|score|repair|evaluate|attack")
     inspect = verbs.add_parser("inspect", help="what a checkpoint holds: sites, filters, what is not a player")
     options.add_model(inspect)
     inspect.add_argument("--data", metavar="ZIP", help="check an image set against the model, too")
@@ -35,11 +35,16 @@ def parser() -> argparse.ArgumentParser:
     options.add_model(repair)
     options.add_data(repair)
     options.add_estimation(repair, repair=True)
+    options.add_adversaries(repair)
     repair.add_argument("--out", metavar="DIR", default="out", help="folder for the results (default: out)")
     evaluate = verbs.add_parser("evaluate", help="the metric of a checkpoint, optionally with filters ablated")
     options.add_model(evaluate)
     options.add_data(evaluate)
     evaluate.add_argument("--ablate", metavar="SITE:CHANNEL,…", help="filters to fix to their mean, without writing")
+    attack = verbs.add_parser("attack", help="what adversaries achieve against a checkpoint, and against its repair")
+    options.add_model(attack)
+    options.add_attacked_data(attack)
+    attack.add_argument("--out", metavar="DIR", help="write attack.json, attack.csv and attack.npz there")
     return top
 
 

@@ -9,13 +9,21 @@ from pathlib import Path
 import torch
 
 from repair_engine.architectures import ONNX, Architecture, parse_options, parse_register
-from repair_engine.attacks import AttackSettings
+from repair_engine.attacks import NORMS, AttackSettings
 from repair_engine.datasets import Preprocessing
 from repair_engine.errors import BadInput
 from repair_engine.formats import is_onnx
 from repair_engine.network import CONSTANTS
 from repair_engine.objectives import Metric
-from repair_engine.request import DEFAULT_ESTIMATOR, ESTIMATORS, Limits, RepairRequest, preprocessing_from
+from repair_engine.request import (
+    DEFAULT_ESTIMATOR,
+    DEFAULT_QUERIES,
+    ESTIMATORS,
+    Limits,
+    RepairRequest,
+    preprocessing_from,
+)
+from repair_engine.surrogates import parse_surrogate
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -41,20 +49,65 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("data")
-    group.add_argument("--data", required=True, metavar="ZIP", help="class/image.png, optionally metadata.csv")
+    group = _add_images(parser)
     group.add_argument(
         "--metric", required=True, help="accuracy | recall:CLASS | subgroup-recall:COLUMN | attack-success"
     )
-    group.add_argument("--group", metavar="COLUMN", help="its values do not cross the splits (patient, writer)")
     group.add_argument("--guard", metavar="ZIP", help="a second set on which the clean-drop limit must hold too")
+    add_attack(parser)
+
+
+def add_attacked_data(parser: argparse.ArgumentParser) -> None:
+    """Images and adversaries of the attack verb, whose metric is given."""
+    group = _add_images(parser)
+    group.add_argument("--all-images", action="store_true", help="attack all of them, not the report split")
+    group.add_argument("--repaired", metavar="FILE", help="the checkpoint that repair wrote: the rows before and after")
+    add_attack(parser)
+    add_adversaries(parser)
+
+
+def _add_images(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group("data")
+    group.add_argument("--data", required=True, metavar="ZIP", help="class/image.png, optionally metadata.csv")
+    group.add_argument("--group", metavar="COLUMN", help="its values do not cross the splits (patient, writer)")
     group.add_argument("--seed", type=int, default=0)
     group.add_argument("--constant", default="mean", choices=CONSTANTS, help="what an ablated filter's output becomes")
+    return group
+
+
+def add_attack(parser: argparse.ArgumentParser) -> None:
     attack = parser.add_argument_group("attack-success")
     attack.add_argument("--attack", default="paper", choices=("paper", "standard"), help="PGD preset")
+    attack.add_argument("--norm", choices=NORMS, help="linf (default), or l2: the Euclidean length of the change")
     attack.add_argument("--epsilon", type=float, help="in pixels of [0, 1]; the preset's by default")
     attack.add_argument("--steps", type=int, help="the preset's by default")
+    attack.add_argument("--step-size", type=float, metavar="X", help="in pixels of [0, 1]; by default in ratio to ε")
+    attack.add_argument("--restarts", type=int, metavar="N", help="random starts, of which any may succeed")
+    aim = attack.add_mutually_exclusive_group()
+    aim.add_argument("--targeted", action="store_const", const=True, help="at a random other class")
+    aim.add_argument("--untargeted", dest="targeted", action="store_const", const=False, help="away from the label")
+    attack.add_argument("--random-start", action=argparse.BooleanOptionalAction, help="of PGD; the preset's by default")
     attack.add_argument("--attack-images", type=int, metavar="N", help="most images attacked per split")
+
+
+def add_adversaries(parser: argparse.ArgumentParser) -> None:
+    """What the rows after a repair need beside the attack itself."""
+    group = parser.add_argument_group("other adversaries")
+    group.add_argument(
+        "--surrogate",
+        action="append",
+        default=[],
+        metavar="FILE:ARCHITECTURE[:NUM_CLASSES]",
+        help="a model to make transfer attacks on; ,mean=M/M/M,std=S/S/S where its normalization differs",
+    )
+    group.add_argument(
+        "--queries",
+        type=int,
+        default=DEFAULT_QUERIES,
+        metavar="N",
+        help=f"of the black-box attack, per image (default: {DEFAULT_QUERIES}; 0 = none)",
+    )
+    group.add_argument("--subset", type=int, metavar="N", help="most images for what is costly: queries, curves")
 
 
 def add_estimation(parser: argparse.ArgumentParser, repair: bool) -> None:
@@ -104,19 +157,24 @@ def preprocessing_of(args: argparse.Namespace) -> Preprocessing | None:
 
 
 def request_of(args: argparse.Namespace) -> RepairRequest:
-    """The request that the options describe. Raises BadInput."""
-    for role in ("model", "data", "guard", "classes"):
+    """The request that the options describe; the attack verb's metric is attack-success. Raises BadInput."""
+    for role in ("model", "data", "guard", "classes", "repaired"):
         path = getattr(args, role, None)
         if path and not Path(path).is_file():
             raise BadInput(f"--{role}: there is no file {path}.")
+    architecture = architecture_of(args)
+    surrogates = [
+        parse_surrogate(text, architecture.num_classes, architecture.register)
+        for text in getattr(args, "surrogate", [])
+    ]
     limits = {name: getattr(args, name) for name in vars(Limits()) if hasattr(args, name)}
     return RepairRequest(
         model=args.model,
         data=args.data,
-        architecture=architecture_of(args),
-        metric=Metric.parse(args.metric),
+        architecture=architecture,
+        metric=Metric.parse(getattr(args, "metric", "attack-success")),
         classes=args.classes,
-        guard=args.guard,
+        guard=getattr(args, "guard", None),
         group=args.group,
         preprocessing=preprocessing_of(args),
         estimator=getattr(args, "estimator", DEFAULT_ESTIMATOR),
@@ -126,8 +184,21 @@ def request_of(args: argparse.Namespace) -> RepairRequest:
         batch_size=getattr(args, "batch_size", None),
         constant=args.constant,
         limits=Limits(**limits),
-        attack=AttackSettings.of(args.attack, args.epsilon, args.steps),
+        attack=AttackSettings.of(
+            args.attack,
+            args.epsilon,
+            args.steps,
+            norm=args.norm,
+            step=args.step_size,
+            restarts=args.restarts,
+            targeted=args.targeted,
+            random_start=args.random_start,
+            zero=args.verb == "attack",
+        ),
         attack_images=args.attack_images,
+        surrogates=tuple(surrogates),
+        queries=getattr(args, "queries", DEFAULT_QUERIES),
+        subset=getattr(args, "subset", None),
         seed=args.seed,
         weights=args.weights,
         device=device_of(args.device),

@@ -91,8 +91,12 @@ def repair_text(document: dict[str, Any]) -> str:
             f"  {row['name']:<24} n = {row['n']:<6} {row['before']:.3f} -> {row['after']:.3f} "
             f"[{row['after_interval'][0]:.3f}, {row['after_interval'][1]:.3f}]"
         )
-    for row in document.get("attack", {}).get("rows", []):
-        lines.append(f"  {row['name']}: success {row['success']:.3f}, true label {row['true_label']:.3f}")
+    rows = document.get("attack", {}).get("rows", [])
+    if rows:
+        lines.append("Attacks before and after (success; true label recovered):")
+        lines += [attack_row(row) for row in rows]
+        tests = document["attack"]["self_tests"]
+        lines += [f"{'WARNING' if t['warns'] else 'self-test'} ({t['model']}): {t['text']}" for t in tests]
     lines += [
         f"  {f['id']:<44} value {f['value']:+.5f} [{f['lower']:+.5f}, {f['upper']:+.5f}]"
         for f in document["culprits"][: document["k"]]
@@ -107,6 +111,19 @@ def repair_text(document: dict[str, Any]) -> str:
         lines.append(f"Checkpoint: {document['out']}/{checkpoint['name']} (sha256 {checkpoint['sha256']})")
     lines.append(f"Report: {document['out']}/report.html")
     return "\n".join([*lines, *_warnings(document)])
+
+
+def attack_row(row: dict[str, Any]) -> str:
+    """One row of attacks, before and after."""
+    if row["success"] is None:
+        return f"  {row['name']:<46}{row['not_measured']}"
+    before = row["before"]
+    queries = f", {row['queries']} queries" if "queries" in row else ""
+    return (
+        f"  {row['name']:<46}{before['success']:.1%} -> {row['success']:.1%} "
+        f"[{row['success_interval'][0]:.1%}, {row['success_interval'][1]:.1%}]; "
+        f"{before['true_label']:.1%} -> {row['true_label']:.1%} (n = {row['n']}{queries})"
+    )
 
 
 def evaluate_text(document: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The four verbs."""
+"""The verbs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from repair_engine import formats, pipeline
 from repair_engine.case import Case, prepare
 from repair_engine.classes import class_names
 from repair_engine.cli import options
+from repair_engine.cli.attack import attack
+from repair_engine.cli.emit import emit
 from repair_engine.cli.progress import Bars
 from repair_engine.cli.text import evaluate_text, inspect_text, players_text, repair_text, score_text
 from repair_engine.datasets import read_dataset
@@ -49,7 +51,7 @@ def inspect(args: argparse.Namespace) -> int:
             "warnings": list(dataset.warnings),
             "notes": list(dataset.notes),
         }
-    _emit(args, document, inspect_text)
+    emit(args, document, inspect_text)
     return 0
 
 
@@ -94,7 +96,7 @@ def score(args: argparse.Namespace) -> int:
         }
     if args.out:
         (Path(args.out) / "score.json").write_text(json.dumps(document, indent=1))
-    _emit(args, document, score_text)
+    emit(args, document, score_text)
     return 0
 
 
@@ -115,7 +117,7 @@ def repair(args: argparse.Namespace) -> int:
         document = pipeline.run_finish(job, search, confirm, out, bars.stage)
         bars.close()
     document["out"] = str(out)
-    _emit(args, document, repair_text)
+    emit(args, document, repair_text)
     return 0 if document["outcome"] == "repaired" else NO_REPAIR
 
 
@@ -147,7 +149,7 @@ def evaluate(args: argparse.Namespace) -> int:
             ]
             document["figures_ablated"] = _figures(case, players)
         bars.close()
-    _emit(args, document, evaluate_text)
+    emit(args, document, evaluate_text)
     return 0
 
 
@@ -170,13 +172,10 @@ def _say(args: argparse.Namespace, notes: tuple[str, ...]) -> None:
         print(note, file=sys.stderr)
 
 
-def _emit(args: argparse.Namespace, document: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> None:
-    print(json.dumps(document, indent=1) if args.json else text(document), file=args.stdout)
-
-
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "inspect": inspect,
     "score": score,
     "repair": repair,
     "evaluate": evaluate,
+    "attack": attack,
 }

@@ -42,7 +42,12 @@ def evaluate_file(path: Path, plan: GraphPlan, images: torch.Tensor) -> torch.Te
     from onnx.reference import ReferenceEvaluator
 
     evaluator = ReferenceEvaluator(str(path))
-    return _in_batches(lambda x: evaluator.run([plan.output], {plan.input: x})[0], plan, images)
+
+    def run(x: np.ndarray) -> np.ndarray:
+        outputs: Any = evaluator.run([plan.output], {plan.input: x})  # a list, where no types are asked for
+        return outputs[0]
+
+    return _in_batches(run, plan, images)
 
 
 def as_logits(plan: GraphPlan, output: torch.Tensor) -> torch.Tensor:

@@ -60,6 +60,7 @@ class CurvePoint:
     clean: float
     feasible: bool
     guard: float | None = None
+    true_label: float | None = None
 
 
 @dataclass(frozen=True)
@@ -116,14 +117,16 @@ def removal_curve(
         one_line: the metric is the clean accuracy, so it is drawn once.
     """
     ident = f"{ident}-{width}"
-    guarded = points[0].guard is not None
+    guarded, attacked = points[0].guard is not None, points[0].true_label is not None
     entries = [("disc", "after", metric)]
     entries += [] if one_line else [("square", "clean", "clean accuracy")]
     entries += [("triangle", "guard", "guard set")] if guarded else []
+    entries += [("diamond", "before", "true label under attack")] if attacked else []
     entries += [("cross", "bad", "outside a limit")] if not all(p.feasible for p in points) else []
     key, used = legend(entries, 4, 12, width - 8)
     top, bottom, left, right = used + 34, used + 34 + (240 if width == WIDE else 200), 46, width - 12
     seen = [p.metric for p in points] + [p.clean for p in points] + [p.guard for p in points if p.guard is not None]
+    seen += [p.true_label for p in points if p.true_label is not None]
     seen += [floor] if floor is not None else []
     y = nice_scale([v for v in seen if v is not None], bottom, top, 6, _UNIT)
     x = Scale(0, max(points[-1].k, 1), left + 8, right - 8)
@@ -148,6 +151,9 @@ def removal_curve(
     if guarded:
         series = [(x(p.k), y(p.guard)) for p in points if p.guard is not None]
         parts += _series(series, "guard", "2 3", "triangle", small - 0.5)
+    if attacked:
+        series = [(x(p.k), y(p.true_label)) for p in points if p.true_label is not None]
+        parts += _series(series, "before", "1 3", "diamond", small - 0.5)
     parts.append(path([(x(p.k), y(p.metric)) for p in points], "after"))
     for p in points:
         tip = f"k = {p.k}: {metric} {percent(p.metric)}, clean accuracy {percent(p.clean)}"
@@ -159,6 +165,8 @@ def removal_curve(
     first, at = points[0], points[chosen]
     described = f"{metric} goes from {percent(first.metric)} at k = 0 to {percent(at.metric)} at the "
     described += f"chosen k = {chosen}; clean accuracy from {percent(first.clean)} to {percent(at.clean)}. "
+    if first.true_label is not None and at.true_label is not None:
+        described += f"True labels under attack go from {percent(first.true_label)} to {percent(at.true_label)}. "
     described += f"{sum(not p.feasible for p in points)} of {len(points)} prefixes are outside a limit."
     return figure(ident, width, bottom + 46, "Removal curve on the select images", described, *parts)
 

@@ -222,7 +222,7 @@ def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any
             "left_out": {part: a.excluded for part, a in case.attacked.items()},
             "rows": [],
             "note": "A repaired model stays open to new attacks made on it (Ghorbani & Zou 2020, §4); "
-            "the last row shows how open.",
+            "the row of the new white-box attack shows how open.",
         }
     return document
 
@@ -299,6 +299,7 @@ def _findings(document: dict[str, Any]) -> list[str]:
                 findings.append(f"The control “{row['name']}” did better than the repair ({row['metric']:.1%}).")
             elif low <= 0:
                 findings.append(f"The repair is not told apart from the control “{row['name']}” ({row['metric']:.1%}).")
+    findings += _attack_findings(document)
     limit = document["limits"]["max_clean_drop"]
     for name, before, after in _clean_figures(document):
         if before - after > limit:
@@ -306,6 +307,20 @@ def _findings(document: dict[str, Any]) -> list[str]:
                 f"{name} fell by {points(before - after, sign=False)} on the report images; the limit is {limit:.1%}."
             )
     return findings
+
+
+def _attack_findings(document: dict[str, Any]) -> list[str]:
+    """How open the repaired model stays, and what the self-tests warn of."""
+    attack = document.get("attack", {})
+    found = []
+    for row in attack.get("rows", []):
+        if row.get("kind") == "white-box":
+            found.append(
+                f"A new white-box attack on the repaired model wins {row['success']:.1%} of {row['n']} images "
+                f"(before the repair: {row['before']['success']:.1%})."
+            )
+    tests = [test for test in attack.get("self_tests", []) if test["warns"]]
+    return found + [f"Attacks on the {test['model']} model: {test['text']}" for test in tests]
 
 
 def points(change: float, sign: bool = True) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from repair_engine.report import method, results
+from repair_engine.report import attacks, method, results
 from repair_engine.report.markup import Markup, element, join, name
 from repair_engine.report.wording import title
 
@@ -28,7 +28,7 @@ def render(document: dict[str, Any]) -> str:
         ("not-players", "Not players", method.not_players(document)),
     ]
     if "attack" in document:
-        sections.insert(6, ("attack", "Attack", results.attack(document)))
+        sections.insert(6, ("attack", "Attack", attacks.attack(document)))
     model, data = document["model"], document["data"]
     contents = element("ul", *(element("li", element("a", h, href=f"#{i}")) for i, h, _ in sections))
     body = join(

@@ -1,4 +1,4 @@
-"""The results half of the page: outcome, figures, groups, controls, choice of k, culprits, attack."""
+"""The results half of the page: outcome, figures, groups, controls, choice of k, culprits."""
 
 from __future__ import annotations
 
@@ -201,7 +201,10 @@ def curve(document: Row) -> Markup:
     steps, limits = document["curve"], document["limits"]
     if len(steps) < 2:
         return element("p", "There was no culprit to ablate, so only k = 0 was looked at.")
-    data = [charts.CurvePoint(s["k"], s["objective"], s["clean"], s["feasible"], s.get("guard")) for s in steps]
+    data = [
+        charts.CurvePoint(s["k"], s["objective"], s["clean"], s["feasible"], s.get("guard"), s.get("true_label"))
+        for s in steps
+    ]
     same = document["metric"]["name"] == "accuracy"
     floor = max(0.0, steps[0]["clean"] - limits["max_clean_drop"])
     metric = document["metric"]["text"]
@@ -209,11 +212,13 @@ def curve(document: Row) -> Markup:
         lambda w: charts.removal_curve(data, document["k"], metric, floor=floor, one_line=same, width=w)
     )
     guard, drop = steps[0].get("guard") is not None, steps[0].get("subgroup_drop") is not None
-    header = ["k", metric, "clean accuracy"] + ["guard set"] * guard
+    true = steps[0].get("true_label") is not None
+    header = ["k", metric, *["true label under attack"] * true, "clean accuracy"] + ["guard set"] * guard
     header += ["largest subgroup drop, points"] * drop
     body = []
     for s in steps:
-        cells: list[object] = [s["k"], percent(s["objective"]), percent(s["clean"])]
+        cells: list[object] = [s["k"], percent(s["objective"])]
+        cells += [percent(s[key]) for key in (["true_label"] * true + ["clean"])]
         cells += [percent(s["guard"])] if guard else []
         cells += [points(s["subgroup_drop"]).lstrip("+")] if drop else []
         chosen = "chosen" if s["k"] == document["k"] else ""
@@ -262,31 +267,4 @@ def culprits(document: Row) -> Markup:
         element("p", "The value in the search helped to pick the filter and is biased by that; rank combines both.",
                 class_="note")
     )  # fmt: skip
-    return join(out)
-
-
-def attack(document: Row) -> Markup:
-    """What the adversary achieves before and after."""
-    part = document["attack"]
-    settings, n = part["settings"], part["images"]["report"]
-    intact = document["before"]["report"].get("metric")
-    body: list[list[object]] = (
-        [["intact model, the fixed set", f"{n:,}", percent(intact), ""]] if intact is not None else []
-    )
-    for r in part["rows"]:
-        body.append([r["name"], f"{r['n']:,}", percent(r["success"]), percent(r["true_label"])])
-    aim = "targeted at a random other class" if settings["targeted"] else "untargeted"
-    start = "random start" if settings["random_start"] else "no random start"
-    said = f"PGD, {aim}: ε = {settings['epsilon'] * 255:.4g}/255, {count(settings['steps'], 'step')} of "
-    said += f"{settings['step'] * 255:.4g}/255, {start}, {count(settings['restarts'], 'restart')} "
-    said += f"(preset {settings['preset']}). "
-    said += f"Left out on report: {part['left_out'].get('report', 0):,} images where the attack has nothing to win."
-    out: list[object] = [element("p", said)]
-    out.append(table("Attacks on the report images", ("attack", "n", "success", "true label kept"), body, (1, 2, 3)))
-    out.append(element("p", part["note"]))
-    names = " ".join(r["name"] for r in part["rows"])
-    absent = [what for key, what in (("transfer", "transfer from other models"), ("black-box", "a black-box attack"))
-              if key not in names]  # fmt: skip
-    if absent:
-        out.append(element("p", f"Not measured here: {' and '.join(absent)}.", class_="note"))
     return join(out)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from repair_engine.attacks import AttackSettings
 from webapp.jobs.models import Job
+from webapp.jobs.requests import for_engine
+from webapp.jobs.translation import repair_request
 from webapp.library.models import ModelUpload
 
 URL = "/api/v1/repairs/"
@@ -60,6 +63,11 @@ def test_the_same_key_starts_it_once(world):
         ({"seed": -1}, "seed"),
         ({"constant": "zero"}, "constant"),
         ({"device": "abacus"}, "device"),
+        ({"metric": "attack-success", "epsilon": 8.0}, "epsilon"),
+        ({"metric": "attack-success", "norm": "l2"}, "epsilon"),
+        ({"metric": "attack-success", "norm": "l1"}, "norm"),
+        ({"metric": "attack-success", "restarts": 2}, "restarts"),
+        ({"metric": "attack-success", "targeted": "perhaps"}, "targeted"),
         ({"colour": "red"}, "colour"),
         ({"webhook": {"url": "ftp://example.org"}}, "webhook.url"),
     ],
@@ -70,6 +78,22 @@ def test_bad_input_names_the_field(world, changes, field):
     assert answer["Content-Type"] == "application/problem+json"
     assert field in [error["field"] for error in answer.json()["errors"]]
     assert Job.objects.count() == 2
+
+
+def test_an_adversary_of_ones_own_reaches_the_engine(world, tmp_path):
+    """What the API takes and the command line's options are the same attack."""
+    own = {
+        "metric": "attack-success", "attack": "standard", "norm": "l2", "epsilon": 0.5, "steps": 7, "step_size": 0.2,
+        "restarts": 2, "targeted": True, "queries": 50, "subset": 9,
+    }  # fmt: skip
+    answer = world.owner.api.post(URL, body(world.owner, **own))
+    assert answer.status_code == 202, answer.json()
+    job = Job.objects.get(pk=answer.json()["id"])
+    assert "random_start" not in job.request
+    request = repair_request(for_engine(job), tmp_path)
+    expected = AttackSettings.of("standard", 0.5, 7, norm="l2", step=0.2, restarts=2, targeted=True)
+    assert request.attack == expected
+    assert (request.queries, request.subset) == (50, 9)
 
 
 @pytest.mark.parametrize("role", ["model", "dataset", "guard"])

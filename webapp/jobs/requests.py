@@ -11,6 +11,8 @@ from webapp.jobs.models import Job
 
 ESTIMATORS = ("fast", "tmab", "monte_carlo", "cmcs", "exact")
 ATTACKS = ("paper", "standard")
+NORMS = ("linf", "l2")
+GREY_LEVEL = 1 / 255
 SIDES = ("top", "bottom", "both")
 CONSTANTS = ("mean", "bn_beta")
 METRICS = ("accuracy", "recall:CLASS", "subgroup-recall:COLUMN", "attack-success")
@@ -42,6 +44,9 @@ class Asked:
         batch_size: images per draw.
         attack, epsilon, steps, attack_images: of attack-success: the PGD preset, its strength as a share of the
             pixel range, its gradient steps, and how many images are attacked per split at most.
+        norm, step_size, restarts, targeted, random_start: what else of the preset may be changed; in l2 ε is the
+            Euclidean length of the whole change.
+        queries, subset: of the black-box attack in the report, per image, and on how many images at most.
     """
 
     metric: str = "accuracy"
@@ -60,6 +65,13 @@ class Asked:
     epsilon: float | None = None
     steps: int | None = None
     attack_images: int | None = None
+    norm: str | None = None
+    step_size: float | None = None
+    restarts: int | None = None
+    targeted: bool | None = None
+    random_start: bool | None = None
+    queries: int | None = None
+    subset: int | None = None
 
     def __post_init__(self) -> None:
         name, _, argument = self.metric.partition(":")
@@ -81,9 +93,29 @@ class Asked:
         _between("seed", self.seed, 0, 2**32 - 1)
         _between("batch_size", self.batch_size, 1, 4096)
         _one_of("attack", self.attack, ATTACKS)
-        _between("epsilon", self.epsilon, 0, 1)
+        _one_of("norm", self.norm, NORMS)
+        self._check_ball()
+        _between("step_size", self.step_size, 1e-6, 1000)
+        _between("restarts", self.restarts, 1, 1000)
+        if (self.restarts or 1) > 1 and not self._starts_at_random():
+            raise BadRequest("restarts", "Without a random start every restart is the same.")
+        _between("queries", self.queries, 0, 100_000)
+        if self.queries == 1:
+            raise BadRequest("queries", "One query asks for the clean image only; 0 makes no black-box attack.")
+        _between("subset", self.subset, 1, 10_000)
         _between("steps", self.steps, 1, 1000)
         _between("attack_images", self.attack_images, 1, 10**6)
+
+    def _check_ball(self) -> None:
+        if self.norm != "l2":
+            _between("epsilon", self.epsilon, 0, 1)
+        elif self.epsilon is None:
+            raise BadRequest("epsilon", "In l2 an ε is needed: the presets' are of l∞.")
+        elif self.epsilon < GREY_LEVEL:
+            raise BadRequest("epsilon", f"{self.epsilon:g} is less than one grey level of one pixel (1/255).")
+
+    def _starts_at_random(self) -> bool:
+        return self.attack == "standard" if self.random_start is None else self.random_start
 
     def to_json(self) -> dict:
         return {name: value for name, value in asdict(self).items() if value is not None}

@@ -28,7 +28,8 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
     if model["classes_text"]:
         classes = work / "class list"  # as messages call it
         classes.write_text(model["classes_text"], encoding="utf-8")
-    given = {name: asked[name] for name in ("estimator", "constant", "top_k", "side", "batch_size") if name in asked}
+    names = ("estimator", "constant", "top_k", "side", "batch_size", "queries", "subset")
+    given = {name: asked[name] for name in names if name in asked}
     limits = {name: asked[name] for name in vars(Limits()) if name in asked}
     return RepairRequest(
         model=model["path"],
@@ -41,7 +42,16 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
         preprocessing=preprocessing_from(architecture, model["preprocessing"] or {}),
         budget=asked.get("budget"),
         limits=Limits(**limits),
-        attack=AttackSettings.of(asked.get("attack", "paper"), asked.get("epsilon"), asked.get("steps")),
+        attack=AttackSettings.of(
+            asked.get("attack", "paper"),
+            asked.get("epsilon"),
+            asked.get("steps"),
+            norm=asked.get("norm"),
+            step=asked.get("step_size"),
+            restarts=asked.get("restarts"),
+            targeted=asked.get("targeted"),
+            random_start=asked.get("random_start"),
+        ),
         attack_images=asked.get("attack_images"),
         seed=asked.get("seed", 0),
         weights=model["weights"],

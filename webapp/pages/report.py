@@ -7,7 +7,7 @@ from typing import Any
 
 from django.utils.safestring import SafeString, mark_safe
 
-from repair_engine.report import method, results, wording
+from repair_engine.report import attacks, method, results, wording
 from webapp.jobs.models import Job
 
 Document = dict[str, Any]
@@ -60,7 +60,7 @@ def sections(of: Document) -> list[Section]:
         ("choice", "Removal curve", results.curve),
         ("culprits", "Culprits", results.culprits),
         ("controls", "Controls", results.controls),
-        *([("attack", "Attacks", results.attack)] if "attack" in of else []),
+        *([("attack", "Attacks", attacks.attack)] if "attack" in of else []),
         ("method", "How it was measured", method.measured),
         ("limits", "Limits", method.limits),
         ("verification", "Verification of the written file", method.verification),

@@ -25,6 +25,7 @@ FILES = {
     "repair.json": "inputs, filters, constants, seed and versions: what a pipeline needs to repeat it",
     "predictions.csv": "every image's prediction before and after",
     "guard_predictions.csv": "the same for the guard set",
+    "attacks.csv": "every attacked image's prediction before and after, by each adversary",
     "filters.csv": "every filter's value with its interval",
 }
 

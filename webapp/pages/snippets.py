@@ -23,6 +23,8 @@ WORDS = {
     "max_filters": "filters, at most",
     "batch_size": "images per draw",
     "attack_images": "images attacked, at most",
+    "queries": "black-box queries per image",
+    "subset": "images queried, at most",
 }
 SHARES = ("max_clean_drop", "max_subgroup_drop")
 
@@ -40,7 +42,8 @@ def settings_rows(job: Job) -> list[tuple[str, str]]:
     for key, value in job.request.items():
         if key == "metric":
             continue
-        shown = f"{value:.1%}" if key in SHARES else f"{value:,}" if isinstance(value, int) else str(value)
+        shown = f"{value:.1%}" if key in SHARES else f"{value:,}" if type(value) is int else str(value)
+        shown = ("yes" if value else "no") if isinstance(value, bool) else shown
         rows.append((WORDS.get(key, key.replace("_", " ")), shown))
     if "budget" not in job.request and job.summary.get("budget"):
         rows.append(("budget", f"{job.summary['budget']:,} evaluations, chosen by calibration"))
@@ -87,10 +90,17 @@ def _command(job: Job, asked: dict) -> str:
     for key in ("mean", "std"):
         options += [[f"--{key}", *(f"{value:g}" for value in read[key])]] if read.get(key) else []
     options += [["--interpolation", read["interpolation"]]] if read.get("interpolation") else []
-    options += [["--" + key.replace("_", "-"), str(value)] for key, value in asked.items()]
+    options += [_option(key, value) for key, value in asked.items()]
     options += [["--device", job.device], ["--out", "repair"]]
     threads = f"OMP_NUM_THREADS={settings.WORKER_THREADS}"
     return f"{threads} " + _lines(["python", "-m", "repair_engine", "repair"], options)
+
+
+def _option(key: str, value: object) -> list[str]:
+    name = key.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{name}" if value else "--untargeted" if key == "targeted" else f"--no-{name}"]
+    return [f"--{name}", str(value)]
 
 
 def _notes(job: Job) -> list[str]:

@@ -21,6 +21,7 @@ from repair_engine.report.svg import decimal, digits_for, nice_scale, percent, s
 
 SVG = "{http://www.w3.org/2000/svg}"
 NAME = "<b>&\"'" + "very long name " * 8
+ATTACKED = [CurvePoint(k, 0.9 - 0.1 * k, 0.9, True, None, 0.1 * k) for k in range(7)]
 POINTS = [CurvePoint(k, 0.5 + 0.02 * k, 0.9 - 0.01 * k, k < 4, 0.8 - 0.02 * k) for k in range(7)]
 GROUPS = [
     GroupRow(NAME, 20, 0.0, (0.0, 0.16), 1.0, (0.84, 1.0)),
@@ -30,6 +31,7 @@ VALUES = [ValueRow(NAME, -0.02, -0.03, -0.01, True), ValueRow("conv:1", -0.001, 
 BARS = [Bar("this repair", 1.0, marked=True), Bar(NAME, 0.5, 0.4, 0.6), Bar("nothing", 0.0)]
 CHARTS = {
     "curve": lambda width: removal_curve(POINTS, 3, NAME, floor=0.88, width=width),
+    "curve under attack": lambda width: removal_curve(ATTACKED, 3, NAME, width=width),
     "curve k=0": lambda width: removal_curve(POINTS[:1], 0, "accuracy", one_line=True, width=width),
     "groups": lambda width: before_after(GROUPS, NAME, width=width),
     "groups, intact only": lambda width: before_after([GroupRow("a", 5, 1.0, (0.5, 1.0))], width=width),
@@ -124,3 +126,10 @@ def test_scales_have_round_ticks_within_bounds():
 )
 def test_numbers_as_text(shown, expected):
     assert shown == expected
+
+
+def test_true_labels_under_attack_are_drawn_and_told():
+    drawn = removal_curve(ATTACKED, 3, "success of the attack")
+    assert "true label under attack" in drawn
+    assert "True labels under attack go from 0.0% to 30.0%." in drawn
+    assert "true label" not in removal_curve(POINTS, 3, "recall").lower()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from repair_engine.audit.rows import NO_SURROGATE
 from repair_engine.report.html import render
 from tests.repair_engine.report.documents import METRICS, document, with_guard
 from tests.repair_engine.report.pages import Page
@@ -106,10 +107,35 @@ def test_attack_rows():
     made = document("attack-success")
     page = Page(render(made))
     rows = page.table("Attacks on the report images")
-    assert [r["success"] for r in rows] == ["55.0%", "35.0%", "50.0%"]
-    assert [r["true label kept"] for r in rows] == ["", "41.0%", "22.0%"]
+    assert [r["n"] for r in rows] == ["551", "", "551", "100 500 queries each"]
+    assert [r["success before"].split()[0] for r in rows if r["success before"]] == ["55.0%", "55.0%", "60.0%"]
+    assert [r["success after"].split()[0] for r in rows if r["success after"]] == ["35.0%", "50.1%", "40.0%"]
+    assert [r["after"].split()[0] for r in rows if r["after"]] == ["41.0%", "22.0%", "30.0%"]
+    assert rows[1]["attack"].endswith(NO_SURROGATE)
     assert "ε = 16/255, 30 steps of 0.8/255, no random start" in page.text
     assert "The attack no longer succeeds on 7 images and newly succeeds on 31" in page.text
+    assert "On the repaired model: Queries beat gradients" in page.text
+    findings = " ".join(made["findings"])
+    assert (
+        "A new white-box attack on the repaired model wins 50.1% of 551 images (before the repair: 55.0%)." in findings
+    )
+    assert "Attacks on the repaired model: Queries beat gradients" in findings
+    assert "at most 500 queries per image and no gradients, on 100 of the images" in page.text
+    assert "Not measured here" not in page.text
+
+
+def test_attack_rows_of_an_earlier_version():
+    """Reports that were written before there were four rows still show what they have, and what they lack."""
+    made = document("attack-success")
+    made["attack"]["rows"] = [
+        {"name": "replay of the fixed set", "success": 0.35, "true_label": 0.41, "n": 551},
+        {"name": "new white-box attack on the repaired model", "success": 0.5, "true_label": 0.22, "n": 551},
+    ]
+    del made["attack"]["self_tests"]
+    del made["attack"]["settings"]["norm"]
+    page = Page(render(made))
+    rows = page.table("Attacks on the report images")
+    assert [r["success after"] for r in rows] == ["35.0%", "50.0%"]
     assert "Not measured here: transfer from other models and a black-box attack." in page.text
 
 

@@ -7,6 +7,8 @@ from django.urls import reverse
 
 from tests.webapp.pages.helpers import read
 from webapp.jobs.models import Job
+from webapp.pages.forms.repairs import initial_from
+from webapp.pages.snippets import _command
 
 NEW = "/repairs/new/"
 
@@ -71,6 +73,24 @@ def test_attack_settings_go_with_attack_success(owner):
     assert (asked["attack"], asked["steps"], asked["attack_images"]) == ("standard", 12, 40)
 
 
+def test_the_adversary_of_ones_own(owner):
+    send(
+        owner, metric="attack-success", norm="l2", epsilon="127.5", attack="standard", targeted="yes", restarts="3",
+        queries="200",
+    )  # fmt: skip
+    job = made(owner)
+    asked = job.request
+    assert (asked["norm"], asked["epsilon"]) == ("l2", pytest.approx(0.5))
+    assert (asked["targeted"], asked["restarts"], asked["queries"]) == (True, 3, 200)
+    again = initial_from(job)
+    assert (again["targeted"], again["norm"], again["epsilon"]) == ("yes", "l2", pytest.approx(127.5))
+    command = _command(job, asked)
+    assert "--targeted" in command
+    assert "--norm l2" in command
+    assert "--untargeted" in _command(job, {"targeted": False})
+    assert "--no-random-start" in _command(job, {"random_start": False})
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -81,6 +101,11 @@ def test_attack_settings_go_with_attack_success(owner):
         ({"max_clean_drop": "101"}, "less than or equal to 100"),
         ({"seed": "-1"}, "greater than or equal to 0"),
         ({"top_k": "100000"}, "100000 is not between"),
+        ({"metric": "attack-success", "epsilon": "256"}, "is not between 0 and 1"),
+        ({"metric": "attack-success", "norm": "l2"}, "In l2 an ε is needed"),
+        ({"metric": "attack-success", "norm": "l2", "epsilon": "0.5"}, "less than one grey level"),
+        ({"metric": "attack-success", "restarts": "2"}, "Without a random start"),
+        ({"metric": "attack-success", "queries": "1"}, "the clean image only"),
     ],
 )
 def test_what_cannot_be_asked_is_said(owner, changes, said):

@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from webapp.jobs import selectors
 from webapp.jobs.models import Artifact, Event, Job
-from webapp.jobs.requests import ATTACKS, CONSTANTS, ESTIMATORS, SIDES
+from webapp.jobs.requests import ATTACKS, CONSTANTS, ESTIMATORS, NORMS, SIDES
 from webapp.jobs.services import DEVICES
 from webapp.jobs.webhooks import EVENTS, Blocked, check_url
 
@@ -138,9 +138,24 @@ class CreateRepairSerializer(serializers.Serializer):
     seed = serializers.IntegerField(required=False, min_value=0, max_value=2**32 - 1, default=0)
     batch_size = serializers.IntegerField(required=False, min_value=1, help_text="Images per draw.")
     attack = serializers.ChoiceField(choices=ATTACKS, required=False, help_text="PGD preset of attack-success.")
-    epsilon = serializers.FloatField(required=False, min_value=0, max_value=1)
+    norm = serializers.ChoiceField(choices=NORMS, required=False, help_text="linf (default), or l2 with an epsilon.")
+    epsilon = serializers.FloatField(
+        required=False, min_value=0, help_text="In pixels of [0, 1]; in l2 the Euclidean length of the whole change."
+    )
     steps = serializers.IntegerField(required=False, min_value=1)
+    step_size = serializers.FloatField(required=False, help_text="Of one gradient step, in pixels of [0, 1].")
+    restarts = serializers.IntegerField(required=False, min_value=1, help_text="Random starts; any may succeed.")
+    targeted = serializers.BooleanField(
+        required=False, allow_null=True, default=None, help_text="The preset's if null."
+    )
+    random_start = serializers.BooleanField(
+        required=False, allow_null=True, default=None, help_text="The preset's if null."
+    )
     attack_images = serializers.IntegerField(required=False, min_value=1)
+    queries = serializers.IntegerField(
+        required=False, min_value=0, help_text="Of the black-box attack in the report, per image; 0 = none."
+    )
+    subset = serializers.IntegerField(required=False, min_value=1, help_text="Images that are queried, at most.")
     webhook = WebhookSerializer(required=False)
 
     NOT_ASKED = ("model", "dataset", "guard", "name", "device", "webhook")

@@ -108,10 +108,27 @@ class RepairForm(forms.Form):
     epsilon = forms.FloatField(
         required=False,
         min_value=0,
-        max_value=PIXEL,
         label="ε, of 255 levels",
-        help_text="How far a pixel may be moved. Blank: the preset's (paper: 16).",
+        help_text="How far a pixel may be moved; in ℓ2, the whole image. Blank: the preset's (paper: 16).",
         widget=forms.NumberInput(attrs={"step": "any"}),
+    )
+    norm = forms.ChoiceField(
+        required=False, label="Norm", help_text="What ε measures.", choices=[("", "ℓ∞: any pixel"), ("l2", "ℓ2: all")]
+    )
+    targeted = forms.ChoiceField(
+        required=False,
+        label="Aim",
+        help_text="What the adversary wants.",
+        choices=[("", "the preset's"), ("yes", "a random other class"), ("no", "anything but the label")],
+    )
+    restarts = forms.IntegerField(
+        required=False, min_value=1, label="Restarts", help_text="Random starts; any may succeed. Preset standard only."
+    )
+    queries = forms.IntegerField(
+        required=False,
+        min_value=0,
+        label="Black-box queries",
+        help_text="Per image, for the report. Blank: 500; 0: none.",
     )
     steps = forms.IntegerField(required=False, min_value=1, label="Steps", help_text="Gradient steps per image.")
     attack_images = forms.IntegerField(
@@ -193,7 +210,8 @@ class RepairForm(forms.Form):
         for key in ("max_clean_drop", "max_subgroup_drop"):
             values[key] = None if given[key] is None else round(given[key] / 100, 10)
         if given["metric"] == "attack-success":
-            values |= {key: given[key] for key in ("attack", "steps", "attack_images")}
+            values |= {key: given[key] for key in ("attack", "steps", "attack_images", "norm", "restarts", "queries")}
+            values["targeted"] = {"yes": True, "no": False}.get(given["targeted"])
             values["epsilon"] = None if given["epsilon"] is None else given["epsilon"] / PIXEL
         return {key: value for key, value in values.items() if value not in (None, "")}
 
@@ -214,6 +232,8 @@ def initial_from(job: Job) -> dict[str, Any]:
             values[key] = round(asked[key] * 100, 8)
     if "epsilon" in asked:
         values["epsilon"] = round(asked["epsilon"] * PIXEL, 6)
+    if "targeted" in asked:
+        values["targeted"] = "yes" if asked["targeted"] else "no"
     if job.guard_id:
         values["guard"] = str(job.guard_id)
     return values
