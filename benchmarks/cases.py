@@ -167,7 +167,7 @@ def _real_case(name: str, source: Source, device: str) -> BenchCase:
     sources = {
         "model": _file_hash(source.folder / source.model),
         "data": _file_hash(source.folder / source.data),
-        "score": _hash(objective.pixels.numpy().tobytes(), objective.targets.tobytes()),
+        "score": _hash(case.indices("score").astype(np.int64).tobytes(), objective.targets.tobytes()),
     }
     module = case.checkpoint.module().to(device).eval()
     return BenchCase(name, module, game, sources)

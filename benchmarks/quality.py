@@ -75,7 +75,7 @@ def one(
         "has_std_errors": snapshots[-1].std_errors is not None,
         "curve": [_point(s, truth, ks) for s in snapshots],
         "end": metrics.scores(snapshots[-1].values, truth.values, ks),
-        "model_at_end": {f"{end}{k}": round(model.overlap(1.0, k, end), 4) for k in ks for end in ENDS}
+        "model_at_end": {f"{end}{k}": round(model.seen_at_end(k, end), 4) for k in ks for end in ENDS}
         if model.known
         else None,
         "reach": {

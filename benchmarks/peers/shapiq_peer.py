@@ -1,8 +1,9 @@
 """shapiq's estimators of Shapley values.
 
-`PermutationSamplingSV` is run one permutation at a time on fresh images, and averaged. SVARM, KernelSHAP and
-ProxySPEX answer for a budget of coalitions as a whole, so they are run afresh for doubling budgets, each run a snapshot
-with its own time alone; the images (32) are drawn once per run and shared by its coalitions, as paired comparisons ask.
+`PermutationSamplingSV` is run one permutation at a time on fresh images, and averaged. SVARM, KernelSHAP and ProxySPEX
+answer for a budget of coalitions as a whole, so they are run afresh for doubling budgets, each run a snapshot with its
+own time alone. Their images are drawn once per run and shared by its coalitions, as paired comparisons ask: 32, or as
+few as let two least budgets fit, but 8.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from benchmarks.methods import Cannot, Recorder, Samples, Snapshot, images_per_d
 
 _PERMUTATIONS = 4  # that should fit into the allotment
 _PATIENCE = 3.0  # times the allotment, for one permutation
+_LEAST_IMAGES = 8  # of a run at one budget
 _WHOLE_PATIENCE = 2.0  # times the allotment, for a least budget
 
 
@@ -88,8 +90,10 @@ def _whole(case: BenchCase, seconds: float, seed: int, make: Callable[[Any], Any
             time for its least budget.
     """
     approximators = _shapiq()
-    rows, _ = best_rows(case, IMAGES)
-    value = MaskedValue(case.base, IMAGES, rows)
+    _, rate = best_rows(case, IMAGES)
+    images = images_per_draw(IMAGES, least, rate, seconds, draws=2, least=_LEAST_IMAGES)
+    rows, _ = best_rows(case, images)
+    value = MaskedValue(case.base, images, rows)
     rng = np.random.default_rng([seed, 0x5A])
     snapshots: list[Snapshot] = []
     total = Recorder(seconds)

@@ -67,13 +67,15 @@ def test_a_method_that_knows_nothing_is_not_extrapolated() -> None:
     assert "nothing to do with" in found.note
 
 
-def test_a_level_above_the_references_own_noise_is_said() -> None:
+def test_a_noisy_reference_does_not_keep_a_method_from_getting_there() -> None:
     values = np.random.default_rng(0).normal(size=2 * M)
-    reference = Reference(values, np.full(2 * M, 0.8), np.ones(2 * M))
-    last = Snapshot(10.0, 1000, values, np.full(2 * M, 1e-3), np.full(2 * M, 50))
-    found = Extrapolation(last, reference).reach(0.95, 50, "top")
-    assert found.seconds is None
-    assert "reference's own noise" in found.note
+    reference = Reference(values, np.full(2 * M, 0.5), np.ones(2 * M))
+    last = Snapshot(10.0, 1000, values, np.full(2 * M, 0.4), np.full(2 * M, 50))
+    model = Extrapolation(last, reference)
+    assert model.seen_at_end(50, "top") < 0.8 < 0.95 == pytest.approx(model.overlap(1e4, 50, "top"), abs=0.05)
+    found = model.reach(0.95, 50, "top")
+    assert found.extrapolated
+    assert found.seconds > 50.0
 
 
 def test_what_was_not_seen_is_never_earlier_than_the_end() -> None:
