@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -33,7 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
         with contextlib.redirect_stdout(sys.stderr):
             text = args.do(args)
     except (MissingData, NoReference, BadInput, KeyError) as error:
-        print(error.args[0] if isinstance(error, KeyError) else error, file=sys.stderr)
+        why = str(error.args[0] if isinstance(error, KeyError) else error)
+        print(why, file=sys.stderr)
+        if getattr(args, "json", False):
+            print(json.dumps({"error": why}))
         return 2
     print(text)
     return 0
@@ -49,21 +53,24 @@ def one_part(args: argparse.Namespace) -> str:
 
 
 def all_parts(args: argparse.Namespace) -> str:
-    """All parts on all cases, each table written as soon as it is done; what cannot be measured here is said in it."""
-    say = teller()
+    """All parts on all cases, each table written as soon as it is done; what cannot be measured here is said in it.
+
+    Each measurement has a process of its own: none inherits another's memory or threads, and none takes others down.
+    """
     args.folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for part, measure in parts.PARTS.items():
+    for part in parts.PARTS:
         results: list[dict[str, Any]] = []
+        path = args.folder / f"{part}-{args.device}.md"
         for case in args.case or CASES:
             if case in RANDOM and part in parts.NEED_REAL:
                 continue
-            try:
-                results.append(measure(case, parts.Options.of(args), say))
-            except (MissingData, NoReference) as error:
-                say(str(error))
-                results.append({"case": case, tables.SKIPPED: str(error)})
-            path = args.folder / f"{part}-{args.device}.md"
+            options = ["--case", case, "--size", args.size, "--device", args.device, "--json"]
+            command = [sys.executable, "-m", "benchmarks", part, *options]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+            answer = json.loads(done.stdout or "{}")
+            why = answer.get("error", f"it ended with exit code {done.returncode}.")
+            results += answer.get("results", [{"case": case, tables.SKIPPED: why}])
             path.write_text(tables.document(part, machine(args.device), results, _command(args)))
         written.append(str(path))
     return "\n".join(written)

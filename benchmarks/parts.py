@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import quality, registry
+from benchmarks import memory, quality, registry, scaling, throughput
 from benchmarks.cases import open_case
 
 Say = Callable[[str], None]
@@ -43,5 +43,24 @@ def measure_quality(name: str, options: Options, say: Say) -> dict[str, Any]:
     return quality.measure(case, methods, seconds, options.seed, say)
 
 
-PARTS: dict[str, Callable[[str, Options, Say], dict[str, Any]]] = {"quality": measure_quality}
+def measure_throughput(name: str, options: Options, say: Say) -> dict[str, Any]:
+    case = open_case(name, options.device, say)
+    return throughput.measure(case, {"small": 4.0, "full": 20.0}[options.size], say)
+
+
+def measure_scaling(name: str, options: Options, say: Say) -> dict[str, Any]:
+    case = open_case(name, options.device, say)
+    return scaling.measure(case, {"small": 4.0, "full": 20.0}[options.size], say)
+
+
+def measure_memory(name: str, options: Options, say: Say) -> dict[str, Any]:
+    return memory.measure(open_case(name, options.device, say), say)
+
+
+PARTS: dict[str, Callable[[str, Options, Say], dict[str, Any]]] = {
+    "quality": measure_quality,
+    "throughput": measure_throughput,
+    "scaling": measure_scaling,
+    "memory": measure_memory,
+}
 NEED_REAL = ("quality",)  # parts that random weights say nothing about

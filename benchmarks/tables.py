@@ -97,5 +97,79 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-TITLES = {"quality": "Time to quality"}
-RENDER = {"quality": quality}
+def throughput(result: dict[str, Any]) -> str:
+    """Throughput of one case."""
+    plain, last = result["plain"], result["records"][-1]
+    head = (
+        f"{result['filters']:,} filters, {result['gmacs']:.3g} GMAC per image, {result['images']} images per "
+        f"coalition. Plain forward: batches of {plain['batch']}, {plain['memory_format']}."
+    )
+    rows = grid(
+        ["", "evaluations/s", "ratio to plain forwards"],
+        (
+            [r["method"], number(r["evaluations_per_second"]), f"{r['ratio_to_plain']:.2f}"]
+            for r in [
+                *result["records"],
+                {
+                    "method": "bound for marginals: what comes after the filter",
+                    "evaluations_per_second": last["suffix_bound_evaluations_per_second"],
+                    "ratio_to_plain": last["suffix_bound_ratio"],
+                },
+                {
+                    "method": "bound for marginals: what depends on the filter",
+                    "evaluations_per_second": last["dependent_bound_evaluations_per_second"],
+                    "ratio_to_plain": last["dependent_bound_ratio"],
+                },
+            ]
+        ),
+    )
+    tail = (
+        f"Marginals reach **{100 * last['share_of_suffix_bound']:.0f}%** of the first bound and "
+        f"{100 * last['share_of_dependent_bound']:.0f}% of the second; over all filters "
+        f"{number(last['marginals_per_second'])} marginals/s of {result['images']} images each."
+    )
+    return "\n\n".join([head, rows, tail])
+
+
+def scaling(result: dict[str, Any]) -> str:
+    """Scaling of one case."""
+    workers = result["workers"]
+    head = (
+        f"{result['filters']:,} filters; a draw is one coalition and the single flips of the filters valued, on "
+        f"{result['images']} images where they are not varied."
+    )
+    rows = grid(
+        ["varied", "seconds per draw", "evaluations per draw", "evaluations/s"],
+        (
+            [r["method"], number(r["seconds_per_draw"]), f"{r['evaluations_per_draw']:,}",
+             number(r["evaluations_per_second"])]
+            for r in result["records"]
+        ),
+    )  # fmt: skip
+    tail = (
+        f"Workers: {workers['blocks']} blocks take {workers['seconds_one']:.1f} s with one one-thread process and "
+        f"{workers['seconds_two']:.1f} s with two: **{workers['ratio']:.2f}×**, "
+        f"{'the same bits' if workers['same_bits'] else '**different bits**'}."
+    )
+    return "\n\n".join([head, rows, tail])
+
+
+def memory(result: dict[str, Any]) -> str:
+    """Memory of one case."""
+    return grid(
+        ["byte budget", "before, MiB", "peak, MiB", "added, MiB", "within the budget"],
+        (
+            [r["method"], *(f"{r[key] / 2**20:,.0f}" for key in ("before", "peak", "added")),
+             "yes" if r["within_budget"] else "no"]
+            for r in result["records"]
+        ),
+    )  # fmt: skip
+
+
+TITLES = {
+    "quality": "Time to quality",
+    "throughput": "Throughput",
+    "scaling": "Scaling",
+    "memory": "Memory",
+}
+RENDER = {"quality": quality, "throughput": throughput, "scaling": scaling, "memory": memory}
