@@ -30,7 +30,7 @@ DATA = ROOT.parent / "shared" / "data"
 IMAGES = 32  # per draw, where nothing else is said
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_NOISE_IMAGES = 64
+_NOISE_IMAGES = 32
 
 
 class MissingData(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from repair_engine.network import predictions
 from repair_engine.objectives import plan_batches
 
 ROWS = {"cpu": (32, 64, 128, 256), "cuda": (512, 2048, 8192)}  # images per forward, K·B, that are tried
+_LONGEST = 10.0  # seconds that a forward of a trial may take
 
 
 class MaskedValue:
@@ -69,7 +70,22 @@ def best_rows(case: BenchCase, images: int, seconds: float = 0.4) -> tuple[int, 
 
     Each peer that can be given many coalitions at once is given this; the trial is not counted as its time.
     """
-    tried = {max(1, size // images) for size in ROWS[case.device]}
-    rates = {rows: forward_rate(case, images, rows, seconds) for rows in sorted(tried)}
-    rows = max(rates, key=lambda r: rates[r])
-    return rows, rates[rows]
+    tried = sorted({max(1, size // images) for size in ROWS[case.device]})
+    return fastest(tried, lambda rows: forward_rate(case, images, rows, seconds), lambda rows: rows * images)
+
+
+def fastest(sizes: Sequence[int], rate: Callable[[int], float], images: Callable[[int], int]) -> tuple[int, float]:
+    """The size of the highest rate (images per second) among ascending ones.
+
+    Larger ones are not tried once the rate has dropped by a tenth, or where one forward would take ten seconds.
+    """
+    best = sizes[0], rate(sizes[0])
+    for size in sizes[1:]:
+        if images(size) > _LONGEST * best[1]:
+            break
+        now = rate(size)
+        if now > best[1]:
+            best = size, now
+        elif now < 0.9 * best[1]:
+            break
+    return best

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 
 from benchmarks.cases import IMAGES, BenchCase, describe, open_case
+from benchmarks.masked import forward_rate
+from benchmarks.methods import images_per_draw
 from shapley import BlockTask, Settings, run_block, start
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of the filters
@@ -22,7 +24,7 @@ IMAGE_COUNTS = (1, 2, 4, 8, 16, 32, 64)
 CHUNKS = {"cpu": (32, 64, 128, 256, 512), "cuda": (256, 1024, 4096, 16384)}  # images per forward, K·B
 REMOVED = 0.05  # share of the filters that is absent
 WORKERS = (1, 2)
-_WORKER_FILTERS = 128  # valued by a block
+_MOST = 10.0  # times the seconds of a point that it may take, at the rate of full forwards
 _WORKER_BLOCKS = 8
 _DEPTH_SHARE = 0.05
 
@@ -30,18 +32,22 @@ _DEPTH_SHARE = 0.05
 def measure(case: BenchCase, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
     """One record per point: what was varied, its size, seconds per draw and evaluations per second.
 
-    A draw is one coalition with single flips of the filters, as in cmcs. Each point gets about `seconds`.
+    A draw is one coalition with single flips of the filters, as in cmcs. Each point gets about
+    `seconds`, or one draw; what would take more than ten times that is left out.
     """
     records: list[dict[str, Any]] = []
     rng = np.random.default_rng(0)
-    images = 8 if case.device == "cpu" and case.n > 1000 else IMAGES
+    rate = forward_rate(case, 1, 8)
+    images = images_per_draw(IMAGES, SHARES[0] * case.n, rate, seconds, draws=2)
     for share in SHARES:
         players = np.sort(rng.choice(case.n, max(1, int(case.n * share)), replace=False))
-        say(f"{case.name}: {len(players)} filters")
-        records.append(_point("filters", len(players), *_draws(case, images, players, seconds)))
+        if share == SHARES[0] or len(players) * images < _MOST * rate * seconds:
+            say(f"{case.name}: {len(players)} filters")
+            records.append(_point("filters", len(players), *_draws(case, images, players, seconds)))
     players = np.sort(rng.choice(case.n, min(case.n, 256), replace=False))
     for count in IMAGE_COUNTS:
-        if count <= len(case.base.objective):
+        fits = len(players) * count < _MOST * rate * seconds
+        if count <= len(case.base.objective) and (count == IMAGE_COUNTS[0] or fits):
             say(f"{case.name}: {count} images")
             records.append(_point("images", count, *_draws(case, count, players, seconds)))
     game = case.game(images)
@@ -57,7 +63,7 @@ def measure(case: BenchCase, seconds: float, say: Callable[[str], None]) -> dict
         **describe(case),
         "images": images,
         "records": records,
-        "workers": workers(case.name, case.device, say),
+        "workers": workers(case.name, case.device, min(images, 8), min(128, max(8, int(rate * seconds))), say),
     }
 
 
@@ -101,17 +107,24 @@ class _Share:
 
     case: str
     device: str
+    images: int
+    filters: int
     blocks: tuple[int, ...]
 
 
-def workers(name: str, device: str, say: Callable[[str], None]) -> dict[str, Any]:
-    """Seconds of one round of blocks with one and with two one-thread processes, and whether the bits are the same."""
+def workers(name: str, device: str, images: int, filters: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Seconds of one round of blocks with one and with two one-thread processes, and whether the bits are the same.
+
+    Args:
+        images: per draw.
+        filters: valued by a block.
+    """
     context = multiprocessing.get_context("spawn")
     found: dict[int, tuple[float, dict[int, str]]] = {}
     for count in WORKERS:
         say(f"{name}: {count} worker{'s' * (count > 1)} of one thread")
         barrier, answers = context.Barrier(count), context.Queue()
-        shares = [_Share(name, device, tuple(range(w, _WORKER_BLOCKS, count))) for w in range(count)]
+        shares = [_Share(name, device, images, filters, tuple(range(w, _WORKER_BLOCKS, count))) for w in range(count)]
         processes = [context.Process(target=_work, args=(share, barrier, answers)) for share in shares]
         threads = {key: os.environ.get(key) for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         os.environ.update(dict.fromkeys(threads, "1"))  # read by the children when they import torch
@@ -131,6 +144,8 @@ def workers(name: str, device: str, say: Callable[[str], None]) -> dict[str, Any
     one, two = found[1], found[2]
     return {
         "blocks": _WORKER_BLOCKS,
+        "images": images,
+        "filters": filters,
         "seconds_one": round(one[0], 3),
         "seconds_two": round(two[0], 3),
         "ratio": round(one[0] / two[0], 3),
@@ -150,9 +165,9 @@ def _answer(answers: Any, processes: list[Any]) -> tuple[float, dict[int, str]]:
                 raise RuntimeError("a worker process died; its error is above") from None
 
 
-def block_settings(n_players: int, batch_size: int, resolution: float) -> Settings:
+def block_settings(n_players: int, batch_size: int, resolution: float, filters: int) -> Settings:
     """A round of blocks of one cmcs draw over evenly spaced filters at a fixed depth."""
-    players = np.unique(np.linspace(0, n_players - 1, min(n_players, _WORKER_FILTERS)).astype(int))
+    players = np.unique(np.linspace(0, n_players - 1, min(n_players, filters)).astype(int))
     return Settings(
         estimator="cmcs",
         n_players=n_players,
@@ -172,10 +187,10 @@ def _work(share: _Share, barrier: Any, answers: Any) -> None:
     """In a worker process: opens the case, waits for the others, runs its blocks."""
     torch.set_num_threads(1)
     try:
-        game = open_case(share.case, share.device).game(8)
-        settings = block_settings(game.n_players, game.batch_size, game.plan.resolution)
+        game = open_case(share.case, share.device).game(share.images)
+        settings = block_settings(game.n_players, game.batch_size, game.plan.resolution, share.filters)
         state = start(settings)
-        run_block(game, settings, state, BlockTask(0, _WORKER_BLOCKS, 1))  # warms up; not one of the round's
+        run_block(game, settings, state, BlockTask(0, _WORKER_BLOCKS, 1))  # not one of the round's: it warms up
         barrier.wait()
         began = time.perf_counter()
         results = {block: run_block(game, settings, state, BlockTask(0, block, 1)) for block in share.blocks}

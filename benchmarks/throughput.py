@@ -15,11 +15,12 @@ import torch
 
 from benchmarks import operations
 from benchmarks.cases import BenchCase, describe
-from benchmarks.masked import MaskedValue, best_rows
+from benchmarks.masked import MaskedValue, best_rows, fastest
+from benchmarks.methods import images_per_draw
 
 IMAGES = 32
 CHUNK = 64  # filters flipped per call, at least, as cmcs does
-BATCHES = {"cpu": (32, 64, 128), "cuda": (64, 256, 1024)}  # of the plain forward, tried
+BATCHES = {"cpu": (16, 32, 64, 128), "cuda": (64, 256, 1024)}  # of the plain forward, tried
 REMOVED = 0.05  # share of the filters that is absent
 ROUNDS = 3
 
@@ -27,17 +28,19 @@ ROUNDS = 3
 def measure(case: BenchCase, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
     """One record per way of evaluating: evaluations per second (one image under one coalition).
 
-    The ways take turns, three rounds of `seconds` each, so that a machine that slows down slows all of them.
+    The ways take turns, three rounds of `seconds` each, so that a machine that slows down slows all of them. 32 images
+    per coalition, or as few as let a chunk of flips end within `seconds`.
     """
     say(f"{case.name}: counting operations")
-    game = case.game(IMAGES)
+    some = case.base.images(np.arange(min(IMAGES, len(case.base.objective))))
+    counted = operations.count(case.module, some[:1], case.network)
+    plain, chosen = fastest_plain(case, some)
+    per_draw = images_per_draw(IMAGES, CHUNK, 2 * chosen["images_per_second"], seconds, draws=1)
+    game = case.game(per_draw)
     batch = game.draw_batch(np.random.default_rng(0))
-    images = game.images(batch.indices)
-    counted = operations.count(case.module, images[:1], case.network)
-    plain, chosen = fastest_plain(case, images)
     flips = Flips(case, game, batch)
-    rows, _ = best_rows(case, IMAGES)
-    masked = MaskedValue(case.base, IMAGES, rows)
+    rows, _ = best_rows(case, per_draw)
+    masked = MaskedValue(case.base, per_draw, rows)
     masked.use(batch)
     full_masks = np.repeat(flips.coalition[None], rows, axis=0)
 
@@ -86,26 +89,29 @@ def measure(case: BenchCase, seconds: float, say: Callable[[str], None]) -> dict
 
 def fastest_plain(case: BenchCase, images: torch.Tensor) -> tuple[Callable[[], int], dict[str, Any]]:
     """A plain forward at the fastest of a few batch sizes and memory formats, and which that is."""
-    best: tuple[float, Callable[[], int], dict[str, Any]] | None = None
-    module = case.module
+    found: list[tuple[float, int, torch.memory_format]] = []
     for layout in (torch.contiguous_format, torch.channels_last):
-        for size in BATCHES[case.device]:
-            batch = images.repeat(-(-size // len(images)), 1, 1, 1)[:size].contiguous(memory_format=layout)
 
-            def forward(batch: torch.Tensor = batch, layout: torch.memory_format = layout) -> int:
-                module.to(memory_format=layout)  # free where it already is
-                with torch.inference_mode():
-                    module(batch).argmax(-1).cpu()
-                return len(batch)
+        def rate(size: int, layout: torch.memory_format = layout) -> float:
+            return _rate(_plain(case.module, images, size, layout), 1.0, warm=True)
 
-            try:
-                rate = _rate(forward, 1.0, warm=True)
-            except torch.cuda.OutOfMemoryError:
-                break
-            if best is None or rate > best[0]:
-                best = rate, forward, {"batch": size, "memory_format": str(layout).removeprefix("torch.")}
-    assert best is not None
-    return best[1], best[2]
+        size, speed = fastest(BATCHES[case.device], rate, lambda size: size)
+        found.append((speed, size, layout))
+    speed, size, layout = max(found, key=lambda f: f[0])
+    chosen = {"batch": size, "memory_format": str(layout).removeprefix("torch."), "images_per_second": round(speed, 3)}
+    return _plain(case.module, images, size, layout), chosen
+
+
+def _plain(module: torch.nn.Module, images: torch.Tensor, size: int, layout: torch.memory_format) -> Callable[[], int]:
+    batch = images.repeat(-(-size // len(images)), 1, 1, 1)[:size].contiguous(memory_format=layout)
+
+    def forward() -> int:
+        module.to(memory_format=layout)  # free where it already is
+        with torch.inference_mode():
+            module(batch).argmax(-1).cpu()
+        return len(batch)
+
+    return forward
 
 
 class Flips:

@@ -51,10 +51,11 @@ def test_a_draw_is_paid_for_in_full(case: BenchCase) -> None:
 
 
 def test_blocks_that_workers_share(case: BenchCase) -> None:
-    settings = scaling.block_settings(8, 32, 1 / 32)
+    settings = scaling.block_settings(8, 32, 1 / 32, 5)
     state = start(settings)
     tasks = next_round(state, settings)
     assert [(task.block, task.draws) for task in tasks] == [(block, 1) for block in range(8)]
+    assert settings.players == (0, 1, 3, 5, 7)
     once, again = (run_block(case.base, settings, state, tasks[3]).to_bytes() for _ in range(2))
     assert once == again
 
