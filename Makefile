@@ -13,7 +13,7 @@ help:
 	@echo "make test-slow  the larger checks"
 	@echo "make run        set up, start the app (web, workers, private redis) on http://127.0.0.1:8000"
 	@echo "make lint       ruff, mypy, layer contract"
-	@echo "make bench      benchmark tables"
+	@echo "make bench      install the peers, measure, write benchmarks/tables/"
 	@echo "make clean      remove caches and run-time data (not the virtual environment)"
 
 setup: $(STAMP)
@@ -42,8 +42,16 @@ lint: setup
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-bench: setup
-	$(PY) -m benchmarks
+# The peers that the benchmark compares with are installed by nothing else.
+BENCH_STAMP := $(VENV)/.bench-$(shell cat requirements.txt requirements-bench.txt | cksum | cut -d' ' -f1)
+
+bench: setup $(BENCH_STAMP)
+	$(PY) -m benchmarks all --size small
+
+$(BENCH_STAMP): requirements-bench.txt requirements.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	@rm -f $(VENV)/.bench-*
+	@touch $@
 
 clean:
 	rm -rf var out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,36 +1,135 @@
-"""python -m benchmarks [throughput] [--case NAME] [--device cpu|cuda] [--seconds S] [--json]"""
+"""python -m benchmarks quality --case NAME [--size small|full] [--device auto|cpu|cuda] [--json]
+
+Markdown on stdout, or one JSON document with a record per method; progress on stderr.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-import torch
+from benchmarks import parts, tables
+from benchmarks.cases import CASES, RANDOM, SOURCES, MissingData, open_case
+from benchmarks.machine import machine
+from benchmarks.references import NoReference, make, path_of
+from repair_engine.cli.options import device_of
+from repair_engine.errors import BadInput
 
-from benchmarks import throughput
+TABLES = Path(__file__).resolve().parent / "tables"
 
 
-def main() -> None:
-    """Prints a Markdown table, or JSON with one record per method."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("part", nargs="?", choices=("throughput",), default="throughput")
-    parser.add_argument("--case", choices=tuple(throughput.CASES), action="append")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--seconds", type=float, default=4.0, help="per method and round (three rounds)")
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
-    records = [r for case in args.case or throughput.CASES for r in throughput.measure(case, args.device, args.seconds)]
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0; 2 where data, a reference or an option is missing, with the reason on stderr."""
+    args = _parser().parse_args(arguments)
+    try:
+        args.device = device_of(args.device)
+        # Libraries print; stdout is for the result.
+        with contextlib.redirect_stdout(sys.stderr):
+            text = args.do(args)
+    except (MissingData, NoReference, BadInput, KeyError) as error:
+        why = str(error.args[0] if isinstance(error, KeyError) else error)
+        print(why, file=sys.stderr)
+        if getattr(args, "json", False):
+            print(json.dumps({"error": why}))
+        return 2
+    print(text)
+    return 0
+
+
+def one_part(args: argparse.Namespace) -> str:
+    """One part on one case."""
+    say = teller()
+    result = parts.PARTS[args.part](args.case, parts.Options.of(args), say)
     if args.json:
-        print(json.dumps({"machine": throughput.machine(), "records": records}, indent=1))
-        return
-    print(throughput.machine())
-    print("\n| case | filters | method | evaluations/s | ratio to full forwards |\n|---|---:|---|---:|---:|")
-    for r in records:
-        print(
-            f"| {r['case']} | {r['filters']:,} | {r['method']} | "
-            f"{r['evaluations_per_second']:,.0f} | {r['ratio']:.2f} |"
-        )
+        return json.dumps({"machine": machine(args.device), "results": [result]}, indent=1)
+    return tables.document(args.part, machine(args.device), [result], _command(args))
+
+
+def all_parts(args: argparse.Namespace) -> str:
+    """All parts on all cases, each table written as soon as it is done; what cannot be measured here is said in it.
+
+    Each measurement has a process of its own: none inherits another's memory or threads, and none takes others down.
+    """
+    args.folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for part in parts.PARTS:
+        results: list[dict[str, Any]] = []
+        path = args.folder / f"{part}-{args.device}.md"
+        for case in args.case or CASES:
+            if case in RANDOM and part in parts.NEED_REAL:
+                continue
+            options = ["--case", case, "--size", args.size, "--device", args.device, "--json"]
+            command = [sys.executable, "-m", "benchmarks", part, *options]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+            answer = json.loads(done.stdout or "{}")
+            why = answer.get("error", f"it ended with exit code {done.returncode}.")
+            results += answer.get("results", [{"case": case, tables.SKIPPED: why}])
+            path.write_text(tables.document(part, machine(args.device), results, _command(args)))
+        written.append(str(path))
+    return "\n".join(written)
+
+
+def reference(args: argparse.Namespace) -> str:
+    """Makes or continues a reference."""
+    case = open_case(args.case, args.device, teller())
+    header = make(case, args.minutes, teller(), args.path or path_of(args.case))
+    return json.dumps(header, indent=1)
+
+
+def teller() -> Callable[[str], None]:
+    """Progress on stderr, with the seconds since the beginning."""
+    began = time.perf_counter()
+
+    def say(text: str) -> None:
+        print(f"[{time.perf_counter() - began:6.0f} s] {text}", file=sys.stderr, flush=True)
+
+    return say
+
+
+def _command(args: argparse.Namespace) -> str:
+    case = "" if isinstance(args.case, list) or args.case is None else f" --case {args.case}"
+    return f"python -m benchmarks {args.part}{case} --size {args.size} --device {args.device}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    verbs = parser.add_subparsers(dest="part", required=True)
+    for part in parts.PARTS:
+        verb = verbs.add_parser(part, help=tables.TITLES[part])
+        cases = tuple(SOURCES) if part in parts.NEED_REAL else CASES
+        verb.add_argument("--case", required=True, choices=cases)
+        verb.add_argument("--json", action="store_true", help="one JSON document on stdout")
+        if part == "quality":
+            verb.add_argument("--method", action="append", help="only this one; may be repeated")
+            verb.add_argument("--seconds", type=float, help="for each method, instead of the size's")
+            verb.add_argument("--seed", type=int, default=0)
+        verb.set_defaults(do=one_part)
+        _common(verb)
+    verb = verbs.add_parser("all", help="all parts on all cases; writes benchmarks/tables/*.md")
+    verb.add_argument("--case", action="append", choices=CASES)
+    verb.add_argument("--folder", type=Path, default=TABLES)
+    verb.set_defaults(do=all_parts)
+    _common(verb)
+    verb = verbs.add_parser("reference", help="make or continue a long-run reference")
+    verb.add_argument("--case", required=True, choices=tuple(SOURCES))
+    verb.add_argument("--minutes", type=float, required=True)
+    verb.add_argument("--path", type=Path, help="instead of benchmarks/references/CASE.npz")
+    verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    verb.set_defaults(do=reference)
+    return parser
+
+
+def _common(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--size", choices=("small", "full"), default="small")
+    verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

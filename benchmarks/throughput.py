@@ -1,92 +1,162 @@
-"""Throughput: evaluations per second of the ways to evaluate coalitions, against full forwards in the same run.
+"""Throughput: single-filter marginals per second, against the bound that operation counts set.
 
-The network has random weights (speed does not depend on them) and the images are noise.
+The bound: a flip of one filter costs at least what comes after it in the network, done at the speed at which the
+ordinary torch module (eval mode, same precision, its fastest batch size and memory format) does whole forwards here.
 """
 
 from __future__ import annotations
 
-import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 
-from repair_engine.game import NeuronGame
-from repair_engine.network import Network
-from repair_engine.objectives import Objective
+from benchmarks import operations
+from benchmarks.cases import BenchCase, describe
+from benchmarks.masked import MaskedValue, best_rows, fastest
+from benchmarks.methods import images_per_draw
 
-CASES = {"resnet18": 64, "squeezenet1_0": 128, "mobilenet_v3_small": 128}  # name -> image side
 IMAGES = 32
+CHUNK = 256  # filters flipped per call; an estimator asks for all of a draw's at once
+BATCHES = {"cpu": (16, 32, 64, 128), "cuda": (64, 256, 1024)}  # of the plain forward, tried
+REMOVED = 0.05  # share of the filters that is absent
+ROUNDS = 3
 
 
-def measure(case: str, device: str, seconds: float) -> list[dict[str, Any]]:
-    """One record per method: evaluations per second and the ratio to full forwards.
+def measure(case: BenchCase, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
+    """One record per way of evaluating: evaluations per second (one image under one coalition).
 
-    The methods take turns, three rounds each, so that a machine that slows down slows all of them.
+    The ways take turns, three rounds of `seconds` each, so that a machine that slows down slows all of them. 32 images
+    per coalition, or as few as let a chunk of flips end within `seconds`.
     """
-    torch.manual_seed(0)
-    side = CASES[case]
-    module = torchvision.models.get_model(case, weights=None, num_classes=10).eval().to(device)
-    pixels = torch.rand(IMAGES, 3, side, side)
-    network = Network.capture(module, pixels[:2].to(device))
-    network.constants = network.mean_outputs([pixels.to(device)]).float().to(device)
-    objective = Objective(pixels, np.zeros(IMAGES, np.int64), np.full(IMAGES, 1 / IMAGES), np.zeros(IMAGES, np.int64))
-    game = NeuronGame(network, objective, lambda x: x, IMAGES)
-    batch, rng = game.full_batch(), np.random.default_rng(0)
-    n = network.n_filters
-    shallow = np.ones(n, dtype=bool)
-    shallow[rng.choice(n, n // 20, replace=False)] = False
+    say(f"{case.name}: counting operations")
+    some = case.base.images(np.arange(min(IMAGES, len(case.base.objective))))
+    counted = operations.count(case.module, some[:1], case.network)
+    plain, chosen = fastest_plain(case, some)
+    per_draw = images_per_draw(IMAGES, CHUNK, 2 * chosen["images_per_second"], seconds, draws=1)
+    game = case.game(per_draw)
+    batch = game.draw_batch(np.random.default_rng(0))
+    flips = Flips(case, game, batch)
+    rows, _ = best_rows(case, per_draw)
+    masked = MaskedValue(case.base, per_draw, rows)
+    masked.use(batch)
+    full_masks = np.repeat(flips.coalition[None], rows, axis=0)
+
+    def forwards() -> int:
+        masked(full_masks)
+        return rows * len(batch.indices)
+
+    ways: dict[str, Callable[[], int]] = {
+        "plain forward of the torch module": plain,
+        "full masked forward": forwards,
+        "walk": lambda: flips.walk(16),
+        "single-filter marginals": flips.chunk,
+    }
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for work in ways.values():
+        work()
+    flips.done.clear()
+    for turn in range(ROUNDS):
+        for name, work in ways.items():
+            say(f"{case.name}: {name}, round {turn + 1} of {ROUNDS}")
+            rates[name].append(_rate(work, seconds))
+    speeds = {name: float(np.median(values)) for name, values in rates.items()}
+    base = speeds["plain forward of the torch module"]
+    flipped = np.concatenate(flips.done)
+    found: list[dict[str, Any]] = [
+        {"method": name, "evaluations_per_second": round(v, 2), "ratio_to_plain": round(v / base, 3)}
+        for name, v in speeds.items()
+    ]
+    # Which filters were flipped decides what the bound is for them; all filters together are what a user pays for.
+    for kind, of in (("suffix", counted.after), ("dependent", counted.dependent)):
+        share = speeds["single-filter marginals"] / (base * counted.bound(of, flipped))
+        found[-1][f"{kind}_bound_ratio"] = round(counted.bound(of), 3)
+        found[-1][f"{kind}_bound_evaluations_per_second"] = round(base * counted.bound(of), 2)
+        found[-1][f"share_of_{kind}_bound"] = round(share, 4)
+    share = found[-1]["share_of_suffix_bound"]
+    found[-1]["marginals_per_second"] = round(share * base * counted.bound(counted.after) / len(batch.indices), 3)
+    return {
+        "part": "throughput",
+        **describe(case),
+        "images": len(batch.indices),
+        "gmacs": round(counted.full / 1e9, 4),
+        "plain": chosen,
+        "records": found,
+    }
+
+
+def fastest_plain(case: BenchCase, images: torch.Tensor) -> tuple[Callable[[], int], dict[str, Any]]:
+    """A plain forward at the fastest of a few batch sizes and memory formats, and which that is."""
+    found: list[tuple[float, int, torch.memory_format]] = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+
+        def rate(size: int, layout: torch.memory_format = layout) -> float:
+            return _rate(_plain(case.module, images, size, layout), 1.0, warm=True)
+
+        size, speed = fastest(BATCHES[case.device], rate, lambda size: size)
+        found.append((speed, size, layout))
+    speed, size, layout = max(found, key=lambda f: f[0])
+    chosen = {"batch": size, "memory_format": str(layout).removeprefix("torch."), "images_per_second": round(speed, 3)}
+    return _plain(case.module, images, size, layout), chosen
+
+
+def _plain(module: torch.nn.Module, images: torch.Tensor, size: int, layout: torch.memory_format) -> Callable[[], int]:
+    batch = images.repeat(-(-size // len(images)), 1, 1, 1)[:size].contiguous(memory_format=layout)
 
     def forward() -> int:
-        network.masked_logits(game.images(batch.indices), shallow[None])
-        return IMAGES
+        module.to(memory_format=layout)  # free where it already is
+        with torch.inference_mode():
+            module(batch).argmax(-1).cpu()
+        return len(batch)
 
-    def walk() -> int:
-        order = rng.permutation(np.flatnonzero(shallow))[:16]
-        rows = np.repeat(shallow[None], 16, axis=0)
+    return forward
+
+
+class Flips:
+    """Single flips and walks at one coalition on one batch, as estimators ask for them.
+
+    Chunks of neighbouring filters come in random order, so that any number of them is a sample of all.
+    """
+
+    def __init__(self, case: BenchCase, game: Any, batch: Any) -> None:
+        self.game, self.batch = game, batch
+        self.rng = np.random.default_rng(1)
+        self.coalition = np.ones(case.n, dtype=bool)
+        self.coalition[self.rng.choice(case.n, max(1, int(case.n * REMOVED)), replace=False)] = False
+        self.size = max(game.lookahead, CHUNK)
+        self.done: list[np.ndarray] = []
+        self._chunks = self._endless()
+
+    def _endless(self) -> Iterator[np.ndarray]:
+        starts = np.arange(0, self.game.n_players, self.size)
+        while True:
+            for start in self.rng.permutation(starts):
+                yield np.arange(start, min(start + self.size, self.game.n_players))
+
+    def chunk(self) -> int:
+        """Flips one chunk; evaluations."""
+        players = next(self._chunks)
+        self.game.differences(self.coalition[None], players, self.batch, lambda _: None)
+        self.done.append(players)
+        return len(players) * len(self.batch.indices)
+
+    def walk(self, steps: int) -> int:
+        """Removes `steps` more filters one by one; evaluations."""
+        order = self.rng.permutation(np.flatnonzero(self.coalition))[:steps]
+        rows = np.repeat(self.coalition[None], len(order), axis=0)
         for k, player in enumerate(order):
             rows[k:, player] = False
-        game.evaluate(rows, batch)
-        return 16 * IMAGES
+        self.game.evaluate(rows, self.batch)
+        return len(order) * len(self.batch.indices)
 
-    def toggle() -> int:
-        game.differences(shallow[None], np.sort(rng.choice(n, 64, replace=False)), batch, lambda _: None)
-        return 64 * IMAGES
 
-    methods = {"full forward": forward, "walk (prefix reuse)": walk, "single flips (shared prefix)": toggle}
-    rates = {name: [] for name in methods}
-    for work in methods.values():
+def _rate(work: Callable[[], int], seconds: float, warm: bool = False) -> float:
+    """Evaluations per second; answers are on the CPU when `work` returns, so nothing is still under way."""
+    if warm:
         work()
-    for _ in range(3):
-        for name, work in methods.items():
-            rates[name].append(_rate(work, seconds, device))
-    base = float(np.median(rates["full forward"]))
-    return [
-        {
-            "case": case,
-            "filters": n,
-            "device": device,
-            "method": name,
-            "evaluations_per_second": round(float(np.median(values)), 1),
-            "ratio": round(float(np.median(values)) / base, 2),
-        }
-        for name, values in rates.items()
-    ]
-
-
-def machine() -> str:
-    """What it was measured on."""
-    gpu = f", {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else ""
-    return f"{platform.machine()}, {torch.get_num_threads()} threads{gpu}, torch {torch.__version__}"
-
-
-def _rate(work: Callable[[], int], seconds: float, device: str) -> float:
-    begin, done = time.perf_counter(), 0
-    while time.perf_counter() - begin < seconds:
+    began, done = time.perf_counter(), 0
+    while (spent := time.perf_counter() - began) < seconds or not done:
         done += work()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return done / (time.perf_counter() - begin)
+    return done / max(spent, time.perf_counter() - began)

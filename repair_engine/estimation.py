@@ -6,6 +6,7 @@ reported comes from samples that had no part in the picking.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +28,8 @@ _LEAST_SCREEN = 8  # draws
 _MOST_SCREENED = 40_000  # images
 _CONTENDERS = 6  # filters sampled for each one asked for
 _LEAST_CONTENDERS = 64
+BATCH_SIZES = (32, 16, 8, 4)  # images per draw, the most that still buys enough draws
+_ENOUGH_FOR_SIZE = 40  # draws
 _ENOUGH_DRAWS = 4  # over all filters, for `score` to sample them all
 
 
@@ -111,6 +114,27 @@ def _with_screen(settings: Settings, game: NeuronGame, repair: bool) -> Settings
     screen = min(most, _LEAST_SCREEN + max(0, int(spare * _SCREEN_SHARE)) // price)
     sampled = settings.n_players if keep is None else min(settings.n_players, keep + fast.RANDOM_PLAYERS)
     return replace(shown, screen_draws=screen, draws_per_block=_draws_per_block("fast", game, sampled))
+
+
+def affordable(
+    request: RepairRequest, game_of: Callable[[int], NeuronGame], budget: int, repair: bool = False
+) -> tuple[NeuronGame, Settings | None]:
+    """The game with images per draw chosen by the search budget, and its settings; None where it buys no draw.
+
+    Few draws tell more with fewer images each.
+    """
+    sizes = BATCH_SIZES if request.batch_size is None else (request.batch_size,)
+    game = game_of(sizes[0])
+    for size in sizes:
+        game = game_of(size)
+        if budget // (coalitions_per_draw(request, game, budget, repair) * size) >= _ENOUGH_FOR_SIZE:
+            break
+    settings = _search_settings(request, game, budget, repair)
+    try:
+        start(settings)
+    except BudgetTooSmall:
+        return game, None
+    return game, settings
 
 
 def coalitions_per_draw(request: RepairRequest, game: NeuronGame, budget: int, repair: bool) -> int:

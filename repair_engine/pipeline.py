@@ -18,10 +18,11 @@ from repair_engine.audit.repair import subset_size
 from repair_engine.case import Case, Progress, open_case, prepare, silent
 from repair_engine.errors import BadInput
 from repair_engine.estimation import (
+    BATCH_SIZES,
     MAX_EXACT,
     PHASES,
     Ranking,
-    coalitions_per_draw,
+    affordable,
     confirm_settings,
     least_budget,
     rank,
@@ -111,7 +112,7 @@ def prepare_job(request: RepairRequest, folder: Path, progress: Progress = silen
     began = time.time()
     case = prepare(request, folder, progress)
     progress("measuring the speed of this machine", 0.0)
-    game = case.game(request.batch_size or _BATCH_SIZES[0])
+    game = case.game(request.batch_size or BATCH_SIZES[0])
     if case.attacked:
         _check_adversaries(case, game)
     budget, notes = request.budget, []
@@ -125,11 +126,11 @@ def prepare_job(request: RepairRequest, folder: Path, progress: Progress = silen
             if repair and case.attacked:
                 queries = 2 * request.queries * subset_size(case, budget) / rates.forward
                 budget = calibrate.choose_budget(rates, request.estimator, other + queries)
-            smallest = game if request.batch_size else case.game(_BATCH_SIZES[-1])
+            smallest = game if request.batch_size else case.game(BATCH_SIZES[-1])
             budget = max(budget, least_budget(request, smallest, repair))
             images = f" --attack-images {case.request.attack_images}" if case.attacked else ""
             notes.append(f"Budget chosen by calibration: {budget} evaluations (repeat with --budget {budget}{images}).")
-        game = _fit_to_budget(request, case, game, budget, repair)
+        game, _ = affordable(request, case.game, search_share(budget) if repair else budget, repair)
         search_settings(request, game, budget, repair)  # raises where the budget is too small
     stored = {
         "budget": budget,
@@ -235,22 +236,6 @@ def run_finish(
         sampled = int((search.paired.count > 0).sum())
         run["screen"] = {"by": "gradients", "images": images, "sampled": sampled, "of": job.game.n_players}
     return finish(job.case, ranking, run, out, progress)
-
-
-_BATCH_SIZES = (32, 16, 8, 4)  # images per draw, the most that still buys enough draws
-_ENOUGH_DRAWS = 40
-
-
-def _fit_to_budget(request: RepairRequest, case: Case, game: NeuronGame, budget: int, repair: bool) -> NeuronGame:
-    """The game with images per draw chosen by the budget: few draws tell more with fewer images each."""
-    if request.batch_size is not None:
-        return game
-    spent = search_share(budget) if repair else budget
-    for size in _BATCH_SIZES:
-        fitting = game if size == _BATCH_SIZES[0] else case.game(size)
-        if spent // (coalitions_per_draw(request, fitting, spent, repair) * size) >= _ENOUGH_DRAWS:
-            break
-    return fitting
 
 
 def _exact_cost(game: NeuronGame, budget: int | None) -> int:

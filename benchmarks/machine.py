@@ -1,0 +1,44 @@
+"""What it was measured on: one line under every table."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.references import commit
+
+
+def machine(device: str) -> dict[str, Any]:
+    """JSON-able: processor, threads, GPU where one is used, versions, date, commit."""
+    return {
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(0) if device == "cuda" else "cpu",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": commit(),
+    }
+
+
+def line(of: dict[str, Any]) -> str:
+    """The same for people."""
+    gpu = "" if of["device"] == "cpu" else f", {of['device']}"
+    return (
+        f"{of['processor']}, {of['threads']} thread{'s' * (of['threads'] != 1)}{gpu}; torch {of['torch']}, "
+        f"Python {of['python']}; {of['date']}, commit {of['commit']}"
+    )
+
+
+def _processor() -> str:
+    try:
+        for row in Path("/proc/cpuinfo").read_text().splitlines():
+            if row.startswith("model name"):
+                return row.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.machine()

@@ -1,0 +1,91 @@
+"""Peak memory by the byte budget that a game is given for the states it keeps."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import inspect
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.cases import IMAGES, BenchCase, describe
+from repair_engine.game import NeuronGame
+
+BUDGETS = (64 << 20, 256 << 20, 1 << 30, 2 << 30)  # bytes
+_FLIPS = 256
+_STEPS = 8
+
+
+def measure(case: BenchCase, say: Callable[[str], None]) -> dict[str, Any]:
+    """One record per byte budget, smallest first: memory before, the peak while working, and the difference, bytes.
+
+    Resident memory of the process on a CPU (what freed memory the allocator keeps stays in it, so later budgets begin
+    higher), allocated memory on a GPU. The work: a coalition, a walk of 8 steps, 256 single flips, 32 images.
+    """
+    if "memory" not in inspect.signature(NeuronGame).parameters:
+        raise RuntimeError("NeuronGame takes no byte budget")
+    records = []
+    for budget in BUDGETS:
+        say(f"{case.name}: a budget of {budget >> 20} MiB")
+        game = NeuronGame(case.network, case.base.objective, case.base.normalize, IMAGES, memory=budget)
+        gc.collect()
+        before = begin(case.device)
+        work(game, np.random.default_rng(0))
+        peak = peak_since(case.device)
+        records.append(
+            {
+                "method": f"{budget >> 20} MiB",
+                "budget": budget,
+                "before": before,
+                "peak": peak,
+                "added": peak - before,
+                "within_budget": peak - before <= budget,
+            }
+        )
+    return {"part": "memory", **describe(case), "images": case.base.batch_size, "records": records}
+
+
+def work(game: NeuronGame, rng: np.random.Generator) -> None:
+    """A coalition, a walk and single flips on one batch."""
+    batch = game.draw_batch(rng)
+    coalition = np.ones(game.n_players, dtype=bool)
+    coalition[rng.choice(game.n_players, max(1, game.n_players // 20), replace=False)] = False
+    rows = np.repeat(coalition[None], _STEPS, axis=0)
+    for k, player in enumerate(rng.permutation(np.flatnonzero(coalition))[:_STEPS]):
+        rows[k:, player] = False
+    game.evaluate(rows, batch)
+    game.evaluate(coalition[None], batch)
+    players = np.sort(rng.choice(game.n_players, min(game.n_players, _FLIPS), replace=False))
+    size = max(game.lookahead, 64)
+    for first in range(0, len(players), size):
+        game.differences(coalition[None], players[first : first + size], batch, lambda _: None)
+
+
+def begin(device: str) -> int:
+    """Bytes in use now; forgets the peak so far."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM (man 5 proc)
+    return _status("VmRSS")
+
+
+def peak_since(device: str) -> int:
+    """The most bytes in use since `begin` (since the process began where the system cannot reset the peak)."""
+    return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")
+
+
+def _status(field: str) -> int:
+    try:
+        for row in Path("/proc/self/status").read_text().splitlines():
+            if row.startswith(f"{field}:"):
+                return int(row.split()[1]) * 1024
+    except OSError:
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,88 @@
+"""Multiply-accumulates of a network, and of what a change of one filter makes necessary to compute anew.
+
+Counted on torch.export's graph of the ordinary module, from the shapes: convolutions and matrix products, nothing
+else. It knows nothing of how the engine cuts the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from repair_engine.network import Network
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Per image.
+
+    Attributes:
+        full: of a whole forward.
+        after: float64 [n], for each filter all that comes after its convolution in the order of computation.
+        dependent: float64 [n], for each filter what depends on it; less than `after` where branches run side by side.
+    """
+
+    full: float
+    after: np.ndarray
+    dependent: np.ndarray
+
+    def bound(self, of: np.ndarray, players: np.ndarray | None = None) -> float:
+        """How many times cheaper than full forwards single flips of `players` (default: all) can be."""
+        chosen = of if players is None else of[players]
+        return self.full * len(chosen) / float(chosen.sum())
+
+
+def count(module: torch.nn.Module, image: torch.Tensor, network: Network) -> Operations:
+    """Operations of `module` in eval mode on one normalized image [1, C, H, W], for the filters of `network`."""
+    with torch.no_grad():
+        program = torch.export.export(module, (image.repeat(2, 1, 1, 1),)).run_decompositions({})
+    names = program.graph_signature.inputs_to_parameters | program.graph_signature.inputs_to_buffers
+    nodes = list(program.graph.nodes)
+    macs = np.array([_macs(node) for node in nodes]) / 2  # the example is two images
+    index = {node: i for i, node in enumerate(nodes)}
+    after_of, dependent_of = {}, {}
+    for node in nodes:
+        if _convolves(node):
+            name = names.get(node.args[1].name, "").removesuffix(".weight")
+            after_of[name] = float(macs[index[node] + 1 :].sum())
+            dependent_of[name] = float(macs[sorted(_descendants(node, index))].sum())
+    channels = [site.channels for site in network.sites]
+    site_names = [site.name for site in network.sites]
+    return Operations(
+        float(macs.sum()),
+        np.repeat([after_of[name] for name in site_names], channels),
+        np.repeat([dependent_of[name] for name in site_names], channels),
+    )
+
+
+def _convolves(node: torch.fx.Node) -> bool:
+    return node.op == "call_function" and "conv" in str(node.target) and not isinstance(node.args[1], int)
+
+
+def _macs(node: torch.fx.Node) -> float:
+    """Multiply-accumulates of one node, from the shapes in its metadata."""
+    if node.op != "call_function":
+        return 0.0
+    name = str(node.target)
+    if _convolves(node):
+        weight = node.args[1].meta["val"].shape  # [out, in / groups, ...]
+        return float(node.meta["val"].numel() * np.prod(weight[1:]))
+    if any(kind in name for kind in ("aten.linear", "aten.addmm", "aten.mm", "aten.bmm", "aten.matmul")):
+        operands = [a for a in node.args if isinstance(a, torch.fx.Node)]
+        first = operands[1] if "addmm" in name else operands[0]
+        return float(node.meta["val"].numel() * first.meta["val"].shape[-1])
+    return 0.0
+
+
+def _descendants(node: torch.fx.Node, index: dict[torch.fx.Node, int]) -> Sequence[int]:
+    seen: set[torch.fx.Node] = set()
+    left = list(node.users)
+    while left:
+        user = left.pop()
+        if user not in seen:
+            seen.add(user)
+            left.extend(user.users)
+    return [index[user] for user in seen]

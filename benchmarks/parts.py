@@ -1,0 +1,66 @@
+"""The parts of the benchmark by name: each measures one case and gives one JSON-able result."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks import memory, quality, registry, scaling, throughput
+from benchmarks.cases import open_case
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line leaves to a part.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        size: "small" or "full".
+        seconds: for each method of `quality`; None = by size and device.
+        methods: names of those measured by `quality`; None = all.
+    """
+
+    device: str
+    size: str = "small"
+    seconds: float | None = None
+    seed: int = 0
+    methods: list[str] | None = None
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Options:
+        get = vars(args).get
+        return cls(args.device, args.size, get("seconds"), get("seed") or 0, get("method"))
+
+
+def measure_quality(name: str, options: Options, say: Say) -> dict[str, Any]:
+    methods = registry.find(options.methods)
+    case = open_case(name, options.device, say)
+    seconds = options.seconds or quality.ALLOTMENT[options.size, options.device]
+    return quality.measure(case, methods, seconds, options.seed, say)
+
+
+def measure_throughput(name: str, options: Options, say: Say) -> dict[str, Any]:
+    case = open_case(name, options.device, say)
+    return throughput.measure(case, {"small": 4.0, "full": 20.0}[options.size], say)
+
+
+def measure_scaling(name: str, options: Options, say: Say) -> dict[str, Any]:
+    case = open_case(name, options.device, say)
+    return scaling.measure(case, {"small": 4.0, "full": 20.0}[options.size], say)
+
+
+def measure_memory(name: str, options: Options, say: Say) -> dict[str, Any]:
+    return memory.measure(open_case(name, options.device, say), say)
+
+
+PARTS: dict[str, Callable[[str, Options, Say], dict[str, Any]]] = {
+    "quality": measure_quality,
+    "throughput": measure_throughput,
+    "scaling": measure_scaling,
+    "memory": measure_memory,
+}
+NEED_REAL = ("quality",)  # parts that random weights say nothing about

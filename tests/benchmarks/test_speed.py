@@ -1,0 +1,74 @@
+"""What the parts about speed and memory measure, on a tiny network; figures themselves are not asserted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import memory, scaling, tables, throughput
+from benchmarks.cases import BenchCase
+from repair_engine.game import NeuronGame
+from repair_engine.network import Network
+from repair_engine.objectives import Objective
+from shapley import next_round, run_block, start
+from tests.repair_engine.tiny import Tiny
+
+
+@pytest.fixture(scope="module")
+def case() -> BenchCase:
+    torch.manual_seed(0)
+    module, pixels = Tiny().eval(), torch.rand(64, 1, 8, 8)
+    network = Network.capture(module, pixels[:2])
+    network.constants = network.mean_outputs([pixels]).float()
+    labels = network.logits(pixels).argmax(1).numpy()
+    objective = Objective(pixels, labels, np.full(64, 1 / 64), np.zeros(64, np.int64))
+    return BenchCase("tiny", module, NeuronGame(network, objective, lambda x: x, 32), {"model": "tiny"})
+
+
+def test_throughput(case: BenchCase) -> None:
+    result = throughput.measure(case, 0.01, lambda _: None)
+    marginals = result["records"][-1]
+    assert marginals["method"] == "single-filter marginals"
+    assert 0 < marginals["share_of_dependent_bound"] <= marginals["share_of_suffix_bound"]
+    rate = marginals["suffix_bound_evaluations_per_second"] * marginals["share_of_suffix_bound"]
+    assert rate == pytest.approx(marginals["evaluations_per_second"], rel=1e-2)
+    assert "single-filter marginals" in tables.throughput(result)
+
+
+def test_flips_cover_every_filter_once_a_draw(case: BenchCase) -> None:
+    flips = throughput.Flips(case, case.base, case.base.draw_batch(np.random.default_rng(0)))
+    flips.size = 3
+    total = sum(flips.chunk() for _ in range(3))
+    assert sorted(np.concatenate(flips.done).tolist()) == list(range(8))
+    assert total == 8 * 32
+
+
+def test_a_draw_is_paid_for_in_full(case: BenchCase) -> None:
+    seconds, evaluations = scaling._draws(case, 16, np.arange(0, 8, 2), 0.0)
+    assert evaluations == 5 * 16
+    assert seconds > 0
+
+
+def test_blocks_that_workers_share(case: BenchCase) -> None:
+    settings = scaling.block_settings(8, 32, 1 / 32, 5)
+    state = start(settings)
+    tasks = next_round(state, settings)
+    assert [(task.block, task.draws) for task in tasks] == [(block, 1) for block in range(8)]
+    assert settings.players == (0, 1, 3, 5, 7)
+    once, again = (run_block(case.base, settings, state, tasks[3]).to_bytes() for _ in range(2))
+    assert once == again
+
+
+def test_memory(case: BenchCase) -> None:
+    result = memory.measure(case, lambda _: None)
+    assert [r["budget"] for r in result["records"]] == sorted(memory.BUDGETS)
+    assert all(r["peak"] >= r["added"] for r in result["records"])
+    assert "| 64 MiB |" in tables.memory(result)
+
+
+def test_the_peak_is_seen() -> None:
+    before = memory.begin("cpu")
+    held = np.ones(64 << 17)  # 64 MiB
+    del held
+    assert memory.peak_since("cpu") - before > 48 << 20
