@@ -10,7 +10,7 @@ import hashlib
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +103,6 @@ class BenchCase:
     module: torch.nn.Module
     base: NeuronGame
     sources: dict[str, str]
-    _games: dict[int, NeuronGame] = field(default_factory=dict, repr=False)
 
     @property
     def network(self) -> Network:
@@ -118,12 +117,8 @@ class BenchCase:
         return self.network.device.type
 
     def game(self, images: int = IMAGES) -> NeuronGame:
-        """The game with about `images` per draw (fixed counts per cell decide). Costs two passes over all images."""
-        if images == IMAGES:
-            return self.base
-        if images not in self._games:
-            self._games[images] = NeuronGame(self.network, self.base.objective, self.base.normalize, images)
-        return self._games[images]
+        """The game with about `images` per draw (fixed counts per cell decide)."""
+        return self.base.resized(images)
 
 
 def open_case(name: str, device: str, progress: Callable[[str], None] | None = None) -> BenchCase:

@@ -70,7 +70,7 @@ def fast(case: BenchCase, seconds: float, seed: int) -> list[Snapshot]:
     budget, total = rate * seconds / 32, Recorder(seconds)
     while not snapshots or (snapshots[-1].seconds < 0.7 * seconds and total.seconds < 2 * seconds):
         recorder = Recorder(seconds)
-        game, settings = affordable(request, case.game, int(budget))
+        game, settings = affordable(request, case.base.resized, int(budget))
         if settings is not None:
             found, _ = run(game, settings)
             assert found.best is not None

@@ -76,7 +76,8 @@ def _search_settings(request: RepairRequest, game: NeuronGame, budget: int, repa
     side = request.side or ("bottom" if sign < 0 else "top")
     if request.estimator == "tmab" and n < 2:
         raise BadInput("The estimator tmab tells filters apart; this network has one.", "Use --estimator exact.")
-    top_k = request.limits.max_filters if repair and request.estimator == "fast" else request.top_k
+    whole_plan = repair and request.estimator == "fast" and request.overlap is None
+    top_k = request.limits.max_filters if whole_plan else request.top_k
     settings = Settings(
         estimator=request.estimator,  # type: ignore[arg-type]
         n_players=n,
@@ -94,7 +95,7 @@ def _search_settings(request: RepairRequest, game: NeuronGame, budget: int, repa
     )
     if request.estimator != "fast" or n < GUESSES_FROM:
         return settings
-    return _with_screen(settings, game, repair)
+    return replace(_with_screen(settings, game, repair), overlap=request.overlap)
 
 
 def _with_screen(settings: Settings, game: NeuronGame, repair: bool) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -52,18 +53,30 @@ class NeuronGame:
         memory: int = MEMORY,
     ) -> None:
         self.network, self.objective, self.normalize = network, objective, normalize
-        self.plan = plan_batches(objective, batch_size)
         self.n_players = network.n_filters
-        self.batch_size = self.n_parts = self.plan.size
         self.n_images = len(objective)
         self.chunk = _CHUNK[network.device.type]
-        self.lookahead = 1 if network.device.type == "cpu" else max(1, self.chunk // self.batch_size)
         self.memory = memory
+        self._size(batch_size)
         full = np.ones((1, self.n_players), dtype=bool)
         everyone = np.arange(self.n_images)
         self.intact = self._predict(full, everyone)[0]
         dead = self._predict(~full, everyone)[0]
         self.dead_level = float((dead == self.intact).mean())
+
+    def resized(self, batch_size: int) -> NeuronGame:
+        """The same game with about `batch_size` images per draw; nothing is predicted anew."""
+        if batch_size == self._asked:
+            return self
+        game = copy.copy(self)
+        game._size(batch_size)
+        return game
+
+    def _size(self, batch_size: int) -> None:
+        self._asked = batch_size
+        self.plan = plan_batches(self.objective, batch_size)
+        self.batch_size = self.n_parts = self.plan.size
+        self.lookahead = 1 if self.network.device.type == "cpu" else max(1, self.chunk // self.batch_size)
         self._trails: tuple[ImageBatch, list[Trail]] | None = None
 
     def draw_batch(self, rng: np.random.Generator) -> ImageBatch:

@@ -122,15 +122,16 @@ def prepare_job(request: RepairRequest, folder: Path, progress: Progress = silen
         if budget is None:
             rates = calibrate.measure(game, request.seed)
             other = time.time() - began + (_finish_seconds(case, rates) if repair else 5.0)
-            budget = calibrate.choose_budget(rates, request.estimator, other)
+            target = calibrate.TARGET_SECONDS if request.minutes is None else 60 * request.minutes
+            budget = calibrate.choose_budget(rates, request.estimator, other, target)
             if repair and case.attacked:
                 queries = 2 * request.queries * subset_size(case, budget) / rates.forward
-                budget = calibrate.choose_budget(rates, request.estimator, other + queries)
-            smallest = game if request.batch_size else case.game(BATCH_SIZES[-1])
+                budget = calibrate.choose_budget(rates, request.estimator, other + queries, target)
+            smallest = game if request.batch_size else game.resized(BATCH_SIZES[-1])
             budget = max(budget, least_budget(request, smallest, repair))
             images = f" --attack-images {case.request.attack_images}" if case.attacked else ""
             notes.append(f"Budget chosen by calibration: {budget} evaluations (repeat with --budget {budget}{images}).")
-        game, _ = affordable(request, case.game, search_share(budget) if repair else budget, repair)
+        game, _ = affordable(request, game.resized, search_share(budget) if repair else budget, repair)
         search_settings(request, game, budget, repair)  # raises where the budget is too small
     stored = {
         "budget": budget,

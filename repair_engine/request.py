@@ -55,7 +55,9 @@ class RepairRequest:
         metric: see `objectives.Metric`.
         group: column of metadata.csv whose values must not cross the splits.
         preprocessing: None = that of torchvision's weights, or pixels in [0, 1] for registered architectures.
-        budget: evaluations; None = calibrated to about five minutes.
+        budget: evaluations; None = calibrated to `minutes`.
+        minutes: what a calibrated budget is to end within; None = about five.
+        overlap: `fast` stops when it expects to have found this share of the true `top_k` at the asked ends.
         batch_size: images per draw, about; None = chosen so that the budget buys enough draws.
         constant: what replaces an ablated filter's output: "mean", or "bn_beta" (see `network.constants`).
         top_k, side: what tmab tells apart; side None = the end where culprits are.
@@ -81,6 +83,8 @@ class RepairRequest:
     top_k: int = 20
     side: str | None = None
     budget: int | None = None
+    minutes: float | None = None
+    overlap: float | None = None
     batch_size: int | None = None
     constant: str = "mean"
     limits: Limits = field(default_factory=Limits)
@@ -105,6 +109,14 @@ class RepairRequest:
             raise BadInput(f"--top-k is {self.top_k}; it must be at least 1.")
         if self.budget is not None and self.budget < 1:
             raise BadInput(f"--budget is {self.budget}; it counts evaluations and must be positive.")
+        if self.minutes is not None and self.minutes <= 0:
+            raise BadInput(f"--minutes is {self.minutes:g}; it must be positive.")
+        if self.minutes is not None and self.budget is not None:
+            raise BadInput("--minutes and --budget exclude each other.", "A budget repeats a result, minutes do not.")
+        if self.overlap is not None and not 0 < self.overlap < 1:
+            raise BadInput(f"--quality asks for an overlap of {self.overlap:g}; it lies between 0 and 1.")
+        if self.overlap is not None and self.estimator != "fast":
+            raise BadInput("--quality is known to the estimator fast only.", "Leave --estimator out.")
         if self.batch_size is not None and self.batch_size < 1:
             raise BadInput(f"--batch-size is {self.batch_size}; a draw needs at least one image.")
         if self.attack_images is not None and self.attack_images < 1:

@@ -118,6 +118,12 @@ def add_estimation(parser: argparse.ArgumentParser, repair: bool) -> None:
     group.add_argument(
         "--budget", type=int, metavar="EVALUATIONS", help="images × coalitions; default: about 5 minutes"
     )
+    group.add_argument("--minutes", type=float, metavar="M", help="in the place of a budget: one that ends within M")
+    group.add_argument(
+        "--quality",
+        metavar="K,OVERLAP",
+        help="fast: stop when it expects this share of the true top (bottom) K found, at the latest at the budget",
+    )
     group.add_argument("--batch-size", type=int, metavar="IMAGES", help="images per draw; default: by the budget")
     if repair:
         limits = Limits()
@@ -125,6 +131,17 @@ def add_estimation(parser: argparse.ArgumentParser, repair: bool) -> None:
         group.add_argument("--max-clean-drop", type=float, default=limits.max_clean_drop, metavar="X")
         group.add_argument("--max-subgroup-drop", type=float, default=limits.max_subgroup_drop, metavar="X")
         group.add_argument("--max-filters", type=int, default=limits.max_filters, metavar="N")
+
+
+def _quality_of(text: str | None) -> tuple[int, float] | None:
+    """K and the overlap of `--quality K,OVERLAP`. Raises BadInput."""
+    if text is None:
+        return None
+    try:
+        k, overlap = text.split(",")
+        return int(k), float(overlap)
+    except ValueError:
+        raise BadInput(f"--quality {text!r}: it is K,OVERLAP.", "For example --quality 50,0.9.") from None
 
 
 def architecture_of(args: argparse.Namespace) -> Architecture:
@@ -167,6 +184,7 @@ def request_of(args: argparse.Namespace) -> RepairRequest:
         parse_surrogate(text, architecture.num_classes, architecture.register)
         for text in getattr(args, "surrogate", [])
     ]
+    quality = _quality_of(getattr(args, "quality", None))
     limits = {name: getattr(args, name) for name in vars(Limits()) if hasattr(args, name)}
     return RepairRequest(
         model=args.model,
@@ -178,9 +196,11 @@ def request_of(args: argparse.Namespace) -> RepairRequest:
         group=args.group,
         preprocessing=preprocessing_of(args),
         estimator=getattr(args, "estimator", DEFAULT_ESTIMATOR),
-        top_k=getattr(args, "top_k", 20),
+        top_k=quality[0] if quality else getattr(args, "top_k", 20),
         side=getattr(args, "side", None),
         budget=getattr(args, "budget", None),
+        minutes=getattr(args, "minutes", None),
+        overlap=quality[1] if quality else None,
         batch_size=getattr(args, "batch_size", None),
         constant=args.constant,
         limits=Limits(**limits),

@@ -122,6 +122,7 @@ def describe_run(
         "rounds": found.rounds,
         "stopped": found.stopped,
         "depth": found.depth,
+        "expected_overlap": found.expected_overlap,
         "seed": request.seed,
         "device": request.device,
         "threads": torch.get_num_threads(),

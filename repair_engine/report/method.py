@@ -15,6 +15,7 @@ _RUN_SHOWN = frozenset(
         *(
             "estimator",
             "screen",
+            "expected_overlap",
             "ablation",
             "constants",
             "images_per_draw",
@@ -51,6 +52,7 @@ def measured(document: Row) -> Markup:
         *_screen(run),
         ("budget", f"{count(run['budget'], 'evaluation')} ({run['budget_was']}); {run['evaluations']:,} spent, "
                    f"{run['images_per_draw']} images per draw"),
+        *_overlap(run),
         ("stopped", f"{STOPPED.get(run['stopped'], run['stopped'])}, after {count(run['rounds'], 'round')}"),
         ("depth", "not limited" if run.get("depth") is None else f"at most {run['depth']} filters removed in a draw"),
         ("seed and device", f"seed {run['seed']}, {run['device']}, {count(run['threads'], 'thread')}"),
@@ -70,6 +72,14 @@ def _by_constant(run: dict[str, Any]) -> str:
         return ""
     counts = run.get("constants", {})
     return f" ({counts.get('bn_beta', 0):,} filters by β, {counts.get('mean', 0):,} by their mean)"
+
+
+def _overlap(run: dict[str, Any]) -> list[tuple[str, str]]:
+    share = run.get("expected_overlap")
+    if share is None:
+        return []
+    text = f"{percent(share)} of the filters at the end that was asked for, by the ranking's own model: a forecast, "
+    return [("expected to be found", text + "not a guarantee")]
 
 
 def _screen(run: dict[str, Any]) -> list[tuple[str, str]]:

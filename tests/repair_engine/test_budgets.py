@@ -147,3 +147,40 @@ def test_one_filter_is_valued_by_all_but_tmab(wide_world: World, tmp_path: Path)
     refused = call(wide_world.argv("score", "--json", estimator="tmab", **options))
     assert refused.code == 2
     assert "exact" in refused.document["mend"]
+
+
+def test_quality_stops_early_and_says_what_it_expects(wide_world: World) -> None:
+    """The head of this network hardly hears its filters, so the ends are noise; a low aim is met, a high one is not."""
+    options = {"budget": "400000", "batch_size": "4", "side": "both"}
+    low = call(wide_world.argv("score", "--json", quality="20,0.05", **options)).document["run"]
+    assert low["stopped"] == "converged"
+    assert 0.05 <= low["expected_overlap"] <= 1
+    assert low["evaluations"] < 400_000
+    high = call(wide_world.argv("score", "--json", quality="20,0.999", **options)).document["run"]
+    assert high["evaluations"] > low["evaluations"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"minutes": "0"}, "must be positive"),
+        ({"minutes": "2", "budget": "5000"}, "exclude each other"),
+        ({"quality": "20"}, "K,OVERLAP"),
+        ({"quality": "20,1.5"}, "between 0 and 1"),
+        ({"quality": "20,0.9", "estimator": "tmab"}, "fast only"),
+    ],
+)
+def test_time_and_quality_that_cannot_be(wide_world: World, options: dict, said: str) -> None:
+    result = call(wide_world.argv("score", "--json", **options))
+    assert result.code == 2
+    assert said in result.document["error"] + result.document["mend"]
+
+
+def test_minutes_choose_the_budget(wide_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "measure", lambda *_: calibrate.Rates(300.0, 300.0, 300.0))
+    budgets = []
+    for minutes in ("2", "4"):
+        run = call(wide_world.argv("score", "--json", minutes=minutes, estimator="monte_carlo")).document["run"]
+        assert run["budget_was"] == "calibrated"
+        budgets.append(run["budget"])
+    assert 1.6 < budgets[1] / budgets[0] < 2.6
