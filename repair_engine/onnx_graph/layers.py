@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from repair_engine.onnx_graph.values import Call, Unsupported, Value
+from repair_engine.onnx_graph.values import MAX_PADDING, Call, Unsupported, Value
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _MAX_POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
@@ -186,6 +186,8 @@ def _pads(
     auto, dims = call.attribute("auto_pad", "NOTSET"), len(kernel)
     if auto in ("NOTSET", ""):
         pads = list(call.attribute("pads") or [0] * 2 * dims)
+        if any(p > MAX_PADDING for p in pads):
+            raise Unsupported(f"{call.where} pads by more than {MAX_PADDING:,}")
         return pads[:dims], pads[dims:]
     if auto == "VALID":
         return [0] * dims, [0] * dims

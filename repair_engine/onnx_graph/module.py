@@ -11,9 +11,7 @@ from torch import nn
 
 from repair_engine.onnx_graph.operators import OPERATORS
 from repair_engine.onnx_graph.plan import Constant, GraphPlan, Node
-from repair_engine.onnx_graph.values import Call, Unsupported, Value
-
-MAX_ELEMENTS = 1 << 27  # of one tensor, per image
+from repair_engine.onnx_graph.values import MAX_ELEMENTS, Call, Unsupported, Value
 
 
 class GraphModule(nn.Module):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from repair_engine.onnx_graph.values import Call, Unsupported, Value, per_image, static
+from repair_engine.onnx_graph.values import MAX_PADDING, Call, Unsupported, Value, per_image, static
 
 
 def reshape(call: Call) -> Value:
@@ -182,6 +182,8 @@ def pad(call: Call) -> Value:
     mode = call.attribute("mode", "constant")
     if any(widths[-2:]):
         raise Unsupported(f"{call.where} pads the batch")
+    if any(abs(w) > MAX_PADDING for w in widths):
+        raise Unsupported(f"{call.where} pads by more than {MAX_PADDING:,}")
     if mode == "constant":
         return F.pad(x, widths, value=value)
     modes = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}

@@ -11,6 +11,9 @@ import torch
 
 from repair_engine.onnx_graph.plan import Attribute, Node
 
+MAX_ELEMENTS = 1 << 27  # of one tensor, per image
+MAX_PADDING = 4096
+
 Static = int | float | list  # an int, a float, or a list of ints; an int may be torch's symbol of the batch size
 Value = torch.Tensor | Static
 

@@ -157,6 +157,11 @@ def huge_padding(folder: Path) -> Path:
     return net(folder, node("Pad", ["c", "wide"], ["a"]), *HEAD, wide=wide)
 
 
+def huge_convolution(folder: Path) -> Path:
+    nodes = [node("Conv", ["x", "w", "b"], ["a"], pads=[1 << 20] * 4), *HEAD]
+    return graph(folder / "m.onnx", nodes, WEIGHTS, out=("batch", 2))
+
+
 def not_finite(folder: Path) -> Path:
     return changed(
         folder,
@@ -194,7 +199,8 @@ BAD: list[tuple[str, Callable[[Path], Path], str]] = [
     ("an input that nothing gives", loop, "reads 'nothing'"),
     ("a weight cut short", short_weight, "does not fill its shape"),
     ("a weight of terabytes", huge_weight, "does not fill its shape"),
-    ("padding of gigabytes", huge_padding, "makes a tensor|memory"),
+    ("padding of gigabytes", huge_padding, "pads by more than 4,096"),
+    ("a convolution's padding of gigabytes", huge_convolution, "pads by more than 4,096"),
     ("NaN", not_finite, "NaN|differ"),
     ("mean over the batch", over_the_batch, "over the batch"),
     ("not logits", a_map, "is needed"),
