@@ -139,6 +139,10 @@ def test_the_rows_of_a_repair_come_again_from_its_file(
             assert rates["success"] == pytest.approx(np.mean(won))
             assert rates["true_label"] == pytest.approx(np.mean([line[column] == line["label"] for line in mine]))
     assert {t["model"] for t in document["self_tests"]} == {"intact", "repaired"}
+    gain = repaired.document["gain"]
+    assert {key: rows[0]["change"][key] for key in ("value", "lower", "upper")} == pytest.approx(
+        {key: gain[key] for key in ("value", "lower", "upper")}
+    )
     curve = repaired.document["curve"]
     assert all(0 <= step["true_label"] <= 1 for step in curve)
     assert curve[0]["true_label"] <= 1 - curve[0]["objective"] + 1e-9  # a recovered image is not the adversary's
