@@ -82,6 +82,11 @@ def spread(reference: Reference) -> float:
     )
 
 
+def reliability(reference: Reference) -> float:
+    """Share of the variance over filters that is the true values' (the squared correlation with them), 0 to 1."""
+    return spread(reference) / max(float(np.var(reference.values)), 1e-300)
+
+
 def plausible(reference: Reference, rng: np.random.Generator) -> np.ndarray:
     """What the true values may be, given the reference, float64 [n].
 

@@ -50,7 +50,11 @@ def measure(
         **describe(case),
         "seconds_given": seconds,
         "seed": seed,
-        "reference": {**header, "mean_std_error": float(truth.std_errors.mean())},
+        "reference": {
+            **header,
+            "mean_std_error": float(truth.std_errors.mean()),
+            "reliability": round(metrics.reliability(truth), 4),
+        },
         "ceiling": metrics.ceiling(truth, ks),
         "records": records,
     }

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.methods import Snapshot
-from benchmarks.metrics import End, Reference, overlap, plausible, spread
+from benchmarks.metrics import End, Reference, overlap, plausible, reliability, spread
 
 FARTHEST = 1e6  # times the allotment; beyond, a level counts as out of reach
 _RUNS = 64  # simulated runs per time
 _PRIOR = 10.0  # samples that the reference's variance profile counts for
+LEAST_RELIABLE = 0.5  # share of a reference's variance that must not be noise
 _STEPS = 24  # halvings of the bracket in log time
 
 
@@ -82,7 +83,7 @@ def end_errors(last: Snapshot, reference: Reference) -> np.ndarray | None:
     if np.ptp(values) == 0:
         return None
     correlation = float(np.corrcoef(values, reference.values)[0, 1])
-    if correlation < 2.0 / math.sqrt(reference.n):
+    if correlation < 3.0 / math.sqrt(reference.n):
         return None
     true_spread = spread(reference)
     correlation = min(correlation * math.sqrt(float(np.var(reference.values)) / true_spread), 0.9999)
@@ -96,13 +97,15 @@ class Extrapolation:
     getting there (it does in what is observed).
 
     Attributes:
-        known: whether the method's noise could be told; if not, nothing can be said about later.
+        reliable: whether the reference is more than noise.
+        known: and whether the method's noise could be told; if not, nothing can be said about later.
     """
 
     def __init__(self, last: Snapshot, reference: Reference) -> None:
         self.last, self.reference = last, reference
         errors = end_errors(last, reference)
-        self.known = errors is not None
+        self.reliable = reliability(reference) >= LEAST_RELIABLE
+        self.known = errors is not None and self.reliable
         noise = np.zeros(reference.n) if errors is None else errors
         rng = np.random.default_rng(1)
         self._runs = [(plausible(reference, rng), rng.normal(size=reference.n) * noise) for _ in range(_RUNS)]
@@ -119,6 +122,8 @@ class Extrapolation:
 
     def reach(self, level: float, k: int, end: End) -> Reach:
         """When the mean overlap reaches `level`; never before the end of what was run."""
+        if not self.reliable:
+            return Reach(None, None, True, "the reference is too noisy to extrapolate from: continue it")
         if not self.known:
             return Reach(None, None, True, "its values at the end have nothing to do with the reference's")
         if self.overlap(FARTHEST, k, end) < level:

@@ -33,8 +33,9 @@ def quality(result: dict[str, Any]) -> str:
     head = (
         f"{result['filters']:,} filters, accuracy on {result['score_images']:,} score images; "
         f"{result['seconds_given']:.0f} s per method. Reference: {reference['draws']:,} draws, "
-        f"{reference['evaluations']:,} evaluations, mean standard error {reference['mean_std_error']:.1e}. Its own "
-        f"noise allows a perfect method an overlap of about {ceiling['perfect'][ends[0]]:.2f} (top {k}) and "
+        f"{reference['evaluations']:,} evaluations, mean standard error {reference['mean_std_error']:.1e}, of its "
+        f"variance over filters {100 * reference['reliability']:.0f}% is not noise. That noise allows a "
+        f"perfect method an overlap of about {ceiling['perfect'][ends[0]]:.2f} (top {k}) and "
         f"{ceiling['perfect'][ends[1]]:.2f} (bottom {k}); two such references overlap by "
         f"{ceiling['two_references'][ends[0]]:.2f} and {ceiling['two_references'][ends[1]]:.2f}."
     )

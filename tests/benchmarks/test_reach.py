@@ -78,6 +78,15 @@ def test_a_noisy_reference_does_not_keep_a_method_from_getting_there() -> None:
     assert found.seconds > 50.0
 
 
+def test_a_reference_that_is_mostly_noise_is_not_extrapolated_from() -> None:
+    values = np.random.default_rng(0).normal(size=2 * M)
+    reference = Reference(values, np.full(2 * M, 0.8), np.ones(2 * M))
+    last = Snapshot(10.0, 1000, values, np.full(2 * M, 0.4), np.full(2 * M, 50))
+    found = Extrapolation(last, reference).reach(0.8, 50, "top")
+    assert found.seconds is None
+    assert "too noisy" in found.note
+
+
 def test_what_was_not_seen_is_never_earlier_than_the_end() -> None:
     reference = two_levels()
     last = Snapshot(10.0, 1000, -reference.values, np.full(2 * M, 0.1), np.full(2 * M, 50))
