@@ -2,7 +2,8 @@
 
 Draws are those of cmcs (arXiv 2504.02019): r removed filters R, and for every filter i
 Δᵢ = V(N∖(R∖i)) − V(N∖(R∪i)) on the same images; φᵢ = Σ_h w_h · E[Δᵢ | r in stratum h] with w_h = |h|/(n + 1), over
-strata of r that cover 0..n. No depth is cut off. Draws go to strata in proportion to w_h times the spread seen there.
+strata of r that cover 0..D; beyond D, twice the depth at which a pilot finds the network dead, nothing is drawn.
+Draws go to strata in proportion to w_h times the spread seen there.
 At first all filters take part; then only those that matter for the ends (`contenders`).
 """
 
@@ -21,16 +22,16 @@ LEAST = 4  # draws of each stratum over all filters before anything is decided
 _Z = 2.0  # half-width of an interval in standard errors
 
 
-def strata(n: int) -> list[tuple[int, int]]:
-    """[first, last] of r in each stratum; together they are 0..n."""
+def strata(n: int, depth: int) -> list[tuple[int, int]]:
+    """[first, last] of r in each stratum; together they are 0..depth."""
     edges = [0]
     width = max(1, n // FIRST_STRATUM)
-    while edges[-1] + width <= n:
+    while edges[-1] + width <= depth:
         edges.append(edges[-1] + width)
         width = edges[-1]
-    edges[-1] = n + 1
+    edges[-1] = depth + 1
     if len(edges) == 1:
-        edges = [0, n + 1]
+        edges = [0, depth + 1]
     return [(a, b - 1) for a, b in itertools.pairwise(edges)]
 
 
@@ -40,6 +41,7 @@ class Pool:
 
     Attributes:
         count: int64 [H, n]; mean, m2: float64 [H, n] of Δ by stratum, and the sum of squared deviations.
+        depth: the most removed filters of a draw, D.
         draws: made so far, which is also the number of the next.
         evaluations, seconds: spent.
     """
@@ -47,14 +49,15 @@ class Pool:
     count: np.ndarray
     mean: np.ndarray
     m2: np.ndarray
+    depth: int
     draws: int = 0
     evaluations: int = 0
     seconds: float = 0.0
 
     @classmethod
-    def empty(cls, n: int) -> Pool:
-        shape = (len(strata(n)), n)
-        return cls(np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape))
+    def empty(cls, n: int, depth: int) -> Pool:
+        shape = (len(strata(n, depth)), n)
+        return cls(np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape), depth)
 
     @property
     def n(self) -> int:
@@ -62,8 +65,8 @@ class Pool:
 
     @property
     def weights(self) -> np.ndarray:
-        """[H], summing to 1."""
-        return np.array([(b - a + 1) / (self.n + 1) for a, b in strata(self.n)])
+        """[H], summing to (depth + 1) / (n + 1)."""
+        return np.array([(b - a + 1) / (self.n + 1) for a, b in strata(self.n, self.depth)])
 
     def variance(self) -> np.ndarray:
         """Of one Δ, [H, n]. A filter's own spread, and for five samples' worth that of its stratum."""

@@ -7,6 +7,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from benchmarks.cases import ROOT, BenchCase
 from benchmarks.metrics import Reference
 from benchmarks.reference_sampler import Pool
 from repair_engine.game import NeuronGame
+from shapley import Settings, merge_round, next_round, run_block, start
 
 FOLDER = Path(__file__).resolve().parent / "references"
 IMAGES = 16  # per draw: few, since many coalitions tell more than many images
@@ -24,7 +26,8 @@ SEED = 20_020_981  # of all references; no method is run with it
 _ROUND = 16  # draws between two looks at who still takes part
 _SAVE_SECONDS = 120.0
 _HOW = (
-    "Unbiased cmcs draws (arXiv 2504.02019) stratified by the number of removed filters over 0..n, no depth cut off; "
+    "Unbiased cmcs draws (arXiv 2504.02019) stratified by the number of removed filters over 0..D, D "
+    "twice the depth at which a pilot of 8 walks finds the network dead; "
     "draws by Neyman allocation; first all filters, then those in or not yet told from the top or bottom 50 and 100. "
     "No method under test has a part in it. std_errors are of the means; variances are of one cmcs draw."
 )
@@ -49,13 +52,15 @@ def make(case: BenchCase, minutes: float, say: Callable[[str], None], path: Path
     """
     path = path or path_of(case.name)
     game = case.game(IMAGES)
-    pool, commits = Pool.empty(case.n), []
+    commits: list[str] = []
     if path.exists():
         header, pool = _read(path)
         _check(header, case, path)
         if header["images_per_draw"] != game.batch_size:
             raise NoReference(f"{path} was made with {header['images_per_draw']} images per draw; delete it first.")
         commits = list(header["commits"])
+    else:
+        pool = Pool.empty(case.n, _depth(game))
     commits = [*commits, commit()] if commit() not in commits else commits
     began = saved = time.perf_counter()
     header = {}
@@ -77,18 +82,27 @@ def make(case: BenchCase, minutes: float, say: Callable[[str], None], path: Path
 def run_round(game: NeuronGame, pool: Pool, go_on: Callable[[], bool] = lambda: True) -> Pool:
     """The pool with one more round of draws, or as much of it as `go_on` allows."""
     players = reference_sampler.contenders(pool)
-    spans = reference_sampler.strata(pool.n)
+    spans = reference_sampler.strata(pool.n, pool.depth)
     for stratum in reference_sampler.plan_round(pool, _ROUND):
         began = time.perf_counter()
         rng = np.random.default_rng([SEED, pool.draws])
         delta = reference_sampler.draw(game, rng, spans[stratum], players)
         pool = pool.add(stratum, players, delta, (1 + len(players)) * game.batch_size)
-        pool = Pool(
-            pool.count, pool.mean, pool.m2, pool.draws, pool.evaluations, pool.seconds + time.perf_counter() - began
-        )
+        pool = replace(pool, seconds=pool.seconds + time.perf_counter() - began)
         if not go_on():
             break
     return pool
+
+
+def _depth(game: NeuronGame) -> int:
+    """Twice the depth that the engine's pilot learns, at most n."""
+    settings = Settings("cmcs", game.n_players, 1 << 60, batch_size=game.batch_size, seed=SEED)
+    state = start(settings)
+    state = merge_round(
+        state, settings, [run_block(game, settings, state, task) for task in next_round(state, settings)]
+    )
+    assert state.depth is not None
+    return min(game.n_players, 2 * state.depth)
 
 
 def load(case: BenchCase, path: Path | None = None) -> tuple[Reference, dict[str, object]]:
@@ -132,7 +146,7 @@ def _read(path: Path) -> tuple[dict, Pool]:
         header = json.loads(str(arrays["header"]))
         pool = Pool(
             arrays["count"], arrays["mean"], arrays["m2"],
-            header["draws"], header["evaluations"], header["seconds"],
+            header["depth"], header["draws"], header["evaluations"], header["seconds"],
         )  # fmt: skip
     return header, pool
 
@@ -143,7 +157,8 @@ def _write(path: Path, pool: Pool, case: BenchCase, game: NeuronGame, commits: l
         "how": _HOW,
         "seed": SEED,
         "images_per_draw": game.batch_size,
-        "strata": reference_sampler.strata(pool.n),
+        "depth": pool.depth,
+        "strata": reference_sampler.strata(pool.n, pool.depth),
         "draws_per_stratum": [int(c) for c in pool.count.max(1)],
         "draws": pool.draws,
         "evaluations": pool.evaluations,

@@ -30,6 +30,7 @@ _CONTENDERS = 6  # filters sampled for each one asked for
 _LEAST_CONTENDERS = 64
 BATCH_SIZES = (32, 16, 8, 4)  # images per draw, the most that still buys enough draws
 _ENOUGH_FOR_SIZE = 40  # draws
+_ENOUGH_OF_FAST = 10  # each image has a coalition of its own anyway, and small batches are slow
 _ENOUGH_DRAWS = 4  # over all filters, for `score` to sample them all
 
 
@@ -125,10 +126,11 @@ def affordable(
     Few draws tell more with fewer images each.
     """
     sizes = BATCH_SIZES if request.batch_size is None else (request.batch_size,)
+    enough = _ENOUGH_OF_FAST if request.estimator == "fast" else _ENOUGH_FOR_SIZE
     game = game_of(sizes[0])
     for size in sizes:
         game = game_of(size)
-        if budget // (coalitions_per_draw(request, game, budget, repair) * size) >= _ENOUGH_FOR_SIZE:
+        if budget // (coalitions_per_draw(request, game, budget, repair) * size) >= enough:
             break
     settings = _search_settings(request, game, budget, repair)
     try:

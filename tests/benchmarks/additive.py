@@ -29,6 +29,7 @@ class OwnerGame:
     """As `NeuronGame`, over `OwnerNetwork`."""
 
     n_objectives = 1
+    n_parts = 1
     lookahead = 1
     dead_level = -1.0
 

@@ -16,16 +16,17 @@ from tests.benchmarks.additive import additive_case
 
 @pytest.mark.parametrize("n", [3, 12, 64, 336, 688, 17_216])
 def test_strata_cover_all_depths_once(n: int) -> None:
-    spans = reference_sampler.strata(n)
-    assert [r for a, b in spans for r in range(a, b + 1)] == list(range(n + 1))
-    assert Pool.empty(n).weights.sum() == pytest.approx(1.0)
+    for depth in (n, n // 2, n // 3 + 1):
+        spans = reference_sampler.strata(n, depth)
+        assert [r for a, b in spans for r in range(a, b + 1)] == list(range(depth + 1))
+        assert Pool.empty(n, depth).weights.sum() == pytest.approx((depth + 1) / (n + 1))
 
 
 def test_unbiased_at_every_depth() -> None:
     game = VotingGame(
         [5, 4, 4, 3, 2, 2, 1, 1, 1, 0], quota=5
     )  # its pivots lie far down: a cut-off depth would miss them
-    pool = Pool.empty(10)
+    pool = Pool.empty(10, 10)
     for _ in range(150):
         pool = references.run_round(game, pool)
     error = pool.values() - game.shapley
@@ -38,7 +39,9 @@ def test_standard_errors_are_those_of_the_values() -> None:
     game = VotingGame([5, 4, 4, 3, 2, 2, 1, 1, 1, 0], quota=5)
     ratios = []
     for first in range(12):
-        pool = Pool(*(getattr(Pool.empty(10), name) for name in ("count", "mean", "m2")), draws=10_000 * first)
+        pool = Pool(
+            *(getattr(Pool.empty(10, 10), name) for name in ("count", "mean", "m2", "depth")), draws=10_000 * first
+        )
         for _ in range(20):
             pool = references.run_round(game, pool)
         ratios.append((pool.values() - game.shapley)[:9] / pool.std_errors()[:9])
@@ -46,7 +49,7 @@ def test_standard_errors_are_those_of_the_values() -> None:
 
 
 def test_only_what_matters_for_the_ends_goes_on() -> None:
-    pool = Pool.empty(400)
+    pool = Pool.empty(400, 400)
     values = np.linspace(-1.0, 1.0, 400)
     for stratum in range(len(pool.weights)):
         for sign in (1.0, -1.0) * 4:

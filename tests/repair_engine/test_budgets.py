@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -117,7 +116,7 @@ def test_a_calibrated_repair_is_repeatable_where_it_is_screened(
 
 def test_calibration_measures_and_fits_the_time(skewed: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibrate, "_PROBE_SECONDS", 0.02)
-    monkeypatch.setattr(calibrate, "choose_budget", partial(calibrate.choose_budget, target=1.0))
+    monkeypatch.setattr(calibrate, "TARGET_SECONDS", 1.0)
     rates = calibrate.Rates(forward=1e3, walk=1e3, toggle=2e3)
     walked = calibrate.choose_budget(rates, "tmab", 40.0, target=100.0)
     assert 20_000 <= walked <= 60_000  # a thousand a second, in what is left of 100 s
@@ -149,15 +148,27 @@ def test_one_filter_is_valued_by_all_but_tmab(wide_world: World, tmp_path: Path)
     assert "exact" in refused.document["mend"]
 
 
-def test_quality_stops_early_and_says_what_it_expects(wide_world: World) -> None:
-    """The head of this network hardly hears its filters, so the ends are noise; a low aim is met, a high one is not."""
-    options = {"budget": "400000", "batch_size": "4", "side": "both"}
-    low = call(wide_world.argv("score", "--json", quality="20,0.05", **options)).document["run"]
+class Loud(Wide):
+    """Wide, but only its filters speak."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 50 * self.more(torch.relu(self.conv(x)).mean((2, 3)))
+
+
+def loud(num_classes: int) -> nn.Module:
+    torch.manual_seed(5)
+    return Loud(num_classes, filters=80)
+
+
+def test_quality_stops_early_and_says_what_it_expects(wide_world: World, tmp_path: Path) -> None:
+    model = save(loud(3), tmp_path / "loud.safetensors")
+    options = {"model": str(model), "register": f"net={__name__}:loud", "budget": "400000", "batch_size": "8"}
+    low = call(wide_world.argv("score", "--json", quality="10,0.5", side="both", **options)).document["run"]
     assert low["stopped"] == "converged"
-    assert 0.05 <= low["expected_overlap"] <= 1
-    assert low["evaluations"] < 400_000
-    high = call(wide_world.argv("score", "--json", quality="20,0.999", **options)).document["run"]
-    assert high["evaluations"] > low["evaluations"]
+    assert 0.5 <= low["expected_overlap"] < 1
+    whole = call(wide_world.argv("score", "--json", side="both", **options)).document["run"]
+    assert whole["stopped"] == "budget"
+    assert whole["evaluations"] > low["evaluations"]
 
 
 @pytest.mark.parametrize(
