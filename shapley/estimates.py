@@ -16,6 +16,8 @@ from shapley import bounds, cmcs, fast
 from shapley.base import BoundName, Certificate, Estimate, Floats, Interval, Settings
 from shapley.state import State, fingerprint
 
+_ADAPTIVE = "; earlier samples decided who was sampled further, so the means are biased and the level is not exact"
+
 
 def scale(state: State, settings: Settings) -> float:
     """What the mean of the samples is multiplied by to be the value: 1 for walks."""
@@ -70,6 +72,9 @@ def estimate(
             half[0] = np.where(enough, np.maximum(quantile * errors[0], floor), half[0])
     known = np.nan_to_num(values)
     limit = settings.value_range
+    # Fixed designs keep their level; where earlier samples chose who is sampled on, only `anytime` does.
+    chosen = settings.estimator == "tmab" or (bool(settings.guesses) and settings.keep is not None)
+    adaptive = _ADAPTIVE if chosen and interval != "anytime" else ""
     short = int((samples[settings.candidates()] < bounds.CLT_LEAST_SAMPLES).sum())
     return Estimate(
         values=values,
@@ -81,7 +86,7 @@ def estimate(
         rounds=state.round,
         stopped=state.stopped,
         estimator=settings.estimator,
-        interval=Interval(interval, delta, claims, bounds.guarantee(interval, delta, claims, short)),
+        interval=Interval(interval, delta, claims, bounds.guarantee(interval, delta, claims, short) + adaptive),
         certificate=_certificate(state),
         depth=state.depth,
         best=best,
