@@ -44,7 +44,7 @@ class MaskedValue:
         for start in range(0, len(masks), self.rows):
             part = np.ascontiguousarray(masks[start : start + self.rows])
             answer = predictions(game.network.masked_logits(self.images, part)).cpu().numpy()  # [K, B]
-            out[start : start + self.rows] = game.objective.weigh(answer == targets, self.batch.weights)
+            out[start : start + self.rows] = game.objective.weigh(answer == targets, self.batch.weights)[0]
             self.evaluations += answer.size
             if self.predicted is not None:
                 self.predicted(len(part))

@@ -91,6 +91,8 @@ def _search_settings(request: RepairRequest, game: NeuronGame, budget: int, repa
         tol=1e-4,
         delta=DELTA,
         resolution=game.plan.resolution,
+        n_objectives=game.n_objectives,
+        value_range=game.plan.value_range,
         blocks_per_round=_ROUND,
         draws_per_block=_draws_per_block(request.estimator, game, n),
     )
@@ -182,6 +184,8 @@ def confirm_settings(
         delta=DELTA,
         depth=state.depth,
         resolution=search.resolution,
+        n_objectives=search.n_objectives,
+        value_range=search.value_range,
         players=tuple(int(p) for p in candidates),
         blocks_per_round=_ROUND,
     )

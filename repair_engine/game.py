@@ -17,12 +17,14 @@ from shapley import Outcomes
 Normalize = Callable[[torch.Tensor], torch.Tensor]
 
 MEMORY = 2 << 30  # bytes that the stored states of one batch may take
-_CHUNK = {"cpu": 128, "cuda": 4096}  # images per forward, K·B
+_CHUNK = {"cpu": 512, "cuda": 4096}  # images per forward, K·B, at most
+_CHUNK_BYTES = {"cpu": 512 << 20, "cuda": 8 << 30}  # of the largest state of so many images
+_LEAST_CHUNK = 16
 
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Images of one draw: their indices [B] into the objective and their weights [B]."""
+    """Images of one draw: their indices [B] into the objective and their weights [M, B]."""
 
     indices: np.ndarray
     weights: np.ndarray
@@ -40,7 +42,6 @@ class NeuronGame:
         batch_size: images per draw, about (fixed counts per cell decide).
     """
 
-    n_objectives = 1
     n_guesses = N_GUESSES
     guess_cost = GUESS_COST
 
@@ -55,7 +56,8 @@ class NeuronGame:
         self.network, self.objective, self.normalize = network, objective, normalize
         self.n_players = network.n_filters
         self.n_images = len(objective)
-        self.chunk = _CHUNK[network.device.type]
+        self.n_objectives = len(objective.rows)
+        self.chunk = self._chunk()
         self.memory = memory
         self._size(batch_size)
         full = np.ones((1, self.n_players), dtype=bool)
@@ -63,6 +65,12 @@ class NeuronGame:
         self.intact = self._predict(full, everyone)[0]
         dead = self._predict(~full, everyone)[0]
         self.dead_level = float((dead == self.intact).mean())
+
+    def _chunk(self) -> int:
+        """Images per forward: small ones in large batches (fewer calls), large ones within a bound of memory."""
+        device = self.network.device.type
+        largest = self.network.largest_state(self.images(np.zeros(1, np.int64)))
+        return int(np.clip(_CHUNK_BYTES[device] // largest, _LEAST_CHUNK, _CHUNK[device]))
 
     def resized(self, batch_size: int) -> NeuronGame:
         """The same game with about `batch_size` images per draw; nothing is predicted anew."""
@@ -83,7 +91,7 @@ class NeuronGame:
         return ImageBatch(*self.plan.draw(rng))
 
     def full_batch(self) -> ImageBatch:
-        return ImageBatch(np.arange(self.n_images), self.objective.weights)
+        return ImageBatch(np.arange(self.n_images), self.objective.rows)
 
     def evaluate(self, coalitions: np.ndarray, batch: ImageBatch) -> Outcomes:
         if self.network.device.type == "cpu":
@@ -101,7 +109,7 @@ class NeuronGame:
     def smooth_differences(
         self, coalitions: np.ndarray, players: np.ndarray, batch: ImageBatch, spent: Callable[[int], None]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """`differences` [1, m], and with the targets' probabilities in the place of outcomes [m]."""
+        """`differences` [M, m], and of the first objective with targets' probabilities for outcomes [m]."""
         size = len(batch.indices)
         rows = np.broadcast_to(coalitions, (size, self.n_players))
         gained = np.empty((2, len(players), size))  # hits and probability with the player minus without it
@@ -122,8 +130,8 @@ class NeuronGame:
             right = torch.stack(hits(base, targets)).cpu().numpy()
             signs = np.where(rows[part][:, players].T, 1.0, -1.0)
             gained[:, :, part] = signs * (right[:, None] - hit)
-        hard, smooth = self.objective.weigh_gain(gained, batch.weights)
-        return hard[None], smooth
+        hard = self.objective.weigh_gain(gained[0], batch.weights)
+        return hard, self.objective.weigh_gain(gained[1], batch.weights[:1])[0]
 
     def guesses(self, coalitions: np.ndarray, batch: ImageBatch, spent: Callable[[int], None]) -> np.ndarray:
         """See `shapley.GuessingGame.guesses` and `repair_engine.guesses`; [N_GUESSES, n]."""
@@ -132,7 +140,7 @@ class NeuronGame:
         total = np.zeros((self.n_guesses, self.n_players))
         for part in self._chunks(size):
             images, targets = self.images(batch.indices[part]), self._targets(batch.indices[part])
-            weights = torch.from_numpy(batch.weights[part]).to(images)
+            weights = torch.from_numpy(batch.weights[0, part]).to(images)
             total += guess_differences(self.network, images, rows[part], targets, weights)
             spent(len(images) * self.guess_cost)
         return -total if self.objective.complement else total
@@ -147,7 +155,7 @@ class NeuronGame:
     def _outcomes(self, predicted: np.ndarray, batch: ImageBatch) -> Outcomes:
         right = predicted == self.objective.targets[batch.indices]
         same = predicted == self.intact[batch.indices]
-        return Outcomes(self.objective.weigh(right, batch.weights)[None], same.mean(axis=1))
+        return Outcomes(self.objective.weigh(right, batch.weights), same.mean(axis=1))
 
     def _along_trail(self, coalitions: np.ndarray, batch: ImageBatch) -> np.ndarray:
         if self._trails is None or self._trails[0] is not batch:

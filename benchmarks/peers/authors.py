@@ -62,7 +62,7 @@ def uniform_batch(objective: Objective, count: int, rng: np.random.Generator) ->
     """`count` images (at most all), each as likely, with weights that keep V unbiased for any objective."""
     total = len(objective)
     picked = np.sort(rng.choice(total, min(count, total), replace=False))
-    weights = objective.weights[picked] * (total / len(picked))
+    weights = objective.rows[:, picked] * (total / len(picked))
     return ImageBatch(picked, weights)
 
 

@@ -183,6 +183,15 @@ class Network:
                 tick(len(images))
         return sums / count
 
+    def largest_state(self, image: torch.Tensor) -> int:
+        """Bytes of the largest state at a cut, for one image [1, C, H, W]."""
+        state, largest = self.start(image), 0
+        with torch.inference_mode():
+            for segment in self._segments:
+                largest = max(largest, sum(t.numel() * t.element_size() for t in state))
+                state = segment(*state)
+        return largest
+
     def response_norms(self, images: torch.Tensor) -> torch.Tensor:
         """ℓ2 norm of every filter's output, summed over the images [B, C, H, W], float64 [n]."""
         return self._reduce(images, lambda y: y.double().flatten(2).norm(dim=2).sum(0))

@@ -47,7 +47,7 @@ class OwnerGame:
 
     def evaluate(self, coalitions: np.ndarray, batch: SimpleNamespace) -> Outcomes:
         owners = self.objective.pixels.flatten().numpy().astype(int)[batch.indices]
-        values = coalitions[:, owners] @ batch.weights
+        values = coalitions[:, owners] @ batch.weights[0]
         return Outcomes(values[None], np.ones(len(coalitions)))
 
     def differences(

@@ -68,7 +68,7 @@ GROUPS = ["a", "b", "b", "a", "a", "b"]
 def expected_value(plan, outcomes: np.ndarray) -> float:
     """E of V on a batch, over every equally likely draw of a stratified plan."""
     total = 0.0
-    for stratum, count, share in zip(plan.strata, plan.counts, plan.shares):
+    for stratum, count, share in zip(plan.strata, plan.counts, plan.shares[0]):
         draws = [np.mean(outcomes[list(c)]) for c in itertools.combinations(stratum, count)]
         total += share * float(np.mean(draws))
     return total
@@ -87,7 +87,7 @@ def test_stratified_batches_are_unbiased(metric: str, size: int) -> None:
         assert expected_value(plan, outcomes) == pytest.approx(weights @ outcomes)
     rng = np.random.default_rng(0)
     for _ in range(20):
-        indices, batch_weights = plan.draw(rng)
+        indices, (batch_weights,) = plan.draw(rng)
         assert len(indices) == len(set(indices)) == plan.size
         assert batch_weights.sum() == pytest.approx(1)
         assert plan.resolution == pytest.approx(batch_weights.max())
@@ -108,7 +108,7 @@ def test_more_cells_than_images_in_a_batch(metric: str) -> None:
     assert plan.resolution == pytest.approx(1 / 2)
     rng, hits, n = np.random.default_rng(1), np.zeros(6), 20_000
     for _ in range(n):
-        indices, batch_weights = plan.draw(rng)
+        indices, (batch_weights,) = plan.draw(rng)
         assert batch_weights == pytest.approx(1 / 2)
         np.add.at(hits, indices, batch_weights)
     # Each weight is a mean of n draws in [0, 1]: six standard errors, at most 0.5/√n each.

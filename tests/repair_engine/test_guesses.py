@@ -72,7 +72,7 @@ def test_differences_hard_and_smooth_against_two_full_forwards() -> None:
     network, images = _network()
     targets = network.logits(images).argmax(1).numpy()
     targets[:2] = (targets[:2] + 1) % 3  # some are missed
-    objective = Objective(images, targets, WEIGHTS.numpy().astype(float), np.zeros(5, np.int64))
+    objective = Objective(images, targets, WEIGHTS.numpy().astype(float), np.arange(5))
     game = NeuronGame(network, objective, lambda x: x, 5)
     batch, present = game.full_batch(), _coalitions()
     hard, smooth = game.smooth_differences(present, np.arange(7), batch, lambda _: None)
@@ -85,8 +85,8 @@ def test_differences_hard_and_smooth_against_two_full_forwards() -> None:
             probability = torch.softmax(logits, 1)[torch.arange(5), torch.from_numpy(targets)].numpy()
             rows.append((logits.argmax(1).numpy() == targets, probability))
         (hit, p), (missed, q) = rows
-        np.testing.assert_allclose(hard[0, player], batch.weights @ (hit.astype(float) - missed), atol=1e-12)
-        np.testing.assert_allclose(smooth[player], batch.weights @ (p - q), atol=1e-6)
+        np.testing.assert_allclose(hard[0, player], batch.weights[0] @ (hit.astype(float) - missed), atol=1e-12)
+        np.testing.assert_allclose(smooth[player], batch.weights[0] @ (p - q), atol=1e-6)
 
 
 def test_a_single_logit_is_two_classes() -> None:
