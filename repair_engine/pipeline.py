@@ -31,6 +31,7 @@ from repair_engine.estimation import (
     search_share,
     whole_budget,
 )
+from repair_engine.eta import Foresight
 from repair_engine.finish import finish
 from repair_engine.game import NeuronGame
 from repair_engine.report import documents
@@ -191,12 +192,20 @@ def merge(settings: Settings, state: State, results: Sequence[BlockResult], repa
         ) from error
 
 
-def run_phase(job: Job, settings: Settings, tick: Callable[[int], None] | None = None, repair: bool = True) -> State:
-    """All rounds of a phase in this process. Raises BadInput, see `merge`."""
+def run_phase(
+    job: Job,
+    settings: Settings,
+    tick: Callable[[int], None] | None = None,
+    repair: bool = True,
+    foresight: Foresight | None = None,
+) -> State:
+    """All rounds of a phase in this process, each told to `foresight`. Raises BadInput, see `merge`."""
     state = start(settings)
     while tasks := next_round(state, settings):
         results = [run_block(job.game, settings, state, task, tick) for task in tasks]
         state = merge(settings, state, results, repair)
+        if foresight is not None:
+            foresight.after_round(state)
     return state
 
 

@@ -26,6 +26,7 @@ from shapley.base import (
 )
 from shapley.estimates import estimate
 from shapley.exact import exact
+from shapley.forecast import forecast
 from shapley.moments import Moments
 from shapley.rounds import draw_cost, merge_round, next_round, run, run_block, start
 from shapley.state import BlockResult, State
@@ -55,6 +56,7 @@ __all__ = [
     "draw_cost",
     "estimate",
     "exact",
+    "forecast",
     "merge_round",
     "next_round",
     "run",

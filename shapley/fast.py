@@ -41,6 +41,8 @@ class Combined:
     std_errors: Floats  # [n]; NaN with fewer than two samples
     best: Floats  # [n] posterior means, of all players
     spread: Floats  # [n] posterior standard deviations
+    prior: Floats  # [n] standard deviations before a player's own samples; inf: there is no model yet
+    melts: Floats  # [n] share of the prior's variance that is noise of the samples, and falls as they come in
 
 
 def combine(state: State) -> Combined:
@@ -49,18 +51,20 @@ def combine(state: State) -> Combined:
     sampled = paired.count > 0
     if not sampled.any():
         guess = screened.mean[0]
-        return Combined(np.full(len(guess), np.nan), np.full(len(guess), np.nan), guess, np.full(len(guess), np.inf))
+        nothing, endless = np.full(len(guess), np.nan), np.full(len(guess), np.inf)
+        return Combined(nothing, nothing, guess, endless, endless, np.zeros(len(guess)))
     hard, hard_error = _controlled(paired, screened, HARD)
     smooth, smooth_error = _controlled(paired, screened, SMOOTH)
     guesses = screened.mean / np.maximum(screened.mean.std(axis=1, keepdims=True), 1e-12)
-    first, first_spread = _regress(guesses, smooth, smooth_error, screened.mean[0])
+    first, first_spread, _ = _regress(guesses, smooth, smooth_error, screened.mean[0])
     smooth_best, smooth_spread = _shrink(smooth, smooth_error, first, first_spread)
     scale = max(float(smooth_best.std()), 1e-12)
     features = np.concatenate([guesses, smooth_best[None] / scale])
-    prior, prior_spread = _regress(features, hard, hard_error, smooth_best, smooth_spread / scale)
+    prior, prior_spread, melts = _regress(features, hard, hard_error, smooth_best, smooth_spread / scale)
     best, spread = _shrink(hard, hard_error, prior, prior_spread)
     values = np.where(sampled, hard, np.nan)
-    return Combined(values, np.where(paired.count > 1, hard_error, np.nan), best, spread)
+    errors = np.where(paired.count > 1, hard_error, np.nan)
+    return Combined(values, errors, best, spread, prior_spread, melts)
 
 
 def _controlled(paired: PairedMoments, screened: PairedMoments, row: int) -> tuple[Floats, Floats]:
@@ -85,16 +89,16 @@ def _controlled(paired: PairedMoments, screened: PairedMoments, row: int) -> tup
 
 def _regress(
     features: Floats, target: Floats, error: Floats, fallback: Floats, last_noise: Floats | None = None
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats, Floats, Floats]:
     """Predictions [n] of ``target`` from ``features`` [p, n] and their spread [n], by weighted least squares.
 
     The spread is that of true values about the prediction (method of moments), and ``last_noise`` [n], the known
-    error of the last feature. With too few sampled players to fit, ``fallback`` with an infinite spread.
+    error of the last feature; last comes the share [n] of the latter in the spread's square. With too few sampled players to fit, ``fallback`` with an infinite spread.
     """
     known = np.isfinite(error)
     p, n = features.shape
     if known.sum() < 4 * (p + 1):
-        return fallback, np.full(n, np.inf)
+        return fallback, np.full(n, np.inf), np.zeros(n)
     design = np.concatenate([np.ones((1, n)), features])
     between = max(float(np.var(target[known]) - np.mean(error[known] ** 2)), 1e-12)
     coefficients = np.zeros(p + 1)
@@ -106,9 +110,15 @@ def _regress(
         residual = target - coefficients @ design
         share = known.sum() / max(known.sum() - p - 1, 1)  # degrees of freedom that the fit took
         excess = weights @ (residual**2 * share - np.where(known, error, 0.0) ** 2) / weights.sum()
-        between = max(float(excess), 1e-3 * float(np.mean(error[known] ** 2)), 1e-16)
-    noise = 0.0 if last_noise is None else (coefficients[-1] * np.where(np.isfinite(last_noise), last_noise, 0.0)) ** 2
-    return coefficients @ design, np.sqrt(between + noise)
+        floor = max(1e-3 * float(np.mean(error[known] ** 2)), 1e-16)
+        between = max(float(excess), floor)
+    noise = (
+        np.zeros(n)
+        if last_noise is None
+        else (coefficients[-1] * np.where(np.isfinite(last_noise), last_noise, 0.0)) ** 2
+    )
+    falling = noise if between > floor else between + noise  # a floor in proportion to the errors falls with them
+    return coefficients @ design, np.sqrt(between + noise), falling / (between + noise)
 
 
 def _shrink(own: Floats, error: Floats, prior: Floats, spread: Floats) -> tuple[Floats, Floats]:
@@ -157,7 +167,12 @@ def open_players(state: State, settings: Settings, scale: float) -> Bools:
     At most ``settings.keep`` for each end, those nearest to it in standard deviations. A posterior spread within
     ``settings.tol`` counts as settled.
     """
-    combined, candidates = combine(state), settings.candidates()
+    return open_under(combine(state), settings, scale)
+
+
+def open_under(combined: Combined, settings: Settings, scale: float) -> Bools:
+    """`open_players` under a given posterior."""
+    candidates = settings.candidates()
     active = np.zeros(len(candidates), dtype=bool)
     settled = combined.spread * scale <= settings.tol
     for distance in cut_distances(combined, candidates, settings):

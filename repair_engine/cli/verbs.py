@@ -24,6 +24,7 @@ from repair_engine.cli.progress import Bars
 from repair_engine.cli.text import evaluate_text, inspect_text, players_text, repair_text, score_text
 from repair_engine.datasets import read_dataset
 from repair_engine.estimation import reported
+from repair_engine.eta import Foresight
 from repair_engine.inspection import inspect_network, preprocessing_of
 from repair_engine.outputs import check_folder, make_folder
 from repair_engine.plan import masked_predictions
@@ -64,11 +65,15 @@ def score(args: argparse.Namespace) -> int:
         job = pipeline.prepare_job(request, Path(folder), bars.stage, repair=False)
         _say(args, (players_text(job.case.network), *job.notes))
         settings = pipeline.phase_settings(job, "search", repair=False)
+        forecast = None
         if settings is None:
             estimate = exact(job.game, bars.counting("enumerating", job.budget))
         else:
-            state = pipeline.run_phase(job, settings, bars.counting("sampling", settings.budget), repair=False)
+            foresight = Foresight(settings, lambda text: _say(args, (text,)))
+            tick = bars.counting("sampling", settings.budget)
+            state = pipeline.run_phase(job, settings, tick, repair=False, foresight=foresight)
             estimate = reported(state, settings)
+            forecast = foresight.first and foresight.first.to_json()
         bars.close()
         case = job.case
         run = documents.describe_run(
@@ -79,7 +84,7 @@ def score(args: argparse.Namespace) -> int:
             estimate,
             None,
             time.time() - job.started,
-        )
+        ) | {"forecast": forecast}
         document: dict[str, Any] = {
             "schema": documents.SCHEMA,
             "verb": "score",
@@ -110,7 +115,8 @@ def repair(args: argparse.Namespace) -> int:
         search = confirm = None
         settings = pipeline.phase_settings(job, "search")
         if settings is not None:
-            search = pipeline.run_phase(job, settings, bars.counting("searching", settings.budget))
+            foresight = Foresight(settings, lambda text: _say(args, (text,)))
+            search = pipeline.run_phase(job, settings, bars.counting("searching", settings.budget), foresight=foresight)
             again = pipeline.phase_settings(job, "confirm", search)
             if again is not None:
                 confirm = pipeline.run_phase(job, again, bars.counting("confirming", again.budget))

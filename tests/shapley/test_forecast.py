@@ -1,0 +1,56 @@
+"""`forecast`: told before anything is sampled, after, at the end; right on average about when a search stops."""
+
+import dataclasses
+
+import numpy as np
+
+from shapley import forecast, merge_round, next_round, run_block, start
+from tests.shapley.test_fast import GuessedGame, settings_for
+
+
+def _asked(game, seed=0, **others):
+    given = {"side": "both", "top_k": 20, "overlap": 0.9, "screen_draws": 40, "blocks_per_round": 1}
+    return settings_for(game, 3_000_000, seed=seed, draws_per_block=4, **(given | others))
+
+
+def _states(game, settings):
+    state = start(settings)
+    while tasks := next_round(state, settings):
+        state = merge_round(state, settings, [run_block(game, settings, state, task) for task in tasks])
+        yield state
+
+
+def test_nothing_is_foretold_before_samples_or_without_a_goal():
+    game = GuessedGame(0.3, n=130)
+    settings = _asked(game)
+    assert forecast(start(settings), settings) is None
+    screened = next(iter(_states(game, settings)))
+    assert not screened.paired.count.any()
+    assert forecast(screened, settings) is None
+    endless = dataclasses.replace(settings, overlap=None, budget=30_000)
+    assert all(forecast(state, endless) is None for state in _states(game, endless))
+
+
+def test_the_stop_is_foreseen_within_a_factor_of_two_on_most_seeds():
+    """Early stops by luck cannot be foreseen, so single runs differ more."""
+    ratios = []
+    for seed in range(8):
+        game = GuessedGame(0.3, seed=seed, n=130)
+        settings = _asked(game, seed=seed)
+        foreseen = []
+        for state in _states(game, settings):
+            left = forecast(state, settings)
+            if left is not None:
+                foreseen.append(state.evaluations + left)
+        assert foreseen[-1] == state.evaluations  # it has stopped: nothing is left
+        ratios.append(foreseen[len(foreseen) // 2] / state.evaluations)
+    assert np.mean([0.5 <= ratio <= 2 for ratio in ratios]) >= 0.75
+
+
+def test_no_more_than_the_budget_is_foretold():
+    game = GuessedGame(3.0, n=130)
+    settings = dataclasses.replace(_asked(game, overlap=0.999), budget=60_000)
+    found = [(state.evaluations, forecast(state, settings)) for state in _states(game, settings)]
+    told = [spent + left for spent, left in found if left is not None]
+    assert told
+    assert max(told) <= settings.budget
