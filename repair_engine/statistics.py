@@ -98,6 +98,36 @@ def paired_bootstrap(
     return Interval(float(gain.sum()), float(lower), float(upper), level, "paired stratified percentile bootstrap")
 
 
+def paired_cell_means(
+    before: np.ndarray, after: np.ndarray, cells: np.ndarray, seed: int, resamples: int = 4_000
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of each cell before and after, and bootstrap draws of them for statistics that are no sums over images.
+
+    Within each cell of n images n − 1 are drawn with replacement, the same before and after, so that the variance of
+    a cell's mean is unbiased (Rao & Wu 1988); a cell of one image does not vary.
+
+    Args:
+        before, after: whether each image is classified rightly, bool [N].
+        cells: 0 … C−1, each occurring, [N].
+
+    Returns:
+        float64 [2, C] and [2, resamples, C].
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 0xCE11]))
+    before, after = np.asarray(before, bool), np.asarray(after, bool)
+    n_cells = int(np.max(cells)) + 1
+    kinds = np.zeros((n_cells, 4))  # right neither time, after only, before only, both times
+    np.add.at(kinds, (cells, 2 * before + after), 1)
+    sizes = kinds.sum(axis=1)
+    counts = np.stack([kinds[:, 2] + kinds[:, 3], kinds[:, 1] + kinds[:, 3]])
+    draws = np.empty((2, resamples, n_cells))
+    for c in range(n_cells):
+        drawn = rng.multinomial(int(max(sizes[c] - 1, 1)), kinds[c] / sizes[c], size=resamples)
+        total = max(sizes[c] - 1, 1)
+        draws[0, :, c], draws[1, :, c] = (drawn[:, 2] + drawn[:, 3]) / total, (drawn[:, 1] + drawn[:, 3]) / total
+    return counts / sizes, draws
+
+
 def mcnemar(before: np.ndarray, after: np.ndarray) -> McNemar:
     """McNemar's test of paired correctness (McNemar 1947): exact below 25 discordant pairs, else with
     continuity correction.

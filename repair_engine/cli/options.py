@@ -51,7 +51,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def add_data(parser: argparse.ArgumentParser) -> None:
     group = _add_images(parser)
     group.add_argument(
-        "--metric", required=True, help="accuracy | recall:CLASS | subgroup-recall:COLUMN | attack-success"
+        "--metric", required=True, help="accuracy | recall:CLASS | subgroup-recall:COLUMN[,COLUMN…] | attack-success"
     )
     group.add_argument("--guard", metavar="ZIP", help="a second set on which the clean-drop limit must hold too")
     add_attack(parser)

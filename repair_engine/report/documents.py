@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from repair_engine.case import SPLITS, Case
+from repair_engine.columns import columns_of
 from repair_engine.estimation import Ranking, culprit_sign
 from repair_engine.inspection import describe_onnx
 from repair_engine.network import constant_of
 from repair_engine.plan import Plan
-from repair_engine.statistics import REFUSE_BELOW, WARN_BELOW
+from repair_engine.subgroups import size_warnings
 from shapley import Estimate
 
 SCHEMA = 1
@@ -75,7 +76,7 @@ def describe_metric(case: Case) -> dict[str, Any]:
     text = {
         "accuracy": "accuracy",
         "recall": f"recall of {request.metric.argument}",
-        "subgroup-recall": f"mean recall over the values of {request.metric.argument}",
+        "subgroup-recall": _over_subgroups(case) if case.subgroups else "",
         "attack-success": "success of the attack",
     }[request.metric.kind]
     document: dict[str, Any] = {
@@ -86,6 +87,13 @@ def describe_metric(case: Case) -> dict[str, Any]:
     if attack:
         document["attack"] = request.attack.to_json()
     return document
+
+
+def _over_subgroups(case: Case) -> str:
+    columns = columns_of(case.request.metric.argument, case.dataset.attributes)
+    if len(columns) == 1:
+        return f"mean recall over the values of {columns[0]}"
+    return f"mean recall over the combinations of {', '.join(columns[:-1])} and {columns[-1]}"
 
 
 def describe_run(
@@ -287,10 +295,16 @@ def _findings(document: dict[str, Any]) -> list[str]:
     findings = []
     for table, rows in document["groups"].items():
         worse = [r for r in rows if r["change"] < 0]
-        if document["k"] and worse:
+        if document["k"] and worse and table != "cells":  # many and small: the table says it
             names = ", ".join(f"{r['name']} ({points(r['change'])}, n = {r['n']})" for r in worse[:10])
             more = f" and {len(worse) - 10} more" if len(worse) > 10 else ""
             findings.append(f"{table.capitalize()} that got worse: {names}{more}.")
+    worst = document.get("fairness", {}).get("worst")
+    if document["k"] and worst and worst["change"]["value"] < 0:
+        findings.append(
+            f"The worst subgroup is worse off than before: {worst['after']['name']} with "
+            f"{worst['after']['recall']:.1%} ({worst['before']['name']} had {worst['before']['recall']:.1%})."
+        )
     lower = document["metric"]["goal"] == "lower"
     for row in document["controls"]:
         if "advantage" in row:
@@ -342,11 +356,4 @@ def _size_warnings(case: Case) -> list[str]:
         return []
     report = case.splits.report
     groups = [case.subgroups[i] for i in report]
-    names, counts = np.unique(groups, return_counts=True)
-    few = [f"{n} ({c})" for n, c in zip(names, counts) if c < WARN_BELOW]
-    if not few:
-        return []
-    return [
-        f"Subgroups with fewer than {WARN_BELOW} report images, so wide intervals: {', '.join(few)} "
-        f"(below {REFUSE_BELOW} they do not gate)."
-    ]
+    return size_warnings(groups, case.dataset.labels[report], case.dataset.class_names)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from repair_engine.report import charts
-from repair_engine.report.markup import Markup, bullets, details, element, join, name, table
+from repair_engine.report.markup import Markup, bullets, details, element, join, table
 from repair_engine.report.svg import decimal, digits_for, percent
 from repair_engine.report.wording import (
-    SIZES,
     beaten,
     count,
     headline,
     interval,
     lowers,
     metric_images,
-    p_value,
     points,
     repaired,
     swaps,
@@ -24,9 +21,6 @@ from repair_engine.report.wording import (
     tried,
     verdict,
 )
-
-_MOST_ROWS = 60  # of a group table before the unchanged groups are folded away
-_MOST_DRAWN = 24
 
 Row = dict[str, Any]
 
@@ -84,71 +78,6 @@ def figures(document: Row) -> Markup:
     if "guard" not in document:
         parts.append(element("p", "No guard set was given.", class_="note"))
     return join(parts)
-
-
-def groups(document: Row) -> Markup:
-    """Recall per subgroup and per class, with a chart each."""
-    out: list[object] = []
-    for which in sorted(document["groups"], key=lambda w: w != "subgroups"):
-        rows = document["groups"][which]
-        out += [element("h3", which.capitalize()), *_group_part(which, rows, bool(document["k"]))]
-    if "subgroups" not in document["groups"]:
-        out.append(element("p", "The metric names no subgroups, so there is no table of them.", class_="note"))
-    return join(out)
-
-
-def _group_part(which: str, rows: Sequence[Row], changed: bool) -> list[object]:
-    parts: list[object] = []
-    if changed:
-        worse = [r for r in rows if r["change"] < 0]
-        better = sum(r["change"] > 0 for r in rows)
-        said = f"{better} of {count(len(rows), which.removesuffix('es').removesuffix('s'), which)} improved, "
-        said += f"{len(worse)} got worse, {len(rows) - better - len(worse)} did not change."
-        parts.append(element("p", said))
-    drawn = sorted(rows, key=lambda r: -abs(r["change"]))[:_MOST_DRAWN] if len(rows) > _MOST_DRAWN else rows
-    if any(r["size"] != "too few" for r in drawn):
-        kept = [r for r in rows if any(r is d for d in drawn)]
-        data = [_group_row(r, changed) for r in kept]
-        caption = "Recall with 95% Wilson intervals on the report images."
-        if len(kept) < len(rows):
-            caption += f" The {len(kept)} of {len(rows)} {which} that changed most."
-        heading = f"Recall of {which} on the report images"
-        picture = charts.responsive(lambda w: charts.before_after(data, heading, width=w, ident=f"groups-{which}"))
-        parts.append(element("figure", element("figcaption", caption), picture))
-    if len(rows) <= _MOST_ROWS:
-        return [*parts, _group_table(which, rows, changed)]
-    moved = sorted((r for r in rows if r["change"]), key=lambda r: r["change"])
-    if moved:
-        parts.append(
-            _group_table(f"{which} whose recall changed ({len(moved)} of {len(rows)}), worst first", moved, True)
-        )
-    return [*parts, details(f"All {len(rows)} {which}", _group_table(which, rows, changed))]
-
-
-def _group_row(row: Row, changed: bool) -> charts.GroupRow:
-    low, high = row["before_interval"]
-    if not changed:
-        return charts.GroupRow(row["name"], row["n"], row["before"], (low, high))
-    after = (row["after_interval"][0], row["after_interval"][1])
-    return charts.GroupRow(row["name"], row["n"], row["before"], (low, high), row["after"], after)
-
-
-def _share(value: float, ends: Sequence[float]) -> Markup:
-    return join((percent(value), element("span", f"{percent(ends[0])} – {percent(ends[1])}", class_="ci")))
-
-
-def _group_table(which: str, rows: Sequence[Row], changed: bool) -> Markup:
-    header = ["name", "n", "recall before"] + (["recall after", "change, points", "p (Holm)"] if changed else [])
-    body = []
-    for r in rows:
-        cells: list[object] = [name(r["name"]), f"{r['n']:,}", _share(r["before"], r["before_interval"])]
-        if changed:
-            cells += [_share(r["after"], r["after_interval"]), points(r["change"]), p_value(r["p_holm"])]
-        body.append([*cells, SIZES.get(r["size"], r["size"])])
-    caption = f"Recall of {which}, 95% Wilson intervals" + (
-        "; McNemar, Holm-adjusted over this table" if changed else ""
-    )
-    return table(caption, [*header, "note"], body, range(1, len(header)))
 
 
 def controls(document: Row) -> Markup:

@@ -158,3 +158,39 @@ def beaten(document: dict[str, Any]) -> str:
         return "The repair does better on the report images than every control below."
     named = ", ".join(f"“{r}”" for r in rivals)
     return f"The repair is not shown to beat {'this control' if len(rivals) == 1 else 'these controls'}: {named}."
+
+
+def fairness_said(found: dict[str, Any], changed: bool) -> list[str]:
+    """The worst subgroup, the gap and who got worse, in sentences (see `fairness.describe`)."""
+    worst, gap, said = found["worst"], found["gap"], []
+    if worst is None:
+        said.append("The worst subgroup and the gap are not given: fewer than two subgroups have 30 report images.")
+    elif not changed:
+        said.append(
+            f"The worst subgroup is {worst['before']['name']} ({percent(worst['before']['recall'])}), "
+            f"{points(gap['before']).lstrip('+')} points behind the best."
+        )
+    else:
+        before, after = worst["before"], worst["after"]
+        names = (before["name"], after["name"] if after["name"] != before["name"] else "the same")
+        said.append(
+            f"Worst subgroup before: {names[0]}, {percent(before['recall'])}; after: {names[1]}, "
+            f"{percent(after['recall'])} (change of the least {points(worst['change']['value'])} points, 95% interval "
+            f"{interval(worst['change'])}). Gap between the best and the worst: {points(gap['before']).lstrip('+')} "
+            f"points before, {points(gap['after']).lstrip('+')} after (change {points(gap['change']['value'])}, "
+            f"{interval(gap['change'])})."
+        )
+    if worst is not None:
+        said.append(
+            "The least of several noisy shares lies below the least true one on average, and a gap above the true one; "
+            "their changes are less affected."
+        )
+    if found["left_out"] and worst is not None:
+        said.append(f"Left out of both, for fewer than 30 images: {', '.join(found['left_out'])}.")
+    if changed:
+        said.append(
+            f"Subgroups that got worse: {', '.join(found['worse'])}."
+            if found["worse"]
+            else "No subgroup got worse on these images."
+        )
+    return said

@@ -15,7 +15,7 @@ NORMS = ("linf", "l2")
 GREY_LEVEL = 1 / 255
 SIDES = ("top", "bottom", "both")
 CONSTANTS = ("mean", "bn_beta")
-METRICS = ("accuracy", "recall:CLASS", "subgroup-recall:COLUMN", "attack-success")
+METRICS = ("accuracy", "recall:CLASS", "subgroup-recall:COLUMN[,COLUMN…]", "attack-success")
 
 
 class BadRequest(ValueError):
@@ -31,7 +31,8 @@ class Asked:
     """The knobs of a repair, with the defaults of the command line. None: the engine's default.
 
     Attributes:
-        metric: accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success.
+        metric: accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success; of several columns, as in
+            subgroup-recall:sex,skin, the subgroups are the combinations of values that occur.
         group: a metadata column whose values never cross the splits (patient, writer).
         estimator: one of ESTIMATORS.
         constant: what an ablated filter's output becomes: its mean, or the activation of its batch norm's beta.
@@ -78,7 +79,7 @@ class Asked:
         if name not in {metric.partition(":")[0] for metric in METRICS}:
             raise BadRequest("metric", f"{self.metric!r} is not one of {', '.join(METRICS)}.")
         if name in ("recall", "subgroup-recall") and not argument.strip():
-            what = "a class: recall:CLASS" if name == "recall" else "a column: subgroup-recall:COLUMN"
+            what = "a class: recall:CLASS" if name == "recall" else "a column or several: subgroup-recall:COLUMN,COLUMN"
             raise BadRequest("metric", f"{name} needs {what}.")
         if name in ("accuracy", "attack-success") and argument:
             raise BadRequest("metric", f"{name} takes nothing after a colon.")

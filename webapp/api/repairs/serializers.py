@@ -113,7 +113,10 @@ class CreateRepairSerializer(serializers.Serializer):
     name = serializers.CharField(required=False, max_length=200, allow_blank=True)
     device = serializers.ChoiceField(choices=DEVICES, default="auto")
     metric = serializers.CharField(
-        max_length=200, help_text="accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success"
+        max_length=1000,
+        help_text="accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success. Of several columns "
+        "(subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a comma "
+        "in it stands in double quotes.",
     )
     group = serializers.CharField(
         required=False,
