@@ -9,6 +9,7 @@ import numpy as np
 
 WARN_BELOW = 100  # images in a cell: fewer make wide intervals
 REFUSE_BELOW = 30  # images in a cell: fewer must not decide anything
+_POOL_BELOW = 4  # images: a cell that small has no spread of its own to resample
 _EXACT_BELOW = 25  # discordant pairs: fewer take McNemar's exact test
 
 
@@ -96,6 +97,13 @@ def paired_bootstrap(
     tail = (1 - level) / 2
     lower, upper = np.quantile(sums, [tail, 1 - tail])
     return Interval(float(gain.sum()), float(lower), float(upper), level, "paired stratified percentile bootstrap")
+
+
+def resampling_cells(cells: np.ndarray) -> np.ndarray:
+    """Cells [N] with those of fewer than four images pooled: alone they would add no variance."""
+    codes, inverse, counts = np.unique(cells, return_inverse=True, return_counts=True)
+    pooled = np.where(counts < _POOL_BELOW, -1, codes)
+    return pooled[inverse]
 
 
 def paired_cell_means(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from repair_engine.network import Network
-from repair_engine.report.wording import fairness_said
+from repair_engine.report.wording import fairness_said, selection_said
 
 _SHOWN = 15
 _REASONS = 3
@@ -105,6 +105,7 @@ def repair_text(document: dict[str, Any]) -> str:
         for f in document["culprits"][: document["k"]]
         if f["value"] is not None
     ]
+    lines += selection_said(document)
     if document["controls"]:
         lines.append("Controls (metric, clean accuracy):")
         lines += [f"  {row['name']:<24}{row['metric']:.4f}  {row['accuracy']:.4f}" for row in document["controls"]]

@@ -17,6 +17,7 @@ from repair_engine.estimation import Ranking, culprit_sign
 from repair_engine.inspection import describe_onnx
 from repair_engine.network import constant_of
 from repair_engine.plan import Plan
+from repair_engine.selection import describe as describe_selection
 from repair_engine.subgroups import size_warnings
 from shapley import Estimate
 
@@ -217,6 +218,7 @@ def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any
         "culprit_sign": culprit_sign(case.request),
         "culprits": culprits,
         "curve": [asdict(step) for step in plan.steps],
+        "selection": None if plan.stability is None else describe_selection(plan.stability, plan.k),
         "controls": [],
         "groups": {},
         "report_uses": 1,
@@ -242,7 +244,14 @@ def judge(document: dict[str, Any]) -> None:
     lower = document["metric"]["goal"] == "lower"
     change = document["gain"]
     if document["k"] == 0:
-        if document["culprits"]:
+        selection = document.get("selection") or {}
+        if selection.get("best"):
+            reasons.append(
+                f"On the select images the best number of culprits, {selection['best']}, gains less than one standard "
+                f"error ({points(selection['standard_error'], sign=False)}): by the one-standard-error rule none is "
+                "ablated."
+            )
+        elif document["culprits"]:
             reasons.append(
                 "On the select images no number of culprits improved the metric within the limits "
                 f"(clean drop ≤ {document['limits']['max_clean_drop']:g})."
@@ -270,6 +279,7 @@ def repair_document(document: dict[str, Any]) -> dict[str, Any]:
         "k",
         "metric",
         "limits",
+        "selection",
         "run",
         "versions",
         "files",

@@ -39,7 +39,7 @@ def describe(
     seen, drawn = figures @ mix.T, draws @ mix.T  # [2, G], [2, R, G]
     rows = [
         {
-            "name": names[g],
+            "name": names[int(g)],
             "n": int(sizes[i]),
             "classes": int((mix[i] > 0).sum()),
             "before": float(seen[0, i]),
@@ -53,7 +53,7 @@ def describe(
     document: dict[str, Any] = {
         "rows": rows,
         "left_out": [rows[i]["name"] for i in range(len(rows)) if i not in judged],
-        "worse": [row["name"] for row in rows if row["change"]["value"] < 0],
+        "worse": [row["name"] for row, was, now in zip(rows, seen[0], seen[1]) if now < was],
         "worst": None,
         "gap": None,
     }

@@ -12,9 +12,7 @@ from repair_engine.case import SPLITS, Case
 from repair_engine.objectives import Objective
 from repair_engine.objectives.metric import accuracy_weights
 from repair_engine.report import fairness
-from repair_engine.statistics import cell_flag, holm, mcnemar, paired_bootstrap, wilson
-
-_POOL_BELOW = 4  # images: a cell that small has no spread of its own to resample
+from repair_engine.statistics import cell_flag, holm, mcnemar, paired_bootstrap, resampling_cells, wilson
 
 
 def split_figures(case: Case, predicted: np.ndarray, attacked: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
@@ -69,13 +67,6 @@ def _change(before: np.ndarray, after: np.ndarray, weights: np.ndarray, cells: n
         "method": interval.method,
         "mcnemar": asdict(mcnemar(before, after)),
     }
-
-
-def resampling_cells(cells: np.ndarray) -> np.ndarray:
-    """Cells [N] with those of fewer than four images pooled: alone they would add no variance."""
-    codes, inverse, counts = np.unique(cells, return_inverse=True, return_counts=True)
-    pooled = np.where(counts < _POOL_BELOW, -1, codes)
-    return pooled[inverse]
 
 
 def group_table(

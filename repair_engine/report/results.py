@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from repair_engine.report import charts
+from repair_engine.report import charts, pareto
 from repair_engine.report.markup import Markup, bullets, details, element, join, table
 from repair_engine.report.svg import decimal, digits_for, percent
 from repair_engine.report.wording import (
@@ -16,6 +16,7 @@ from repair_engine.report.wording import (
     metric_images,
     points,
     repaired,
+    selection_said,
     swaps,
     title,
     tried,
@@ -131,7 +132,15 @@ def curve(document: Row) -> Markup:
     if len(steps) < 2:
         return element("p", "There was no culprit to ablate, so only k = 0 was looked at.")
     data = [
-        charts.CurvePoint(s["k"], s["objective"], s["clean"], s["feasible"], s.get("guard"), s.get("true_label"))
+        charts.CurvePoint(
+            s["k"],
+            s["objective"],
+            s["clean"],
+            s["feasible"],
+            s.get("guard"),
+            s.get("true_label"),
+            None if s.get("lower") is None else (s["lower"], s["upper"]),
+        )
         for s in steps
     ]
     same = document["metric"]["name"] == "accuracy"
@@ -142,21 +151,39 @@ def curve(document: Row) -> Markup:
     )
     guard, drop = steps[0].get("guard") is not None, steps[0].get("subgroup_drop") is not None
     true = steps[0].get("true_label") is not None
-    header = ["k", metric, *["true label under attack"] * true, "clean accuracy"] + ["guard set"] * guard
+    banded = steps[0].get("lower") is not None
+    header = ["k", metric, *["95% band"] * banded, *["true label under attack"] * true, "clean accuracy"]
+    header += ["guard set"] * guard
     header += ["largest subgroup drop, points"] * drop
     body = []
     for s in steps:
         cells: list[object] = [s["k"], percent(s["objective"])]
+        cells += [f"{percent(s['lower'])} – {percent(s['upper'])}"] if banded else []
         cells += [percent(s[key]) for key in (["true_label"] * true + ["clean"])]
         cells += [percent(s["guard"])] if guard else []
         cells += [points(s["subgroup_drop"]).lstrip("+")] if drop else []
         chosen = "chosen" if s["k"] == document["k"] else ""
-        body.append([*cells, "yes" if s["feasible"] else "no", chosen])
+        on = ["yes" if s["front"] else "no"] if banded else []
+        body.append([*cells, *on, "yes" if s["feasible"] else "no", chosen])
     said = f"Metric and clean accuracy on the select images with the first k of {len(steps) - 1} ranked culprits "
     said += "ablated; k was chosen here, so these figures are optimistic. Hatched: outside a limit."
+    if banded:
+        said += " Shaded: pointwise 95% band of the paired change against the intact model (bootstrap over the images)."
+    header += ["Pareto front"] * banded
     rows = table("Every prefix on the select images", [*header, "within limits", ""], body, range(len(header)))
-    whole = element("figure", element("figcaption", said), picture)
-    return join((whole, details(f"All {len(steps)} prefixes as a table", rows)))
+    parts = [element("p", sentence) for sentence in selection_said(document)]
+    parts.append(element("figure", element("figcaption", said), picture))
+    if banded and not same:
+        parts.append(pareto.front(document))
+    if document.get("selection"):
+        parts.append(_distribution(document["selection"]))
+    return join((*parts, details(f"All {len(steps)} prefixes as a table", rows)))
+
+
+def _distribution(found: Row) -> Markup:
+    rows = [(d["k"], percent(d["share"])) for d in found["distribution"]]
+    caption = f"Number of filters chosen on {found['resamples']:,} resamples of the select images"
+    return details("How often each k was chosen on resamples", table(caption, ("k", "share"), rows, (0, 1)))
 
 
 def culprits(document: Row) -> Markup:

@@ -140,6 +140,35 @@ def tried(document: dict[str, Any]) -> list[str]:
     return said
 
 
+def selection_said(document: dict[str, Any]) -> list[str]:
+    """By which rule k was chosen, and how stable the choice is, in sentences."""
+    found, k = document.get("selection"), document["k"]
+    if not found or len(document["curve"]) < 2:
+        return []
+    error = f"{100 * found['standard_error']:.1f} points"
+    if found["choose"] == "one-se":
+        said = [
+            f"Rule: the fewest filters whose metric is within one standard error ({error}, of the best prefix's paired "
+            f"gain) of the best within the limits. The best was k = {found['best']}; chosen: k = {k}."
+        ]
+    else:
+        said = [
+            f"Rule: the best metric within the limits, of equals the fewest filters: k = {k}. The standard error "
+            f"of its gain is {error}."
+        ]
+    low, _, high = found["middle"]
+    spread = f"k = {low}" if low == high else f"between {low} and {high}"
+    said.append(
+        f"Chosen again on {found['resamples']:,} bootstrap resamples of the {count(found['images'], 'select image')} "
+        f"that the metric is taken over, k was {spread} in at least 90% of them, {k} in {percent(found['same'], 0)}, "
+        f"and leaving the model as it is won in {percent(found['none'], 0)}."
+    )
+    if k and found["none"] >= 0.05:
+        said.append("So these images alone do not settle whether anything should be ablated.")
+    said.append("The ranking was kept: what another score split would have ranked first is not in these shares.")
+    return said
+
+
 def verdict(row: dict[str, Any], document: dict[str, Any]) -> str:
     """How the repair compares with one control: "repair better", "control better" or "not told apart"."""
     sign = -1.0 if lowers(document) else 1.0

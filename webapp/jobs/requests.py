@@ -15,6 +15,7 @@ NORMS = ("linf", "l2")
 GREY_LEVEL = 1 / 255
 SIDES = ("top", "bottom", "both")
 CONSTANTS = ("mean", "bn_beta")
+CHOICES = ("best", "one-se")
 METRICS = ("accuracy", "recall:CLASS", "subgroup-recall:COLUMN[,COLUMN…]", "attack-success")
 
 
@@ -41,6 +42,8 @@ class Asked:
         max_clean_drop: how far clean accuracy may fall, as a share (0.02 = two points).
         max_subgroup_drop: how far any subgroup may fall, as a share.
         max_filters: how many filters may be ablated at most.
+        choose: of the numbers of filters within these limits, the best on the select images (best), or the smallest
+            within one standard error of it (one-se).
         seed: fixes every random choice.
         batch_size: images per draw.
         attack, epsilon, steps, attack_images: of attack-success: the PGD preset, its strength as a share of the
@@ -60,6 +63,7 @@ class Asked:
     max_clean_drop: float | None = None
     max_subgroup_drop: float | None = None
     max_filters: int | None = None
+    choose: str | None = None
     seed: int = 0
     batch_size: int | None = None
     attack: str | None = None
@@ -85,6 +89,7 @@ class Asked:
             raise BadRequest("metric", f"{name} takes nothing after a colon.")
         _one_of("estimator", self.estimator, ESTIMATORS)
         _one_of("constant", self.constant, CONSTANTS)
+        _one_of("choose", self.choose, CHOICES)
         _one_of("side", self.side, SIDES)
         _between("top_k", self.top_k, 1, 10_000)
         _between("budget", self.budget, 1_000, 10**12)

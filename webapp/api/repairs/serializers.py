@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from webapp.jobs import selectors
 from webapp.jobs.models import Artifact, Event, Job
-from webapp.jobs.requests import ATTACKS, CONSTANTS, ESTIMATORS, NORMS, SIDES
+from webapp.jobs.requests import ATTACKS, CHOICES, CONSTANTS, ESTIMATORS, NORMS, SIDES
 from webapp.jobs.services import DEVICES
 from webapp.jobs.webhooks import EVENTS, Blocked, check_url
 
@@ -138,6 +138,12 @@ class CreateRepairSerializer(serializers.Serializer):
     max_clean_drop = serializers.FloatField(required=False, min_value=0, max_value=1)
     max_subgroup_drop = serializers.FloatField(required=False, min_value=0, max_value=1)
     max_filters = serializers.IntegerField(required=False, min_value=1)
+    choose = serializers.ChoiceField(
+        choices=CHOICES,
+        required=False,
+        help_text="How many filters: the best on the select images (best), or the fewest within one standard error of "
+        "it (one-se).",
+    )
     seed = serializers.IntegerField(required=False, min_value=0, max_value=2**32 - 1, default=0)
     batch_size = serializers.IntegerField(required=False, min_value=1, help_text="Images per draw.")
     attack = serializers.ChoiceField(choices=ATTACKS, required=False, help_text="PGD preset of attack-success.")

@@ -30,6 +30,10 @@ CONSTANTS = (
     ("", "its mean over the score images, as in the paper"),
     ("bn_beta", "what its batch norm's β gives, as in the authors' code"),
 )
+CHOICES = (
+    ("", "the number with the best figure"),
+    ("one-se", "the fewest within one standard error of the best"),
+)
 PIXEL = 255  # levels of a pixel: ε is shown in these
 
 
@@ -73,6 +77,12 @@ class RepairForm(forms.Form):
     )
     max_filters = forms.IntegerField(
         required=False, min_value=1, label="Filters, at most", help_text="The longest list of culprits that is tried."
+    )
+    choose = forms.ChoiceField(
+        required=False,
+        choices=CHOICES,
+        label="How many of them",
+        help_text="Chosen on the select images, within the limits.",
     )
     budget = forms.IntegerField(
         required=False,
@@ -215,6 +225,7 @@ class RepairForm(forms.Form):
         }
         argument = arguments.get(given["metric"])
         same = ("group", "budget", "estimator", "constant", "seed", "top_k", "side", "batch_size", "max_filters")
+        same += ("choose",)
         values = {key: given[key] for key in same}
         values["metric"] = f"{given['metric']}:{argument}" if argument else given["metric"]
         for key in ("max_clean_drop", "max_subgroup_drop"):
