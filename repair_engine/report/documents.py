@@ -19,6 +19,7 @@ from repair_engine.network import constant_of
 from repair_engine.plan import Plan
 from repair_engine.selection import describe as describe_selection
 from repair_engine.subgroups import size_warnings
+from repair_engine.write_back import edits_of
 from shapley import Estimate
 
 SCHEMA = 1
@@ -37,6 +38,7 @@ def describe_model(case: Case) -> dict[str, Any]:
         "architecture": architecture.name,
         "num_classes": architecture.num_classes,
         "options": dict(architecture.options),
+        "weights": case.request.weights,
         "registered": architecture.register.get(architecture.name),
         "onnx": describe_onnx(case.checkpoint),
         "logits": network.classes,
@@ -199,6 +201,7 @@ def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any
             "rank": rank,
             "ablated": rank <= plan.k,
             "searched_value": _searched(ranking.found, int(player)),
+            "edits": [asdict(edit) for edit in edits_of(case.network, case.biases, int(player), case.request.constant)],
         }
         culprits.append(row)
     warnings = list(case.warnings)
@@ -289,11 +292,18 @@ def repair_document(document: dict[str, Any]) -> dict[str, Any]:
     return {
         **{key: document[key] for key in keys if key in document},
         "inputs": {
-            "model": {key: model[key] for key in ("file", "sha256", "architecture", "num_classes", "options")},
+            "model": {
+                key: model[key] for key in ("file", "sha256", "architecture", "num_classes", "options", "weights")
+            },
             "data": {key: data[key] for key in ("file", "sha256", "images", "splits", "group", "preprocessing")},
             "guard": data.get("guard"),
         },
         "filters": [row for row in document["culprits"] if row["ablated"]],
+        "candidates": [
+            {key: row[key] for key in ("id", "rank", "constant", "edits")}
+            for row in document["culprits"]
+            if not row["ablated"]
+        ],
         "before": document["before"],
         "after": document["after"],
         "gain": document["gain"],
