@@ -270,7 +270,7 @@ def start(api: Api, options: argparse.Namespace) -> dict:
     }
     if guard:
         body["guard"] = wait_for_upload(api, "datasets", guard)["id"]
-    limits = ("max_clean_drop", "max_subgroup_drop", "max_filters")
+    limits = ("max_clean_drop", "max_subgroup_drop", "max_filters", "choose")
     attack = ("attack", "norm", "epsilon", "steps", "step_size", "restarts", "targeted", "random_start")
     attack += ("attack_images", "queries", "subset")
     for name in ("name", "group", "estimator", "constant", "top_k", "side", "budget", "batch_size", *limits, *attack):
@@ -515,6 +515,7 @@ def parser() -> argparse.ArgumentParser:
     repair.add_argument("--max-clean-drop", type=float)
     repair.add_argument("--max-subgroup-drop", type=float)
     repair.add_argument("--max-filters", type=int)
+    repair.add_argument("--choose", choices=["best", "one-se"], help="how many filters, of those within the limits")
     repair.add_argument("--seed", type=int, default=0)
     repair.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     repair.add_argument("--name")

@@ -30,6 +30,7 @@ from repair_engine.objectives.metric import accuracy_weights
 from repair_engine.onnx_graph.plan import GraphPlan
 from repair_engine.progress import BATCH, Progress, silent
 from repair_engine.request import RepairRequest
+from repair_engine.subgroups import absence_warnings, subgroups_of
 from repair_engine.weights_metadata import weights_metadata
 
 SPLITS = ("score", "select", "report")
@@ -55,8 +56,7 @@ class Case:
 
     @cached_property
     def subgroups(self) -> tuple[str, ...] | None:
-        metric = self.request.metric
-        return self.dataset.column(metric.argument, 2) if metric.kind == "subgroup-recall" else None
+        return subgroups_of(self.request.metric, self.dataset)
 
     @cached_property
     def pixels(self) -> torch.Tensor:
@@ -235,7 +235,7 @@ def read_set(
     if origin != "given":
         dataset = replace(dataset, notes=(*dataset.notes, f"Preprocessing: {origin}."))
     metric = request.metric
-    subgroups = dataset.column(metric.argument, 2) if metric.kind == "subgroup-recall" else None
+    subgroups = subgroups_of(metric, dataset)
     groups = dataset.column(request.group) if request.group else None
     splits = split(
         dataset.labels, subgroups, groups, dataset.pixel_hashes, request.seed, class_names=dataset.class_names
@@ -278,7 +278,7 @@ def _read(
             f"The network puts out {network.classes} logits; --num-classes says {expected}.",
             "Give the number of classes that the model was trained for.",
         )
-    notes = [*dataset.warnings, *splits.warnings]
+    notes = [*dataset.warnings, *splits.warnings, *absence_warnings(metric, dataset, splits)]
     if guard is not None and parts is not None:
         notes += [f"Guard set: {w}" for w in (*guard.warnings, *parts.warnings)]
     case = Case(

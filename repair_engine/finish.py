@@ -181,6 +181,8 @@ def _measure(case: Case, plan: Plan, before: Predictions, after: Predictions, do
     right = [(predicted == labels)[report] for predicted in (all_before, all_after)]
     document["clean_change"] = measures.change_of_accuracy(right[0], right[1], labels[report], case.request.seed)
     document["groups"] = measures.group_tables(case, all_before, all_after)
+    if case.subgroups is not None:
+        document["fairness"] = measures.fairness_of(case, all_before, all_after)
     document["images_right"] = {
         "before": int((all_before == labels)[report].sum()),
         "after": int((all_after == labels)[report].sum()),

@@ -10,7 +10,9 @@ import torch
 
 from repair_engine.case import BATCH, Case
 from repair_engine.network import Network, Trail, predictions
+from repair_engine.objectives import cell_codes
 from repair_engine.request import Limits
+from repair_engine.selection import Seen, Stability, Sweep, judge, resample
 from repair_engine.statistics import REFUSE_BELOW
 
 _MEMORY = 2 << 30
@@ -27,6 +29,8 @@ class Step:
         subgroup_drop: largest loss of recall of any subgroup that gates, None without subgroups.
         feasible: within all limits.
         true_label: share of the attacked images that are predicted as what they are, None without an attack.
+        lower, upper: pointwise 95% band of the metric, of its paired change against the intact model.
+        front: on the Pareto front of metric against clean accuracy.
     """
 
     k: int
@@ -36,15 +40,19 @@ class Step:
     subgroup_drop: float | None
     feasible: bool
     true_label: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    front: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Ordered culprits, the curve over all prefixes and the chosen k."""
+    """Ordered culprits, the curve over all prefixes, the chosen k and how stable the choice is."""
 
     players: np.ndarray
     steps: tuple[Step, ...]
     k: int
+    stability: Stability | None = None
 
     @property
     def chosen(self) -> np.ndarray:
@@ -103,63 +111,67 @@ def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], 
         for name, pixels in sets.items()
     }
     labels = case.dataset.labels[clean_indices]
-    objective = case.objective("select")
-    if "attacked" in predicted:
-        values = objective.value(predicted["attacked"])
-    else:
+    subgroups = None if case.subgroups is None else [case.subgroups[i] for i in clean_indices]
+    objective, rows = case.objective("select"), None
+    asked = predicted.get("attacked")
+    if asked is None:
         position = {int(index): i for i, index in enumerate(clean_indices)}
-        rows = [position[int(i)] for i in case.objective_indices("select")]
-        values = objective.value(predicted["clean"][:, rows])
-    clean = (predicted["clean"] == labels).mean(axis=1)
+        rows = np.array([position[int(i)] for i in case.objective_indices("select")], dtype=np.int64)
+        asked = predicted["clean"][:, rows]
+    clean = Seen(predicted["clean"] == labels, cell_codes(labels, subgroups))
     guard = None
     if "guard" in predicted and case.guard is not None and case.guard_parts is not None:
-        guard = (predicted["guard"] == case.guard.labels[case.guard_parts.select]).mean(axis=1)
-    drops = None
-    if case.subgroups is not None:
-        drops = largest_drops(predicted["clean"] == labels, [case.subgroups[i] for i in clean_indices])
+        guard_labels = case.guard.labels[case.guard_parts.select]
+        guard = Seen(predicted["guard"] == guard_labels, cell_codes(guard_labels, None))
+    sweep = Sweep(
+        objective.value(asked),
+        clean.right.mean(axis=1),
+        None if guard is None else guard.right.mean(axis=1),
+        None if subgroups is None else largest_drops(clean.right, subgroups),
+        objective.goal == "lower",
+    )
+    draws = resample(clean, objective, asked, rows, guard, subgroups, case.request.seed)
     true = None
     if "attacked" in predicted:
         true = (predicted["attacked"] == case.dataset.labels[case.attacked["select"].indices]).mean(axis=1)
-    return choose(players, values, clean, guard, drops, case.request.limits, true is not None, true)
+    return choose(players, sweep, case.request.limits, draws, len(objective), true)
 
 
 def choose(
     players: np.ndarray,
-    values: np.ndarray,
-    clean: np.ndarray,
-    guard: np.ndarray | None,
-    drops: np.ndarray | None,
+    sweep: Sweep,
     limits: Limits,
-    lower: bool,
+    draws: Sweep,
+    images: int,
     true_label: np.ndarray | None = None,
 ) -> Plan:
-    """The best feasible prefix; ties go to the fewest filters.
+    """The best feasible prefix, or the smallest within one standard error of it; ties go to the fewest filters.
 
     Args:
-        values, clean, guard, drops: of the prefixes 0..m, [m + 1]; `values` are to be lowered if `lower`.
-        true_label: likewise, for the record; it does not choose.
+        sweep: of the prefixes 0..m, [m + 1].
+        draws: of resamples of the images, [R, m + 1].
+        images: of the objective on *select*.
+        true_label: share of the attacked images predicted as what they are, [m + 1], for the record.
     """
-    slack = 1e-12  # a drop of exactly the limit is within it, whatever its rounding
-    feasible = clean[0] - clean <= limits.max_clean_drop + slack
-    if guard is not None:
-        feasible &= guard[0] - guard <= limits.max_clean_drop + slack
-    if drops is not None:
-        feasible &= drops <= limits.max_subgroup_drop + slack
-    score = np.where(feasible, -values if lower else values, -np.inf)
-    k = int(np.flatnonzero(score >= score.max() - slack)[0])
+    found = judge(sweep, draws, limits, images)
+    k = int(sweep.best(limits, found.margin if limits.choose == "one-se" else 0.0))
+    feasible = sweep.feasible(limits)
     steps = tuple(
         Step(
             i,
-            float(values[i]),
-            float(clean[i]),
-            None if guard is None else float(guard[i]),
-            None if drops is None else float(drops[i]),
+            float(sweep.values[i]),
+            float(sweep.clean[i]),
+            None if sweep.guard is None else float(sweep.guard[i]),
+            None if sweep.drops is None else float(sweep.drops[i]),
             bool(feasible[i]),
             None if true_label is None else float(true_label[i]),
+            float(found.lower[i]),
+            float(found.upper[i]),
+            bool(found.front[i]),
         )
-        for i in range(len(values))
+        for i in range(len(sweep.values))
     )
-    return Plan(players, steps, k)
+    return Plan(players, steps, k, found)
 
 
 def largest_drops(correct: np.ndarray, subgroups: list[str]) -> np.ndarray:

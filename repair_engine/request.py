@@ -20,6 +20,7 @@ from repair_engine.weights_metadata import weights_metadata
 ESTIMATORS = ("fast", "tmab", "monte_carlo", "cmcs", "exact")
 DEFAULT_ESTIMATOR = "fast"
 DEFAULT_QUERIES = 500
+CHOICES = ("best", "one-se")
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,14 @@ class Limits:
         max_clean_drop: largest loss of clean accuracy, on *select* and on the guard set.
         max_subgroup_drop: largest loss of any subgroup's recall (subgroups of fewer than 30 images do not gate).
         max_filters: longest prefix of the ranking that is tried.
+        choose: of the prefixes within the limits, the "best" on *select*, or the smallest within one standard error
+            of it ("one-se").
     """
 
     max_clean_drop: float = 0.02
     max_subgroup_drop: float = 0.10
     max_filters: int = 50
+    choose: str = "best"
 
     def __post_init__(self) -> None:
         for name in ("max_clean_drop", "max_subgroup_drop"):
@@ -42,6 +46,8 @@ class Limits:
                 raise BadInput(f"{name} is {getattr(self, name):g}; it is a share between 0 and 1.")
         if self.max_filters < 1:
             raise BadInput(f"max_filters is {self.max_filters}; at least one filter must be allowed.")
+        if self.choose not in CHOICES:
+            raise BadInput(f"--choose {self.choose!r}: it is {' or '.join(CHOICES)}.")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 WARN_BELOW = 100  # images in a cell: fewer make wide intervals
 REFUSE_BELOW = 30  # images in a cell: fewer must not decide anything
+_POOL_BELOW = 4  # images: a cell that small has no spread of its own to resample
 _EXACT_BELOW = 25  # discordant pairs: fewer take McNemar's exact test
 
 
@@ -96,6 +97,43 @@ def paired_bootstrap(
     tail = (1 - level) / 2
     lower, upper = np.quantile(sums, [tail, 1 - tail])
     return Interval(float(gain.sum()), float(lower), float(upper), level, "paired stratified percentile bootstrap")
+
+
+def resampling_cells(cells: np.ndarray) -> np.ndarray:
+    """Cells [N] with those of fewer than four images pooled: alone they would add no variance."""
+    codes, inverse, counts = np.unique(cells, return_inverse=True, return_counts=True)
+    pooled = np.where(counts < _POOL_BELOW, -1, codes)
+    return pooled[inverse]
+
+
+def paired_cell_means(
+    before: np.ndarray, after: np.ndarray, cells: np.ndarray, seed: int, resamples: int = 4_000
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of each cell before and after, and bootstrap draws of them for statistics that are no sums over images.
+
+    Within each cell of n images n − 1 are drawn with replacement, the same before and after, so that the variance of
+    a cell's mean is unbiased (Rao & Wu 1988); a cell of one image does not vary.
+
+    Args:
+        before, after: whether each image is classified rightly, bool [N].
+        cells: 0 … C−1, each occurring, [N].
+
+    Returns:
+        float64 [2, C] and [2, resamples, C].
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 0xCE11]))
+    before, after = np.asarray(before, bool), np.asarray(after, bool)
+    n_cells = int(np.max(cells)) + 1
+    kinds = np.zeros((n_cells, 4))  # right neither time, after only, before only, both times
+    np.add.at(kinds, (cells, 2 * before + after), 1)
+    sizes = kinds.sum(axis=1)
+    counts = np.stack([kinds[:, 2] + kinds[:, 3], kinds[:, 1] + kinds[:, 3]])
+    draws = np.empty((2, resamples, n_cells))
+    for c in range(n_cells):
+        drawn = rng.multinomial(int(max(sizes[c] - 1, 1)), kinds[c] / sizes[c], size=resamples)
+        total = max(sizes[c] - 1, 1)
+        draws[0, :, c], draws[1, :, c] = (drawn[:, 2] + drawn[:, 3]) / total, (drawn[:, 1] + drawn[:, 3]) / total
+    return counts / sizes, draws
 
 
 def mcnemar(before: np.ndarray, after: np.ndarray) -> McNemar:

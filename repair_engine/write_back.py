@@ -74,15 +74,25 @@ def write_back(
     Returns:
         A mapping with the same keys in the same order, shapes and dtypes; untouched tensors are shared.
     """
+    found = (edit for player in players for edit in edits_of(network, biases, player, constant))
+    return apply_edits(tensors, found)
+
+
+def edits_of(network: Network, biases: torch.Tensor, player: int, constant: str = "mean") -> tuple[Edit, ...]:
+    """The edits that ablate one filter; see `write_back`."""
+    index = int(network.site_of(np.array([player]))[0])
+    site, channel = network.sites[index], player - int(network.offsets[index])
+    return edits(site, channel, float(biases[player]), constant)
+
+
+def apply_edits(tensors: Mapping[str, torch.Tensor], found: Iterable[Edit]) -> dict[str, torch.Tensor]:
+    """The tensors with the edits made in the given order; untouched tensors are shared."""
     written = dict(tensors)
     copied: set[str] = set()
-    for player in players:
-        index = int(network.site_of(np.array([player]))[0])
-        site, channel = network.sites[index], player - int(network.offsets[index])
-        for edit in edits(site, channel, float(biases[player]), constant):
-            if edit.key not in copied:
-                written[edit.key] = tensors[edit.key].clone()
-                copied.add(edit.key)
-            before = written[edit.key][edit.channel].double() if edit.added else 0.0
-            written[edit.key][edit.channel] = before + edit.value
+    for edit in found:
+        if edit.key not in copied:
+            written[edit.key] = tensors[edit.key].clone()
+            copied.add(edit.key)
+        before = written[edit.key][edit.channel].double() if edit.added else 0.0
+        written[edit.key][edit.channel] = before + edit.value
     return written

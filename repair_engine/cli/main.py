@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m repair_engine",
         description="Find the filters that carry a behaviour of an image classifier, and repair the checkpoint.",
     )
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="inspect|score|repair|evaluate|attack")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="inspect|score|repair|evaluate|attack|apply")
     inspect = verbs.add_parser("inspect", help="what a checkpoint holds: sites, filters, what is not a player")
     options.add_model(inspect)
     inspect.add_argument("--data", metavar="ZIP", help="check an image set against the model, too")
@@ -45,6 +45,13 @@ def parser() -> argparse.ArgumentParser:
     options.add_model(attack)
     options.add_attacked_data(attack)
     attack.add_argument("--out", metavar="DIR", help="write attack.json, attack.csv and attack.npz there")
+    apply = verbs.add_parser("apply", help="a checkpoint with other filters of a repair's list ablated, or none: undo")
+    options.add_model(apply)
+    apply.add_argument("--plan", required=True, metavar="FILE", help="the repair.json of a repair of this model")
+    which = apply.add_mutually_exclusive_group()
+    which.add_argument("--without", metavar="SITE:CHANNEL,…", help="all that the repair ablated but these; or all")
+    which.add_argument("--filters", metavar="SITE:CHANNEL,…", help="these of its candidates, and no others")
+    apply.add_argument("--out", required=True, metavar="FILE", help="the checkpoint to be written; must not exist yet")
     return top
 
 

@@ -16,6 +16,7 @@ from repair_engine.formats import is_onnx
 from repair_engine.network import CONSTANTS
 from repair_engine.objectives import Metric
 from repair_engine.request import (
+    CHOICES,
     DEFAULT_ESTIMATOR,
     DEFAULT_QUERIES,
     ESTIMATORS,
@@ -51,7 +52,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def add_data(parser: argparse.ArgumentParser) -> None:
     group = _add_images(parser)
     group.add_argument(
-        "--metric", required=True, help="accuracy | recall:CLASS | subgroup-recall:COLUMN | attack-success"
+        "--metric", required=True, help="accuracy | recall:CLASS | subgroup-recall:COLUMN[,COLUMN…] | attack-success"
     )
     group.add_argument("--guard", metavar="ZIP", help="a second set on which the clean-drop limit must hold too")
     add_attack(parser)
@@ -131,6 +132,12 @@ def add_estimation(parser: argparse.ArgumentParser, repair: bool) -> None:
         group.add_argument("--max-clean-drop", type=float, default=limits.max_clean_drop, metavar="X")
         group.add_argument("--max-subgroup-drop", type=float, default=limits.max_subgroup_drop, metavar="X")
         group.add_argument("--max-filters", type=int, default=limits.max_filters, metavar="N")
+        group.add_argument(
+            "--choose",
+            choices=CHOICES,
+            default=limits.choose,
+            help="how many filters: the best on the select images, or the fewest within one standard error of it",
+        )
 
 
 def _quality_of(text: str | None) -> tuple[int, float] | None:

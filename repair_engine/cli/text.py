@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from repair_engine.network import Network
+from repair_engine.report.wording import fairness_said, selection_said
 
 _SHOWN = 15
 _REASONS = 3
@@ -91,6 +92,8 @@ def repair_text(document: dict[str, Any]) -> str:
             f"  {row['name']:<24} n = {row['n']:<6} {row['before']:.3f} -> {row['after']:.3f} "
             f"[{row['after_interval'][0]:.3f}, {row['after_interval'][1]:.3f}]"
         )
+    if document.get("fairness"):
+        lines += [f"  {said}" for said in fairness_said(document["fairness"], bool(document["k"]))]
     rows = document.get("attack", {}).get("rows", [])
     if rows:
         lines.append("Attacks before and after (success; true label recovered):")
@@ -102,6 +105,7 @@ def repair_text(document: dict[str, Any]) -> str:
         for f in document["culprits"][: document["k"]]
         if f["value"] is not None
     ]
+    lines += selection_said(document)
     if document["controls"]:
         lines.append("Controls (metric, clean accuracy):")
         lines += [f"  {row['name']:<24}{row['metric']:.4f}  {row['accuracy']:.4f}" for row in document["controls"]]

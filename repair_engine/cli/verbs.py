@@ -18,6 +18,7 @@ from repair_engine import formats, pipeline
 from repair_engine.case import Case, prepare
 from repair_engine.classes import class_names
 from repair_engine.cli import options
+from repair_engine.cli.apply import apply
 from repair_engine.cli.attack import attack
 from repair_engine.cli.emit import emit
 from repair_engine.cli.progress import Bars
@@ -184,4 +185,5 @@ VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "repair": repair,
     "evaluate": evaluate,
     "attack": attack,
+    "apply": apply,
 }

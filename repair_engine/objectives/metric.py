@@ -17,7 +17,10 @@ KINDS = ("accuracy", "recall", "subgroup-recall", "attack-success")
 
 @dataclass(frozen=True)
 class Metric:
-    """`accuracy`, `recall:CLASS`, `subgroup-recall:COLUMN` or `attack-success`."""
+    """`accuracy`, `recall:CLASS`, `subgroup-recall:COLUMN[,COLUMN…]` or `attack-success`.
+
+    The subgroups of several columns are the combinations of their values that occur (see `repair_engine.columns`).
+    """
 
     kind: str
     argument: str = ""
@@ -34,8 +37,8 @@ class Metric:
         if kind not in KINDS or needs != bool(argument) or (colon and not argument):
             raise BadInput(
                 f"{text!r} is not a metric.",
-                "Metrics are: accuracy, recall:CLASS, subgroup-recall:COLUMN (a column of metadata.csv), "
-                "attack-success.",
+                "Metrics are: accuracy, recall:CLASS, subgroup-recall:COLUMN (one or several columns of metadata.csv: "
+                "COLUMN1,COLUMN2), attack-success.",
             )
         return cls(kind, argument)
 

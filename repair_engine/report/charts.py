@@ -61,6 +61,7 @@ class CurvePoint:
     feasible: bool
     guard: float | None = None
     true_label: float | None = None
+    band: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ def removal_curve(
     seen = [p.metric for p in points] + [p.clean for p in points] + [p.guard for p in points if p.guard is not None]
     seen += [p.true_label for p in points if p.true_label is not None]
     seen += [floor] if floor is not None else []
+    seen += [_share(end) for p in points if p.band for end in p.band]
     y = nice_scale([v for v in seen if v is not None], bottom, top, 6, _UNIT)
     x = Scale(0, max(points[-1].k, 1), left + 8, right - 8)
     parts: list[object] = [key, *_infeasible(points, x, top, bottom, ident)]
@@ -154,6 +156,7 @@ def removal_curve(
     if attacked:
         series = [(x(p.k), y(p.true_label)) for p in points if p.true_label is not None]
         parts += _series(series, "before", "1 3", "diamond", small - 0.5)
+    parts += _band([(x(p.k), y(_share(p.band[0])), y(_share(p.band[1]))) for p in points if p.band])
     parts.append(path([(x(p.k), y(p.metric)) for p in points], "after"))
     for p in points:
         tip = f"k = {p.k}: {metric} {percent(p.metric)}, clean accuracy {percent(p.clean)}"
@@ -292,6 +295,21 @@ def bars(
 
 def _series(points: Sequence[tuple[float, float]], role: str, dash: str, shape: str, r: float) -> list[Markup]:
     return [path(points, role, 1.5, dash), *(marker(shape, px, py, role, r) for px, py in points)]
+
+
+def _share(value: float) -> float:
+    """A band's end, which as a sum of an estimate and a change may pass 0 or 1."""
+    return min(max(value, 0.0), 1.0)
+
+
+def _band(ends: Sequence[tuple[float, float, float]]) -> list[Markup]:
+    """A shaded band (x, low, high) with thin edges, so that it is there in print too."""
+    if len(ends) < 2:
+        return []
+    low, high = [(x, a) for x, a, _ in ends], [(x, b) for x, _, b in ends]
+    outline = "M" + "L".join(f"{x:g},{y:g}" for x, y in (*low, *reversed(high))) + "Z"
+    area = element("path", d=outline, class_="f-after", fill=colour("after"), fill_opacity=0.12, stroke="none")
+    return [area, path(low, "after", 0.7, "1 2"), path(high, "after", 0.7, "1 2")]
 
 
 def _infeasible(points: Sequence[CurvePoint], x: Scale, top: float, bottom: float, ident: str) -> list[Markup]:

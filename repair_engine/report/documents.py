@@ -12,11 +12,14 @@ import numpy as np
 import torch
 
 from repair_engine.case import SPLITS, Case
+from repair_engine.columns import columns_of
 from repair_engine.estimation import Ranking, culprit_sign
 from repair_engine.inspection import describe_onnx
 from repair_engine.network import constant_of
 from repair_engine.plan import Plan
-from repair_engine.statistics import REFUSE_BELOW, WARN_BELOW
+from repair_engine.selection import describe as describe_selection
+from repair_engine.subgroups import size_warnings
+from repair_engine.write_back import edits_of
 from shapley import Estimate
 
 SCHEMA = 1
@@ -35,6 +38,7 @@ def describe_model(case: Case) -> dict[str, Any]:
         "architecture": architecture.name,
         "num_classes": architecture.num_classes,
         "options": dict(architecture.options),
+        "weights": case.request.weights,
         "registered": architecture.register.get(architecture.name),
         "onnx": describe_onnx(case.checkpoint),
         "logits": network.classes,
@@ -75,7 +79,7 @@ def describe_metric(case: Case) -> dict[str, Any]:
     text = {
         "accuracy": "accuracy",
         "recall": f"recall of {request.metric.argument}",
-        "subgroup-recall": f"mean recall over the values of {request.metric.argument}",
+        "subgroup-recall": _over_subgroups(case) if case.subgroups else "",
         "attack-success": "success of the attack",
     }[request.metric.kind]
     document: dict[str, Any] = {
@@ -86,6 +90,13 @@ def describe_metric(case: Case) -> dict[str, Any]:
     if attack:
         document["attack"] = request.attack.to_json()
     return document
+
+
+def _over_subgroups(case: Case) -> str:
+    columns = columns_of(case.request.metric.argument, case.dataset.attributes)
+    if len(columns) == 1:
+        return f"mean recall over the values of {columns[0]}"
+    return f"mean recall over the combinations of {', '.join(columns[:-1])} and {columns[-1]}"
 
 
 def describe_run(
@@ -190,6 +201,7 @@ def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any
             "rank": rank,
             "ablated": rank <= plan.k,
             "searched_value": _searched(ranking.found, int(player)),
+            "edits": [asdict(edit) for edit in edits_of(case.network, case.biases, int(player), case.request.constant)],
         }
         culprits.append(row)
     warnings = list(case.warnings)
@@ -209,6 +221,7 @@ def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any
         "culprit_sign": culprit_sign(case.request),
         "culprits": culprits,
         "curve": [asdict(step) for step in plan.steps],
+        "selection": None if plan.stability is None else describe_selection(plan.stability, plan.k),
         "controls": [],
         "groups": {},
         "report_uses": 1,
@@ -234,7 +247,14 @@ def judge(document: dict[str, Any]) -> None:
     lower = document["metric"]["goal"] == "lower"
     change = document["gain"]
     if document["k"] == 0:
-        if document["culprits"]:
+        selection = document.get("selection") or {}
+        if selection.get("best"):
+            reasons.append(
+                f"On the select images the best number of culprits, {selection['best']}, gains less than one standard "
+                f"error ({points(selection['standard_error'], sign=False)}): by the one-standard-error rule none is "
+                "ablated."
+            )
+        elif document["culprits"]:
             reasons.append(
                 "On the select images no number of culprits improved the metric within the limits "
                 f"(clean drop ≤ {document['limits']['max_clean_drop']:g})."
@@ -262,6 +282,7 @@ def repair_document(document: dict[str, Any]) -> dict[str, Any]:
         "k",
         "metric",
         "limits",
+        "selection",
         "run",
         "versions",
         "files",
@@ -271,11 +292,18 @@ def repair_document(document: dict[str, Any]) -> dict[str, Any]:
     return {
         **{key: document[key] for key in keys if key in document},
         "inputs": {
-            "model": {key: model[key] for key in ("file", "sha256", "architecture", "num_classes", "options")},
+            "model": {
+                key: model[key] for key in ("file", "sha256", "architecture", "num_classes", "options", "weights")
+            },
             "data": {key: data[key] for key in ("file", "sha256", "images", "splits", "group", "preprocessing")},
             "guard": data.get("guard"),
         },
         "filters": [row for row in document["culprits"] if row["ablated"]],
+        "candidates": [
+            {key: row[key] for key in ("id", "rank", "constant", "edits")}
+            for row in document["culprits"]
+            if not row["ablated"]
+        ],
         "before": document["before"],
         "after": document["after"],
         "gain": document["gain"],
@@ -287,10 +315,16 @@ def _findings(document: dict[str, Any]) -> list[str]:
     findings = []
     for table, rows in document["groups"].items():
         worse = [r for r in rows if r["change"] < 0]
-        if document["k"] and worse:
+        if document["k"] and worse and table != "cells":  # many and small: the table says it
             names = ", ".join(f"{r['name']} ({points(r['change'])}, n = {r['n']})" for r in worse[:10])
             more = f" and {len(worse) - 10} more" if len(worse) > 10 else ""
             findings.append(f"{table.capitalize()} that got worse: {names}{more}.")
+    worst = document.get("fairness", {}).get("worst")
+    if document["k"] and worst and worst["change"]["value"] < 0:
+        findings.append(
+            f"The worst subgroup is worse off than before: {worst['after']['name']} with "
+            f"{worst['after']['recall']:.1%} ({worst['before']['name']} had {worst['before']['recall']:.1%})."
+        )
     lower = document["metric"]["goal"] == "lower"
     for row in document["controls"]:
         if "advantage" in row:
@@ -342,11 +376,4 @@ def _size_warnings(case: Case) -> list[str]:
         return []
     report = case.splits.report
     groups = [case.subgroups[i] for i in report]
-    names, counts = np.unique(groups, return_counts=True)
-    few = [f"{n} ({c})" for n, c in zip(names, counts) if c < WARN_BELOW]
-    if not few:
-        return []
-    return [
-        f"Subgroups with fewer than {WARN_BELOW} report images, so wide intervals: {', '.join(few)} "
-        f"(below {REFUSE_BELOW} they do not gate)."
-    ]
+    return size_warnings(groups, case.dataset.labels[report], case.dataset.class_names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from repair_engine.report import attacks, method, results
+from repair_engine.report import attacks, groups, method, results
 from repair_engine.report.markup import Markup, element, join, name
 from repair_engine.report.wording import title
 
@@ -17,7 +17,7 @@ def render(document: dict[str, Any]) -> str:
     sections = [
         ("figures", "At a glance", results.figures(document)),
         ("notices", "Findings and warnings", results.notices(document)),
-        ("groups", "Groups", results.groups(document)),
+        ("groups", "Groups", groups.groups(document)),
         ("controls", "Controls", results.controls(document)),
         ("choice", "Choice of the number of filters", results.curve(document)),
         ("culprits", "Culprits", results.culprits(document)),

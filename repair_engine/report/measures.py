@@ -11,9 +11,8 @@ import numpy as np
 from repair_engine.case import SPLITS, Case
 from repair_engine.objectives import Objective
 from repair_engine.objectives.metric import accuracy_weights
-from repair_engine.statistics import cell_flag, holm, mcnemar, paired_bootstrap, wilson
-
-_POOL_BELOW = 4  # images: a cell that small has no spread of its own to resample
+from repair_engine.report import fairness
+from repair_engine.statistics import cell_flag, holm, mcnemar, paired_bootstrap, resampling_cells, wilson
 
 
 def split_figures(case: Case, predicted: np.ndarray, attacked: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
@@ -70,13 +69,6 @@ def _change(before: np.ndarray, after: np.ndarray, weights: np.ndarray, cells: n
     }
 
 
-def resampling_cells(cells: np.ndarray) -> np.ndarray:
-    """Cells [N] with those of fewer than four images pooled: alone they would add no variance."""
-    codes, inverse, counts = np.unique(cells, return_inverse=True, return_counts=True)
-    pooled = np.where(counts < _POOL_BELOW, -1, codes)
-    return pooled[inverse]
-
-
 def group_table(
     names: Sequence[str], right_before: np.ndarray, right_after: np.ndarray, groups: np.ndarray
 ) -> list[dict[str, Any]]:
@@ -116,12 +108,25 @@ def group_table(
 
 
 def group_tables(case: Case, before: np.ndarray, after: np.ndarray) -> dict[str, list[dict[str, Any]]]:
-    """Tables by subgroup (where the metric has a column) and by class, on *report*."""
+    """Tables by subgroup and by class within subgroup (where the metric has columns) and by class, on *report*."""
     indices = case.splits.report
     labels = case.dataset.labels[indices]
+    classes = case.dataset.class_names
     right_before, right_after = before[indices] == labels, after[indices] == labels
-    tables = {"classes": group_table(case.dataset.class_names, right_before, right_after, labels)}
+    tables = {"classes": group_table(classes, right_before, right_after, labels)}
     if case.subgroups is not None:
         names, codes = np.unique([case.subgroups[i] for i in indices], return_inverse=True)
         tables["subgroups"] = group_table([str(n) for n in names], right_before, right_after, codes)
+        cells = [f"{name}: {title}" for name in names for title in classes]
+        tables["cells"] = group_table(cells, right_before, right_after, codes * len(classes) + labels)
     return tables
+
+
+def fairness_of(case: Case, before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
+    """See `fairness.describe`, on *report*. The metric must have subgroups."""
+    assert case.subgroups is not None
+    indices = case.splits.report
+    labels = case.dataset.labels[indices]
+    names, codes = np.unique([case.subgroups[i] for i in indices], return_inverse=True)
+    right = [(predicted[indices] == labels) for predicted in (before, after)]
+    return fairness.describe([str(n) for n in names], codes, labels, right[0], right[1], case.request.seed)

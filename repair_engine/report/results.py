@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from repair_engine.report import charts
-from repair_engine.report.markup import Markup, bullets, details, element, join, name, table
+from repair_engine.report import charts, pareto
+from repair_engine.report.markup import Markup, bullets, details, element, join, table
 from repair_engine.report.svg import decimal, digits_for, percent
 from repair_engine.report.wording import (
-    SIZES,
     beaten,
     count,
     headline,
     interval,
     lowers,
     metric_images,
-    p_value,
     points,
     repaired,
+    selection_said,
     swaps,
     title,
     tried,
     verdict,
 )
-
-_MOST_ROWS = 60  # of a group table before the unchanged groups are folded away
-_MOST_DRAWN = 24
 
 Row = dict[str, Any]
 
@@ -86,71 +81,6 @@ def figures(document: Row) -> Markup:
     return join(parts)
 
 
-def groups(document: Row) -> Markup:
-    """Recall per subgroup and per class, with a chart each."""
-    out: list[object] = []
-    for which in sorted(document["groups"], key=lambda w: w != "subgroups"):
-        rows = document["groups"][which]
-        out += [element("h3", which.capitalize()), *_group_part(which, rows, bool(document["k"]))]
-    if "subgroups" not in document["groups"]:
-        out.append(element("p", "The metric names no subgroups, so there is no table of them.", class_="note"))
-    return join(out)
-
-
-def _group_part(which: str, rows: Sequence[Row], changed: bool) -> list[object]:
-    parts: list[object] = []
-    if changed:
-        worse = [r for r in rows if r["change"] < 0]
-        better = sum(r["change"] > 0 for r in rows)
-        said = f"{better} of {count(len(rows), which.removesuffix('es').removesuffix('s'), which)} improved, "
-        said += f"{len(worse)} got worse, {len(rows) - better - len(worse)} did not change."
-        parts.append(element("p", said))
-    drawn = sorted(rows, key=lambda r: -abs(r["change"]))[:_MOST_DRAWN] if len(rows) > _MOST_DRAWN else rows
-    if any(r["size"] != "too few" for r in drawn):
-        kept = [r for r in rows if any(r is d for d in drawn)]
-        data = [_group_row(r, changed) for r in kept]
-        caption = "Recall with 95% Wilson intervals on the report images."
-        if len(kept) < len(rows):
-            caption += f" The {len(kept)} of {len(rows)} {which} that changed most."
-        heading = f"Recall of {which} on the report images"
-        picture = charts.responsive(lambda w: charts.before_after(data, heading, width=w, ident=f"groups-{which}"))
-        parts.append(element("figure", element("figcaption", caption), picture))
-    if len(rows) <= _MOST_ROWS:
-        return [*parts, _group_table(which, rows, changed)]
-    moved = sorted((r for r in rows if r["change"]), key=lambda r: r["change"])
-    if moved:
-        parts.append(
-            _group_table(f"{which} whose recall changed ({len(moved)} of {len(rows)}), worst first", moved, True)
-        )
-    return [*parts, details(f"All {len(rows)} {which}", _group_table(which, rows, changed))]
-
-
-def _group_row(row: Row, changed: bool) -> charts.GroupRow:
-    low, high = row["before_interval"]
-    if not changed:
-        return charts.GroupRow(row["name"], row["n"], row["before"], (low, high))
-    after = (row["after_interval"][0], row["after_interval"][1])
-    return charts.GroupRow(row["name"], row["n"], row["before"], (low, high), row["after"], after)
-
-
-def _share(value: float, ends: Sequence[float]) -> Markup:
-    return join((percent(value), element("span", f"{percent(ends[0])} – {percent(ends[1])}", class_="ci")))
-
-
-def _group_table(which: str, rows: Sequence[Row], changed: bool) -> Markup:
-    header = ["name", "n", "recall before"] + (["recall after", "change, points", "p (Holm)"] if changed else [])
-    body = []
-    for r in rows:
-        cells: list[object] = [name(r["name"]), f"{r['n']:,}", _share(r["before"], r["before_interval"])]
-        if changed:
-            cells += [_share(r["after"], r["after_interval"]), points(r["change"]), p_value(r["p_holm"])]
-        body.append([*cells, SIZES.get(r["size"], r["size"])])
-    caption = f"Recall of {which}, 95% Wilson intervals" + (
-        "; McNemar, Holm-adjusted over this table" if changed else ""
-    )
-    return table(caption, [*header, "note"], body, range(1, len(header)))
-
-
 def controls(document: Row) -> Markup:
     """The repair beside the same number of filters picked otherwise, and beside a shift of the logits."""
     rows, k = document["controls"], document["k"]
@@ -202,7 +132,15 @@ def curve(document: Row) -> Markup:
     if len(steps) < 2:
         return element("p", "There was no culprit to ablate, so only k = 0 was looked at.")
     data = [
-        charts.CurvePoint(s["k"], s["objective"], s["clean"], s["feasible"], s.get("guard"), s.get("true_label"))
+        charts.CurvePoint(
+            s["k"],
+            s["objective"],
+            s["clean"],
+            s["feasible"],
+            s.get("guard"),
+            s.get("true_label"),
+            None if s.get("lower") is None else (s["lower"], s["upper"]),
+        )
         for s in steps
     ]
     same = document["metric"]["name"] == "accuracy"
@@ -213,21 +151,39 @@ def curve(document: Row) -> Markup:
     )
     guard, drop = steps[0].get("guard") is not None, steps[0].get("subgroup_drop") is not None
     true = steps[0].get("true_label") is not None
-    header = ["k", metric, *["true label under attack"] * true, "clean accuracy"] + ["guard set"] * guard
+    banded = steps[0].get("lower") is not None
+    header = ["k", metric, *["95% band"] * banded, *["true label under attack"] * true, "clean accuracy"]
+    header += ["guard set"] * guard
     header += ["largest subgroup drop, points"] * drop
     body = []
     for s in steps:
         cells: list[object] = [s["k"], percent(s["objective"])]
+        cells += [f"{percent(s['lower'])} – {percent(s['upper'])}"] if banded else []
         cells += [percent(s[key]) for key in (["true_label"] * true + ["clean"])]
         cells += [percent(s["guard"])] if guard else []
         cells += [points(s["subgroup_drop"]).lstrip("+")] if drop else []
         chosen = "chosen" if s["k"] == document["k"] else ""
-        body.append([*cells, "yes" if s["feasible"] else "no", chosen])
+        on = ["yes" if s["front"] else "no"] if banded else []
+        body.append([*cells, *on, "yes" if s["feasible"] else "no", chosen])
     said = f"Metric and clean accuracy on the select images with the first k of {len(steps) - 1} ranked culprits "
     said += "ablated; k was chosen here, so these figures are optimistic. Hatched: outside a limit."
+    if banded:
+        said += " Shaded: pointwise 95% band of the paired change against the intact model (bootstrap over the images)."
+    header += ["Pareto front"] * banded
     rows = table("Every prefix on the select images", [*header, "within limits", ""], body, range(len(header)))
-    whole = element("figure", element("figcaption", said), picture)
-    return join((whole, details(f"All {len(steps)} prefixes as a table", rows)))
+    parts = [element("p", sentence) for sentence in selection_said(document)]
+    parts.append(element("figure", element("figcaption", said), picture))
+    if banded and not same:
+        parts.append(pareto.front(document))
+    if document.get("selection"):
+        parts.append(_distribution(document["selection"]))
+    return join((*parts, details(f"All {len(steps)} prefixes as a table", rows)))
+
+
+def _distribution(found: Row) -> Markup:
+    rows = [(d["k"], percent(d["share"])) for d in found["distribution"]]
+    caption = f"Number of filters chosen on {found['resamples']:,} resamples of the select images"
+    return details("How often each k was chosen on resamples", table(caption, ("k", "share"), rows, (0, 1)))
 
 
 def culprits(document: Row) -> Markup:

@@ -140,6 +140,35 @@ def tried(document: dict[str, Any]) -> list[str]:
     return said
 
 
+def selection_said(document: dict[str, Any]) -> list[str]:
+    """By which rule k was chosen, and how stable the choice is, in sentences."""
+    found, k = document.get("selection"), document["k"]
+    if not found or len(document["curve"]) < 2:
+        return []
+    error = f"{100 * found['standard_error']:.1f} points"
+    if found["choose"] == "one-se":
+        said = [
+            f"Rule: the fewest filters whose metric is within one standard error ({error}, of the best prefix's paired "
+            f"gain) of the best within the limits. The best was k = {found['best']}; chosen: k = {k}."
+        ]
+    else:
+        said = [
+            f"Rule: the best metric within the limits, of equals the fewest filters: k = {k}. The standard error "
+            f"of its gain is {error}."
+        ]
+    low, _, high = found["middle"]
+    spread = f"k = {low}" if low == high else f"between {low} and {high}"
+    said.append(
+        f"Chosen again on {found['resamples']:,} bootstrap resamples of the {count(found['images'], 'select image')} "
+        f"that the metric is taken over, k was {spread} in at least 90% of them, {k} in {percent(found['same'], 0)}, "
+        f"and leaving the model as it is won in {percent(found['none'], 0)}."
+    )
+    if k and found["none"] >= 0.05:
+        said.append("So these images alone do not settle whether anything should be ablated.")
+    said.append("The ranking was kept: what another score split would have ranked first is not in these shares.")
+    return said
+
+
 def verdict(row: dict[str, Any], document: dict[str, Any]) -> str:
     """How the repair compares with one control: "repair better", "control better" or "not told apart"."""
     sign = -1.0 if lowers(document) else 1.0
@@ -158,3 +187,39 @@ def beaten(document: dict[str, Any]) -> str:
         return "The repair does better on the report images than every control below."
     named = ", ".join(f"“{r}”" for r in rivals)
     return f"The repair is not shown to beat {'this control' if len(rivals) == 1 else 'these controls'}: {named}."
+
+
+def fairness_said(found: dict[str, Any], changed: bool) -> list[str]:
+    """The worst subgroup, the gap and who got worse, in sentences (see `fairness.describe`)."""
+    worst, gap, said = found["worst"], found["gap"], []
+    if worst is None:
+        said.append("The worst subgroup and the gap are not given: fewer than two subgroups have 30 report images.")
+    elif not changed:
+        said.append(
+            f"The worst subgroup is {worst['before']['name']} ({percent(worst['before']['recall'])}), "
+            f"{points(gap['before']).lstrip('+')} points behind the best."
+        )
+    else:
+        before, after = worst["before"], worst["after"]
+        names = (before["name"], after["name"] if after["name"] != before["name"] else "the same")
+        said.append(
+            f"Worst subgroup before: {names[0]}, {percent(before['recall'])}; after: {names[1]}, "
+            f"{percent(after['recall'])} (change of the least {points(worst['change']['value'])} points, 95% interval "
+            f"{interval(worst['change'])}). Gap between the best and the worst: {points(gap['before']).lstrip('+')} "
+            f"points before, {points(gap['after']).lstrip('+')} after (change {points(gap['change']['value'])}, "
+            f"{interval(gap['change'])})."
+        )
+    if worst is not None:
+        said.append(
+            "The least of several noisy shares lies below the least true one on average, and a gap above the true one; "
+            "their changes are less affected."
+        )
+    if found["left_out"] and worst is not None:
+        said.append(f"Left out of both, for fewer than 30 images: {', '.join(found['left_out'])}.")
+    if changed:
+        said.append(
+            f"Subgroups that got worse: {', '.join(found['worse'])}."
+            if found["worse"]
+            else "No subgroup got worse on these images."
+        )
+    return said

@@ -128,3 +128,20 @@ def test_the_report_for_people(sabotaged: World, tmp_path: Path, quick: None) ->
     assert (tmp_path / "out" / "repaired.safetensors").is_file()
     with pytest.raises(ValueError, match="Expecting value"):
         json.loads(result.out)
+
+
+def test_the_fewest_filters_within_one_standard_error(sabotaged: World, tmp_path: Path, quick: None) -> None:
+    result = call(sabotaged.argv("repair", "--json", choose="one-se", out=str(tmp_path), **OPTIONS))
+    assert result.code == 0, result.err
+    repair = json.loads((tmp_path / "repair.json").read_text())
+    found, curve = repair["selection"], result.document["curve"]
+    assert repair["limits"]["choose"] == found["choose"] == "one-se"
+    best = curve[found["best"]]["objective"]
+    assert best == max(step["objective"] for step in curve if step["feasible"])
+    within = [s["k"] for s in curve if s["feasible"] and s["objective"] >= best - found["standard_error"] - 1e-9]
+    assert repair["k"] == min(within) >= 1
+    assert sum(row["share"] for row in found["distribution"]) == pytest.approx(1)
+    for step in curve:
+        assert step["lower"] <= step["objective"] + 1e-9
+        assert step["upper"] >= step["objective"] - 1e-9
+    assert "Pareto front" in (tmp_path / "report.html").read_text()

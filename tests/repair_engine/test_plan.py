@@ -10,8 +10,10 @@ from repair_engine.controls import logit_shift, shifted_predictions
 from repair_engine.errors import BadInput
 from repair_engine.plan import Plan, choose, largest_drops
 from repair_engine.report.documents import judge
-from repair_engine.report.measures import group_table, resampling_cells
+from repair_engine.report.measures import group_table
 from repair_engine.request import Limits
+from repair_engine.selection import Sweep
+from repair_engine.statistics import resampling_cells
 
 
 def plan(
@@ -20,18 +22,23 @@ def plan(
     guard: list[float] | None = None,
     drops: list[float] | None = None,
     lower: bool = False,
-    **limits: float,
+    noise: float = 0.01,
+    **limits: float | str,
 ) -> Plan:
+    """The plan for these figures of the prefixes; resamples scatter the metric by `noise`."""
     n = len(values)
-    return choose(
-        np.arange(n - 1),
+    sweep = Sweep(
         np.array(values),
         np.array(clean or [0.9] * n),
         None if guard is None else np.array(guard),
         None if drops is None else np.array(drops),
-        Limits(**limits),  # type: ignore[arg-type]
         lower,
     )
+    scatter = np.random.default_rng(0).normal(0, noise, (500, n))
+    scatter[:, 0] = 0
+    draws = Sweep(sweep.values + scatter, *(np.tile(f, (500, 1)) if f is not None else None for f in
+                  (sweep.clean, sweep.guard, sweep.drops)), lower)  # fmt: skip
+    return choose(np.arange(n - 1), sweep, Limits(**limits), draws, 200)  # type: ignore[arg-type]
 
 
 def test_the_best_feasible_prefix() -> None:
@@ -48,6 +55,22 @@ def test_ties_go_to_the_fewest_filters() -> None:
     assert plan([0.5, 0.1 + 0.2, 0.3, 0.4], lower=True).k == 1  # equal but for rounding
 
 
+def test_the_fewest_filters_within_one_standard_error() -> None:
+    values = [0.5, 0.6, 0.695, 0.7, 0.65]
+    assert plan(values, choose="one-se").k == 2
+    assert plan(values, choose="one-se", noise=0.001).k == 3
+    assert plan(values, choose="one-se", noise=0.15).k == 1
+    assert plan(values, choose="one-se", noise=0.3).k == 0  # the whole gain is within one standard error
+    assert plan([0.5, 0.4, 0.32, 0.3], lower=True, choose="one-se").k == 3
+    assert plan([0.5, 0.4, 0.305, 0.3], lower=True, choose="one-se").k == 2
+    # a prefix outside the limits is neither the best nor a substitute for it
+    assert plan(values, clean=[0.9, 0.9, 0.8, 0.9, 0.9], choose="one-se").k == 3
+    found = plan(values, choose="one-se").stability
+    assert found is not None
+    assert found.best == 3
+    assert found.margin == pytest.approx(0.01, rel=0.1)
+
+
 def test_limits() -> None:
     values = [0.5, 0.6, 0.7, 0.8]
     assert plan(values, clean=[0.9, 0.9, 0.88, 0.87]).k == 2  # exactly the limit is within it
@@ -59,7 +82,13 @@ def test_limits() -> None:
     assert plan(values, drops=[0.0, 0.1, 0.11, 0.2], max_subgroup_drop=0.2).k == 3
     flags = [step.feasible for step in plan(values, clean=[0.9, 0.9, 0.95, 0.8], drops=[0, 0.2, 0, 0]).steps]
     assert flags == [True, False, True, False]
-    for bad in ({"max_clean_drop": -0.1}, {"max_subgroup_drop": 1.5}, {"max_filters": 0}, {"max_clean_drop": np.nan}):
+    for bad in (
+        {"max_clean_drop": -0.1},
+        {"max_subgroup_drop": 1.5},
+        {"max_filters": 0},
+        {"max_clean_drop": np.nan},
+        {"choose": "worst"},
+    ):
         with pytest.raises(BadInput):
             Limits(**bad)
 

@@ -178,3 +178,18 @@ def test_delete_only_after_the_end_and_then_the_inputs_can_go(world):
     path = world.owner.model.blob.path
     assert api.delete(model).status_code == 204
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("argument", "problem"),
+    [("ground,breed", "no column 'breed'"), ("ground,ground", "'ground' twice"), ("ground,same", "one value only")],
+)
+def test_columns_that_the_dataset_does_not_have_start_nothing(world, argument, problem):
+    columns = {"ground": {"dark": 6, "light": 3}, "same": {"x": 9}}
+    world.owner.dataset.facts = {"columns": columns, "distinct": {"ground": 2, "same": 1}}
+    world.owner.dataset.save()
+    before = Job.objects.count()
+    answer = world.owner.api.post(URL, body(world.owner, metric=f"subgroup-recall:{argument}"))
+    assert answer.status_code == 400
+    assert problem in answer.json()["detail"]
+    assert Job.objects.count() == before

@@ -15,7 +15,8 @@ NORMS = ("linf", "l2")
 GREY_LEVEL = 1 / 255
 SIDES = ("top", "bottom", "both")
 CONSTANTS = ("mean", "bn_beta")
-METRICS = ("accuracy", "recall:CLASS", "subgroup-recall:COLUMN", "attack-success")
+CHOICES = ("best", "one-se")
+METRICS = ("accuracy", "recall:CLASS", "subgroup-recall:COLUMN[,COLUMN…]", "attack-success")
 
 
 class BadRequest(ValueError):
@@ -31,7 +32,8 @@ class Asked:
     """The knobs of a repair, with the defaults of the command line. None: the engine's default.
 
     Attributes:
-        metric: accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success.
+        metric: accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success; of several columns, as in
+            subgroup-recall:sex,skin, the subgroups are the combinations of values that occur.
         group: a metadata column whose values never cross the splits (patient, writer).
         estimator: one of ESTIMATORS.
         constant: what an ablated filter's output becomes: its mean, or the activation of its batch norm's beta.
@@ -40,6 +42,8 @@ class Asked:
         max_clean_drop: how far clean accuracy may fall, as a share (0.02 = two points).
         max_subgroup_drop: how far any subgroup may fall, as a share.
         max_filters: how many filters may be ablated at most.
+        choose: of the numbers of filters within these limits, the best on the select images (best), or the smallest
+            within one standard error of it (one-se).
         seed: fixes every random choice.
         batch_size: images per draw.
         attack, epsilon, steps, attack_images: of attack-success: the PGD preset, its strength as a share of the
@@ -59,6 +63,7 @@ class Asked:
     max_clean_drop: float | None = None
     max_subgroup_drop: float | None = None
     max_filters: int | None = None
+    choose: str | None = None
     seed: int = 0
     batch_size: int | None = None
     attack: str | None = None
@@ -78,12 +83,13 @@ class Asked:
         if name not in {metric.partition(":")[0] for metric in METRICS}:
             raise BadRequest("metric", f"{self.metric!r} is not one of {', '.join(METRICS)}.")
         if name in ("recall", "subgroup-recall") and not argument.strip():
-            what = "a class: recall:CLASS" if name == "recall" else "a column: subgroup-recall:COLUMN"
+            what = "a class: recall:CLASS" if name == "recall" else "a column or several: subgroup-recall:COLUMN,COLUMN"
             raise BadRequest("metric", f"{name} needs {what}.")
         if name in ("accuracy", "attack-success") and argument:
             raise BadRequest("metric", f"{name} takes nothing after a colon.")
         _one_of("estimator", self.estimator, ESTIMATORS)
         _one_of("constant", self.constant, CONSTANTS)
+        _one_of("choose", self.choose, CHOICES)
         _one_of("side", self.side, SIDES)
         _between("top_k", self.top_k, 1, 10_000)
         _between("budget", self.budget, 1_000, 10**12)

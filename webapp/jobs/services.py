@@ -9,6 +9,8 @@ import shutil
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from repair_engine.columns import columns_of
+from repair_engine.errors import BadInput
 from webapp.accounts.models import User
 from webapp.jobs import bells, coordinator, webhooks
 from webapp.jobs.models import PREPARE, Event, Job, Shard
@@ -40,6 +42,7 @@ def create_job(
     Raises Refused: an upload is not ready, or the key was used for something else.
     """
     _check_uploads(model, dataset, guard)
+    _check_columns(asked, dataset)
     if webhook_url:
         try:
             webhooks.check_url(webhook_url)
@@ -82,6 +85,25 @@ def create_job(
             raise
         return job, False
     return job, True
+
+
+def _check_columns(asked: Asked, dataset: DatasetUpload) -> None:
+    """Raises Refused where the metric's columns are not the dataset's, so that no worker starts in vain."""
+    kind, _, argument = asked.metric.partition(":")
+    if kind != "subgroup-recall" or "columns" not in dataset.facts:
+        return
+    known = list(dataset.facts["columns"])
+    try:
+        columns = columns_of(argument, known)
+    except BadInput as error:
+        raise Refused(error.problem, error.mend) from None
+    for name in columns:
+        if name not in known:
+            raise Refused(
+                f"The image set has no column {name!r}.", f"It has: {', '.join(known) or 'none (no metadata.csv)'}."
+            )
+        if dataset.facts.get("distinct", {}).get(name, 2) < 2:
+            raise Refused(f"The column {name} has one value only; two different ones are needed.")
 
 
 def _earlier(owner: User, key: str | None, digest: str) -> Job | None:

@@ -116,4 +116,6 @@ def headline(document: dict[str, Any]) -> dict[str, Any]:
     left_out = ("schema", "verb", "model", "data", "versions")
     kept = {key: value for key, value in document.items() if key not in left_out}
     kept["groups"] = {name: rows[:MOST_ROWS] for name, rows in document.get("groups", {}).items()}
+    if "fairness" in kept:
+        kept["fairness"] = {**kept["fairness"], "rows": kept["fairness"]["rows"][:MOST_ROWS]}
     return {"repaired": document["outcome"] == "repaired", **kept}

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.utils.safestring import SafeString, mark_safe
 
-from repair_engine.report import attacks, method, results, wording
+from repair_engine.report import attacks, groups, method, results, wording
 from webapp.jobs.models import Job
 
 Document = dict[str, Any]
@@ -56,7 +56,7 @@ def sections(of: Document) -> list[Section]:
     parts = [
         ("figures", "At a glance", results.figures),
         ("notices", "Findings and warnings", results.notices),
-        ("groups", "Before and after, group by group", results.groups),
+        ("groups", "Before and after, group by group", groups.groups),
         ("choice", "Removal curve", results.curve),
         ("culprits", "Culprits", results.culprits),
         ("controls", "Controls", results.controls),

@@ -21,6 +21,7 @@ WORDS = {
     "max_clean_drop": "clean accuracy may fall by",
     "max_subgroup_drop": "any subgroup may fall by",
     "max_filters": "filters, at most",
+    "choose": "how many of them",
     "batch_size": "images per draw",
     "attack_images": "images attacked, at most",
     "queries": "black-box queries per image",

@@ -54,6 +54,7 @@ def test_without_columns_there_are_no_subgroups_to_choose(world):
 def test_everything_that_is_asked_reaches_the_repair(owner):
     answer = send(
         owner, metric="subgroup-recall", column="ground", max_clean_drop="1.5", max_subgroup_drop="7", max_filters="9",
+        choose="one-se",
         budget="50000", seed="7", estimator="tmab", top_k="4", side="both", batch_size="8", group="ground", name="Mine",
         epsilon="8", attack="standard",
     )  # fmt: skip
@@ -62,6 +63,7 @@ def test_everything_that_is_asked_reaches_the_repair(owner):
     assert job.name == "Mine"
     assert job.request == {
         "metric": "subgroup-recall:ground", "max_clean_drop": 0.015, "max_subgroup_drop": 0.07, "max_filters": 9,
+        "choose": "one-se",
         "budget": 50000, "seed": 7, "estimator": "tmab", "top_k": 4, "side": "both", "batch_size": 8, "group": "ground",
     }  # fmt: skip
 
@@ -148,3 +150,28 @@ def test_a_guard_set_can_be_chosen(world, owner):
     ]
     send(owner, guard=guard.pk)
     assert made(owner).guard == guard
+
+
+def test_several_columns(owner):
+    owner.dataset.facts["columns"] = {"ground": {"dark": 60, "light": 30}, "sex": {"f": 45, "m": 45}, "a,b": {"x": 90}}
+    owner.dataset.save()
+    page = read(owner.browser.get(NEW))
+    boxes = [a for a in page.all("input") if a.get("name") == "column"]
+    assert [(a["type"], a["value"]) for a in boxes] == [
+        ("checkbox", "ground"),
+        ("checkbox", "sex"),
+        ("checkbox", "a,b"),
+    ]
+    assert ["checked" in a for a in boxes] == [True, False, False]
+    send(owner, metric="subgroup-recall", column=["ground", "a,b"])
+    job = made(owner)
+    assert job.request["metric"] == 'subgroup-recall:ground,"a,b"'
+    assert initial_from(job)["column"] == ["ground", "a,b"]
+    again = read(owner.browser.get(f"{NEW}?like={job.pk}"))
+    ticked = [a["value"] for a in again.all("input") if a.get("name") == "column" and "checked" in a]
+    assert ticked == ["ground", "a,b"]
+
+
+def test_no_column_ticked_or_one_that_is_not_there(owner):
+    assert "Tick a column, or several." in read(send(owner, metric="subgroup-recall"), 422).text
+    assert "breed" in read(send(owner, metric="subgroup-recall", column=["ground", "breed"]), 422).text

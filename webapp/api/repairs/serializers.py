@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from webapp.jobs import selectors
 from webapp.jobs.models import Artifact, Event, Job
-from webapp.jobs.requests import ATTACKS, CONSTANTS, ESTIMATORS, NORMS, SIDES
+from webapp.jobs.requests import ATTACKS, CHOICES, CONSTANTS, ESTIMATORS, NORMS, SIDES
 from webapp.jobs.services import DEVICES
 from webapp.jobs.webhooks import EVENTS, Blocked, check_url
 
@@ -113,7 +113,10 @@ class CreateRepairSerializer(serializers.Serializer):
     name = serializers.CharField(required=False, max_length=200, allow_blank=True)
     device = serializers.ChoiceField(choices=DEVICES, default="auto")
     metric = serializers.CharField(
-        max_length=200, help_text="accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success"
+        max_length=1000,
+        help_text="accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success. Of several columns "
+        "(subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a comma "
+        "in it stands in double quotes.",
     )
     group = serializers.CharField(
         required=False,
@@ -135,6 +138,12 @@ class CreateRepairSerializer(serializers.Serializer):
     max_clean_drop = serializers.FloatField(required=False, min_value=0, max_value=1)
     max_subgroup_drop = serializers.FloatField(required=False, min_value=0, max_value=1)
     max_filters = serializers.IntegerField(required=False, min_value=1)
+    choose = serializers.ChoiceField(
+        choices=CHOICES,
+        required=False,
+        help_text="How many filters: the best on the select images (best), or the fewest within one standard error of "
+        "it (one-se).",
+    )
     seed = serializers.IntegerField(required=False, min_value=0, max_value=2**32 - 1, default=0)
     batch_size = serializers.IntegerField(required=False, min_value=1, help_text="Images per draw.")
     attack = serializers.ChoiceField(choices=ATTACKS, required=False, help_text="PGD preset of attack-success.")

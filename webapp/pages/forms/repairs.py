@@ -7,6 +7,8 @@ from typing import Any
 
 from django import forms
 
+from repair_engine.columns import argument_of, columns_of
+from repair_engine.errors import BadInput
 from webapp.jobs.models import Job
 from webapp.jobs.requests import Asked, BadRequest
 from webapp.library.models import DatasetUpload, ModelUpload
@@ -28,6 +30,10 @@ CONSTANTS = (
     ("", "its mean over the score images, as in the paper"),
     ("bn_beta", "what its batch norm's β gives, as in the authors' code"),
 )
+CHOICES = (
+    ("", "the number with the best figure"),
+    ("one-se", "the fewest within one standard error of the best"),
+)
 PIXEL = 255  # levels of a pixel: ε is shown in these
 
 
@@ -37,7 +43,12 @@ class RepairForm(forms.Form):
     class_name = forms.CharField(
         required=False, label="Class", widget=forms.TextInput(attrs={"list": "classes", "autocomplete": "off"})
     )
-    column = forms.ChoiceField(required=False, label="Column of metadata.csv")
+    column = forms.MultipleChoiceField(
+        required=False,
+        label="Columns of metadata.csv",
+        help_text="Of several, the subgroups are the combinations of values that occur.",
+        widget=forms.CheckboxSelectMultiple,
+    )
     guard = forms.ChoiceField(
         required=False,
         label="Guard set",
@@ -66,6 +77,12 @@ class RepairForm(forms.Form):
     )
     max_filters = forms.IntegerField(
         required=False, min_value=1, label="Filters, at most", help_text="The longest list of culprits that is tried."
+    )
+    choose = forms.ChoiceField(
+        required=False,
+        choices=CHOICES,
+        label="How many of them",
+        help_text="Chosen on the select images, within the limits.",
     )
     budget = forms.IntegerField(
         required=False,
@@ -154,12 +171,12 @@ class RepairForm(forms.Form):
         **kwargs: Any,
     ) -> None:
         columns = list(dataset.facts.get("columns", {}))
-        start = {"metric": "subgroup-recall" if columns else "recall", "column": next(iter(columns), "")}
+        start = {"metric": "subgroup-recall" if columns else "recall", "column": columns[:1]}
         start |= {**self.DEFAULTS, "key": f"page-{uuid.uuid4()}", **(initial or {})}
         super().__init__(*args, initial=start, **kwargs)
         self.class_names = class_names(model, dataset)
         self.columns = columns
-        self.fields["column"].choices = [(name, name) for name in columns] or [("", "the dataset has none")]
+        self.fields["column"].choices = [(name, name) for name in columns]
         self.fields["group"].choices = [("", "nothing but identical images"), *((name, name) for name in columns)]
         self.fields["guard"].choices = [("", "none"), *((str(g.pk), g.name) for g in guards if g.pk != dataset.pk)]
 
@@ -190,9 +207,8 @@ class RepairForm(forms.Form):
                 shown = ", ".join(self.class_names[:12]) + (", …" if len(self.class_names) > 12 else "")
                 self.add_error("class_name", f"There is no class {name!r}. There are: {shown}.")
         if metric == "subgroup-recall" and not given.get("column"):
-            self.add_error(
-                "column", "The dataset has no metadata.csv with attribute columns, so there are no subgroups."
-            )
+            none = "The dataset has no metadata.csv with attribute columns, so there are no subgroups."
+            self.add_error("column", "Tick a column, or several." if self.columns else none)
         if self.errors:
             return given
         try:
@@ -203,8 +219,13 @@ class RepairForm(forms.Form):
 
     def _request(self) -> dict[str, Any]:
         given = self.cleaned_data
-        argument = {"recall": given["class_name"].strip(), "subgroup-recall": given["column"]}.get(given["metric"])
+        arguments = {
+            "recall": given["class_name"].strip(),
+            "subgroup-recall": argument_of(given["column"], self.columns),
+        }
+        argument = arguments.get(given["metric"])
         same = ("group", "budget", "estimator", "constant", "seed", "top_k", "side", "batch_size", "max_filters")
+        same += ("choose",)
         values = {key: given[key] for key in same}
         values["metric"] = f"{given['metric']}:{argument}" if argument else given["metric"]
         for key in ("max_clean_drop", "max_subgroup_drop"):
@@ -226,7 +247,13 @@ def initial_from(job: Job) -> dict[str, Any]:
     asked = dict(job.request)
     metric, _, argument = asked.pop("metric", "accuracy").partition(":")
     values: dict[str, Any] = {**asked, "metric": metric, "name": job.name, "device": job.device}
-    values |= {"recall": {"class_name": argument}, "subgroup-recall": {"column": argument}}.get(metric, {})
+    if metric == "recall":
+        values["class_name"] = argument
+    elif metric == "subgroup-recall":
+        try:
+            values["column"] = list(columns_of(argument, job.dataset.facts.get("columns", {})))
+        except BadInput:  # a request that failed for it
+            values["column"] = []
     for key in ("max_clean_drop", "max_subgroup_drop"):
         if key in asked:
             values[key] = round(asked[key] * 100, 8)

@@ -1,0 +1,103 @@
+"""The worst subgroup, the gap and their intervals, beside plain NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from repair_engine.objectives import metric_weights
+from repair_engine.objectives.metric import Metric
+from repair_engine.report.fairness import describe
+from repair_engine.report.html import render
+from repair_engine.report.wording import fairness_said
+from repair_engine.statistics import paired_cell_means
+from tests.repair_engine.report.documents import document
+from tests.repair_engine.report.pages import Page
+
+NAMES = ["a", "b", "c"]
+
+
+@pytest.fixture(scope="module")
+def world() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Three subgroups of uneven classes, one of few images: codes, labels, right before and after."""
+    rng = np.random.default_rng(0)
+    codes = np.repeat([0, 1, 2], [300, 120, 20])
+    labels = np.where(codes == 1, 0, rng.integers(0, 2, 440))  # b has one class
+    before = rng.random(440) < np.where(labels == 0, 0.9, 0.4)
+    after = rng.random(440) < np.where(codes == 1, 0.6, 0.8)
+    return codes, labels, before, after
+
+
+def by_hand(codes: np.ndarray, labels: np.ndarray, right: np.ndarray) -> list[float]:
+    means = []
+    for g in range(3):
+        recalls = [right[(codes == g) & (labels == c)].mean() for c in np.unique(labels[codes == g])]
+        means.append(float(np.mean(recalls)))
+    return means
+
+
+def test_figures_by_hand(world: tuple[np.ndarray, ...]) -> None:
+    codes, labels, before, after = world
+    found = describe(NAMES, codes, labels, before, after, seed=1)
+    was, now = by_hand(codes, labels, before), by_hand(codes, labels, after)
+    assert [row["before"] for row in found["rows"]] == pytest.approx(was)
+    assert [row["after"] for row in found["rows"]] == pytest.approx(now)
+    assert [row["n"] for row in found["rows"]] == [300, 120, 20]
+    assert [row["classes"] for row in found["rows"]] == [2, 1, 2]
+    assert found["left_out"] == ["c"]
+    assert found["worse"] == [name for name, b, a in zip(NAMES, was, now) if a < b]
+    assert found["worst"]["before"] == {"name": "ab"[int(np.argmin(was[:2]))], "recall": pytest.approx(min(was[:2]))}
+    assert found["worst"]["after"]["recall"] == pytest.approx(min(now[:2]))
+    assert found["gap"]["before"] == pytest.approx(max(was[:2]) - min(was[:2]))
+    assert found["gap"]["change"]["value"] == pytest.approx(max(now[:2]) - min(now[:2]) - found["gap"]["before"])
+    for change in (found["gap"]["change"], found["worst"]["change"]):
+        assert change["lower"] < change["value"] < change["upper"]
+
+
+def test_the_mean_over_the_rows_is_the_metric(world: tuple[np.ndarray, ...]) -> None:
+    codes, labels, before, after = world
+    weights = metric_weights(Metric.parse("subgroup-recall:g"), labels, [NAMES[c] for c in codes], ("x", "y"))
+    rows = describe(NAMES, codes, labels, before, after, seed=1)["rows"]
+    assert np.mean([row["before"] for row in rows]) == pytest.approx(weights @ before)
+    assert np.mean([row["after"] for row in rows]) == pytest.approx(weights @ after)
+
+
+def test_the_bootstrap_has_the_closed_form_of_the_variance(world: tuple[np.ndarray, ...]) -> None:
+    """Of a change of a cell's mean: s²/n with s² over n − 1, paired."""
+    codes, _, before, after = world
+    _, draws = paired_cell_means(before, after, codes, seed=3, resamples=20_000)
+    for g in range(3):
+        change = (after.astype(float) - before)[codes == g]
+        expected = change.var(ddof=1) / len(change)
+        assert (draws[1, :, g] - draws[0, :, g]).var() == pytest.approx(expected, rel=0.05)
+
+
+def test_cells_of_one_image_do_not_vary() -> None:
+    means, draws = paired_cell_means(np.array([True, False]), np.array([False, False]), np.array([0, 1]), 0, 50)
+    assert means.tolist() == [[1, 0], [0, 0]]
+    assert (draws[0] == [1, 0]).all()
+    assert not draws[1].any()
+
+
+def test_too_few_images_for_a_worst_subgroup() -> None:
+    codes = np.repeat([0, 1], [40, 29])
+    found = describe(["a", "b"], codes, np.zeros(69, int), np.ones(69, bool), np.ones(69, bool), seed=0)
+    assert found["worst"] is None
+    assert found["gap"] is None
+    assert "fewer than two subgroups have 30" in fairness_said(found, True)[0]
+
+
+def test_the_page_shows_the_figures(world: tuple[np.ndarray, ...]) -> None:
+    codes, labels, before, after = world
+    made = document("subgroup-recall:sex,skin")
+    made["fairness"] = describe(NAMES, codes, labels, before, after, seed=1)
+    page = Page(render(made))
+    rows = page.table("Mean over each subgroup's classes of recall")
+    assert [row["subgroup"] for row in rows] == NAMES
+    for cells, row in zip(rows, made["fairness"]["rows"]):
+        assert float(cells["before"].rstrip("%")) == pytest.approx(100 * row["before"], abs=0.06)
+        assert float(cells["after"].rstrip("%")) == pytest.approx(100 * row["after"], abs=0.06)
+    assert "Worst subgroup before: " in page.text
+    assert f"{100 * made['fairness']['worst']['before']['recall']:.1f}%" in page.text
+    assert "Subgroups that got worse: b" in page.text
+    assert "Left out of both, for fewer than 30 images: c." in page.text
