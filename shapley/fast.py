@@ -93,7 +93,8 @@ def _regress(
     """Predictions [n] of ``target`` from ``features`` [p, n] and their spread [n], by weighted least squares.
 
     The spread is that of true values about the prediction (method of moments), and ``last_noise`` [n], the known
-    error of the last feature; last comes the share [n] of the latter in the spread's square. With too few sampled players to fit, ``fallback`` with an infinite spread.
+    error of the last feature; last comes the share [n] of the latter in the spread's square. With too few sampled
+    players to fit, ``fallback`` with an infinite spread.
     """
     known = np.isfinite(error)
     p, n = features.shape

@@ -1,8 +1,8 @@
 """How long `fast` still has to sample until its stopping rule is met: its own posterior, played forward.
 
 As samples come in, a posterior mean moves like a random walk whose steps have the variance by which the posterior
-narrows (preposterior analysis; Raiffa & Schlaifer 1961). So from the state after a round or more, futures are drawn: which
-players stay open, what each draw of them costs, and when the expected overlap reaches what is asked.
+narrows (preposterior analysis; Raiffa & Schlaifer 1961). So from the state after a round or more, futures are drawn:
+which players stay open, what each draw of them costs, and when the expected overlap reaches what is asked.
 """
 
 from __future__ import annotations
