@@ -10,9 +10,10 @@ import json
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,10 +25,12 @@ from repair_engine.datasets import Dataset, Holdout, Preprocessing, Splits, hold
 from repair_engine.errors import BadInput
 from repair_engine.formats import Checkpoint
 from repair_engine.game import NeuronGame
+from repair_engine.mean_constants import channel_sums, means_of
 from repair_engine.network import Network, constant_of, predictions, stored_constants
 from repair_engine.objectives import Metric, Objective, cell_codes, metric_weights
 from repair_engine.objectives.metric import accuracy_weights
 from repair_engine.onnx_graph.plan import GraphPlan
+from repair_engine.parties.channel_sums import ChannelSums
 from repair_engine.progress import BATCH, Progress, silent
 from repair_engine.request import RepairRequest
 from repair_engine.subgroups import absence_warnings, subgroups_of
@@ -40,7 +43,8 @@ _NEAR_CHANCE = 0.1  # of the way from chance to perfect
 
 @dataclass(frozen=True)
 class Case:
-    """See the module's text. `intact` holds the intact network's predictions of all images, int64 [N]."""
+    """See the module's text. `intact` holds the intact network's predictions of all images, int64 [N];
+    `constants_from` says where the mean constants come from (`mean_constants`)."""
 
     request: RepairRequest
     checkpoint: Checkpoint
@@ -53,6 +57,7 @@ class Case:
     intact: np.ndarray
     attacked: dict[str, AttackedSplit]
     warnings: tuple[str, ...]
+    constants_from: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def subgroups(self) -> tuple[str, ...] | None:
@@ -146,18 +151,9 @@ def prepare(request: RepairRequest, folder: Path, progress: Progress = silent) -
     )
     case, module = _read(request, checkpoint, folder, progress)
     progress("computing mean constants", 0.0)
-    score = case.pixels[torch.from_numpy(case.splits.score)]
-    batches = (case.normalize(score[i : i + BATCH].to(case.network.device)) for i in range(0, len(score), BATCH))
-    seen = 0
-
-    def tick(count: int) -> None:
-        nonlocal seen
-        seen += count
-        progress("computing mean constants", seen / len(score))
-
-    means = case.network.mean_outputs(batches, tick)
+    means = means_of(case, progress)
     constants, biases = stored_constants(
-        case.network, means, checkpoint.dtypes, checkpoint.tensors if request.constant == "bn_beta" else None
+        case.network, means.values, checkpoint.dtypes, checkpoint.tensors if request.constant == "bn_beta" else None
     )
     began = time.perf_counter()
     intact = plain_predictions(module, case, case.pixels, progress)
@@ -173,10 +169,27 @@ def prepare(request: RepairRequest, folder: Path, progress: Progress = silent) -
         arrays |= {f"attack_{name}_excluded": np.array(part.excluded)}
         np.save(folder / f"attack_{name}.npy", part.pixels.numpy())
     np.savez(folder / "prepared.npz", **arrays)  # type: ignore[arg-type]
-    (folder / "prepared.json").write_text(json.dumps({"warnings": found}))
+    (folder / "prepared.json").write_text(json.dumps({"warnings": found, "constants_from": means.origin}))
     (folder / "request.json").write_text(request.to_json())
     case.network.constants = constants.to(case.network.device)
-    return replace(case, biases=biases, intact=intact, attacked=attacked, warnings=tuple(found))
+    return replace(
+        case, biases=biases, intact=intact, attacked=attacked, warnings=tuple(found), constants_from=means.origin
+    )
+
+
+def own_sums(request: RepairRequest, folder: Path, progress: Progress = silent) -> ChannelSums:
+    """Sums of the filters' outputs over the score images, for constants that several parties share.
+
+    Raises:
+        BadInput: see `prepare`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    progress("reading the model", 0.0)
+    checkpoint = formats.convert(
+        request.model, folder / "model.safetensors", request.architecture, request.weights, request.name_of("model")
+    )
+    case, _ = _read(request, checkpoint, folder, progress)
+    return channel_sums(case, progress)
 
 
 def open_case(folder: Path) -> Case:
@@ -199,9 +212,12 @@ def open_case(folder: Path) -> Case:
         if f"attack_{name}_indices" in stored
     }
     case.network.constants = torch.from_numpy(stored["constants"]).to(case.network.device)
-    stored_warnings = tuple(json.loads((folder / "prepared.json").read_text())["warnings"])
+    said = json.loads((folder / "prepared.json").read_text())
     biases = torch.from_numpy(stored["biases"])
-    return replace(case, biases=biases, intact=stored["intact"], attacked=attacked, warnings=stored_warnings)
+    return replace(
+        case, biases=biases, intact=stored["intact"], attacked=attacked, warnings=tuple(said["warnings"]),
+        constants_from=said.get("constants_from", {}),
+    )  # fmt: skip
 
 
 def plain_logits(

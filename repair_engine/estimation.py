@@ -90,6 +90,7 @@ def _search_settings(request: RepairRequest, game: NeuronGame, budget: int, repa
         side=side,  # type: ignore[arg-type]
         tol=1e-4,
         delta=DELTA,
+        depth=None if request.depth is None else min(request.depth, n),
         resolution=game.plan.resolution,
         n_objectives=game.n_objectives,
         value_range=game.plan.value_range,

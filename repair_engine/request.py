@@ -66,6 +66,9 @@ class RepairRequest:
         overlap: `fast` stops when it expects to have found this share of the true `top_k` at the asked ends.
         batch_size: images per draw, about; None = chosen so that the budget buys enough draws.
         constant: what replaces an ablated filter's output: "mean", or "bn_beta" (see `network.constants`).
+        constants: path of mean constants that several parties share (`parties.ChannelSums`); None = those of the own
+            score images.
+        depth: most filters removed in a draw; None = learned from the first walks.
         top_k, side: what tmab tells apart; side None = the end where culprits are.
         attack: settings of `attack-success`.
         attack_images: most images attacked per split; None = calibrated.
@@ -93,6 +96,8 @@ class RepairRequest:
     overlap: float | None = None
     batch_size: int | None = None
     constant: str = "mean"
+    constants: str | None = None
+    depth: int | None = None
     limits: Limits = field(default_factory=Limits)
     attack: AttackSettings = field(default_factory=lambda: AttackSettings.of("paper"))
     attack_images: int | None = None
@@ -109,6 +114,10 @@ class RepairRequest:
             raise BadInput(f"{self.estimator!r} is not an estimator.", f"Estimators: {', '.join(ESTIMATORS)}.")
         if self.constant not in CONSTANTS:
             raise BadInput(f"--constant {self.constant!r}: it is {' or '.join(CONSTANTS)}.")
+        if self.depth is not None and self.depth < 1:
+            raise BadInput(f"--depth is {self.depth}; a draw removes at least one filter.")
+        if self.depth is not None and self.estimator == "exact":
+            raise BadInput("--depth limits what is sampled; --estimator exact samples nothing.", "Leave one out.")
         if self.side not in (None, "top", "bottom", "both"):
             raise BadInput(f"--side {self.side!r}: it is top, bottom or both.")
         if self.top_k < 1:
@@ -139,7 +148,7 @@ class RepairRequest:
             raise BadInput(f"--seed is {self.seed}; it must not be negative.")
 
     def name_of(self, role: str) -> str:
-        """What the "model", "data" or "guard" file is called."""
+        """What the "model", "data", "guard" or "constants" file is called."""
         path = getattr(self, role)
         return self.names.get(role) or (Path(path).name if path else "")
 

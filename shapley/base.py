@@ -214,6 +214,11 @@ class Settings:
         return self.n_guesses if self.estimator == "fast" and self.screen_draws else 0
 
     @property
+    def adaptive(self) -> bool:
+        """Whether earlier samples decide who is sampled further: means are then biased, and levels not exact."""
+        return self.estimator == "tmab" or (bool(self.guesses) and self.keep is not None)
+
+    @property
     def n_candidates(self) -> int:
         """How many players are valued."""
         return self.n_players if self.players is None else len(self.players)

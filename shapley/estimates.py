@@ -21,8 +21,13 @@ _ADAPTIVE = "; earlier samples decided who was sampled further, so the means are
 
 def scale(state: State, settings: Settings) -> float:
     """What the mean of the samples is multiplied by to be the value: 1 for walks."""
-    if settings.estimator in ("cmcs", "fast") and state.depth is not None:
-        return cmcs.scale(settings.n_players, state.depth)
+    return scale_of(settings, state.depth)
+
+
+def scale_of(settings: Settings, depth: int | None) -> float:
+    """`scale` at a depth (None: not learned yet)."""
+    if settings.estimator in ("cmcs", "fast") and depth is not None:
+        return cmcs.scale(settings.n_players, depth)
     return 1.0
 
 
@@ -73,8 +78,7 @@ def estimate(
     known = np.nan_to_num(values)
     limit = settings.value_range
     # Fixed designs keep their level; where earlier samples chose who is sampled on, only `anytime` does.
-    chosen = settings.estimator == "tmab" or (bool(settings.guesses) and settings.keep is not None)
-    adaptive = _ADAPTIVE if chosen and interval != "anytime" else ""
+    adaptive = _ADAPTIVE if settings.adaptive and interval != "anytime" else ""
     short = int((samples[settings.candidates()] < bounds.CLT_LEAST_SAMPLES).sum())
     return Estimate(
         values=values,

@@ -17,12 +17,13 @@ OK, BAD_INPUT, FAILED, NO_REPAIR = 0, 2, 3, 5
 
 def parser() -> argparse.ArgumentParser:
     from repair_engine.cli import options
+    from repair_engine.cli.parties import add_parties
 
     top = _Parser(
         prog="python -m repair_engine",
         description="Find the filters that carry a behaviour of an image classifier, and repair the checkpoint.",
     )
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="inspect|score|repair|evaluate|attack|apply")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     inspect = verbs.add_parser("inspect", help="what a checkpoint holds: sites, filters, what is not a player")
     options.add_model(inspect)
     inspect.add_argument("--data", metavar="ZIP", help="check an image set against the model, too")
@@ -30,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_model(score)
     options.add_data(score)
     options.add_estimation(score, repair=False)
-    score.add_argument("--out", metavar="DIR", help="write score.json there")
+    score.add_argument("--out", metavar="DIR", help="write score.json, and estimate.json for merge, there")
     repair = verbs.add_parser("repair", help="ablate the culprits and write the repaired checkpoint and its report")
     options.add_model(repair)
     options.add_data(repair)
@@ -52,12 +53,13 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("--without", metavar="SITE:CHANNEL,…", help="all that the repair ablated but these; or all")
     which.add_argument("--filters", metavar="SITE:CHANNEL,…", help="these of its candidates, and no others")
     apply.add_argument("--out", required=True, metavar="FILE", help="the checkpoint to be written; must not exist yet")
+    add_parties(verbs)
     return top
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one verb and returns the exit code. With `--json`, stdout gets one document whatever happens."""
-    argv = sys.argv[1:] if argv is None else argv
+    argv = _verb_of_two_words(sys.argv[1:] if argv is None else argv)
     as_json, stdout = "--json" in argv, sys.stdout
     try:
         args = parser().parse_args(argv)
@@ -82,6 +84,11 @@ def main(argv: list[str] | None = None) -> int:
             traceback.print_exc()
             code, problem, mend = FAILED, f"{type(error).__name__}: {error}", ""
     return _fail(as_json, code, problem, mend)
+
+
+def _verb_of_two_words(argv: list[str]) -> list[str]:
+    """`constants merge` as one word: it shares no option with `constants`."""
+    return [" ".join(argv[:2]), *argv[2:]] if argv[:2] == ["constants", "merge"] else argv
 
 
 class _UsageError(Exception):

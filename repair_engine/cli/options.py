@@ -50,24 +50,26 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    group = _add_images(parser)
+    group = add_images(parser)
     group.add_argument(
         "--metric", required=True, help="accuracy | recall:CLASS | subgroup-recall:COLUMN[,COLUMN…] | attack-success"
     )
+    group.add_argument("--constants", metavar="FILE", help="mean constants of several parties (`constants merge`)")
     group.add_argument("--guard", metavar="ZIP", help="a second set on which the clean-drop limit must hold too")
     add_attack(parser)
 
 
 def add_attacked_data(parser: argparse.ArgumentParser) -> None:
     """Images and adversaries of the attack verb, whose metric is given."""
-    group = _add_images(parser)
+    group = add_images(parser)
     group.add_argument("--all-images", action="store_true", help="attack all of them, not the report split")
     group.add_argument("--repaired", metavar="FILE", help="the checkpoint that repair wrote: the rows before and after")
     add_attack(parser)
     add_adversaries(parser)
 
 
-def _add_images(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+def add_images(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Images, their splits, and what replaces a filter's output."""
     group = parser.add_argument_group("data")
     group.add_argument("--data", required=True, metavar="ZIP", help="class/image.png, optionally metadata.csv")
     group.add_argument("--group", metavar="COLUMN", help="its values do not cross the splits (patient, writer)")
@@ -126,6 +128,7 @@ def add_estimation(parser: argparse.ArgumentParser, repair: bool) -> None:
         help="fast: stop when it expects this share of the true top (bottom) K found, at the latest at the budget",
     )
     group.add_argument("--batch-size", type=int, metavar="IMAGES", help="images per draw; default: by the budget")
+    group.add_argument("--depth", type=int, metavar="N", help="most filters removed in a draw; default: learned")
     if repair:
         limits = Limits()
         group = parser.add_argument_group("limits")
@@ -182,7 +185,7 @@ def preprocessing_of(args: argparse.Namespace) -> Preprocessing | None:
 
 def request_of(args: argparse.Namespace) -> RepairRequest:
     """The request that the options describe; the attack verb's metric is attack-success. Raises BadInput."""
-    for role in ("model", "data", "guard", "classes", "repaired"):
+    for role in ("model", "data", "guard", "classes", "repaired", "constants"):
         path = getattr(args, role, None)
         if path and not Path(path).is_file():
             raise BadInput(f"--{role}: there is no file {path}.")
@@ -210,25 +213,33 @@ def request_of(args: argparse.Namespace) -> RepairRequest:
         overlap=quality[1] if quality else None,
         batch_size=getattr(args, "batch_size", None),
         constant=args.constant,
+        constants=getattr(args, "constants", None),
+        depth=getattr(args, "depth", None),
         limits=Limits(**limits),
-        attack=AttackSettings.of(
-            args.attack,
-            args.epsilon,
-            args.steps,
-            norm=args.norm,
-            step=args.step_size,
-            restarts=args.restarts,
-            targeted=args.targeted,
-            random_start=args.random_start,
-            zero=args.verb == "attack",
-        ),
-        attack_images=args.attack_images,
+        attack=_attack_of(args),
+        attack_images=getattr(args, "attack_images", None),
         surrogates=tuple(surrogates),
         queries=getattr(args, "queries", DEFAULT_QUERIES),
         subset=getattr(args, "subset", None),
         seed=args.seed,
         weights=args.weights,
         device=device_of(args.device),
+    )
+
+
+def _attack_of(args: argparse.Namespace) -> AttackSettings:
+    if not hasattr(args, "attack"):  # a verb that attacks nothing
+        return AttackSettings.of("paper")
+    return AttackSettings.of(
+        args.attack,
+        args.epsilon,
+        args.steps,
+        norm=args.norm,
+        step=args.step_size,
+        restarts=args.restarts,
+        targeted=args.targeted,
+        random_start=args.random_start,
+        zero=args.verb == "attack",
     )
 
 

@@ -21,6 +21,7 @@ from repair_engine.cli import options
 from repair_engine.cli.apply import apply
 from repair_engine.cli.attack import attack
 from repair_engine.cli.emit import emit
+from repair_engine.cli.parties import CONSTANTS_MERGE, constants, constants_merge, merge
 from repair_engine.cli.progress import Bars
 from repair_engine.cli.text import evaluate_text, inspect_text, players_text, repair_text, score_text
 from repair_engine.datasets import read_dataset
@@ -28,6 +29,8 @@ from repair_engine.estimation import reported
 from repair_engine.eta import Foresight
 from repair_engine.inspection import inspect_network, preprocessing_of
 from repair_engine.outputs import check_folder, make_folder
+from repair_engine.parties.estimates import FILE as ESTIMATE_FILE
+from repair_engine.parties.estimates import estimate_document
 from repair_engine.plan import masked_predictions
 from repair_engine.report import documents, measures
 from shapley import exact
@@ -100,8 +103,10 @@ def score(args: argparse.Namespace) -> int:
             "warnings": list(case.warnings),
             "versions": documents.versions(),
         }
+        sent = estimate_document(case, estimate, settings, run, document["value_of_all"])
     if args.out:
         (Path(args.out) / "score.json").write_text(json.dumps(document, indent=1))
+        (Path(args.out) / ESTIMATE_FILE).write_text(json.dumps(sent, indent=1))
     emit(args, document, score_text)
     return 0
 
@@ -186,4 +191,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "evaluate": evaluate,
     "attack": attack,
     "apply": apply,
+    "constants": constants,
+    CONSTANTS_MERGE: constants_merge,
+    "merge": merge,
 }

@@ -126,6 +126,7 @@ def describe_run(
         "estimator": request.estimator,
         "ablation": {"mean": "activation_mean"}.get(request.constant, request.constant),
         "constants": _constants(case),
+        "constants_from": case.constants_from,
         "images_per_draw": batch_size,
         "budget": budget,
         "budget_was": "given" if request.budget else "calibrated",

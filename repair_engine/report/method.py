@@ -18,6 +18,7 @@ _RUN_SHOWN = frozenset(
             "expected_overlap",
             "ablation",
             "constants",
+            "constants_from",
             "images_per_draw",
             "budget",
             "budget_was",
@@ -44,6 +45,7 @@ def measured(document: Row) -> Markup:
         ("players", f"{count(model['filters'], 'filter')} at {count(model['sites'], 'site')}, covering "
                     f"{percent(model['parameter_share'])} of the network's parameters"),
         ("ablation", ABLATIONS.get(run["ablation"], run["ablation"]) + _by_constant(run)),
+        *_shared(run),
         ("estimator", f"{run['estimator']}: {ESTIMATORS.get(run['estimator'], run['estimator'])}"),
         ("estimand", run["estimand"]),
         ("values shown", f"from {run['reported_values']}"),
@@ -72,6 +74,15 @@ def _by_constant(run: dict[str, Any]) -> str:
         return ""
     counts = run.get("constants", {})
     return f" ({counts.get('bn_beta', 0):,} filters by β, {counts.get('mean', 0):,} by their mean)"
+
+
+def _shared(run: dict[str, Any]) -> list[tuple[str, str]]:
+    """Means that several parties made together."""
+    origin = run.get("constants_from") or {}
+    if not origin.get("shared"):
+        return []
+    text = f"over {count(origin['images'], 'score image')} of {count(origin['parties'], 'party', 'parties')}, "
+    return [("mean constants", text + f"not of these images alone (sha256 {origin['sha256']})")]
 
 
 def _overlap(run: dict[str, Any]) -> list[tuple[str, str]]:

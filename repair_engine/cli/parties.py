@@ -1,0 +1,103 @@
+"""The verbs for several parties: constants, constants merge, merge."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from repair_engine.case import own_sums
+from repair_engine.cli import options
+from repair_engine.cli.emit import emit
+from repair_engine.cli.progress import Bars
+from repair_engine.errors import BadInput
+from repair_engine.outputs import make_folder
+from repair_engine.parties.channel_sums import ChannelSums, merge_sums, read_sums, write_sums
+from repair_engine.parties.documents import merged_document, merged_text, write_merged
+from repair_engine.parties.estimates import read_estimate
+from repair_engine.parties.merging import merge_estimates, need_two
+
+CONSTANTS_MERGE = "constants merge"
+
+
+def add_parties(verbs: Any) -> None:
+    """The verbs' parsers."""
+    constants = verbs.add_parser(
+        "constants", help="sums of the filters' outputs, from which several parties make common constants"
+    )
+    options.add_model(constants)
+    options.add_images(constants)
+    constants.add_argument("--metric", default="accuracy", help="as in `score`, whose splits it decides with")
+    constants.add_argument("--out", required=True, metavar="FILE", help="where the sums go, such as sums.npz")
+    together = verbs.add_parser(CONSTANTS_MERGE, help="common mean constants from the parties' sums")
+    together.add_argument("sums", nargs="+", metavar="SUMS", help="files that `constants` wrote")
+    together.add_argument("--out", required=True, metavar="FILE", help="for `score --constants FILE`")
+    together.add_argument("--json", action="store_true", help="one JSON document on stdout and nothing else")
+    merge = verbs.add_parser("merge", help="the parties' estimates as one, over all their images")
+    merge.add_argument("estimates", nargs="+", metavar="DIR", help="folders that `score --out` wrote")
+    merge.add_argument("--out", metavar="DIR", help="write merged.json, merged.html and filters.csv there")
+    merge.add_argument("--json", action="store_true", help="one JSON document on stdout and nothing else")
+
+
+def constants(args: argparse.Namespace) -> int:
+    """Sums of the filters' outputs over the score images of one party."""
+    args.constant = "mean"  # these are sums of outputs
+    request, bars, out = options.request_of(args), Bars(args.json), _file(args.out)
+    with tempfile.TemporaryDirectory(prefix="constants-") as folder:
+        sums = own_sums(request, Path(folder), bars.stage)
+    bars.close()
+    write_sums(sums, out)
+    emit(args, _document("constants", sums, out), _text)
+    return 0
+
+
+def constants_merge(args: argparse.Namespace) -> int:
+    """Common constants."""
+    out = _file(args.out)
+    sums = merge_sums([(path, read_sums(path)) for path in args.sums])
+    write_sums(sums, out)
+    emit(args, _document(CONSTANTS_MERGE, sums, out), _text)
+    return 0
+
+
+def merge(args: argparse.Namespace) -> int:
+    """Estimates of several parties as one."""
+    need_two(args.estimates)
+    merged = merge_estimates([read_estimate(path) for path in args.estimates])
+    document = merged_document(merged)
+    if args.out:
+        out = Path(args.out)
+        make_folder("--out", out)
+        write_merged(merged, document, out)
+    emit(args, document, merged_text)
+    return 0
+
+
+def _file(path: str) -> Path:
+    """Raises BadInput where no such file can be written."""
+    out = Path(path)
+    if out.is_dir() or not out.parent.is_dir():
+        raise BadInput(f"--out: {out} is no file that can be written.", "Name a file in a folder that exists.")
+    return out
+
+
+def _document(verb: str, sums: ChannelSums, out: Path) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "verb": verb,
+        "model": sums.model,
+        "filters": len(sums.filters),
+        "parties": len(sums.parties),
+        "images": sums.images,
+        "constants_sha256": sums.sha256,
+        "out": str(out),
+    }
+
+
+def _text(document: dict[str, Any]) -> str:
+    parties = "1 party" if document["parties"] == 1 else f"{document['parties']} parties"
+    return (
+        f"{document['out']}: sums of {document['filters']:,} filters over {document['images']:,} score images of "
+        f"{parties} (constants sha256 {document['constants_sha256'][:12]}…)"
+    )
