@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m repair_engine",
         description="Find the filters that carry a behaviour of an image classifier, and repair the checkpoint.",
     )
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="inspect|score|repair|evaluate|attack")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="inspect|score|explain|repair|evaluate|attack")
     inspect = verbs.add_parser("inspect", help="what a checkpoint holds: sites, filters, what is not a player")
     options.add_model(inspect)
     inspect.add_argument("--data", metavar="ZIP", help="check an image set against the model, too")
@@ -31,6 +31,14 @@ def parser() -> argparse.ArgumentParser:
     options.add_data(score)
     options.add_estimation(score, repair=False)
     score.add_argument("--out", metavar="DIR", help="write score.json there")
+    explain = verbs.add_parser("explain", help="which filters a metric is made of: values, removal curves, pictures")
+    options.add_model(explain)
+    options.add_data(explain)
+    options.add_estimation(explain, repair=False)
+    options.add_explanation(explain)
+    explain.add_argument(
+        "--out", metavar="DIR", default="explained", help="folder for the results (default: explained)"
+    )
     repair = verbs.add_parser("repair", help="ablate the culprits and write the repaired checkpoint and its report")
     options.add_model(repair)
     options.add_data(repair)

@@ -20,6 +20,7 @@ from repair_engine.classes import class_names
 from repair_engine.cli import options
 from repair_engine.cli.attack import attack
 from repair_engine.cli.emit import emit
+from repair_engine.cli.explain import explain
 from repair_engine.cli.progress import Bars
 from repair_engine.cli.text import evaluate_text, inspect_text, players_text, repair_text, score_text
 from repair_engine.datasets import read_dataset
@@ -175,6 +176,7 @@ def _say(args: argparse.Namespace, notes: tuple[str, ...]) -> None:
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "inspect": inspect,
     "score": score,
+    "explain": explain,
     "repair": repair,
     "evaluate": evaluate,
     "attack": attack,
