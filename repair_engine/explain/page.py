@@ -7,8 +7,9 @@ from typing import Any
 
 from repair_engine.explain import charts
 from repair_engine.explain.curves import ENDS, LEAST, MOST
+from repair_engine.explain.pictures import Pictures
 from repair_engine.explain.rankings import SHAPLEY
-from repair_engine.explain.wording import advantage_text, curve_images_text, end_text, headline, shift_text
+from repair_engine.explain.wording import PICTURES, advantage_text, curve_images_text, end_text, headline, shift_text
 from repair_engine.report import charts as report_charts
 from repair_engine.report import html, method
 from repair_engine.report.markup import Markup, details, element, join, name, table
@@ -21,10 +22,12 @@ Row = dict[str, Any]
 _DRAWN = 15  # filters of each end in the chart of values
 
 
-def render(document: Row) -> str:
+def render(document: Row, pictures: Pictures) -> str:
     """The page for an explanation."""
     model, data = document["model"], document["data"]
     parts = sections(document)
+    if document["pictures"]:
+        parts.insert(3, ("pictures", "Pictures of filters", filter_pictures(document, pictures)))
     contents = element("ul", *(element("li", element("a", h, href=f"#{i}")) for i, h, _ in parts))
     body = join(
         (
@@ -35,7 +38,7 @@ def render(document: Row) -> str:
             *(element("section", element("h2", h, id=i), part, aria_labelledby=i) for i, h, part in parts),
         )
     )
-    return html.page(f"What {document['metric']['text']} is made of: {model['file']}", body)
+    return html.page(f"What {document['metric']['text']} is made of: {model['file']}", body, pictures=True)
 
 
 def sections(document: Row) -> list[tuple[str, str, Markup]]:
@@ -157,6 +160,37 @@ def _advantage_table(document: Row, end: str) -> Markup:
     body = [[r["rival"], points(r["value"]), f"{points(r['lower'])} to {points(r['upper'])}"] for r in rows]
     caption = f"Mean of the metric over the curve, {SHAPLEY} minus rival, points, {end}"
     return table(caption, ("rival", "difference", "95% interval"), body, (1, 2))
+
+
+def filter_pictures(document: Row, pictures: Pictures) -> Markup:
+    """Extreme score images and optimized images of filters from both ends."""
+    rank = {f["id"]: f["rank"] for f in document["filters"]}
+    out: list[object] = [element("p", PICTURES)]
+    for row in document["pictures"]:
+        heading = (element("code", row["id"]), f", rank {rank[row['id']]:,} of {len(rank):,}")
+        low, high = row["range"]
+        said = f"Over {row['images']:,} score images the response is {row['mean']:.3g} on average, {low:.3g} to "
+        said += f"{high:.3g}."
+        out += [element("h3", *heading), element("p", said, class_="note")]
+        for sign, called in ((1, "Most positive"), (-1, "Most negative")):
+            shown_images = [_extreme(e, pictures) for e in row["extremes"] if e["sign"] == sign]
+            made = [_optimized(v, pictures) for v in row["visualizations"] if v["sign"] == sign]
+            if shown_images or made:
+                out.append(element("p", f"{called}:"))
+                out.append(element("div", *made, *shown_images, class_="pictures"))
+    return join(out)
+
+
+def _extreme(found: Row, pictures: Pictures) -> Markup:
+    source, shown_as = pictures.source(found["picture"]), f"{found['label']}, {found['response']:.3g}"
+    image = element("img", src=source, alt=f"{found['picture']} ({shown_as})", loading="lazy")
+    return element("figure", image, element("figcaption", shown_as))
+
+
+def _optimized(found: Row, pictures: Pictures) -> Markup:
+    shown_as = f"optimized, {found['response']:.3g} (from {found['start']:.3g})"
+    image = element("img", src=pictures.source(found["picture"]), alt=f"image {shown_as}", loading="lazy")
+    return element("figure", image, element("figcaption", shown_as), class_="large")
 
 
 def layers(document: Row) -> Markup:

@@ -11,14 +11,20 @@ from repair_engine.report.wording import count, points
 
 Row = dict[str, Any]
 
+PICTURES = (
+    "A filter's response is its output before the activation function, averaged over positions. Optimized images "
+    "(feature visualization, Olah et al. 2017) show what drives a response beyond what any photograph does; they are "
+    "aids to a guess, not evidence of what the filter means."
+)
+
 
 def headline(document: Row) -> list[str]:
     """What the curves show, in two or three sentences of their own paragraphs."""
     said = []
+    most = max(1, min(10, document["model"]["filters"] // 2))
     for end in (MOST, LEAST):
         row = next(r for r in document["curves"]["rows"] if r["end"] == end and r["ranking"] == SHAPLEY)
-        k = min(row["ks"][-1], 10)
-        at = max(i for i, removed in enumerate(row["ks"]) if removed <= k)
+        at = max(i for i, removed in enumerate(row["ks"]) if removed <= most)
         removed = row["ks"][at]
         said.append(
             f"Removing the {count(removed, end.split()[0] + ' critical filter')} of {document['model']['filters']:,} "
