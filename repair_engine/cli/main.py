@@ -22,7 +22,9 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m repair_engine",
         description="Find the filters that carry a behaviour of an image classifier, and repair the checkpoint.",
     )
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="inspect|score|explain|repair|evaluate|attack")
+    verbs = top.add_subparsers(
+        dest="verb", required=True, metavar="inspect|score|explain|compare|repair|evaluate|attack"
+    )
     inspect = verbs.add_parser("inspect", help="what a checkpoint holds: sites, filters, what is not a player")
     options.add_model(inspect)
     inspect.add_argument("--data", metavar="ZIP", help="check an image set against the model, too")
@@ -39,6 +41,11 @@ def parser() -> argparse.ArgumentParser:
     explain.add_argument(
         "--out", metavar="DIR", default="explained", help="folder for the results (default: explained)"
     )
+    compare = verbs.add_parser("compare", help="do two results hold the same filters responsible?")
+    compare.add_argument("first", metavar="A", help="a folder that explain or score wrote, or its JSON file")
+    compare.add_argument("second", metavar="B")
+    compare.add_argument("--out", metavar="DIR", help="write compare.json and compare.html there")
+    compare.add_argument("--json", action="store_true", help="one JSON document on stdout and nothing else")
     repair = verbs.add_parser("repair", help="ablate the culprits and write the repaired checkpoint and its report")
     options.add_model(repair)
     options.add_data(repair)

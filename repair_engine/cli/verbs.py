@@ -19,6 +19,7 @@ from repair_engine.case import Case, prepare
 from repair_engine.classes import class_names
 from repair_engine.cli import options
 from repair_engine.cli.attack import attack
+from repair_engine.cli.compare import compare
 from repair_engine.cli.emit import emit
 from repair_engine.cli.explain import explain
 from repair_engine.cli.progress import Bars
@@ -177,6 +178,7 @@ VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "inspect": inspect,
     "score": score,
     "explain": explain,
+    "compare": compare,
     "repair": repair,
     "evaluate": evaluate,
     "attack": attack,
