@@ -169,8 +169,8 @@ def filter_pictures(document: Row, pictures: Pictures) -> Markup:
     for row in document["pictures"]:
         heading = (element("code", row["id"]), f", rank {rank[row['id']]:,} of {len(rank):,}")
         low, high = row["range"]
-        said = f"Over {row['images']:,} score images the response is {row['mean']:.3g} on average, {low:.3g} to "
-        said += f"{high:.3g}."
+        said = f"Over {row['images']:,} score images the response is {_signed(row['mean'])} on average, "
+        said += f"{_signed(low)} to {_signed(high)}."
         out += [element("h3", *heading), element("p", said, class_="note")]
         for sign, called in ((1, "Most positive"), (-1, "Most negative")):
             shown_images = [_extreme(e, pictures) for e in row["extremes"] if e["sign"] == sign]
@@ -182,15 +182,19 @@ def filter_pictures(document: Row, pictures: Pictures) -> Markup:
 
 
 def _extreme(found: Row, pictures: Pictures) -> Markup:
-    source, shown_as = pictures.source(found["picture"]), f"{found['label']}, {found['response']:.3g}"
+    source, shown_as = pictures.source(found["picture"]), f"{found['label']}, {_signed(found['response'])}"
     image = element("img", src=source, alt=f"{found['picture']} ({shown_as})", loading="lazy")
     return element("figure", image, element("figcaption", shown_as))
 
 
 def _optimized(found: Row, pictures: Pictures) -> Markup:
-    shown_as = f"optimized, {found['response']:.3g} (from {found['start']:.3g})"
+    shown_as = f"optimized, {_signed(found['response'])} (from {_signed(found['start'])})"
     image = element("img", src=pictures.source(found["picture"]), alt=f"image {shown_as}", loading="lazy")
     return element("figure", image, element("figcaption", shown_as), class_="large")
+
+
+def _signed(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")
 
 
 def layers(document: Row) -> Markup:

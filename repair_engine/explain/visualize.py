@@ -20,6 +20,7 @@ from repair_engine.network import Responses
 STEPS = 128
 COPIES = 2  # randomly moved copies that a step sees
 _RATE = 0.05
+_ENERGY = 0.25  # of the coefficients; larger ones drive pixels into black and white
 _START = 0.01  # standard deviation of the coefficients that the ascent starts from
 _JITTER, _SCALE, _TURN = 1 / 16, 0.1, math.radians(8)  # of the side; of the size; either way
 _STREAM = 0xE3
@@ -112,7 +113,7 @@ def _energies(size: tuple[int, int]) -> torch.Tensor:
     """What the coefficients [H, W // 2 + 1] are multiplied by: 1 / frequency, as in natural images."""
     rows, columns = torch.fft.fftfreq(size[0]), torch.fft.rfftfreq(size[1])
     frequency = torch.sqrt(rows[:, None] ** 2 + columns[None] ** 2)
-    return math.sqrt(size[0] * size[1]) / torch.clamp(frequency, min=1.0 / max(size)) / max(size)
+    return _ENERGY / torch.clamp(frequency, min=1.0 / max(size))
 
 
 def _moved(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
