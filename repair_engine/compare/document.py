@@ -10,7 +10,7 @@ import numpy as np
 from repair_engine.compare.figures import agreement, overlaps
 from repair_engine.compare.reading import Valued, check_same_filters, read_result
 from repair_engine.explain.document import histogram
-from repair_engine.explain.rankings import RANDOM, SHAPLEY
+from repair_engine.explain.names import RANDOM, SHAPLEY
 
 SCHEMA = 1
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from repair_engine.compare.wording import agreement_text, headline
 from repair_engine.explain import charts
-from repair_engine.explain.curves import ENDS
-from repair_engine.explain.rankings import RANDOM, SHAPLEY
+from repair_engine.explain.names import ENDS, RANDOM, SHAPLEY
 from repair_engine.report import html
 from repair_engine.report.markup import Markup, bullets, details, element, join, name, table
 from repair_engine.report.results import notices

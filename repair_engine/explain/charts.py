@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from repair_engine.explain.rankings import LEAVE_ONE_OUT, RANDOM, RESPONSES, SHAPLEY, WEIGHTS
+from repair_engine.explain.names import LEAVE_ONE_OUT, RANDOM, RESPONSES, SHAPLEY, WEIGHTS
 from repair_engine.report.markup import Markup, element
 from repair_engine.report.svg import (
     WIDE,

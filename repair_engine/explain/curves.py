@@ -14,14 +14,13 @@ import numpy as np
 import torch
 
 from repair_engine.case import Case, Progress
-from repair_engine.explain.rankings import RANDOM, SHAPLEY, Rankings
+from repair_engine.explain.names import ENDS, LEAST, MOST, RANDOM, SHAPLEY
+from repair_engine.explain.rankings import Rankings
 from repair_engine.objectives import Objective, cell_codes, plan_batches
 from repair_engine.objectives.metric import accuracy_weights
 from repair_engine.plan import prefix_predictions
 from repair_engine.statistics import Interval, paired_bootstrap
 
-MOST, LEAST = "most critical first", "least critical first"
-ENDS = (MOST, LEAST)
 MOST_IMAGES, FEWEST_IMAGES = 1000, 50
 _SHARE = 0.25  # of the budget, spent in addition
 _STREAM = 0xE2

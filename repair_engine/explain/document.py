@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from repair_engine.case import Case
-from repair_engine.explain.curves import ENDS, Curve, CurveImages, advantages
+from repair_engine.explain.curves import Curve, CurveImages, advantages
+from repair_engine.explain.names import ENDS, LEAVE_ONE_OUT, RANDOM, RESPONSES, SHAPLEY, WEIGHTS
 from repair_engine.explain.noise import noise_of
-from repair_engine.explain.rankings import LEAVE_ONE_OUT, RANDOM, RESPONSES, SHAPLEY, WEIGHTS, Rankings
+from repair_engine.explain.rankings import Rankings
 from repair_engine.report import documents
 from shapley import Estimate
 

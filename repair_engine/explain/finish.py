@@ -14,8 +14,9 @@ from repair_engine.explain import page
 from repair_engine.explain.curves import curve_images, evaluations_per_image, images_for, removal_curves
 from repair_engine.explain.document import explain_document
 from repair_engine.explain.files import write_curves, write_filters
+from repair_engine.explain.names import SHAPLEY
 from repair_engine.explain.pictures import make_pictures
-from repair_engine.explain.rankings import SHAPLEY, make_rankings, values_of
+from repair_engine.explain.rankings import make_rankings, values_of
 from repair_engine.explain.shift import logit_shift
 from repair_engine.explain.visualize import COPIES, STEPS
 from repair_engine.outputs import sha256

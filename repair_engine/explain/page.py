@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from repair_engine.explain import charts
-from repair_engine.explain.curves import ENDS, LEAST, MOST
-from repair_engine.explain.pictures import Pictures
-from repair_engine.explain.rankings import SHAPLEY
+from repair_engine.explain.names import ENDS, LEAST, MOST, SHAPLEY
 from repair_engine.explain.wording import PICTURES, advantage_text, curve_images_text, end_text, headline, shift_text
 from repair_engine.report import charts as report_charts
 from repair_engine.report import html, method
@@ -16,6 +14,9 @@ from repair_engine.report.markup import Markup, details, element, join, name, ta
 from repair_engine.report.results import notices
 from repair_engine.report.svg import decimal, digits_for, percent, responsive
 from repair_engine.report.wording import points
+
+if TYPE_CHECKING:
+    from repair_engine.explain.pictures import Pictures
 
 Row = dict[str, Any]
 
@@ -25,7 +26,7 @@ _DRAWN = 15  # filters of each end in the chart of values
 def render(document: Row, pictures: Pictures) -> str:
     """The page for an explanation."""
     model, data = document["model"], document["data"]
-    parts = sections(document)
+    parts = [*sections(document), ("files", "Files and versions", method.files(document))]
     if document["pictures"]:
         parts.insert(3, ("pictures", "Pictures of filters", filter_pictures(document, pictures)))
     contents = element("ul", *(element("li", element("a", h, href=f"#{i}")) for i, h, _ in parts))
@@ -50,7 +51,6 @@ def sections(document: Row) -> list[tuple[str, str, Markup]]:
         ("layers", "Where they are", layers(document)),
         ("histogram", "All values", values(document)),
         ("method", "How it was measured", method.measured(document)),
-        ("files", "Files and versions", method.files(document)),
         ("not-players", "Not players", method.not_players(document)),
     ]
 

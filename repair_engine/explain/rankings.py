@@ -13,13 +13,9 @@ import numpy as np
 from repair_engine import controls
 from repair_engine.case import Case, Progress
 from repair_engine.estimation import combined, culprit_sign
+from repair_engine.explain.names import LEAVE_ONE_OUT, RESPONSES, SHAPLEY, WEIGHTS
 from shapley import Estimate
 
-SHAPLEY = "Shapley value"
-WEIGHTS = "weight norm"
-RESPONSES = "response norm"
-LEAVE_ONE_OUT = "leave-one-out"
-RANDOM = "random"
 _LOO_STREAM, _RANDOM_STREAM = 0xE0, 0xE1
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from repair_engine.explain.curves import LEAST, MOST
-from repair_engine.explain.rankings import SHAPLEY
+from repair_engine.explain.names import LEAST, MOST, SHAPLEY
 from repair_engine.report.svg import percent
 from repair_engine.report.wording import count, points
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from repair_engine.explain.curves import LEAST, MOST, grid, mean_over_removals
+from repair_engine.explain.curves import grid, mean_over_removals
 from repair_engine.explain.document import histogram
+from repair_engine.explain.names import LEAST, MOST
 from repair_engine.explain.noise import noise_of
 from repair_engine.explain.rankings import descending
 from tests.repair_engine.tiny import Result, Sabotaged, World, call, rows_of
