@@ -268,6 +268,8 @@ def start(api: Api, options: argparse.Namespace) -> dict:
         "seed": options.seed,
         "device": options.device,
     }
+    if options.command == "explain":
+        body["kind"] = "explain"
     if guard:
         body["guard"] = wait_for_upload(api, "datasets", guard)["id"]
     limits = ("max_clean_drop", "max_subgroup_drop", "max_filters", "choose")
@@ -389,10 +391,11 @@ def verdict(repair: dict, gates: list[dict]) -> tuple[int, str]:
         return (BAD_INPUT if repair["fault"] == "input" else SERVER_ERROR), error
     if repair["outcome"] == "no_repair_found":
         return NO_REPAIR, "No repair meets the constraints. That is an answer: see report.html."
+    done = "Explained" if repair["outcome"] == "explained" else "Repaired"
     failed = [gate for gate in gates if not gate["passed"]]
     if failed:
         return GATE_FAILED, "; ".join(f"{gate['gate']} fails: {gate['value']:g}" for gate in failed)
-    return PASS, "Repaired" + (f", and {len(gates)} gate(s) passed." if gates else ".")
+    return PASS, done + (f", and {len(gates)} gate(s) passed." if gates else ".")
 
 
 def write_reports(out: Path, repair: dict, gates: list[dict], code: int, message: str, files: list[str]) -> None:
@@ -480,7 +483,19 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--out", type=Path, default=Path("repair"))
     common.add_argument("--timeout", type=float, default=3600, help="seconds (default 3600)")
     common.add_argument("--gate", action="append", default=[], help="NAME>=NUMBER over the result; may be repeated")
-    repair = commands.add_parser("repair", parents=[common], help="upload, repair, fetch, judge")
+    kinds = {
+        "repair": "upload, repair, fetch, judge",
+        "explain": "upload, explain, fetch: which filters is it made of?",
+    }
+    for kind, what in kinds.items():
+        add_options(commands.add_parser(kind, parents=[common], help=what))
+    waiting = commands.add_parser("wait", parents=[common], help="wait for a repair by its id, fetch, judge")
+    waiting.add_argument("id")
+    return top
+
+
+def add_options(repair: argparse.ArgumentParser) -> None:
+    """Of a repair, and of an explanation, which the server tells what it does not take."""
     repair.add_argument("--model", type=Path, required=True)
     repair.add_argument("--architecture", help="needed unless the model is ONNX")
     repair.add_argument("--num-classes", type=int, help="needed unless the model is ONNX")
@@ -520,9 +535,6 @@ def parser() -> argparse.ArgumentParser:
     repair.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     repair.add_argument("--name")
     repair.add_argument("--run-id", default="", help="a new id starts a new repair of the same input")
-    waiting = commands.add_parser("wait", parents=[common], help="wait for a repair by its id, fetch, judge")
-    waiting.add_argument("id")
-    return top
 
 
 def run(options: argparse.Namespace) -> int:
@@ -536,8 +548,8 @@ def run(options: argparse.Namespace) -> int:
     repair = api.json("GET", f"repairs/{options.id}/") if options.command == "wait" else start(api, options)
     repair = wait(api, repair)
     files = fetch(api, repair, options.out)
-    repaired = repair["outcome"] == "repaired"
-    gates = judge(options.gate, repair["result"]) if repaired else []
+    measured = repair["outcome"] in ("repaired", "explained")
+    gates = judge(options.gate, repair["result"]) if measured else []
     code, message = verdict(repair, gates)
     write_reports(options.out, repair, gates, code, message, files)
     say(message)

@@ -99,16 +99,17 @@ def _search_settings(request: RepairRequest, game: NeuronGame, budget: int, repa
     )
     if request.estimator != "fast" or n < GUESSES_FROM:
         return settings
-    return replace(_with_screen(settings, game, repair), overlap=request.overlap)
+    everyone = not repair or request.explain is not None  # is to be valued, if the budget allows
+    return replace(_with_screen(settings, game, everyone), overlap=request.overlap)
 
 
-def _with_screen(settings: Settings, game: NeuronGame, repair: bool) -> Settings:
+def _with_screen(settings: Settings, game: NeuronGame, wanted: bool) -> Settings:
     """`fast`'s guesses: a quarter of what the budget leaves beside the pilot and one draw goes into the screen.
 
-    All filters are sampled where the budget buys enough draws of them; otherwise those near the asked end.
+    Where it is wanted and the budget buys enough draws, all filters are sampled; otherwise those near the asked end.
     """
     coalitions = settings.n_players + 1 + game.guess_cost
-    everyone = not repair and settings.budget // (coalitions * settings.batch_size) >= _ENOUGH_DRAWS
+    everyone = wanted and settings.budget // (coalitions * settings.batch_size) >= _ENOUGH_DRAWS
     keep = None if everyone else max(_CONTENDERS * settings.top_k, _LEAST_CONTENDERS)
     shown = replace(
         settings, n_guesses=game.n_guesses, guess_cost=game.guess_cost, screen_draws=_LEAST_SCREEN, keep=keep
@@ -202,13 +203,24 @@ def confirm_settings(
 def candidate_players(request: RepairRequest, found: Estimate) -> np.ndarray:
     """The culprits-to-be, worst first: at most `max_filters` players whose value has the culprits' sign.
 
-    By the posterior where there is one: it also speaks of filters that were only guessed at.
+    By the posterior where there is one: it also speaks of filters that were only guessed at. To explain, the `top_k`
+    at the asked ends, whatever their sign.
     """
     sign = culprit_sign(request)
     values = found.values[0] if found.best is None else found.best
+    if request.explain is not None:
+        return _at_the_ends(np.nan_to_num(values, nan=0.0), request.top_k, request.side or "both")
     badness = np.where(np.isnan(values), 0.0, sign * values)
     order = np.argsort(-badness, kind="stable")[: request.limits.max_filters]
     return order[badness[order] > 0]
+
+
+def _at_the_ends(values: np.ndarray, k: int, side: str) -> np.ndarray:
+    """The k players of the largest values and those of the smallest, or of one end; at most half of all each."""
+    order = np.argsort(-values, kind="stable")
+    k = min(k, len(order) // 2 if side == "both" else len(order))
+    ends = {"top": order[:k], "bottom": order[len(order) - k :]}
+    return np.concatenate([ends[end] for end in ("top", "bottom") if side in (end, "both")])
 
 
 def culprit_sign(request: RepairRequest) -> int:
@@ -236,14 +248,20 @@ def rank(request: RepairRequest, found: Estimate, fresh: Estimate | None) -> Ran
     candidates = candidate_players(request, found)
     values = (found.values[0] if found.best is None else found.best)[candidates]
     if fresh is not None and fresh is not found:
-        searched, confirmed = _precision(found, candidates), _precision(fresh, candidates)
-        if found.best_spread is not None:
-            searched = 1.0 / np.maximum(found.best_spread[candidates], 1e-9) ** 2
-        values = (searched * values + confirmed * fresh.values[0][candidates]) / (searched + confirmed)
+        values = combined(found, fresh, candidates)
     sign = culprit_sign(request)
     order = np.argsort(-sign * values, kind="stable")
     order = order[sign * values[order] > 0]
     return Ranking(candidates[order], found, fresh)
+
+
+def combined(found: Estimate, fresh: Estimate, players: np.ndarray) -> np.ndarray:
+    """Both phases' values of players [m] that the fresh one sampled, weighted by their precision, float64 [m]."""
+    values = (found.values[0] if found.best is None else found.best)[players]
+    searched, confirmed = _precision(found, players), _precision(fresh, players)
+    if found.best_spread is not None:
+        searched = 1.0 / np.maximum(found.best_spread[players], 1e-9) ** 2
+    return (searched * values + confirmed * fresh.values[0][players]) / (searched + confirmed)
 
 
 def claims_of(settings: Settings) -> int:

@@ -32,6 +32,7 @@ from repair_engine.estimation import (
     whole_budget,
 )
 from repair_engine.eta import Foresight
+from repair_engine.explain import finish as explain
 from repair_engine.finish import finish
 from repair_engine.game import NeuronGame
 from repair_engine.report import documents
@@ -123,9 +124,11 @@ def prepare_job(request: RepairRequest, folder: Path, progress: Progress = silen
         if budget is None:
             rates = calibrate.measure(game, request.seed)
             other = time.time() - began + (_finish_seconds(case, rates) if repair else 5.0)
+            if request.explain is not None:
+                other = time.time() - began + explain.finish_seconds(case, rates)
             target = calibrate.TARGET_SECONDS if request.minutes is None else 60 * request.minutes
             budget = calibrate.choose_budget(rates, request.estimator, other, target)
-            if repair and case.attacked:
+            if repair and case.attacked and request.explain is None:
                 queries = 2 * request.queries * subset_size(case, budget) / rates.forward
                 budget = calibrate.choose_budget(rates, request.estimator, other + queries, target)
             smallest = game if request.batch_size else game.resized(BATCH_SIZES[-1])
@@ -211,9 +214,15 @@ def run_phase(
 
 def ranking_of(job: Job, search: State | None, confirm: State | None) -> tuple[Ranking, int]:
     """The ranking from the phases' final states (exact values where the estimator is exact), and the cost."""
+    found, fresh, spent = _estimates(job, search, confirm)
+    return rank(job.request, found, fresh), spent
+
+
+def _estimates(job: Job, search: State | None, confirm: State | None) -> tuple[Estimate, Estimate | None, int]:
+    """What both phases found, and the cost; the exact values stand for both."""
     if job.request.estimator == "exact":
         values = exact(job.game)
-        return rank(job.request, values, values), values.evaluations
+        return values, values, values.evaluations
     assert search is not None
     settings = phase_settings(job, "search")
     assert settings is not None
@@ -225,27 +234,26 @@ def ranking_of(job: Job, search: State | None, confirm: State | None) -> tuple[R
         assert again is not None
         fresh = reported(confirm, again)
         spent += confirm.evaluations
-    return rank(job.request, found, fresh), spent
+    return found, fresh, spent
 
 
 def run_finish(
     job: Job, search: State | None, confirm: State | None, out: Path, progress: Progress = silent
 ) -> dict[str, Any]:
-    """Plan, checkpoint and report into `out`; the report document (see `finish.finish`)."""
-    ranking, spent = ranking_of(job, search, confirm)
+    """Plan, checkpoint and report into `out`; the report document (see `finish.finish`).
+
+    A request to explain leaves an explanation instead (see `explain.finish.finish`).
+    """
+    found, fresh, spent = _estimates(job, search, confirm)
     run = documents.describe_run(
-        job.case,
-        job.game.batch_size,
-        job.budget,
-        spent,
-        ranking.found,
-        ranking.fresh,
-        time.time() - job.started,
+        job.case, job.game.batch_size, job.budget, spent, found, fresh, time.time() - job.started
     )
     if search is not None and (images := int(search.screened.count.max(initial=0)) * job.game.batch_size):
         sampled = int((search.paired.count > 0).sum())
         run["screen"] = {"by": "gradients", "images": images, "sampled": sampled, "of": job.game.n_players}
-    return finish(job.case, ranking, run, out, progress)
+    if job.request.explain is not None:
+        return explain.finish(job.case, found, fresh, run, out, progress)
+    return finish(job.case, rank(job.request, found, fresh), run, out, progress)
 
 
 def _exact_cost(game: NeuronGame, budget: int | None) -> int:

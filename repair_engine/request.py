@@ -12,6 +12,7 @@ from repair_engine.architectures import Architecture
 from repair_engine.attacks import AttackSettings
 from repair_engine.datasets import Preprocessing
 from repair_engine.errors import BadInput
+from repair_engine.explain.settings import Explain
 from repair_engine.network import CONSTANTS
 from repair_engine.objectives import Metric
 from repair_engine.surrogates import Surrogate
@@ -77,6 +78,7 @@ class RepairRequest:
         subset: most images for what is costly in an attack's report; None = by the budget.
         weights: "model" or "ema" where the file holds both.
         device: "cpu" or "cuda" (resolved).
+        explain: what an explanation shows; None = the request is for a repair (or for values alone).
         names: what the files are called in reports; the paths' own names by default.
     """
 
@@ -107,6 +109,7 @@ class RepairRequest:
     seed: int = 0
     weights: str | None = None
     device: str = "cpu"
+    explain: Explain | None = None
     names: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -152,6 +155,11 @@ class RepairRequest:
         path = getattr(self, role)
         return self.names.get(role) or (Path(path).name if path else "")
 
+    def to_explain(self, asked: Explain) -> RepairRequest:
+        """The same request, to explain: `top_k` filters of both ends are confirmed, unless one is asked for."""
+        limits = replace(self.limits, max_filters=self.top_k)
+        return replace(self, explain=asked, side=self.side or "both", limits=limits)
+
     def to_json(self) -> str:
         return json.dumps({**asdict(self), "names": dict(self.names)}, indent=1)
 
@@ -168,6 +176,7 @@ class RepairRequest:
                 "limits": Limits(**data["limits"]),
                 "attack": AttackSettings(**data["attack"]),
                 "surrogates": tuple(Surrogate.from_json(s) for s in data.get("surrogates", ())),
+                "explain": Explain(**data["explain"]) if data.get("explain") else None,
             }
         )
 

@@ -12,6 +12,7 @@ from repair_engine.architectures import ONNX, Architecture, parse_options, parse
 from repair_engine.attacks import NORMS, AttackSettings
 from repair_engine.datasets import Preprocessing
 from repair_engine.errors import BadInput
+from repair_engine.explain.settings import Explain
 from repair_engine.formats import is_onnx
 from repair_engine.network import CONSTANTS
 from repair_engine.objectives import Metric
@@ -141,6 +142,27 @@ def add_estimation(parser: argparse.ArgumentParser, repair: bool) -> None:
             default=limits.choose,
             help="how many filters: the best on the select images, or the fewest within one standard error of it",
         )
+
+
+def add_explanation(parser: argparse.ArgumentParser) -> None:
+    """What `explain` shows beside the values."""
+    default = Explain()
+    group = parser.add_argument_group("explanation")
+    group.add_argument(
+        "--remove", type=int, default=default.remove, metavar="N", help="filters removed from the most critical end"
+    )
+    group.add_argument("--random-draws", type=int, default=default.draws, metavar="N", help="random orders of removal")
+    group.add_argument(
+        "--curve-images", type=int, metavar="N", help="most report images for the curves; default: by the budget"
+    )
+    group.add_argument(
+        "--pictures", type=int, default=default.pictures, metavar="N",
+        help="filters from each end that are shown by their most extreme score images (0 = none)",
+    )  # fmt: skip
+    group.add_argument(
+        "--visualize", type=int, default=default.visualize, metavar="N",
+        help="filters from each end for which an image is optimized (0 = none)",
+    )  # fmt: skip
 
 
 def _quality_of(text: str | None) -> tuple[int, float] | None:

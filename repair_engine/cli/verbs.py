@@ -20,7 +20,9 @@ from repair_engine.classes import class_names
 from repair_engine.cli import options
 from repair_engine.cli.apply import apply
 from repair_engine.cli.attack import attack
+from repair_engine.cli.compare import compare
 from repair_engine.cli.emit import emit
+from repair_engine.cli.explain import explain
 from repair_engine.cli.parties import CONSTANTS_MERGE, constants, constants_merge, merge
 from repair_engine.cli.progress import Bars
 from repair_engine.cli.text import evaluate_text, inspect_text, players_text, repair_text, score_text
@@ -187,6 +189,8 @@ def _say(args: argparse.Namespace, notes: tuple[str, ...]) -> None:
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "inspect": inspect,
     "score": score,
+    "explain": explain,
+    "compare": compare,
     "repair": repair,
     "evaluate": evaluate,
     "attack": attack,

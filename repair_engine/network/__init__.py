@@ -7,6 +7,7 @@ import torch
 
 from repair_engine.network.constants import CONSTANTS, constant_of, stored_constants
 from repair_engine.network.network import Network, predictions
+from repair_engine.network.responses import Responses
 from repair_engine.network.reuse import Trail, flipped_logits
 from repair_engine.network.sites import NotAPlayer, Site
 
@@ -14,6 +15,7 @@ __all__ = [
     "CONSTANTS",
     "Network",
     "NotAPlayer",
+    "Responses",
     "Site",
     "Trail",
     "constant_of",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import fx
 
 from repair_engine.errors import BadInput, NoPlayers
 from repair_engine.network.graph import FlatGraph, batch_dim, capture, live_after
@@ -154,6 +155,10 @@ class Network:
         """Runs one segment on a state whose site is masked already."""
         return self._segments[segment](*state)
 
+    def segment(self, site: int) -> fx.GraphModule:
+        """The module that runs from the cut before a site to its output."""
+        return self._segments[site]
+
     def mask(self, state: State, site: int, masks: Masks) -> State:
         """The state at the cut behind `site` with that site masked (site −1: the images, as they are)."""
         return (masks.apply(state[0], site), *state[1:])
@@ -231,8 +236,8 @@ def _repeat(tensor: torch.Tensor, dim: int, copies: int) -> torch.Tensor:
 
 def _cut(
     graph: FlatGraph, sites: Sequence[Site], layout: torch.memory_format
-) -> tuple[list[torch.nn.Module], list[list[int | None]]]:
-    segments: list[torch.nn.Module] = []
+) -> tuple[list[fx.GraphModule], list[list[int | None]]]:
+    segments: list[fx.GraphModule] = []
     repeat_dims: list[list[int | None]] = [[0]]
     inputs: tuple = (graph.image,)
     begin = 0

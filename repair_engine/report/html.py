@@ -42,12 +42,17 @@ def render(document: dict[str, Any]) -> str:
     return page(f"{title(document)}: {model['file']}", body)
 
 
-def page(heading: str, body: Markup) -> str:
-    """A whole HTML document around `body`, with the stylesheets inside."""
+def page(heading: str, body: Markup, pictures: bool = False) -> str:
+    """A whole HTML document around `body`, with the stylesheets inside.
+
+    Args:
+        pictures: the body embeds images as data URLs.
+    """
+    policy = f"{_POLICY}; img-src data:" if pictures else _POLICY
     head = join(
         (
             element("meta", charset="utf-8"),
-            element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+            element("meta", http_equiv="Content-Security-Policy", content=policy),
             element("meta", name="viewport", content="width=device-width, initial-scale=1"),
             element("title", heading),
             element("style", Markup(stylesheet())),

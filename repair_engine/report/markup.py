@@ -8,7 +8,7 @@ from html import escape
 
 # Control characters are not allowed in HTML; bidirectional overrides can make a name read as another one.
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_VOID = frozenset({"meta", "br", "hr", "col"})
+_VOID = frozenset({"meta", "br", "hr", "col", "img"})
 
 
 class Markup(str):

@@ -34,14 +34,15 @@ _RUN_SHOWN = frozenset(
 def measured(document: Row) -> Markup:
     """Splits, estimator, cost, interval, estimand and certificate."""
     run, data, model = document["run"], document["data"], document["model"]
-    splits, interval = data["splits"], run["interval"]
+    splits, interval, explains = data["splits"], run["interval"], document.get("verb") == "explain"
     pairs: list[tuple[object, object]] = [
         ("metric", f"{document['metric']['text']} ({document['metric']['name']}), to be "
                    f"{'lowered' if document['metric']['goal'] == 'lower' else 'raised'}"),
-        ("splits", f"score {splits['score']:,} images (values, constants), select {splits['select']:,} (choice of k), "
-                   f"report {splits['report']:,} (the figures above); image-disjoint, stratified"),
+        ("splits", f"score {splits['score']:,} images (values, constants), select {splits['select']:,} "
+                   f"({'the logit shift' if explains else 'choice of k'}), report {splits['report']:,} "
+                   f"({'the curves' if explains else 'the figures above'}); image-disjoint, stratified"),
         ("kept together by", name(data["group"]) if data.get("group") else "nothing but identical pixels"),
-        ("report images used", f"{count(document['report_uses'], 'time')}"),
+        *([] if explains else [("report images used", f"{count(document['report_uses'], 'time')}")]),
         ("players", f"{count(model['filters'], 'filter')} at {count(model['sites'], 'site')}, covering "
                     f"{percent(model['parameter_share'])} of the network's parameters"),
         ("ablation", ABLATIONS.get(run["ablation"], run["ablation"]) + _by_constant(run)),

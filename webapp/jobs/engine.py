@@ -45,7 +45,7 @@ class Engine(Protocol):
         """For the live chart: {evaluations, budget, half_width, leaders: [{id, value, lower, upper}]}."""
 
     def finish(self, work: Path, states: dict[str, bytes], out: Path, note: Note) -> dict:
-        """Choose k, write back, verify, report. Every file in `out` is a result. {"repaired": bool, …}."""
+        """Choose k, write back, verify, report; or explain. Every file in `out` is a result. {"repaired": bool, …}."""
 
 
 @lru_cache(maxsize=1)
@@ -70,7 +70,7 @@ class RepairEngine:
         notes = {
             "threads": request["threads"],
             "filters": [network.filter_id(player) for player in range(network.n_filters)],
-            "culprit_sign": culprit_sign(asked),
+            "culprit_sign": 1 if asked.explain else culprit_sign(asked),  # the leaders: the most critical first
         }
         (work / NOTES).write_text(json.dumps(notes))
         _opened.put(work, job)

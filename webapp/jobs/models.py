@@ -29,6 +29,7 @@ class Job(models.Model):
     class Outcome(models.TextChoices):
         REPAIRED = "repaired"
         NO_REPAIR = "no_repair_found"
+        EXPLAINED = "explained"
 
     ACTIVE = (State.STARTING, State.PROCESSING)
 
@@ -76,6 +77,11 @@ class Job(models.Model):
 
     def __str__(self) -> str:
         return self.name or str(self.id)
+
+    @property
+    def explains(self) -> bool:
+        """It is asked what the metric is made of, not for a repair."""
+        return self.request.get("kind") == "explain"
 
     @property
     def ended(self) -> bool:

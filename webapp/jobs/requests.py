@@ -17,6 +17,10 @@ SIDES = ("top", "bottom", "both")
 CONSTANTS = ("mean", "bn_beta")
 CHOICES = ("best", "one-se")
 METRICS = ("accuracy", "recall:CLASS", "subgroup-recall:COLUMN[,COLUMN…]", "attack-success")
+KINDS = ("repair", "explain")
+
+
+_OF_REPAIRS = ("max_clean_drop", "max_subgroup_drop", "max_filters", "choose")
 
 
 class BadRequest(ValueError):
@@ -32,6 +36,7 @@ class Asked:
     """The knobs of a repair, with the defaults of the command line. None: the engine's default.
 
     Attributes:
+        kind: "explain" shows what the metric is made of and changes nothing; None: a repair.
         metric: accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success; of several columns, as in
             subgroup-recall:sex,skin, the subgroups are the combinations of values that occur.
         group: a metadata column whose values never cross the splits (patient, writer).
@@ -53,6 +58,7 @@ class Asked:
         queries, subset: of the black-box attack in the report, per image, and on how many images at most.
     """
 
+    kind: str | None = None
     metric: str = "accuracy"
     group: str | None = None
     estimator: str | None = None
@@ -79,6 +85,12 @@ class Asked:
     subset: int | None = None
 
     def __post_init__(self) -> None:
+        _one_of("kind", self.kind, KINDS)
+        if self.kind == "repair":
+            object.__setattr__(self, "kind", None)  # said or not said, it is the same request
+        for field in (*_OF_REPAIRS, "queries", "subset") if self.kind else ():
+            if getattr(self, field) is not None:
+                raise BadRequest(field, "An explanation repairs nothing: this belongs to repairs.")
         name, _, argument = self.metric.partition(":")
         if name not in {metric.partition(":")[0] for metric in METRICS}:
             raise BadRequest("metric", f"{self.metric!r} is not one of {', '.join(METRICS)}.")

@@ -39,6 +39,8 @@ def succeed(job: Job, shard: Shard) -> bool:
     directory, result = job.directory / finished["out"], finished["result"]
     stored = [(name, blobs.copy_in(directory / name)) for name in sorted(finished["files"])]
     outcome = Job.Outcome.REPAIRED if result["repaired"] else Job.Outcome.NO_REPAIR
+    if result.get("explained"):
+        outcome = Job.Outcome.EXPLAINED
     with transaction.atomic():
         won = Job.objects.filter(pk=job.pk, state__in=Job.ACTIVE, phase=job.phase).update(
             state=Job.State.SUCCEEDED,

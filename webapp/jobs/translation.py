@@ -10,6 +10,8 @@ import numpy as np
 from repair_engine.architectures import Architecture
 from repair_engine.attacks import AttackSettings
 from repair_engine.estimation import reported
+from repair_engine.explain.page import at_ends
+from repair_engine.explain.settings import Explain
 from repair_engine.objectives import Metric
 from repair_engine.request import Limits, RepairRequest, preprocessing_from
 from shapley import Settings, State
@@ -31,7 +33,7 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
     names = ("estimator", "constant", "top_k", "side", "batch_size", "queries", "subset")
     given = {name: asked[name] for name in names if name in asked}
     limits = {name: asked[name] for name in vars(Limits()) if name in asked}
-    return RepairRequest(
+    request = RepairRequest(
         model=model["path"],
         data=asked["data"]["path"],
         architecture=architecture,
@@ -63,6 +65,7 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
         },
         **given,
     )
+    return request.to_explain(Explain()) if asked.get("kind") == "explain" else request
 
 
 def summary(found: dict[str, Any]) -> dict[str, Any]:
@@ -113,9 +116,21 @@ def _number(value: float) -> float | None:
 
 def headline(document: dict[str, Any]) -> dict[str, Any]:
     """The report without its long tables and what `summary` has; `repaired` says what came of it."""
+    if document.get("verb") == "explain":
+        return _explained(document)
     left_out = ("schema", "verb", "model", "data", "versions")
     kept = {key: value for key, value in document.items() if key not in left_out}
     kept["groups"] = {name: rows[:MOST_ROWS] for name, rows in document.get("groups", {}).items()}
     if "fairness" in kept:
         kept["fairness"] = {**kept["fairness"], "rows": kept["fairness"]["rows"][:MOST_ROWS]}
     return {"repaired": document["outcome"] == "repaired", **kept}
+
+
+def _explained(document: dict[str, Any]) -> dict[str, Any]:
+    """An explanation with the filters of both ends alone, of which the pages show no more."""
+    left_out = ("schema", "verb", "model", "data", "versions", "pictures")
+    kept = {key: value for key, value in document.items() if key not in left_out}
+    ends = [row for rows in at_ends(document) for row in rows]
+    kept["filters"] = list({row["id"]: row for row in ends}.values())
+    kept["layers"] = document["layers"][:MOST_ROWS]
+    return {"repaired": False, "explained": True, **kept}

@@ -7,6 +7,8 @@ from typing import Any
 
 from django.utils.safestring import SafeString, mark_safe
 
+from repair_engine.explain import page as explain_page
+from repair_engine.explain import wording as explain_wording
 from repair_engine.report import attacks, groups, method, results, wording
 from webapp.jobs.models import Job
 
@@ -23,6 +25,7 @@ class Outcome:
     beaten: str
     reasons: list[str]
     tried: list[str]
+    explained: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,15 @@ def document(job: Job) -> Document | None:
     """The report document as far as the row keeps it; None where the repair has not succeeded."""
     if job.state != Job.State.SUCCEEDED or "metric" not in job.result:
         return None
-    return {"model": job.summary["model"], "data": job.summary["data"], **job.result}
+    verb = "explain" if job.result.get("explained") else "repair"
+    return {"verb": verb, "model": job.summary["model"], "data": job.summary["data"], **job.result}
 
 
 def outcome(of: Document) -> Outcome:
+    if of["verb"] == "explain":
+        title = f"What {of['metric']['text']} is made of"
+        first, *more = explain_wording.headline(of)
+        return Outcome(False, title, first, " ".join(more), [], [], explained=True)
     found = wording.repaired(of)
     return Outcome(
         repaired=found,
@@ -53,7 +61,10 @@ def outcome(of: Document) -> Outcome:
 
 def sections(of: Document) -> list[Section]:
     """In the order in which they are read."""
-    parts = [
+    if of["verb"] == "explain":
+        parts = explain_page.sections(of)
+        return [Section(ident, heading, mark_safe(body)) for ident, heading, body in parts]
+    drawn = [
         ("figures", "At a glance", results.figures),
         ("notices", "Findings and warnings", results.notices),
         ("groups", "Before and after, group by group", groups.groups),
@@ -66,4 +77,4 @@ def sections(of: Document) -> list[Section]:
         ("verification", "Verification of the written file", method.verification),
         ("not-players", "What is not a player", method.not_players),
     ]
-    return [Section(ident, heading, mark_safe(draw(of))) for ident, heading, draw in parts]
+    return [Section(ident, heading, mark_safe(draw(of))) for ident, heading, draw in drawn]

@@ -18,6 +18,10 @@ MEANINGS = {
     "confirm": "value the culprits again on fresh samples",
     FINISH: "choose how many, write, verify, report",
 }
+EXPLAIN_MEANINGS = {
+    "confirm": "value the filters of both ends again on fresh samples",
+    FINISH: "measure removal curves, picture filters",
+}
 CHECKPOINT = "the repaired checkpoint: same architecture, same keys"
 FILES = {
     "report.html": "the report as one page, to read and to pass on",
@@ -26,6 +30,9 @@ FILES = {
     "predictions.csv": "every image's prediction before and after",
     "guard_predictions.csv": "the same for the guard set",
     "attacks.csv": "every attacked image's prediction before and after, by each adversary",
+    "explain.html": "the explanation as one page, with pictures of filters",
+    "explain.json": "the explanation as data; `compare` takes two of them",
+    "curves.csv": "every point of every removal curve",
     "filters.csv": "every filter's value with its interval",
 }
 
@@ -84,8 +91,9 @@ def phases(job: Job) -> list[Phase]:
     """A job's phases in order."""
     names = [PREPARE, *get_engine().phases, FINISH]
     at = names.index(job.phase) if job.phase in names else 0
+    meanings = MEANINGS | (EXPLAIN_MEANINGS if job.explains else {})
     return [
-        Phase(name, MEANINGS.get(name, ""), i < at or job.state == Job.State.SUCCEEDED, i == at and not job.ended)
+        Phase(name, meanings.get(name, ""), i < at or job.state == Job.State.SUCCEEDED, i == at and not job.ended)
         for i, name in enumerate(names)
     ]
 

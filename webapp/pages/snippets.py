@@ -91,10 +91,11 @@ def _command(job: Job, asked: dict) -> str:
     for key in ("mean", "std"):
         options += [[f"--{key}", *(f"{value:g}" for value in read[key])]] if read.get(key) else []
     options += [["--interpolation", read["interpolation"]]] if read.get("interpolation") else []
-    options += [_option(key, value) for key, value in asked.items()]
-    options += [["--device", job.device], ["--out", "repair"]]
+    options += [_option(key, value) for key, value in asked.items() if key != "kind"]
+    verb = "explain" if job.explains else "repair"
+    options += [["--device", job.device], ["--out", "explained" if job.explains else "repair"]]
     threads = f"OMP_NUM_THREADS={settings.WORKER_THREADS}"
-    return f"{threads} " + _lines(["python", "-m", "repair_engine", "repair"], options)
+    return f"{threads} " + _lines(["python", "-m", "repair_engine", verb], options)
 
 
 def _option(key: str, value: object) -> list[str]:

@@ -89,7 +89,7 @@ def _row(place: int, cells: dict[str, str]) -> FilterRow:
         searched=_number(cells["value"]),
         constant=float(cells["constant"]),
         rank=int(cells["rank"]) if cells["rank"] else None,
-        ablated=cells["ablated"] == "1",
+        ablated=cells.get("ablated") == "1",
         place=place,
     )
 

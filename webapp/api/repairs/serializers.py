@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from webapp.jobs import selectors
 from webapp.jobs.models import Artifact, Event, Job
-from webapp.jobs.requests import ATTACKS, CHOICES, CONSTANTS, ESTIMATORS, NORMS, SIDES
+from webapp.jobs.requests import ATTACKS, CHOICES, CONSTANTS, ESTIMATORS, KINDS, NORMS, SIDES
 from webapp.jobs.services import DEVICES
 from webapp.jobs.webhooks import EVENTS, Blocked, check_url
 
@@ -112,6 +112,13 @@ class CreateRepairSerializer(serializers.Serializer):
     guard = serializers.UUIDField(required=False, allow_null=True)
     name = serializers.CharField(required=False, max_length=200, allow_blank=True)
     device = serializers.ChoiceField(choices=DEVICES, default="auto")
+    kind = serializers.ChoiceField(
+        choices=KINDS,
+        required=False,
+        help_text="repair (default), or explain: values, removal curves and pictures of filters, and no checkpoint. An "
+        "explanation takes none of max_clean_drop, max_subgroup_drop, max_filters, queries and subset; its outcome "
+        "is explained, its page explain.html, its document explain.json.",
+    )
     metric = serializers.CharField(
         max_length=1000,
         help_text="accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success. Of several columns "

@@ -19,6 +19,10 @@ METRICS = (
     ("accuracy", "Accuracy", "How many of all images are recognised."),
     ("attack-success", "Attack success", "How often an adversary (PGD) steers the model; to be lowered."),
 )
+KINDS = (
+    ("repair", "Repair", "Ablate the culprits, and write a checkpoint if that is shown to help."),
+    ("explain", "Explain only", "Which filters the metric is made of: values, removal curves, pictures of filters."),
+)
 ESTIMATORS = (
     ("", "fast: gradients screen, comparable marginal contributions decide (the default)"),
     ("cmcs", "cmcs: comparable marginal contributions of all filters"),
@@ -39,6 +43,9 @@ PIXEL = 255  # levels of a pixel: ε is shown in these
 
 class RepairForm(forms.Form):
     name = forms.CharField(required=False, max_length=200, label="Name", help_text="For your lists.")
+    kind = forms.ChoiceField(
+        required=False, choices=[(key, label) for key, label, _ in KINDS], widget=forms.RadioSelect
+    )
     metric = forms.ChoiceField(choices=[(key, label) for key, label, _ in METRICS], widget=forms.RadioSelect)
     class_name = forms.CharField(
         required=False, label="Class", widget=forms.TextInput(attrs={"list": "classes", "autocomplete": "off"})
@@ -159,7 +166,14 @@ class RepairForm(forms.Form):
     )
     key = forms.CharField(required=False, max_length=80, widget=forms.HiddenInput)  # sent twice, started once
 
-    DEFAULTS = {"max_clean_drop": 2, "max_subgroup_drop": 10, "max_filters": 50, "seed": 0, "device": "auto"}
+    DEFAULTS = {
+        "kind": "repair",
+        "max_clean_drop": 2,
+        "max_subgroup_drop": 10,
+        "max_filters": 50,
+        "seed": 0,
+        "device": "auto",
+    }
 
     def __init__(
         self,
@@ -195,6 +209,11 @@ class RepairForm(forms.Form):
             }
             for name, label, meaning in METRICS
         ]
+
+    def kinds(self) -> list[dict[str, Any]]:
+        """Repair or explanation, with what it means."""
+        chosen = self["kind"].value() or "repair"
+        return [{"name": n, "label": label, "meaning": m, "checked": n == chosen} for n, label, m in KINDS]
 
     def clean(self) -> dict[str, Any]:
         given = self.cleaned_data
@@ -234,6 +253,10 @@ class RepairForm(forms.Form):
             values |= {key: given[key] for key in ("attack", "steps", "attack_images", "norm", "restarts", "queries")}
             values["targeted"] = {"yes": True, "no": False}.get(given["targeted"])
             values["epsilon"] = None if given["epsilon"] is None else given["epsilon"] / PIXEL
+        if given["kind"] == "explain":
+            values["kind"] = "explain"
+            of_repairs = ("max_clean_drop", "max_subgroup_drop", "max_filters", "queries")
+            values = {key: value for key, value in values.items() if key not in of_repairs}
         return {key: value for key, value in values.items() if value not in (None, "")}
 
 

@@ -22,6 +22,7 @@ STATES = {
     Job.State.CANCELED: "canceled",
     Job.Outcome.REPAIRED: "repaired",
     Job.Outcome.NO_REPAIR: "no repair found",
+    Job.Outcome.EXPLAINED: "explained",
 }
 
 

@@ -1,0 +1,73 @@
+"""The explain verb."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from repair_engine import pipeline
+from repair_engine.cli import options
+from repair_engine.cli.emit import emit
+from repair_engine.cli.progress import Bars
+from repair_engine.cli.text import players_text
+from repair_engine.errors import BadInput
+from repair_engine.explain.page import at_ends, shown
+from repair_engine.explain.settings import Explain
+from repair_engine.explain.wording import advantage_line, headline, shift_text
+from repair_engine.outputs import make_folder
+
+_SHOWN = 10
+
+
+def explain(args: argparse.Namespace) -> int:
+    """Values of all filters, removal curves of every ranking, pictures of filters."""
+    asked = Explain(args.remove, args.random_draws, args.curve_images, args.pictures, args.visualize)
+    request, bars, out = options.request_of(args), Bars(args.json), Path(args.out)
+    request = request.to_explain(asked)
+    make_folder("--out", out)
+    if (out / "repair.json").exists():
+        raise BadInput(
+            f"--out: {out} holds a repair, whose files an explanation would replace.", "Name another folder."
+        )
+    with tempfile.TemporaryDirectory(prefix="explain-") as folder:
+        job = pipeline.prepare_job(request, Path(folder), bars.stage)
+        for note in (players_text(job.case.network), *job.notes):
+            print(note, file=sys.stderr)
+        search = confirm = None
+        settings = pipeline.phase_settings(job, "search")
+        if settings is not None:
+            search = pipeline.run_phase(job, settings, bars.counting("searching", settings.budget))
+            again = pipeline.phase_settings(job, "confirm", search)
+            if again is not None:
+                confirm = pipeline.run_phase(job, again, bars.counting("confirming", again.budget))
+        document = pipeline.run_finish(job, search, confirm, out, bars.stage)
+        bars.close()
+    emit(args, {**document, "out": str(out)}, explain_text)
+    return 0
+
+
+def explain_text(document: dict[str, Any]) -> str:
+    """What the verb prints for people."""
+    run = document["run"]
+    lines = [
+        f"{document['metric']['text']}: {run['estimator']}, {run['evaluations']:,} evaluations, seed {run['seed']}",
+        *headline(document),
+    ]
+    for end, rows in zip(("Most", "Least"), at_ends(document), strict=True):
+        lines.append(f"{end} critical filters (value, interval):")
+        lines += [_filter_line(r) for r in rows[:_SHOWN]]
+    lines.append("Mean of the metric over the removal curve:")
+    lines += [f"  {advantage_line(row)}" for row in document["curves"]["advantages"]]
+    lines.append(shift_text(document))
+    lines.append(f"Page: {document['out']}/explain.html")
+    return "\n".join([*lines, *(f"warning: {w}" for w in document["warnings"])])
+
+
+def _filter_line(row: dict[str, Any]) -> str:
+    value, low, high = shown(row)
+    if value is None or low is None or high is None:
+        return f"  {row['id']:<44}{'not sampled':>10}"
+    return f"  {row['id']:<44}{value:>+10.5f} [{low:+.5f}, {high:+.5f}]"

@@ -1,0 +1,94 @@
+"""compare.json as a dictionary."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from repair_engine.compare.figures import agreement, overlaps
+from repair_engine.compare.reading import Valued, check_same_filters, read_result
+from repair_engine.explain.document import histogram
+from repair_engine.explain.names import RANDOM, SHAPLEY
+
+SCHEMA = 1
+
+
+def compare(first: str, second: str) -> dict[str, Any]:
+    """The document about two results.
+
+    Args:
+        first, second: folders or files of `explain` or `score`.
+
+    Raises:
+        BadInput: not such results, or of networks with different filters.
+    """
+    a, b = read_result(first), read_result(second)
+    check_same_filters(a, b)
+    b = b.reordered(a.ids)
+    found = agreement(a, b)
+    return {
+        "schema": SCHEMA,
+        "verb": "compare",
+        "results": [_side(a), _side(b)],
+        "filters": len(a.ids),
+        "differs": _differs(a, b),
+        "agreement": asdict(found),
+        "overlaps": overlaps(a, b),
+        "warnings": _warnings(a, b, found.n),
+    }
+
+
+def _side(valued: Valued) -> dict[str, Any]:
+    document = valued.document
+    run = document["run"]
+    rows = document.get("curves", {}).get("rows", [])
+    return {
+        "path": str(valued.path),
+        "verb": document["verb"],
+        "metric": document["metric"],
+        "model": {key: document["model"].get(key) for key in ("file", "sha256", "architecture")},
+        "data": {key: document["data"].get(key) for key in ("file", "sha256")},
+        "run": {key: run.get(key) for key in ("estimator", "ablation", "evaluations", "seed")},
+        "sampled": int(np.isfinite(valued.values).sum()),
+        "histogram": histogram(valued.scores),
+        "curves": [row for row in rows if row["ranking"] in (SHAPLEY, RANDOM)],
+    }
+
+
+def _differs(a: Valued, b: Valued) -> list[str]:
+    """What is not the same on both sides, in words."""
+    pairs = {
+        "weights": [v.document["model"]["sha256"] for v in (a, b)],
+        "images": [v.document["data"]["sha256"] for v in (a, b)],
+        "metric": [v.document["metric"]["name"] for v in (a, b)],
+        "attack": [v.document["metric"].get("attack") for v in (a, b)],
+        "constants": [v.document["run"].get("ablation") for v in (a, b)],
+        "estimator": [v.document["run"].get("estimator") for v in (a, b)],
+        "seed": [v.document["run"]["seed"] for v in (a, b)],
+    }
+    return [name for name, (one, other) in pairs.items() if one != other]
+
+
+def _warnings(a: Valued, b: Valued, n: int) -> list[str]:
+    documents, said = (a.document, b.document), []
+    if a.path.resolve() == b.path.resolve():
+        said.append("Both sides are the same file.")
+    if documents[0]["run"]["seed"] == documents[1]["run"]["seed"]:
+        said.append(
+            "Both runs have the same seed, so they may share draws: their sampling noise is then correlated, and both "
+            "the correlation and its correction are too high. Other seeds (--seed) make the runs independent."
+        )
+    goals = {d["metric"]["goal"] for d in documents}
+    if len(goals) > 1:
+        said.append(
+            "One metric is to be raised and the other to be lowered: a filter that both metrics owe to is among the "
+            "culprits of one and the pillars of the other."
+        )
+    if n < len(a.ids):
+        said.append(
+            f"{len(a.ids) - n:,} of {len(a.ids):,} filters were not sampled by both runs and stand out of the "
+            "correlation: mostly those that looked small, so it speaks of the rest alone."
+        )
+    return said

@@ -1,0 +1,145 @@
+"""explain.json as a dictionary. Its keys are part of the product's interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from repair_engine.case import Case
+from repair_engine.explain.curves import Curve, CurveImages, advantages
+from repair_engine.explain.names import ENDS, LEAVE_ONE_OUT, RANDOM, RESPONSES, SHAPLEY, WEIGHTS
+from repair_engine.explain.noise import noise_of
+from repair_engine.explain.rankings import Rankings
+from repair_engine.report import documents
+from shapley import Estimate
+
+_BINS = 31
+_KEYS = {WEIGHTS: "weight_norm", RESPONSES: "response_norm", LEAVE_ONE_OUT: "leave_one_out"}
+
+
+def explain_document(
+    case: Case,
+    found: Estimate,
+    fresh: Estimate | None,
+    rankings: Rankings,
+    curves: Sequence[Curve],
+    images: CurveImages,
+    run: dict[str, Any],
+) -> dict[str, Any]:
+    """The document without its logit shift, pictures and files.
+
+    Args:
+        found, fresh: of the two phases (`found` twice where values are exact).
+        images: on which the curves were measured.
+        run: `documents.describe_run`.
+    """
+    asked = case.request.explain
+    assert asked is not None
+    confirmed = fresh if fresh is not found else None
+    order = rankings.order(SHAPLEY)
+    rank = np.empty(len(order), dtype=int)
+    rank[order] = np.arange(1, len(order) + 1)
+    filters = [_row(case, p, found, confirmed, rankings, int(rank[p])) for p in range(len(order))]
+    k = min(case.request.top_k, len(order) // 2) or 1
+    noise = noise_of(found.values[0], found.std_errors[0])
+    scores = rankings.scores[SHAPLEY]
+    warnings = list(case.warnings)
+    if noise.reliability is not None and noise.reliability < 0.5:
+        warnings.append(
+            f"Of the variance of the {noise.n:,} sampled values about {1 - noise.reliability:.0%} is sampling noise: "
+            "neighbours in the ranking are not told apart. A larger budget would."
+        )
+    return {
+        "schema": documents.SCHEMA,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "verb": "explain",
+        "metric": documents.describe_metric(case),
+        "model": documents.describe_model(case),
+        "data": documents.describe_data(case),
+        "run": run,
+        "asked": asdict(asked) | {"top_k": case.request.top_k},
+        "k": k,
+        "filters": filters,
+        "noise": {key: None if value != value else value for key, value in asdict(noise).items()},
+        "histogram": histogram(scores),
+        "layers": layers(case, order, k),
+        "curves": {
+            "images": {"metric": len(images.asked), "accuracy": len(images.clean),
+                       "of": (case.request.metric.kind != "attack-success" and len(case.objective("report"))) or None},
+            "loo_images": rankings.loo_images,
+            "rows": curve_rows(curves),
+            "advantages": advantages(list(curves), images, case.request.seed),
+        },
+        "warnings": warnings,
+        "versions": documents.versions(),
+        "files": {},
+    }  # fmt: skip
+
+
+def _row(
+    case: Case, player: int, found: Estimate, fresh: Estimate | None, rankings: Rankings, rank: int
+) -> dict[str, Any]:
+    row = documents.filter_row(case, player, found)
+    again = documents.filter_row(case, player, fresh) if fresh is not None and fresh.samples[player] else None
+    for key in ("value", "lower", "upper", "std_error", "samples"):
+        row[f"fresh_{key}"] = again[key] if again else None
+    score = float(rankings.scores[SHAPLEY][player])
+    row |= {"rank": rank, "ranked_by": None if np.isnan(score) else score}
+    return row | {key: float(rankings.scores[name][player]) for name, key in _KEYS.items()}
+
+
+def histogram(values: np.ndarray) -> dict[str, Any]:
+    """Counts of values [n] in equal bins of which one is centred on 0; NaN values are left out."""
+    known = values[np.isfinite(values)]
+    reach = float(np.abs(known).max(initial=0.0)) or 1e-6
+    low, high = min(float(known.min(initial=0.0)), 0.0), max(float(known.max(initial=0.0)), 0.0)
+    width = max(high - low, reach * 1e-3) / (_BINS - 1)
+    first, last = int(np.floor(low / width + 0.5)), int(np.ceil(high / width - 0.5))
+    edges = (np.arange(first, last + 2) - 0.5) * width
+    counts, _ = np.histogram(known, edges)
+    return {"edges": [float(e) for e in edges], "counts": [int(c) for c in counts], "filters": len(known)}
+
+
+def layers(case: Case, order: np.ndarray, k: int) -> list[dict[str, Any]]:
+    """How the k most and the k least critical filters are spread over the sites, in the order of computation."""
+    network = case.network
+    most, least = (np.bincount(network.site_of(p), minlength=len(network.sites)) for p in (order[:k], order[-k:]))
+    return [
+        {
+            "site": site.name,
+            "filters": site.channels,
+            "most": int(most[i]),
+            "least": int(least[i]),
+            "expected": k * site.channels / network.n_filters,
+        }
+        for i, site in enumerate(network.sites)
+    ]
+
+
+def curve_rows(curves: Sequence[Curve]) -> list[dict[str, Any]]:
+    """One row per end and ranking; the random orders as their mean and range."""
+    rows = []
+    for end in ENDS:
+        here = [c for c in curves if c.end == end]
+        for name in dict.fromkeys(c.ranking for c in here):
+            mine = [c for c in here if c.ranking == name]
+            metric, accuracy = np.stack([c.metric for c in mine]), np.stack([c.accuracy for c in mine])
+            row: dict[str, Any] = {
+                "end": end,
+                "ranking": name,
+                "ks": mine[0].ks.tolist(),
+                "metric": metric.mean(axis=0).tolist(),
+                "accuracy": accuracy.mean(axis=0).tolist(),
+            }
+            if name == RANDOM:
+                row |= {
+                    "draws": len(mine),
+                    "metric_range": [metric.min(axis=0).tolist(), metric.max(axis=0).tolist()],
+                    "accuracy_range": [accuracy.min(axis=0).tolist(), accuracy.max(axis=0).tolist()],
+                }
+            rows.append(row)
+    return rows

@@ -1,0 +1,38 @@
+"""filters.csv and curves.csv of an explanation."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from repair_engine.explain.curves import Curve
+
+_FIGURES = (
+    *("value", "lower", "upper", "std_error", "samples"),
+    *("fresh_value", "fresh_lower", "fresh_upper", "fresh_std_error", "fresh_samples"),
+    *("ranked_by", "rank", "weight_norm", "response_norm", "leave_one_out", "constant"),
+)
+
+
+def write_filters(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """One row per filter, in the network's order; empty where a filter was not sampled."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file, lineterminator="\n")
+        out.writerow(("filter", "site", "channel", *_FIGURES))
+        for row in rows:
+            site, _, channel = row["id"].rpartition(":")
+            figures = ["" if row[key] is None else row[key] for key in _FIGURES]
+            out.writerow([row["id"], site, channel, *figures])
+
+
+def write_curves(curves: Sequence[Curve], path: Path) -> None:
+    """One row per curve and number of removed filters; `draw` numbers the random orders."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file, lineterminator="\n")
+        out.writerow(("end", "ranking", "draw", "removed", "metric", "accuracy"))
+        for c in curves:
+            draw = "" if c.draw is None else c.draw
+            for k, metric, accuracy in zip(c.ks, c.metric, c.accuracy, strict=True):
+                out.writerow([c.end, c.ranking, draw, int(k), repr(float(metric)), repr(float(accuracy))])

@@ -1,0 +1,10 @@
+"""What the rankings and the ends of a removal are called, in code and in documents. Imports nothing heavy."""
+
+SHAPLEY = "Shapley value"
+WEIGHTS = "weight norm"
+RESPONSES = "response norm"
+LEAVE_ONE_OUT = "leave-one-out"
+RANDOM = "random"
+
+MOST, LEAST = "most critical first", "least critical first"
+ENDS = (MOST, LEAST)

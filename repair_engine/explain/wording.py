@@ -1,0 +1,103 @@
+"""The sentences of an explanation, from its document alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from repair_engine.explain.names import LEAST, MOST, SHAPLEY
+from repair_engine.report.svg import percent
+from repair_engine.report.wording import count, points
+
+Row = dict[str, Any]
+
+PICTURES = (
+    "A filter's response is its output before the activation function, averaged over positions. Optimized images "
+    "(feature visualization, Olah et al. 2017) show what drives a response beyond what any photograph does; they are "
+    "aids to a guess, not evidence of what the filter means."
+)
+
+
+def headline(document: Row) -> list[str]:
+    """What the curves show, in two or three sentences of their own paragraphs."""
+    said = []
+    most = max(1, min(10, document["model"]["filters"] // 2))
+    for end in (MOST, LEAST):
+        row = next(r for r in document["curves"]["rows"] if r["end"] == end and r["ranking"] == SHAPLEY)
+        at = max(i for i, removed in enumerate(row["ks"]) if removed <= most)
+        removed = row["ks"][at]
+        said.append(
+            f"Removing the {count(removed, end.split()[0] + ' critical filter')} of {document['model']['filters']:,} "
+            f"took {document['metric']['text']} from {percent(row['metric'][0])} to {percent(row['metric'][at])} and "
+            f"overall accuracy from {percent(row['accuracy'][0])} to {percent(row['accuracy'][at])} on report images."
+        )
+    said.append(
+        "Values and every ranking come from score images alone; the curves are measured on report images, which had "
+        "no part in them."
+    )
+    return said
+
+
+def end_text(document: Row, end: str) -> str:
+    """What the filters of an end are, in one sentence."""
+    lower = document["metric"]["goal"] == "lower"
+    metric = document["metric"]["text"]
+    if end == MOST:
+        hurts = " For this metric they are the culprits." if lower else ""
+        return f"Filters to whose presence {metric} owes most.{hurts}"
+    hurts = "" if lower else " Where a value is below zero, the filter's presence hurts."
+    return f"Filters to whose presence {metric} owes least.{hurts}"
+
+
+def curve_images_text(document: Row) -> str:
+    """On which images curves and rankings were measured."""
+    images, of = document["curves"]["images"], document["curves"]["images"]["of"]
+    some = f" of {of:,}" if of and of > images["metric"] else ""
+    random = next(r for r in document["curves"]["rows"] if "draws" in r)
+    accuracy = "" if document["metric"]["name"] == "accuracy" else f", overall accuracy on {images['accuracy']:,}"
+    return (
+        f"Measured on {images['metric']:,}{some} report images{accuracy}; each removed filter is ablated to its "
+        f"constant. The rankings were made on score images (leave-one-out on {document['curves']['loo_images']}). "
+        f"Random: mean, and as a band the range, of {random['draws']} orders."
+    )
+
+
+def advantage_text(document: Row, end: str) -> list[str]:
+    """Which rankings Shapley values beat at an end, in sentences."""
+    rows = [r for r in document["curves"]["advantages"] if r["end"] == end]
+    sign = -1.0 if end == MOST else 1.0  # a steep fall is what the most critical should give
+    better = [r["rival"] for r in rows if min(sign * r["lower"], sign * r["upper"]) > 0]
+    worse = [r["rival"] for r in rows if max(sign * r["lower"], sign * r["upper"]) < 0]
+    same = [r["rival"] for r in rows if r["rival"] not in (*better, *worse)]
+    aim = "falls faster" if end == MOST else "stays higher"
+    said = []
+    if better:
+        said.append(f"Over the whole curve the metric {aim} by Shapley value than by {_names(better)}.")
+    if worse:
+        said.append(f"It {aim} by {_names(worse)} than by Shapley value.")
+    if same:
+        said.append(f"By {_names(same)} the curve is not told apart from that by Shapley value.")
+    return [" ".join(said)]
+
+
+def shift_text(document: Row) -> str:
+    """The cheapest rival, in one sentence."""
+    shift, metric = document["curves"]["logit_shift"], document["metric"]["text"]
+    limit = f"with at most {100 * shift['max_clean_drop']:g} points of clean accuracy lost there"
+    if not shift["moved"]:
+        return f"No shift of the logits was found on the select images that moves {metric} its way, {limit}."
+    return (
+        f"A shift of the logits ({shift['how']}), found on the select images {limit}, gives {percent(shift['metric'])} "
+        f"at {percent(shift['accuracy'])} overall accuracy without touching a filter."
+    )
+
+
+def advantage_line(row: Row) -> str:
+    """One comparison as plain text."""
+    return (
+        f"{row['end']}: {SHAPLEY} minus {row['rival']} {points(row['value'])} points "
+        f"({points(row['lower'])} to {points(row['upper'])})"
+    )
+
+
+def _names(rivals: list[str]) -> str:
+    return rivals[0] if len(rivals) == 1 else ", ".join(rivals[:-1]) + " and " + rivals[-1]

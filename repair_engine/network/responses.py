@@ -1,0 +1,86 @@
+"""Responses of filters: their outputs before the activation, where "most negative" still means something.
+
+After a ReLU a filter that sees the opposite of what it looks for is 0, as one that sees nothing; and no gradient says
+how to make it see more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import fx
+
+from repair_engine.network.activations import is_activation
+from repair_engine.network.graph import aten
+from repair_engine.network.network import Network
+
+_IN_PLACE = {aten.relu_.default}
+
+
+class Responses:
+    """Runs a network as far as some filters' sites and gives their outputs before the activation.
+
+    Args:
+        network: intact; nothing is ablated.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self._heads: dict[int, fx.GraphModule] = {}
+
+    def maps(self, images: torch.Tensor, site: int) -> torch.Tensor:
+        """Outputs [B, channels, H, W] of a site before its activation; differentiable in the images [B, C, H, W]."""
+        state = self.network.start(images)
+        for k in range(site):
+            state = self.network.run(state, k)
+        return self._head(site)(*state)
+
+    def means(self, images: torch.Tensor, players: Sequence[int] | np.ndarray) -> torch.Tensor:
+        """Responses [B, m] of players [m]: means over positions, float32, without gradients."""
+        players = np.asarray(players)
+        sites = self.network.site_of(players)
+        out = torch.empty(len(images), len(players), device=images.device)
+        with torch.inference_mode():
+            state = self.network.start(images)
+            for site in range(int(sites.max()) + 1):
+                here = np.flatnonzero(sites == site)
+                if len(here):
+                    channels = torch.from_numpy(players[here] - int(self.network.offsets[site]))
+                    found = self._head(site)(*state)[:, channels.to(images.device)].mean((2, 3))
+                    out[:, torch.from_numpy(here).to(images.device)] = found.to(out.dtype)
+                state = self.network.run(state, site)
+        return out
+
+    def _head(self, site: int) -> fx.GraphModule:
+        if site not in self._heads:
+            self._heads[site] = _before_activation(self.network.segment(site))
+        return self._heads[site]
+
+
+def _before_activation(segment: fx.GraphModule) -> fx.GraphModule:
+    """A segment that ends in its site's output, without the last activation and all that serves it alone."""
+    graph = fx.Graph()
+    copied: dict[fx.Node, fx.Node] = {}
+    result = next(n for n in segment.graph.nodes if n.op == "output").args[0][0]
+    while result.target in (aten.clone.default, aten.alias.default, aten.detach.default, aten.dropout.default):
+        result = result.args[0]
+    if result.op == "call_function" and (is_activation(result.target) or result.target in _IN_PLACE):
+        result = result.args[0]
+    needed = _ancestors(result)
+    for node in segment.graph.nodes:
+        if node.op == "placeholder" or node in needed:
+            copied[node] = graph.node_copy(node, lambda n: copied[n])
+    graph.output(copied[result])
+    return fx.GraphModule(segment, graph)
+
+
+def _ancestors(node: fx.Node) -> set[fx.Node]:
+    found, frontier = {node}, [node]
+    while frontier:
+        for before in frontier.pop().all_input_nodes:
+            if before not in found:
+                found.add(before)
+                frontier.append(before)
+    return found
