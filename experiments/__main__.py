@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     if args.list:
         for e in EXPERIMENTS.values():
-            print(f"{e.name:12} {e.title} ({e.paper}); --budget {e.budget} --images {e.images}")
+            print(f"{e.name:16} {e.title} ({e.paper}); --budget {e.budget} --images {e.images}")
         return 0
     if args.name is None:
         print(f"Name an experiment: {', '.join(EXPERIMENTS)}; or --list.", file=sys.stderr)
@@ -34,7 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     if args.seed < 0 or any(v is not None and v < 1 for v in (args.budget, args.images)):
         print("--seed must not be negative, --budget and --images must be positive.", file=sys.stderr)
         return 2
-    options = Options(args.budget or experiment.budget, args.seed, args.images or experiment.images, args.out)
+    options = Options(
+        experiment.network, args.budget or experiment.budget, args.seed, args.images or experiment.images, args.out
+    )
     began = time.perf_counter()
     try:
         result = experiment.run(options, teller())

@@ -36,12 +36,14 @@ SHAPLEY = "Shapley value"
 RANDOM = "random"
 RANDOM_ORDERS = 5
 
+_FASHION = Architecture("net", 10, register={"net": "architectures:SmallCNN"})
 _CATDOG = Architecture("net", 2, register={"net": "architectures:ResNet8"})
 SOURCES: dict[str, Source] = {
     **{name: cases.SOURCES[name] for name in ("resnet8", "resnet20", "squeezenet1_0")},
     "catdog": Source(
         DATA / "catdog_breeds", "resnet8_catdog.safetensors", "images_2250.zip", _CATDOG, None, None, DATA
     ),
+    "fashion": Source(DATA / "fashion_mnist", "fashion_cnn.safetensors", "images_5000.zip", _FASHION, None, None, DATA),
 }
 
 
@@ -50,11 +52,13 @@ class Options:
     """What the command line gives.
 
     Attributes:
+        network: its name in `SOURCES`.
         budget: evaluations of each estimate.
         images: most report images of a curve.
         out: folder for results.
     """
 
+    network: str
     budget: int
     seed: int
     images: int
@@ -200,6 +204,12 @@ def share(hits: np.ndarray) -> str:
     return f"{100 * interval.estimate:.1f} [{100 * interval.lower:.1f}, {100 * interval.upper:.1f}]"
 
 
+def spread(hits: np.ndarray) -> str:
+    """Mean (least to most), in percent, of the shares of several orders, bool [orders, N]."""
+    among = 100 * hits.mean(axis=1)
+    return f"{hits.mean() * 100:.1f} ({among.min():.1f} to {among.max():.1f})"
+
+
 def grid(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table; columns after the first are aligned to the right."""
     lines = ["| " + " | ".join(header) + " |", "|---" + "|---:" * (len(header) - 1) + "|"]
@@ -210,8 +220,8 @@ def said_of(values: Values) -> str:
     """One line on how values were obtained."""
     of = values.estimate
     return (
-        f"Values: `{of.estimator}`, {of.evaluations:,} evaluations, {of.samples.mean():.0f} samples a filter on average, "
-        f"depth {of.depth} of {len(values.best)}; about {100 * values.reliability:.0f}% of their variance between "
+        f"Values: `{of.estimator}`, {of.evaluations:,} evaluations, {of.samples.mean():.0f} samples a filter on "
+        f"average, depth {of.depth} of {len(values.best)}; about {100 * values.reliability:.0f}% of their variance between "
         "filters is not sampling noise."
     )
 

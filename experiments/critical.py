@@ -25,20 +25,21 @@ from experiments.common import (
     request_for,
     said_of,
     share,
+    spread,
     values_of,
 )
 from repair_engine.statistics import paired_bootstrap
 
-NETWORK = "resnet20"
 FROM_TOP = (0, 1, 2, 5, 10, 15, 20, 30, 50)
 FROM_BOTTOM = (0, 20, 50, 100, 150, 200, 250, 344, 450)
 LOO_IMAGES = 60
+COMPARED = (5, 20, 100)  # filters removed, where differences are given with intervals
 
 
 def run(options: Options, say: Say) -> Result:
     """Curves from both ends on report images that no ranking saw."""
     result = Result()
-    with opened(request_for(NETWORK, "accuracy", options, side="both")) as job:
+    with opened(request_for(options.network, "accuracy", options, side="both")) as job:
         case, n = job.case, job.game.n_players
         say("values")
         values = values_of(job)
@@ -47,7 +48,7 @@ def run(options: Options, say: Say) -> Result:
         indices = report_images(case, options.images)
         pixels, labels = pixels_of(case, indices), case.dataset.labels[indices]
         result.sections.append(
-            f"{NETWORK}, {n} filters, CIFAR-10; accuracy on {len(labels)} report images in percent, with 95% Wilson "
+            f"{options.network}, {n} filters, CIFAR-10; accuracy on {len(labels)} report images in percent, with 95% Wilson "
             f"intervals; {RANDOM}: mean (least to most) of {len(orders(importance, 0, True)[RANDOM])} orders. "
             f"Leave-one-out on {LOO_IMAGES} score images, norms as in the report's controls. {said_of(values)}"
         )
@@ -66,30 +67,28 @@ def _tell(result: Result, right: dict[str, np.ndarray], depths: tuple[int, ...],
     rows = []
     for i, depth in enumerate(depths):
         cells = [share(of[0, i]) for name, of in right.items() if name != RANDOM]
-        among = right[RANDOM][:, i].mean(axis=1)
-        rows.append([depth, *cells, f"{100 * among.mean():.1f} ({100 * among.min():.1f} to {100 * among.max():.1f})"])
+        rows.append([depth, *cells, spread(right[RANDOM][:, i])])
     title = f"Accuracy as the {end} important filters are removed"
     result.sections += [f"### {title}", grid(["filters removed", *right], rows)]
     n = right[SHAPLEY].shape[2]
-    at = depths.index(20) if 20 in depths else len(depths) - 1
-    differences = []
-    for name, of in right.items():
-        if name in (SHAPLEY, RANDOM):
-            continue
-        d = paired_bootstrap(
-            of[0, at], right[SHAPLEY][0, at], np.full(n, 1 / n), np.zeros(n, np.int64), options.seed, 4000
+    for at in [i for i, depth in enumerate(depths) if depth in COMPARED] or [len(depths) - 1]:
+        said = []
+        for name in (name for name in right if name not in (SHAPLEY, RANDOM)):
+            d = paired_bootstrap(
+                right[name][0, at], right[SHAPLEY][0, at], np.full(n, 1 / n), np.zeros(n, np.int64), options.seed, 4000
+            )
+            said.append(f"{name} {100 * d.estimate:+.1f} [{100 * d.lower:+.1f}, {100 * d.upper:+.1f}]")
+        result.sections.append(
+            f"At {depths[at]} filters, accuracy by Shapley values minus accuracy by (points, 95%, paired on the images): "
+            f"{'; '.join(said)}."
         )
-        differences.append(f"{name} {100 * d.estimate:+.1f} [{100 * d.lower:+.1f}, {100 * d.upper:+.1f}]")
-    result.sections.append(
-        f"At {depths[at]} filters, accuracy by Shapley values minus accuracy by (points, 95%, paired on the images): "
-        f"{'; '.join(differences)}."
-    )
     series = []
     for name, of in right.items():
         mean = of.mean(axis=2)  # [orders, depths]
         band = [(k, float(m.min()), float(m.max())) for k, m in zip(depths, mean.T)] if len(of) > 1 else []
         series.append(Series(name, [(k, float(m.mean())) for k, m in zip(depths, mean.T)], band))
-    result.plots[f"critical-{end}.svg"] = lines(series, title, "filters removed", "accuracy", f"critical-{end}")
+    ident = f"critical-{options.network}-{end}"
+    result.plots[f"{ident}.svg"] = lines(series, title, "filters removed", "accuracy", ident)
     result.figures[end] = {
         "filters_removed": list(depths),
         "accuracy": {name: of.mean(axis=2).tolist() for name, of in right.items()},

@@ -15,12 +15,15 @@ class Experiment:
 
     Attributes:
         module: with `run`; imported when it is asked for.
+        network: that it is run on, a name of `common.SOURCES`.
         paper: the figure or section that it stands beside.
         budget: evaluations of each estimate, by default.
         images: most report images of a curve, by default.
     """
 
     name: str
+    module: str
+    network: str
     title: str
     paper: str
     budget: int
@@ -28,8 +31,18 @@ class Experiment:
 
     @property
     def run(self) -> Callable[[Options, Say], Result]:
-        found: Callable[[Options, Say], Result] = import_module(f"experiments.{self.name}").run
+        found: Callable[[Options, Say], Result] = import_module(f"experiments.{self.module}").run
         return found
 
 
-EXPERIMENTS = {e.name: e for e in (Experiment("critical", "Critical filters", "§4 and Fig. 4b, 4c", 150_000, 400),)}
+_ROWS = (
+    ("critical", "critical", "resnet20", "Critical filters of ResNet-20", "§4 and Fig. 4b, 4c", 60_000, 250),
+    ("critical-small", "critical", "resnet8", "Critical filters of ResNet-8", "§4 and Fig. 4b, 4c", 100_000, 400),
+    ("classes", "classes", "resnet8", "Class-specific critical filters", "§4 and Fig. 2", 60_000, 300),
+    ("subgroup", "subgroup", "catdog", "Repair for subgroups with a guard set", "§4 and Fig. 3a", 60_000, 200),
+    ("adversarial", "adversarial", "resnet8", "Filters that an adversary uses", "§4 and Fig. 3b", 60_000, 300),
+    ("dropout", "dropout", "fashion", "The dropout effect", "§4 and Fig. 4", 60_000, 500),
+    ("truncation", "truncation", "resnet8,resnet20", "Early truncation", "appendix B, Fig. 5", 60_000, 100),
+    ("efficiency", "efficiency", "fashion", "Sample efficiency of TMAB", "appendix E, Fig. 8", 600_000, 1),
+)
+EXPERIMENTS = {row[0]: Experiment(*row) for row in _ROWS}

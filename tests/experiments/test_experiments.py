@@ -63,14 +63,14 @@ def test_critical_on_a_tiny_network(tiny_case: common.Source, tmp_path: Path, mo
         starts = {round(row[0], 9) for rows in curves.values() for row in rows}
         ends = {round(row[-1], 9) for rows in curves.values() for row in rows}
         assert len(starts) == len(ends) == 1  # nothing removed and everything removed do not depend on the order
-        ElementTree.parse(tmp_path / "out" / f"critical-{end}.svg")
+        ElementTree.parse(tmp_path / "out" / f"critical-resnet20-{end}.svg")
     written = (tmp_path / "out" / "critical.md").read_text()
     assert "--budget 4000 --seed 0" in written
     assert "leave-one-out" in written
 
 
 def test_removals_count_from_the_start_of_the_order(tiny_case: common.Source, tmp_path: Path) -> None:
-    options = common.Options(2000, 0, 10, tmp_path)
+    options = common.Options("resnet20", 2000, 0, 10, tmp_path)
     with common.opened(common.request_for("resnet20", "accuracy", options)) as job:
         case = job.case
         indices = common.report_images(case, 10)
