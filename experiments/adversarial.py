@@ -1,4 +1,4 @@
-"""Filters that an adversary uses: success against filters removed, transfer, a new attack, clean against adversarial values.
+"""Filters that an adversary uses: success by filters removed, transfer, a new attack, clean against adversarial values.
 
 The paper (§4, Fig. 3b), PGD with ε = 16/255 at random targets on Inception-v3: removing 16 filters takes success from
 nearly 100% to 0.1% and clean accuracy from 74% to 67%; black-box attacks lose 37% of their success on average; a new
@@ -93,7 +93,8 @@ def run(options: Options, say: Say) -> Result:
     _tell(result, options, document, depths, found, len(attacked.targets))
     result.sections.append(
         f"Spearman correlation of the values for attack success and for accuracy over {int(known.sum())} filters: "
-        f"**{rho:.2f}** ({TOP} largest of each: {shared} in common). Both are noisy, which pulls it to 0: for accuracy, "
+        f"**{rho:.2f}** ({TOP} largest of each: {shared} in common). Both are noisy, which pulls it to 0: for "
+        "accuracy, "
         f"{said_of(accuracy)[8:]} For attack success, `{ranking.found.estimator}` with {ranking.found.evaluations:,} "
         "evaluations, spent on the end of the ranking that is to be removed."
     )
@@ -132,7 +133,8 @@ def _tell(
     settings = document["attack"].get("settings", {})
     result.sections += [
         f"{options.network}, CIFAR-10, PGD preset *paper* (ε = 16/255, 30 steps at a random target, no random start), "
-        f"{n} attacked report images; repair within 7 points of clean accuracy. In percent, with 95% intervals; random: "
+        f"{n} attacked report images; repair within 7 points of clean accuracy. In percent, with 95% intervals; "
+        "random: "
         f"mean (least to most) of {RANDOM_ORDERS} orders.",
         "### Filters with the largest values for attack success removed (fixed adversarial set)",
         grid(["filters removed", *found, *(f"random: {name}" for name in found)], rows),

@@ -1,7 +1,7 @@
 """Class-specific critical filters: recall of one class, and accuracy on the others, as its critical filters go.
 
-The paper (§4, Fig. 2): removing the top 40 filters for one of four ImageNet classes destroys that class's recall while the
-accuracy over all classes stays; class-specific filters lie in deeper layers.
+The paper (§4, Fig. 2): removing the top 40 filters for one of four ImageNet classes destroys that class's recall
+while the accuracy over all classes stays; class-specific filters lie in deeper layers.
 """
 
 from __future__ import annotations
@@ -65,8 +65,10 @@ def run(options: Options, say: Say) -> Result:
         rows.append([depth, *cells, spread(recall[RANDOM][:, i]),
                      *(share(of[i]) for of in accuracy.values())])  # fmt: skip
     result.sections = [
-        f"{options.network}, {n} filters, CIFAR-10, class {CLASS!r}: recall on its {len(mine)} report images and accuracy on "
-        f"{len(others)} report images of the other classes, in percent with 95% Wilson intervals; {RANDOM}: mean (least to "
+        f"{options.network}, {n} filters, CIFAR-10, class {CLASS!r}: recall on its {len(mine)} report images and "
+        "accuracy on "
+        f"{len(others)} report images of the other classes, in percent with 95% Wilson intervals; {RANDOM}: mean "
+        "(least to "
         f"most). Leave-one-out on {LOO_IMAGES} score images of the class. {said_of(values)}",
         grid(["filters removed", *(f"recall: {r}" for r in recall), *(f"others: {a}" for a in accuracy)], rows),
         f"Sites of the top {TOP}: " + ", ".join(f"{s} {sites.count(s)}" for s in names) + ".",

@@ -221,7 +221,8 @@ def said_of(values: Values) -> str:
     of = values.estimate
     return (
         f"Values: `{of.estimator}`, {of.evaluations:,} evaluations, {of.samples.mean():.0f} samples a filter on "
-        f"average, depth {of.depth} of {len(values.best)}; about {100 * values.reliability:.0f}% of their variance between "
+        f"average, depth {of.depth} of {len(values.best)}; about {100 * values.reliability:.0f}% of their variance "
+        "between "
         "filters is not sampling noise."
     )
 

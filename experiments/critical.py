@@ -48,7 +48,8 @@ def run(options: Options, say: Say) -> Result:
         indices = report_images(case, options.images)
         pixels, labels = pixels_of(case, indices), case.dataset.labels[indices]
         result.sections.append(
-            f"{options.network}, {n} filters, CIFAR-10; accuracy on {len(labels)} report images in percent, with 95% Wilson "
+            f"{options.network}, {n} filters, CIFAR-10; accuracy on {len(labels)} report images in percent, with "
+            "95% Wilson "
             f"intervals; {RANDOM}: mean (least to most) of {len(orders(importance, 0, True)[RANDOM])} orders. "
             f"Leave-one-out on {LOO_IMAGES} score images, norms as in the report's controls. {said_of(values)}"
         )
@@ -79,7 +80,8 @@ def _tell(result: Result, right: dict[str, np.ndarray], depths: tuple[int, ...],
             )
             said.append(f"{name} {100 * d.estimate:+.1f} [{100 * d.lower:+.1f}, {100 * d.upper:+.1f}]")
         result.sections.append(
-            f"At {depths[at]} filters, accuracy by Shapley values minus accuracy by (points, 95%, paired on the images): "
+            f"At {depths[at]} filters, accuracy by Shapley values minus accuracy by (points, 95%, paired on the "
+            "images): "
             f"{'; '.join(said)}."
         )
     series = []

@@ -78,8 +78,10 @@ def _tell(options: Options, n: int, runs: dict, tracks: dict) -> Result:  # type
     mean = {k: np.mean([(r.evaluations, r.samples.mean()) for r in of], axis=0) for k, of in runs.items()}
     ratio = mean["tmab"] / mean["monte_carlo"]
     result.sections = [
-        f"{options.network}, {n} filters, accuracy, top {K}, draws of {BATCH} images, walks truncated alike, CLT intervals "
-        f"at 95%, tolerance {TOLERANCE}: Monte Carlo stops when no filter's half-width exceeds it, `tmab` when no filter "
+        f"{options.network}, {n} filters, accuracy, top {K}, draws of {BATCH} images, walks truncated alike, CLT "
+        "intervals "
+        f"at 95%, tolerance {TOLERANCE}: Monte Carlo stops when no filter's half-width exceeds it, `tmab` when no "
+        "filter "
         f"is left whose interval, narrowed by it, straddles the border of the top {K}. Compared with the mean of Monte "
         "Carlo's runs with the other seeds.",
         grid(
@@ -104,7 +106,8 @@ def _tell(options: Options, n: int, runs: dict, tracks: dict) -> Result:  # type
     )
     result.figures = {
         name: [
-            {"seed": options.seed + i, "evaluations": r.evaluations, "samples": r.samples.tolist(), "stopped": r.stopped,
+            {"seed": options.seed + i, "evaluations": r.evaluations, "samples": r.samples.tolist(),
+             "stopped": r.stopped,
              "values": r.values[0].tolist()} for i, r in enumerate(of)
         ] for name, of in runs.items()
     }  # fmt: skip

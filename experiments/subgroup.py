@@ -1,7 +1,7 @@
 """Repair for subgroups with a guard set, on several seeds.
 
-The paper (§4, Fig. 3a): ablating the culprits of SqueezeNet (trained on CelebA) raised black women's accuracy on PPB from
-54.7% to 81.9% and the average from 84.9% to 91.7%, while CelebA dropped a little. Here: a CIFAR cat/dog network on
+The paper (§4, Fig. 3a): ablating the culprits of SqueezeNet (trained on CelebA) raised black women's accuracy on PPB
+from 54.7% to 81.9% and the average from 84.9% to 91.7%, while CelebA dropped a little. Here: a CIFAR cat/dog network on
 Tiny-ImageNet breeds, with the CIFAR cats and dogs as the guard.
 """
 
@@ -89,13 +89,16 @@ def _tell(options: Options, documents: list[dict[str, Any]]) -> Result:
     first = documents[0]
     n = sum(row["n"] for row in first["groups"]["subgroups"])
     result.sections = [
-        f"{options.network} on breeds, metric `subgroup-recall:subgroup`, {n} report images, guard {first['guard']['n']} CIFAR "
+        f"{options.network} on breeds, metric `subgroup-recall:subgroup`, {n} report images, guard "
+        f"{first['guard']['n']} CIFAR "
         f"images, at most {MAX_FILTERS} filters, the usual limits (2 points of clean and of guard accuracy, 10 of any "
         "subgroup). All on report images, in percent; changes with paired 95% intervals.",
-        grid(["seed", "outcome", "filters", "mean of breeds' recall", "change", "worst breed", "clean accuracy", "guard"],
+        grid(["seed", "outcome", "filters", "mean of breeds' recall", "change", "worst breed", "clean accuracy",
+              "guard"],
              rows),
         "### Recall of each breed, before → after [95% of after]",
-        grid(["breed", *(f"seed {s}" for s in seeds)], [[g, *(of.get(s, "–") for s in seeds)] for g, of in groups.items()]),
+        grid(["breed", *(f"seed {s}" for s in seeds)], 
+             [[g, *(of.get(s, "–") for s in seeds)] for g, of in groups.items()]),
         "### Controls with as many filters: mean of breeds' recall, and what the repair has more than it",
         grid(["control", *(f"seed {s}" for s in seeds)],
              [[c, *(of.get(s, "–") for s in seeds)] for c, of in controls.items()]),

@@ -9,12 +9,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 
 from experiments import __main__ as command
-from experiments import common, critical
+from experiments import common, critical, dropout, efficiency
 from experiments.charts import Series, histogram, lines
 from experiments.registry import EXPERIMENTS
 from repair_engine.architectures import Architecture
+from shapley import Estimate, Interval
 from tests.repair_engine.tiny import make_world
 
 
@@ -92,3 +94,34 @@ def test_charts_say_their_numbers() -> None:
     assert described is not None
     assert described.text == "one from 50.0% at 0 to 25.0% at 10."
     ElementTree.fromstring(histogram({"a": np.array([0.0, 0.1, 1.0]), "b": np.zeros(3)}, "T", "x", "h"))
+
+
+def _estimate(values: list[float], samples: list[int], evaluations: int) -> Estimate:
+    row, none = np.array([values]), np.zeros((1, len(values)))
+    interval = Interval("clt", 0.05, 1, "")
+    counts = np.array(samples)
+    return Estimate(row, none, row, row, counts, evaluations, 1, "converged", "tmab", interval, None, len(values))
+
+
+def test_efficiency_compares_with_the_other_seeds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(efficiency, "K", 1)
+    monkeypatch.setattr(efficiency, "SEEDS", 2)
+    plain = [_estimate([3.0, 1.0, 0.0], [10] * 3, 300), _estimate([1.0, 3.0, 0.0], [10] * 3, 300)]
+    bandit = [_estimate([3.0, 1.0, 0.0], [4, 4, 1], 200), _estimate([3.0, 1.0, 0.0], [4, 4, 1], 100)]
+    runs = {"monte_carlo": plain, "tmab": bandit}
+    tracks = {name: [[(e.evaluations, e.values[0])] for e in of] for name, of in runs.items()}
+    result = efficiency._tell(common.Options("fashion", 1, 5, 1, tmp_path), 3, runs, tracks)
+    assert result.figures["ratio"] == {"evaluations": 0.5, "samples": 0.3}
+    rows = [line for line in result.sections[1].splitlines() if line.startswith("| tmab")]
+    assert "| 0% |" in rows[0]  # seed 5's reference is Monte Carlo's seed 6, which has another top filter
+    assert "| 100% |" in rows[1]
+
+
+def test_twins_differ_by_dropout_alone() -> None:
+    architecture = Architecture("net", 3, register={"net": "tests.repair_engine.tiny:tiny"})
+    pixels = torch.randint(0, 256, (128, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labels = np.arange(128) % 3
+    plain, again, dropped = (dropout._train(architecture, pixels, labels, p, 0, 2)[0] for p in (0.0, 0.0, 0.5))
+    assert all(torch.equal(plain[key], again[key]) for key in plain)
+    assert plain.keys() == dropped.keys() == architecture.build().state_dict().keys()
+    assert any(not torch.equal(plain[key], dropped[key]) for key in plain)
