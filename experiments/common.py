@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 import tempfile
 import time
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import cases
+from benchmarks import cases, references
 from benchmarks.cases import DATA, MissingData, Source
 from repair_engine import pipeline
 from repair_engine.architectures import Architecture
@@ -23,6 +25,7 @@ from repair_engine.case import Case
 from repair_engine.controls import leave_one_out, response_norms, weight_norms
 from repair_engine.estimation import reported
 from repair_engine.objectives import Metric
+from repair_engine.outputs import sha256
 from repair_engine.pipeline import Job
 from repair_engine.plan import prefix_predictions
 from repair_engine.progress import silent
@@ -33,6 +36,7 @@ from shapley import Estimate
 Say = Callable[[str], None]
 
 SHAPLEY = "Shapley value"
+LONG_RUN = "Shapley value, long run"
 RANDOM = "random"
 RANDOM_ORDERS = 5
 
@@ -153,6 +157,28 @@ def values_of(job: Job) -> Values:
     best = estimate.values[0] if estimate.best is None else estimate.best
     errors = estimate.std_errors[0] if estimate.best_spread is None else estimate.best_spread
     return Values(np.nan_to_num(best), errors, estimate)
+
+
+def long_run(name: str, case: Case) -> tuple[np.ndarray, str] | None:
+    """Values [n] of the benchmarks' stored reference and a line on it; None where there is none of these images."""
+    path = references.path_of(name)
+    if not path.is_file():
+        return None
+    with np.load(path) as stored:
+        header, values = json.loads(str(stored["header"])), stored["values"]
+    targets = case.objective("score").targets
+    digests = {
+        "model": sha256(Path(case.request.model)),
+        "data": sha256(Path(case.request.data)),
+        "score": hashlib.sha256(case.indices("score").astype(np.int64).tobytes() + targets.tobytes()).hexdigest(),
+    }
+    if case.request.metric.kind != "accuracy" or header["sources"] != digests:
+        return None
+    minutes = header["seconds"] / 60
+    return values, (
+        f"{LONG_RUN}: the reference of `python -m benchmarks reference --case {name} --minutes {minutes:.0f}`, "
+        f"{header['evaluations']:,} evaluations on the same score images."
+    )
 
 
 def importances(case: Case, values: Values, loo_images: int, seed: int) -> dict[str, np.ndarray]:

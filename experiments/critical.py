@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.charts import Series, lines
 from experiments.common import (
+    LONG_RUN,
     RANDOM,
     SHAPLEY,
     Options,
@@ -18,6 +19,7 @@ from experiments.common import (
     after_removals,
     grid,
     importances,
+    long_run,
     opened,
     orders,
     pixels_of,
@@ -45,13 +47,18 @@ def run(options: Options, say: Say) -> Result:
         values = values_of(job)
         say("leave-one-out and norms")
         importance = importances(case, values, LOO_IMAGES, options.seed)
+        reference, of_reference = long_run(options.network, case) or (None, "")
+        if reference is not None:
+            importance = {SHAPLEY: values.best, LONG_RUN: reference, **importance}
         indices = report_images(case, options.images)
         pixels, labels = pixels_of(case, indices), case.dataset.labels[indices]
         result.sections.append(
-            f"{options.network}, {n} filters, CIFAR-10; accuracy on {len(labels)} report images in percent, with "
+            f"{options.network}, {n} filters, {case.request.name_of('data')}; accuracy on {len(labels)} report "
+            "images in percent, with "
             "95% Wilson "
             f"intervals; {RANDOM}: mean (least to most) of {len(orders(importance, 0, True)[RANDOM])} orders. "
-            f"Leave-one-out on {LOO_IMAGES} score images, norms as in the report's controls. {said_of(values)}"
+            f"Leave-one-out on {LOO_IMAGES} score images, norms as in the report's controls. {said_of(values)} "
+            f"{of_reference}"
         )
         for from_top, depths in ((True, FROM_TOP), (False, FROM_BOTTOM)):
             depths = tuple(d for d in depths if d <= n)
