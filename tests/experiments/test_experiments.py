@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -71,7 +72,9 @@ def test_critical_on_a_tiny_network(tiny_case: common.Source, tmp_path: Path, mo
     assert "leave-one-out" in written
 
 
-def test_removals_count_from_the_start_of_the_order(tiny_case: common.Source, tmp_path: Path) -> None:
+def test_removals_count_from_the_start_and_references_belong_to_their_images(
+    tiny_case: common.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = common.Options("resnet20", 2000, 0, 10, tmp_path)
     with common.opened(common.request_for("resnet20", "accuracy", options)) as job:
         case = job.case
@@ -85,6 +88,17 @@ def test_removals_count_from_the_start_of_the_order(tiny_case: common.Source, tm
             coalition[0, order[:gone]] = False
             logits = case.network.masked_logits(case.normalize(pixels), coalition)[0]
             assert np.array_equal(row, logits.argmax(1).numpy())
+        stored, targets = tmp_path / "reference.npz", case.objective("score").targets
+        monkeypatch.setattr(common.references, "path_of", lambda _: stored)
+        assert common.long_run("resnet20", case) is None
+        score = sha256(case.splits.score.astype(np.int64).tobytes() + targets.tobytes()).hexdigest()
+        files = {r: sha256(Path(getattr(case.request, r)).read_bytes()).hexdigest() for r in ("model", "data")}
+        for digest, there in ((score, True), ("of other images", False)):
+            header = {"sources": {**files, "score": digest}, "seconds": 60, "evaluations": 1}
+            np.savez(stored, header=np.array(json.dumps(header)), values=np.arange(8.0))
+            found = common.long_run("resnet20", case)
+            assert (found is not None) == there
+            assert found is None or np.array_equal(found[0], np.arange(8.0))
 
 
 def test_charts_say_their_numbers() -> None:
