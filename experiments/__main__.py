@@ -52,8 +52,8 @@ def write(experiment: Experiment, options: Options, result: Result, seconds: flo
     """Markdown, JSON and plots into the folder; their paths."""
     options.out.mkdir(parents=True, exist_ok=True)
     command = (
-        f"python -m experiments {experiment.name} --budget {options.budget} --seed {options.seed} "
-        f"--images {options.images}"
+        f"python -m experiments {experiment.name} --budget {options.budget} --seed {options.seed} --images "
+        f"{options.images}"
     )
     of = machine("cpu")
     parts = [f"# {experiment.title}", f"Beside the paper's {experiment.paper}. `{command}`", *result.sections]

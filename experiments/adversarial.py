@@ -94,9 +94,8 @@ def run(options: Options, say: Say) -> Result:
     result.sections.append(
         f"Spearman correlation of the values for attack success and for accuracy over {int(known.sum())} filters: "
         f"**{rho:.2f}** ({TOP} largest of each: {shared} in common). Both are noisy, which pulls it to 0: for "
-        "accuracy, "
-        f"{said_of(accuracy)[8:]} For attack success, `{ranking.found.estimator}` with {ranking.found.evaluations:,} "
-        "evaluations, spent on the end of the ranking that is to be removed."
+        f"accuracy, {said_of(accuracy)[8:]} For attack success, `{ranking.found.estimator}` with "
+        f"{ranking.found.evaluations:,} evaluations, spent on the end of the ranking that is to be removed."
     )
     result.figures |= {"spearman": rho, "top_in_common": shared}
     return result
@@ -134,8 +133,7 @@ def _tell(
     result.sections += [
         f"{options.network}, CIFAR-10, PGD preset *paper* (ε = 16/255, 30 steps at a random target, no random start), "
         f"{n} attacked report images; repair within 7 points of clean accuracy. In percent, with 95% intervals; "
-        "random: "
-        f"mean (least to most) of {RANDOM_ORDERS} orders.",
+        f"random: mean (least to most) of {RANDOM_ORDERS} orders.",
         "### Filters with the largest values for attack success removed (fixed adversarial set)",
         grid(["filters removed", *found, *(f"random: {name}" for name in found)], rows),
         f"### The repair: {document['outcome'].replace('_', ' ')}, {document['k']} filters, clean accuracy "

@@ -66,10 +66,8 @@ def run(options: Options, say: Say) -> Result:
                      *(share(of[i]) for of in accuracy.values())])  # fmt: skip
     result.sections = [
         f"{options.network}, {n} filters, CIFAR-10, class {CLASS!r}: recall on its {len(mine)} report images and "
-        "accuracy on "
-        f"{len(others)} report images of the other classes, in percent with 95% Wilson intervals; {RANDOM}: mean "
-        "(least to "
-        f"most). Leave-one-out on {LOO_IMAGES} score images of the class. {said_of(values)}",
+        f"accuracy on {len(others)} report images of the other classes, in percent with 95% Wilson intervals; "
+        f"{RANDOM}: mean (least to most). Leave-one-out on {LOO_IMAGES} score images of the class. {said_of(values)}",
         grid(["filters removed", *(f"recall: {r}" for r in recall), *(f"others: {a}" for a in accuracy)], rows),
         f"Sites of the top {TOP}: " + ", ".join(f"{s} {sites.count(s)}" for s in names) + ".",
     ]

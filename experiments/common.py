@@ -115,8 +115,8 @@ def source(name: str) -> Source:
     for file in (found.model, found.data, found.classes):
         if file is not None and not (found.folder / file).is_file():
             raise MissingData(
-                f"This experiment needs {found.folder / file}, which does not exist: the real networks and images "
-                f"are read from {DATA} and are no part of the project."
+                f"This experiment needs {found.folder / file}, which does not exist: the real networks and images are "
+                f"read from {DATA} and are no part of the project."
             )
     if found.imports is not None and str(found.imports) not in sys.path:
         sys.path.insert(0, str(found.imports))
@@ -248,8 +248,7 @@ def said_of(values: Values) -> str:
     return (
         f"Values: `{of.estimator}`, {of.evaluations:,} evaluations, {of.samples.mean():.0f} samples a filter on "
         f"average, depth {of.depth} of {len(values.best)}; about {100 * values.reliability:.0f}% of their variance "
-        "between "
-        "filters is not sampling noise."
+        "between filters is not sampling noise."
     )
 
 

@@ -53,12 +53,10 @@ def run(options: Options, say: Say) -> Result:
         indices = report_images(case, options.images)
         pixels, labels = pixels_of(case, indices), case.dataset.labels[indices]
         result.sections.append(
-            f"{options.network}, {n} filters, {case.request.name_of('data')}; accuracy on {len(labels)} report "
-            "images in percent, with "
-            "95% Wilson "
-            f"intervals; {RANDOM}: mean (least to most) of {len(orders(importance, 0, True)[RANDOM])} orders. "
-            f"Leave-one-out on {LOO_IMAGES} score images, norms as in the report's controls. {said_of(values)} "
-            f"{of_reference}"
+            f"{options.network}, {n} filters, {case.request.name_of('data')}; accuracy on {len(labels)} report images "
+            f"in percent, with 95% Wilson intervals; {RANDOM}: mean (least to most) of "
+            f"{len(orders(importance, 0, True)[RANDOM])} orders. Leave-one-out on {LOO_IMAGES} score images, norms as "
+            f"in the report's controls. {said_of(values)} {of_reference}"
         )
         for from_top, depths in ((True, FROM_TOP), (False, FROM_BOTTOM)):
             depths = tuple(d for d in depths if d <= n)
@@ -88,8 +86,7 @@ def _tell(result: Result, right: dict[str, np.ndarray], depths: tuple[int, ...],
             said.append(f"{name} {100 * d.estimate:+.1f} [{100 * d.lower:+.1f}, {100 * d.upper:+.1f}]")
         result.sections.append(
             f"At {depths[at]} filters, accuracy by Shapley values minus accuracy by (points, 95%, paired on the "
-            "images): "
-            f"{'; '.join(said)}."
+            f"images): {'; '.join(said)}."
         )
     series = []
     for name, of in right.items():

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import save_file
 
 from experiments.charts import Series, histogram, lines
@@ -89,8 +90,6 @@ def _images(data: Path, classes: int) -> tuple[torch.Tensor, np.ndarray, tuple[s
     with zipfile.ZipFile(data) as whole:
         folders = sorted({name.split("/")[0] for name in whole.namelist() if "/" in name})
         first = next(name for name in whole.namelist() if name.endswith(".png"))
-        from PIL import Image
-
         with whole.open(first) as file:
             channels = len(Image.open(file).getbands())
     names = ClassNames(classes, tuple(folders), "the folders")
@@ -156,9 +155,8 @@ def _tell(options: Options, found: dict, trained: int, n: int, bottom: list[int]
              f"{first[:10].sum() / scale:.0%}", f"{100 * of['values'].reliability:.0f}%"]
         )  # fmt: skip
     result.sections = [
-        f"{options.network} ({n} filters), both trained from scratch on the same {trained} images for {EPOCHS} "
-        "epochs of "
-        f"Adam, one with filter dropout (p = {P_DROP}); {images} report images that neither training nor the "
+        f"{options.network} ({n} filters), both trained from scratch on the same {trained} images for {EPOCHS} epochs "
+        f"of Adam, one with filter dropout (p = {P_DROP}); {images} report images that neither training nor the "
         "values saw.",
         grid(["network", "accuracy on training images", "on report images [95%]", "standard deviation of values",
               "values below a tenth of the largest",

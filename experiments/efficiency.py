@@ -79,11 +79,9 @@ def _tell(options: Options, n: int, runs: dict, tracks: dict) -> Result:  # type
     ratio = mean["tmab"] / mean["monte_carlo"]
     result.sections = [
         f"{options.network}, {n} filters, accuracy, top {K}, draws of {BATCH} images, walks truncated alike, CLT "
-        "intervals "
-        f"at 95%, tolerance {TOLERANCE}: Monte Carlo stops when no filter's half-width exceeds it, `tmab` when no "
-        "filter "
-        f"is left whose interval, narrowed by it, straddles the border of the top {K}. Compared with the mean of Monte "
-        "Carlo's runs with the other seeds.",
+        f"intervals at 95%, tolerance {TOLERANCE}: Monte Carlo stops when no filter's half-width exceeds it, `tmab` "
+        f"when no filter is left whose interval, narrowed by it, straddles the border of the top {K}. Compared with "
+        "the mean of Monte Carlo's runs with the other seeds.",
         grid(
             ["run", "evaluations", "ended", "samples a filter, mean", "median", "most", f"top-{K} overlap", "Spearman",
              "R²"],

@@ -90,9 +90,8 @@ def _tell(options: Options, documents: list[dict[str, Any]]) -> Result:
     n = sum(row["n"] for row in first["groups"]["subgroups"])
     result.sections = [
         f"{options.network} on breeds, metric `subgroup-recall:subgroup`, {n} report images, guard "
-        f"{first['guard']['n']} CIFAR "
-        f"images, at most {MAX_FILTERS} filters, the usual limits (2 points of clean and of guard accuracy, 10 of any "
-        "subgroup). All on report images, in percent; changes with paired 95% intervals.",
+        f"{first['guard']['n']} CIFAR images, at most {MAX_FILTERS} filters, the usual limits (2 points of clean and "
+        "of guard accuracy, 10 of any subgroup). All on report images, in percent; changes with paired 95% intervals.",
         grid(["seed", "outcome", "filters", "mean of breeds' recall", "change", "worst breed", "clean accuracy",
               "guard"],
              rows),

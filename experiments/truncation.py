@@ -61,10 +61,9 @@ def run(options: Options, say: Say) -> Result:
         result.figures[name] = {"filters": n, "removed": list(depths), "accuracy": walks.tolist(), "depth": learned}
     result.sections = [
         "Accuracy in percent on score images, median (10% to 90%) over random orders, by the share of the filters "
-        "removed. Dead: the first of these shares at which the mean accuracy is below 10%, or within a "
-        "fifth of that of the network with all filters ablated. Depth: filters that the engine's pilot removes in "
-        "a draw "
-        "(it judges death by agreement with the intact network's predictions, not by accuracy).",
+        "removed. Dead: the first of these shares at which the mean accuracy is below 10%, or within a fifth of that "
+        "of the network with all filters ablated. Depth: filters that the engine's pilot removes in a draw (it "
+        "judges death by agreement with the intact network's predictions, not by accuracy).",
         grid(["network (filters)", "orders × images", *(f"{s:.0%}" for s in SHARES), "dead", "engine's depth"], rows),
     ]
     title = "Accuracy as random filters are removed"
