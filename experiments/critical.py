@@ -1,0 +1,102 @@
+"""Critical filters: accuracy as the filters with the largest (or smallest) values go, against four other rankings.
+
+The paper (§4, Fig. 4b, 4c): the top 10 of Inception-v3's 17,216 filters take it from 74% to 38%, the top 20 to 8%; 20
+random filters, or those with the largest response, change little; almost half of the least valuable can go.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from experiments.charts import Series, lines
+from experiments.common import (
+    LONG_RUN,
+    RANDOM,
+    SHAPLEY,
+    Options,
+    Result,
+    Say,
+    after_removals,
+    grid,
+    importances,
+    long_run,
+    opened,
+    orders,
+    pixels_of,
+    report_images,
+    request_for,
+    said_of,
+    share,
+    spread,
+    values_of,
+)
+from repair_engine.statistics import paired_bootstrap
+
+FROM_TOP = (0, 1, 2, 5, 10, 15, 20, 30, 50)
+FROM_BOTTOM = (0, 20, 50, 100, 150, 200, 250, 344, 450)
+LOO_IMAGES = 60
+COMPARED = (5, 20, 100)  # filters removed, where differences are given with intervals
+
+
+def run(options: Options, say: Say) -> Result:
+    """Curves from both ends on report images that no ranking saw."""
+    result = Result()
+    with opened(request_for(options.network, "accuracy", options, side="both")) as job:
+        case, n = job.case, job.game.n_players
+        say("values")
+        values = values_of(job)
+        say("leave-one-out and norms")
+        importance = importances(case, values, LOO_IMAGES, options.seed)
+        reference, of_reference = long_run(options.network, case) or (None, "")
+        if reference is not None:
+            importance = {SHAPLEY: values.best, LONG_RUN: reference, **importance}
+        indices = report_images(case, options.images)
+        pixels, labels = pixels_of(case, indices), case.dataset.labels[indices]
+        result.sections.append(
+            f"{options.network}, {n} filters, {case.request.name_of('data')}; accuracy on {len(labels)} report images "
+            f"in percent, with 95% Wilson intervals; {RANDOM}: mean (least to most) of "
+            f"{len(orders(importance, 0, True)[RANDOM])} orders. Leave-one-out on {LOO_IMAGES} score images, norms as "
+            f"in the report's controls. {said_of(values)} {of_reference}"
+        )
+        for from_top, depths in ((True, FROM_TOP), (False, FROM_BOTTOM)):
+            depths = tuple(d for d in depths if d <= n)
+            end = "most" if from_top else "least"
+            right: dict[str, np.ndarray] = {}  # [orders, depths, images]
+            for name, some in orders(importance, options.seed, from_top).items():
+                say(f"removing the {end} important first: {name}")
+                right[name] = np.stack([after_removals(case, pixels, o, depths) == labels for o in some])
+            _tell(result, right, depths, end, options)
+    return result
+
+
+def _tell(result: Result, right: dict[str, np.ndarray], depths: tuple[int, ...], end: str, options: Options) -> None:
+    rows = []
+    for i, depth in enumerate(depths):
+        cells = [share(of[0, i]) for name, of in right.items() if name != RANDOM]
+        rows.append([depth, *cells, spread(right[RANDOM][:, i])])
+    title = f"Accuracy as the {end} important filters are removed"
+    result.sections += [f"### {title}", grid(["filters removed", *right], rows)]
+    n = right[SHAPLEY].shape[2]
+    for at in [i for i, depth in enumerate(depths) if depth in COMPARED] or [len(depths) - 1]:
+        said = []
+        for name in (name for name in right if name not in (SHAPLEY, RANDOM)):
+            d = paired_bootstrap(
+                right[name][0, at], right[SHAPLEY][0, at], np.full(n, 1 / n), np.zeros(n, np.int64), options.seed, 4000
+            )
+            said.append(f"{name} {100 * d.estimate:+.1f} [{100 * d.lower:+.1f}, {100 * d.upper:+.1f}]")
+        result.sections.append(
+            f"At {depths[at]} filters, accuracy by Shapley values minus accuracy by (points, 95%, paired on the "
+            f"images): {'; '.join(said)}."
+        )
+    series = []
+    for name, of in right.items():
+        mean = of.mean(axis=2)  # [orders, depths]
+        band = [(k, float(m.min()), float(m.max())) for k, m in zip(depths, mean.T)] if len(of) > 1 else []
+        series.append(Series(name, [(k, float(m.mean())) for k, m in zip(depths, mean.T)], band))
+    ident = f"critical-{options.network}-{end}"
+    result.plots[f"{ident}.svg"] = lines(series, title, "filters removed", "accuracy", ident)
+    result.figures[end] = {
+        "filters_removed": list(depths),
+        "accuracy": {name: of.mean(axis=2).tolist() for name, of in right.items()},
+        "images": n,
+    }

@@ -1,0 +1,182 @@
+"""The dropout effect: two networks trained alike, one of them with filter dropout.
+
+The paper (§4, Fig. 4), SqueezeNet on CelebA with p = 0.5: values with dropout are more concentrated around zero, the
+network is more robust to the removal of its most valuable filters (30 of them still destroy it) and of almost half of
+the least.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import save_file
+
+from experiments.charts import Series, histogram, lines
+from experiments.common import (
+    Options,
+    Result,
+    Say,
+    after_removals,
+    grid,
+    opened,
+    pixels_of,
+    report_images,
+    request_for,
+    said_of,
+    share,
+    source,
+    values_of,
+)
+from repair_engine.architectures import Architecture
+from repair_engine.classes import ClassNames
+from repair_engine.datasets import Preprocessing, read_dataset
+
+P_DROP = 0.5  # the paper's
+TRAINED = 0.6  # of the images; the others are the experiment's
+EPOCHS = 30
+BATCH = 64
+RATE = 3e-3
+TOP = (0, 1, 2, 3, 5, 8, 12, 20, 30)
+BOTTOM = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def run(options: Options, say: Say) -> Result:
+    """Trains both, values both, removes from both ends."""
+    files = source(options.network)
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="experiment-") as text:
+        folder = Path(text)
+        pixels, labels, names = _images(files.folder / files.data, files.architecture.num_classes)
+        rng = np.random.default_rng([options.seed, 0xE5])
+        training = np.zeros(len(labels), dtype=bool)
+        for c in np.unique(labels):
+            inside = rng.permutation(np.flatnonzero(labels == c))
+            training[inside[: round(TRAINED * len(inside))]] = True
+        rest = [name for name, used in zip(names, training) if not used]
+        data = _subset(files.folder / files.data, folder / "rest.zip", rest)
+        for twin, p in (("without dropout", 0.0), ("with dropout", P_DROP)):
+            say(f"training {twin}")
+            state, fit = _train(files.architecture, pixels[training], labels[training], p, options.seed, EPOCHS)
+            model = folder / f"{twin}.safetensors"
+            save_file(state, model)
+            say(f"values {twin}")
+            request = request_for(options.network, "accuracy", options, side="both")
+            with opened(replace(request, model=str(model), data=str(data))) as job:
+                case, n = job.case, job.game.n_players
+                values = values_of(job)
+                report = report_images(case, options.images)
+                shown, truth = pixels_of(case, report), case.dataset.labels[report]
+                order = np.argsort(-values.best, kind="stable")
+                bottom = [round(s * n) for s in BOTTOM]
+                found[twin] = {
+                    "fit": fit,
+                    "values": values,
+                    "most": after_removals(case, shown, order, TOP) == truth,
+                    "least": after_removals(case, shown, order[::-1].copy(), bottom) == truth,
+                }
+    return _tell(options, found, int(training.sum()), n, bottom)
+
+
+def _images(data: Path, classes: int) -> tuple[torch.Tensor, np.ndarray, tuple[str, ...]]:
+    """Pixels uint8 [N, C, H, W], labels and names, as the engine reads them."""
+    with zipfile.ZipFile(data) as whole:
+        folders = sorted({name.split("/")[0] for name in whole.namelist() if "/" in name})
+        first = next(name for name in whole.namelist() if name.endswith(".png"))
+        with whole.open(first) as file:
+            channels = len(Image.open(file).getbands())
+    names = ClassNames(classes, tuple(folders), "the folders")
+    dataset = read_dataset(str(data), names, Preprocessing(channels=channels))
+    return torch.from_numpy(np.array(dataset.images)), dataset.labels, tuple(dataset.file_names)
+
+
+def _subset(data: Path, out: Path, names: Sequence[str]) -> Path:
+    with zipfile.ZipFile(data) as whole, zipfile.ZipFile(out, "w") as part:
+        for name in names:
+            part.writestr(name, whole.read(name))
+    return out
+
+
+def _train(
+    architecture: Architecture, pixels: torch.Tensor, labels: np.ndarray, p: float, seed: int, epochs: int
+) -> tuple[dict[str, torch.Tensor], float]:
+    """State dict after these epochs of Adam, and accuracy on the training images.
+
+    A dropped filter is zero over its whole map (Tompson et al., arXiv 1411.4280), at the place where it is ablated.
+    """
+    torch.manual_seed(seed)
+    network = architecture.build(random_init=True)
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    places = norms or [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
+    hooks = [m.register_forward_hook(lambda m, _, out: F.dropout2d(out, p, m.training)) for m in places] if p else []
+    truth, order = torch.from_numpy(labels), torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
+    steps = len(labels) // BATCH
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=epochs * steps)
+    for _ in range(epochs):
+        network.train()
+        for chosen in torch.randperm(len(labels), generator=order)[: steps * BATCH].split(BATCH):
+            images = pixels[chosen].float().div(255)
+            flip = torch.rand(len(images), generator=order) < 0.5
+            images[flip] = images[flip].flip(3)
+            loss = F.cross_entropy(network(images), truth[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    for hook in hooks:
+        hook.remove()
+    network.eval()
+    with torch.inference_mode():
+        right = torch.cat([network(part.float().div(255)).argmax(1) for part in pixels.split(250)]) == truth
+    return {k: v.contiguous() for k, v in network.state_dict().items()}, float(right.float().mean())
+
+
+def _tell(options: Options, found: dict, trained: int, n: int, bottom: list[int]) -> Result:  # type: ignore[type-arg]
+    result = Result()
+    images = next(iter(found.values()))["most"].shape[1]
+    rows = []
+    for twin, of in found.items():
+        values = of["values"].best
+        scale = np.abs(values).sum()
+        first = np.sort(values)[::-1]
+        near = float((np.abs(values) < 0.1 * np.abs(values).max()).mean())
+        kurtosis = float(((values - values.mean()) ** 4).mean() / values.var() ** 2)
+        rows.append(
+            [twin, f"{100 * of['fit']:.1f}", share(of["most"][0]), f"{values.std():.4f}",
+             f"{near:.0%}", f"{kurtosis:.1f}",
+             f"{first[:10].sum() / scale:.0%}", f"{100 * of['values'].reliability:.0f}%"]
+        )  # fmt: skip
+    result.sections = [
+        f"{options.network} ({n} filters), both trained from scratch on the same {trained} images for {EPOCHS} epochs "
+        f"of Adam, one with filter dropout (p = {P_DROP}); {images} report images that neither training nor the "
+        "values saw.",
+        grid(["network", "accuracy on training images", "on report images [95%]", "standard deviation of values",
+              "values below a tenth of the largest",
+              "kurtosis", "top 10's share of the sum of absolute values", "not sampling noise"],
+             rows),
+    ]  # fmt: skip
+    for end, depths in (("most", TOP), ("least", tuple(bottom))):
+        cells = [[d, *(share(of[end][i]) for of in found.values())] for i, d in enumerate(depths)]
+        title = f"Accuracy as the {end} valuable filters are removed"
+        result.sections += [f"### {title}", grid(["filters removed", *found], cells)]
+        series = [Series(t, list(zip(depths, of[end].mean(axis=1).tolist()))) for t, of in found.items()]
+        ident = f"dropout-{options.network}-{end}"
+        result.plots[f"{ident}.svg"] = lines(series, title, "filters removed", "accuracy", ident)
+    result.sections.append(" ".join(f"{t.capitalize()}: {said_of(of['values'])}" for t, of in found.items()))
+    ident = f"dropout-{options.network}-values"
+    result.plots[f"{ident}.svg"] = histogram(
+        {t: of["values"].best for t, of in found.items()}, "Values of all filters", "value", ident
+    )
+    result.figures = {
+        t: {"fit": of["fit"], "values": of["values"].best.tolist(), "most": of["most"].mean(axis=1).tolist(),
+            "least": of["least"].mean(axis=1).tolist()} for t, of in found.items()
+    }  # fmt: skip
+    return result
