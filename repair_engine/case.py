@@ -25,6 +25,7 @@ from repair_engine.datasets import Dataset, Holdout, Preprocessing, Splits, hold
 from repair_engine.errors import BadInput
 from repair_engine.formats import Checkpoint
 from repair_engine.game import NeuronGame
+from repair_engine.many import FurtherObjective, all_columns, check_size, further_objectives, subgroup_names
 from repair_engine.mean_constants import channel_sums, means_of
 from repair_engine.network import Network, constant_of, predictions, stored_constants
 from repair_engine.objectives import Metric, Objective, cell_codes, metric_weights
@@ -87,6 +88,27 @@ class Case:
         pixels = self.pixels[torch.from_numpy(indices[used])]
         return Objective(pixels, labels[used], weights[used], cells[used])
 
+    @cached_property
+    def further(self) -> tuple[FurtherObjective, ...]:
+        """Objectives that are valued beside the metric."""
+        return further_objectives(self.request.metric, self.request.also, self.dataset)
+
+    def joint_objective(self, part: str) -> Objective:
+        """The metric and all further objectives, on all images of a split.
+
+        Raises:
+            BadInput: a class or subgroup has no image there.
+        """
+        metric, indices = self.request.metric, self.indices(part)
+        labels = self.dataset.labels[indices]
+        groups = [self.subgroups[i] for i in indices] if self.subgroups else None
+        weights = metric_weights(metric, labels, groups, self.dataset.class_names)
+        also = np.stack([one.weights(self.dataset, indices) for one in self.further])
+        columns = all_columns(metric, self.further, self.dataset)
+        names = subgroup_names(self.dataset, columns) if columns else None
+        cells = cell_codes(labels, None if names is None else [names[i] for i in indices])
+        return Objective(self.pixels[torch.from_numpy(indices)], labels, weights, cells, also=also)
+
     def objective_indices(self, part: str) -> np.ndarray:
         """Dataset indices of the objective's images."""
         if self.request.metric.kind == "attack-success":
@@ -111,7 +133,11 @@ class Case:
         return preprocessing.standardize(pixels) if pixels.is_floating_point() else preprocessing.normalize(pixels)
 
     def game(self, batch_size: int, part: str = "score") -> NeuronGame:
-        return NeuronGame(self.network, self.objective(part), self.normalize, batch_size)
+        """The game of the metric, and of the further objectives, on a split."""
+        if self.further:
+            check_size(1 + len(self.further), self.network.n_filters)
+        objective = self.joint_objective(part) if self.further else self.objective(part)
+        return NeuronGame(self.network, objective, self.normalize, batch_size)
 
 
 def default_preprocessing(
@@ -251,7 +277,8 @@ def read_set(
     if origin != "given":
         dataset = replace(dataset, notes=(*dataset.notes, f"Preprocessing: {origin}."))
     metric = request.metric
-    subgroups = subgroups_of(metric, dataset)
+    columns = all_columns(metric, further_objectives(metric, request.also, dataset), dataset)
+    subgroups = subgroup_names(dataset, columns) if request.also and columns else subgroups_of(metric, dataset)
     groups = dataset.column(request.group) if request.group else None
     splits = split(
         dataset.labels, subgroups, groups, dataset.pixel_hashes, request.seed, class_names=dataset.class_names

@@ -109,7 +109,9 @@ def _with_screen(settings: Settings, game: NeuronGame, wanted: bool) -> Settings
     Where it is wanted and the budget buys enough draws, all filters are sampled; otherwise those near the asked end.
     """
     coalitions = settings.n_players + 1 + game.guess_cost
-    everyone = wanted and settings.budget // (coalitions * settings.batch_size) >= _ENOUGH_DRAWS
+    affords = settings.budget // (coalitions * settings.batch_size) >= _ENOUGH_DRAWS
+    # The filters near the metric's ends would say nothing of another objective's.
+    everyone = game.n_objectives > 1 or (wanted and affords)
     keep = None if everyone else max(_CONTENDERS * settings.top_k, _LEAST_CONTENDERS)
     shown = replace(
         settings, n_guesses=game.n_guesses, guess_cost=game.guess_cost, screen_draws=_LEAST_SCREEN, keep=keep
@@ -265,12 +267,13 @@ def combined(found: Estimate, fresh: Estimate, players: np.ndarray) -> np.ndarra
 
 
 def claims_of(settings: Settings) -> int:
-    return settings.n_candidates
+    """How many intervals hold together: one for each filter and objective."""
+    return settings.n_candidates * settings.n_objectives
 
 
 def reported(state: State, settings: Settings) -> Estimate:
     """The estimate as it is displayed: CLT intervals (bounded-range below 30 samples), union over its claims."""
-    return estimate(state, settings, interval="clt", delta=DELTA, claims=settings.n_candidates)
+    return estimate(state, settings, interval="clt", delta=DELTA, claims=claims_of(settings))
 
 
 def _precision(of: Estimate, players: np.ndarray) -> np.ndarray:

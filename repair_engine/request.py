@@ -60,6 +60,7 @@ class RepairRequest:
         architecture: what the checkpoint fits.
         classes: path of a class names file, or None.
         metric: see `objectives.Metric`.
+        also: further objectives that are valued on the same evaluations (`repair_engine.many`).
         group: column of metadata.csv whose values must not cross the splits.
         preprocessing: None = that of torchvision's weights, or pixels in [0, 1] for registered architectures.
         budget: evaluations; None = calibrated to `minutes`.
@@ -86,6 +87,7 @@ class RepairRequest:
     data: str
     architecture: Architecture
     metric: Metric
+    also: tuple[str, ...] = ()
     classes: str | None = None
     guard: str | None = None
     group: str | None = None
@@ -173,6 +175,7 @@ class RepairRequest:
                 "architecture": Architecture.from_json(data["architecture"]),
                 "metric": Metric(**data["metric"]),
                 "preprocessing": Preprocessing.from_json(preprocessing) if preprocessing else None,
+                "also": tuple(data.get("also", ())),
                 "limits": Limits(**data["limits"]),
                 "attack": AttackSettings(**data["attack"]),
                 "surrogates": tuple(Surrogate.from_json(s) for s in data.get("surrogates", ())),

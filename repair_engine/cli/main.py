@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     score = verbs.add_parser("score", help="Shapley values of all filters for a metric")
     options.add_model(score)
     options.add_data(score)
+    options.add_further(score)
     options.add_estimation(score, repair=False)
     score.add_argument("--out", metavar="DIR", help="write score.json, and estimate.json for merge, there")
     explain = verbs.add_parser("explain", help="which filters a metric is made of: values, removal curves, pictures")

@@ -60,6 +60,17 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     add_attack(parser)
 
 
+def add_further(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="METRIC",
+        help="value this too, on the same evaluations; may be repeated: a metric, subgroup:COLUMN=VALUE, classes, "
+        "subgroups, or all",
+    )
+
+
 def add_attacked_data(parser: argparse.ArgumentParser) -> None:
     """Images and adversaries of the attack verb, whose metric is given."""
     group = add_images(parser)
@@ -223,6 +234,7 @@ def request_of(args: argparse.Namespace) -> RepairRequest:
         data=args.data,
         architecture=architecture,
         metric=Metric.parse(getattr(args, "metric", "attack-success")),
+        also=tuple(getattr(args, "also", ())),
         classes=args.classes,
         guard=getattr(args, "guard", None),
         group=args.group,

@@ -8,6 +8,7 @@ from repair_engine.network import Network
 from repair_engine.report.wording import fairness_said, selection_said
 
 _SHOWN = 15
+_ENDS = 3  # filters shown at each end of a further objective
 _REASONS = 3
 
 
@@ -67,7 +68,22 @@ def score_text(document: dict[str, Any]) -> str:
             lines.append(
                 f"{row['id']:<44}{row['value']:>10.5f}{row['lower']:>10.5f}{row['upper']:>10.5f}{row['samples']:>9}"
             )
+    for objective in document.get("objectives", [])[1:]:
+        lines.append(_ends_of(objective, document["filters"]))
     return "\n".join([*lines, *_warnings(document)])
+
+
+def _ends_of(objective: dict[str, Any], filters: list[dict[str, Any]]) -> str:
+    """One line on a further objective: the filters of lowest and of highest value."""
+    head = f"{objective['name']}: {objective['value_of_all']:.4f} on {objective['images']} images"
+    if "values" not in objective:
+        return head
+    found = sorted((v, f["id"]) for v, f in zip(objective["values"], filters) if v is not None)
+    return f"{head}; lowest {_listed(found[:_ENDS])}; highest {_listed(found[: -_ENDS - 1 : -1])}"
+
+
+def _listed(found: list[tuple[float, str]]) -> str:
+    return ", ".join(f"{name} {value:+.4f}" for value, name in found)
 
 
 def repair_text(document: dict[str, Any]) -> str:

@@ -35,6 +35,8 @@ from repair_engine.parties.estimates import FILE as ESTIMATE_FILE
 from repair_engine.parties.estimates import estimate_document
 from repair_engine.plan import masked_predictions
 from repair_engine.report import documents, measures
+from repair_engine.report.objectives import FILE as OBJECTIVES_FILE
+from repair_engine.report.objectives import objective_rows, write_objectives
 from shapley import exact
 
 NO_REPAIR = 5
@@ -100,15 +102,22 @@ def score(args: argparse.Namespace) -> int:
             "run": run,
             "value_of_all": float(job.game.evaluate(_full(case), job.game.full_batch()).values[0, 0]),
             "filters": [documents.filter_row(case, p, estimate) for p in range(case.network.n_filters)],
-            "score_images": [case.dataset.file_names[i] for i in case.objective_indices("score")],
+            "score_images": [
+                case.dataset.file_names[i]
+                for i in (case.splits.score if case.further else case.objective_indices("score"))
+            ],
             "constants_from": [case.dataset.file_names[i] for i in case.splits.score],
             "warnings": list(case.warnings),
             "versions": documents.versions(),
         }
+        if case.further:
+            document["objectives"] = objective_rows(case, job.game, estimate)
         sent = estimate_document(case, estimate, settings, run, document["value_of_all"])
     if args.out:
         (Path(args.out) / "score.json").write_text(json.dumps(document, indent=1))
         (Path(args.out) / ESTIMATE_FILE).write_text(json.dumps(sent, indent=1))
+        if case.further:
+            write_objectives(case, estimate, Path(args.out) / OBJECTIVES_FILE)
     emit(args, document, score_text)
     return 0
 

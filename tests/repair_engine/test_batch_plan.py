@@ -132,3 +132,34 @@ def test_value_of_predictions_and_its_complement() -> None:
     np.testing.assert_allclose(turned.value(predicted), [0.5, 0.0])
     assert asked.culprit_sign == -1
     assert Objective(asked.pixels, LABELS, asked.weights, LABELS, goal="lower").culprit_sign == 1
+
+
+def many(labels: np.ndarray, groups: list[str]) -> Objective:
+    """Accuracy, each class's recall and subgroup-fair recall, on the cells of class × subgroup."""
+    named = ["recall:ant", "recall:bee", "recall:cat", "subgroup-recall:g"]
+    also = np.stack([metric_weights(Metric.parse(name), labels, groups, CLASSES) for name in named])
+    pixels = torch.zeros(len(labels), 1, 1, 1, dtype=torch.uint8)
+    return Objective(pixels, labels, np.full(len(labels), 1 / len(labels)), cell_codes(labels, groups), also=also)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 5])
+def test_batches_are_unbiased_for_every_objective(size: int) -> None:
+    asked = many(LABELS, GROUPS)
+    plan = plan_batches(asked, size)
+    assert plan.pooled == (size < 4)
+    rng, found, n = np.random.default_rng(2), np.zeros((5, 6)), 20_000
+    largest = 0.0
+    for _ in range(n):
+        indices, weights = plan.draw(rng)
+        assert weights.shape == (5, plan.size)
+        np.add.at(found.T, indices, weights.T)
+        largest = max(largest, weights.max())
+        assert (weights.sum(axis=1) <= plan.value_range + 1e-9).all()
+    assert largest == pytest.approx(plan.resolution)
+    np.testing.assert_allclose(found / n, asked.rows, atol=6 * 0.5 * plan.resolution / np.sqrt(n))
+
+
+def test_weights_that_differ_within_a_cell_are_refused() -> None:
+    asked = many(LABELS, GROUPS)
+    with pytest.raises(ValueError, match="equal within a cell"):
+        plan_batches(Objective(asked.pixels, LABELS, np.arange(6) / 15, asked.cells), 4)

@@ -116,8 +116,8 @@ class CreateRepairSerializer(serializers.Serializer):
         choices=KINDS,
         required=False,
         help_text="repair (default), or explain: values, removal curves and pictures of filters, and no checkpoint. An "
-        "explanation takes none of max_clean_drop, max_subgroup_drop, max_filters, queries and subset; its outcome "
-        "is explained, its page explain.html, its document explain.json.",
+        "explanation takes none of max_clean_drop, max_subgroup_drop, max_filters, choose, queries and subset; its "
+        "outcome is explained, its page explain.html, its document explain.json.",
     )
     metric = serializers.CharField(
         max_length=1000,
