@@ -93,6 +93,11 @@ class Case:
         """Objectives that are valued beside the metric."""
         return further_objectives(self.request.metric, self.request.also, self.dataset)
 
+    @property
+    def objective_names(self) -> tuple[str, ...]:
+        """Of the metric and the further objectives, [M]."""
+        return (str(self.request.metric), *(one.name for one in self.further))
+
     def joint_objective(self, part: str) -> Objective:
         """The metric and all further objectives, on all images of a split.
 

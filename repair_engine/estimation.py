@@ -170,10 +170,13 @@ def least_search(settings: Settings) -> int:
     return least
 
 
-def confirm_settings(
-    request: RepairRequest, search: Settings, state: State, found: Estimate, budget: int
-) -> Settings | None:
-    """Settings of the confirm phase over the candidates; None if there are none or the budget is spent."""
+def confirm_settings(request: RepairRequest, search: Settings, found: Estimate, budget: int) -> Settings | None:
+    """Settings of the confirm phase over the candidates; None if there are none or the budget is spent.
+
+    Args:
+        search: settings of the search that found them.
+        budget: evaluations that are left.
+    """
     candidates = candidate_players(request, found)
     if not len(candidates):
         return None
@@ -181,12 +184,12 @@ def confirm_settings(
         estimator="cmcs",
         n_players=search.n_players,
         batch_size=search.batch_size,
-        budget=max(1, budget - state.evaluations),
+        budget=max(1, budget),
         seed=request.seed,
         stream=1,
         tol=0.0,
         delta=DELTA,
-        depth=state.depth,
+        depth=found.depth,
         resolution=search.resolution,
         n_objectives=search.n_objectives,
         value_range=search.value_range,

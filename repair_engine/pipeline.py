@@ -63,6 +63,7 @@ __all__ = [
     "ranking_of",
     "run_finish",
     "run_phase",
+    "run_stored",
 ]
 
 _BUDGET_FILE = "budget.json"
@@ -176,7 +177,7 @@ def phase_settings(job: Job, phase: str, search: State | None = None, repair: bo
     if phase == "search":
         return settings
     assert search is not None
-    return confirm_settings(job.request, settings, search, reported(search, settings), job.budget)
+    return confirm_settings(job.request, settings, reported(search, settings), job.budget - search.evaluations)
 
 
 def merge(settings: Settings, state: State, results: Sequence[BlockResult], repair: bool = True) -> State:
@@ -235,6 +236,22 @@ def _estimates(job: Job, search: State | None, confirm: State | None) -> tuple[E
         fresh = reported(confirm, again)
         spent += confirm.evaluations
     return found, fresh, spent
+
+
+def run_stored(
+    job: Job, found: Estimate, out: Path, progress: Progress = silent, tick: Callable[[int], None] | None = None
+) -> dict[str, Any]:
+    """A repair from values that were found before (`stored_values`): fresh samples of the candidates, then `finish`."""
+    fresh, spent = (found, 0) if found.estimator == "exact" else (None, 0)
+    search = search_settings(job.request, job.game, job.budget)
+    if fresh is None and (settings := confirm_settings(job.request, search, found, job.budget)) is not None:
+        state = run_phase(job, settings, tick)
+        fresh, spent = reported(state, settings), state.evaluations
+    seconds = time.time() - job.started
+    run = documents.describe_run(job.case, job.game.batch_size, job.budget, spent, found, fresh, seconds)
+    run["estimator"] = found.estimator
+    run["values_from"] = {"evaluations": found.evaluations, "objectives": list(job.case.objective_names)}
+    return finish(job.case, rank(job.request, found, fresh), run, out, progress)
 
 
 def run_finish(

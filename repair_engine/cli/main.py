@@ -32,7 +32,11 @@ def parser() -> argparse.ArgumentParser:
     options.add_data(score)
     options.add_further(score)
     options.add_estimation(score, repair=False)
-    score.add_argument("--out", metavar="DIR", help="write score.json, and estimate.json for merge, there")
+    score.add_argument(
+        "--out",
+        metavar="DIR",
+        help="write score.json, objectives.npz for repair --values, and estimate.json for merge, there",
+    )
     explain = verbs.add_parser("explain", help="which filters a metric is made of: values, removal curves, pictures")
     options.add_model(explain)
     options.add_data(explain)
@@ -50,6 +54,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_model(repair)
     options.add_data(repair)
     options.add_estimation(repair, repair=True)
+    repair.add_argument(
+        "--values", metavar="DIR", help="start from what score --out DIR found, for any of its metrics: no search"
+    )
     options.add_adversaries(repair)
     repair.add_argument("--out", metavar="DIR", default="out", help="folder for the results (default: out)")
     evaluate = verbs.add_parser("evaluate", help="the metric of a checkpoint, optionally with filters ablated")

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from repair_engine.cli.parties import CONSTANTS_MERGE, constants, constants_merg
 from repair_engine.cli.progress import Bars
 from repair_engine.cli.text import evaluate_text, inspect_text, players_text, repair_text, score_text
 from repair_engine.datasets import read_dataset
+from repair_engine.errors import BadInput
 from repair_engine.estimation import reported
 from repair_engine.eta import Foresight
 from repair_engine.inspection import inspect_network, preprocessing_of
@@ -35,8 +37,9 @@ from repair_engine.parties.estimates import FILE as ESTIMATE_FILE
 from repair_engine.parties.estimates import estimate_document
 from repair_engine.plan import masked_predictions
 from repair_engine.report import documents, measures
-from repair_engine.report.objectives import FILE as OBJECTIVES_FILE
-from repair_engine.report.objectives import objective_rows, write_objectives
+from repair_engine.report.objectives import objective_rows
+from repair_engine.stored_values import FILE as VALUES_FILE
+from repair_engine.stored_values import objectives_in, read_values, write_values
 from shapley import exact
 
 NO_REPAIR = 5
@@ -116,8 +119,7 @@ def score(args: argparse.Namespace) -> int:
     if args.out:
         (Path(args.out) / "score.json").write_text(json.dumps(document, indent=1))
         (Path(args.out) / ESTIMATE_FILE).write_text(json.dumps(sent, indent=1))
-        if case.further:
-            write_objectives(case, estimate, Path(args.out) / OBJECTIVES_FILE)
+        write_values(case, estimate, Path(args.out) / VALUES_FILE)
     emit(args, document, score_text)
     return 0
 
@@ -125,10 +127,15 @@ def score(args: argparse.Namespace) -> int:
 def repair(args: argparse.Namespace) -> int:
     """Search, confirm, plan, write back, report."""
     request, bars, out = options.request_of(args), Bars(args.json), Path(args.out)
-    check_folder(out, [path for path in (request.model, request.data, request.guard) if path])
+    if args.values:
+        request = replace(request, also=_others(args.values, str(request.metric)))
+    check_folder(out, [path for path in (request.model, request.data, request.guard, args.values) if path])
     with tempfile.TemporaryDirectory(prefix="repair-") as folder:
         job = pipeline.prepare_job(request, Path(folder), bars.stage)
         _say(args, (players_text(job.case.network), *job.notes))
+        if args.values:
+            found, tick = read_values(args.values, job.case), bars.counting("confirming", job.budget)
+            return _repaired(args, pipeline.run_stored(job, found, out, bars.stage, tick), bars)
         search = confirm = None
         settings = pipeline.phase_settings(job, "search")
         if settings is not None:
@@ -137,11 +144,22 @@ def repair(args: argparse.Namespace) -> int:
             again = pipeline.phase_settings(job, "confirm", search)
             if again is not None:
                 confirm = pipeline.run_phase(job, again, bars.counting("confirming", again.budget))
-        document = pipeline.run_finish(job, search, confirm, out, bars.stage)
-        bars.close()
-    document["out"] = str(out)
+        return _repaired(args, pipeline.run_finish(job, search, confirm, out, bars.stage), bars)
+
+
+def _repaired(args: argparse.Namespace, document: dict[str, Any], bars: Bars) -> int:
+    bars.close()
+    document["out"] = args.out
     emit(args, document, repair_text)
     return 0 if document["outcome"] == "repaired" else NO_REPAIR
+
+
+def _others(values: str, metric: str) -> tuple[str, ...]:
+    """The stored objectives beside the metric: they had a part in the splits. Raises BadInput."""
+    names = objectives_in(values)
+    if metric not in names:
+        raise BadInput(f"--values {values} has no values of {metric}.", f"It has: {', '.join(names)}.")
+    return tuple(name for name in names if name != metric)
 
 
 def evaluate(args: argparse.Namespace) -> int:

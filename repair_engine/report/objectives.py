@@ -1,8 +1,7 @@
-"""What a run found for each of its objectives: rows for `score.json`, arrays for `objectives.npz`."""
+"""What a run found for each of its objectives, as rows for `score.json`."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ from repair_engine.case import Case
 from repair_engine.game import NeuronGame
 from shapley import Estimate
 
-FILE = "objectives.npz"
 _MOST_INLINE = 200_000  # values that are also given in JSON
 
 
@@ -25,7 +23,7 @@ def objective_rows(case: Case, game: NeuronGame, estimate: Estimate) -> list[dic
     intact = game.evaluate(everything, game.full_batch()).values[:, 0]
     inline = estimate.values.size <= _MOST_INLINE
     rows = []
-    for m, name in enumerate(_names(case)):
+    for m, name in enumerate(case.objective_names):
         row: dict[str, Any] = {
             "name": name,
             "images": int((weights[m] > 0).sum()),
@@ -40,24 +38,6 @@ def objective_rows(case: Case, game: NeuronGame, estimate: Estimate) -> list[dic
             }
         rows.append(row)
     return rows
-
-
-def write_objectives(case: Case, estimate: Estimate, path: Path) -> None:
-    """`objectives` [M] and `filters` [n] by name; `values`, `std_errors`, `lower`, `upper` [M, n]; `samples` [n]."""
-    np.savez_compressed(
-        path,
-        objectives=np.array(_names(case)),
-        filters=np.array([case.network.filter_id(p) for p in range(case.network.n_filters)]),
-        values=estimate.values,
-        std_errors=estimate.std_errors,
-        lower=estimate.lower,
-        upper=estimate.upper,
-        samples=estimate.samples,
-    )
-
-
-def _names(case: Case) -> list[str]:
-    return [str(case.request.metric), *(one.name for one in case.further)]
 
 
 def _numbers(values: np.ndarray) -> list[float | None]:
