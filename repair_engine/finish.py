@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,15 @@ from repair_engine.calibrate import LEAVE_ONE_OUT_SHARE
 from repair_engine.case import BATCH, SPLITS, Case, Progress
 from repair_engine.datasets import Holdout
 from repair_engine.errors import VerificationFailed
-from repair_engine.estimation import Ranking
+from repair_engine.estimation import Ranking, culprit_sign
 from repair_engine.network import predictions
 from repair_engine.onnx_graph import comparable
 from repair_engine.outputs import clear, sha256
-from repair_engine.plan import Plan, largest_drops, make_plan, masked_predictions
+from repair_engine.plan import Plan, better, largest_drops, make_plan, masked_predictions
 from repair_engine.report import documents, html, measures
 from repair_engine.report.filters import write_filters
 from repair_engine.report.predictions import write_guard_predictions, write_predictions
+from repair_engine.stepwise import stepwise
 from repair_engine.verify import fresh_predictions, judge_of
 from repair_engine.write_back import write_back
 
@@ -66,7 +67,7 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
         VerificationFailed: the written file does not reproduce the measured predictions.
     """
     out.mkdir(parents=True, exist_ok=True)
-    plan = make_plan(case, ranking.players, progress)
+    plan, ranking, orders = _plan(case, ranking, run["budget"], progress)
     suffix = case.checkpoint.source.suffix
     sets = _image_sets(case)
     preprocessing = case.dataset.preprocessing
@@ -92,6 +93,7 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
         agreement = _check_masked(case, plan, after)
         document = documents.report_document(case, ranking, plan, run)
         document["verification"] = agreement
+        document["orders"] = orders
         _measure(case, plan, before, after, document)
         attacks: list[Row] = []
         if plan.k:
@@ -118,6 +120,24 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
     (out / "report.json").write_text(json.dumps(document, indent=1))
     (out / "report.html").write_text(html.render(document), encoding="utf-8")
     return document
+
+
+def _plan(case: Case, ranking: Ranking, budget: int, progress: Progress) -> tuple[Plan, Ranking, dict[str, Any] | None]:
+    """The plan by value or the stepwise one, the ranking in its order, and what was compared (None: only one)."""
+    plan = make_plan(case, ranking.players, progress)
+    found = stepwise(case, ranking, budget, progress) if case.request.limits.order == "auto" else None
+    if found is None or not found.picked:
+        return plan, ranking, None
+    other = make_plan(case, found.players, progress)
+    why = better(plan, other, culprit_sign(case.request) > 0)
+    rows = [
+        {"order": name, "k": p.k, "select": p.steps[p.k].objective, "clean": p.steps[p.k].clean}
+        for name, p in (("value", plan), ("stepwise", other))
+    ]
+    compared = {"used": "stepwise" if why else "value", "why": why, "rows": rows, **found.describe()}
+    if not why:
+        return plan, ranking, compared
+    return other, replace(ranking, players=found.players), compared
 
 
 def _image_sets(case: Case) -> dict[str, np.ndarray]:

@@ -37,6 +37,7 @@ from repair_engine.finish import finish
 from repair_engine.game import NeuronGame
 from repair_engine.report import documents
 from repair_engine.request import RepairRequest
+from repair_engine.stepwise import SHARE as STEPWISE_SHARE
 from repair_engine.surrogates import open_surrogates
 from shapley import (
     BlockResult,
@@ -132,6 +133,8 @@ def prepare_job(request: RepairRequest, folder: Path, progress: Progress = silen
             if repair and case.attacked and request.explain is None:
                 queries = 2 * request.queries * subset_size(case, budget) / rates.forward
                 budget = calibrate.choose_budget(rates, request.estimator, other + queries, target)
+            if repair and request.limits.order == "auto":
+                budget = int(budget / (1 + STEPWISE_SHARE))
             smallest = game if request.batch_size else game.resized(BATCH_SIZES[-1])
             budget = max(budget, least_budget(request, smallest, repair))
             images = f" --attack-images {case.request.attack_images}" if case.attacked else ""

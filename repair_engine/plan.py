@@ -53,6 +53,7 @@ class Plan:
     steps: tuple[Step, ...]
     k: int
     stability: Stability | None = None
+    resampled: np.ndarray | None = None  # the metric at the chosen k on each resample of the select images, [R]
 
     @property
     def chosen(self) -> np.ndarray:
@@ -171,7 +172,25 @@ def choose(
         )
         for i in range(len(sweep.values))
     )
-    return Plan(players, steps, k, found)
+    return Plan(players, steps, k, found, draws.values[:, k])
+
+
+def better(plan: Plan, other: Plan, lower: bool) -> str:
+    """Why `other`, of another order of the candidates, is to take `plan`'s place, by the select images.
+
+    Both plans were resampled with the same seed, so a resample has the same images in both.
+
+    Returns:
+        "gain": the 95% interval of the paired difference of their metrics is on `other`'s side; "fewer": the interval
+        holds 0 and `other` ablates fewer filters, but some; "" where neither holds.
+    """
+    assert plan.resampled is not None
+    assert other.resampled is not None
+    ahead = (plan.resampled - other.resampled) if lower else (other.resampled - plan.resampled)
+    low, high = np.quantile(ahead, [0.025, 0.975])
+    if low > 0:
+        return "gain"
+    return "fewer" if high >= 0 and 0 < other.k < plan.k else ""
 
 
 def largest_drops(correct: np.ndarray, subgroups: list[str]) -> np.ndarray:

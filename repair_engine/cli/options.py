@@ -21,6 +21,7 @@ from repair_engine.request import (
     DEFAULT_ESTIMATOR,
     DEFAULT_QUERIES,
     ESTIMATORS,
+    ORDERS,
     Limits,
     RepairRequest,
     preprocessing_from,
@@ -147,6 +148,12 @@ def add_estimation(parser: argparse.ArgumentParser, repair: bool) -> None:
         group.add_argument("--max-clean-drop", type=float, default=limits.max_clean_drop, metavar="X")
         group.add_argument("--max-subgroup-drop", type=float, default=limits.max_subgroup_drop, metavar="X")
         group.add_argument("--max-filters", type=int, default=limits.max_filters, metavar="N")
+        group.add_argument(
+            "--order",
+            choices=ORDERS,
+            default=limits.order,
+            help="of removal: by value only, or also stepwise, whichever does better on the select images (auto)",
+        )
         group.add_argument(
             "--choose",
             choices=CHOICES,

@@ -284,6 +284,7 @@ def repair_document(document: dict[str, Any]) -> dict[str, Any]:
         "metric",
         "limits",
         "selection",
+        "orders",
         "run",
         "versions",
         "files",

@@ -219,7 +219,9 @@ def culprits(document: Row) -> Markup:
         how = element("figcaption", f"{heading}, with intervals ({document['run']['interval']['name']}).")
         out.append(element("figure", how, picture))
     header = ("filter", "rank", "value, interval", "samples", "value in the search", "constant", "ablated")
-    out.append(table("Ranked candidates, worst first", header, body, (1, 2, 3, 4, 5)))
+    stepwise = (document.get("orders") or {}).get("used") == "stepwise"
+    order = "in the order of removal: stepwise, then by value" if stepwise else "worst first"
+    out.append(table(f"Ranked candidates, {order}", header, body, (1, 2, 3, 4, 5)))
     out.append(
         element("p", "The value in the search helped to pick the filter and is biased by that; rank combines both.",
                 class_="note")

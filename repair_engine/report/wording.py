@@ -140,19 +140,40 @@ def tried(document: dict[str, Any]) -> list[str]:
     return said
 
 
+def orders_said(document: dict[str, Any]) -> list[str]:
+    """Which order of removal was used and why, in sentences; nothing where one order was tried."""
+    found = document.get("orders")
+    if not found:
+        return []
+    value, other = found["rows"]
+    by_value = f"by value (k = {value['k']}, {percent(value['select'])})"
+    greedy = f"stepwise (k = {other['k']}, {percent(other['select'])})"
+    said = (
+        f"Two orders of removal were tried on the select images: {by_value} and {greedy}, where after each removal the "
+        f"candidates are scored again on {count(found['images'], 'score image')} ({found['evaluations']:,} evaluations "
+        f"over {count(found['candidates'], 'candidate')}, in addition to the budget). "
+    )
+    if found["used"] == "stepwise":
+        how = "The stepwise order was used: it did better by more than resampling the select images explains"
+        fewer = "The stepwise order was used: it is not told apart from the other and ablates fewer filters"
+        return [said + (how if found["why"] == "gain" else fewer) + "."]
+    return [said + "The order by value was used: the other is not shown to do better, nor ablates fewer filters."]
+
+
 def selection_said(document: dict[str, Any]) -> list[str]:
     """By which rule k was chosen, and how stable the choice is, in sentences."""
     found, k = document.get("selection"), document["k"]
     if not found or len(document["curve"]) < 2:
         return []
+    said = orders_said(document)
     error = f"{100 * found['standard_error']:.1f} points"
     if found["choose"] == "one-se":
-        said = [
+        said += [
             f"Rule: the fewest filters whose metric is within one standard error ({error}, of the best prefix's paired "
             f"gain) of the best within the limits. The best was k = {found['best']}; chosen: k = {k}."
         ]
     else:
-        said = [
+        said += [
             f"Rule: the best metric within the limits, of equals the fewest filters: k = {k}. The standard error "
             f"of its gain is {error}."
         ]

@@ -1,0 +1,123 @@
+"""The stepwise order beside a plain greedy search, and when it takes the other's place."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from repair_engine import pipeline
+from repair_engine.case import silent
+from repair_engine.estimation import Ranking
+from repair_engine.plan import Plan, better, masked_predictions
+from repair_engine.report.html import render
+from repair_engine.report.wording import orders_said
+from repair_engine.request import Limits
+from repair_engine.stepwise import SHARE, candidates_of, stepwise
+from tests.repair_engine.report.documents import document
+from tests.repair_engine.test_exact_values import request_of
+from tests.repair_engine.tiny import World, call
+
+pytestmark = pytest.mark.usefixtures("quick")
+METRIC = "subgroup-recall:ground"
+
+
+@pytest.fixture(scope="module")
+def exact(sabotaged: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[pipeline.Job, Ranking]:
+    request = request_of(sabotaged, METRIC, estimator="exact")
+    job = pipeline.prepare_job(request, tmp_path_factory.mktemp("exact"))
+    return job, pipeline.ranking_of(job, None, None)[0]
+
+
+def value_without(job: pipeline.Job, players: list[int]) -> float:
+    """The metric on the score images with players ablated, by plain masking."""
+    objective = job.case.objective("score")
+    return float(objective.value(masked_predictions(job.case, objective.pixels, np.array(players, dtype=np.int64))))
+
+
+def test_the_greedy_order_by_a_plain_loop(exact: tuple[pipeline.Job, Ranking]) -> None:
+    job, ranking = exact
+    found = stepwise(job.case, ranking, 10**9, silent)
+    assert found is not None
+    assert found.images == len(job.case.objective("score"))
+    open_ = candidates_of(ranking, -1).tolist()
+    removed: list[int] = []
+    while open_:
+        now = value_without(job, removed)
+        gains = [value_without(job, [*removed, p]) - now for p in open_]
+        if max(gains) <= 1e-12:
+            break
+        removed.append(open_.pop(int(np.argmax(gains))))
+    assert removed, "this network has a culprit"
+    assert found.players[: found.picked].tolist() == removed
+    assert set(ranking.players) <= set(found.players)
+    assert len(set(found.players)) == len(found.players)
+
+
+def test_the_budget_bounds_it(exact: tuple[pipeline.Job, Ranking]) -> None:
+    job, ranking = exact
+    for budget in (3_000, 20_000):
+        found = stepwise(job.case, ranking, budget, silent)
+        assert found is None or found.evaluations <= SHARE * budget
+    assert stepwise(job.case, ranking, 100, silent) is None
+
+
+def test_no_more_filters_than_allowed(exact: tuple[pipeline.Job, Ranking]) -> None:
+    job, ranking = exact
+    request = dataclasses.replace(job.request, limits=Limits(max_filters=1))
+    found = stepwise(dataclasses.replace(job.case, request=request), ranking, 10**9, silent)
+    assert found is not None
+    assert len(found.players) == 1
+
+
+def plan(k: int, values: np.ndarray) -> Plan:
+    return Plan(np.arange(9), (), k, None, values)
+
+
+def test_when_the_other_order_is_used() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.01, 1000)
+    value = plan(5, 0.7 + noise)
+    assert better(value, plan(8, 0.75 + noise + 0.1 * noise[::-1]), lower=False) == "gain"
+    assert better(value, plan(3, 0.7 + noise[::-1]), lower=False) == "fewer"
+    assert better(value, plan(5, 0.7 + noise[::-1]), lower=False) == ""  # as many, and no better
+    assert better(value, plan(8, 0.71 + noise[::-1]), lower=False) == ""  # within the noise, and more filters
+    assert better(value, plan(1, 0.6 + noise), lower=False) == ""  # fewer, and worse
+    assert better(value, plan(0, 0.7 + noise[::-1]), lower=False) == ""  # none is no repair
+    assert better(value, plan(8, 0.65 + noise), lower=True) == "gain"
+    assert better(value, plan(8, 0.75 + noise), lower=True) == ""
+
+
+def test_both_orders_stand_in_the_report(sabotaged: World, tmp_path: Path) -> None:
+    options = {"metric": METRIC, "budget": "8000", "seed": "3"}
+    auto = call(sabotaged.argv("repair", "--json", out=str(tmp_path / "auto"), **options))
+    value = call(sabotaged.argv("repair", "--json", out=str(tmp_path / "value"), order="value", **options))
+    assert (auto.code, value.code) == (0, 0), auto.err + value.err
+    assert value.document["orders"] is None
+    orders = json.loads((tmp_path / "auto" / "repair.json").read_text())["orders"]
+    assert [row["order"] for row in orders["rows"]] == ["value", "stepwise"]
+    assert orders["rows"][0]["k"] == value.document["k"]
+    assert orders["evaluations"] <= SHARE * 8000
+    used = next(row for row in orders["rows"] if row["order"] == orders["used"])
+    assert used["k"] == auto.document["k"]
+    assert used["select"] == auto.document["curve"][used["k"]]["objective"]
+    assert "Two orders of removal were tried" in (tmp_path / "auto" / "report.html").read_text()
+
+
+def test_the_sentence_says_which_and_why() -> None:
+    made = document("recall:shirt")
+    made["orders"] = {
+        "used": "stepwise", "why": "fewer", "picked": 2, "candidates": 160, "images": 322, "evaluations": 150_000,
+        "rows": [
+            {"order": "value", "k": 11, "select": 0.751, "clean": 0.8},
+            {"order": "stepwise", "k": 2, "select": 0.75, "clean": 0.8},
+        ],
+    }  # fmt: skip
+    assert "ablates fewer filters." in orders_said(made)[0]
+    assert "in the order of removal: stepwise" in render(made)
+    made["orders"] |= {"used": "value", "why": ""}
+    assert "The order by value was used" in orders_said(made)[0]
+    made["orders"] = None
+    assert orders_said(made) == []
