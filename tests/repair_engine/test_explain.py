@@ -18,7 +18,7 @@ from repair_engine.explain.noise import noise_of
 from repair_engine.explain.rankings import descending
 from tests.repair_engine.tiny import Result, Sabotaged, World, call, rows_of
 
-USUAL = ("weight norm", "response norm", "leave-one-out")
+NO_PICTURES = {"pictures": "0", "visualize": "0"}  # they have tests of their own
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +26,7 @@ def explained(sabotaged: World, tmp_path_factory: pytest.TempPathFactory) -> tup
     """Exact values of the nine filters' recall of bees: (folder, document)."""
     out = tmp_path_factory.mktemp("explained") / "out"
     options = {"metric": "recall:bee", "estimator": "exact", "top_k": "3", "random_draws": "4", "out": str(out)}
+    options |= NO_PICTURES
     result = call(sabotaged.argv("explain", "--json", **options))
     assert result.code == 0, result.err
     document = result.document  # fails on anything else on stdout
@@ -185,7 +186,7 @@ def test_files_layers_and_page(explained: tuple[Path, dict]) -> None:
 
 
 def sampled(world: World, out: Path, **more: str) -> Result:
-    options = {"estimator": "cmcs", "budget": "20000", "top_k": "2", "out": str(out)} | more
+    options = {"estimator": "cmcs", "budget": "20000", "top_k": "2", "out": str(out), **NO_PICTURES} | more
     return call(world.argv("explain", "--json", **options))
 
 
