@@ -73,7 +73,8 @@ def advantage_text(document: Row, end: str) -> list[str]:
     if better:
         said.append(f"Over the whole curve the metric {aim} by Shapley value than by {_names(better)}.")
     if worse:
-        said.append(f"It {aim} by {_names(worse)} than by Shapley value.")
+        start = "It" if better else "Over the whole curve the metric"
+        said.append(f"{start} {aim} by {_names(worse)} than by Shapley value.")
     if same:
         said.append(f"By {_names(same)} the curve is not told apart from that by Shapley value.")
     return [" ".join(said)]
