@@ -25,10 +25,13 @@ def headline(document: Row) -> list[str]:
         row = next(r for r in document["curves"]["rows"] if r["end"] == end and r["ranking"] == SHAPLEY)
         at = max(i for i, removed in enumerate(row["ks"]) if removed <= most)
         removed = row["ks"][at]
+        overall = ""
+        if document["metric"]["name"] != "accuracy":
+            overall = f" and overall accuracy from {percent(row['accuracy'][0])} to {percent(row['accuracy'][at])}"
         said.append(
             f"Removing the {count(removed, end.split()[0] + ' critical filter')} of {document['model']['filters']:,} "
-            f"took {document['metric']['text']} from {percent(row['metric'][0])} to {percent(row['metric'][at])} and "
-            f"overall accuracy from {percent(row['accuracy'][0])} to {percent(row['accuracy'][at])} on report images."
+            f"took {document['metric']['text']} from {percent(row['metric'][0])} to {percent(row['metric'][at])}"
+            f"{overall} on report images."
         )
     said.append(
         "Values and every ranking come from score images alone; the curves are measured on report images, which had "
