@@ -49,7 +49,7 @@ def agreement_text(document: dict[str, Any]) -> list[str]:
             "ranks this is an approximation, and it is unsteady where the shares are small."
         )
     else:
-        said.append("No correction for noise: the standard errors do not allow one.")
+        said.append("No correction for noise: it would divide by a share that is 0 or not known.")
     said.append("Ghorbani & Zou 2020 (§4) saw 0.3 between values for clean and for adversarial images.")
     return said
 

@@ -22,7 +22,7 @@ COPIES = 2  # randomly moved copies that a step sees
 _RATE = 0.05
 _ENERGY = 0.25  # of the coefficients; larger ones drive pixels into black and white
 _START = 0.01  # standard deviation of the coefficients that the ascent starts from
-_JITTER, _SCALE, _TURN = 1 / 16, 0.1, math.radians(8)  # of the side; of the size; either way
+_JITTER, _SCALE, _TURN = 1 / 16, 0.1, math.radians(8)  # of the side; half of the range of sizes; either way
 _STREAM = 0xE3
 
 
@@ -117,9 +117,9 @@ def _energies(size: tuple[int, int]) -> torch.Tensor:
 
 
 def _moved(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Each image [B, C, H, W] shifted, scaled and turned at random; mirrored beyond its edges."""
+    """Each image [B, C, H, W] shifted, shrunk and turned at random; mirrored beyond its edges."""
     draws = torch.rand((len(images), 4), generator=generator) * 2 - 1
-    angle, scale = draws[:, 0] * _TURN, 1 + draws[:, 1] * _SCALE
+    angle, scale = draws[:, 0] * _TURN, 1 + (1 + draws[:, 1]) * _SCALE  # outwards: what is not seen is not optimized
     shift = draws[:, 2:] * 2 * _JITTER  # the sampling grid spans [-1, 1]
     cosine, sine = torch.cos(angle) * scale, torch.sin(angle) * scale
     rows = (torch.stack([cosine, -sine, shift[:, 0]], 1), torch.stack([sine, cosine, shift[:, 1]], 1))

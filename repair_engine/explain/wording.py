@@ -25,10 +25,13 @@ def headline(document: Row) -> list[str]:
         row = next(r for r in document["curves"]["rows"] if r["end"] == end and r["ranking"] == SHAPLEY)
         at = max(i for i, removed in enumerate(row["ks"]) if removed <= most)
         removed = row["ks"][at]
+        overall = ""
+        if document["metric"]["name"] != "accuracy":
+            overall = f" and overall accuracy from {percent(row['accuracy'][0])} to {percent(row['accuracy'][at])}"
         said.append(
             f"Removing the {count(removed, end.split()[0] + ' critical filter')} of {document['model']['filters']:,} "
-            f"took {document['metric']['text']} from {percent(row['metric'][0])} to {percent(row['metric'][at])} and "
-            f"overall accuracy from {percent(row['accuracy'][0])} to {percent(row['accuracy'][at])} on report images."
+            f"took {document['metric']['text']} from {percent(row['metric'][0])} to {percent(row['metric'][at])}"
+            f"{overall} on report images."
         )
     said.append(
         "Values and every ranking come from score images alone; the curves are measured on report images, which had "
@@ -73,7 +76,8 @@ def advantage_text(document: Row, end: str) -> list[str]:
     if better:
         said.append(f"Over the whole curve the metric {aim} by Shapley value than by {_names(better)}.")
     if worse:
-        said.append(f"It {aim} by {_names(worse)} than by Shapley value.")
+        start = "It" if better else "Over the whole curve the metric"
+        said.append(f"{start} {aim} by {_names(worse)} than by Shapley value.")
     if same:
         said.append(f"By {_names(same)} the curve is not told apart from that by Shapley value.")
     return [" ".join(said)]

@@ -70,7 +70,7 @@ def test_from_sign_in_to_the_downloaded_checkpoint(page: Page, stack: RealStack,
     page.get_by_label("Column of metadata.csv").select_option("ground")
     page.get_by_label("Budget, evaluations").fill("20000")
     page.get_by_label("Name").fill("Light grounds")
-    page.get_by_role("button", name="Start the repair").click()
+    page.get_by_role("button", name="Start", exact=True).click()
 
     progress_survives(page)
     expect(page.get_by_role("heading", name="Repaired", exact=True)).to_be_visible()  # by polling again

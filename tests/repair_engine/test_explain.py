@@ -18,7 +18,7 @@ from repair_engine.explain.noise import noise_of
 from repair_engine.explain.rankings import descending
 from tests.repair_engine.tiny import Result, Sabotaged, World, call, rows_of
 
-USUAL = ("weight norm", "response norm", "leave-one-out")
+NO_PICTURES = {"pictures": "0", "visualize": "0"}  # they have tests of their own
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +26,7 @@ def explained(sabotaged: World, tmp_path_factory: pytest.TempPathFactory) -> tup
     """Exact values of the nine filters' recall of bees: (folder, document)."""
     out = tmp_path_factory.mktemp("explained") / "out"
     options = {"metric": "recall:bee", "estimator": "exact", "top_k": "3", "random_draws": "4", "out": str(out)}
+    options |= NO_PICTURES
     result = call(sabotaged.argv("explain", "--json", **options))
     assert result.code == 0, result.err
     document = result.document  # fails on anything else on stdout
@@ -185,7 +186,7 @@ def test_files_layers_and_page(explained: tuple[Path, dict]) -> None:
 
 
 def sampled(world: World, out: Path, **more: str) -> Result:
-    options = {"estimator": "cmcs", "budget": "20000", "top_k": "2", "out": str(out)} | more
+    options = {"estimator": "cmcs", "budget": "20000", "top_k": "2", "out": str(out), **NO_PICTURES} | more
     return call(world.argv("explain", "--json", **options))
 
 
@@ -259,3 +260,33 @@ def test_histogram_counts_every_value_once() -> None:
     middle = np.searchsorted(edges, 0.0) - 1
     assert edges[middle] == pytest.approx(-edges[middle + 1])  # a bin is centred on zero
     assert histogram(np.zeros(4))["counts"].count(0) == len(histogram(np.zeros(4))["counts"]) - 1
+
+
+def test_attack_success_is_explained_on_the_attacked_report_images(sabotaged: World, tmp_path: Path) -> None:
+    """The curve starts at what `evaluate` measures, both for the attack and for clean accuracy."""
+    options = {"metric": "attack-success", "epsilon": "0.2", "attack_images": "30"}
+    explained = {"estimator": "exact", "top_k": "2", "out": str(tmp_path / "out"), **NO_PICTURES}
+    result = call(sabotaged.argv("explain", "--json", **options, **explained))
+    assert result.code == 0, result.err
+    document = result.document
+    figures = call(sabotaged.argv("evaluate", "--json", **options)).document["figures"]["report"]
+    for row in document["curves"]["rows"]:
+        assert row["metric"][0] == pytest.approx(figures["metric"])
+        assert row["accuracy"][0] == pytest.approx(figures["accuracy"])
+    shift = document["curves"]["logit_shift"]
+    assert shift["metric"] <= figures["metric"] + 1e-9 or not shift["moved"]
+    assert "culprits" in (tmp_path / "out" / "explain.html").read_text()
+    values = [f["value"] for f in document["filters"]]
+    everyone = call(sabotaged.argv("evaluate", "--json", "--ablate", ",".join(f["id"] for f in document["filters"]),
+                                   **options)).document  # fmt: skip
+    intact, dead = (everyone[key]["score"]["metric"] for key in ("figures", "figures_ablated"))
+    assert sum(values) == pytest.approx(intact - dead)
+
+
+def test_a_budget_is_chosen_and_can_be_repeated(sabotaged: World, tmp_path: Path) -> None:
+    argv = sabotaged.argv("explain", "--json", minutes="0.05", out=str(tmp_path / "a"), **NO_PICTURES)
+    chosen = call(argv).document
+    assert chosen["run"]["budget_was"] == "calibrated"
+    assert chosen["run"]["evaluations"] <= chosen["run"]["budget"]
+    again = {"budget": str(chosen["run"]["budget"]), "out": str(tmp_path / "b"), **NO_PICTURES}
+    assert call(sabotaged.argv("explain", "--json", **again)).document["filters"] == chosen["filters"]

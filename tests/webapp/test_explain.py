@@ -95,6 +95,7 @@ def test_the_client_asks_for_one():
     assert client().verdict(ended, []) == (0, "Explained.")
 
 
+@pytest.mark.slow
 def test_through_the_real_engine_it_is_what_the_command_line_gives(world, settings, tmp_path):
     """In this process, on exact values: same curves, same filters; the page shows them."""
     garden = tiny.make_sabotaged(tmp_path / "garden", tiny.images(96, seed=1))

@@ -36,7 +36,7 @@ def test_choices_come_from_the_uploads(owner):
     page = read(owner.browser.get(NEW))
     values = [a.get("value") for a in page.all("option")]
     assert {"coat", "shirt", "ground", str(owner.model.pk), str(owner.dataset.pk)} <= set(values)
-    checked = [a["value"] for a in page.all("input") if a.get("type") == "radio" and "checked" in a]
+    checked = [a["value"] for a in page.all("input") if a.get("name") == "metric" and "checked" in a]
     assert checked == ["subgroup-recall"], "there is a column, so fairness is asked about first"
     defaults = {a.get("name"): a.get("value") for a in page.all("input")}
     assert (defaults["max_clean_drop"], defaults["max_filters"], defaults["seed"]) == ("2", "50", "0")
@@ -138,7 +138,7 @@ def test_asked_again_it_is_filled_in_as_it_was(owner):
     fields = {a.get("name"): a.get("value") for a in page.all("input") if a.get("type") != "radio"}
     shown = [fields[key] for key in ("class_name", "max_clean_drop", "seed", "budget", "name")]
     assert shown == ["shirt", "1.5", "7", "50000", "Mine"]
-    assert [a["value"] for a in page.all("input") if a.get("type") == "radio" and "checked" in a] == ["recall"]
+    assert [a["value"] for a in page.all("input") if a.get("name") == "metric" and "checked" in a] == ["recall"]
 
 
 def test_a_guard_set_can_be_chosen(world, owner):
