@@ -109,8 +109,27 @@ def repair_text(document: dict[str, Any]) -> str:
     checkpoint = document["files"].get("checkpoint")
     if checkpoint:
         lines.append(f"Checkpoint: {document['out']}/{checkpoint['name']} (sha256 {checkpoint['sha256']})")
+    lines += _compact(document)
     lines.append(f"Report: {document['out']}/report.html")
     return "\n".join([*lines, *_warnings(document)])
+
+
+def _compact(document: dict[str, Any]) -> list[str]:
+    if "compact" not in document:
+        return []
+    found = document["compact"]
+    kept = [f"  {row['id']:<44} stays, ablated: {row['reason']}" for row in found["kept"]]
+    if not found["written"]:
+        return [f"No compact export: {found.get('failed', 'no culprit can be removed')}", *kept]
+    report, against = found["report"], found["against_repaired"]
+    head = (
+        f"Compact: {document['out']}/{document['files']['compact']['name']}, {len(found['removed'])} filters removed, "
+        f"{found['parameters']['before']:,} -> {found['parameters']['after']:,} parameters; "
+        f"{document['metric']['text']} {report['metric']:.4f}, clean accuracy {report['accuracy']:.4f} on the report "
+        f"images; "
+        f"{against['different_predictions']} of {against['images']} predictions are not the repaired checkpoint's"
+    )
+    return [head, *kept]
 
 
 def attack_row(row: dict[str, Any]) -> str:

@@ -38,7 +38,8 @@ NO_REPAIR = 5
 
 def inspect(args: argparse.Namespace) -> int:
     """Sites, filters, and which convolutions are not players and why."""
-    checkpoint = formats.read(args.model, options.architecture_of(args), args.weights)
+    architecture = options.architecture_of(args)  # first: it finds the weights where --model is a folder
+    checkpoint = formats.read(args.model, architecture, args.weights)
     preprocessing = preprocessing_of(checkpoint, options.preprocessing_of(args))
     dataset = size = None
     if args.data:
