@@ -7,21 +7,26 @@ from typing import Any
 from repair_engine.network import Network
 
 _SHOWN = 15
-_REASONS = 3
+_NAMED = 8  # layers that share a reason
 
 
 def players_text(network: Network) -> str:
-    """What can be ablated and what cannot, with the reasons, in one line before a run."""
-    said = f"{network.n_filters:,} filters at {len(network.sites)} sites are players"
-    if not network.not_players:
-        return said + "; every convolution's filters are."
-    reasons = list(dict.fromkeys(p.reason for p in network.not_players))
-    more = f"; and {len(reasons) - _REASONS} more reasons" if len(reasons) > _REASONS else ""
-    count = len(network.not_players)
-    return (
-        f"{said}; {count} convolution{'s have' if count > 1 else ' has'} none ({'; '.join(reasons[:_REASONS])}{more}): "
-        "inspect lists them."
+    """Before a run: what can be ablated, and what cannot be repaired exactly, by reason and by name."""
+    said = (
+        f"{network.n_filters:,} filters at {len(network.sites)} sites are players "
+        f"({network.coverage.share:.0%} of the parameters)"
     )
+    others = network.not_players
+    if not others:
+        return said + "; every convolution's filters are."
+    by_reason: dict[str, list[str]] = {}
+    for one in others:
+        by_reason.setdefault(one.reason, []).append(f"{one.name} ({one.channels})")
+    lines = [f"{said}; {len(others)} convolution{'s have' if len(others) > 1 else ' has'} none (channels in brackets):"]
+    for reason, names in by_reason.items():
+        more = f" and {len(names) - _NAMED} more (inspect lists all)" if len(names) > _NAMED else ""
+        lines.append(f"  {', '.join(names[:_NAMED])}{more}: {reason}")
+    return "\n".join(lines)
 
 
 def inspect_text(document: dict[str, Any]) -> str:

@@ -65,8 +65,10 @@ def score(args: argparse.Namespace) -> int:
     if args.out:
         make_folder("--out", Path(args.out))
     with tempfile.TemporaryDirectory(prefix="score-") as folder:
-        job = pipeline.prepare_job(request, Path(folder), bars.stage, repair=False)
-        _say(args, (players_text(job.case.network), *job.notes))
+        job = pipeline.prepare_job(
+            request, Path(folder), bars.stage, repair=False, captured=lambda n: _say(args, (players_text(n),))
+        )
+        _say(args, job.notes)
         settings = pipeline.phase_settings(job, "search", repair=False)
         if settings is None:
             estimate = exact(job.game, bars.counting("enumerating", job.budget))
@@ -111,8 +113,8 @@ def repair(args: argparse.Namespace) -> int:
     request, bars, out = options.request_of(args), Bars(args.json), Path(args.out)
     check_folder(out, [path for path in (request.model, request.data, request.guard) if path])
     with tempfile.TemporaryDirectory(prefix="repair-") as folder:
-        job = pipeline.prepare_job(request, Path(folder), bars.stage)
-        _say(args, (players_text(job.case.network), *job.notes))
+        job = pipeline.prepare_job(request, Path(folder), bars.stage, captured=lambda n: _say(args, (players_text(n),)))
+        _say(args, job.notes)
         search = confirm = None
         settings = pipeline.phase_settings(job, "search")
         if settings is not None:

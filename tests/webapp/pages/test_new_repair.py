@@ -148,3 +148,21 @@ def test_a_guard_set_can_be_chosen(world, owner):
     ]
     send(owner, guard=guard.pk)
     assert made(owner).guard == guard
+
+
+def test_what_cannot_be_repaired_is_listed_before_the_start(owner):
+    reason = "it has neither a bias nor a norm of its own to carry the mean, and it also goes into mul"
+    owner.model.facts = {
+        "filters": 96,
+        "sites": [{"name": "stem", "filters": 96, "norm": "batch", "activation": "relu"}],
+        "parameter_share": 0.873,
+        "not_players": [{"name": "blocks.3.fc", "channels": 24, "reason": reason}],
+    }
+    owner.model.save()
+    text = read(owner.browser.get(NEW)).text
+    assert "96 filters at 1 sites, 87.3% of the parameters" in text
+    assert "What cannot be repaired exactly: 1 convolution, with the reason" in text
+    assert f"blocks.3.fc (24 channels): {reason}" in " ".join(text.split())
+    owner.model.facts["not_players"] = []
+    owner.model.save()
+    assert "Every convolution's filters are among them." in read(owner.browser.get(NEW)).text
