@@ -20,7 +20,7 @@ import torchvision.models
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from repair_engine import timm_models
+from repair_engine import hf_models, timm_models
 from repair_engine.errors import BadInput
 from repair_engine.onnx_graph.module import GraphModule
 from repair_engine.onnx_graph.plan import GraphPlan
@@ -49,6 +49,7 @@ class Architecture:
         outputs: number of logits where it differs from num_classes (1 for a single-logit binary head).
         graph: the graph of an ONNX model (`onnx_graph.GraphPlan` as JSON), which is its own architecture; its name is
             then "onnx", and num_classes 0 means what the graph says. None = built by a factory.
+        config: config.json of a Hugging Face folder, which is its own architecture (`hf_models`); None = another one.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Architecture:
     in_channels: int | None = None
     outputs: int | None = None
     graph: Mapping[str, Any] | None = None
+    config: Mapping[str, Any] | None = None
 
     @property
     def is_onnx(self) -> bool:
@@ -87,6 +89,8 @@ class Architecture:
         """
         if self.plan is not None:
             return GraphModule(self.plan, device)
+        if self.config is not None:
+            return _call(self.name, hf_models.factory(self.config), {}, device, random_init)
         factory, accepted = _factory(self)
         unknown = sorted(set(self.options) - set(accepted)) if accepted is not None else []
         if unknown:
@@ -116,6 +120,8 @@ class Architecture:
             shapes: the file's keys (as the module names them) and shapes.
         """
         wanted = self
+        if self.config is not None:
+            return self
         if not self.registered and self.name in _AUXILIARY and "aux_logits" not in self.options:
             has = any(key.startswith(_AUXILIARY[self.name]) for key in shapes)
             wanted = replace(wanted, options={**wanted.options, "aux_logits": has})
@@ -134,6 +140,7 @@ class Architecture:
             "in_channels": self.in_channels,
             "outputs": self.outputs,
             "graph": self.graph,
+            "config": None if self.config is None else dict(self.config),
         }
 
     @classmethod

@@ -165,8 +165,16 @@ def default_preprocessing(
     return Preprocessing.from_weights(metadata), f"torchvision's {request.architecture.name} {metadata.variant}"
 
 
-def prepare(request: RepairRequest, folder: Path, progress: Progress = silent) -> Case:
+def prepare(
+    request: RepairRequest,
+    folder: Path,
+    progress: Progress = silent,
+    captured: Callable[[Network], None] | None = None,
+) -> Case:
     """Reads and checks everything, splits, computes constants, attacks; leaves it in `folder`.
+
+    Args:
+        captured: told the network as soon as it is known what its players are, before anything costly.
 
     Raises:
         BadInput: anything about the model, the images or the options that cannot be used.
@@ -181,6 +189,8 @@ def prepare(request: RepairRequest, folder: Path, progress: Progress = silent) -
         request.name_of("model"),
     )
     case, module = _read(request, checkpoint, folder, progress)
+    if captured is not None:
+        captured(case.network)
     progress("computing mean constants", 0.0)
     means = means_of(case, progress)
     constants, biases = stored_constants(

@@ -47,7 +47,7 @@ class LabelMap:
 
 
 def class_names(architecture: Architecture, path: str | Path | None = None) -> ClassNames:
-    """The names in a file, else those of the architecture's torchvision weights, else none yet.
+    """The names in a file, else a Hugging Face folder's, else those of torchvision's weights, else none yet.
 
     Raises:
         BadInput: the file cannot be read or has another number of classes.
@@ -57,6 +57,11 @@ def class_names(architecture: Architecture, path: str | Path | None = None) -> C
     count = architecture.num_classes
     if path is not None:
         return read_class_names(path, count)
+    if architecture.config is not None:
+        from repair_engine.hf_models import known_names
+
+        names = known_names(architecture.config)
+        return ClassNames(count, names, source="id2label in config.json") if names else ClassNames(count)
     metadata = None if architecture.registered else weights_metadata(architecture.name)
     if metadata is not None and len(metadata.categories) == count:
         return ClassNames(count, metadata.categories, source=f"torchvision's {metadata.variant} weights")

@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from repair_engine import controls, formats
+from repair_engine import controls, formats, hf_models
 from repair_engine.audit.files import write_attacks
 from repair_engine.audit.repair import measure_attack
 from repair_engine.audit.rows import Row
 from repair_engine.calibrate import LEAVE_ONE_OUT_SHARE
 from repair_engine.case import BATCH, SPLITS, Case, Progress
+from repair_engine.compact.export import TENSORS, WIDTHS, write_compact
 from repair_engine.datasets import Holdout
 from repair_engine.errors import VerificationFailed
 from repair_engine.estimation import Ranking, culprit_sign
 from repair_engine.network import predictions
 from repair_engine.onnx_graph import comparable
-from repair_engine.outputs import clear, sha256
+from repair_engine.outputs import HUGGING_FACE, clear, sha256
 from repair_engine.plan import Plan, better, largest_drops, make_plan, masked_predictions
 from repair_engine.report import documents, html, measures
 from repair_engine.report.filters import write_filters
@@ -102,10 +103,17 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
                 fixed = before.attacked["report"], after.attacked["report"]
                 attacks = measure_attack(case, written, *fixed, run["budget"], document, progress)
         documents.judge(document)
+        repaired = document["outcome"] == "repaired"
+        if repaired and case.request.compact:
+            progress("removing the culprits and measuring the compact network in a fresh process", 0.0)
+            document["compact"] = _compact(case, plan, before, after, sets, Path(folder))
         clear(out)
-        if document["outcome"] == "repaired":
-            shutil.move(written, out / written.name)
-            document["files"]["checkpoint"] = {"name": written.name, "sha256": sha256(out / written.name)}
+        if repaired:
+            document["files"] |= _place(case, written, out)
+        if document.get("compact", {}).get("written"):
+            for role, name in (("compact", TENSORS), ("compact_widths", WIDTHS)):
+                shutil.move(Path(folder) / name, out / name)
+                document["files"][role] = {"name": name, "sha256": sha256(out / name)}
     write_predictions(case, before.of("all"), after.of("all"), out / "predictions.csv")
     if case.guard is not None:
         write_guard_predictions(case, before.of("guard"), after.of("guard"), out / "guard_predictions.csv")
@@ -138,6 +146,53 @@ def _plan(case: Case, ranking: Ranking, budget: int, progress: Progress) -> tupl
     if not why:
         return plan, ranking, compared
     return other, replace(ranking, players=found.players), compared
+
+
+def _place(case: Case, written: Path, out: Path) -> dict[str, dict[str, str]]:
+    """Moves the checkpoint to its place; a Hugging Face model into a folder with its own files, as they were."""
+    if case.checkpoint.architecture.config is None:
+        shutil.move(written, out / written.name)
+        return {"checkpoint": {"name": written.name, "sha256": sha256(out / written.name)}}
+    folder = out / HUGGING_FACE
+    folder.mkdir(exist_ok=True)
+    shutil.move(written, folder / hf_models.WEIGHTS)
+    files = {"checkpoint": folder / hf_models.WEIGHTS}
+    for role, name in (("config", hf_models.CONFIG), ("preprocessor", hf_models.PREPROCESSOR)):
+        source = Path(case.request.model).with_name(name)
+        if source.is_file():
+            files[role] = Path(shutil.copyfile(source, folder / name))
+    return {role: {"name": f"{HUGGING_FACE}/{path.name}", "sha256": sha256(path)} for role, path in files.items()}
+
+
+def _compact(
+    case: Case, plan: Plan, before: Predictions, after: Predictions, sets: dict[str, np.ndarray], folder: Path
+) -> dict[str, Any]:
+    """Writes the compact export into `folder`, and its figures, measured in a fresh process."""
+    document = write_compact(case, [int(p) for p in plan.chosen], folder).document
+    if not document["written"]:
+        return document
+    try:
+        found = Predictions(
+            fresh_predictions(
+                folder / TENSORS, case.checkpoint.architecture, case.dataset.preprocessing, sets, case.request.device,
+                compact=True,
+            )
+        )  # fmt: skip
+    except VerificationFailed as error:  # its own code fixes a width
+        return document | {"written": False, "failed": str(error)}
+    objective, report, labels = case.objective("report"), case.splits.report, case.dataset.labels
+    document["report"] = measures.split_figures(case, found.of("all"), found.attacked)["report"]
+    document["gain"] = measures.gain(
+        objective, _objective_predictions(case, before), _objective_predictions(case, found), case.request.seed
+    )
+    right = [(p.of("all") == labels)[report] for p in (before, found)]
+    document["clean_change"] = measures.change_of_accuracy(right[0], right[1], labels[report], case.request.seed)
+    document["against_repaired"] = {
+        "images": len(case.dataset),
+        "different_predictions": int((found.of("all") != after.of("all")).sum()),
+        "largest_logit_difference": float(np.abs(found.logits["all"] - after.logits["all"]).max()),
+    }
+    return document
 
 
 def _image_sets(case: Case) -> dict[str, np.ndarray]:

@@ -14,7 +14,15 @@ from pathlib import Path
 
 from repair_engine.errors import BadInput
 
-_CHECKPOINTS = ("repaired.safetensors", "repaired.pth", "repaired.pt", "repaired.onnx")
+_CHECKPOINTS = (
+    "repaired.safetensors",
+    "repaired.pth",
+    "repaired.pt",
+    "repaired.onnx",
+    "repaired_compact.safetensors",
+    "repaired/model.safetensors",
+)
+HUGGING_FACE = "repaired"  # folder of a repaired Hugging Face model
 
 
 def sha256(path: Path) -> str:
@@ -71,7 +79,13 @@ def clear(out: Path) -> None:
 def _vouched(out: Path) -> list[Path]:
     try:
         files = json.loads((out / "repair.json").read_text())["files"].values()
-        named = [(out / Path(file["name"]).name, file["sha256"]) for file in files]
+        named = [(_inside(out, file["name"]), file["sha256"]) for file in files]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
     return [path for path, digest in named if path.is_file() and sha256(path) == digest]
+
+
+def _inside(out: Path, name: str) -> Path:
+    """A file of the folder, or of the folder of a repaired Hugging Face model in it; nothing outside."""
+    parts = Path(name).parts
+    return out / HUGGING_FACE / parts[-1] if parts[:-1] == (HUGGING_FACE,) else out / parts[-1]

@@ -35,6 +35,7 @@ from repair_engine.eta import Foresight
 from repair_engine.explain import finish as explain
 from repair_engine.finish import finish
 from repair_engine.game import NeuronGame
+from repair_engine.network import Network
 from repair_engine.report import documents
 from repair_engine.request import RepairRequest
 from repair_engine.stepwise import SHARE as STEPWISE_SHARE
@@ -104,17 +105,24 @@ class Job:
         }
 
 
-def prepare_job(request: RepairRequest, folder: Path, progress: Progress = silent, repair: bool = True) -> Job:
+def prepare_job(
+    request: RepairRequest,
+    folder: Path,
+    progress: Progress = silent,
+    repair: bool = True,
+    captured: Callable[[Network], None] | None = None,
+) -> Job:
     """Prepares a case in `folder` and fixes its budget.
 
     Args:
+        captured: see `case.prepare`.
         repair: leave time for the plan and the report, and budget for the confirm phase.
 
     Raises:
         BadInput: see `case.prepare`; or a budget that does not buy one draw.
     """
     began = time.time()
-    case = prepare(request, folder, progress)
+    case = prepare(request, folder, progress, captured)
     progress("measuring the speed of this machine", 0.0)
     game = case.game(request.batch_size or BATCH_SIZES[0])
     if case.attacked:

@@ -76,6 +76,7 @@ class RepairRequest:
         constant: what replaces an ablated filter's output: "mean", or "bn_beta" (see `network.constants`).
         constants: path of mean constants that several parties share (`parties.ChannelSums`); None = those of the own
             score images.
+        compact: also export the repair with its culprits removed, where that is possible.
         depth: most filters removed in a draw; None = learned from the first walks.
         top_k, side: what tmab tells apart; side None = the end where culprits are.
         attack: settings of `attack-success`.
@@ -107,6 +108,7 @@ class RepairRequest:
     batch_size: int | None = None
     constant: str = "mean"
     constants: str | None = None
+    compact: bool = False
     depth: int | None = None
     limits: Limits = field(default_factory=Limits)
     attack: AttackSettings = field(default_factory=lambda: AttackSettings.of("paper"))
@@ -190,16 +192,19 @@ class RepairRequest:
         )
 
 
-def preprocessing_from(architecture: Architecture, given: Mapping[str, Any]) -> Preprocessing | None:
-    """What was given, over that of torchvision's weights where only a part was; None where nothing was.
+def preprocessing_from(
+    architecture: Architecture, given: Mapping[str, Any], base: Preprocessing | None = None
+) -> Preprocessing | None:
+    """What was given, over the model's own where only a part was; None where nothing was.
 
     Args:
+        base: the model's own; None = that of torchvision's weights.
         given: any of resize, crop (None = none), mean, std, channels, interpolation.
     """
     if not given:
-        return None
-    metadata = None if architecture.registered else weights_metadata(architecture.name)
-    base = Preprocessing.from_weights(metadata) if metadata else Preprocessing()
+        return base
+    metadata = None if architecture.registered or base is not None else weights_metadata(architecture.name)
+    base = base or (Preprocessing.from_weights(metadata) if metadata else Preprocessing())
     channels = given.get("channels") or len(given.get("mean") or given.get("std") or base.mean)
     own = channels == base.channels
     return replace(

@@ -20,6 +20,7 @@ import torch
 from repair_engine import formats
 from repair_engine.architectures import Architecture
 from repair_engine.case import BATCH
+from repair_engine.compact.export import load_module
 from repair_engine.datasets import Preprocessing
 from repair_engine.errors import VerificationFailed
 from repair_engine.onnx_graph import comparable, onnxruntime_version, run_file
@@ -32,11 +33,13 @@ def fresh_predictions(
     image_sets: Mapping[str, np.ndarray],
     device: str,
     weights: str | None = None,
+    compact: bool = False,
 ) -> dict[str, np.ndarray]:
     """Logits float32 [N, classes] of each image set from the file as a user would load it.
 
     Args:
         image_sets: name -> pixels [N, C, H, W], uint8 or float32 in [0, 1].
+        compact: it is a compact checkpoint (`compact.export`), with its widths beside it.
 
     Raises:
         VerificationFailed: the file cannot be loaded there.
@@ -52,6 +55,7 @@ def fresh_predictions(
             "folder": folder,
             "device": device,
             "weights": weights,
+            "compact": compact,
             "threads": torch.get_num_threads(),
         }
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
@@ -82,15 +86,19 @@ def main() -> None:
     torch.set_num_threads(request["threads"])
     architecture = Architecture.from_json(request["architecture"])
     preprocessing = Preprocessing.from_json(request["preprocessing"])
-    checkpoint = formats.read(request["checkpoint"], architecture, request["weights"])
-    plan = checkpoint.architecture.plan
+    if request["compact"]:
+        plan = None
+        plain = load_module(Path(request["checkpoint"]), architecture.build("cpu"))
+    else:
+        checkpoint = formats.read(request["checkpoint"], architecture, request["weights"])
+        plan, plain = checkpoint.architecture.plan, None
     if plan is not None and onnxruntime_version():
         path, threads = Path(request["checkpoint"]), request["threads"]
 
         def predict(images: torch.Tensor) -> torch.Tensor:
             return run_file(path, plan, images.cpu(), threads)
     else:
-        module = checkpoint.module().to(request["device"])
+        module = (plain or checkpoint.module()).to(request["device"])
 
         def predict(images: torch.Tensor) -> torch.Tensor:
             logits = module(images.to(request["device"])).cpu()

@@ -59,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_adversaries(repair)
     repair.add_argument("--out", metavar="DIR", default="out", help="folder for the results (default: out)")
+    repair.add_argument("--compact", action="store_true", help="also write the network without the culprits' channels")
     evaluate = verbs.add_parser("evaluate", help="the metric of a checkpoint, optionally with filters ablated")
     options.add_model(evaluate)
     options.add_data(evaluate)

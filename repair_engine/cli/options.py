@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from repair_engine import hf_models
 from repair_engine.architectures import ONNX, Architecture, parse_options, parse_register
 from repair_engine.attacks import NORMS, AttackSettings
 from repair_engine.datasets import Preprocessing
@@ -31,7 +32,9 @@ from repair_engine.surrogates import parse_surrogate
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
-    group.add_argument("--model", required=True, metavar="FILE", help="safetensors, a state dict .pt/.pth, or .onnx")
+    group.add_argument(
+        "--model", required=True, metavar="FILE", help="safetensors, .pt/.pth, .onnx, or a Hugging Face folder"
+    )
     group.add_argument(
         "--architecture",
         metavar="NAME",
@@ -199,6 +202,12 @@ def architecture_of(args: argparse.Namespace) -> Architecture:
     if args.num_classes is not None and args.num_classes < 1:
         raise BadInput(f"--num-classes is {args.num_classes}; it must be at least 1.")
     name, classes = args.architecture, args.num_classes
+    if folder := _folder_of(args):
+        if name is not None or args.arch_option:
+            raise BadInput(f"--model: the folder {folder.path} brings its architecture.", "Leave --architecture out.")
+        if classes not in (None, folder.num_classes):
+            raise BadInput(f"--num-classes is {classes}; {folder.path}/config.json has {folder.num_classes} classes.")
+        return Architecture(folder.name, folder.num_classes, config=folder.config)
     if name is None or classes is None:
         if not Path(args.model).is_file():
             raise BadInput(f"--model: there is no file {args.model}.")
@@ -207,6 +216,14 @@ def architecture_of(args: argparse.Namespace) -> Architecture:
             raise BadInput(f"{' and '.join(missing)} must be given: only an ONNX model brings its own.")
     register = parse_register(args.register)
     return Architecture(name or ONNX, classes or 0, parse_options(args.arch_option), register)
+
+
+def _folder_of(args: argparse.Namespace) -> hf_models.Folder | None:
+    """The Hugging Face folder that --model names, if it does; from then on --model is the weights in it."""
+    if Path(args.model).is_dir():
+        args.folder = hf_models.open_folder(args.model)
+        args.model = str(args.folder.weights)
+    return getattr(args, "folder", None)
 
 
 def preprocessing_of(args: argparse.Namespace) -> Preprocessing | None:
@@ -218,16 +235,18 @@ def preprocessing_of(args: argparse.Namespace) -> Preprocessing | None:
         "std": _numbers("--std", args.std),
         "interpolation": args.interpolation,
     }
-    return preprocessing_from(
-        architecture_of(args), {key: value for key, value in given.items() if getattr(args, key) is not None}
-    )
+    architecture, folder = architecture_of(args), _folder_of(args)
+    asked = {key: value for key, value in given.items() if getattr(args, key) is not None}
+    whole = {"resize", "crop", "mean", "std"} <= asked.keys()
+    base = None if folder is None or whole else hf_models.preprocessing_of(folder.path)
+    return preprocessing_from(architecture, asked, base)
 
 
 def request_of(args: argparse.Namespace) -> RepairRequest:
     """The request that the options describe; the attack verb's metric is attack-success. Raises BadInput."""
     for role in ("model", "data", "guard", "classes", "repaired", "constants"):
         path = getattr(args, role, None)
-        if path and not Path(path).is_file():
+        if path and not Path(path).is_file() and not (role == "model" and Path(path).is_dir()):
             raise BadInput(f"--{role}: there is no file {path}.")
     architecture = architecture_of(args)
     surrogates = [
@@ -255,6 +274,7 @@ def request_of(args: argparse.Namespace) -> RepairRequest:
         batch_size=getattr(args, "batch_size", None),
         constant=args.constant,
         constants=getattr(args, "constants", None),
+        compact=getattr(args, "compact", False),
         depth=getattr(args, "depth", None),
         limits=Limits(**limits),
         attack=_attack_of(args),

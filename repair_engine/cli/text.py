@@ -9,21 +9,26 @@ from repair_engine.report.wording import fairness_said, selection_said
 
 _SHOWN = 15
 _ENDS = 3  # filters shown at each end of a further objective
-_REASONS = 3
+_NAMED = 8  # layers that share a reason
 
 
 def players_text(network: Network) -> str:
-    """What can be ablated and what cannot, with the reasons, in one line before a run."""
-    said = f"{network.n_filters:,} filters at {len(network.sites)} sites are players"
-    if not network.not_players:
-        return said + "; every convolution's filters are."
-    reasons = list(dict.fromkeys(p.reason for p in network.not_players))
-    more = f"; and {len(reasons) - _REASONS} more reasons" if len(reasons) > _REASONS else ""
-    count = len(network.not_players)
-    return (
-        f"{said}; {count} convolution{'s have' if count > 1 else ' has'} none ({'; '.join(reasons[:_REASONS])}{more}): "
-        "inspect lists them."
+    """Before a run: what can be ablated, and what cannot be repaired exactly, by reason and by name."""
+    said = (
+        f"{network.n_filters:,} filters at {len(network.sites)} sites are players "
+        f"({network.coverage.share:.0%} of the parameters)"
     )
+    others = network.not_players
+    if not others:
+        return said + "; every convolution's filters are."
+    by_reason: dict[str, list[str]] = {}
+    for one in others:
+        by_reason.setdefault(one.reason, []).append(f"{one.name} ({one.channels})")
+    lines = [f"{said}; {len(others)} convolution{'s have' if len(others) > 1 else ' has'} none (channels in brackets):"]
+    for reason, names in by_reason.items():
+        more = f" and {len(names) - _NAMED} more (inspect lists all)" if len(names) > _NAMED else ""
+        lines.append(f"  {', '.join(names[:_NAMED])}{more}: {reason}")
+    return "\n".join(lines)
 
 
 def inspect_text(document: dict[str, Any]) -> str:
@@ -129,8 +134,27 @@ def repair_text(document: dict[str, Any]) -> str:
     checkpoint = document["files"].get("checkpoint")
     if checkpoint:
         lines.append(f"Checkpoint: {document['out']}/{checkpoint['name']} (sha256 {checkpoint['sha256']})")
+    lines += _compact(document)
     lines.append(f"Report: {document['out']}/report.html")
     return "\n".join([*lines, *_warnings(document)])
+
+
+def _compact(document: dict[str, Any]) -> list[str]:
+    if "compact" not in document:
+        return []
+    found = document["compact"]
+    kept = [f"  {row['id']:<44} stays, ablated: {row['reason']}" for row in found["kept"]]
+    if not found["written"]:
+        return [f"No compact export: {found.get('failed', 'no culprit can be removed')}", *kept]
+    report, against = found["report"], found["against_repaired"]
+    head = (
+        f"Compact: {document['out']}/{document['files']['compact']['name']}, {len(found['removed'])} filters removed, "
+        f"{found['parameters']['before']:,} -> {found['parameters']['after']:,} parameters; "
+        f"{document['metric']['text']} {report['metric']:.4f}, clean accuracy {report['accuracy']:.4f} on the report "
+        f"images; "
+        f"{against['different_predictions']} of {against['images']} predictions are not the repaired checkpoint's"
+    )
+    return [head, *kept]
 
 
 def attack_row(row: dict[str, Any]) -> str:

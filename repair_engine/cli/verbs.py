@@ -47,7 +47,8 @@ NO_REPAIR = 5
 
 def inspect(args: argparse.Namespace) -> int:
     """Sites, filters, and which convolutions are not players and why."""
-    checkpoint = formats.read(args.model, options.architecture_of(args), args.weights)
+    architecture = options.architecture_of(args)  # first: it finds the weights where --model is a folder
+    checkpoint = formats.read(args.model, architecture, args.weights)
     preprocessing = preprocessing_of(checkpoint, options.preprocessing_of(args))
     dataset = size = None
     if args.data:
@@ -73,8 +74,10 @@ def score(args: argparse.Namespace) -> int:
     if args.out:
         make_folder("--out", Path(args.out))
     with tempfile.TemporaryDirectory(prefix="score-") as folder:
-        job = pipeline.prepare_job(request, Path(folder), bars.stage, repair=False)
-        _say(args, (players_text(job.case.network), *job.notes))
+        job = pipeline.prepare_job(
+            request, Path(folder), bars.stage, repair=False, captured=lambda n: _say(args, (players_text(n),))
+        )
+        _say(args, job.notes)
         settings = pipeline.phase_settings(job, "search", repair=False)
         forecast = None
         if settings is None:
@@ -131,8 +134,8 @@ def repair(args: argparse.Namespace) -> int:
         request = replace(request, also=_others(args.values, str(request.metric)))
     check_folder(out, [path for path in (request.model, request.data, request.guard, args.values) if path])
     with tempfile.TemporaryDirectory(prefix="repair-") as folder:
-        job = pipeline.prepare_job(request, Path(folder), bars.stage)
-        _say(args, (players_text(job.case.network), *job.notes))
+        job = pipeline.prepare_job(request, Path(folder), bars.stage, captured=lambda n: _say(args, (players_text(n),)))
+        _say(args, job.notes)
         if args.values:
             found, tick = read_values(args.values, job.case), bars.counting("confirming", job.budget)
             return _repaired(args, pipeline.run_stored(job, found, out, bars.stage, tick), bars)

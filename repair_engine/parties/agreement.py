@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from repair_engine.errors import BadInput
-from repair_engine.parties.estimates import PartyEstimate
+from repair_engine.parties.estimates import MODEL_KEYS, PartyEstimate
 
 _SHOWN = 80
 
@@ -20,7 +20,7 @@ _EQUAL: tuple[tuple[str, Callable[[PartyEstimate], Any], str], ...] = (
     ),
     (
         "architecture",
-        lambda p: [p.document["model"][key] for key in ("architecture", "num_classes", "options", "registered")],
+        lambda p: [p.document["model"][key] for key in MODEL_KEYS[1:]],
         "Give --architecture, --num-classes and --arch-option as the others do.",
     ),
     (

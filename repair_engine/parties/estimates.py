@@ -21,6 +21,7 @@ FILE = "estimate.json"
 _KIND = "neuron-repair estimate"
 _MAX_BYTES = 64 << 20
 _MADE_BY = f"`score --out DIR` leaves {FILE} in DIR; give the folders, or these files."
+MODEL_KEYS = ("sha256", "architecture", "num_classes", "options", "registered", "config_sha256")
 _WALKS = ("tmab", "monte_carlo")
 
 
@@ -73,7 +74,7 @@ def estimate_document(
     return {
         "kind": _KIND,
         "schema": 1,
-        "model": {key: model[key] for key in ("sha256", "architecture", "num_classes", "options", "registered")},
+        "model": {key: model[key] for key in MODEL_KEYS},
         "filters": [case.network.filter_id(p) for p in range(case.network.n_filters)],
         "classes": list(case.dataset.class_names),
         "metric": documents.describe_metric(case),

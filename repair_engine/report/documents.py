@@ -14,6 +14,7 @@ import torch
 from repair_engine.case import SPLITS, Case
 from repair_engine.columns import columns_of
 from repair_engine.estimation import Ranking, culprit_sign
+from repair_engine.hf_models import config_sha256
 from repair_engine.inspection import describe_onnx
 from repair_engine.network import constant_of
 from repair_engine.plan import Plan
@@ -41,6 +42,7 @@ def describe_model(case: Case) -> dict[str, Any]:
         "weights": case.request.weights,
         "registered": architecture.register.get(architecture.name),
         "onnx": describe_onnx(case.checkpoint),
+        "config_sha256": None if architecture.config is None else config_sha256(architecture.config),
         "logits": network.classes,
         "filters": network.n_filters,
         "sites": len(network.sites),

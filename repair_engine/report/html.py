@@ -29,6 +29,8 @@ def render(document: dict[str, Any]) -> str:
     ]
     if "attack" in document:
         sections.insert(6, ("attack", "Attack", attacks.attack(document)))
+    if "compact" in document:
+        sections.insert(-2, ("compact", "Compact export", method.compact(document)))
     model, data = document["model"], document["data"]
     contents = element("ul", *(element("li", element("a", h, href=f"#{i}")) for i, h, _ in sections))
     body = join(

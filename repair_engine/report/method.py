@@ -6,7 +6,7 @@ from typing import Any
 
 from repair_engine.report.markup import Markup, definitions, details, element, join, name, table
 from repair_engine.report.svg import decimal, percent
-from repair_engine.report.wording import ABLATIONS, ESTIMATORS, STOPPED, count
+from repair_engine.report.wording import ABLATIONS, ESTIMATORS, STOPPED, count, interval, points
 
 Row = dict[str, Any]
 
@@ -115,6 +115,31 @@ def _certificate(certificate: Row | None) -> str:
         f"from {count(certificate['walks'], 'full walk')}: V is {intact} intact, {stop} where the walks stopped and "
         f"{empty} with everything ablated; the values leave out {missing} in sum (it bounds the sum, not each value)"
     )
+
+
+def compact(document: Row) -> Markup:
+    """The export without the culprits' channels: what went, and its own figures."""
+    found = document["compact"]
+    kept = [(name(row["id"]), row["reason"]) for row in found["kept"]]
+    rest = [table("Culprits that stay, ablated in place", ("filter", "why"), kept)] if kept else []
+    if not found["written"]:
+        why = found.get("failed", "No culprit can be removed.")
+        return join((element("p", f"Not written. {why}"), *rest))
+    against, widths = found["against_repaired"], found["parameters"]
+    after, repaired = found["report"], document["after"]["report"]
+    pairs = [
+        ("removed", f"{count(len(found['removed']), 'filter')}: {', '.join(found['removed'])}"),
+        ("parameters", f"{widths['before']:,} before, {widths['after']:,} after"),
+        ("metric on the report images", f"{percent(after['metric'])} (the repaired checkpoint: "
+                                        f"{percent(repaired['metric'])}); change {points(found['gain']['value'])}, 95% "
+                                        f"{interval(found['gain'])}"),
+        ("clean accuracy", f"{percent(after['accuracy'])} (the repaired checkpoint: {percent(repaired['accuracy'])})"),
+        ("against the repaired checkpoint", f"{against['different_predictions']:,} of {against['images']:,} images "
+                                            "predicted differently; largest difference of a logit "
+                                            f"{against['largest_logit_difference']:.3g}"),
+    ]  # fmt: skip
+    loading = "repaired_compact.json has the widths and the code that loads them into the original architecture."
+    return join((definitions(pairs), *rest, element("p", f"{found['note']} {loading}", class_="note")))
 
 
 def limits(document: Row) -> Markup:

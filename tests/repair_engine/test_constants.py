@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,22 @@ def test_half_precision_keeps_its_own_beta(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("quick")
 def test_a_run_begins_with_what_are_players_and_what_are_not(sabotaged: World, tmp_path: Path) -> None:
     result = call(sabotaged.argv("score", budget="2000"))
-    assert "9 filters at 4 sites are players; every convolution's filters are." in result.err
+    assert "9 filters at 4 sites are players (" in result.err
+    assert "; every convolution's filters are." in result.err
     module = random(Net(conv(bias=False), act=nn.ReLU()))
     text = players_text(Network.capture(module, torch.zeros(2, CHANNELS, 6, 6)))
-    assert "5 filters at 1 sites are players; 1 convolution has none (it has neither a bias nor a norm" in text
+    first, second = text.splitlines()
+    assert first.startswith("5 filters at 1 sites are players (")
+    assert first.endswith("1 convolution has none (channels in brackets):")
+    assert re.match(rf"  \S+ \({WIDTH}\): it has neither a bias nor a norm", second)
+
+
+def test_it_is_said_before_anything_costly(sabotaged: World, tmp_path: Path) -> None:
+    """An attack that cannot succeed stops the run; what are players has been said by then."""
+    argv = sabotaged.argv("score", "--epsilon", "0.0", metric="attack-success", budget="2000")
+    result = call(argv)
+    assert result.code == 2
+    assert "filters at 4 sites are players" not in result.err  # refused before the model is read
+    result = call(sabotaged.argv("score", "--epsilon", "0.0000001", metric="attack-success", budget="2000"))
+    assert result.code == 2
+    assert "filters at 4 sites are players" in result.err

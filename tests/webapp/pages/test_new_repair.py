@@ -175,3 +175,21 @@ def test_several_columns(owner):
 def test_no_column_ticked_or_one_that_is_not_there(owner):
     assert "Tick a column, or several." in read(send(owner, metric="subgroup-recall"), 422).text
     assert "breed" in read(send(owner, metric="subgroup-recall", column=["ground", "breed"]), 422).text
+
+
+def test_what_cannot_be_repaired_is_listed_before_the_start(owner):
+    reason = "it has neither a bias nor a norm of its own to carry the mean, and it also goes into mul"
+    owner.model.facts = {
+        "filters": 96,
+        "sites": [{"name": "stem", "filters": 96, "norm": "batch", "activation": "relu"}],
+        "parameter_share": 0.873,
+        "not_players": [{"name": "blocks.3.fc", "channels": 24, "reason": reason}],
+    }
+    owner.model.save()
+    text = read(owner.browser.get(NEW)).text
+    assert "96 filters at 1 sites, 87.3% of the parameters" in text
+    assert "What cannot be repaired exactly: 1 convolution, with the reason" in text
+    assert f"blocks.3.fc (24 channels): {reason}" in " ".join(text.split())
+    owner.model.facts["not_players"] = []
+    owner.model.save()
+    assert "Every convolution's filters are among them." in read(owner.browser.get(NEW)).text
