@@ -16,8 +16,8 @@ from repair_engine import pipeline
 from shapley import Estimate, Settings, estimate, merge_round, next_round, run_block, start
 
 K = 10
-TOLERANCE = 0.01
-SEEDS = 3
+TOLERANCE = 0.012
+SEEDS = 2
 MOST = 5_000_000  # evaluations: the tolerance stops the runs, not the budget
 BATCH = 32
 

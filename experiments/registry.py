@@ -43,9 +43,9 @@ _ROWS = (
     ("classes", "classes", "resnet8", "Class-specific critical filters", "§4 and Fig. 2", 60_000, 300),
     ("subgroup", "subgroup", "catdog", "Repair for subgroups with a guard set", "§4 and Fig. 3a", 60_000, 200),
     ("adversarial", "adversarial", "resnet8", "Filters that an adversary uses", "§4 and Fig. 3b", 60_000, 300),
-    ("dropout", "dropout", "fashion", "The dropout effect", "§4 and Fig. 4", 60_000, 500),
+    ("dropout", "dropout", "fashion", "The dropout effect", "§4 and Fig. 4", 40_000, 500),
     ("dropout-cifar", "dropout", "resnet8", "The dropout effect on ResNet-8", "§4 and Fig. 4", 100_000, 500),
     ("truncation", "truncation", _THREE, "Early truncation", "appendix B, Fig. 5", 60_000, 100),
-    ("efficiency", "efficiency", "fashion", "Sample efficiency of TMAB", "appendix E, Fig. 8", 600_000, 1),
+    ("efficiency", "efficiency", "fashion", "Sample efficiency of TMAB", "appendix E, Fig. 8", 500_000, 1),
 )
 EXPERIMENTS = {row[0]: Experiment(*row) for row in _ROWS}
