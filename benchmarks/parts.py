@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import memory, quality, registry, scaling, throughput
+from benchmarks import foresight, memory, quality, registry, scaling, throughput
 from benchmarks.cases import open_case
 
 Say = Callable[[str], None]
@@ -57,10 +57,15 @@ def measure_memory(name: str, options: Options, say: Say) -> dict[str, Any]:
     return memory.measure(open_case(name, options.device, say), say)
 
 
+def measure_forecast(name: str, options: Options, say: Say) -> dict[str, Any]:
+    return foresight.measure(open_case(name, options.device, say), {"small": 60.0, "full": 600.0}[options.size], say)
+
+
 PARTS: dict[str, Callable[[str, Options, Say], dict[str, Any]]] = {
     "quality": measure_quality,
     "throughput": measure_throughput,
     "scaling": measure_scaling,
     "memory": measure_memory,
+    "forecast": measure_forecast,
 }
-NEED_REAL = ("quality",)  # parts that random weights say nothing about
+NEED_REAL = ("quality", "forecast")  # parts that random weights say nothing about

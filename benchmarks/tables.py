@@ -167,10 +167,36 @@ def memory(result: dict[str, Any]) -> str:
     )  # fmt: skip
 
 
+def forecast(result: dict[str, Any]) -> str:
+    """Forecasts of one case."""
+    able = [r for r in result["records"] if "cannot" not in r]
+    rows = grid(
+        ["bottom K, overlap", "told after", "foretold", "spent", "foretold, s", "took, s", "ratio", "reached"],
+        (
+            [r["method"], f"{r['told_after_evaluations']:,}", f"{r['foretold_evaluations']:,}", f"{r['evaluations']:,}",
+             number(r["foretold_seconds"]), number(r["seconds"]), f"{r['ratio']:.2f}", "yes" if r["reached"] else "no"]
+            for r in able
+        ),
+    )  # fmt: skip
+    within = sum(1 / 1.5 <= r["ratio"] <= 1.5 for r in able)
+    tail = (
+        f"Within a factor of 1.5: **{within} of {len(able)}**. A search that is not there at {result['budget']:,} "
+        "evaluations ends all the same, and no more than that is foretold."
+    )
+    return f"{rows}\n\n{tail}"
+
+
 TITLES = {
     "quality": "Time to quality",
     "throughput": "Throughput",
     "scaling": "Scaling",
     "memory": "Memory",
+    "forecast": "Forecasts",
 }
-RENDER = {"quality": quality, "throughput": throughput, "scaling": scaling, "memory": memory}
+RENDER = {
+    "quality": quality,
+    "throughput": throughput,
+    "scaling": scaling,
+    "memory": memory,
+    "forecast": forecast,
+}

@@ -16,9 +16,9 @@ from shapley import Outcomes
 
 Normalize = Callable[[torch.Tensor], torch.Tensor]
 
-MEMORY = 2 << 30  # bytes that the stored states of one batch may take
+MEMORY = 2 << 30  # bytes that a game may work with on a CPU; on a GPU a quarter of what it has
 _CHUNK = {"cpu": 512, "cuda": 4096}  # images per forward, K·B, at most
-_CHUNK_BYTES = {"cpu": 512 << 20, "cuda": 8 << 30}  # of the largest state of so many images
+_OF_STORED, _OF_CHUNK = 2, 4  # shares of the memory: a half for stored states, a quarter for a forward's largest one
 _LEAST_CHUNK = 16
 
 
@@ -28,6 +28,11 @@ class ImageBatch:
 
     indices: np.ndarray
     weights: np.ndarray
+
+
+def _memory_of(device: torch.device) -> int:
+    """Bytes to work with where nothing is said."""
+    return torch.cuda.get_device_properties(device).total_memory // 4 if device.type == "cuda" else MEMORY
 
 
 class NeuronGame:
@@ -40,6 +45,7 @@ class NeuronGame:
         network: with its constants set.
         normalize: pixels (uint8 or float in [0, 1]) [B, C, H, W] -> float32 network input.
         batch_size: images per draw, about (fixed counts per cell decide).
+        memory: bytes for stored states and for the largest state of a forward; None = 2 GiB, on a GPU a quarter of it.
     """
 
     n_guesses = N_GUESSES
@@ -51,14 +57,14 @@ class NeuronGame:
         objective: Objective,
         normalize: Normalize,
         batch_size: int,
-        memory: int = MEMORY,
+        memory: int | None = None,
     ) -> None:
         self.network, self.objective, self.normalize = network, objective, normalize
         self.n_players = network.n_filters
         self.n_images = len(objective)
         self.n_objectives = len(objective.rows)
+        self.memory = _memory_of(network.device) if memory is None else memory
         self.chunk = self._chunk()
-        self.memory = memory
         self._size(batch_size)
         full = np.ones((1, self.n_players), dtype=bool)
         everyone = np.arange(self.n_images)
@@ -68,9 +74,8 @@ class NeuronGame:
 
     def _chunk(self) -> int:
         """Images per forward: small ones in large batches (fewer calls), large ones within a bound of memory."""
-        device = self.network.device.type
         largest = self.network.largest_state(self.images(np.zeros(1, np.int64)))
-        return int(np.clip(_CHUNK_BYTES[device] // largest, _LEAST_CHUNK, _CHUNK[device]))
+        return int(np.clip(self.memory // _OF_CHUNK // largest, _LEAST_CHUNK, _CHUNK[self.network.device.type]))
 
     def resized(self, batch_size: int) -> NeuronGame:
         """The same game with about `batch_size` images per draw; nothing is predicted anew."""
@@ -160,7 +165,7 @@ class NeuronGame:
     def _along_trail(self, coalitions: np.ndarray, batch: ImageBatch) -> np.ndarray:
         if self._trails is None or self._trails[0] is not batch:
             parts = list(self._chunks(len(batch.indices)))
-            share = self.memory // len(parts)
+            share = self.memory // _OF_STORED // len(parts)
             trails = [Trail(self.network, self.images(batch.indices[p]), share) for p in parts]
             self._trails = (batch, trails)
         rows = [
