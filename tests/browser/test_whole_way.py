@@ -67,7 +67,7 @@ def test_from_sign_in_to_the_downloaded_checkpoint(page: Page, stack: RealStack,
 
     page.get_by_role("link", name="Use it for a repair").click()
     page.get_by_label("Subgroup-fair recall").check()
-    page.get_by_label("Column of metadata.csv").select_option("ground")
+    page.get_by_label("ground", exact=True).check()
     page.get_by_label("Budget, evaluations").fill("20000")
     page.get_by_label("Name").fill("Light grounds")
     page.get_by_role("button", name="Start", exact=True).click()
