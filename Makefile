@@ -30,8 +30,10 @@ demo: setup
 run: setup
 	$(PY) manage.py dev
 
+# Two processes of one thread each: on two cores that is faster than one of two.
+WORKERS ?= 2
 test: setup
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile
 
 test-slow: setup
 	$(PY) -m pytest -m slow

@@ -205,6 +205,35 @@ def confirm_settings(request: RepairRequest, search: Settings, found: Estimate, 
     return settings
 
 
+def by_hand_settings(request: RepairRequest, game: NeuronGame, players: np.ndarray, budget: int) -> Settings:
+    """Settings that value filters chosen by hand, and no others, within the confirm phase's share of the budget.
+
+    Raises:
+        BadInput: it does not buy the pilot and one draw, saying what does.
+    """
+    settings = Settings(
+        estimator="cmcs",
+        n_players=game.n_players,
+        batch_size=game.batch_size,
+        budget=max(1, int(budget * CONFIRM_SHARE)),
+        seed=request.seed,
+        stream=1,
+        tol=0.0,
+        delta=DELTA,
+        resolution=game.plan.resolution,
+        players=tuple(int(p) for p in players),
+        draws_per_block=max(1, _BLOCK // ((1 + len(players)) * game.batch_size * _ROUND)),
+        blocks_per_round=_ROUND,
+    )
+    least = least_search(settings)
+    if settings.budget < least:
+        enough = int(np.ceil(least / CONFIRM_SHARE))
+        raise BadInput(
+            f"A budget of {budget:,} evaluations does not value {len(players)} filters.", f"Give --budget {enough}."
+        )
+    return settings
+
+
 def candidate_players(request: RepairRequest, found: Estimate) -> np.ndarray:
     """The culprits-to-be, worst first: at most `max_filters` players whose value has the culprits' sign.
 

@@ -133,6 +133,8 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
 def _plan(case: Case, ranking: Ranking, budget: int, progress: Progress) -> tuple[Plan, Ranking, dict[str, Any] | None]:
     """The plan by value or the stepwise one, the ranking in its order, and what was compared (None: only one)."""
     plan = make_plan(case, ranking.players, progress)
+    if case.request.by_hand:
+        return replace(plan, k=len(plan.players), stability=None), ranking, None
     found = stepwise(case, ranking, budget, progress) if case.request.limits.order == "auto" else None
     if found is None or not found.picked:
         return plan, ranking, None

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from repair_engine import calibrate
 from repair_engine.audit.repair import subset_size
 from repair_engine.case import Case, Progress, open_case, prepare, silent
@@ -23,6 +25,7 @@ from repair_engine.estimation import (
     PHASES,
     Ranking,
     affordable,
+    by_hand_settings,
     confirm_settings,
     least_budget,
     rank,
@@ -63,6 +66,7 @@ __all__ = [
     "phase_settings",
     "prepare_job",
     "ranking_of",
+    "run_by_hand",
     "run_finish",
     "run_phase",
     "run_stored",
@@ -263,6 +267,22 @@ def run_stored(
     run["estimator"] = found.estimator
     run["values_from"] = {"evaluations": found.evaluations, "objectives": list(job.case.objective_names)}
     return finish(job.case, rank(job.request, found, fresh), run, out, progress)
+
+
+def run_by_hand(
+    job: Job, out: Path, progress: Progress = silent, tick: Callable[[int], None] | None = None
+) -> dict[str, Any]:
+    """The filters that the request names are valued, ablated and reported on; nothing is searched.
+
+    Raises:
+        BadInput: there is no such filter, or the budget does not value them.
+    """
+    players = np.array([job.case.network.player(name) for name in job.request.by_hand], dtype=np.int64)
+    settings = by_hand_settings(job.request, job.game, players, job.budget)
+    state = run_phase(job, settings, tick)
+    found, seconds = reported(state, settings), time.time() - job.started
+    run = documents.describe_run(job.case, job.game.batch_size, job.budget, found.evaluations, found, found, seconds)
+    return finish(job.case, Ranking(players, found, found), run | {"estimator": "cmcs"}, out, progress)
 
 
 def run_finish(

@@ -80,6 +80,7 @@ class RepairRequest:
         depth: most filters removed in a draw; None = learned from the first walks.
         top_k, side: what tmab tells apart; side None = the end where culprits are.
         attack: settings of `attack-success`.
+        by_hand: ids of filters to ablate, in this order; then nothing is searched and all of them are ablated.
         attack_images: most images attacked per split; None = calibrated.
         surrogates: models on which transfer attacks are made, for the report.
         queries: of the black-box attack in the report, per image; 0 = none.
@@ -112,6 +113,7 @@ class RepairRequest:
     depth: int | None = None
     limits: Limits = field(default_factory=Limits)
     attack: AttackSettings = field(default_factory=lambda: AttackSettings.of("paper"))
+    by_hand: tuple[str, ...] = ()
     attack_images: int | None = None
     surrogates: tuple[Surrogate, ...] = ()
     queries: int = DEFAULT_QUERIES
@@ -149,6 +151,8 @@ class RepairRequest:
             raise BadInput(f"--batch-size is {self.batch_size}; a draw needs at least one image.")
         if self.attack_images is not None and self.attack_images < 1:
             raise BadInput(f"--attack-images is {self.attack_images}; an attack needs at least one image per split.")
+        if len(set(self.by_hand)) < len(self.by_hand):
+            raise BadInput(f"--filters names a filter twice: {', '.join(self.by_hand)}.")
         if self.queries < 0:
             raise BadInput(f"--queries is {self.queries}; it counts questions to the model (0 = no black-box attack).")
         if self.queries == 1:
@@ -183,6 +187,7 @@ class RepairRequest:
                 "architecture": Architecture.from_json(data["architecture"]),
                 "metric": Metric(**data["metric"]),
                 "preprocessing": Preprocessing.from_json(preprocessing) if preprocessing else None,
+                "by_hand": tuple(data.get("by_hand", ())),
                 "also": tuple(data.get("also", ())),
                 "limits": Limits(**data["limits"]),
                 "attack": AttackSettings(**data["attack"]),

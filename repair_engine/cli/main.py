@@ -54,7 +54,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_model(repair)
     options.add_data(repair)
     options.add_estimation(repair, repair=True)
-    repair.add_argument(
+    chosen = repair.add_mutually_exclusive_group()
+    chosen.add_argument("--filters", metavar="SITE:CHANNEL,…", help="ablate these, chosen by hand: no search")
+    chosen.add_argument(
         "--values", metavar="DIR", help="start from what score --out DIR found, for any of its metrics: no search"
     )
     options.add_adversaries(repair)

@@ -273,6 +273,7 @@ def request_of(args: argparse.Namespace) -> RepairRequest:
         overlap=quality[1] if quality else None,
         batch_size=getattr(args, "batch_size", None),
         constant=args.constant,
+        by_hand=tuple(part.strip() for part in (getattr(args, "filters", None) or "").split(",") if part.strip()),
         constants=getattr(args, "constants", None),
         compact=getattr(args, "compact", False),
         depth=getattr(args, "depth", None),

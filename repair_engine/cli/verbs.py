@@ -139,6 +139,9 @@ def repair(args: argparse.Namespace) -> int:
         if args.values:
             found, tick = read_values(args.values, job.case), bars.counting("confirming", job.budget)
             return _repaired(args, pipeline.run_stored(job, found, out, bars.stage, tick), bars)
+        if request.by_hand:
+            tick = bars.counting("valuing the filters", job.budget)
+            return _repaired(args, pipeline.run_by_hand(job, out, bars.stage, tick), bars)
         search = confirm = None
         settings = pipeline.phase_settings(job, "search")
         if settings is not None:

@@ -224,6 +224,7 @@ def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any
         "culprit_sign": culprit_sign(case.request),
         "culprits": culprits,
         "curve": [asdict(step) for step in plan.steps],
+        "by_hand": bool(case.request.by_hand),
         "selection": None if plan.stability is None else describe_selection(plan.stability, plan.k),
         "controls": [],
         "groups": {},

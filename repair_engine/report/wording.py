@@ -163,6 +163,8 @@ def orders_said(document: dict[str, Any]) -> list[str]:
 def selection_said(document: dict[str, Any]) -> list[str]:
     """By which rule k was chosen, and how stable the choice is, in sentences."""
     found, k = document.get("selection"), document["k"]
+    if document.get("by_hand"):
+        return ["The filters and their number were chosen by hand; limits were not applied to the choice."]
     if not found or len(document["curve"]) < 2:
         return []
     said = orders_said(document)
