@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ MEMORY = 2 << 30  # bytes that a game may work with on a CPU; on a GPU a quarter
 _CHUNK = {"cpu": 512, "cuda": 4096}  # images per forward, K·B, at most
 _OF_STORED, _OF_CHUNK = 2, 4  # shares of the memory: a half for stored states, a quarter for a forward's largest one
 _LEAST_CHUNK = 16
+_OF_BACKWARD = 8
 
 
 @dataclass(frozen=True)
@@ -138,17 +139,29 @@ class NeuronGame:
         hard = self.objective.weigh_gain(gained[0], batch.weights)
         return hard, self.objective.weigh_gain(gained[1], batch.weights[:1])[0]
 
-    def guesses(self, coalitions: np.ndarray, batch: ImageBatch, spent: Callable[[int], None]) -> np.ndarray:
-        """See `shapley.GuessingGame.guesses` and `repair_engine.guesses`; [N_GUESSES, n]."""
-        size = len(batch.indices)
-        rows = np.broadcast_to(coalitions, (size, self.n_players))
-        total = np.zeros((self.n_guesses, self.n_players))
-        for part in self._chunks(size):
-            images, targets = self.images(batch.indices[part]), self._targets(batch.indices[part])
-            weights = torch.from_numpy(batch.weights[0, part]).to(images)
-            total += guess_differences(self.network, images, rows[part], targets, weights)
+    @property
+    def guess_draws(self) -> int:
+        """Draws that one backward pass takes; it keeps all states, so far fewer images than a forward's."""
+        return max(1, self.chunk // _OF_BACKWARD // self.batch_size)
+
+    def guesses(self, draws: Sequence[tuple[np.ndarray, ImageBatch]], spent: Callable[[int], None]) -> np.ndarray:
+        """See `shapley.GuessingGame.guesses` and `repair_engine.guesses`; [D, N_GUESSES, n]."""
+        sizes = [len(batch.indices) for _, batch in draws]
+        indices = np.concatenate([batch.indices for _, batch in draws])
+        rows = np.concatenate(
+            [np.broadcast_to(coalitions, (size, self.n_players)) for (coalitions, _), size in zip(draws, sizes)]
+        )
+        weights = np.zeros((len(draws), len(indices)))  # each draw sees its own images
+        ends = np.cumsum(sizes)
+        for d, (_, batch) in enumerate(draws):
+            weights[d, ends[d] - sizes[d] : ends[d]] = batch.weights[0]
+        total = np.zeros((self.n_guesses, len(draws), self.n_players))
+        for part in self._chunks(len(indices)):
+            images, targets = self.images(indices[part]), self._targets(indices[part])
+            of_part = torch.from_numpy(weights[:, part]).to(images)
+            total += guess_differences(self.network, images, rows[part], targets, of_part)
             spent(len(images) * self.guess_cost)
-        return -total if self.objective.complement else total
+        return np.swapaxes(-total if self.objective.complement else total, 0, 1)
 
     def _targets(self, indices: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(self.objective.targets[indices]).to(self.network.device)

@@ -21,7 +21,7 @@ GUESS_COST = 3  # evaluations an image costs: a backward pass that reaches only 
 def guess_differences(
     network: Network, images: torch.Tensor, coalitions: np.ndarray, targets: torch.Tensor, weights: torch.Tensor
 ) -> np.ndarray:
-    """Guesses float64 [N_GUESSES, n] at sum_b w_b (hit of image b with the filter - hit without it).
+    """Guesses float64 [N_GUESSES, D, n] at sum_b w_db (hit of image b with the filter - hit without it).
 
     Rows: dp; turned outcomes to first order in m; the same through a sigmoid of m; dm; dp where the filter is absent
     (with the first row, the two ends of the difference).
@@ -29,7 +29,7 @@ def guess_differences(
     Args:
         images: normalized, [B, C, H, W]; image b is under row b of `coalitions`, bool [B, n].
         targets: int64 [B].
-        weights: [B].
+        weights: [D, B]; or [B], and then D is left out.
     """
     present = torch.from_numpy(np.array(coalitions)).to(images.device)
     masks = present.to(images.dtype).requires_grad_(True)

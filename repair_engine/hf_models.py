@@ -189,7 +189,7 @@ def _model_class(config: Mapping[str, Any]) -> tuple[Any, Any]:
             "For timm's networks give the weights with --architecture timm:NAME; others can be exported to ONNX.",
         )
     found = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING[known]
-    choices = list(found) if isinstance(found, tuple | list) else [found]
+    choices: list[Any] = list(found) if isinstance(found, tuple | list) else [found]
     named = [c for c in choices if c.__name__ in (config.get("architectures") or ())]
     if config.get("architectures") and not named:
         raise BadInput(

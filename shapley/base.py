@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -115,8 +115,13 @@ class GuessingGame(Game, Protocol):
         """What the guesses on one batch cost, in coalitions."""
         ...
 
-    def guesses(self, coalitions: Bools, batch: Batch, spent: Progress) -> Floats:
-        """Guesses [S, n] at the `differences` of objective 0 at ``coalitions`` [n_parts, n]."""
+    @property
+    def guess_draws(self) -> int:
+        """How many draws `guesses` likes to be given at once; 1: one."""
+        ...
+
+    def guesses(self, draws: Sequence[tuple[Bools, Batch]], spent: Progress) -> Floats:
+        """Guesses [D, S, n] at the `differences` of objective 0, for D draws: (coalitions [n_parts, n], batch)."""
         ...
 
     def smooth_differences(

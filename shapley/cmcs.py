@@ -48,7 +48,7 @@ def paired_differences(meter: Meter, batch: Batch, coalitions: Bools, players: I
     delta[:, players] = hard
     smoothed = np.zeros(coalitions.shape[1])
     smoothed[players] = smooth
-    return delta, np.concatenate([delta[:1], smoothed[None], meter.guesses(coalitions, batch)])
+    return delta, np.concatenate([delta[:1], smoothed[None], meter.guesses([(coalitions, batch)])[0]])
 
 
 def scale(n: int, depth: int) -> float:

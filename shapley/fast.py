@@ -7,9 +7,9 @@ A `GuessingGame` offers, at the price of a few coalitions, guesses at `Game.diff
 2. *samples* differences as `cmcs` does, with the guesses on the same draws;
 3. estimates: the guesses serve as control variates (Lavenberg & Welch 1981), their coefficients pooled over all
    players, so the estimate stays unbiased but for terms of order 1 / (draws x players);
-4. ranks by what is most likely given everything: an empirical-Bayes regression of the estimates on the guesses and
-   on the smooth differences (Efron & Morris 1975; Fay & Herriot 1979), each player's own samples outweighing it as
-   they come in;
+4. ranks by what is most likely given everything: an empirical-Bayes regression of the smooth differences on the
+   guesses, and of the estimates on what comes of it (Efron & Morris 1975; Fay & Herriot 1979), each player's own
+   samples outweighing it as they come in;
 5. goes on with the players whose place above or below rank k is open.
 
 Estimates have intervals; the ranking has none of its own, only the posterior spread of its model.
@@ -29,7 +29,8 @@ from shapley.state import State
 HARD, SMOOTH, GUESSES = 0, 1, 2  # rows of the quantities sampled together: difference, its smooth version, guesses
 RANDOM_PLAYERS = 96  # sampled beside the contenders in the first round: a regression needs more than extremes
 _Z = 2.0  # posterior standard deviations within which a player's place is open
-_PRIOR_DRAWS = 4.0  # draws' worth of the pooled variance in each player's own
+_PRIOR_DRAWS = 10.0  # draws' worth of the pooled variance in each player's own
+_STAND_OUT = 0.05  # share of players that stand out from the model
 _SEED_WORD = 0xFA57
 
 
@@ -41,7 +42,7 @@ class Combined:
     std_errors: Floats  # [n]; NaN with fewer than two samples
     best: Floats  # [n] posterior means, of all players
     spread: Floats  # [n] posterior standard deviations
-    prior: Floats  # [n] standard deviations before a player's own samples; inf: there is no model yet
+    prior: Floats  # [n] standard deviations before a player's own samples (wide: it stands out); inf: no model yet
     melts: Floats  # [n] share of the prior's variance that is noise of the samples, and falls as they come in
 
 
@@ -57,14 +58,18 @@ def combine(state: State) -> Combined:
     smooth, smooth_error = _controlled(paired, screened, SMOOTH)
     guesses = screened.mean / np.maximum(screened.mean.std(axis=1, keepdims=True), 1e-12)
     first, first_spread, _ = _regress(guesses, smooth, smooth_error, screened.mean[0])
-    smooth_best, smooth_spread = _shrink(smooth, smooth_error, first, first_spread)
+    width = _width(first, smooth, smooth_error)
+    smooth_best, smooth_spread, _ = _shrink(smooth, smooth_error, first, first_spread, width)
+    # The guesses once more beside it would be nearly collinear with it, and their noise would be blown up.
     scale = max(float(smooth_best.std()), 1e-12)
-    features = np.concatenate([guesses, smooth_best[None] / scale])
+    features = smooth_best[None] / scale
     prior, prior_spread, melts = _regress(features, hard, hard_error, smooth_best, smooth_spread / scale)
-    best, spread = _shrink(hard, hard_error, prior, prior_spread)
+    wide = _width(prior, hard, hard_error)
+    best, spread, apart = _shrink(hard, hard_error, prior, prior_spread, wide)
     values = np.where(sampled, hard, np.nan)
     errors = np.where(paired.count > 1, hard_error, np.nan)
-    return Combined(values, errors, best, spread, prior_spread, melts)
+    outside = apart > 0.5
+    return Combined(values, errors, best, spread, np.where(outside, wide, prior_spread), np.where(outside, 0.0, melts))
 
 
 def _controlled(paired: PairedMoments, screened: PairedMoments, row: int) -> tuple[Floats, Floats]:
@@ -122,19 +127,39 @@ def _regress(
     return coefficients @ design, np.sqrt(between + noise), falling / (between + noise)
 
 
-def _shrink(own: Floats, error: Floats, prior: Floats, spread: Floats) -> tuple[Floats, Floats]:
-    """Posterior mean and deviation [n] of normal samples ``own`` +- ``error`` under ``prior`` +- ``spread``."""
-    of_own = np.where(np.isfinite(error), 1.0 / np.maximum(error, 1e-12) ** 2, 0.0)
-    of_prior = np.where(np.isfinite(spread), 1.0 / np.maximum(spread, 1e-12) ** 2, 0.0)
-    total = of_own + of_prior
+def _width(prior: Floats, own: Floats, error: Floats) -> float:
+    """How far from the model a player may stand: the spread of all values, the noise of samples taken off."""
+    known = np.isfinite(error)
+    excess = float(np.var(own[known]) - np.mean(error[known] ** 2)) if known.sum() > 1 else 0.0
+    return max(float(prior.std()), np.sqrt(max(excess, 0.0)), 1e-12)
+
+
+def _shrink(own: Floats, error: Floats, prior: Floats, spread: Floats, wide: float) -> tuple[Floats, Floats, Floats]:
+    """Posterior mean and deviation [n] of normal samples ``own`` +- ``error``, and the share [n] of the wide part.
+
+    Of the players most lie within ``spread`` of ``prior`` and a few stand out, by ``wide``: a mixture of two normals
+    (Box & Tiao 1968), so noise is drawn into the model whole, and what noise cannot explain is left where it is.
+    """
     sampled = np.isfinite(error)
-    known, width = np.where(sampled, own, 0.0), np.where(sampled, error, np.inf)
-    mean = np.where(total > 0, (of_own * known + of_prior * prior) / np.maximum(total, 1e-300), prior)
-    # Limited translation (Efron & Morris 1972): who stands out from the model is not drawn into it by more than
-    # a standard error of its own.
-    limited = np.clip(mean, known - width, known + width)
-    spread_of_mean = np.where(total > 0, 1.0 / np.sqrt(np.maximum(total, 1e-300)), np.inf)
-    return limited, np.where(limited == mean, spread_of_mean, error)
+    modelled = np.isfinite(spread)
+    noise = np.where(sampled, error, 0.0) ** 2
+    gap = np.where(sampled, own - prior, 0.0)
+    logs, means, variances = [], [], []
+    for share, width in ((1.0 - _STAND_OUT, np.where(modelled, spread, wide)), (_STAND_OUT, np.maximum(spread, wide))):
+        own_width = np.where(np.isfinite(width), width, 0.0) ** 2
+        total = np.maximum(noise + own_width, 1e-300)
+        logs.append(np.log(share) - np.where(sampled, 0.5 * np.log(total) + 0.5 * gap**2 / total, 0.0))
+        pull = np.where(sampled, own_width / total, 0.0)
+        means.append(prior + pull * gap)
+        variances.append(np.where(sampled, pull * noise, own_width))
+    apart = 1.0 / (1.0 + np.exp(np.clip(logs[0] - logs[1], -500, 500)))
+    mean = (1.0 - apart) * means[0] + apart * means[1]
+    variance = (1.0 - apart) * (variances[0] + (means[0] - mean) ** 2)
+    variance += apart * (variances[1] + (means[1] - mean) ** 2)
+    # Without a model there is only the own sample.
+    mean = np.where(modelled, mean, np.where(sampled, own, prior))
+    deviation = np.where(modelled, np.sqrt(variance), np.where(sampled, error, np.inf))
+    return mean, deviation, apart
 
 
 def ends(settings: Settings, n: int) -> tuple[int, ...]:

@@ -49,8 +49,6 @@ def _future(now: fast.Combined, count: Ints, settings: Settings, factor: float, 
     one = np.where(known, np.nan_to_num(now.std_errors) ** 2 * count, 0.0)
     one = np.where(known, one, one[known].mean() if known.any() else 0.0)
     best, spread = now.best, now.spread
-    # Who stands out from the model goes by its own samples alone (`fast`: limited translation).
-    alone = known & (spread >= np.where(known, now.std_errors, np.inf))
     for _ in range(_STEPS):
         combined = dataclasses.replace(now, best=best, spread=spread)
         active = settings.candidates() if settings.keep is None else fast.open_under(combined, settings, factor)
@@ -63,7 +61,7 @@ def _future(now: fast.Combined, count: Ints, settings: Settings, factor: float, 
         spent += draws * price
         made = made + draws * active
         noise = now.melts * np.maximum(first, 1.0) / np.maximum(made, 1.0)
-        prior = np.where(alone, np.inf, now.prior**2 * (1.0 - now.melts + noise))
+        prior = now.prior**2 * (1.0 - now.melts + noise)
         narrower = 1.0 / np.sqrt(1.0 / prior + made / np.maximum(one, 1e-300))
         narrower = np.where(active, np.minimum(narrower, spread), spread)
         moved = np.where(np.isfinite(spread), np.sqrt(np.maximum(spread**2 - narrower**2, 0.0)), 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from shapley.base import Batch, Bools, Floats, Game, GuessingGame, Ints, Outcomes, Progress
@@ -36,9 +37,9 @@ class Meter:
             raise ValueError(f"the game answered differences {hard.shape} and {smooth.shape}; expected {expected}")
         return hard, smooth
 
-    def guesses(self, coalitions: Bools, batch: Batch) -> Floats:
-        answer = self._guessing.guesses(coalitions, batch, self._spend)
-        expected = (self._guessing.n_guesses, self.game.n_players)
+    def guesses(self, draws: Sequence[tuple[Bools, Batch]]) -> Floats:
+        answer = self._guessing.guesses(draws, self._spend)
+        expected = (len(draws), self._guessing.n_guesses, self.game.n_players)
         if answer.shape != expected:
             raise ValueError(f"the game answered guesses {answer.shape}; expected {expected}")
         return answer

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from shapley import cmcs, fast, walk
-from shapley.base import BlockTask, BudgetTooSmall, Estimate, Game, Progress, Settings
+from shapley.base import Batch, BlockTask, Bools, BudgetTooSmall, Estimate, Game, Progress, Settings
 from shapley.contenders import contenders
 from shapley.estimates import estimate, raw_half_widths, scale
 from shapley.metering import Meter
@@ -147,7 +147,9 @@ def run_block(
     if state.depth is None and cutoff is None:
         return BlockResult(task.round, task.block, task.draws, agreement, math.nan, moments, walks, screened, paired, 0)
     players = np.flatnonzero(state.active)
-    for _ in range(task.draws):
+    guess_draws = getattr(game, "guess_draws", 1)
+    waiting: list[tuple[Bools, Batch]] = []
+    for draw in range(task.draws):
         batch = game.draw_batch(rng)
         ends = None
         if state.depth is None:
@@ -158,7 +160,11 @@ def run_block(
         elif settings.estimator in ("cmcs", "fast"):
             coalitions = cmcs.draw_removed(rng, settings.n_players, state.depth, game.n_parts)
             if _screening(state, settings):
-                screened = screened.merge(PairedMoments.of(meter.guesses(coalitions, batch)))
+                waiting.append((coalitions, batch))
+                if len(waiting) >= guess_draws or draw == task.draws - 1:
+                    for guessed in meter.guesses(waiting):
+                        screened = screened.merge(PairedMoments.of(guessed))
+                    waiting = []
                 continue
             if settings.guesses:
                 delta, together = cmcs.paired_differences(meter, batch, coalitions, players)

@@ -173,5 +173,5 @@ def test_culprits_raise_the_success_by_sampling_and_by_guesses(
     game, rng, guesses = job.game, np.random.default_rng(0), []
     for _ in range(40):
         coalitions = draw_removed(rng, game.n_players, game.n_players // 3, game.n_parts)
-        guesses.append(game.guesses(coalitions, game.draw_batch(rng), lambda _: None)[0])
+        guesses.append(game.guesses([(coalitions, game.draw_batch(rng))], lambda _: None)[0, 0])
     assert np.corrcoef(np.mean(guesses, axis=0), values)[0, 1] > 0.3

@@ -19,6 +19,7 @@ class GuessedGame(ImageBatchGame):
 
     n_guesses = 2
     guess_cost = 3
+    guess_draws = 4
 
     def __init__(self, noise: float, seed: int = 0, n: int = N, power: int = 1):
         rng = np.random.default_rng(seed)
@@ -26,7 +27,10 @@ class GuessedGame(ImageBatchGame):
         super().__init__(pull + rng.normal(0, 0.15, (IMAGES, n)), rng.uniform(0.2, 1.6, IMAGES), BATCH)
         self._noise, self._bias, self._rng = noise, rng.normal(0, 0.05, n), np.random.default_rng(seed + 1)
 
-    def guesses(self, coalitions, batch, spent):
+    def guesses(self, draws, spent):
+        return np.stack([self._guessed(coalitions, batch, spent) for coalitions, batch in draws])
+
+    def _guessed(self, coalitions, batch, spent):
         before = self.accesses
         true = super().differences(coalitions, np.arange(self.n_players), batch, lambda _: None)[0]
         self.accesses = before + self.guess_cost * len(batch)
@@ -135,10 +139,10 @@ def test_the_budget_holds_and_the_least_one_is_named():
 
 def test_constant_guesses_and_a_constant_game_harm_nothing():
     class Constant(FunctionGame):
-        n_guesses, guess_cost = 1, 1
+        n_guesses, guess_cost, guess_draws = 1, 1, 1
 
-        def guesses(self, coalitions, batch, spent):
-            return np.zeros((1, self.n_players))
+        def guesses(self, draws, spent):
+            return np.zeros((len(draws), 1, self.n_players))
 
         def smooth_differences(self, coalitions, players, batch, spent):
             delta = self.differences(coalitions, players, batch, spent)
