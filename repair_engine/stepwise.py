@@ -2,8 +2,9 @@
 
 Shapley values average over removed sets of all sizes; a repair removes a few particular filters from an otherwise
 intact network, and what the next one is worth depends on those that went before. Candidates are the worst by the
-unbiased values and by the posterior; which order is used is decided on the *select* images (`plan.better`), so that
-what was gained by fitting the score images counts for nothing. Measured in benchmarks/stepwise.md.
+unbiased values, by the posterior, and by what gradients say of the intact network's filters. Which order is used is
+decided on the *select* images (`plan.better`), so that what was gained by fitting the score images counts for nothing.
+Measured in benchmarks/stepwise.md.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from repair_engine.game import ImageBatch, NeuronGame
 
 SHARE = 0.4  # of the budget, spent in addition
 _CANDIDATES = 80  # worst of each kind
-_STEPS = 15
-_LOOK = 24  # candidates looked at again after the first step
-_LEAST_IMAGES, _MOST_IMAGES = 32, 512
+_GUESSED = 40  # worst by each kind of guess at what a filter does to the intact network
+_OF_GUESSES = 8  # an eighth of what is spent here, at most, goes into these
+_STEPS = 12
+_LOOK = 12  # candidates looked at again after the first step
+_LEAST_IMAGES, _MOST_IMAGES = 32, 1024
 
 
 @dataclass(frozen=True)
@@ -50,18 +53,20 @@ class Stepwise:
         }
 
 
-def candidates_of(ranking: Ranking, sign: int) -> np.ndarray:
-    """The worst by unbiased value and by posterior, and all that are ranked, int64, sorted.
+def candidates_of(ranking: Ranking, sign: int, guesses: np.ndarray) -> np.ndarray:
+    """The worst by unbiased value, by posterior and by each guess, and all that are ranked, int64, sorted.
 
     Args:
         sign: +1 where culprits have positive values.
+        guesses: at the differences that filters make to the intact network, [S, n] (`repair_engine.guesses`).
     """
     found = ranking.found
     badness = np.where(found.samples > 0, sign * np.nan_to_num(found.values[0]), -np.inf)
     orders = [badness] if found.best is None else [badness, sign * found.best]
     worst = [np.argsort(-order, kind="stable")[:_CANDIDATES] for order in orders]
     sampled = np.concatenate([w[order[w] > 0] for w, order in zip(worst, orders, strict=True)])
-    return np.unique(np.concatenate([sampled, ranking.players]))
+    guessed = [w[g[w] > 0] for g in sign * guesses for w in [np.argsort(-g, kind="stable")[:_GUESSED]]]
+    return np.unique(np.concatenate([sampled, ranking.players, *guessed]))
 
 
 def stepwise(case: Case, ranking: Ranking, budget: int, progress: Callable[[str, float], None]) -> Stepwise | None:
@@ -73,25 +78,31 @@ def stepwise(case: Case, ranking: Ranking, budget: int, progress: Callable[[str,
         budget: of the search, in evaluations; at most `SHARE` of it is spent here, in addition.
     """
     sign, limit = culprit_sign(case.request), case.request.limits.max_filters
-    candidates = candidates_of(ranking, sign)
-    steps = min(_STEPS, limit, len(candidates))
-    if not steps:
-        return None
-    looks = len(candidates) + 1 + (steps - 1) * (min(_LOOK, len(candidates)) + 1)
     game: NeuronGame = case.game(_LEAST_IMAGES)
-    images = min(_MOST_IMAGES, game.n_images, int(SHARE * budget) // looks)
-    if images < min(_LEAST_IMAGES, game.n_images):
-        return None
-    plan = game.resized(images).plan
     rng = np.random.default_rng(np.random.SeedSequence([case.request.seed, 0x57E9]))
-    batch = ImageBatch(*plan.draw(rng))
     spent = 0
 
     def count(evaluations: int) -> None:
         nonlocal spent
         spent += evaluations
 
-    coalition = np.ones((1, game.n_players), dtype=bool)
+    everyone = np.ones((1, game.n_players), dtype=bool)
+    affordable = int(SHARE * budget)
+    size = min(_MOST_IMAGES, game.n_images, affordable // (_OF_GUESSES * game.guess_cost))
+    if size < min(_LEAST_IMAGES, game.n_images):
+        return None
+    shown = ImageBatch(*game.resized(size).plan.draw(rng))
+    candidates = candidates_of(ranking, sign, game.guesses([(everyone, shown)], count)[0])
+    steps = min(_STEPS, limit, len(candidates))
+    if not steps:
+        return None
+    looks = len(candidates) + 1 + (steps - 1) * (min(_LOOK, len(candidates)) + 1)
+    images = min(_MOST_IMAGES, game.n_images, (affordable - spent) // looks)
+    if images < min(_LEAST_IMAGES, game.n_images):
+        return None
+    plan = game.resized(images).plan
+    batch = ImageBatch(*plan.draw(rng))
+    coalition = everyone.copy()
     gains = np.full(len(candidates), np.inf)
     picked: list[int] = []
     for step in range(steps):

@@ -43,7 +43,9 @@ def test_the_greedy_order_by_a_plain_loop(exact: tuple[pipeline.Job, Ranking]) -
     found = stepwise(job.case, ranking, 10**9, silent)
     assert found is not None
     assert found.images == len(job.case.objective("score"))
-    open_ = candidates_of(ranking, -1).tolist()
+    game = job.case.game(32)
+    everyone = np.ones((1, game.n_players), dtype=bool)
+    open_ = candidates_of(ranking, -1, game.guesses([(everyone, game.full_batch())], lambda _: None)[0]).tolist()
     removed: list[int] = []
     while open_:
         now = value_without(job, removed)
