@@ -120,7 +120,7 @@ def test_the_rows_of_a_repair_come_again_from_its_file(
     """`repair` and `attack --repaired` measure the same images from the same seeds: all four rows agree."""
     again = {"epsilon": "0.1", "attack": preset, "surrogate": other, **{k: SMALL[k] for k in ("subset", "queries")}}
     out = tmp_path / "out"
-    repaired = call(argv(sabotaged, "--json", verb="repair", out=str(out), **{**REPAIR, **again}))
+    repaired = call(argv(sabotaged, "--json", verb="repair", out=str(out), order="value", **{**REPAIR, **again}))
     assert repaired.code == 0, repaired.err
     rows = repaired.document["attack"]["rows"]
     assert [row["kind"] for row in rows] == ["replay", "transfer", "white-box", "black-box"]
