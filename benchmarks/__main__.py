@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -95,7 +96,11 @@ def teller() -> Callable[[str], None]:
 
 def _command(args: argparse.Namespace) -> str:
     case = "" if isinstance(args.case, list) or args.case is None else f" --case {args.case}"
-    return f"python -m benchmarks {args.part}{case} --size {args.size} --device {args.device}"
+    given = vars(args).get
+    methods = "".join(f" --method {shlex.quote(name)}" for name in given("method") or ())
+    seconds = f" --seconds {given('seconds'):g}" if given("seconds") else ""
+    seed = f" --seed {given('seed')}" if given("seed") else ""
+    return f"python -m benchmarks {args.part}{case} --size {args.size} --device {args.device}{methods}{seconds}{seed}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,6 +20,7 @@ import torch
 
 from repair_engine import formats
 from repair_engine.attacked import ATTACK_IMAGES, AttackedSplit, attack_splits
+from repair_engine.case_warnings import warnings_of
 from repair_engine.classes import ClassNames, class_names
 from repair_engine.datasets import Dataset, Holdout, Preprocessing, Splits, holdout, read_dataset, split
 from repair_engine.errors import BadInput
@@ -27,7 +28,7 @@ from repair_engine.formats import Checkpoint
 from repair_engine.game import NeuronGame
 from repair_engine.many import FurtherObjective, all_columns, check_size, further_objectives, subgroup_names
 from repair_engine.mean_constants import channel_sums, means_of
-from repair_engine.network import Network, constant_of, predictions, stored_constants
+from repair_engine.network import Network, predictions, stored_constants
 from repair_engine.objectives import Metric, Objective, cell_codes, metric_weights
 from repair_engine.objectives.metric import accuracy_weights
 from repair_engine.onnx_graph.plan import GraphPlan
@@ -39,7 +40,6 @@ from repair_engine.weights_metadata import weights_metadata
 
 SPLITS = ("score", "select", "report")
 _ATTACK_SECONDS = 60.0  # for all splits, where nothing is
-_NEAR_CHANCE = 0.1  # of the way from chance to perfect
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def prepare(
     )
     began = time.perf_counter()
     intact = plain_predictions(module, case, case.pixels, progress)
-    found = [*case.warnings, *_chance_warning(case, intact), *_coverage_warning(case), *_constant_warning(case)]
+    found = [*case.warnings, *warnings_of(case, intact)]
     if request.metric.kind == "attack-success" and request.attack_images is None:
         request = replace(request, attack_images=_attack_images(request, len(intact), time.perf_counter() - began))
         case = replace(case, request=request)
@@ -383,33 +383,3 @@ def _attack_images(request: RepairRequest, forwards: int, seconds: float) -> int
     passes = 3 * request.attack.steps * request.attack.restarts  # a backward costs about two forwards
     affordable = int(_ATTACK_SECONDS * forwards / seconds / passes / len(SPLITS))
     return min(max(affordable, 40), ATTACK_IMAGES)
-
-
-def _chance_warning(case: Case, intact: np.ndarray) -> list[str]:
-    accuracy = float((intact == case.dataset.labels).mean())
-    chance = 1.0 / max(case.checkpoint.architecture.num_classes, 2)
-    if accuracy > chance + _NEAR_CHANCE * (1.0 - chance):
-        return []
-    return [
-        f"The intact model is right on {accuracy:.1%} of the images; chance is {chance:.1%}. Usual mistakes: "
-        "normalization (--mean, --std), class order (--classes), input size (--resize, --crop), channel order "
-        "(RGB or BGR)."
-    ]
-
-
-def _constant_warning(case: Case) -> list[str]:
-    sites = case.network.sites
-    without = [s for s in sites if constant_of(s, "bn_beta") == "mean"]
-    if case.request.constant == "mean" or not without:
-        return []
-    return [
-        f"--constant bn_beta: {sum(s.channels for s in without):,} of {case.network.n_filters:,} filters have no batch "
-        "norm of their own and are ablated to their mean."
-    ]
-
-
-def _coverage_warning(case: Case) -> list[str]:
-    share = case.network.coverage.share
-    if share >= 0.5:
-        return []
-    return [f"The filters cover {share:.0%} of the network's parameters; what the rest does cannot be repaired here."]

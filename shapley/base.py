@@ -127,7 +127,7 @@ class GuessingGame(Game, Protocol):
     def smooth_differences(
         self, coalitions: Bools, players: Ints, batch: Batch, spent: Progress
     ) -> tuple[Floats, Floats]:
-        """`differences` [M, m], and of objective 0 a less noisy version [m] that ranks players alike."""
+        """`differences` [M, m], and of objective 0 a less noisy version [m], in the same units, that ranks alike."""
         ...
 
 

@@ -30,6 +30,7 @@ HARD, SMOOTH, GUESSES = 0, 1, 2  # rows of the quantities sampled together: diff
 RANDOM_PLAYERS = 96  # sampled beside the contenders in the first round: a regression needs more than extremes
 _Z = 2.0  # posterior standard deviations within which a player's place is open
 _PRIOR_DRAWS = 10.0  # draws' worth of the pooled variance in each player's own
+_SLOPE_SPREAD = 0.5  # of differences on their smooth version, about 1: few samples must not turn the order round
 _STAND_OUT = 0.05  # share of players that stand out from the model
 _SEED_WORD = 0xFA57
 
@@ -63,7 +64,7 @@ def combine(state: State) -> Combined:
     # The guesses once more beside it would be nearly collinear with it, and their noise would be blown up.
     scale = max(float(smooth_best.std()), 1e-12)
     features = smooth_best[None] / scale
-    prior, prior_spread, melts = _regress(features, hard, hard_error, smooth_best, smooth_spread / scale)
+    prior, prior_spread, melts = _regress(features, hard, hard_error, smooth_best, smooth_spread / scale, scale)
     wide = _width(prior, hard, hard_error)
     best, spread, apart = _shrink(hard, hard_error, prior, prior_spread, wide)
     values = np.where(sampled, hard, np.nan)
@@ -93,13 +94,18 @@ def _controlled(paired: PairedMoments, screened: PairedMoments, row: int) -> tup
 
 
 def _regress(
-    features: Floats, target: Floats, error: Floats, fallback: Floats, last_noise: Floats | None = None
+    features: Floats,
+    target: Floats,
+    error: Floats,
+    fallback: Floats,
+    last_noise: Floats | None = None,
+    expected: float | None = None,
 ) -> tuple[Floats, Floats, Floats]:
     """Predictions [n] of ``target`` from ``features`` [p, n] and their spread [n], by weighted least squares.
 
     The spread is that of true values about the prediction (method of moments), and ``last_noise`` [n], the known
     error of the last feature; last comes the share [n] of the latter in the spread's square. With too few sampled
-    players to fit, ``fallback`` with an infinite spread.
+    players to fit, ``fallback`` with an infinite spread. ``expected`` is what the last coefficient is believed to be.
     """
     known = np.isfinite(error)
     p, n = features.shape
@@ -110,9 +116,12 @@ def _regress(
     coefficients = np.zeros(p + 1)
     for _ in range(5):  # weights and spread settle in a few turns
         weights = known / (np.where(known, error, 1.0) ** 2 + between)
-        gram = (design * weights) @ design.T
+        gram, right = (design * weights) @ design.T, (design * weights) @ target
+        if expected is not None:
+            gram[-1, -1] += 1.0 / (_SLOPE_SPREAD * expected) ** 2
+            right[-1] += 1.0 / (_SLOPE_SPREAD**2 * expected)
         # Least squares of the normal equations: guesses that say nothing (constant columns) get coefficient 0.
-        coefficients = np.linalg.lstsq(gram, (design * weights) @ target, rcond=1e-10)[0]
+        coefficients = np.linalg.lstsq(gram, right, rcond=1e-10)[0]
         residual = target - coefficients @ design
         share = known.sum() / max(known.sum() - p - 1, 1)  # degrees of freedom that the fit took
         excess = weights @ (residual**2 * share - np.where(known, error, 0.0) ** 2) / weights.sum()

@@ -89,6 +89,20 @@ def test_differences_hard_and_smooth_against_two_full_forwards() -> None:
         np.testing.assert_allclose(smooth[player], batch.weights[0] @ (p - q), atol=1e-6)
 
 
+def test_several_draws_at_once_are_guessed_as_one_by_one() -> None:
+    network, images = _network()
+    objective = Objective(images, TARGETS.numpy(), WEIGHTS.numpy().astype(float), np.arange(5))
+    game = NeuronGame(network, objective, lambda x: x, 5)
+    draws = [(_coalitions(), game.full_batch()), (~_coalitions(), game.draw_batch(np.random.default_rng(1)))]
+    spent: list[int] = []
+    together = game.guesses(draws, spent.append)
+    assert together.shape == (2, N_GUESSES, 7)
+    assert sum(spent) == 2 * 5 * game.guess_cost
+    for draw, found in zip(draws, together):
+        np.testing.assert_allclose(found, game.guesses([draw], lambda _: None)[0], atol=1e-7)
+    assert np.abs(together[0] - together[1]).max() > 1e-4
+
+
 def test_a_single_logit_is_two_classes() -> None:
     logits = torch.tensor([[0.7], [-0.2]])
     right, probability = hits(logits, torch.tensor([0, 0]))
