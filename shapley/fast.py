@@ -126,7 +126,9 @@ def _regress(
         share = known.sum() / max(known.sum() - p - 1, 1)  # degrees of freedom that the fit took
         excess = weights @ (residual**2 * share - np.where(known, error, 0.0) ** 2) / weights.sum()
         floor = max(1e-3 * float(np.mean(error[known] ** 2)), 1e-16)
-        between = max(float(excess), floor)
+        # One standard error less: a spread that may be chance is no licence to believe noisy samples.
+        doubt = np.sqrt(2.0 / known.sum()) * (weights @ np.where(known, error, 0.0) ** 2) / weights.sum()
+        between = max(float(excess - doubt), floor)
     noise = (
         np.zeros(n)
         if last_noise is None

@@ -190,3 +190,27 @@ def test_a_prior_without_spread_is_only_an_order():
     np.testing.assert_array_equal(combined.best, [0.3, -0.1, 0.2])
     assert np.isinf(combined.spread).all()
     assert np.isnan(combined.values).all()
+
+
+def test_samples_that_are_mostly_noise_do_not_spoil_the_order_of_the_screen():
+    """Four times as noisy as the values differ: measured after a dozen draws of four images on a ResNet-20."""
+    n, draws = 400, 12
+    agreement = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        truth = rng.normal(0, 1, n)
+        guesses = np.stack([truth + rng.normal(0, 0.6, n), rng.normal(0, 1, n)])
+        screened, paired = PairedMoments.empty(2, n), PairedMoments.empty(fast.GUESSES + 2, n)
+        for _ in range(60):
+            screened = screened.merge(PairedMoments.of(guesses + rng.normal(0, 1, (2, n))))
+        for _ in range(draws):
+            hard = truth + rng.normal(0, 4 * np.sqrt(draws), n)
+            smooth = truth + rng.normal(0, 1.2 * np.sqrt(draws), n)
+            seen = np.stack([hard, smooth, *(guesses + rng.normal(0, 1, (2, n)))])
+            paired = paired.merge(PairedMoments.of(seen))
+        state = dataclasses.replace(start(Settings("cmcs", n, 1000, depth=n)), paired=paired, screened=screened)
+        orders = fast.combine(state).best, screened.mean[0]
+        agreement.append([np.corrcoef(order, truth)[0, 1] for order in orders])
+    best, screen = np.mean(agreement, axis=0)
+    assert screen > 0.8
+    assert best > screen
