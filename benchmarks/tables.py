@@ -100,7 +100,7 @@ def number(value: float) -> str:
 
 def throughput(result: dict[str, Any]) -> str:
     """Throughput of one case."""
-    plain, last = result["plain"], result["records"][-1]
+    plain, (*ways, last, half) = result["plain"], result["records"]
     head = (
         f"{result['filters']:,} filters, {result['gmacs']:.3g} GMAC per image, {result['images']} images per "
         f"coalition. Plain forward: batches of {plain['batch']}, {plain['memory_format']}."
@@ -110,7 +110,9 @@ def throughput(result: dict[str, Any]) -> str:
         (
             [r["method"], number(r["evaluations_per_second"]), f"{r['ratio_to_plain']:.2f}"]
             for r in [
-                *result["records"],
+                *ways,
+                last,
+                *([] if "cannot" in half else [half]),
                 {
                     "method": "bound for marginals: what comes after the filter",
                     "evaluations_per_second": last["suffix_bound_evaluations_per_second"],
@@ -129,7 +131,15 @@ def throughput(result: dict[str, Any]) -> str:
         f"{100 * last['share_of_dependent_bound']:.0f}% of the second; over all filters "
         f"{number(last['marginals_per_second'])} marginals/s of {result['images']} images each."
     )
-    return "\n\n".join([head, rows, tail])
+    if "cannot" in half:
+        return "\n\n".join([head, rows, f"{tail} No search in bfloat16: {half['cannot']}."])
+    agreed = half["precision"]
+    in_bfloat16 = (
+        f"In bfloat16 {half['evaluations_per_second'] / last['evaluations_per_second']:.2f} times as many; "
+        f"{100 * agreed['agreement']:.1f}% of {agreed['predictions']} predictions of the intact and of damaged "
+        "networks are those of float32."
+    )
+    return "\n\n".join([head, rows, tail, in_bfloat16])
 
 
 def scaling(result: dict[str, Any]) -> str:

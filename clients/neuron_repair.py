@@ -275,7 +275,8 @@ def start(api: Api, options: argparse.Namespace) -> dict:
     limits = ("max_clean_drop", "max_subgroup_drop", "max_filters", "choose")
     attack = ("attack", "norm", "epsilon", "steps", "step_size", "restarts", "targeted", "random_start")
     attack += ("attack_images", "queries", "subset")
-    for name in ("name", "group", "estimator", "constant", "top_k", "side", "budget", "batch_size", *limits, *attack):
+    names = ("name", "group", "estimator", "constant", "precision", "top_k", "side", "budget", "batch_size")
+    for name in (*names, *limits, *attack):
         if getattr(options, name) is not None:
             body[name] = getattr(options, name)
     # The same request has the same key: run again, it finds the repair that it started.
@@ -509,6 +510,7 @@ def add_options(repair: argparse.ArgumentParser) -> None:
     for name, kind in (("resize", pixels), ("crop", pixels), ("mean", str), ("std", str)):
         repair.add_argument(f"--{name}", type=kind)
     repair.add_argument("--estimator", choices=["tmab", "monte_carlo", "cmcs", "exact"])
+    repair.add_argument("--precision", choices=["float32", "bfloat16"], help="of the search")
     repair.add_argument("--constant", choices=["mean", "bn_beta"], help="what an ablated filter's output becomes")
     repair.add_argument("--top-k", type=int)
     repair.add_argument("--side", choices=["top", "bottom", "both"])

@@ -22,6 +22,7 @@ MAX_EXACT = 20  # players
 _BLOCK = 20_000  # evaluations that a block is about
 _ROUND = 8  # blocks
 PHASES = ("search", "confirm")
+SEARCH_STREAM = 0  # of random numbers; what is valued afresh has another
 GUESSES_FROM = 64  # filters; with fewer, sampling them all costs little more than guessing
 _SCREEN_SHARE = 0.25  # of the search budget
 _LEAST_SCREEN = 8  # draws
@@ -85,7 +86,7 @@ def _search_settings(request: RepairRequest, game: NeuronGame, budget: int, repa
         batch_size=game.batch_size,
         budget=budget,
         seed=request.seed,
-        stream=0,
+        stream=SEARCH_STREAM,
         top_k=min(top_k, max(1, (n - 1) // (2 if side == "both" else 1))),
         side=side,  # type: ignore[arg-type]
         tol=1e-4,

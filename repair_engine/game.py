@@ -60,7 +60,8 @@ class NeuronGame:
         batch_size: int,
         memory: int | None = None,
     ) -> None:
-        self.network, self.objective, self.normalize = network, objective, normalize
+        self.network = self.played = network  # see `playing`
+        self.objective, self.normalize = objective, normalize
         self.n_players = network.n_filters
         self.n_images = len(objective)
         self.n_objectives = len(objective.rows)
@@ -69,8 +70,8 @@ class NeuronGame:
         self._size(batch_size)
         full = np.ones((1, self.n_players), dtype=bool)
         everyone = np.arange(self.n_images)
-        self.intact = self._predict(full, everyone)[0]
-        dead = self._predict(~full, everyone)[0]
+        self.intact = self._predict(self.network, full, everyone)[0]
+        dead = self._predict(self.network, ~full, everyone)[0]
         self.dead_level = float((dead == self.intact).mean())
 
     def _chunk(self) -> int:
@@ -84,6 +85,14 @@ class NeuronGame:
             return self
         game = copy.copy(self)
         game._size(batch_size)
+        return game
+
+    def playing(self, network: Network) -> NeuronGame:
+        """The same game evaluated with the same network in another precision; guesses stay as they are."""
+        if network is self.played:
+            return self
+        game = copy.copy(self)
+        game.played, game._trails = network, None
         return game
 
     def _size(self, batch_size: int) -> None:
@@ -103,7 +112,7 @@ class NeuronGame:
         if self.network.device.type == "cpu":
             predicted = self._along_trail(coalitions, batch)
         else:
-            predicted = self._predict(coalitions, batch.indices)
+            predicted = self._predict(self.played, coalitions, batch.indices)
         return self._outcomes(predicted, batch)
 
     def differences(
@@ -131,7 +140,7 @@ class NeuronGame:
 
             of_part = coalitions if len(coalitions) == 1 else rows[part]
             images = self.images(batch.indices[part])
-            base = flipped_logits(self.network, images, of_part, players, self.chunk, keep)
+            base = flipped_logits(self.played, images, of_part, players, self.chunk, keep)
             spent(len(base))
             right = torch.stack(hits(base, targets)).cpu().numpy()
             signs = np.where(rows[part][:, players].T, 1.0, -1.0)
@@ -179,21 +188,21 @@ class NeuronGame:
         if self._trails is None or self._trails[0] is not batch:
             parts = list(self._chunks(len(batch.indices)))
             share = self.memory // _OF_STORED // len(parts)
-            trails = [Trail(self.network, self.images(batch.indices[p]), share) for p in parts]
+            trails = [Trail(self.played, self.images(batch.indices[p]), share) for p in parts]
             self._trails = (batch, trails)
         rows = [
             torch.cat([predictions(trail.logits(c)) for trail in self._trails[1]]).cpu().numpy() for c in coalitions
         ]
         return np.stack(rows)
 
-    def _predict(self, coalitions: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    def _predict(self, network: Network, coalitions: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """Predictions int64 [K, B] of coalitions [K, n] on images [B], K·B at a time."""
         out = np.empty((len(coalitions), len(indices)), dtype=np.int64)
         for part in self._chunks(len(indices)):
             images = self.images(indices[part])
             step = max(1, self.chunk // len(images))
             for k in range(0, len(coalitions), step):
-                logits = self.network.masked_logits(images, coalitions[k : k + step])
+                logits = network.masked_logits(images, coalitions[k : k + step])
                 out[k : k + step, part] = predictions(logits).cpu().numpy()
         return out
 

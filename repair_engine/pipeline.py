@@ -23,6 +23,7 @@ from repair_engine.estimation import (
     BATCH_SIZES,
     MAX_EXACT,
     PHASES,
+    SEARCH_STREAM,
     Ranking,
     affordable,
     by_hand_settings,
@@ -38,7 +39,9 @@ from repair_engine.eta import Foresight
 from repair_engine.explain import finish as explain
 from repair_engine.finish import finish
 from repair_engine.game import NeuronGame
+from repair_engine.lowering import choose, lowered
 from repair_engine.network import Network
+from repair_engine.precision import Precision
 from repair_engine.report import documents
 from repair_engine.request import RepairRequest
 from repair_engine.stepwise import SHARE as STEPWISE_SHARE
@@ -80,15 +83,24 @@ class Job:
     """A prepared request: its case, its game on the score images, and the budget that was chosen.
 
     Attributes:
+        game: in float32.
+        search_game: the same in the search's precision.
         notes: how the budget came about, for people.
+        precision: what the search computes in.
         started: when the work on it began, in seconds since the epoch.
     """
 
     case: Case
     game: NeuronGame
+    search_game: NeuronGame
     budget: int
     notes: tuple[str, ...]
     started: float
+    precision: Precision
+
+    def playing(self, settings: Settings) -> NeuronGame:
+        """The game as a phase plays it: the search in its own precision, all else in float32."""
+        return self.search_game if settings.stream == SEARCH_STREAM else self.game
 
     @property
     def request(self) -> RepairRequest:
@@ -129,14 +141,18 @@ def prepare_job(
     case = prepare(request, folder, progress, captured)
     progress("measuring the speed of this machine", 0.0)
     game = case.game(request.batch_size or BATCH_SIZES[0])
+    precision = Precision("float32", "float32")
+    if request.estimator != "exact" and not request.by_hand:
+        precision = choose(game, request.precision, request.seed)
+    search_game = game.playing(lowered(game.network, precision.used))
     if case.attacked:
         _check_adversaries(case, game)
-    budget, notes = request.budget, []
+    budget, notes = request.budget, [note for note in [precision.note()] if note]
     if request.estimator == "exact":
         budget = _exact_cost(game, budget)
     else:
         if budget is None:
-            rates = calibrate.measure(game, request.seed)
+            rates = calibrate.measure(search_game, request.seed)
             other = time.time() - began + (_finish_seconds(case, rates) if repair else 5.0)
             if request.explain is not None:
                 other = time.time() - began + explain.finish_seconds(case, rates)
@@ -157,10 +173,11 @@ def prepare_job(
         "budget": budget,
         "batch_size": game.batch_size,
         "notes": notes,
+        "precision": precision.to_json(),
         "started": began,
     }
     (folder / _BUDGET_FILE).write_text(json.dumps(stored))
-    return Job(case, game, budget, tuple(notes), began)
+    return Job(case, game, search_game.resized(game.batch_size), budget, tuple(notes), began, precision)
 
 
 def _check_adversaries(case: Case, game: NeuronGame) -> None:
@@ -181,7 +198,9 @@ def open_job(folder: Path) -> Job:
     case = open_case(folder)
     stored = json.loads((folder / _BUDGET_FILE).read_text())
     game = case.game(stored["batch_size"])
-    return Job(case, game, stored["budget"], tuple(stored["notes"]), stored["started"])
+    precision = Precision(**stored["precision"])
+    search_game = game.playing(lowered(game.network, precision.used))
+    return Job(case, game, search_game, stored["budget"], tuple(stored["notes"]), stored["started"], precision)
 
 
 def phase_settings(job: Job, phase: str, search: State | None = None, repair: bool = True) -> Settings | None:
@@ -219,9 +238,9 @@ def run_phase(
     foresight: Foresight | None = None,
 ) -> State:
     """All rounds of a phase in this process, each told to `foresight`. Raises BadInput, see `merge`."""
-    state = start(settings)
+    state, game = start(settings), job.playing(settings)
     while tasks := next_round(state, settings):
-        results = [run_block(job.game, settings, state, task, tick) for task in tasks]
+        results = [run_block(game, settings, state, task, tick) for task in tasks]
         state = merge(settings, state, results, repair)
         if foresight is not None:
             foresight.after_round(state)
@@ -253,6 +272,18 @@ def _estimates(job: Job, search: State | None, confirm: State | None) -> tuple[E
     return found, fresh, spent
 
 
+def run_of(job: Job, spent: int, found: Estimate, fresh: Estimate | None, precision: bool = True) -> dict[str, Any]:
+    """How a job's estimates were obtained, for the record.
+
+    Args:
+        spent: evaluations.
+        precision: say in which the search was; False where there was none.
+    """
+    seconds = time.time() - job.started
+    run = documents.describe_run(job.case, job.game.batch_size, job.budget, spent, found, fresh, seconds)
+    return run | ({"precision": job.precision.to_json()} if precision else {})
+
+
 def run_stored(
     job: Job, found: Estimate, out: Path, progress: Progress = silent, tick: Callable[[int], None] | None = None
 ) -> dict[str, Any]:
@@ -262,8 +293,7 @@ def run_stored(
     if fresh is None and (settings := confirm_settings(job.request, search, found, job.budget)) is not None:
         state = run_phase(job, settings, tick)
         fresh, spent = reported(state, settings), state.evaluations
-    seconds = time.time() - job.started
-    run = documents.describe_run(job.case, job.game.batch_size, job.budget, spent, found, fresh, seconds)
+    run = run_of(job, spent, found, fresh, precision=False)
     run["estimator"] = found.estimator
     run["values_from"] = {"evaluations": found.evaluations, "objectives": list(job.case.objective_names)}
     return finish(job.case, rank(job.request, found, fresh), run, out, progress)
@@ -280,8 +310,8 @@ def run_by_hand(
     players = np.array([job.case.network.player(name) for name in job.request.by_hand], dtype=np.int64)
     settings = by_hand_settings(job.request, job.game, players, job.budget)
     state = run_phase(job, settings, tick)
-    found, seconds = reported(state, settings), time.time() - job.started
-    run = documents.describe_run(job.case, job.game.batch_size, job.budget, found.evaluations, found, found, seconds)
+    found = reported(state, settings)
+    run = run_of(job, found.evaluations, found, found, precision=False)
     return finish(job.case, Ranking(players, found, found), run | {"estimator": "cmcs"}, out, progress)
 
 
@@ -293,9 +323,7 @@ def run_finish(
     A request to explain leaves an explanation instead (see `explain.finish.finish`).
     """
     found, fresh, spent = _estimates(job, search, confirm)
-    run = documents.describe_run(
-        job.case, job.game.batch_size, job.budget, spent, found, fresh, time.time() - job.started
-    )
+    run = run_of(job, spent, found, fresh)
     if search is not None and (images := int(search.screened.count.max(initial=0)) * job.game.batch_size):
         sampled = int((search.paired.count > 0).sum())
         run["screen"] = {"by": "gradients", "images": images, "sampled": sampled, "of": job.game.n_players}

@@ -15,6 +15,7 @@ from repair_engine.errors import BadInput
 from repair_engine.explain.settings import Explain
 from repair_engine.network import CONSTANTS
 from repair_engine.objectives import Metric
+from repair_engine.precision import PRECISIONS
 from repair_engine.surrogates import Surrogate
 from repair_engine.weights_metadata import weights_metadata
 
@@ -72,6 +73,7 @@ class RepairRequest:
         budget: evaluations; None = calibrated to `minutes`.
         minutes: what a calibrated budget is to end within; None = about five.
         overlap: `fast` stops when it expects to have found this share of the true `top_k` at the asked ends.
+        precision: what the search computes in (`repair_engine.precision`).
         batch_size: images per draw, about; None = chosen so that the budget buys enough draws.
         constant: what replaces an ablated filter's output: "mean", or "bn_beta" (see `network.constants`).
         constants: path of mean constants that several parties share (`parties.ChannelSums`); None = those of the own
@@ -106,6 +108,7 @@ class RepairRequest:
     budget: int | None = None
     minutes: float | None = None
     overlap: float | None = None
+    precision: str = "float32"
     batch_size: int | None = None
     constant: str = "mean"
     constants: str | None = None
@@ -129,6 +132,8 @@ class RepairRequest:
             raise BadInput(f"{self.estimator!r} is not an estimator.", f"Estimators: {', '.join(ESTIMATORS)}.")
         if self.constant not in CONSTANTS:
             raise BadInput(f"--constant {self.constant!r}: it is {' or '.join(CONSTANTS)}.")
+        if self.precision not in PRECISIONS:
+            raise BadInput(f"--precision {self.precision!r}: it is {' or '.join(PRECISIONS)}.")
         if self.depth is not None and self.depth < 1:
             raise BadInput(f"--depth is {self.depth}; a draw removes at least one filter.")
         if self.depth is not None and self.estimator == "exact":

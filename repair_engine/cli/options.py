@@ -17,6 +17,7 @@ from repair_engine.explain.settings import Explain
 from repair_engine.formats import is_onnx
 from repair_engine.network import CONSTANTS
 from repair_engine.objectives import Metric
+from repair_engine.precision import PRECISIONS
 from repair_engine.request import (
     CHOICES,
     DEFAULT_ESTIMATOR,
@@ -142,6 +143,12 @@ def add_estimation(parser: argparse.ArgumentParser, repair: bool) -> None:
         "--quality",
         metavar="K,OVERLAP",
         help="fast: stop when it expects this share of the true top (bottom) K found, at the latest at the budget",
+    )
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="of the search: bfloat16 is faster where the processor has it, and is given up where predictions differ",
     )
     group.add_argument("--batch-size", type=int, metavar="IMAGES", help="images per draw; default: by the budget")
     group.add_argument("--depth", type=int, metavar="N", help="most filters removed in a draw; default: learned")
@@ -271,6 +278,7 @@ def request_of(args: argparse.Namespace) -> RepairRequest:
         budget=getattr(args, "budget", None),
         minutes=getattr(args, "minutes", None),
         overlap=quality[1] if quality else None,
+        precision=getattr(args, "precision", "float32"),
         batch_size=getattr(args, "batch_size", None),
         constant=args.constant,
         by_hand=tuple(part.strip() for part in (getattr(args, "filters", None) or "").split(",") if part.strip()),

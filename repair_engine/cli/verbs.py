@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -90,15 +89,7 @@ def score(args: argparse.Namespace) -> int:
             forecast = foresight.first and foresight.first.to_json()
         bars.close()
         case = job.case
-        run = documents.describe_run(
-            case,
-            job.game.batch_size,
-            job.budget,
-            estimate.evaluations,
-            estimate,
-            None,
-            time.time() - job.started,
-        ) | {"forecast": forecast}
+        run = pipeline.run_of(job, estimate.evaluations, estimate, None) | {"forecast": forecast}
         document: dict[str, Any] = {
             "schema": documents.SCHEMA,
             "verb": "score",

@@ -5,6 +5,7 @@ Filters are numbered 0..n−1 in site order, then by channel. A coalition is a b
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -41,7 +42,8 @@ class Network:
         not_players: convolutions without a site, with reasons.
         n_filters: number of players.
         offsets: int64 [sites + 1], first filter of each site.
-        constants: float32 [n] on the device; what an absent filter's output is replaced by. NaN until set.
+        constants: [n] on the device; what an absent filter's output is replaced by. NaN until set.
+        dtype: of weights, states and constants: float32, or what `lowered` made of it.
         classes: number of logits (1 = a binary classifier with threshold 0).
     """
 
@@ -57,6 +59,7 @@ class Network:
         self.device = next(iter(graph.tensors.values())).device
         # oneDNN's convolutions are up to twice as fast on channels-last tensors, and need no reordering between them.
         self.layout = torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
+        self.dtype = torch.float32
         self.constants = torch.full((self.n_filters,), float("nan"), device=self.device)
         self.coverage = _coverage(graph, sites)
         self._segments, self._repeat_dims = _cut(graph, sites, self.layout)
@@ -76,6 +79,13 @@ class Network:
         """
         graph = capture(module.to(example.device), example)
         return cls(graph, *find_sites(graph, dtypes))
+
+    def lowered(self, dtype: torch.dtype) -> Network:
+        """The same filters and constants, computed in `dtype` (bfloat16): faster, and rounded. Logits stay float32."""
+        low = copy.copy(self)
+        low.dtype, low.constants = dtype, self.constants.to(dtype)
+        low._segments = [copy.deepcopy(segment).to(dtype) for segment in self._segments]
+        return low
 
     # Names of filters -----------------------------------------------------------------------------------
 
@@ -112,7 +122,7 @@ class Network:
 
     def start(self, images: torch.Tensor) -> State:
         """The state before segment 0: the images in the memory layout that the segments run in."""
-        return (images.contiguous(memory_format=self.layout),)
+        return (images.to(self.dtype).contiguous(memory_format=self.layout),)
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Logits [B, classes] of the intact network on normalized images [B, C, H, W]."""
@@ -217,8 +227,8 @@ def predictions(logits: torch.Tensor) -> torch.Tensor:
 
 
 def two_dimensional(logits: torch.Tensor) -> torch.Tensor:
-    """Logits [B, classes] of what the network returned, [B, classes] or [B]."""
-    return logits.unsqueeze(1) if logits.dim() == 1 else logits
+    """Logits float32 [B, classes] of what the network returned, [B, classes] or [B]."""
+    return (logits.unsqueeze(1) if logits.dim() == 1 else logits).float()
 
 
 def _repeat(tensor: torch.Tensor, dim: int, copies: int) -> torch.Tensor:

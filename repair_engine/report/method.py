@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from repair_engine.precision import Precision
 from repair_engine.report.markup import Markup, definitions, details, element, join, name, table
 from repair_engine.report.svg import decimal, percent
 from repair_engine.report.wording import ABLATIONS, ESTIMATORS, STOPPED, count, interval, points
@@ -20,6 +21,7 @@ _RUN_SHOWN = frozenset(
             "constants",
             "constants_from",
             "images_per_draw",
+            "precision",
             "budget",
             "budget_was",
             "evaluations",
@@ -53,6 +55,7 @@ def measured(document: Row) -> Markup:
         ("interval", f"{interval['name']}: {interval['text']}"),
         ("truncation certificate", _certificate(run.get("certificate"))),
         *_screen(run),
+        *_precision(run),
         ("budget", f"{count(run['budget'], 'evaluation')} ({run['budget_was']}); {run['evaluations']:,} spent, "
                    f"{run['images_per_draw']} images per draw"),
         *_overlap(run),
@@ -75,6 +78,14 @@ def _by_constant(run: dict[str, Any]) -> str:
         return ""
     counts = run.get("constants", {})
     return f" ({counts.get('bn_beta', 0):,} filters by β, {counts.get('mean', 0):,} by their mean)"
+
+
+def _precision(run: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the search computed in, where anything but float32 was asked for."""
+    said = run.get("precision") or {}
+    if said.get("asked", "float32") == "float32":
+        return []
+    return [("precision of the search", Precision(**said).note())]
 
 
 def _shared(run: dict[str, Any]) -> list[tuple[str, str]]:

@@ -30,12 +30,17 @@ def case() -> BenchCase:
 
 def test_throughput(case: BenchCase) -> None:
     result = throughput.measure(case, 0.01, lambda _: None)
-    marginals = result["records"][-1]
+    marginals, half = result["records"][-2:]
     assert marginals["method"] == "single-filter marginals"
     assert 0 < marginals["share_of_dependent_bound"] <= marginals["share_of_suffix_bound"]
     rate = marginals["suffix_bound_evaluations_per_second"] * marginals["share_of_suffix_bound"]
     assert rate == pytest.approx(marginals["evaluations_per_second"], rel=1e-2)
     assert "single-filter marginals" in tables.throughput(result)
+    if "cannot" not in half:
+        assert half["precision"]["used"] == "bfloat16"
+        assert half["evaluations_per_second"] > 0
+    result["records"][-1] = {"method": half["method"], "cannot": "no instructions"}
+    assert "No search in bfloat16: no instructions." in tables.throughput(result)
 
 
 def test_flips_cover_every_filter_once_a_draw(case: BenchCase) -> None:

@@ -101,7 +101,7 @@ class RepairEngine:
         _use_threads(_notes(work)["threads"])
         settings, now = _read(state)
         block = shapley.BlockTask(task["round"], task["block"], task["draws"])
-        return shapley.run_block(_open(work).game, settings, now, block, count).to_bytes()
+        return shapley.run_block(_open(work).playing(settings), settings, now, block, count).to_bytes()
 
     def merge(self, work: Path, phase: str, state: bytes, blocks: list[bytes]) -> bytes:
         import shapley

@@ -16,6 +16,7 @@ GREY_LEVEL = 1 / 255
 SIDES = ("top", "bottom", "both")
 CONSTANTS = ("mean", "bn_beta")
 CHOICES = ("best", "one-se")
+PRECISIONS = ("float32", "bfloat16")
 METRICS = ("accuracy", "recall:CLASS", "subgroup-recall:COLUMN[,COLUMN…]", "attack-success")
 KINDS = ("repair", "explain")
 
@@ -42,6 +43,7 @@ class Asked:
         group: a metadata column whose values never cross the splits (patient, writer).
         estimator: one of ESTIMATORS.
         constant: what an ablated filter's output becomes: its mean, or the activation of its batch norm's beta.
+        precision: of the search: float32, or bfloat16 where it is faster and agrees.
         top_k, side: how many culprits are searched, and at which end of the values.
         budget: evaluations; None: a short calibration chooses it, and the result says which.
         max_clean_drop: how far clean accuracy may fall, as a share (0.02 = two points).
@@ -63,6 +65,7 @@ class Asked:
     group: str | None = None
     estimator: str | None = None
     constant: str | None = None
+    precision: str | None = None
     top_k: int | None = None
     side: str | None = None
     budget: int | None = None
@@ -101,6 +104,7 @@ class Asked:
             raise BadRequest("metric", f"{name} takes nothing after a colon.")
         _one_of("estimator", self.estimator, ESTIMATORS)
         _one_of("constant", self.constant, CONSTANTS)
+        _one_of("precision", self.precision, PRECISIONS)
         _one_of("choose", self.choose, CHOICES)
         _one_of("side", self.side, SIDES)
         _between("top_k", self.top_k, 1, 10_000)

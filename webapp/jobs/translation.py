@@ -30,7 +30,7 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
     if model["classes_text"]:
         classes = work / "class list"  # as messages call it
         classes.write_text(model["classes_text"], encoding="utf-8")
-    names = ("estimator", "constant", "top_k", "side", "batch_size", "queries", "subset")
+    names = ("estimator", "constant", "precision", "top_k", "side", "batch_size", "queries", "subset")
     given = {name: asked[name] for name in names if name in asked}
     limits = {name: asked[name] for name in vars(Limits()) if name in asked}
     request = RepairRequest(

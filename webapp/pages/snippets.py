@@ -22,6 +22,7 @@ WORDS = {
     "max_subgroup_drop": "any subgroup may fall by",
     "max_filters": "filters, at most",
     "choose": "how many of them",
+    "precision": "the search computes in",
     "batch_size": "images per draw",
     "attack_images": "images attacked, at most",
     "queries": "black-box queries per image",

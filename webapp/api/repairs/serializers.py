@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from webapp.jobs import selectors
 from webapp.jobs.models import Artifact, Event, Job
-from webapp.jobs.requests import ATTACKS, CHOICES, CONSTANTS, ESTIMATORS, KINDS, NORMS, SIDES
+from webapp.jobs.requests import ATTACKS, CHOICES, CONSTANTS, ESTIMATORS, KINDS, NORMS, PRECISIONS, SIDES
 from webapp.jobs.services import DEVICES
 from webapp.jobs.webhooks import EVENTS, Blocked, check_url
 
@@ -136,6 +136,12 @@ class CreateRepairSerializer(serializers.Serializer):
         choices=CONSTANTS,
         required=False,
         help_text="What an ablated filter's output becomes: its mean (default), or what its batch norm's beta gives.",
+    )
+    precision = serializers.ChoiceField(
+        choices=PRECISIONS,
+        required=False,
+        help_text="Of the search: float32 (default), or bfloat16, which is faster where the worker's processor has it "
+        "and is given up where its predictions differ. What is reported is float32 always.",
     )
     top_k = serializers.IntegerField(required=False, min_value=1)
     side = serializers.ChoiceField(choices=SIDES, required=False)

@@ -34,6 +34,10 @@ CONSTANTS = (
     ("", "its mean over the score images, as in the paper"),
     ("bn_beta", "what its batch norm's β gives, as in the authors' code"),
 )
+PRECISIONS = (
+    ("", "float32"),
+    ("bfloat16", "bfloat16 where it agrees: faster on newer processors"),
+)
 CHOICES = (
     ("", "the number with the best figure"),
     ("one-se", "the fewest within one standard error of the best"),
@@ -104,6 +108,12 @@ class RepairForm(forms.Form):
         choices=CONSTANTS,
         label="An ablated filter gives",
         help_text="Filters without a batch norm of their own give their mean either way.",
+    )
+    precision = forms.ChoiceField(
+        required=False,
+        choices=PRECISIONS,
+        label="The search computes in",
+        help_text="What is reported is computed in float32 either way.",
     )
     seed = forms.IntegerField(
         required=False, min_value=0, label="Seed", help_text="The same seed and budget give the same result."
@@ -243,8 +253,8 @@ class RepairForm(forms.Form):
             "subgroup-recall": argument_of(given["column"], self.columns),
         }
         argument = arguments.get(given["metric"])
-        same = ("group", "budget", "estimator", "constant", "seed", "top_k", "side", "batch_size", "max_filters")
-        same += ("choose",)
+        same = ("group", "budget", "estimator", "constant", "precision", "seed", "top_k", "side", "batch_size")
+        same += ("max_filters", "choose")
         values = {key: given[key] for key in same}
         values["metric"] = f"{given['metric']}:{argument}" if argument else given["metric"]
         for key in ("max_clean_drop", "max_subgroup_drop"):
