@@ -23,11 +23,13 @@ class Operations:
         full: of a whole forward.
         after: float64 [n], for each filter all that comes after its convolution in the order of computation.
         dependent: float64 [n], for each filter what depends on it; less than `after` where branches run side by side.
+        one_channel: float64 [n], `after`, where what reads the changed channel alone computes that channel only.
     """
 
     full: float
     after: np.ndarray
     dependent: np.ndarray
+    one_channel: np.ndarray
 
     def bound(self, of: np.ndarray, players: np.ndarray | None = None) -> float:
         """How many times cheaper than full forwards single flips of `players` (default: all) can be."""
@@ -43,18 +45,21 @@ def count(module: torch.nn.Module, image: torch.Tensor, network: Network) -> Ope
     nodes = list(program.graph.nodes)
     macs = np.array([_macs(node) for node in nodes]) / 2  # the example is two images
     index = {node: i for i, node in enumerate(nodes)}
-    after_of, dependent_of = {}, {}
+    after_of, dependent_of, one_channel_of = {}, {}, {}
     for node in nodes:
         if _convolves(node):
             name = names.get(node.args[1].name, "").removesuffix(".weight")
             after_of[name] = float(macs[index[node] + 1 :].sum())
-            dependent_of[name] = float(macs[sorted(_descendants(node, index))].sum())
+            later = sorted(_descendants(node, index))
+            dependent_of[name] = float(macs[later].sum())
+            one_channel_of[name] = after_of[name] - _spared(node, [nodes[i] for i in later], macs[later])
     channels = [site.channels for site in network.sites]
     site_names = [site.name for site in network.sites]
     return Operations(
         float(macs.sum()),
         np.repeat([after_of[name] for name in site_names], channels),
         np.repeat([dependent_of[name] for name in site_names], channels),
+        np.repeat([one_channel_of[name] for name in site_names], channels),
     )
 
 
@@ -75,6 +80,22 @@ def _macs(node: torch.fx.Node) -> float:
         first = operands[1] if "addmm" in name else operands[0]
         return float(node.meta["val"].numel() * first.meta["val"].shape[-1])
     return 0.0
+
+
+def _spared(node: torch.fx.Node, later: Sequence[torch.fx.Node], macs: np.ndarray) -> float:
+    """Operations on channels that one filter of `node` leaves as they were, of those `later` that depend on it.
+
+    Args:
+        macs: of `later`, which is in the order of computation.
+    """
+    one, spread, spared = {node}, set(), 0.0  # nodes of which one channel changes, and of which all may
+    for user, cost in zip(later, macs, strict=True):
+        inputs = set(user.all_input_nodes)
+        if cost and not inputs & spread:
+            (changed,) = inputs & one
+            spared += cost * (1 - 1 / changed.meta["val"].shape[1]) if _convolves(user) else 0.0
+        (spread if cost or inputs & spread else one).add(user)
+    return spared
 
 
 def _descendants(node: torch.fx.Node, index: dict[torch.fx.Node, int]) -> Sequence[int]:

@@ -84,6 +84,8 @@ def measure(case: BenchCase, seconds: float, say: Callable[[str], None]) -> dict
         found[-1][f"{kind}_bound_ratio"] = round(counted.bound(of), 3)
         found[-1][f"{kind}_bound_evaluations_per_second"] = round(base * counted.bound(of), 2)
         found[-1][f"share_of_{kind}_bound"] = round(share, 4)
+    gain = counted.bound(counted.one_channel) / counted.bound(counted.after)
+    found[-1]["one_channel_gain"] = round(gain, 3)
     share = found[-1]["share_of_suffix_bound"]
     found[-1]["marginals_per_second"] = round(share * base * counted.bound(counted.after) / len(batch.indices), 3)
     half: dict[str, Any] = {"method": IN_BFLOAT16, "precision": precision.to_json()}

@@ -34,6 +34,7 @@ def test_counts_by_hand() -> None:
     assert counted.full == stem + left + right + head
     assert counted.after.tolist() == [left + right + head] * 2 + [right + head] * 3 + [head] * 4
     assert counted.dependent.tolist() == [left + right + head] * 2 + [head] * 7
+    assert counted.one_channel.tolist() == [(left + right) / 2 + head] * 2 + [right + head] * 3 + [head] * 4
     assert counted.bound(counted.dependent, np.arange(2, 9)) == counted.full / head
 
 
