@@ -130,7 +130,8 @@ def throughput(result: dict[str, Any]) -> str:
         f"Marginals reach **{100 * last['share_of_suffix_bound']:.0f}%** of the first bound and "
         f"{100 * last['share_of_dependent_bound']:.0f}% of the second; over all filters "
         f"{number(last['marginals_per_second'])} marginals/s of {result['images']} images each. "
-        f"Convolutions that compute the one changed channel only could gain at most {last['one_channel_gain']:.2f} times."
+        "Convolutions that compute the one changed channel only could gain at most "
+        f"{last['one_channel_gain']:.2f} times."
     )
     if "cannot" in half:
         return "\n\n".join([head, rows, f"{tail} No search in bfloat16: {half['cannot']}."])
