@@ -91,7 +91,8 @@ def repair(args: argparse.Namespace) -> int:
     """Search, confirm, plan, write back, report."""
     request, bars, out = options.request_of(args), Bars(args.json), Path(args.out)
     if args.values:
-        request = replace(request, also=_others(args.values, str(request.metric)), values=args.values)
+        values = None if request.by_hand else args.values
+        request = replace(request, also=_others(args.values, str(request.metric)), values=values)
     check_folder(out, [path for path in (request.model, request.data, request.guard, args.values) if path])
     with tempfile.TemporaryDirectory(prefix="repair-") as folder:
         job = pipeline.prepare_job(request, Path(folder), bars.stage, captured=lambda n: _say(args, (players_text(n),)))

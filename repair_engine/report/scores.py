@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from repair_engine.report import charts, method
@@ -30,12 +31,12 @@ def headline(document: Row) -> list[str]:
     return said
 
 
-def sections(document: Row) -> list[tuple[str, str, Markup]]:
-    """(id, heading, content) of the page's parts."""
+def sections(document: Row, actions: Mapping[str, Markup] | None = None) -> list[tuple[str, str, Markup]]:
+    """(id, heading, content) of the page's parts; `actions`: what can be done with an objective, by its name."""
     return [
         ("notices", "Warnings", notices(document)),
         ("filters", "Filters at both ends", ends(document)),
-        ("objectives", "Objectives", objectives(document)),
+        ("objectives", "Objectives", objectives(document, actions or {})),
         ("method", "How it was measured", method.measured(document)),
         ("not-players", "Not players", method.not_players(document)),
     ]
@@ -61,15 +62,16 @@ def hint(document: Row) -> str:
     return f"Where a value is {'above' if lower else 'below'} zero, the filter's presence hurts."
 
 
-def objectives(document: Row) -> Markup:
+def objectives(document: Row, actions: Mapping[str, Markup]) -> Markup:
     """One row per objective with the filters at its ends."""
     body = []
     for row in document["objectives"]:
         body.append(
             [name(row["name"]), f"{row['images']:,}", percent(row["value_of_all"]), _named(row["lowest"]),
-             _named(row["highest"])]
+             _named(row["highest"]), *([actions.get(row["name"], "")] if actions else [])]
         )  # fmt: skip
-    header = ("objective", "images", "with all filters", "lowest values", "highest values")
+    header = ["objective", "images", "with all filters", "lowest values", "highest values"]
+    header += ["go on"] if actions else []
     note = (
         "All are valued on the same evaluations, so their errors go together; intervals hold for all of them at once."
     )

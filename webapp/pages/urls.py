@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from webapp.pages.views import home, repairs, results, uploads
+from webapp.pages.views import followups, home, repairs, results, uploads
 
 app_name = "pages"
 urlpatterns = [
@@ -24,5 +24,6 @@ urlpatterns = [
     path("repairs/<uuid:pk>/cancel/", repairs.cancel, name="cancel"),
     path("repairs/<uuid:pk>/delete/", repairs.delete, name="delete_repair"),
     path("repairs/<uuid:pk>/filters/", results.filters, name="filters"),
+    path("repairs/<uuid:pk>/follow/", followups.follow, name="follow"),
     path("repairs/<uuid:pk>/files/<str:name>", results.file, name="file"),
 ]
