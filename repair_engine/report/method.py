@@ -66,7 +66,9 @@ def measured(document: Row) -> Markup:
         ("seed and device", f"seed {run['seed']}, {run['device']}, {count(run['threads'], 'thread')}"),
         ("time", f"{run['seconds']:g} s"),
     ]  # fmt: skip
-    pairs += [(key.replace("_", " "), value) for key, value in run.items() if key not in _RUN_SHOWN]
+    pairs += [
+        (key.replace("_", " "), value) for key, value in run.items() if key not in _RUN_SHOWN and value is not None
+    ]
     again = f"The same files and options with --budget {run['budget']} --seed {run['seed']} give the same values on "
     again += "the same kind of device."
     intervals = "Intervals of changes are paired 95% bootstrap intervals over the report images; those of single rates "

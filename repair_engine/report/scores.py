@@ -66,12 +66,12 @@ def objectives(document: Row, actions: Mapping[str, Markup]) -> Markup:
     """One row per objective with the filters at its ends."""
     body = []
     for row in document["objectives"]:
-        body.append(
-            [name(row["name"]), f"{row['images']:,}", percent(row["value_of_all"]), _named(row["lowest"]),
-             _named(row["highest"]), *([actions.get(row["name"], "")] if actions else [])]
-        )  # fmt: skip
-    header = ["objective", "images", "with all filters", "lowest values", "highest values"]
-    header += ["go on"] if actions else []
+        called = name(row["name"])
+        if row["name"] in actions:
+            called = join((called, element("span", actions[row["name"]], class_="ci")))
+        ends = (_named(row["lowest"]), _named(row["highest"]))
+        body.append([called, f"{row['images']:,}", percent(row["value_of_all"]), *ends])
+    header = ("objective", "images", "with all filters", "lowest values", "highest values")
     note = (
         "All are valued on the same evaluations, so their errors go together; intervals hold for all of them at once."
     )

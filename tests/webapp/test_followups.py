@@ -191,7 +191,7 @@ def _pre(world, job: Job) -> list[str]:
 
 
 @pytest.fixture
-def real(world, quick, settings, tmp_path: Path):
+def real(world, quick, settings, tmp_path: Path):  # noqa: F811
     """The real engine in this process, with a model and images of its own: (body of a request, command line)."""
     garden = tiny.make_sabotaged(tmp_path / "garden", tiny.images(144, seed=1))
     graph = model_of(garden, tmp_path)

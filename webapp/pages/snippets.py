@@ -46,14 +46,15 @@ def settings_rows(job: Job) -> list[tuple[str, str]]:
     """What was asked, for people; what is not listed was left to the defaults."""
     rows = [("metric", metric_words(job.request.get("metric", "")))]
     for key, value in job.request.items():
-        if key in ("metric", "stored") or (key == "also" and not job.scores):
+        if key in ("metric", "stored") or (key == "also" and not job.scores) or (key == "report_uses" and not value):
             continue
         shown = f"{value:.1%}" if key in SHARES else f"{value:,}" if type(value) is int else str(value)
         shown = ("yes" if value else "no") if isinstance(value, bool) else shown
         shown = ", ".join(value) if isinstance(value, list) else shown
         rows.append((WORDS.get(key, key.replace("_", " ")), shown))
     if "budget" not in job.request and job.summary.get("budget"):
-        rows.append(("budget", f"{job.summary['budget']:,} evaluations, chosen by calibration"))
+        how = "chosen by calibration" if job.searches else "in ratio to the run that it goes on from"
+        rows.append(("budget", f"{job.summary['budget']:,} evaluations, {how}"))
     if job.request.get("stored"):
         rows.append(("values", "of the run that it goes on from; no search"))
     return [*rows, ("device", job.device)]

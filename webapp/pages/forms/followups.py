@@ -43,7 +43,7 @@ class FollowForm(forms.Form):
 
     def __init__(self, *args: Any, parent: Job, filters: list[str], metric: str = "", **kwargs: Any) -> None:
         own = parent.request.get("metric", "")
-        limits = {"max_clean_drop": 2.0, "max_subgroup_drop": 10.0, "max_filters": 50}
+        limits = {"max_clean_drop": 2, "max_subgroup_drop": 10, "max_filters": 50}
         for key in limits:
             if key in parent.request:
                 limits[key] = round(parent.request[key] * 100, 8) if key in _POINTS else parent.request[key]
