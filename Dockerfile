@@ -31,4 +31,4 @@ EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
   CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://localhost:8000/healthz', timeout=4)"]
 CMD ["gunicorn", "webapp.wsgi", "--bind", "0.0.0.0:8000", "--worker-class", "gthread", "--workers", "2", \
-     "--threads", "8", "--timeout", "300", "--worker-tmp-dir", "/dev/shm", "--access-logfile", "-"]
+     "--threads", "8", "--timeout", "300", "--limit-request-line", "8190", "--worker-tmp-dir", "/dev/shm", "--access-logfile", "-"]

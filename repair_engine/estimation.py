@@ -222,6 +222,8 @@ def by_hand_settings(request: RepairRequest, game: NeuronGame, players: np.ndarr
         tol=0.0,
         delta=DELTA,
         resolution=game.plan.resolution,
+        n_objectives=game.n_objectives,
+        value_range=game.plan.value_range,
         players=tuple(int(p) for p in players),
         draws_per_block=max(1, _BLOCK // ((1 + len(players)) * game.batch_size * _ROUND)),
         blocks_per_round=_ROUND,

@@ -45,6 +45,7 @@ from repair_engine.precision import Precision
 from repair_engine.report import documents
 from repair_engine.request import RepairRequest
 from repair_engine.stepwise import SHARE as STEPWISE_SHARE
+from repair_engine.stored_values import read_values
 from repair_engine.surrogates import open_surrogates
 from shapley import (
     BlockResult,
@@ -69,10 +70,8 @@ __all__ = [
     "phase_settings",
     "prepare_job",
     "ranking_of",
-    "run_by_hand",
     "run_finish",
     "run_phase",
-    "run_stored",
 ]
 
 _BUDGET_FILE = "budget.json"
@@ -118,6 +117,7 @@ class Job:
             "budget": self.budget,
             "notes": list(self.notes),
             "warnings": list(case.warnings),
+            **({"attack_images": case.request.attack_images} if case.attacked else {}),
         }
 
 
@@ -142,7 +142,7 @@ def prepare_job(
     progress("measuring the speed of this machine", 0.0)
     game = case.game(request.batch_size or BATCH_SIZES[0])
     precision = Precision("float32", "float32")
-    if request.estimator != "exact" and not request.by_hand:
+    if request.estimator != "exact" and request.searches:
         precision = choose(game, request.precision, request.seed)
     search_game = game.playing(lowered(game.network, precision.used))
     if case.attacked:
@@ -168,7 +168,8 @@ def prepare_job(
             images = f" --attack-images {case.request.attack_images}" if case.attacked else ""
             notes.append(f"Budget chosen by calibration: {budget} evaluations (repeat with --budget {budget}{images}).")
         game, _ = affordable(request, game.resized, search_share(budget) if repair else budget, repair)
-        search_settings(request, game, budget, repair)  # raises where the budget is too small
+        if request.searches:
+            search_settings(request, game, budget, repair)  # raises where the budget is too small
     stored = {
         "budget": budget,
         "batch_size": game.batch_size,
@@ -204,14 +205,32 @@ def open_job(folder: Path) -> Job:
 
 
 def phase_settings(job: Job, phase: str, search: State | None = None, repair: bool = True) -> Settings | None:
-    """Settings of a sampling phase; None where it has nothing to do (exact values, no candidates, no budget)."""
-    if job.request.estimator == "exact":
+    """Settings of a sampling phase; None where it has nothing to do (exact values, no candidates, no budget).
+
+    Filters chosen by hand are valued in the phase confirm. Values that were found before (`stored_values`) take the
+    place of the search.
+
+    Raises:
+        BadInput: the budget does not buy a draw; there is no filter that the request names; the values do not fit.
+    """
+    request = job.request
+    if request.by_hand:
+        if phase == "search":
+            return None
+        players = np.array([job.case.network.player(name) for name in request.by_hand], dtype=np.int64)
+        return by_hand_settings(request, job.game, players, job.budget)
+    if request.values is not None:
+        if phase == "search" or (found := read_values(request.values, job.case)).estimator == "exact":
+            return None
+        enough = max(job.budget, least_budget(request, job.game, repair))  # of a search that is not made
+        return confirm_settings(request, search_settings(request, job.game, enough, repair), found, job.budget)
+    if request.estimator == "exact":
         return None
-    settings = search_settings(job.request, job.game, job.budget, repair)
+    settings = search_settings(request, job.game, job.budget, repair)
     if phase == "search":
         return settings
     assert search is not None
-    return confirm_settings(job.request, settings, reported(search, settings), job.budget - search.evaluations)
+    return confirm_settings(request, settings, reported(search, settings), job.budget - search.evaluations)
 
 
 def merge(settings: Settings, state: State, results: Sequence[BlockResult], repair: bool = True) -> State:
@@ -254,65 +273,36 @@ def ranking_of(job: Job, search: State | None, confirm: State | None) -> tuple[R
 
 
 def _estimates(job: Job, search: State | None, confirm: State | None) -> tuple[Estimate, Estimate | None, int]:
-    """What both phases found, and the cost; the exact values stand for both."""
-    if job.request.estimator == "exact":
+    """What both phases found, and the cost; exact values, and those of filters chosen by hand, stand for both."""
+    request, fresh, spent = job.request, None, 0
+    if confirm is not None:
+        again = phase_settings(job, "confirm", search)
+        assert again is not None
+        fresh, spent = reported(confirm, again), confirm.evaluations
+    if request.by_hand:
+        assert fresh is not None
+        return fresh, fresh, spent
+    if request.values is not None:
+        found = read_values(request.values, job.case)
+        return found, found if found.estimator == "exact" else fresh, spent
+    if request.estimator == "exact":
         values = exact(job.game)
         return values, values, values.evaluations
     assert search is not None
     settings = phase_settings(job, "search")
     assert settings is not None
-    found = reported(search, settings)
-    fresh: Estimate | None = None
-    spent = search.evaluations
-    if confirm is not None:
-        again = phase_settings(job, "confirm", search)
-        assert again is not None
-        fresh = reported(confirm, again)
-        spent += confirm.evaluations
-    return found, fresh, spent
+    return reported(search, settings), fresh, spent + search.evaluations
 
 
-def run_of(job: Job, spent: int, found: Estimate, fresh: Estimate | None, precision: bool = True) -> dict[str, Any]:
-    """How a job's estimates were obtained, for the record.
+def run_of(job: Job, spent: int, found: Estimate, fresh: Estimate | None) -> dict[str, Any]:
+    """How a job's estimates were obtained, for the record; with the search's precision where there was a search.
 
     Args:
         spent: evaluations.
-        precision: say in which the search was; False where there was none.
     """
     seconds = time.time() - job.started
     run = documents.describe_run(job.case, job.game.batch_size, job.budget, spent, found, fresh, seconds)
-    return run | ({"precision": job.precision.to_json()} if precision else {})
-
-
-def run_stored(
-    job: Job, found: Estimate, out: Path, progress: Progress = silent, tick: Callable[[int], None] | None = None
-) -> dict[str, Any]:
-    """A repair from values that were found before (`stored_values`): fresh samples of the candidates, then `finish`."""
-    fresh, spent = (found, 0) if found.estimator == "exact" else (None, 0)
-    search = search_settings(job.request, job.game, job.budget)
-    if fresh is None and (settings := confirm_settings(job.request, search, found, job.budget)) is not None:
-        state = run_phase(job, settings, tick)
-        fresh, spent = reported(state, settings), state.evaluations
-    run = run_of(job, spent, found, fresh, precision=False)
-    run["estimator"] = found.estimator
-    run["values_from"] = {"evaluations": found.evaluations, "objectives": list(job.case.objective_names)}
-    return finish(job.case, rank(job.request, found, fresh), run, out, progress)
-
-
-def run_by_hand(
-    job: Job, out: Path, progress: Progress = silent, tick: Callable[[int], None] | None = None
-) -> dict[str, Any]:
-    """The filters that the request names are valued, ablated and reported on; nothing is searched.
-
-    Raises:
-        BadInput: there is no such filter, or the budget does not value them.
-    """
-    players = np.array([job.case.network.player(name) for name in job.request.by_hand], dtype=np.int64)
-    settings = by_hand_settings(job.request, job.game, players, job.budget)
-    state = run_phase(job, settings, tick)
-    found = reported(state, settings)
-    run = run_of(job, found.evaluations, found, found, precision=False)
-    return finish(job.case, Ranking(players, found, found), run | {"estimator": "cmcs"}, out, progress)
+    return run | ({"precision": job.precision.to_json()} if job.request.searches else {})
 
 
 def run_finish(
@@ -322,14 +312,21 @@ def run_finish(
 
     A request to explain leaves an explanation instead (see `explain.finish.finish`).
     """
+    request = job.request
     found, fresh, spent = _estimates(job, search, confirm)
     run = run_of(job, spent, found, fresh)
     if search is not None and (images := int(search.screened.count.max(initial=0)) * job.game.batch_size):
         sampled = int((search.paired.count > 0).sum())
         run["screen"] = {"by": "gradients", "images": images, "sampled": sampled, "of": job.game.n_players}
-    if job.request.explain is not None:
+    if request.explain is not None:
         return explain.finish(job.case, found, fresh, run, out, progress)
-    return finish(job.case, rank(job.request, found, fresh), run, out, progress)
+    if request.by_hand:
+        players = np.array([job.case.network.player(name) for name in request.by_hand], dtype=np.int64)
+        return finish(job.case, Ranking(players, found, found), run | {"estimator": "cmcs"}, out, progress)
+    if request.values is not None:
+        run |= {"estimator": found.estimator}
+        run["values_from"] = {"evaluations": found.evaluations, "objectives": list(job.case.objective_names)}
+    return finish(job.case, rank(request, found, fresh), run, out, progress)
 
 
 def _exact_cost(game: NeuronGame, budget: int | None) -> int:

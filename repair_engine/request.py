@@ -83,6 +83,8 @@ class RepairRequest:
         top_k, side: what tmab tells apart; side None = the end where culprits are.
         attack: settings of `attack-success`.
         by_hand: ids of filters to ablate, in this order; then nothing is searched and all of them are ablated.
+        values: path of values that `score` found (`stored_values`); then nothing is searched and these stand for it.
+        report_uses: reports on the same report images that were read before this one was asked for.
         attack_images: most images attacked per split; None = calibrated.
         surrogates: models on which transfer attacks are made, for the report.
         queries: of the black-box attack in the report, per image; 0 = none.
@@ -117,6 +119,8 @@ class RepairRequest:
     limits: Limits = field(default_factory=Limits)
     attack: AttackSettings = field(default_factory=lambda: AttackSettings.of("paper"))
     by_hand: tuple[str, ...] = ()
+    values: str | None = None
+    report_uses: int = 0
     attack_images: int | None = None
     surrogates: tuple[Surrogate, ...] = ()
     queries: int = DEFAULT_QUERIES
@@ -168,6 +172,11 @@ class RepairRequest:
             raise BadInput(f"--subset is {self.subset}; at least one image is needed.")
         if self.seed < 0:
             raise BadInput(f"--seed is {self.seed}; it must not be negative.")
+
+    @property
+    def searches(self) -> bool:
+        """Filters are searched for: they were neither chosen by hand nor valued before."""
+        return not self.by_hand and self.values is None
 
     def name_of(self, role: str) -> str:
         """What the "model", "data", "guard" or "constants" file is called."""

@@ -54,10 +54,12 @@ def parser() -> argparse.ArgumentParser:
     options.add_model(repair)
     options.add_data(repair)
     options.add_estimation(repair, repair=True)
-    chosen = repair.add_mutually_exclusive_group()
-    chosen.add_argument("--filters", metavar="SITE:CHANNEL,…", help="ablate these, chosen by hand: no search")
-    chosen.add_argument(
-        "--values", metavar="DIR", help="start from what score --out DIR found, for any of its metrics: no search"
+    repair.add_argument("--filters", metavar="SITE:CHANNEL,…", help="ablate these, chosen by hand: no search")
+    repair.add_argument(
+        "--values",
+        metavar="DIR",
+        help="start from what score --out DIR found, for any of its metrics: no search; with --filters only the splits "
+        "are as there",
     )
     options.add_adversaries(repair)
     repair.add_argument("--out", metavar="DIR", default="out", help="folder for the results (default: out)")

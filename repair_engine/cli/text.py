@@ -74,21 +74,18 @@ def score_text(document: dict[str, Any]) -> str:
                 f"{row['id']:<44}{row['value']:>10.5f}{row['lower']:>10.5f}{row['upper']:>10.5f}{row['samples']:>9}"
             )
     for objective in document.get("objectives", [])[1:]:
-        lines.append(_ends_of(objective, document["filters"]))
+        lines.append(_ends_of(objective))
     return "\n".join([*lines, *_warnings(document)])
 
 
-def _ends_of(objective: dict[str, Any], filters: list[dict[str, Any]]) -> str:
+def _ends_of(objective: dict[str, Any]) -> str:
     """One line on a further objective: the filters of lowest and of highest value."""
     head = f"{objective['name']}: {objective['value_of_all']:.4f} on {objective['images']} images"
-    if "values" not in objective:
-        return head
-    found = sorted((v, f["id"]) for v, f in zip(objective["values"], filters) if v is not None)
-    return f"{head}; lowest {_listed(found[:_ENDS])}; highest {_listed(found[: -_ENDS - 1 : -1])}"
+    return f"{head}; lowest {_listed(objective['lowest'])}; highest {_listed(objective['highest'])}"
 
 
-def _listed(found: list[tuple[float, str]]) -> str:
-    return ", ".join(f"{name} {value:+.4f}" for value, name in found)
+def _listed(rows: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{row['id']} {row['value']:+.4f}" for row in rows[:_ENDS])
 
 
 def repair_text(document: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Callable
@@ -28,18 +27,13 @@ from repair_engine.cli.progress import Bars
 from repair_engine.cli.text import evaluate_text, inspect_text, players_text, repair_text, score_text
 from repair_engine.datasets import read_dataset
 from repair_engine.errors import BadInput
-from repair_engine.estimation import reported
 from repair_engine.eta import Foresight
 from repair_engine.inspection import inspect_network, preprocessing_of
 from repair_engine.outputs import check_folder, make_folder
-from repair_engine.parties.estimates import FILE as ESTIMATE_FILE
-from repair_engine.parties.estimates import estimate_document
 from repair_engine.plan import masked_predictions
 from repair_engine.report import documents, measures
-from repair_engine.report.objectives import objective_rows
-from repair_engine.stored_values import FILE as VALUES_FILE
-from repair_engine.stored_values import objectives_in, read_values, write_values
-from shapley import exact
+from repair_engine.scoring import scored
+from repair_engine.stored_values import objectives_in
 
 NO_REPAIR = 5
 
@@ -78,42 +72,17 @@ def score(args: argparse.Namespace) -> int:
         )
         _say(args, job.notes)
         settings = pipeline.phase_settings(job, "search", repair=False)
-        forecast = None
-        if settings is None:
-            estimate = exact(job.game, bars.counting("enumerating", job.budget))
-        else:
+        state, forecast = None, None
+        tick = bars.counting("enumerating" if settings is None else "sampling", job.budget)
+        if settings is not None:
             foresight = Foresight(settings, lambda text: _say(args, (text,)))
-            tick = bars.counting("sampling", settings.budget)
             state = pipeline.run_phase(job, settings, tick, repair=False, foresight=foresight)
-            estimate = reported(state, settings)
-            forecast = foresight.first and foresight.first.to_json()
+            forecast = None if foresight.first is None else foresight.first.to_json()
+        found = scored(job, state, forecast, tick)
         bars.close()
-        case = job.case
-        run = pipeline.run_of(job, estimate.evaluations, estimate, None) | {"forecast": forecast}
-        document: dict[str, Any] = {
-            "schema": documents.SCHEMA,
-            "verb": "score",
-            "metric": documents.describe_metric(case),
-            "model": documents.describe_model(case),
-            "data": documents.describe_data(case),
-            "run": run,
-            "value_of_all": float(job.game.evaluate(_full(case), job.game.full_batch()).values[0, 0]),
-            "filters": [documents.filter_row(case, p, estimate) for p in range(case.network.n_filters)],
-            "score_images": [
-                case.dataset.file_names[i]
-                for i in (case.splits.score if case.further else case.objective_indices("score"))
-            ],
-            "constants_from": [case.dataset.file_names[i] for i in case.splits.score],
-            "warnings": list(case.warnings),
-            "versions": documents.versions(),
-        }
-        if case.further:
-            document["objectives"] = objective_rows(case, job.game, estimate)
-        sent = estimate_document(case, estimate, settings, run, document["value_of_all"])
-    if args.out:
-        (Path(args.out) / "score.json").write_text(json.dumps(document, indent=1))
-        (Path(args.out) / ESTIMATE_FILE).write_text(json.dumps(sent, indent=1))
-        write_values(case, estimate, Path(args.out) / VALUES_FILE)
+        if args.out:
+            found.write(Path(args.out))
+    document = found.document
     emit(args, document, score_text)
     return 0
 
@@ -122,25 +91,23 @@ def repair(args: argparse.Namespace) -> int:
     """Search, confirm, plan, write back, report."""
     request, bars, out = options.request_of(args), Bars(args.json), Path(args.out)
     if args.values:
-        request = replace(request, also=_others(args.values, str(request.metric)))
+        values = None if request.by_hand else args.values
+        request = replace(request, also=_others(args.values, str(request.metric)), values=values)
     check_folder(out, [path for path in (request.model, request.data, request.guard, args.values) if path])
     with tempfile.TemporaryDirectory(prefix="repair-") as folder:
         job = pipeline.prepare_job(request, Path(folder), bars.stage, captured=lambda n: _say(args, (players_text(n),)))
         _say(args, job.notes)
-        if args.values:
-            found, tick = read_values(args.values, job.case), bars.counting("confirming", job.budget)
-            return _repaired(args, pipeline.run_stored(job, found, out, bars.stage, tick), bars)
-        if request.by_hand:
-            tick = bars.counting("valuing the filters", job.budget)
-            return _repaired(args, pipeline.run_by_hand(job, out, bars.stage, tick), bars)
         search = confirm = None
         settings = pipeline.phase_settings(job, "search")
         if settings is not None:
             foresight = Foresight(settings, lambda text: _say(args, (text,)))
             search = pipeline.run_phase(job, settings, bars.counting("searching", settings.budget), foresight=foresight)
             again = pipeline.phase_settings(job, "confirm", search)
-            if again is not None:
-                confirm = pipeline.run_phase(job, again, bars.counting("confirming", again.budget))
+        else:
+            again = pipeline.phase_settings(job, "confirm")  # of what was chosen or valued before
+        if again is not None:
+            stage = "valuing the filters" if request.by_hand else "confirming"
+            confirm = pipeline.run_phase(job, again, bars.counting(stage, again.budget))
         return _repaired(args, pipeline.run_finish(job, search, confirm, out, bars.stage), bars)
 
 

@@ -9,22 +9,24 @@ import numpy as np
 
 from repair_engine.compare.figures import agreement, overlaps
 from repair_engine.compare.reading import Valued, check_same_filters, read_result
-from repair_engine.explain.document import histogram
+from repair_engine.explain.arrays import histogram
 from repair_engine.explain.names import RANDOM, SHAPLEY
 
 SCHEMA = 1
 
 
-def compare(first: str, second: str) -> dict[str, Any]:
+def compare(first: str, second: str, names: tuple[str, str] | None = None) -> dict[str, Any]:
     """The document about two results.
 
     Args:
         first, second: folders or files of `explain` or `score`.
+        names: what they are called in the document and in errors; their paths by default.
 
     Raises:
         BadInput: not such results, or of networks with different filters.
     """
-    a, b = read_result(first), read_result(second)
+    called = names or (None, None)
+    a, b = read_result(first, called[0]), read_result(second, called[1])
     check_same_filters(a, b)
     b = b.reordered(a.ids)
     found = agreement(a, b)
@@ -45,7 +47,7 @@ def _side(valued: Valued) -> dict[str, Any]:
     run = document["run"]
     rows = document.get("curves", {}).get("rows", [])
     return {
-        "path": str(valued.path),
+        "path": valued.called,
         "verb": document["verb"],
         "metric": document["metric"],
         "model": {key: document["model"].get(key) for key in ("file", "sha256", "architecture")},

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from repair_engine.compare.reading import Valued
+from repair_engine.explain.arrays import descending
 from repair_engine.explain.noise import noise_of
-from repair_engine.explain.rankings import descending
 
 _KS = (5, 10, 20, 50, 100, 200, 500)
 _LEAST = 5  # filters that a correlation needs

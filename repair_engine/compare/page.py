@@ -20,7 +20,23 @@ _SIDES = ("A", "B")
 
 def render(document: Row) -> str:
     """The page for a comparison."""
-    sections = [
+    parts = sections(document)
+    contents = element("ul", *(element("li", element("a", h, href=f"#{i}")) for i, h, _ in parts))
+    body = join(
+        (
+            element("p", "Comparison of two results", class_="kicker"),
+            element("h1", "Do both hold the same filters responsible?"),
+            element("div", *(element("p", said) for said in headline(document)), class_="verdict none"),
+            element("nav", contents, aria_label="Contents"),
+            *(element("section", element("h2", h, id=i), part, aria_labelledby=i) for i, h, part in parts),
+        )
+    )
+    return html.page("Comparison of two results", body)
+
+
+def sections(document: Row) -> list[tuple[str, str, Markup]]:
+    """(id, heading, content) of the page's parts; the web pages show the same."""
+    return [
         ("results", "The two results", _results(document)),
         ("notices", "Warnings", notices({**document, "verb": "explain"})),
         ("agreement", "Agreement of values", bullets(agreement_text(document))),
@@ -28,17 +44,6 @@ def render(document: Row) -> str:
         ("histograms", "All values", _histograms(document)),
         ("curves", "Removal curves", _curves(document)),
     ]
-    contents = element("ul", *(element("li", element("a", h, href=f"#{i}")) for i, h, _ in sections))
-    body = join(
-        (
-            element("p", "Comparison of two results", class_="kicker"),
-            element("h1", "Do both hold the same filters responsible?"),
-            element("div", *(element("p", said) for said in headline(document)), class_="verdict none"),
-            element("nav", contents, aria_label="Contents"),
-            *(element("section", element("h2", h, id=i), part, aria_labelledby=i) for i, h, part in sections),
-        )
-    )
-    return html.page("Comparison of two results", body)
 
 
 def _results(document: Row) -> Markup:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from repair_engine.case import Case
+from repair_engine.explain.arrays import histogram
 from repair_engine.explain.curves import Curve, CurveImages, advantages
 from repair_engine.explain.names import ENDS, LEAVE_ONE_OUT, RANDOM, RESPONSES, SHAPLEY, WEIGHTS
 from repair_engine.explain.noise import noise_of
@@ -17,7 +18,6 @@ from repair_engine.explain.rankings import Rankings
 from repair_engine.report import documents
 from shapley import Estimate
 
-_BINS = 31
 _KEYS = {WEIGHTS: "weight_norm", RESPONSES: "response_norm", LEAVE_ONE_OUT: "leave_one_out"}
 
 
@@ -90,18 +90,6 @@ def _row(
     score = float(rankings.scores[SHAPLEY][player])
     row |= {"rank": rank, "ranked_by": None if np.isnan(score) else score}
     return row | {key: float(rankings.scores[name][player]) for name, key in _KEYS.items()}
-
-
-def histogram(values: np.ndarray) -> dict[str, Any]:
-    """Counts of values [n] in equal bins of which one is centred on 0; NaN values are left out."""
-    known = values[np.isfinite(values)]
-    reach = float(np.abs(known).max(initial=0.0)) or 1e-6
-    low, high = min(float(known.min(initial=0.0)), 0.0), max(float(known.max(initial=0.0)), 0.0)
-    width = max(high - low, reach * 1e-3) / (_BINS - 1)
-    first, last = int(np.floor(low / width + 0.5)), int(np.ceil(high / width - 0.5))
-    edges = (np.arange(first, last + 2) - 0.5) * width
-    counts, _ = np.histogram(known, edges)
-    return {"edges": [float(e) for e in edges], "counts": [int(c) for c in counts], "filters": len(known)}
 
 
 def layers(case: Case, order: np.ndarray, k: int) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import numpy as np
 from repair_engine import controls
 from repair_engine.case import Case, Progress
 from repair_engine.estimation import combined, culprit_sign
+from repair_engine.explain.arrays import descending
 from repair_engine.explain.names import LEAVE_ONE_OUT, RESPONSES, SHAPLEY, WEIGHTS
 from shapley import Estimate
 
@@ -36,11 +37,6 @@ class Rankings:
     def order(self, name: str) -> np.ndarray:
         """Filters from most to least critical, int64 [n]; ties in the network's order."""
         return descending(self.scores[name])
-
-
-def descending(scores: np.ndarray) -> np.ndarray:
-    """Indices of the scores [n] from large to small; NaN counts as 0 (not sampled), ties keep their order."""
-    return np.argsort(-np.nan_to_num(scores, nan=0.0), kind="stable")
 
 
 def values_of(found: Estimate, fresh: Estimate | None) -> np.ndarray:

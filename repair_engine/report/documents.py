@@ -209,6 +209,12 @@ def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any
         culprits.append(row)
     warnings = list(case.warnings)
     warnings += _size_warnings(case)
+    if case.request.report_uses:
+        warnings.append(
+            f"Before this repair was asked for, {case.request.report_uses} other report(s) on the same report images "
+            "had been made. A choice made after reading them is not judged on unseen images: its figures tend to be "
+            "too good."
+        )
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -228,7 +234,7 @@ def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any
         "selection": None if plan.stability is None else describe_selection(plan.stability, plan.k),
         "controls": [],
         "groups": {},
-        "report_uses": 1,
+        "report_uses": 1 + case.request.report_uses,
         "warnings": warnings,
         "versions": versions(),
         "files": {},

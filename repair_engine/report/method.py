@@ -11,6 +11,11 @@ from repair_engine.report.wording import ABLATIONS, ESTIMATORS, STOPPED, count, 
 
 Row = dict[str, Any]
 
+_USES = {  # of the select and the report images, by verb
+    "repair": ("choice of k", "the figures above"),
+    "explain": ("the logit shift", "the curves"),
+    "score": ("not used here", "not used here"),
+}
 _RUN_SHOWN = frozenset(
     (
         *(
@@ -36,15 +41,15 @@ _RUN_SHOWN = frozenset(
 def measured(document: Row) -> Markup:
     """Splits, estimator, cost, interval, estimand and certificate."""
     run, data, model = document["run"], document["data"], document["model"]
-    splits, interval, explains = data["splits"], run["interval"], document.get("verb") == "explain"
+    splits, interval, verb = data["splits"], run["interval"], document.get("verb")
+    select, report = _USES.get(verb or "", _USES["repair"])
     pairs: list[tuple[object, object]] = [
         ("metric", f"{document['metric']['text']} ({document['metric']['name']}), to be "
                    f"{'lowered' if document['metric']['goal'] == 'lower' else 'raised'}"),
         ("splits", f"score {splits['score']:,} images (values, constants), select {splits['select']:,} "
-                   f"({'the logit shift' if explains else 'choice of k'}), report {splits['report']:,} "
-                   f"({'the curves' if explains else 'the figures above'}); image-disjoint, stratified"),
+                   f"({select}), report {splits['report']:,} ({report}); image-disjoint, stratified"),
         ("kept together by", name(data["group"]) if data.get("group") else "nothing but identical pixels"),
-        *([] if explains else [("report images used", f"{count(document['report_uses'], 'time')}")]),
+        *([("report images used", f"{count(document['report_uses'], 'time')}")] if "report_uses" in document else []),
         ("players", f"{count(model['filters'], 'filter')} at {count(model['sites'], 'site')}, covering "
                     f"{percent(model['parameter_share'])} of the network's parameters"),
         ("ablation", ABLATIONS.get(run["ablation"], run["ablation"]) + _by_constant(run)),
@@ -64,7 +69,9 @@ def measured(document: Row) -> Markup:
         ("seed and device", f"seed {run['seed']}, {run['device']}, {count(run['threads'], 'thread')}"),
         ("time", f"{run['seconds']:g} s"),
     ]  # fmt: skip
-    pairs += [(key.replace("_", " "), value) for key, value in run.items() if key not in _RUN_SHOWN]
+    pairs += [
+        (key.replace("_", " "), value) for key, value in run.items() if key not in _RUN_SHOWN and value is not None
+    ]
     again = f"The same files and options with --budget {run['budget']} --seed {run['seed']} give the same values on "
     again += "the same kind of device."
     intervals = "Intervals of changes are paired 95% bootstrap intervals over the report images; those of single rates "

@@ -43,7 +43,7 @@ def notices(document: Row) -> Markup:
     """Findings and warnings."""
     items = [("Finding", f) for f in document.get("findings", [])] + [("Warning", w) for w in document["warnings"]]
     if not items:
-        against = "" if document.get("verb") == "explain" else "findings against the repair and no "
+        against = "" if document.get("verb") in ("explain", "score") else "findings against the repair and no "
         return element("p", f"No {against}warnings about the data.")
     return element("ul", *(element("li", said, data_kind=kind) for kind, said in items), class_="marked")
 

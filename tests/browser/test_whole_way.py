@@ -85,6 +85,7 @@ def test_from_sign_in_to_the_downloaded_checkpoint(page: Page, stack: RealStack,
     page.get_by_role("button", name="Show").click()
     expect(page.locator("tbody th")).to_have_text([CULPRIT])
     assert "show=ablated" in page.url
+    by_hand(page)
 
     host = urlsplit(stack.url).netloc
     assert {urlsplit(address).netloc for address in asked} <= {host}, "pages ask nobody else for anything"
@@ -138,6 +139,27 @@ def before_and_after(page: Page) -> None:
     assert re.search(r"100\.0%.*100\.0%.*0\.0", dark, re.S), dark
     for chart in ("Recall of subgroups on the report images", "Removal curve on the select images"):
         expect(page.get_by_role("img", name=chart).first).to_be_visible()
+
+
+def by_hand(page: Page) -> None:
+    """Filters ticked by keyboard on two views of the table, then a repair with one of them and a report of its own."""
+    page.get_by_label(CULPRIT, exact=True).focus()
+    page.keyboard.press("Space")
+    expect(page.locator("#ticked")).to_have_text(f"1 ticked: {CULPRIT}")
+    page.get_by_label("Show", exact=True).select_option("")
+    page.get_by_role("button", name="Show").press("Enter")
+    expect(page.get_by_label(CULPRIT, exact=True)).to_be_checked()
+    page.get_by_label("conv:3", exact=True).press("Space")
+    expect(page.locator("#ticked")).to_contain_text("2 ticked:")
+    page.get_by_role("button", name="Repair with the ticked filters").press("Enter")
+    expect(page.get_by_role("heading", name="Repair with 2 filters chosen by hand")).to_be_visible()
+    page.get_by_label("conv:3", exact=True).press("Space")
+    page.get_by_label("Name").fill("By hand")
+    page.get_by_role("button", name="Start", exact=True).press("Enter")
+    expect(page.get_by_role("heading", name="Repaired", exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name="Light grounds")).to_be_visible()
+    expect(page.get_by_text("The filters and their number were chosen by hand")).to_be_visible()
+    expect(page.get_by_text(re.compile("1 other report.s. on the same report images"))).to_be_visible()
 
 
 def downloaded(page: Page, folder: Path) -> None:

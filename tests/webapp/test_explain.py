@@ -77,7 +77,7 @@ def test_the_form_starts_one_without_the_limits_of_repairs(world):
     page = read(world.owner.browser.get(url))
     assert "Explain only" in page.text
     kinds = {a["value"]: "checked" in a for a in page.all("input") if a.get("name") == "kind"}
-    assert kinds == {"repair": True, "explain": False}
+    assert kinds == {"repair": True, "explain": False, "score": False}
     sent = {"model": world.owner.model.pk, "dataset": world.owner.dataset.pk, "metric": "accuracy", "kind": "explain",
             "max_clean_drop": 2, "max_subgroup_drop": 10, "max_filters": 50, "seed": 0}  # fmt: skip
     answer = world.owner.browser.post("/repairs/new/", sent)

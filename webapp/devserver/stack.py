@@ -77,6 +77,7 @@ class Stack:
             "--threads": "8",
             "--workers": "1",
             "--timeout": "300",
+            "--limit-request-line": "8190",  # an address may name a hundred filters
             "--graceful-timeout": "3",
             "--log-level": "warning",
         }

@@ -65,12 +65,14 @@ class RepairEngine:
 
         _use_threads(request["threads"])
         asked = translation.repair_request(request, work)
-        job = pipeline.prepare_job(asked, work, note)
+        scores = request.get("kind") == "score"
+        job = pipeline.prepare_job(asked, work, note, repair=not scores)
         network = job.case.network
         notes = {
             "threads": request["threads"],
             "filters": [network.filter_id(player) for player in range(network.n_filters)],
-            "culprit_sign": 1 if asked.explain else culprit_sign(asked),  # the leaders: the most critical first
+            "culprit_sign": 1 if scores or asked.explain else culprit_sign(asked),  # the leaders: most critical first
+            "scores": scores,
         }
         (work / NOTES).write_text(json.dumps(notes))
         _opened.put(work, job)
@@ -80,8 +82,11 @@ class RepairEngine:
         import shapley
         from repair_engine import pipeline
 
+        scores = _notes(work)["scores"]
+        if scores and phase == "confirm":
+            return b""
         search = _read(earlier["search"])[1] if earlier.get("search") else None
-        settings = pipeline.phase_settings(_open(work), phase, search)
+        settings = pipeline.phase_settings(_open(work), phase, search, not scores)
         return _write(settings, shapley.start(settings)) if settings is not None else b""
 
     def next_round(self, work: Path, phase: str, state: bytes) -> list[dict]:
@@ -109,7 +114,7 @@ class RepairEngine:
 
         settings, now = _read(state)
         results = [shapley.BlockResult.from_bytes(block) for block in blocks]
-        return _write(settings, pipeline.merge(settings, now, results))
+        return _write(settings, pipeline.merge(settings, now, results, not _notes(work)["scores"]))
 
     def snapshot(self, work: Path, phase: str, state: bytes) -> dict:
         from webapp.jobs import translation
@@ -126,6 +131,12 @@ class RepairEngine:
 
         _use_threads(_notes(work)["threads"])
         last = {phase: _read(state)[1] for phase, state in states.items() if state}
+        if _notes(work)["scores"]:
+            from repair_engine.scoring import scored
+
+            found = scored(_open(work), last.get("search"))
+            found.write(out)
+            return translation.headline(found.document)
         document = pipeline.run_finish(_open(work), last.get("search"), last.get("confirm"), out, note)
         return translation.headline(document)
 

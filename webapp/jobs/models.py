@@ -30,6 +30,7 @@ class Job(models.Model):
         REPAIRED = "repaired"
         NO_REPAIR = "no_repair_found"
         EXPLAINED = "explained"
+        SCORED = "scored"
 
     ACTIVE = (State.STARTING, State.PROCESSING)
 
@@ -41,6 +42,7 @@ class Job(models.Model):
     guard = models.ForeignKey(
         DatasetUpload, on_delete=models.PROTECT, related_name="guarded_jobs", null=True, blank=True
     )
+    parent = models.ForeignKey("self", on_delete=models.SET_NULL, related_name="followups", null=True, blank=True)
     request = models.JSONField(default=dict)  # metric, estimator, budget, limits, seed … as asked
     device = models.CharField(max_length=10)  # 'cpu' or 'cuda': the kind of device the job is pinned to
 
@@ -82,6 +84,16 @@ class Job(models.Model):
     def explains(self) -> bool:
         """It is asked what the metric is made of, not for a repair."""
         return self.request.get("kind") == "explain"
+
+    @property
+    def scores(self) -> bool:
+        """It is asked for the values of all filters, and for nothing else."""
+        return self.request.get("kind") == "score"
+
+    @property
+    def searches(self) -> bool:
+        """Its filters were neither chosen by hand nor valued by its parent."""
+        return not self.request.get("filters") and not self.request.get("stored")
 
     @property
     def ended(self) -> bool:

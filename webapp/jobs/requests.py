@@ -18,7 +18,9 @@ CONSTANTS = ("mean", "bn_beta")
 CHOICES = ("best", "one-se")
 PRECISIONS = ("float32", "bfloat16")
 METRICS = ("accuracy", "recall:CLASS", "subgroup-recall:COLUMN[,COLUMN…]", "attack-success")
-KINDS = ("repair", "explain")
+KINDS = ("repair", "explain", "score")
+EVERYTHING = ("classes", "subgroups", "all")  # several further objectives at once
+VALUES = "objectives.npz"  # the file of values that a repair may start from
 
 
 _OF_REPAIRS = ("max_clean_drop", "max_subgroup_drop", "max_filters", "choose")
@@ -37,7 +39,14 @@ class Asked:
     """The knobs of a repair, with the defaults of the command line. None: the engine's default.
 
     Attributes:
-        kind: "explain" shows what the metric is made of and changes nothing; None: a repair.
+        kind: "explain" shows what the metric is made of, "score" values all filters, and both change nothing; None: a
+            repair.
+        also: of a score: further objectives that are valued on the same evaluations, each a metric,
+            subgroup:COLUMN=VALUE, or one of EVERYTHING. Of a follow-up: those of its parent, which had a part in the
+            splits.
+        filters: of a follow-up: ablate these, in this order; nothing is searched.
+        stored: of a follow-up: its parent's values stand for a search.
+        report_uses: of a follow-up: reports on the same report images that were made before.
         metric: accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success; of several columns, as in
             subgroup-recall:sex,skin, the subgroups are the combinations of values that occur.
         group: a metadata column whose values never cross the splits (patient, writer).
@@ -62,6 +71,10 @@ class Asked:
 
     kind: str | None = None
     metric: str = "accuracy"
+    also: tuple[str, ...] | None = None
+    filters: tuple[str, ...] | None = None
+    stored: bool | None = None
+    report_uses: int | None = None
     group: str | None = None
     estimator: str | None = None
     constant: str | None = None
@@ -93,15 +106,10 @@ class Asked:
             object.__setattr__(self, "kind", None)  # said or not said, it is the same request
         for field in (*_OF_REPAIRS, "queries", "subset") if self.kind else ():
             if getattr(self, field) is not None:
-                raise BadRequest(field, "An explanation repairs nothing: this belongs to repairs.")
-        name, _, argument = self.metric.partition(":")
-        if name not in {metric.partition(":")[0] for metric in METRICS}:
-            raise BadRequest("metric", f"{self.metric!r} is not one of {', '.join(METRICS)}.")
-        if name in ("recall", "subgroup-recall") and not argument.strip():
-            what = "a class: recall:CLASS" if name == "recall" else "a column or several: subgroup-recall:COLUMN,COLUMN"
-            raise BadRequest("metric", f"{name} needs {what}.")
-        if name in ("accuracy", "attack-success") and argument:
-            raise BadRequest("metric", f"{name} takes nothing after a colon.")
+                what = "An explanation" if self.kind == "explain" else "A run that values filters"
+                raise BadRequest(field, f"{what} repairs nothing: this belongs to repairs.")
+        _check_metric("metric", self.metric)
+        self._check_further()
         _one_of("estimator", self.estimator, ESTIMATORS)
         _one_of("constant", self.constant, CONSTANTS)
         _one_of("precision", self.precision, PRECISIONS)
@@ -128,6 +136,21 @@ class Asked:
         _between("steps", self.steps, 1, 1000)
         _between("attack_images", self.attack_images, 1, 10**6)
 
+    def _check_further(self) -> None:
+        if not self.also:
+            return
+        if self.kind != "score" and not (self.filters or self.stored):
+            raise BadRequest("also", "Only a run of kind score values further objectives.")
+        if "attack-success" in (self.metric, *self.also):
+            raise BadRequest("also", "Attack success is valued on attacked images, which no other metric shares.")
+        for text in self.also:
+            column, equals, _ = text.removeprefix("subgroup:").partition("=")
+            if text.startswith("subgroup:"):
+                if not column or not equals:
+                    raise BadRequest("also", f"{text!r}: it is subgroup:COLUMN=VALUE.")
+            elif text not in EVERYTHING:
+                _check_metric("also", text, (*EVERYTHING, "subgroup:COLUMN=VALUE"))
+
     def _check_ball(self) -> None:
         if self.norm != "l2":
             _between("epsilon", self.epsilon, 0, 1)
@@ -140,11 +163,24 @@ class Asked:
         return self.attack == "standard" if self.random_start is None else self.random_start
 
     def to_json(self) -> dict:
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
     @classmethod
     def from_json(cls, values: dict) -> Asked:
-        return cls(**{field.name: values[field.name] for field in fields(cls) if values.get(field.name) is not None})
+        given = {field.name: values[field.name] for field in fields(cls) if values.get(field.name) not in (None, [])}
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+
+
+def _check_metric(field: str, metric: str, others: tuple[str, ...] = ()) -> None:
+    name, _, argument = metric.partition(":")
+    if name not in {known.partition(":")[0] for known in METRICS}:
+        raise BadRequest(field, f"{metric!r} is not one of {', '.join((*METRICS, *others))}.")
+    if name in ("recall", "subgroup-recall") and not argument.strip():
+        what = "a class: recall:CLASS" if name == "recall" else "a column or several: subgroup-recall:COLUMN,COLUMN"
+        raise BadRequest(field, f"{name} needs {what}.")
+    if name in ("accuracy", "attack-success") and argument:
+        raise BadRequest(field, f"{name} takes nothing after a colon.")
 
 
 def _one_of(field: str, value: str | None, allowed: tuple[str, ...]) -> None:
@@ -192,4 +228,17 @@ def for_engine(job: Job) -> dict:
         else None,
         "device": job.device,
         "threads": settings.WORKER_THREADS,
+        "parent": _of_parent(job),
+    }
+
+
+def _of_parent(job: Job) -> dict | None:
+    """What a follow-up takes from its parent: the budget and the images that were used there, and its values."""
+    if job.searches or job.parent is None:
+        return None
+    values = job.parent.artifacts.select_related("blob").filter(name=VALUES).first()
+    return {
+        "budget": job.parent.summary.get("budget"),
+        "attack_images": job.parent.summary.get("attack_images"),
+        "values": str(values.blob.path) if values is not None and job.request.get("stored") else None,
     }

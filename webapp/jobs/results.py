@@ -41,6 +41,8 @@ def succeed(job: Job, shard: Shard) -> bool:
     outcome = Job.Outcome.REPAIRED if result["repaired"] else Job.Outcome.NO_REPAIR
     if result.get("explained"):
         outcome = Job.Outcome.EXPLAINED
+    if result.get("scored"):
+        outcome = Job.Outcome.SCORED
     with transaction.atomic():
         won = Job.objects.filter(pk=job.pk, state__in=Job.ACTIVE, phase=job.phase).update(
             state=Job.State.SUCCEEDED,

@@ -31,6 +31,7 @@ def create_job(
     asked: Asked,
     guard: DatasetUpload | None = None,
     device: str = "auto",
+    parent: Job | None = None,
     name: str = "",
     idempotency_key: str | None = None,
     webhook_url: str = "",
@@ -53,9 +54,10 @@ def create_job(
         "model": str(model.pk),
         "dataset": str(dataset.pk),
         "guard": str(guard.pk) if guard else None,
-        "asked": asked.to_json(),
+        "asked": {key: value for key, value in asked.to_json().items() if key != "report_uses"},  # grows meanwhile
         "device": device,
         "webhook": webhook_url,
+        **({"parent": str(parent.pk)} if parent else {}),
     }
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     if idempotency_key and (job := _earlier(owner, idempotency_key, digest)):
@@ -68,6 +70,7 @@ def create_job(
                 model=model,
                 dataset=dataset,
                 guard=guard,
+                parent=parent,
                 request=asked.to_json(),
                 device=choose_device(device),
                 idempotency_key=idempotency_key or None,
@@ -88,15 +91,18 @@ def create_job(
 
 
 def _check_columns(asked: Asked, dataset: DatasetUpload) -> None:
-    """Raises Refused where the metric's columns are not the dataset's, so that no worker starts in vain."""
-    kind, _, argument = asked.metric.partition(":")
-    if kind != "subgroup-recall" or "columns" not in dataset.facts:
+    """Raises Refused where a metric's columns are not the dataset's, so that no worker starts in vain."""
+    if "columns" not in dataset.facts:
         return
     known = list(dataset.facts["columns"])
-    try:
-        columns = columns_of(argument, known)
-    except BadInput as error:
-        raise Refused(error.problem, error.mend) from None
+    columns: list[str] = []
+    for metric in (asked.metric, *(asked.also or ())):
+        kind, _, argument = metric.partition(":")
+        try:
+            columns += columns_of(argument, known) if kind == "subgroup-recall" else []
+        except BadInput as error:
+            raise Refused(error.problem, error.mend) from None
+        columns += [argument.partition("=")[0]] if kind == "subgroup" else []
     for name in columns:
         if name not in known:
             raise Refused(
@@ -142,11 +148,17 @@ def cancel_job(*, job: Job) -> bool:
 
 
 def delete_job(*, job: Job) -> None:
-    """Remove an ended repair and its files. Raises Refused while it runs."""
+    """Remove an ended repair and its files. Raises Refused while it, or a repair that goes on from it, runs."""
     with transaction.atomic():
         row = Job.objects.select_for_update().get(pk=job.pk)
         if not row.ended:
             raise Refused("This repair is still running.", "Cancel it first.", status=409)
+        if (going_on := row.followups.filter(state__in=Job.ACTIVE).first()) is not None:
+            raise Refused(
+                f"A repair that goes on from this one is still running ({going_on.pk}).",
+                "Wait for it, or cancel it.",
+                status=409,
+            )
         used = list(row.artifacts.values_list("blob_id", flat=True))
         row.delete()
         for sha256 in used:

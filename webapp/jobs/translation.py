@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import numpy as np
 
 from repair_engine.architectures import Architecture
 from repair_engine.attacks import AttackSettings
-from repair_engine.estimation import reported
+from repair_engine.estimation import CONFIRM_SHARE, reported
 from repair_engine.explain.page import at_ends
 from repair_engine.explain.settings import Explain
 from repair_engine.objectives import Metric
 from repair_engine.request import Limits, RepairRequest, preprocessing_from
 from shapley import Settings, State
+from webapp.jobs.requests import VALUES
 
 LEADERS = 12  # shown while a repair runs
 MOST_ROWS = 200  # of a table that is kept in the database; the report has them all
@@ -30,8 +32,15 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
     if model["classes_text"]:
         classes = work / "class list"  # as messages call it
         classes.write_text(model["classes_text"], encoding="utf-8")
-    names = ("estimator", "constant", "precision", "top_k", "side", "batch_size", "queries", "subset")
+    names = ("estimator", "constant", "precision", "top_k", "side", "batch_size", "queries", "subset", "report_uses")
     given = {name: asked[name] for name in names if name in asked}
+    given |= {"also": tuple(asked.get("also", ())), "by_hand": tuple(asked.get("filters", ()))}
+    parent = asked.get("parent") or {}
+    budget = asked.get("budget") or parent.get("budget")
+    if parent.get("values"):
+        given["values"] = str(shutil.copyfile(parent["values"], work / VALUES))  # the parent may be deleted meanwhile
+        if asked.get("estimator") != "exact" and budget:  # the fresh samples' share of what a search would have
+            budget = asked.get("budget") or max(1, int(budget * CONFIRM_SHARE))
     limits = {name: asked[name] for name in vars(Limits()) if name in asked}
     request = RepairRequest(
         model=model["path"],
@@ -42,7 +51,7 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
         guard=guard["path"] if guard else None,
         group=asked.get("group"),
         preprocessing=preprocessing_from(architecture, model["preprocessing"] or {}),
-        budget=asked.get("budget"),
+        budget=budget,
         limits=Limits(**limits),
         attack=AttackSettings.of(
             asked.get("attack", "paper"),
@@ -54,7 +63,7 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
             targeted=asked.get("targeted"),
             random_start=asked.get("random_start"),
         ),
-        attack_images=asked.get("attack_images"),
+        attack_images=asked.get("attack_images") or parent.get("attack_images"),
         seed=asked.get("seed", 0),
         weights=model["weights"],
         device=asked["device"],
@@ -118,12 +127,25 @@ def headline(document: dict[str, Any]) -> dict[str, Any]:
     """The report without its long tables and what `summary` has; `repaired` says what came of it."""
     if document.get("verb") == "explain":
         return _explained(document)
+    if document.get("verb") == "score":
+        return _scored(document)
     left_out = ("schema", "verb", "model", "data", "versions")
     kept = {key: value for key, value in document.items() if key not in left_out}
     kept["groups"] = {name: rows[:MOST_ROWS] for name, rows in document.get("groups", {}).items()}
     if "fairness" in kept:
         kept["fairness"] = {**kept["fairness"], "rows": kept["fairness"]["rows"][:MOST_ROWS]}
     return {"repaired": document["outcome"] == "repaired", **kept}
+
+
+def _scored(document: dict[str, Any]) -> dict[str, Any]:
+    """The values of every objective's ends alone; the files have them all."""
+    left_out = ("schema", "verb", "model", "data", "versions", "filters", "score_images", "constants_from")
+    kept = {key: value for key, value in document.items() if key not in left_out}
+    lists = ("values", "std_errors", "lower", "upper")
+    kept["objectives"] = [
+        {key: value for key, value in row.items() if key not in lists} for row in document["objectives"]
+    ]
+    return {"repaired": False, "scored": True, **kept}
 
 
 def _explained(document: dict[str, Any]) -> dict[str, Any]:

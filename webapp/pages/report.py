@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
+from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
 
 from repair_engine.explain import page as explain_page
 from repair_engine.explain import wording as explain_wording
-from repair_engine.report import attacks, groups, method, results, wording
+from repair_engine.report import attacks, groups, method, results, scores, wording
+from repair_engine.report.markup import Markup, element
+from webapp.jobs.followups import objectives_of
 from webapp.jobs.models import Job
 
 Document = dict[str, Any]
+_VERBS = {"explained": "explain", "scored": "score"}
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Outcome:
     beaten: str
     reasons: list[str]
     tried: list[str]
-    explained: bool = False
+    changes: bool = True  # it was asked for a repair
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ def document(job: Job) -> Document | None:
     """The report document as far as the row keeps it; None where the repair has not succeeded."""
     if job.state != Job.State.SUCCEEDED or "metric" not in job.result:
         return None
-    verb = "explain" if job.result.get("explained") else "repair"
+    verb = next((verb for key, verb in _VERBS.items() if job.result.get(key)), "repair")
     return {"verb": verb, "model": job.summary["model"], "data": job.summary["data"], **job.result}
 
 
@@ -47,7 +52,10 @@ def outcome(of: Document) -> Outcome:
     if of["verb"] == "explain":
         title = f"What {of['metric']['text']} is made of"
         first, *more = explain_wording.headline(of)
-        return Outcome(False, title, first, " ".join(more), [], [], explained=True)
+        return Outcome(False, title, first, " ".join(more), [], [], changes=False)
+    if of["verb"] == "score":
+        first, *more = scores.headline(of)
+        return Outcome(False, f"Values for {of['metric']['text']}", first, " ".join(more), [], [], changes=False)
     found = wording.repaired(of)
     return Outcome(
         repaired=found,
@@ -59,10 +67,21 @@ def outcome(of: Document) -> Outcome:
     )
 
 
-def sections(of: Document) -> list[Section]:
+def _goes_on(job: Job) -> dict[str, Markup]:
+    """For each metric that the run valued, the way to a repair for it."""
+    address = reverse("pages:follow", args=[job.pk])
+    return {
+        name: element(
+            "a", "Repair for it", href=f"{address}?{urlencode({'metric': name})}", aria_label=f"Repair for {name}"
+        )
+        for name in objectives_of(job)
+    }
+
+
+def sections(job: Job, of: Document) -> list[Section]:
     """In the order in which they are read."""
-    if of["verb"] == "explain":
-        parts = explain_page.sections(of)
+    if of["verb"] in ("explain", "score"):
+        parts = explain_page.sections(of) if of["verb"] == "explain" else scores.sections(of, _goes_on(job))
         return [Section(ident, heading, mark_safe(body)) for ident, heading, body in parts]
     drawn = [
         ("figures", "At a glance", results.figures),

@@ -22,6 +22,8 @@ EXPLAIN_MEANINGS = {
     "confirm": "value the filters of both ends again on fresh samples",
     FINISH: "measure removal curves, picture filters",
 }
+SCORE_MEANINGS = {FINISH: "write the values of all filters"}
+BY_HAND_MEANINGS = {"confirm": "value the chosen filters", FINISH: "ablate, write, verify, report"}
 CHECKPOINT = "the repaired checkpoint: same architecture, same keys"
 FILES = {
     "report.html": "the report as one page, to read and to pass on",
@@ -33,6 +35,9 @@ FILES = {
     "explain.html": "the explanation as one page, with pictures of filters",
     "explain.json": "the explanation as data; `compare` takes two of them",
     "curves.csv": "every point of every removal curve",
+    "score.json": "every filter's value as data; `compare` takes two of them",
+    "objectives.npz": "the values for every objective: a repair may start from them, here or by `repair --values`",
+    "estimate.json": "what `merge` needs of this run beside those of other parties",
     "filters.csv": "every filter's value with its interval",
 }
 
@@ -89,9 +94,12 @@ class Phase:
 
 def phases(job: Job) -> list[Phase]:
     """A job's phases in order."""
-    names = [PREPARE, *get_engine().phases, FINISH]
+    left_out = {"confirm"} if job.scores else set() if job.searches else {"search"}
+    names = [name for name in (PREPARE, *get_engine().phases, FINISH) if name not in left_out]
     at = names.index(job.phase) if job.phase in names else 0
-    meanings = MEANINGS | (EXPLAIN_MEANINGS if job.explains else {})
+    meanings = MEANINGS | (EXPLAIN_MEANINGS if job.explains else SCORE_MEANINGS if job.scores else {})
+    if job.request.get("filters"):
+        meanings |= BY_HAND_MEANINGS
     return [
         Phase(name, meanings.get(name, ""), i < at or job.state == Job.State.SUCCEEDED, i == at and not job.ended)
         for i, name in enumerate(names)

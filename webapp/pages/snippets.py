@@ -10,7 +10,9 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
 
+from webapp.jobs.followups import CHANGES
 from webapp.jobs.models import Job
+from webapp.jobs.requests import VALUES
 from webapp.library.architectures import ONNX
 from webapp.pages.templatetags.ui import metric_words
 
@@ -27,6 +29,9 @@ WORDS = {
     "attack_images": "images attacked, at most",
     "queries": "black-box queries per image",
     "subset": "images queried, at most",
+    "also": "further objectives",
+    "filters": "filters, chosen by hand",
+    "report_uses": "reports on the same images before",
 }
 SHARES = ("max_clean_drop", "max_subgroup_drop")
 
@@ -42,21 +47,26 @@ def settings_rows(job: Job) -> list[tuple[str, str]]:
     """What was asked, for people; what is not listed was left to the defaults."""
     rows = [("metric", metric_words(job.request.get("metric", "")))]
     for key, value in job.request.items():
-        if key == "metric":
+        if key in ("metric", "stored") or (key == "also" and not job.scores) or (key == "report_uses" and not value):
             continue
         shown = f"{value:.1%}" if key in SHARES else f"{value:,}" if type(value) is int else str(value)
         shown = ("yes" if value else "no") if isinstance(value, bool) else shown
+        shown = ", ".join(value) if isinstance(value, list) else shown
         rows.append((WORDS.get(key, key.replace("_", " ")), shown))
     if "budget" not in job.request and job.summary.get("budget"):
-        rows.append(("budget", f"{job.summary['budget']:,} evaluations, chosen by calibration"))
+        how = "chosen by calibration" if job.searches else "in ratio to the run that it goes on from"
+        rows.append(("budget", f"{job.summary['budget']:,} evaluations, {how}"))
+    if job.request.get("stored"):
+        rows.append(("values", "of the run that it goes on from; no search"))
     return [*rows, ("device", job.device)]
 
 
 def snippets(request: HttpRequest, job: Job) -> Snippets:
     """With the budget that was used, so that the values repeat."""
     asked = dict(job.request)
-    if job.summary.get("budget"):
-        asked["budget"] = job.summary["budget"]
+    for key in ("budget", "attack_images"):
+        if job.summary.get(key):
+            asked[key] = job.summary[key]
     return Snippets(_curl(request, job, asked), _command(job, asked), _notes(job))
 
 
@@ -64,6 +74,9 @@ def _curl(request: HttpRequest, job: Job, asked: dict) -> str:
     body = {"model": str(job.model_id), "dataset": str(job.dataset_id)}
     body |= {"guard": str(job.guard_id)} if job.guard_id else {}
     body |= {**asked, "device": job.device}
+    if not job.searches:
+        body = {"from": str(job.parent_id), **{key: asked[key] for key in (*CHANGES, "filters") if key in asked}}
+        body |= {"metric": asked["metric"]} if job.request.get("stored") or job.request.get("also") else {}
     return _lines(
         ["curl", "-X", "POST", request.build_absolute_uri(reverse("api:repairs"))],
         [
@@ -92,11 +105,22 @@ def _command(job: Job, asked: dict) -> str:
     for key in ("mean", "std"):
         options += [[f"--{key}", *(f"{value:g}" for value in read[key])]] if read.get(key) else []
     options += [["--interpolation", read["interpolation"]]] if read.get("interpolation") else []
-    options += [_option(key, value) for key, value in asked.items() if key != "kind"]
-    verb = "explain" if job.explains else "repair"
-    options += [["--device", job.device], ["--out", "explained" if job.explains else "repair"]]
+    further = asked.get("also", []) if job.scores else []
+    options += [["--also", name] for name in further]
+    options += [["--filters", ",".join(asked["filters"])]] if "filters" in asked else []
+    options += [["--values", "values"]] if _needs_values(job) else []
+    written = {"kind", "also", "filters", "stored", "report_uses"}
+    options += [_option(key, value) for key, value in asked.items() if key not in written]
+    verbs = {"explain": ("explain", "explained"), "score": ("score", "values")}
+    verb, out = verbs.get(asked.get("kind", ""), ("repair", "repair"))
+    options += [["--device", job.device], ["--out", out]]
     threads = f"OMP_NUM_THREADS={settings.WORKER_THREADS}"
     return f"{threads} " + _lines(["python", "-m", "repair_engine", verb], options)
+
+
+def _needs_values(job: Job) -> bool:
+    """They stand for a search; or their further objectives had a part in the splits."""
+    return bool(job.request.get("stored") or (job.request.get("filters") and job.request.get("also")))
 
 
 def _option(key: str, value: object) -> list[str]:
@@ -111,6 +135,8 @@ def _notes(job: Job) -> list[str]:
         "Make a token on the page of API tokens and put it into NR_TOKEN.",
         f"On {job.device}, with the same versions and number of threads, the values come out the same to the last bit.",
     ]
+    if _needs_values(job):
+        notes.append(f"For the command line, save the {VALUES} of the run that valued them in a folder values.")
     if job.model.classes_text:
         notes.append("For the command line, save the class names that came with the model as classes.txt.")
     return notes

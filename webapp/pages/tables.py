@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from django.core.paginator import Page, Paginator
+from django.http import QueryDict
 
 from webapp.jobs.models import Job
 
@@ -51,6 +53,7 @@ class View:
         sort, descending: by which of COLUMNS, and how; filters without a figure always come last.
         text: part of the filter's name.
         show: a key of SHOW.
+        ticked: ids of filters, in the order of the table they were ticked on.
     """
 
     page: Page
@@ -61,19 +64,40 @@ class View:
     shows: Mapping[str, str]
     found: int
     total: int
+    ticked: tuple[str, ...]
+
+    @property
+    def elsewhere(self) -> list[str]:
+        """Ticked filters that this page of the table does not show."""
+        here = {row.id for row in self.page}
+        return [name for name in self.ticked if name not in here]
+
+    @property
+    def turned(self) -> dict[str, str]:
+        """What the heading of each column sorts by."""
+        return {key: f"-{key}" if key == self.sort and not self.descending else key for key in COLUMNS}
 
 
 def filter_rows(job: Job) -> tuple[FilterRow, ...] | None:
-    """Every filter of an ended repair; None where it left no table."""
-    artifact = job.artifacts.select_related("blob").filter(name="filters.csv").first()
-    return _read(artifact.blob.path) if artifact else None
+    """Every filter of an ended run; None where it left no table."""
+    found = {a.name: a for a in job.artifacts.select_related("blob").filter(name__in=("filters.csv", "score.json"))}
+    artifact = found.get("filters.csv") or found.get("score.json")
+    return _read(artifact.blob.path, artifact.name) if artifact else None
 
 
 @lru_cache(maxsize=4)
-def _read(path: Path) -> tuple[FilterRow, ...]:
+def _read(path: Path, name: str) -> tuple[FilterRow, ...]:
     """The file is named by its content, so what was read once stays true."""
+    if name == "score.json":
+        rows = json.loads(path.read_text(encoding="utf-8"))["filters"]
+        return tuple(_scored(place, row) for place, row in enumerate(rows))
     with path.open(newline="", encoding="utf-8") as file:
         return tuple(_row(place, cells) for place, cells in enumerate(csv.DictReader(file)))
+
+
+def _scored(place: int, row: dict) -> FilterRow:
+    figures = {key: row[key] for key in ("id", "value", "lower", "upper", "samples", "constant")}
+    return FilterRow(**figures, searched=row["value"], fresh=False, rank=None, ablated=False, place=place)
 
 
 def _row(place: int, cells: dict[str, str]) -> FilterRow:
@@ -98,11 +122,14 @@ def _number(text: str) -> float | None:
     return float(text) if text else None
 
 
-def view(rows: tuple[FilterRow, ...], asked: Mapping[str, str]) -> View:
-    """Nothing that is asked can be wrong: what is not understood is left out."""
+def view(rows: tuple[FilterRow, ...], asked: QueryDict) -> View:
+    """Nothing that is asked can be wrong: what is not understood is left out.
+
+    `sort` is a column, with a minus before it for descending (or `order=desc`).
+    """
     sort = asked.get("sort", "")
-    sort = sort if sort in COLUMNS else "value"
-    descending = asked.get("order") == "desc"
+    descending = sort.startswith("-") or asked.get("order") == "desc"
+    sort = sort.removeprefix("-") if sort.removeprefix("-") in COLUMNS else "value"
     text, show = asked.get("q", "").strip()[:100], asked.get("show", "")
     kept = [
         row
@@ -115,4 +142,6 @@ def view(rows: tuple[FilterRow, ...], asked: Mapping[str, str]) -> View:
     known = sorted((row for row in kept if key(row) is not None), key=key, reverse=descending)  # type: ignore[arg-type]
     ordered = known + [row for row in kept if key(row) is None]
     page = Paginator(ordered, PER_PAGE).get_page(asked.get("page"))
-    return View(page, sort, descending, text, show if show in SHOW else "", SHOW, len(kept), len(rows))
+    ids = {row.id for row in rows}
+    ticked = tuple(name for name in dict.fromkeys(asked.getlist("pick")) if name in ids)
+    return View(page, sort, descending, text, show if show in SHOW else "", SHOW, len(kept), len(rows), ticked)

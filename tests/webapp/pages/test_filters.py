@@ -73,14 +73,35 @@ def test_search_and_kinds(table):
     assert "No filter is like that" in table(q="<script>").text
 
 
-def test_links_keep_what_the_address_says(table):
+def fields(page) -> list[tuple[str, str]]:
+    """What the table's form sends beside the button that is pressed."""
+    kept = [a for a in page.all("input") if a.get("name") and (a.get("type") != "checkbox" or "checked" in a)]
+    return [(a["name"], a.get("value", "")) for a in kept if a["name"] != "csrfmiddlewaretoken"]
+
+
+def test_buttons_keep_what_the_address_says(table):
     page = table(q="features.3", sort="samples", order="desc", page="2", show="")
-    links = [a["href"] for a in page.all("a") if a["href"].startswith("?")]
-    assert all("q=features.3" in link for link in links)
+    assert dict(fields(page)) == {"sort": "-samples", "q": "features.3"}
     sorted_header = next(a for a in page.all("th") if "aria-sort" in a)
     assert sorted_header["aria-sort"] == "descending"
-    assert any("page=3" in link for link in links)
-    assert all("page" not in link for link in links if "order=asc" in link), "sorted anew, one starts at the top"
+    pressed = {(a["name"], a["value"]) for a in page.all("button") if "name" in a}
+    assert {("page", "1"), ("page", "3"), ("sort", "samples"), ("sort", "value")} <= pressed
+    turned = {a["value"] for a in table(sort="samples").all("button") if a.get("name") == "sort"}
+    assert "-samples" in turned
+    assert [row[0] for row in cells(table(sort=["-samples", "filter"]))][:2] == ["features.0:0", "features.1:1"]
+
+
+def test_ticks_survive_paging_sorting_and_searching(table):
+    page = table(pick=["features.3:10", "features.5:12"], sort="filter")
+    ticked = [a["value"] for a in page.all("input") if a.get("type") == "checkbox" and "checked" in a]
+    assert ticked == ["features.3:10", "features.5:12"]
+    assert "2 ticked: features.3:10, features.5:12" in page.text
+    elsewhere = table(pick=["features.3:10", "features.5:12"], sort="filter", page="9")
+    sent = [value for name, value in fields(elsewhere) if name == "pick"]
+    assert sent == ["features.3:10", "features.5:12"], "hidden where this page does not show them"
+    searched = table(pick=["features.3:10", "features.5:12"], q="features.5:12")
+    assert sorted(value for name, value in fields(searched) if name == "pick") == ["features.3:10", "features.5:12"]
+    assert "ticked:" not in table(pick=["ghost:1"]).text
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
+
 from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from webapp.jobs import selectors
+from webapp.jobs.followups import MOST_FILTERS
 from webapp.jobs.models import Artifact, Event, Job
-from webapp.jobs.requests import ATTACKS, CHOICES, CONSTANTS, ESTIMATORS, KINDS, NORMS, PRECISIONS, SIDES
+from webapp.jobs.requests import ATTACKS, CHOICES, CONSTANTS, ESTIMATORS, KINDS, NORMS, PRECISIONS, SIDES, Asked
 from webapp.jobs.services import DEVICES
 from webapp.jobs.webhooks import EVENTS, Blocked, check_url
 
@@ -48,6 +52,12 @@ class RepairSerializer(serializers.ModelSerializer):
         choices=Job.Outcome.choices, allow_blank=True, help_text="Empty until the repair has succeeded."
     )
     fault = serializers.CharField(help_text="Whose, of a failure: input (mend it) or server (try again).")
+    parent = serializers.PrimaryKeyRelatedField(
+        read_only=True, allow_null=True, help_text="The run that it goes on from; null if none, or if that was deleted."
+    )
+    followups = serializers.PrimaryKeyRelatedField(
+        many=True, read_only=True, help_text="Repairs that go on from this run."
+    )
     request = serializers.DictField(help_text="What was asked.")
     progress = serializers.SerializerMethodField()
     summary = serializers.DictField(help_text="What preparing found: filters, splits, the budget chosen.")
@@ -59,7 +69,7 @@ class RepairSerializer(serializers.ModelSerializer):
         model = Job
         fields = [
             "id", "url", "name", "state", "outcome", "fault", "error", "mend", "model", "dataset", "guard",
-            "request", "device",
+            "parent", "followups", "request", "device",
             "progress", "summary", "result", "warnings", "results", "created_at", "started_at",
             "finished_at",
         ]  # fmt: skip
@@ -81,7 +91,7 @@ class RepairRowSerializer(serializers.ModelSerializer):
     class Meta:
         model = Job
         fields = [
-            "id", "url", "name", "state", "outcome", "error", "model", "dataset", "device",
+            "id", "url", "name", "state", "outcome", "error", "model", "dataset", "parent", "device",
             "created_at", "finished_at",
         ]  # fmt: skip
 
@@ -115,9 +125,17 @@ class CreateRepairSerializer(serializers.Serializer):
     kind = serializers.ChoiceField(
         choices=KINDS,
         required=False,
-        help_text="repair (default), or explain: values, removal curves and pictures of filters, and no checkpoint. An "
-        "explanation takes none of max_clean_drop, max_subgroup_drop, max_filters, choose, queries and subset; its "
-        "outcome is explained, its page explain.html, its document explain.json.",
+        help_text="repair (default), or explain: values, removal curves and pictures of filters, and no checkpoint; or "
+        "score: the values of all filters alone. Neither of the two takes max_clean_drop, max_subgroup_drop, "
+        "max_filters, choose, queries and subset. An explanation's outcome is explained, its page explain.html, its "
+        "document explain.json; a score's is scored, its documents score.json and objectives.npz.",
+    )
+    also = serializers.ListField(
+        child=serializers.CharField(max_length=1000),
+        required=False,
+        max_length=1000,
+        help_text="Of kind score: value these, too, on the same evaluations. Each is a metric, subgroup:COLUMN=VALUE, "
+        "classes, subgroups, or all.",
     )
     metric = serializers.CharField(
         max_length=1000,
@@ -183,13 +201,48 @@ class CreateRepairSerializer(serializers.Serializer):
     NOT_ASKED = ("model", "dataset", "guard", "name", "device", "webhook")
 
     def to_internal_value(self, data: dict) -> dict:
-        if isinstance(data, dict) and (unknown := sorted(set(data) - set(self.fields))):
-            raise serializers.ValidationError({name: ["There is no such field."] for name in unknown})
+        _refuse_unknown(data, self.fields)
         return super().to_internal_value(data)
 
     @property
     def asked(self) -> dict:
         return {name: value for name, value in self.validated_data.items() if name not in self.NOT_ASKED}
+
+
+class FollowUpSerializer(serializers.Serializer):
+    """A repair that goes on from a finished run, without a search; all that is not here is as in that run."""
+
+    filters = serializers.ListField(
+        child=serializers.CharField(max_length=300),
+        required=False,
+        max_length=MOST_FILTERS,
+        help_text="Ablate these (site:channel), in this order. Left out: the culprits of metric, by the run's values.",
+    )
+    metric = serializers.CharField(
+        required=False,
+        max_length=1000,
+        help_text="One that the run valued (kind score, with also). With filters its own metric is the default.",
+    )
+    name = serializers.CharField(required=False, max_length=200, allow_blank=True)
+    budget = serializers.IntegerField(
+        required=False, allow_null=True, help_text="Evaluations, of which 30% at most value filters chosen by hand. "
+        "Default: the run's; with its values in the place of a search 30% of it."
+    )  # fmt: skip
+    max_clean_drop = serializers.FloatField(required=False, min_value=0, max_value=1)
+    max_subgroup_drop = serializers.FloatField(required=False, min_value=0, max_value=1)
+    max_filters = serializers.IntegerField(required=False, min_value=1)
+    choose = serializers.ChoiceField(choices=CHOICES, required=False)
+    queries = serializers.IntegerField(required=False, min_value=0)
+    subset = serializers.IntegerField(required=False, min_value=1)
+    webhook = WebhookSerializer(required=False)
+
+    def get_fields(self) -> dict[str, serializers.Field]:
+        given = serializers.UUIDField(help_text="The run to go on from: it has succeeded.")
+        return {"from": given, **super().get_fields()}
+
+    def to_internal_value(self, data: dict) -> dict:
+        _refuse_unknown(data, self.fields, "It is as in the run that is gone on from.")
+        return super().to_internal_value(data)
 
 
 class CreatedRepairSerializer(RepairSerializer):
@@ -219,6 +272,13 @@ class LiveSerializer(serializers.Serializer):
     )
     series = serializers.ListField(child=serializers.DictField(), help_text="One point per merged round.")
     events = EventSerializer(many=True)
+
+
+def _refuse_unknown(data: object, known: Mapping[str, object], elsewhere: str = "") -> None:
+    if isinstance(data, dict) and (unknown := sorted(set(data) - set(known))):
+        of_repairs = {field.name for field in fields(Asked)} | {"model", "dataset", "guard", "device", "kind"}
+        said = {name: elsewhere if name in of_repairs and elsewhere else "There is no such field." for name in unknown}
+        raise serializers.ValidationError({name: [text] for name, text in said.items()})
 
 
 def _absolute(serializer: serializers.BaseSerializer, path: str) -> str:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.http import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer, extend_schema
 from rest_framework import generics, serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,13 +16,14 @@ from webapp import access
 from webapp.api.repairs.serializers import (
     CreatedRepairSerializer,
     CreateRepairSerializer,
+    FollowUpSerializer,
     LiveSerializer,
     RepairRowSerializer,
     RepairSerializer,
 )
 from webapp.api.uploads.views import PROBLEM
 from webapp.downloads import send_artifact
-from webapp.jobs import reaper, selectors, services
+from webapp.jobs import followups, reaper, selectors, services
 from webapp.jobs.models import Job
 from webapp.jobs.requests import Asked
 
@@ -53,7 +54,9 @@ class RepairList(generics.ListAPIView):
                 description="Sent again with the same request, it gives the same repair.",
             )
         ],
-        request=CreateRepairSerializer,
+        request=PolymorphicProxySerializer(
+            "NewRepair", [CreateRepairSerializer, FollowUpSerializer], resource_type_field_name=None
+        ),
         responses={
             202: CreatedRepairSerializer,
             200: RepairSerializer,
@@ -63,27 +66,42 @@ class RepairList(generics.ListAPIView):
         },
     )
     def post(self, request: Request) -> Response:
-        """Start a repair. 202: it was taken on; 200: this Idempotency-Key has started it before."""
-        data = CreateRepairSerializer(data=request.data)
+        """Start a repair, or with `from` go on from a finished run. 202: it was taken on; 200: this Idempotency-Key
+        has started it before."""
+        goes_on = isinstance(request.data, dict) and "from" in request.data
+        data = (FollowUpSerializer if goes_on else CreateRepairSerializer)(data=request.data)
         data.is_valid(raise_exception=True)
         values, user = data.validated_data, request.user
         webhook = values.get("webhook") or {}
         key = request.headers.get("Idempotency-Key", "").strip()
         if len(key) > 200:
             raise serializers.ValidationError({"Idempotency-Key": "At most 200 characters."})
-        job, new = services.create_job(
-            owner=user,
-            model=access.model_for(user, values["model"]),
-            dataset=access.dataset_for(user, values["dataset"]),
-            guard=access.dataset_for(user, values["guard"]) if values.get("guard") else None,
-            asked=Asked.from_json(data.asked),
-            device=values["device"],
-            name=values.get("name", ""),
-            idempotency_key=key or None,
-            webhook_url=webhook.get("url", ""),
-            webhook_secret=webhook.get("secret", ""),
-            webhook_events=webhook.get("events"),
-        )
+        more = {
+            "name": values.get("name", ""),
+            "idempotency_key": key or None,
+            "webhook_url": webhook.get("url", ""),
+            "webhook_secret": webhook.get("secret", ""),
+            "webhook_events": webhook.get("events"),
+        }
+        if goes_on:
+            job, new = followups.follow_up(
+                owner=user,
+                parent=access.job_for(user, values["from"]),
+                filters=values.get("filters", ()),
+                metric=values.get("metric"),
+                changes=values,
+                **more,
+            )
+        else:
+            job, new = services.create_job(
+                owner=user,
+                model=access.model_for(user, values["model"]),
+                dataset=access.dataset_for(user, values["dataset"]),
+                guard=access.dataset_for(user, values["guard"]) if values.get("guard") else None,
+                asked=Asked.from_json(data.asked),
+                device=values["device"],
+                **more,
+            )
         kind = CreatedRepairSerializer if new else RepairSerializer
         body = kind(job, context={"request": request}).data
         code = status.HTTP_202_ACCEPTED if new else status.HTTP_200_OK

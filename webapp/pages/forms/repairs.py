@@ -22,7 +22,9 @@ METRICS = (
 KINDS = (
     ("repair", "Repair", "Ablate the culprits, and write a checkpoint if that is shown to help."),
     ("explain", "Explain only", "Which filters the metric is made of: values, removal curves, pictures of filters."),
+    ("score", "Values only", "Of all filters, for several objectives at once; repairs can go on from them."),
 )
+ALSO = (("accuracy", "accuracy"), ("classes", "recall of every class"), ("subgroups", "every subgroup of every column"))
 ESTIMATORS = (
     ("", "fast: gradients screen, comparable marginal contributions decide (the default)"),
     ("cmcs", "cmcs: comparable marginal contributions of all filters"),
@@ -58,6 +60,13 @@ class RepairForm(forms.Form):
         required=False,
         label="Columns of metadata.csv",
         help_text="Of several, the subgroups are the combinations of values that occur.",
+        widget=forms.CheckboxSelectMultiple,
+    )
+    also = forms.MultipleChoiceField(
+        required=False,
+        choices=ALSO,
+        label="Value these, too",
+        help_text="On the same evaluations, at the price of one. For values only; not beside attack success.",
         widget=forms.CheckboxSelectMultiple,
     )
     guard = forms.ChoiceField(
@@ -201,6 +210,7 @@ class RepairForm(forms.Form):
         self.class_names = class_names(model, dataset)
         self.columns = columns
         self.fields["column"].choices = [(name, name) for name in columns]
+        self.fields["also"].choices = [pair for pair in ALSO if columns or pair[0] != "subgroups"]
         self.fields["group"].choices = [("", "nothing but identical images"), *((name, name) for name in columns)]
         self.fields["guard"].choices = [("", "none"), *((str(g.pk), g.name) for g in guards if g.pk != dataset.pk)]
 
@@ -263,11 +273,13 @@ class RepairForm(forms.Form):
             values |= {key: given[key] for key in ("attack", "steps", "attack_images", "norm", "restarts", "queries")}
             values["targeted"] = {"yes": True, "no": False}.get(given["targeted"])
             values["epsilon"] = None if given["epsilon"] is None else given["epsilon"] / PIXEL
-        if given["kind"] == "explain":
-            values["kind"] = "explain"
-            of_repairs = ("max_clean_drop", "max_subgroup_drop", "max_filters", "queries")
+        if given["kind"] == "score":
+            values["also"] = given["also"]
+        if given["kind"] in ("explain", "score"):
+            values["kind"] = given["kind"]
+            of_repairs = ("max_clean_drop", "max_subgroup_drop", "max_filters", "choose", "queries")
             values = {key: value for key, value in values.items() if key not in of_repairs}
-        return {key: value for key, value in values.items() if value not in (None, "")}
+        return {key: value for key, value in values.items() if value not in (None, "", [])}
 
 
 def class_names(model: ModelUpload, dataset: DatasetUpload) -> list[str]:
@@ -280,6 +292,8 @@ def initial_from(job: Job) -> dict[str, Any]:
     asked = dict(job.request)
     metric, _, argument = asked.pop("metric", "accuracy").partition(":")
     values: dict[str, Any] = {**asked, "metric": metric, "name": job.name, "device": job.device}
+    if "all" in asked.get("also", ()):
+        values["also"] = [key for key, _ in ALSO]
     if metric == "recall":
         values["class_name"] = argument
     elif metric == "subgroup-recall":

@@ -23,6 +23,7 @@ STATES = {
     Job.Outcome.REPAIRED: "repaired",
     Job.Outcome.NO_REPAIR: "no repair found",
     Job.Outcome.EXPLAINED: "explained",
+    Job.Outcome.SCORED: "valued",
 }
 
 
@@ -47,7 +48,9 @@ def metric_words(metric: str) -> str:
 @register.filter
 def title(job: Job) -> str:
     """Its name, or what was asked of which model."""
-    return job.name or f"{metric_words(job.request.get('metric', '')).capitalize()}: {job.model.name}"
+    chosen = len(job.request.get("filters", ()))
+    by_hand = f", {chosen} filter{'' if chosen == 1 else 's'} by hand" if chosen else ""
+    return job.name or f"{metric_words(job.request.get('metric', '')).capitalize()}{by_hand}: {job.model.name}"
 
 
 @register.filter

@@ -114,7 +114,8 @@ def repair(request: HttpRequest, pk: UUID) -> HttpResponse:
         "progress": jobs.progress(job),
         "downloads": selectors.downloads(job),
         "document": document,
-        "sections": report.sections(document) if document else [],
+        "sections": report.sections(job, document) if document else [],
+        "followups": access.jobs_of(request.user).filter(parent=job),
         "outcome": report.outcome(document) if document else None,
     }
     return render(request, "pages/repair.html", context)

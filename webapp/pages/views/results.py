@@ -11,6 +11,7 @@ from django.views.decorators.http import require_safe
 
 from webapp import access
 from webapp.downloads import send_artifact
+from webapp.jobs.followups import MOST_FILTERS
 from webapp.pages import tables
 
 
@@ -23,7 +24,9 @@ def filters(request: HttpRequest, pk: UUID) -> HttpResponse:
     if rows is None:
         raise Http404("This repair has no table of filters.")
     view = tables.view(rows, request.GET)
-    return render(request, "pages/filters.html", {"job": job, "view": view, "columns": tables.COLUMNS})
+    headings = [(key, words, view.turned[key]) for key, (words, _) in tables.COLUMNS.items()]
+    context = {"job": job, "view": view, "headings": headings, "most": MOST_FILTERS}
+    return render(request, "pages/filters.html", context)
 
 
 @login_required

@@ -1,0 +1,127 @@
+"""Two finished runs side by side: the engine's figures at one address, for people and by the API."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from repair_engine.compare.document import compare
+from tests.webapp.helpers import blob_of
+from tests.webapp.pages.helpers import read, succeed
+from webapp.jobs import services
+from webapp.jobs.models import Artifact, Job
+from webapp.jobs.requests import Asked
+
+API, PAGE = "/api/v1/compare/", "/compare/"
+IDS = [f"features.{i // 8}:{i % 8}" for i in range(40)]
+
+
+def document(seed: int, ids: list[str] = IDS) -> dict:
+    """What `score` writes, as far as it is compared; values of one truth with noise of the seed."""
+    truth = np.random.default_rng(0).normal(0, 0.02, len(ids))
+    values = truth + np.random.default_rng(seed).normal(0, 0.005, len(ids))
+    return {
+        "verb": "score",
+        "metric": {"name": "accuracy", "text": "accuracy", "goal": "raise"},
+        "model": {"file": "net.pth", "sha256": "a" * 64, "architecture": "resnet18"},
+        "data": {"file": "images.zip", "sha256": "b" * 64},
+        "run": {"estimator": "cmcs", "ablation": "activation_mean", "evaluations": 9000, "seed": seed},
+        "filters": [
+            {"id": name, "value": float(v), "std_error": 0.005, "best": None}
+            for name, v in zip(ids, values, strict=True)
+        ],
+    }  # fmt: skip
+
+
+def valued(person, seed: int, ids: list[str] = IDS) -> tuple[Job, bytes]:
+    """A finished run of the kind score."""
+    asked = Asked(kind="score", metric="accuracy", seed=seed)
+    job, _ = services.create_job(
+        owner=person.user, model=person.model, dataset=person.dataset, asked=asked, name=f"Seed {seed}"
+    )
+    Job.objects.filter(pk=job.pk).update(state="succeeded", outcome="scored")
+    content = json.dumps(document(seed, ids)).encode()
+    Artifact.objects.create(job=job, name="score.json", media_type="application/json", blob=blob_of(content))
+    return job, content
+
+
+@pytest.fixture
+def two(world, tmp_path):
+    """The query of two runs, and the engine's document about their files."""
+    (a, first), (b, second) = valued(world.owner, 1), valued(world.owner, 2)
+    for name, content in (("a.json", first), ("b.json", second)):
+        (tmp_path / name).write_bytes(content)
+    plain = compare(str(tmp_path / "a.json"), str(tmp_path / "b.json"), ("Seed 1", "Seed 2"))
+    return {"a": str(a.pk), "b": str(b.pk)}, plain
+
+
+def test_the_api_gives_the_engines_document(world, two):
+    query, plain = two
+    answer = world.owner.api.get(API, query)
+    assert answer.status_code == 200, answer.json()
+    assert answer.json() == json.loads(json.dumps(plain))
+    assert answer.json()["agreement"]["n"] == 40
+    assert answer.json()["results"][0]["path"] == "Seed 1"
+
+
+def test_the_page_has_the_same_figures_at_a_stable_address(world, two):
+    query, plain = two
+    page = read(world.owner.browser.get(PAGE, query))
+    assert f"Spearman {plain['agreement']['spearman']:.3f} over the 40 filters" in page.text
+    rows = page.tables["Filters among the k first of both rankings"]
+    assert [int(row[2]) for row in rows[1:]] == [row["shared"] for row in plain["overlaps"]]
+    assert "What differs: seed." in page.text
+    assert len([a for a in page.all("svg") if a.get("role") == "img"]) >= 4
+    chosen = [a["value"] for a in page.all("option") if "selected" in a]
+    assert chosen == [query["a"], query["b"]]
+    assert "blobs" not in page.text, "runs are called by their names"
+
+
+def test_two_are_chosen_from_the_finished_ones(world, two):
+    valued(world.team_mate, 3)
+    query, _ = two
+    page = read(world.owner.browser.get(PAGE, {"a": query["a"]}))
+    offered = [a["value"] for a in page.all("option")]
+    assert sorted(offered) == sorted(["", query["a"], query["b"]] * 2)
+    assert "Agreement" not in page.text
+    Job.objects.filter(owner=world.team_mate.user, outcome="scored").delete()
+    assert "There is none yet" in read(world.team_mate.browser.get(PAGE)).text
+    assert "Compare two runs" in read(world.owner.browser.get("/repairs/")).text
+
+
+def test_networks_with_other_filters_are_refused_by_name(world, two):
+    query, _ = two
+    other, _ = valued(world.owner, 4, [*IDS[:-1], "head:0"])
+    answer = world.owner.api.get(API, query | {"b": str(other.pk)})
+    assert answer.status_code == 422
+    assert answer["Content-Type"] == "application/problem+json"
+    assert "only Seed 1 has features.4:7" in answer.json()["detail"]
+    assert "only Seed 4 has head:0" in answer.json()["detail"]
+    page = read(world.owner.browser.get(PAGE, query | {"b": str(other.pk)}), 422)
+    assert "networks with different filters" in page.text
+
+
+def test_what_cannot_be_compared(world, two):
+    query, _ = two
+    running = world.owner.api.get(API, query | {"b": str(world.owner.job.pk)})
+    assert running.status_code == 409
+    assert "has not finished" in running.json()["detail"]
+    succeed(world.owner.job)
+    repair = world.owner.api.get(API, query | {"b": str(world.owner.job.pk)})
+    assert repair.status_code == 422
+    assert "kind explain or score" in repair.json()["mend"]
+    assert world.owner.browser.get(PAGE, query | {"b": str(world.owner.job.pk)}).status_code == 422
+
+
+def test_bad_ids(world, two):
+    query, _ = two
+    theirs, _ = valued(world.team_mate, 5)
+    for wrong in (str(theirs.pk), "nonsense", "0" * 32):
+        assert world.owner.api.get(API, query | {"b": wrong}).status_code == 404
+        assert world.owner.browser.get(PAGE, query | {"b": wrong}).status_code == 404
+    answer = world.owner.api.get(API, {"a": query["a"]})
+    assert answer.status_code == 400
+    assert [error["field"] for error in answer.json()["errors"]] == ["b"]
+    assert world.stranger.get(API, query).status_code == 401

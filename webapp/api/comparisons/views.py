@@ -1,0 +1,45 @@
+"""Do two runs hold the same filters responsible?"""
+
+from __future__ import annotations
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from webapp import access
+from webapp.api.uploads.views import PROBLEM
+from webapp.jobs.comparing import compare_runs
+
+
+class ComparisonSerializer(serializers.Serializer):
+    """compare.json of the command line; `path` of a result is its run's name, or its id."""
+
+    schema = serializers.IntegerField()
+    verb = serializers.CharField()
+    results = serializers.ListField(child=serializers.DictField(), help_text="Both sides: metric, model, histogram, …")
+    filters = serializers.IntegerField()
+    differs = serializers.ListField(child=serializers.CharField(), help_text="What is not the same on both sides.")
+    agreement = serializers.DictField(help_text="{n, spearman, corrected, reliabilities, cut}.")
+    overlaps = serializers.ListField(child=serializers.DictField(), help_text="{end, k, shared, share, by_chance, p}.")
+    warnings = serializers.ListField(child=serializers.CharField())
+
+
+class Comparison(APIView):
+    """Two finished runs that explain a metric or value filters."""
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("a", str, required=True, description="Id of one run."),
+            OpenApiParameter("b", str, required=True, description="Id of the other."),
+        ],
+        responses={200: ComparisonSerializer, 400: PROBLEM, 404: PROBLEM, 409: PROBLEM, 422: PROBLEM},
+    )
+    def get(self, request: Request) -> Response:
+        """Rank correlation and overlap of their values, with histograms and removal curves."""
+        missing = [side for side in ("a", "b") if not request.query_params.get(side)]
+        if missing:
+            raise serializers.ValidationError({side: ["Name a run by its id."] for side in missing})
+        a, b = (access.job_for(request.user, request.query_params[side]) for side in ("a", "b"))
+        return Response(compare_runs(a, b, (str(a), str(b))))

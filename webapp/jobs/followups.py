@@ -1,0 +1,126 @@
+"""A repair that goes on from a finished run: filters chosen by hand, or another of the objectives it valued.
+
+It is an ordinary job of its own, with the splits, constants, attack and device of its parent, and nothing is searched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from webapp.accounts.models import User
+from webapp.jobs import services
+from webapp.jobs.models import Job
+from webapp.jobs.requests import VALUES, Asked, BadRequest
+from webapp.library.errors import Refused
+
+CHANGES = ("budget", "max_clean_drop", "max_subgroup_drop", "max_filters", "choose", "queries", "subset")
+MOST_FILTERS = 100  # chosen by hand: they stand in addresses
+_NOT_TAKEN_OVER = ("kind", "filters", "stored", "report_uses", "budget")
+_REPORTS = (Job.Outcome.REPAIRED, Job.Outcome.NO_REPAIR, Job.Outcome.EXPLAINED)  # which show report images' figures
+_NAMED = 12
+
+
+def follow_up(
+    *,
+    owner: User,
+    parent: Job,
+    filters: Sequence[str] = (),
+    metric: str | None = None,
+    changes: Mapping[str, Any],
+    **more: Any,
+) -> tuple[Job, bool]:
+    """The job and whether it is new, as `services.create_job`.
+
+    Args:
+        filters: ids to ablate, in this order. Without any, the values that the parent stored of `metric` rank them.
+        metric: one that the parent valued; None: its own.
+        changes: of CHANGES, what is not as in the parent (whose budget is taken over where none is given).
+        more: name, idempotency_key and webhook of `create_job`.
+
+    Raises:
+        BadRequest: unknown filters, or a metric that the parent did not value; says which there are.
+        Refused: the parent has not finished.
+    """
+    if parent.state != Job.State.SUCCEEDED:
+        raise Refused(
+            f"The run {parent.pk} has not finished ({parent.state}): a repair can go on from finished ones only.",
+            "Wait for it." if not parent.ended else "Start it again.",
+            status=409,
+        )
+    if not filters and metric is None:
+        raise BadRequest("filters", "Choose filters, or a metric that the run valued.")
+    asked = {key: value for key, value in parent.request.items() if key not in _NOT_TAKEN_OVER}
+    if filters:
+        _check_filters(parent, filters)
+        asked["filters"] = list(filters)
+    else:
+        asked["stored"] = True
+    if metric is not None and (not filters or metric != parent.request.get("metric")):
+        asked |= _valued(parent, metric)
+    asked |= {key: value for key, value in changes.items() if key in CHANGES and value is not None}
+    asked["report_uses"] = reports_before(parent)
+    return services.create_job(
+        owner=owner,
+        model=parent.model,
+        dataset=parent.dataset,
+        guard=parent.guard,
+        asked=Asked.from_json(asked),
+        device=parent.device,
+        parent=parent,
+        **more,
+    )
+
+
+def objectives_of(job: Job) -> list[str]:
+    """Metrics that a repair may go on from without a search: those whose values the run stored."""
+    if not job.artifacts.filter(name=VALUES).exists():
+        return []
+    names = [row["name"] for row in job.result.get("objectives", [])]
+    return [name for name in names if not name.startswith("subgroup:")]  # which is a part of a metric, not one
+
+
+def reports_before(job: Job) -> int:
+    """Reports on the report images of a run that were made by it, and by what it goes on from or went on from it."""
+    top, seen = job, {job.pk}
+    while top.parent is not None and top.parent_id not in seen:
+        top = top.parent
+        seen.add(top.pk)
+    found, family = [top], {top.pk}
+    while found:
+        found = [row for row in Job.objects.filter(parent__in=found) if row.pk not in family]
+        family |= {row.pk for row in found}
+    return Job.objects.filter(pk__in=family, outcome__in=_REPORTS).count()
+
+
+def _check_filters(parent: Job, filters: Sequence[str]) -> None:
+    if len(filters) > MOST_FILTERS:
+        raise BadRequest("filters", f"{len(filters)} filters are chosen; at most {MOST_FILTERS} can be.")
+    if twice := sorted({name for name in filters if list(filters).count(name) > 1}):
+        raise BadRequest("filters", f"Chosen twice: {_listed(twice)}.")
+    sites = {row["name"]: row["filters"] for row in parent.model.facts.get("sites", [])}
+    if sites and (unknown := [name for name in filters if not _known(name, sites)]):
+        raise BadRequest(
+            "filters",
+            f"The model has no such filter: {_listed(unknown)}. Filters are written site:channel, from 0; the sites "
+            f"are {_listed(list(sites))}.",
+        )
+
+
+def _known(name: str, sites: Mapping[str, int]) -> bool:
+    site, _, channel = name.rpartition(":")
+    return site in sites and channel.isascii() and channel.isdigit() and int(channel) < sites[site]
+
+
+def _valued(parent: Job, metric: str) -> dict[str, Any]:
+    known = objectives_of(parent)
+    if metric not in known:
+        has = f"It valued: {_listed(known)}." if known else "It stored none; a run of kind score does."
+        raise BadRequest("metric", f"The run {parent.pk} has no values of {metric} to start from. {has}")
+    others = [row["name"] for row in parent.result["objectives"] if row["name"] != metric]
+    return {"metric": metric, "also": others}
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

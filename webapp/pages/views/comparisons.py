@@ -1,0 +1,39 @@
+"""Two finished runs side by side; the address names them."""
+
+from __future__ import annotations
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.safestring import mark_safe
+from django.views.decorators.http import require_safe
+
+from repair_engine.compare import page
+from repair_engine.compare.wording import headline
+from webapp import access
+from webapp.jobs.comparing import comparable, compare_runs
+from webapp.library.errors import Refused
+from webapp.pages.report import Section
+from webapp.pages.templatetags.ui import title
+
+
+@login_required
+@require_safe
+def compare(request: HttpRequest) -> HttpResponse:
+    """`?a=…&b=…`; with one or none of them, the choice of two."""
+    runs = list(comparable(access.jobs_of(request.user)))
+    chosen = [access.job_for(request.user, pk) if (pk := request.GET.get(side)) else None for side in ("a", "b")]
+    for job in chosen:
+        if job is not None and job not in runs:  # named in the address: it stays the choice, and it is said why not
+            runs.insert(0, job)
+    context = {"runs": runs, "sides": list(zip("ab", ("One run", "The other"), chosen, strict=True))}
+    a, b = chosen
+    if a is None or b is None:
+        return render(request, "pages/compare.html", context)
+    try:
+        document = compare_runs(a, b, (title(a), title(b)))
+    except Refused as error:
+        return render(request, "pages/compare.html", context | {"refused": error}, status=error.status)
+    context["headline"] = headline(document)
+    context["sections"] = [Section(ident, words, mark_safe(body)) for ident, words, body in page.sections(document)]
+    return render(request, "pages/compare.html", context)
