@@ -20,6 +20,7 @@ from webapp.jobs.followups import reports_before
 from webapp.jobs.models import Artifact, Job
 from webapp.jobs.requests import for_engine
 from webapp.jobs.translation import repair_request
+from webapp.pages.selectors import phases
 
 MODELS, DATASETS, REPAIRS = "/api/v1/models/", "/api/v1/datasets/", "/api/v1/repairs/"
 SITES = [{"name": "features.1", "filters": 4}, {"name": "features.2", "filters": 4}]
@@ -151,7 +152,7 @@ def test_from_ticks_to_a_running_repair_by_pages(world, parent):
     assert job.request["filters"] == ["features.2:2", "features.1:1"]
     page = read(world.owner.browser.get(answers[0]["Location"]))
     assert "goes on from" in page.text
-    assert "search" not in [li.split()[0] for li in page.text.split("prepare")[1].split("finish")[0].split("\n") if li]
+    assert [phase.name for phase in phases(job)] == ["prepare", "confirm", "finish"]
     assert "Mine" in read(world.owner.browser.get(base)).text
 
 
@@ -252,7 +253,7 @@ def test_values_once_then_repairs_from_them_with_the_bits_of_the_command_line(wo
         assert ours[key] == plain[key], key
     page = read(world.owner.browser.get(f"/repairs/{found['id']}/"))
     rows = page.tables["Objectives of this run"]
-    assert [row[0] for row in rows[1:]] == [row["name"] for row in plain["objectives"]]
+    assert [row[0].removesuffix("Repair for it") for row in rows[1:]] == [row["name"] for row in plain["objectives"]]
     assert rows[1][3].startswith(plain["objectives"][0]["lowest"][0]["id"])
     links = [a["href"] for a in page.all("a") if "follow/?metric=" in (a.get("href") or "")]
     assert len(links) == len([row for row in plain["objectives"] if not row["name"].startswith("subgroup:")])

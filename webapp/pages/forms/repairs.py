@@ -210,7 +210,9 @@ class RepairForm(forms.Form):
         self.class_names = class_names(model, dataset)
         self.columns = columns
         self.fields["column"].choices = [(name, name) for name in columns]
-        self.fields["also"].choices = [pair for pair in ALSO if columns or pair[0] != "subgroups"]
+        own = [name for name in start.get("also", ()) if name not in dict(ALSO)]  # named by the API
+        listed = [pair for pair in ALSO if columns or pair[0] != "subgroups"]
+        self.fields["also"].choices = [*listed, *((name, name) for name in own)]
         self.fields["group"].choices = [("", "nothing but identical images"), *((name, name) for name in columns)]
         self.fields["guard"].choices = [("", "none"), *((str(g.pk), g.name) for g in guards if g.pk != dataset.pk)]
 
@@ -248,6 +250,8 @@ class RepairForm(forms.Form):
         if metric == "subgroup-recall" and not given.get("column"):
             none = "The dataset has no metadata.csv with attribute columns, so there are no subgroups."
             self.add_error("column", "Tick a column, or several." if self.columns else none)
+        if given.get("also") and given.get("kind") != "score":
+            self.add_error("also", "Only “Values only” values further objectives: choose that above, or untick these.")
         if self.errors:
             return given
         try:
@@ -292,7 +296,9 @@ def initial_from(job: Job) -> dict[str, Any]:
     asked = dict(job.request)
     metric, _, argument = asked.pop("metric", "accuracy").partition(":")
     values: dict[str, Any] = {**asked, "metric": metric, "name": job.name, "device": job.device}
-    if "all" in asked.get("also", ()):
+    if not job.scores:
+        values.pop("also", None)  # a follow-up's: of the run that it goes on from
+    elif "all" in asked.get("also", ()):
         values["also"] = [key for key, _ in ALSO]
     if metric == "recall":
         values["class_name"] = argument
