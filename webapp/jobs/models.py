@@ -41,6 +41,7 @@ class Job(models.Model):
     guard = models.ForeignKey(
         DatasetUpload, on_delete=models.PROTECT, related_name="guarded_jobs", null=True, blank=True
     )
+    surrogates = models.ManyToManyField(ModelUpload, related_name="surrogate_jobs", blank=True)  # order: see request
     request = models.JSONField(default=dict)  # metric, estimator, budget, limits, seed … as asked
     device = models.CharField(max_length=10)  # 'cpu' or 'cuda': the kind of device the job is pinned to
 

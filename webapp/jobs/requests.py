@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, fields
 
 from django.conf import settings
 
+from webapp.jobs import surrogates
 from webapp.jobs.models import Job
+from webapp.library.models import ModelUpload
 
 ESTIMATORS = ("fast", "tmab", "monte_carlo", "cmcs", "exact")
 ATTACKS = ("paper", "standard")
@@ -157,23 +159,27 @@ def new_secret() -> str:
     return "whsec_" + secrets.token_urlsafe(24)
 
 
+def _model(model: ModelUpload) -> dict:
+    return {
+        "path": str(model.blob.path),
+        "file_name": model.file_name,
+        "sha256": model.blob_id,
+        "architecture": model.architecture,
+        "num_classes": model.num_classes,
+        "options": model.options,
+        "weights": model.weights or None,
+        "register": settings.ARCHITECTURES,
+        "classes_text": model.classes_text,
+        "preprocessing": model.preprocessing,
+    }
+
+
 def for_engine(job: Job) -> dict:
     """Everything the engine's request is built from, as JSON."""
-    model = job.model
     return {
         **job.request,
-        "model": {
-            "path": str(model.blob.path),
-            "file_name": model.file_name,
-            "sha256": model.blob_id,
-            "architecture": model.architecture,
-            "num_classes": model.num_classes,
-            "options": model.options,
-            "weights": model.weights or None,
-            "register": settings.ARCHITECTURES,
-            "classes_text": model.classes_text,
-            "preprocessing": model.preprocessing,
-        },
+        "model": _model(job.model),
+        "surrogates": [{**_model(one), **surrogates.normalization(one)} for one in surrogates.of(job)],
         "data": {
             "path": str(job.dataset.blob.path),
             "file_name": job.dataset.file_name,

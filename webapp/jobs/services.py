@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -13,6 +14,7 @@ from repair_engine.columns import columns_of
 from repair_engine.errors import BadInput
 from webapp.accounts.models import User
 from webapp.jobs import bells, coordinator, webhooks
+from webapp.jobs import surrogates as transfer
 from webapp.jobs.models import PREPARE, Event, Job, Shard
 from webapp.jobs.requests import Asked, new_secret
 from webapp.jobs.selectors import live_workers
@@ -30,6 +32,7 @@ def create_job(
     dataset: DatasetUpload,
     asked: Asked,
     guard: DatasetUpload | None = None,
+    surrogates: Sequence[ModelUpload] = (),
     device: str = "auto",
     name: str = "",
     idempotency_key: str | None = None,
@@ -39,10 +42,16 @@ def create_job(
 ) -> tuple[Job, bool]:
     """Returns the repair and whether it is new: a key that was used before gives the repair it made.
 
-    Raises Refused: an upload is not ready, or the key was used for something else.
+    Raises Refused: an upload is not ready, surrogates that do not fit, or the key was used for something else.
     """
-    _check_uploads(model, dataset, guard)
+    _check_uploads(model, dataset, guard, surrogates)
     _check_columns(asked, dataset)
+    transfer.check(model, surrogates)
+    request = asked.to_json()
+    if surrogates:
+        if request["metric"] != "attack-success" or request.get("kind") == "explain":
+            raise Refused("Surrogates are attacked in repairs for attack-success only.", "Leave them out.")
+        request["surrogates"] = [str(one.pk) for one in surrogates]
     if webhook_url:
         try:
             webhooks.check_url(webhook_url)
@@ -53,7 +62,7 @@ def create_job(
         "model": str(model.pk),
         "dataset": str(dataset.pk),
         "guard": str(guard.pk) if guard else None,
-        "asked": asked.to_json(),
+        "asked": request,
         "device": device,
         "webhook": webhook_url,
     }
@@ -68,7 +77,7 @@ def create_job(
                 model=model,
                 dataset=dataset,
                 guard=guard,
-                request=asked.to_json(),
+                request=request,
                 device=choose_device(device),
                 idempotency_key=idempotency_key or None,
                 request_digest=digest,
@@ -76,6 +85,7 @@ def create_job(
                 webhook_secret=webhook_secret,
                 webhook_events=webhook_events or [],
             )
+            job.surrogates.set(surrogates)
             shard = Shard.objects.create(job=job, phase=PREPARE)
             Event.objects.create(job=job, kind=Job.State.STARTING)
             bells.ring_on_commit([shard])
@@ -117,8 +127,11 @@ def _earlier(owner: User, key: str | None, digest: str) -> Job | None:
     return job
 
 
-def _check_uploads(model: ModelUpload, dataset: DatasetUpload, guard: DatasetUpload | None) -> None:
-    for what, upload in (("model", model), ("dataset", dataset), ("guard", guard)):
+def _check_uploads(
+    model: ModelUpload, dataset: DatasetUpload, guard: DatasetUpload | None, surrogates: Sequence[ModelUpload]
+) -> None:
+    others = [("surrogate", one) for one in surrogates]
+    for what, upload in (("model", model), ("dataset", dataset), ("guard", guard), *others):
         if upload is None or upload.state == Upload.State.READY:
             continue
         if upload.state == Upload.State.VALIDATING:

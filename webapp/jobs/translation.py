@@ -14,6 +14,7 @@ from repair_engine.explain.page import at_ends
 from repair_engine.explain.settings import Explain
 from repair_engine.objectives import Metric
 from repair_engine.request import Limits, RepairRequest, preprocessing_from
+from repair_engine.surrogates import Surrogate
 from shapley import Settings, State
 
 LEADERS = 12  # shown while a repair runs
@@ -23,9 +24,7 @@ MOST_ROWS = 200  # of a table that is kept in the database; the report has them 
 def repair_request(asked: dict, work: Path) -> RepairRequest:
     """The engine's request for what `requests.for_engine` gives. Raises BadInput."""
     model, guard = asked["model"], asked["guard"]
-    architecture = Architecture(
-        model["architecture"], model["num_classes"], dict(model["options"]), dict(model["register"])
-    )
+    architecture = _architecture(model)
     classes = None
     if model["classes_text"]:
         classes = work / "class list"  # as messages call it
@@ -55,6 +54,7 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
             random_start=asked.get("random_start"),
         ),
         attack_images=asked.get("attack_images"),
+        surrogates=tuple(_surrogate(one) for one in asked["surrogates"]),
         seed=asked.get("seed", 0),
         weights=model["weights"],
         device=asked["device"],
@@ -66,6 +66,21 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
         **given,
     )
     return request.to_explain(Explain()) if asked.get("kind") == "explain" else request
+
+
+def _architecture(model: dict) -> Architecture:
+    return Architecture(model["architecture"], model["num_classes"], dict(model["options"]), dict(model["register"]))
+
+
+def _surrogate(model: dict) -> Surrogate:
+    return Surrogate(
+        model["path"],
+        _architecture(model),
+        tuple(model.get("mean", ())),
+        tuple(model.get("std", ())),
+        model["file_name"],
+        model["weights"],
+    )
 
 
 def summary(found: dict[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
 
+from webapp.jobs import surrogates
 from webapp.jobs.models import Job
 from webapp.library.architectures import ONNX
+from webapp.library.models import ModelUpload
 from webapp.pages.templatetags.ui import metric_words
 
 WORDS = {
@@ -42,6 +44,9 @@ def settings_rows(job: Job) -> list[tuple[str, str]]:
     rows = [("metric", metric_words(job.request.get("metric", "")))]
     for key, value in job.request.items():
         if key == "metric":
+            continue
+        if key == "surrogates":
+            rows.append(("transfer attacks from", ", ".join(one.name for one in surrogates.of(job))))
             continue
         shown = f"{value:.1%}" if key in SHARES else f"{value:,}" if type(value) is int else str(value)
         shown = ("yes" if value else "no") if isinstance(value, bool) else shown
@@ -91,11 +96,19 @@ def _command(job: Job, asked: dict) -> str:
     for key in ("mean", "std"):
         options += [[f"--{key}", *(f"{value:g}" for value in read[key])]] if read.get(key) else []
     options += [["--interpolation", read["interpolation"]]] if read.get("interpolation") else []
-    options += [_option(key, value) for key, value in asked.items() if key != "kind"]
+    options += [_option(key, value) for key, value in asked.items() if key not in ("kind", "surrogates")]
+    options += [["--surrogate", _surrogate(one)] for one in surrogates.of(job)]
     verb = "explain" if job.explains else "repair"
     options += [["--device", job.device], ["--out", "explained" if job.explains else "repair"]]
     threads = f"OMP_NUM_THREADS={settings.WORKER_THREADS}"
     return f"{threads} " + _lines(["python", "-m", "repair_engine", verb], options)
+
+
+def _surrogate(one: ModelUpload) -> str:
+    """As the command line takes it: FILE:ARCHITECTURE:NUM_CLASSES,mean=…,std=…."""
+    parts = [f"{one.file_name}:{one.architecture}:{one.num_classes}"]
+    parts += [f"{key}={'/'.join(f'{v:g}' for v in values)}" for key, values in surrogates.normalization(one).items()]
+    return ",".join(parts)
 
 
 def _option(key: str, value: object) -> list[str]:

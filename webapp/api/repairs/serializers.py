@@ -10,6 +10,7 @@ from webapp.jobs import selectors
 from webapp.jobs.models import Artifact, Event, Job
 from webapp.jobs.requests import ATTACKS, CHOICES, CONSTANTS, ESTIMATORS, KINDS, NORMS, SIDES
 from webapp.jobs.services import DEVICES
+from webapp.jobs.surrogates import MOST
 from webapp.jobs.webhooks import EVENTS, Blocked, check_url
 
 
@@ -174,7 +175,15 @@ class CreateRepairSerializer(serializers.Serializer):
     subset = serializers.IntegerField(required=False, min_value=1, help_text="Images that are queried, at most.")
     webhook = WebhookSerializer(required=False)
 
-    NOT_ASKED = ("model", "dataset", "guard", "name", "device", "webhook")
+    surrogates = serializers.ListField(
+        child=serializers.UUIDField(),
+        required=False,
+        max_length=MOST,
+        help_text="Of attack-success: models of yours, for the same images and the same classes in the same order, on "
+        "which transfer attacks are made for the report. Their own normalization is used.",
+    )
+
+    NOT_ASKED = ("model", "dataset", "guard", "name", "device", "webhook", "surrogates")
 
     def to_internal_value(self, data: dict) -> dict:
         if isinstance(data, dict) and (unknown := sorted(set(data) - set(self.fields))):

@@ -158,6 +158,12 @@ class RepairForm(forms.Form):
     attack_images = forms.IntegerField(
         required=False, min_value=1, label="Images attacked, at most", help_text="Per split. Blank: 500."
     )
+    surrogates = forms.MultipleChoiceField(
+        required=False,
+        label="Transfer attacks from",
+        help_text="Other models of the same images and classes: attacks made on them are tried on this one.",
+        widget=forms.CheckboxSelectMultiple,
+    )
     device = forms.ChoiceField(
         required=False,
         label="Device",
@@ -181,6 +187,7 @@ class RepairForm(forms.Form):
         model: ModelUpload,
         dataset: DatasetUpload,
         guards: list[DatasetUpload],
+        models: list[ModelUpload],
         initial: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -191,6 +198,7 @@ class RepairForm(forms.Form):
         self.class_names = class_names(model, dataset)
         self.columns = columns
         self.fields["column"].choices = [(name, name) for name in columns]
+        self.fields["surrogates"].choices = [(str(m.pk), m.name) for m in models if m.pk != model.pk]
         self.fields["group"].choices = [("", "nothing but identical images"), *((name, name) for name in columns)]
         self.fields["guard"].choices = [("", "none"), *((str(g.pk), g.name) for g in guards if g.pk != dataset.pk)]
 
