@@ -30,6 +30,7 @@ class Job(models.Model):
         REPAIRED = "repaired"
         NO_REPAIR = "no_repair_found"
         EXPLAINED = "explained"
+        ATTACKED = "attacked"
 
     ACTIVE = (State.STARTING, State.PROCESSING)
 
@@ -42,6 +43,9 @@ class Job(models.Model):
         DatasetUpload, on_delete=models.PROTECT, related_name="guarded_jobs", null=True, blank=True
     )
     surrogates = models.ManyToManyField(ModelUpload, related_name="surrogate_jobs", blank=True)  # order: see request
+    audited = models.ForeignKey(
+        "self", on_delete=models.RESTRICT, related_name="audits", null=True, blank=True
+    )  # of an attack: the repair whose checkpoint is attacked beside the model
     request = models.JSONField(default=dict)  # metric, estimator, budget, limits, seed … as asked
     device = models.CharField(max_length=10)  # 'cpu' or 'cuda': the kind of device the job is pinned to
 
@@ -83,6 +87,16 @@ class Job(models.Model):
     def explains(self) -> bool:
         """It is asked what the metric is made of, not for a repair."""
         return self.request.get("kind") == "explain"
+
+    @property
+    def attacks(self) -> bool:
+        """It is asked what adversaries achieve."""
+        return self.request.get("kind") == "attack"
+
+    @property
+    def word(self) -> str:
+        """What it is called in sentences."""
+        return "explanation" if self.explains else "attack" if self.attacks else "repair"
 
     @property
     def ended(self) -> bool:

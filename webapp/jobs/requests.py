@@ -58,6 +58,7 @@ class Asked:
         norm, step_size, restarts, targeted, random_start: what else of the preset may be changed; in l2 ε is the
             Euclidean length of the whole change.
         queries, subset: of the black-box attack in the report, per image, and on how many images at most.
+        compact: also export the repair without the culprits' channels, measured by itself.
     """
 
     kind: str | None = None
@@ -85,12 +86,15 @@ class Asked:
     random_start: bool | None = None
     queries: int | None = None
     subset: int | None = None
+    compact: bool | None = None
 
     def __post_init__(self) -> None:
+        if self.compact is False:
+            object.__setattr__(self, "compact", None)  # said or not said, it is the same request
         _one_of("kind", self.kind, KINDS)
         if self.kind == "repair":
             object.__setattr__(self, "kind", None)  # said or not said, it is the same request
-        for field in (*_OF_REPAIRS, "queries", "subset") if self.kind else ():
+        for field in (*_OF_REPAIRS, "queries", "subset", "compact") if self.kind else ():
             if getattr(self, field) is not None:
                 raise BadRequest(field, "An explanation repairs nothing: this belongs to repairs.")
         name, _, argument = self.metric.partition(":")
@@ -174,6 +178,16 @@ def _model(model: ModelUpload) -> dict:
     }
 
 
+def _repaired(repair: Job | None) -> dict | None:
+    """The checkpoint of the repair that an attack is also made on."""
+    if repair is None:
+        return None
+    from webapp.jobs.attacks import checkpoint
+
+    found = checkpoint(repair)
+    return None if found is None else {"path": str(found.blob.path), "file_name": found.name}
+
+
 def for_engine(job: Job) -> dict:
     """Everything the engine's request is built from, as JSON."""
     return {
@@ -192,6 +206,7 @@ def for_engine(job: Job) -> dict:
         }
         if job.guard
         else None,
+        "repaired": _repaired(job.audited),
         "device": job.device,
         "threads": settings.WORKER_THREADS,
     }

@@ -20,6 +20,7 @@ MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".csv": "text/csv; charset=utf-8",
     ".json": "application/json",
+    ".npz": "application/octet-stream",
 }
 
 
@@ -41,6 +42,8 @@ def succeed(job: Job, shard: Shard) -> bool:
     outcome = Job.Outcome.REPAIRED if result["repaired"] else Job.Outcome.NO_REPAIR
     if result.get("explained"):
         outcome = Job.Outcome.EXPLAINED
+    if result.get("attacked"):
+        outcome = Job.Outcome.ATTACKED
     with transaction.atomic():
         won = Job.objects.filter(pk=job.pk, state__in=Job.ACTIVE, phase=job.phase).update(
             state=Job.State.SUCCEEDED,

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -22,6 +23,9 @@ from webapp.library import blobs
 from webapp.library.errors import Refused
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
 
+if TYPE_CHECKING:
+    from webapp.jobs.attacks import AskedAttack
+
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -30,7 +34,8 @@ def create_job(
     owner: User,
     model: ModelUpload,
     dataset: DatasetUpload,
-    asked: Asked,
+    asked: Asked | AskedAttack,
+    audited: Job | None = None,
     guard: DatasetUpload | None = None,
     surrogates: Sequence[ModelUpload] = (),
     device: str = "auto",
@@ -50,7 +55,7 @@ def create_job(
     request = asked.to_json()
     if surrogates:
         if request["metric"] != "attack-success" or request.get("kind") == "explain":
-            raise Refused("Surrogates are attacked in repairs for attack-success only.", "Leave them out.")
+            raise Refused("Surrogates belong to attacks, and to repairs for attack-success only.", "Leave them out.")
         request["surrogates"] = [str(one.pk) for one in surrogates]
     if webhook_url:
         try:
@@ -65,6 +70,7 @@ def create_job(
         "asked": request,
         "device": device,
         "webhook": webhook_url,
+        **({"repair": str(audited.pk)} if audited else {}),
     }
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     if idempotency_key and (job := _earlier(owner, idempotency_key, digest)):
@@ -77,6 +83,7 @@ def create_job(
                 model=model,
                 dataset=dataset,
                 guard=guard,
+                audited=audited,
                 request=request,
                 device=choose_device(device),
                 idempotency_key=idempotency_key or None,
@@ -97,7 +104,7 @@ def create_job(
     return job, True
 
 
-def _check_columns(asked: Asked, dataset: DatasetUpload) -> None:
+def _check_columns(asked: Asked | AskedAttack, dataset: DatasetUpload) -> None:
     """Raises Refused where the metric's columns are not the dataset's, so that no worker starts in vain."""
     kind, _, argument = asked.metric.partition(":")
     if kind != "subgroup-recall" or "columns" not in dataset.facts:
@@ -155,11 +162,15 @@ def cancel_job(*, job: Job) -> bool:
 
 
 def delete_job(*, job: Job) -> None:
-    """Remove an ended repair and its files. Raises Refused while it runs."""
+    """Remove an ended repair and its files. Raises Refused while it runs, or while an attack on it is kept."""
     with transaction.atomic():
         row = Job.objects.select_for_update().get(pk=job.pk)
         if not row.ended:
             raise Refused("This repair is still running.", "Cancel it first.", status=409)
+        if audits := [str(one) for one in row.audits.all()[:5]]:
+            raise Refused(
+                f"The attack {', '.join(audits)} measures this repair's checkpoint.", "Delete that first.", status=409
+            )
         used = list(row.artifacts.values_list("blob_id", flat=True))
         row.delete()
         for sha256 in used:

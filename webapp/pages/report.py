@@ -7,6 +7,8 @@ from typing import Any
 
 from django.utils.safestring import SafeString, mark_safe
 
+from repair_engine.audit import page as attack_page
+from repair_engine.audit import wording as attack_wording
 from repair_engine.explain import page as explain_page
 from repair_engine.explain import wording as explain_wording
 from repair_engine.report import attacks, groups, method, results, wording
@@ -25,7 +27,7 @@ class Outcome:
     beaten: str
     reasons: list[str]
     tried: list[str]
-    explained: bool = False
+    explained: bool = False  # or attacked: nothing was to be repaired
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Section:
 
 def document(job: Job) -> Document | None:
     """The report document as far as the row keeps it; None where the repair has not succeeded."""
+    if job.state == Job.State.SUCCEEDED and job.result.get("attacked"):
+        return dict(job.result)
     if job.state != Job.State.SUCCEEDED or "metric" not in job.result:
         return None
     verb = "explain" if job.result.get("explained") else "repair"
@@ -48,6 +52,9 @@ def outcome(of: Document) -> Outcome:
         title = f"What {of['metric']['text']} is made of"
         first, *more = explain_wording.headline(of)
         return Outcome(False, title, first, " ".join(more), [], [], explained=True)
+    if of["verb"] == "attack":
+        first, *more = attack_wording.headline(of)
+        return Outcome(False, attack_wording.title(of), first, " ".join(more), [], [], explained=True)
     found = wording.repaired(of)
     return Outcome(
         repaired=found,
@@ -61,8 +68,8 @@ def outcome(of: Document) -> Outcome:
 
 def sections(of: Document) -> list[Section]:
     """In the order in which they are read."""
-    if of["verb"] == "explain":
-        parts = explain_page.sections(of)
+    if of["verb"] in ("explain", "attack"):
+        parts = (explain_page if of["verb"] == "explain" else attack_page).sections(of)
         return [Section(ident, heading, mark_safe(body)) for ident, heading, body in parts]
     drawn = [
         ("figures", "At a glance", results.figures),
@@ -72,6 +79,7 @@ def sections(of: Document) -> list[Section]:
         ("culprits", "Culprits", results.culprits),
         ("controls", "Controls", results.controls),
         *([("attack", "Attacks", attacks.attack)] if "attack" in of else []),
+        *([("compact", "Compact export", method.compact)] if "compact" in of else []),
         ("method", "How it was measured", method.measured),
         ("limits", "Limits", method.limits),
         ("verification", "Verification of the written file", method.verification),

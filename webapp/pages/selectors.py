@@ -22,6 +22,7 @@ EXPLAIN_MEANINGS = {
     "confirm": "value the filters of both ends again on fresh samples",
     FINISH: "measure removal curves, picture filters",
 }
+ATTACK_MEANINGS = {PREPARE: "check the request and the model", FINISH: "attack, query, test, report"}
 CHECKPOINT = "the repaired checkpoint: same architecture, same keys"
 FILES = {
     "report.html": "the report as one page, to read and to pass on",
@@ -33,6 +34,13 @@ FILES = {
     "explain.html": "the explanation as one page, with pictures of filters",
     "explain.json": "the explanation as data; `compare` takes two of them",
     "curves.csv": "every point of every removal curve",
+    "attack.html": "what was measured as one page, to read and to pass on",
+    "attack.json": "what was measured as data",
+    "attack.csv": "every attacked image's predictions, by each adversary",
+    "attack.npz": "the fixed set: names, labels, targets and adversarial pixels, for numpy.load",
+    "repaired_compact.safetensors": "the network without the culprits' channels: not equal to the repaired checkpoint, "
+    "measured by itself",
+    "repaired_compact.json": "the compact network's widths, and the code that loads it into the original architecture",
     "filters.csv": "every filter's value with its interval",
 }
 
@@ -89,9 +97,9 @@ class Phase:
 
 def phases(job: Job) -> list[Phase]:
     """A job's phases in order."""
-    names = [PREPARE, *get_engine().phases, FINISH]
+    names = [PREPARE, FINISH] if job.attacks else [PREPARE, *get_engine().phases, FINISH]
     at = names.index(job.phase) if job.phase in names else 0
-    meanings = MEANINGS | (EXPLAIN_MEANINGS if job.explains else {})
+    meanings = MEANINGS | (EXPLAIN_MEANINGS if job.explains else ATTACK_MEANINGS if job.attacks else {})
     return [
         Phase(name, meanings.get(name, ""), i < at or job.state == Job.State.SUCCEEDED, i == at and not job.ended)
         for i, name in enumerate(names)

@@ -28,6 +28,7 @@ WORDS = {
     "attack_images": "images attacked, at most",
     "queries": "black-box queries per image",
     "subset": "images queried, at most",
+    "compact": "compact network, too",
 }
 SHARES = ("max_clean_drop", "max_subgroup_drop")
 
@@ -41,9 +42,9 @@ class Snippets:
 
 def settings_rows(job: Job) -> list[tuple[str, str]]:
     """What was asked, for people; what is not listed was left to the defaults."""
-    rows = [("metric", metric_words(job.request.get("metric", "")))]
+    rows = [("asked for", "an attack")] if job.attacks else [("metric", metric_words(job.request.get("metric", "")))]
     for key, value in job.request.items():
-        if key == "metric":
+        if key == "metric" or (key == "kind" and job.attacks):
             continue
         if key == "surrogates":
             rows.append(("transfer attacks from", ", ".join(one.name for one in surrogates.of(job))))
@@ -68,8 +69,12 @@ def _curl(request: HttpRequest, job: Job, asked: dict) -> str:
     body = {"model": str(job.model_id), "dataset": str(job.dataset_id)}
     body |= {"guard": str(job.guard_id)} if job.guard_id else {}
     body |= {**asked, "device": job.device}
+    if job.attacks:
+        body |= {"repair": str(job.audited_id)} if job.audited_id else {}
+        body = {key: value for key, value in body.items() if key not in ("kind", "metric")}
+    address = reverse("api:attacks" if job.attacks else "api:repairs")
     return _lines(
-        ["curl", "-X", "POST", request.build_absolute_uri(reverse("api:repairs"))],
+        ["curl", "-X", "POST", request.build_absolute_uri(address)],
         [
             ["-H", '"Authorization: Bearer $NR_TOKEN"'],
             ["-H", shlex.quote("Content-Type: application/json")],
@@ -96,10 +101,13 @@ def _command(job: Job, asked: dict) -> str:
     for key in ("mean", "std"):
         options += [[f"--{key}", *(f"{value:g}" for value in read[key])]] if read.get(key) else []
     options += [["--interpolation", read["interpolation"]]] if read.get("interpolation") else []
-    options += [_option(key, value) for key, value in asked.items() if key not in ("kind", "surrogates")]
+    left_out = ("kind", "surrogates", *(("metric",) if job.attacks else ()))
+    options += [_option(key, value) for key, value in asked.items() if key not in left_out]
+    options += [["--repaired", "repaired.safetensors"]] if job.audited_id else []
     options += [["--surrogate", _surrogate(one)] for one in surrogates.of(job)]
-    verb = "explain" if job.explains else "repair"
-    options += [["--device", job.device], ["--out", "explained" if job.explains else "repair"]]
+    verb = "explain" if job.explains else "attack" if job.attacks else "repair"
+    out = {"explain": "explained", "attack": "attacked"}.get(verb, verb)
+    options += [["--device", job.device], ["--out", out]]
     threads = f"OMP_NUM_THREADS={settings.WORKER_THREADS}"
     return f"{threads} " + _lines(["python", "-m", "repair_engine", verb], options)
 

@@ -49,6 +49,9 @@ class RepairSerializer(serializers.ModelSerializer):
         choices=Job.Outcome.choices, allow_blank=True, help_text="Empty until the repair has succeeded."
     )
     fault = serializers.CharField(help_text="Whose, of a failure: input (mend it) or server (try again).")
+    audited = serializers.PrimaryKeyRelatedField(
+        read_only=True, help_text="Of an attack: the repair whose checkpoint is attacked beside the model."
+    )
     request = serializers.DictField(help_text="What was asked.")
     progress = serializers.SerializerMethodField()
     summary = serializers.DictField(help_text="What preparing found: filters, splits, the budget chosen.")
@@ -60,7 +63,7 @@ class RepairSerializer(serializers.ModelSerializer):
         model = Job
         fields = [
             "id", "url", "name", "state", "outcome", "fault", "error", "mend", "model", "dataset", "guard",
-            "request", "device",
+            "audited", "request", "device",
             "progress", "summary", "result", "warnings", "results", "created_at", "started_at",
             "finished_at",
         ]  # fmt: skip
@@ -175,6 +178,12 @@ class CreateRepairSerializer(serializers.Serializer):
     subset = serializers.IntegerField(required=False, min_value=1, help_text="Images that are queried, at most.")
     webhook = WebhookSerializer(required=False)
 
+    compact = serializers.BooleanField(
+        required=False,
+        default=False,
+        help_text="Also write repaired_compact.safetensors: the network without the culprits' channels where they can "
+        "be removed. It is not equal to the repaired checkpoint and is measured by itself: result.compact.",
+    )
     surrogates = serializers.ListField(
         child=serializers.UUIDField(),
         required=False,

@@ -158,6 +158,12 @@ class RepairForm(forms.Form):
     attack_images = forms.IntegerField(
         required=False, min_value=1, label="Images attacked, at most", help_text="Per split. Blank: 500."
     )
+    compact = forms.BooleanField(
+        required=False,
+        label="Also write a compact network",
+        help_text="Without the culprits' channels, where they can be removed: smaller, not equal to the repaired "
+        "checkpoint, and measured by itself.",
+    )
     surrogates = forms.MultipleChoiceField(
         required=False,
         label="Transfer attacks from",
@@ -252,7 +258,7 @@ class RepairForm(forms.Form):
         }
         argument = arguments.get(given["metric"])
         same = ("group", "budget", "estimator", "constant", "seed", "top_k", "side", "batch_size", "max_filters")
-        same += ("choose",)
+        same += ("choose", "compact")
         values = {key: given[key] for key in same}
         values["metric"] = f"{given['metric']}:{argument}" if argument else given["metric"]
         for key in ("max_clean_drop", "max_subgroup_drop"):
@@ -263,7 +269,7 @@ class RepairForm(forms.Form):
             values["epsilon"] = None if given["epsilon"] is None else given["epsilon"] / PIXEL
         if given["kind"] == "explain":
             values["kind"] = "explain"
-            of_repairs = ("max_clean_drop", "max_subgroup_drop", "max_filters", "queries")
+            of_repairs = ("max_clean_drop", "max_subgroup_drop", "max_filters", "queries", "compact")
             values = {key: value for key, value in values.items() if key not in of_repairs}
         return {key: value for key, value in values.items() if value not in (None, "")}
 

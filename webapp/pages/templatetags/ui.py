@@ -23,6 +23,7 @@ STATES = {
     Job.Outcome.REPAIRED: "repaired",
     Job.Outcome.NO_REPAIR: "no repair found",
     Job.Outcome.EXPLAINED: "explained",
+    Job.Outcome.ATTACKED: "attacked",
 }
 
 
@@ -47,6 +48,8 @@ def metric_words(metric: str) -> str:
 @register.filter
 def title(job: Job) -> str:
     """Its name, or what was asked of which model."""
+    if job.attacks and not job.name:
+        return f"Attack: {job.model.name}" + (" and its repair" if job.audited_id else "")
     return job.name or f"{metric_words(job.request.get('metric', '')).capitalize()}: {job.model.name}"
 
 
