@@ -497,8 +497,8 @@ def parser() -> argparse.ArgumentParser:
 def add_options(repair: argparse.ArgumentParser) -> None:
     """Of a repair, and of an explanation, which the server tells what it does not take."""
     repair.add_argument("--model", type=Path, required=True)
-    repair.add_argument("--architecture", help="needed unless the model is ONNX")
-    repair.add_argument("--num-classes", type=int, help="needed unless the model is ONNX")
+    repair.add_argument("--architecture", help="needed unless the model is ONNX or a Hugging Face zip")
+    repair.add_argument("--num-classes", type=int, help="needed unless the model is ONNX or a Hugging Face zip")
     repair.add_argument("--arch-option", action="append", default=[], metavar="KEY=VALUE")
     repair.add_argument("--weights", choices=["model", "ema"])
     repair.add_argument("--classes", type=Path)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
 
 from webapp.jobs import surrogates
+from webapp.jobs.attacks import checkpoint
 from webapp.jobs.models import Job
-from webapp.library.architectures import ONNX
+from webapp.library.architectures import HUGGING_FACE, ONNX
 from webapp.library.models import ModelUpload
 from webapp.pages.templatetags.ui import metric_words
 
@@ -86,8 +88,9 @@ def _curl(request: HttpRequest, job: Job, asked: dict) -> str:
 
 def _command(job: Job, asked: dict) -> str:
     model, read = job.model, job.model.preprocessing or {}
-    options = [["--model", model.file_name]]
-    if model.architecture != ONNX:
+    folder = model.architecture == HUGGING_FACE
+    options = [["--model", f"./{PurePath(model.file_name).stem}" if folder else model.file_name]]
+    if model.architecture not in (ONNX, HUGGING_FACE):
         options += [["--architecture", model.architecture], ["--num-classes", str(model.num_classes)]]
     options += [["--arch-option", f"{name}={value}"] for name, value in model.options.items()]
     if model.architecture in settings.ARCHITECTURES:
@@ -103,13 +106,20 @@ def _command(job: Job, asked: dict) -> str:
     options += [["--interpolation", read["interpolation"]]] if read.get("interpolation") else []
     left_out = ("kind", "surrogates", *(("metric",) if job.attacks else ()))
     options += [_option(key, value) for key, value in asked.items() if key not in left_out]
-    options += [["--repaired", "repaired.safetensors"]] if job.audited_id else []
+    options += [["--repaired", _after(job.audited)]] if job.audited else []
     options += [["--surrogate", _surrogate(one)] for one in surrogates.of(job)]
     verb = "explain" if job.explains else "attack" if job.attacks else "repair"
     out = {"explain": "explained", "attack": "attacked"}.get(verb, verb)
     options += [["--device", job.device], ["--out", out]]
     threads = f"OMP_NUM_THREADS={settings.WORKER_THREADS}"
     return f"{threads} " + _lines(["python", "-m", "repair_engine", verb], options)
+
+
+def _after(repair: Job) -> str:
+    """The file that a repair left, as it lies beside the shell: a Hugging Face zip is unpacked."""
+    found = checkpoint(repair)
+    name = found.name if found else ""
+    return "repaired/model.safetensors" if name.endswith(".zip") else name
 
 
 def _surrogate(one: ModelUpload) -> str:
@@ -131,6 +141,8 @@ def _notes(job: Job) -> list[str]:
         "Make a token on the page of API tokens and put it into NR_TOKEN.",
         f"On {job.device}, with the same versions and number of threads, the values come out the same to the last bit.",
     ]
+    if job.model.architecture == HUGGING_FACE:
+        notes.append("For the command line, unpack the zips: it takes the folder.")
     if job.model.classes_text:
         notes.append("For the command line, save the class names that came with the model as classes.txt.")
     return notes
