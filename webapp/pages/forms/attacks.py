@@ -30,8 +30,8 @@ class AttackForm(forms.Form):
         required=False,
         min_value=0,
         label="ε, of 255 levels",
-        help_text="How far a pixel may be moved; in ℓ2, the whole image (128 is an ε of 0.5). Blank: the preset's. 0 "
-        "must change nothing: a test of the measurement.",
+        help_text="How far a pixel may be moved; in ℓ2, the whole image (128 is an ε of 0.5). Blank: the preset's "
+        "(paper: 16, standard: 8). 0 must change nothing: a test of the measurement.",
         widget=forms.NumberInput(attrs={"step": "any"}),
     )
     steps = _OF_REPAIRS["steps"]
