@@ -71,13 +71,8 @@ def figures(document: Document) -> Markup:
 
 
 def _figure_cells(text: str, of: str, figure: Row) -> list[object]:
-    what = join((text, element("span", of, class_="ci")))
-    return [
-        what,
-        f"{figure['n']:,}",
-        percent(figure["value"]),
-        f"{percent(figure['lower'])} – {percent(figure['upper'])}",
-    ]
+    ends = f"{percent(figure['lower'])} – {percent(figure['upper'])}"
+    return [f"{text}, {of}", f"{figure['n']:,}", percent(figure["value"]), ends]
 
 
 def rows(document: Document) -> Markup:

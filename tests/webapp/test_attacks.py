@@ -51,6 +51,7 @@ def test_the_api_takes_it_and_the_engine_is_told(world):
     assert "Attack: net.pth" in page.text
     assert "Cancel the attack" in page.text
     assert "Leading culprits" not in page.text
+    assert "382.5 of 255 levels (1.5)" in page.text
     texts = re.findall(r"<pre>(.*?)</pre>", owner.browser.get(f"/repairs/{job.pk}/").content.decode(), re.S)
     api, command = texts
     assert "/api/v1/attacks/" in api
@@ -241,6 +242,7 @@ def test_through_the_real_engine_the_figures_are_those_of_the_command_line(world
         assert len(document["rows"]) == (4 if more else 0)
         page = read(world.owner.browser.get(f"/repairs/{found['id']}/"))
         assert ("Before and after the repair" in page.text) == bool(more)
+        assert ("What adversaries achieve before and after the repair" in page.text) == bool(more)
         for heading in ("At a glance", "Success against ε and steps", "Self-tests, and signs of masked gradients"):
             assert heading in page.text
         assert f"{document['figures']['success']['value']:.1%}" in page.text

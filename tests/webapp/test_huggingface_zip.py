@@ -172,12 +172,12 @@ def test_through_the_real_engine_it_is_repaired_attacked_and_comes_back_as_a_fol
     Job.objects.all().delete()
     world.bells.rung.clear()
     asked = {"model": model, "dataset": dataset, "metric": "attack-success", "epsilon": 0.1, "steps": 3, "queries": 0,
-             "max_clean_drop": 0.5, "budget": 20_000, "compact": True}  # fmt: skip
+             "max_clean_drop": 0.5, "max_filters": 4, "budget": 20_000, "compact": True}  # fmt: skip
     found = finished(REPAIRS, asked)
     assert found["state"] == "succeeded", found
     argv = ["repair", "--model", str(folder), "--data", str(data), "--metric", "attack-success", "--epsilon", "0.1",
-            "--steps", "3", "--queries", "0", "--max-clean-drop", "0.5", "--budget", "20000", "--compact", "--json",
-            "--out", str(tmp_path / "out")]  # fmt: skip
+            "--steps", "3", "--queries", "0", "--max-clean-drop", "0.5", "--max-filters", "4", "--budget", "20000",
+            "--compact", "--json", "--out", str(tmp_path / "out")]  # fmt: skip
     plain = tiny.call(argv).document
     for key in ("outcome", "k", "before", "after", "gain", "curve", "culprits"):
         assert found["result"][key] == plain[key], key

@@ -46,4 +46,4 @@ def finish(work: Path, out: Path, note: Progress) -> dict[str, Any]:
         called = repaired["file_name"] if repaired else ""
         found = run(request, after, bool(asked.get("all_images")), Path(folder), note, called)
         files.write_all(found, out)
-    return {"repaired": False, "attacked": True, **found.document}
+    return {"attacked": True, **found.document}

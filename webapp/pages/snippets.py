@@ -32,6 +32,7 @@ WORDS = {
     "subset": "images queried, at most",
     "compact": "compact network, too",
 }
+LENGTHS = ("epsilon", "step_size")
 SHARES = ("max_clean_drop", "max_subgroup_drop")
 
 
@@ -53,6 +54,7 @@ def settings_rows(job: Job) -> list[tuple[str, str]]:
             continue
         shown = f"{value:.1%}" if key in SHARES else f"{value:,}" if type(value) is int else str(value)
         shown = ("yes" if value else "no") if isinstance(value, bool) else shown
+        shown = f"{value * 255:.4g} of 255 levels ({value:.4g})" if key in LENGTHS else shown
         rows.append((WORDS.get(key, key.replace("_", " ")), shown))
     if "budget" not in job.request and job.summary.get("budget"):
         rows.append(("budget", f"{job.summary['budget']:,} evaluations, chosen by calibration"))
