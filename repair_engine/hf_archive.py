@@ -75,8 +75,9 @@ def _wanted(archive: zipfile.ZipFile, size: int, name: str) -> list[zipfile.ZipI
     ]
     if len(places) != 1 or places[0].count("/") > 1:
         held = ", ".join(entry.filename for entry in entries[:8])
-        found = "no config.json" if not places else f"config.json at {len(places)} places" if places[1:] else places[0]
-        raise BadInput(f"{name} holds {found}; it holds {held}.", _WHAT)
+        found = f"its config.json in {places[0]}" if places else "no config.json"
+        found = f"config.json at {len(places)} places" if len(places) > 1 else found
+        raise BadInput(f"{name} holds {found}. Among its entries: {held}.", _WHAT)
     by_name = {entry.filename: entry for entry in entries}
     if f"{places[0]}{hf_models.WEIGHTS}" not in by_name:
         others = ", ".join(n.removeprefix(places[0]) for n in by_name if n.startswith(places[0]) and n != places[0])

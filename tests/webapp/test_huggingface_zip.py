@@ -140,7 +140,9 @@ def test_an_architecture_beside_it_is_refused(world, folder):
 
 def test_it_is_checked_with_its_own_classes_and_preprocessing(world, folder):
     made, wrong = send(world.owner, zipped(folder)).json(), send(world.owner, zipped(folder), num_classes="7").json()
+    optioned = send(world.owner, zipped(folder), options='{"depth": 3}').json()
     world.bells.answer(only="validate")
+    assert "no architecture options" in world.owner.api.get(f"{MODELS}{optioned['id']}/").json()["error"]
     found, other = (world.owner.api.get(f"{MODELS}{one['id']}/").json() for one in (made, wrong))
     assert found["state"] == "ready", found
     assert (found["architecture"], found["num_classes"]) == ("huggingface", 3)

@@ -43,6 +43,10 @@ def open_upload(
     if architecture != HUGGING_FACE or architecture in register:
         plain = Architecture(architecture, num_classes, dict(options), dict(register))
         return Opened(path, plain, preprocessing_from(plain, given))
+    if options:
+        raise BadInput(
+            f"{file_name} brings its whole configuration; it takes no architecture options.", "Leave them out."
+        )
     found = hf_archive.unpack(path, folder, file_name)
     if num_classes not in (0, found.num_classes):
         raise BadInput(

@@ -167,9 +167,9 @@ def _live(job: Job) -> dict:
 def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
     job = access.job_for(request.user, pk)
     if services.cancel_job(job=job):
-        messages.success(request, "The repair was canceled. Nothing was written.")
+        messages.success(request, f"The {job.word} was canceled. Nothing was written.")
     else:
-        messages.info(request, "The repair had ended before it could be canceled.")
+        messages.info(request, f"The {job.word} had ended before it could be canceled.")
     return redirect("pages:repair", job.pk)
 
 
@@ -182,5 +182,5 @@ def delete(request: HttpRequest, pk: UUID) -> HttpResponse:
     except Refused as error:
         messages.error(request, f"{error.problem} {error.mend}")
         return redirect("pages:repair", job.pk)
-    messages.success(request, "The repair and its files were deleted.")
+    messages.success(request, f"The {job.word} and its files were deleted.")
     return redirect("pages:repairs")
