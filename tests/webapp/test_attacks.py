@@ -11,6 +11,7 @@ import torch
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from tests.repair_engine import tiny
+from tests.repair_engine.conftest import quick  # noqa: F401
 from tests.webapp.helpers import ready_model
 from tests.webapp.pages.helpers import read, succeed
 from webapp.jobs.attacks import AskedAttack
@@ -191,7 +192,7 @@ def test_without_uploads_the_page_says_what_is_missing(world):
 
 
 @pytest.mark.slow
-def test_through_the_real_engine_the_figures_are_those_of_the_command_line(world, settings, tmp_path):
+def test_through_the_engine_the_figures_are_those_of_the_command_line(world, settings, tmp_path, quick):  # noqa: F811
     """A model alone; with its repair; without any change; and one that is never right, which fails with the reason."""
     garden = tiny.make_sabotaged(tmp_path / "garden", tiny.images(96, seed=1))
     settings.ENGINE = "webapp.jobs.engine:RepairEngine"

@@ -16,6 +16,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from repair_engine import hf_archive
 from repair_engine.errors import BadInput
 from tests.repair_engine import tiny
+from tests.repair_engine.conftest import quick  # noqa: F401
 from tests.repair_engine.test_huggingface import PROCESSOR, resnet
 from tests.repair_engine.tiny import CLASSES
 from tests.webapp.pages.helpers import read
@@ -156,7 +157,7 @@ def test_it_is_checked_with_its_own_classes_and_preprocessing(world, folder):
 
 
 @pytest.mark.slow
-def test_through_the_real_engine_it_is_repaired_attacked_and_comes_back_as_a_folder(world, settings, folder, tmp_path):
+def test_through_the_engine_it_is_repaired_attacked_and_comes_back(world, settings, folder, tmp_path, quick):  # noqa: F811
     """With the command line's figures; the compact export is asked for, and what became of it is said."""
     settings.ENGINE = "webapp.jobs.engine:RepairEngine"
     api, data = world.owner.api, tiny.images(96, seed=1).zip(tmp_path / "data.zip")
