@@ -274,7 +274,7 @@ def start(api: Api, options: argparse.Namespace) -> dict:
         body["guard"] = wait_for_upload(api, "datasets", guard)["id"]
     limits = ("max_clean_drop", "max_subgroup_drop", "max_filters", "choose")
     attack = ("attack", "norm", "epsilon", "steps", "step_size", "restarts", "targeted", "random_start")
-    attack += ("attack_images", "queries", "subset")
+    attack += ("attack_images", "queries", "subset", "compact")
     names = ("name", "group", "estimator", "constant", "precision", "top_k", "side", "budget", "batch_size")
     for name in (*names, *limits, *attack):
         if getattr(options, name) is not None:
@@ -392,7 +392,7 @@ def verdict(repair: dict, gates: list[dict]) -> tuple[int, str]:
         return (BAD_INPUT if repair["fault"] == "input" else SERVER_ERROR), error
     if repair["outcome"] == "no_repair_found":
         return NO_REPAIR, "No repair meets the constraints. That is an answer: see report.html."
-    done = "Explained" if repair["outcome"] == "explained" else "Repaired"
+    done = {"explained": "Explained", "attacked": "Attacked"}.get(repair["outcome"], "Repaired")
     failed = [gate for gate in gates if not gate["passed"]]
     if failed:
         return GATE_FAILED, "; ".join(f"{gate['gate']} fails: {gate['value']:g}" for gate in failed)
@@ -498,8 +498,8 @@ def parser() -> argparse.ArgumentParser:
 def add_options(repair: argparse.ArgumentParser) -> None:
     """Of a repair, and of an explanation, which the server tells what it does not take."""
     repair.add_argument("--model", type=Path, required=True)
-    repair.add_argument("--architecture", help="needed unless the model is ONNX")
-    repair.add_argument("--num-classes", type=int, help="needed unless the model is ONNX")
+    repair.add_argument("--architecture", help="needed unless the model is ONNX or a Hugging Face zip")
+    repair.add_argument("--num-classes", type=int, help="needed unless the model is ONNX or a Hugging Face zip")
     repair.add_argument("--arch-option", action="append", default=[], metavar="KEY=VALUE")
     repair.add_argument("--weights", choices=["model", "ema"])
     repair.add_argument("--classes", type=Path)
@@ -533,6 +533,7 @@ def add_options(repair: argparse.ArgumentParser) -> None:
     repair.add_argument("--max-subgroup-drop", type=float)
     repair.add_argument("--max-filters", type=int)
     repair.add_argument("--choose", choices=["best", "one-se"], help="how many filters, of those within the limits")
+    repair.add_argument("--compact", action="store_const", const=True, help="also without the culprits' channels")
     repair.add_argument("--seed", type=int, default=0)
     repair.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     repair.add_argument("--name")
@@ -550,7 +551,7 @@ def run(options: argparse.Namespace) -> int:
     repair = api.json("GET", f"repairs/{options.id}/") if options.command == "wait" else start(api, options)
     repair = wait(api, repair)
     files = fetch(api, repair, options.out)
-    measured = repair["outcome"] in ("repaired", "explained")
+    measured = repair["outcome"] in ("repaired", "explained", "attacked")
     gates = judge(options.gate, repair["result"]) if measured else []
     code, message = verdict(repair, gates)
     write_reports(options.out, repair, gates, code, message, files)

@@ -27,6 +27,7 @@ class Surrogate:
         architecture: what the checkpoint fits.
         mean, std: per channel, of pixels in [0, 1]; empty = those of the attacked model.
         name: what the file is called in reports; the path's own name by default.
+        weights: "model" or "ema", where the file holds both.
     """
 
     file: str
@@ -34,6 +35,7 @@ class Surrogate:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     name: str = ""
+    weights: str | None = None
 
     @property
     def called(self) -> str:
@@ -114,12 +116,12 @@ def open_surrogates(
 def _open(
     spec: Surrogate, preprocessing: Preprocessing, shape: tuple[int, ...], logits: int, device: torch.device
 ) -> Opened:
-    checkpoint = formats.read(spec.file, spec.architecture)
+    checkpoint = formats.read(spec.file, spec.architecture, spec.weights, spec.called)
     module = checkpoint.module().to(device)
     size = "×".join(map(str, shape))
     if checkpoint.in_channels != shape[0]:
         raise BadInput(
-            f"--surrogate {spec.called} takes images of {checkpoint.in_channels} channels; the attacked model's have "
+            f"The surrogate {spec.called} takes images of {checkpoint.in_channels} channels; the attacked model's have "
             f"{shape[0]} ({size}).",
             "An attack that transfers is made on a model of the same images.",
         )
@@ -127,18 +129,18 @@ def _open(
     try:
         with torch.inference_mode():
             found = module(own.standardize(torch.zeros(2, *shape, device=device)))
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # Unsupported is one: an ONNX graph takes no other size
         sides = [side for side in _USUAL_SIDES if _takes(module, (shape[0], side, side), device)]
         takes = f"it takes {' or '.join(f'{shape[0]}×{s}×{s}' for s in sides)}" if sides else "it fails on them"
         raise BadInput(
-            f"--surrogate {spec.called} takes another input size: the attacked model's images are {size}, {takes} "
+            f"The surrogate {spec.called} takes another input size: the attacked model's images are {size}, {takes} "
             f"({str(error).splitlines()[0]}).",
             "An attack that transfers is made on a model of the same images.",
         ) from error
     count = found.shape[1] if found.dim() > 1 else 1
     if count != logits:
         raise BadInput(
-            f"--surrogate {spec.called} puts out {count} logits; the attacked model has {logits}.",
+            f"The surrogate {spec.called} puts out {count} logits; the attacked model has {logits}.",
             "A surrogate knows the same classes in the same order.",
         )
     return Opened(spec, module, own, checkpoint.sha256)
@@ -148,6 +150,6 @@ def _takes(module: torch.nn.Module, shape: tuple[int, ...], device: torch.device
     try:
         with torch.inference_mode():
             module(torch.zeros(2, *shape, device=device))
-    except RuntimeError:
+    except (RuntimeError, ValueError):
         return False
     return True

@@ -28,7 +28,7 @@ def datasets_of(user: User) -> QuerySet[DatasetUpload]:
 
 
 def jobs_of(user: User) -> QuerySet[Job]:
-    return Job.objects.filter(owner=user).select_related("model", "dataset", "guard", "parent")
+    return Job.objects.filter(owner=user).select_related("model", "dataset", "guard", "parent", "audited")
 
 
 def tokens_of(user: User) -> QuerySet[ApiToken]:

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from repair_engine.audit import page
 from repair_engine.audit.rows import Row
+from repair_engine.audit.run import Audit
 from repair_engine.audit.victims import AttackImages
 from repair_engine.datasets import Dataset
 
@@ -47,3 +49,12 @@ def write_attacked(images: AttackImages, fixed: torch.Tensor, dataset: Dataset, 
 
 def write_document(document: dict[str, object], path: Path) -> None:
     path.write_text(json.dumps(document, indent=1))
+
+
+def write_all(found: Audit, out: Path) -> None:
+    """attack.json, attack.html, attack.csv and attack.npz."""
+    document = found.document
+    write_attacks(found.rows, found.dataset, out / "attack.csv", repaired="repaired" in document)
+    write_attacked(found.images, found.fixed, found.dataset, out / "attack.npz")
+    write_document(document, out / "attack.json")
+    (out / "attack.html").write_text(page.render(document), encoding="utf-8")

@@ -62,7 +62,14 @@ class _Subject:
     generator: torch.Generator
 
 
-def run(request: RepairRequest, repaired: str | None, everything: bool, folder: Path, progress: Progress) -> Audit:
+def run(
+    request: RepairRequest,
+    repaired: str | None,
+    everything: bool,
+    folder: Path,
+    progress: Progress,
+    repaired_name: str = "",
+) -> Audit:
     """Attacks the model, and with it the repaired one.
 
     Args:
@@ -70,6 +77,7 @@ def run(request: RepairRequest, repaired: str | None, everything: bool, folder: 
         repaired: path of a checkpoint that `repair` wrote, or None.
         everything: all images instead of the report split.
         folder: for work; nothing there is kept.
+        repaired_name: what the repaired file is called in the document; the path's own name by default.
 
     Raises:
         BadInput: anything about the models, the images or the options that cannot be used.
@@ -126,7 +134,7 @@ def run(request: RepairRequest, repaired: str | None, everything: bool, folder: 
         rows = measure_rows(
             victim, twin, images, kept, settings, surrogates, subset, request.queries, seed, progress, black
         )
-        document["repaired"] = _describe_model(Path(str(repaired)).name, mended, subject.logits)
+        document["repaired"] = _describe_model(repaired_name or Path(str(repaired)).name, mended, subject.logits)
         document["rows"] = describe_rows(rows, seed)
         document["clean_after"] = _shares(
             {"accuracy": twin.predict(torch.from_numpy(np.array(subject.dataset.images[subject.picked])))

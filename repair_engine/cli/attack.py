@@ -27,10 +27,7 @@ def attack(args: argparse.Namespace) -> int:
     bars.close()
     document = found.document
     if args.out:
-        out = Path(args.out)
-        files.write_attacks(found.rows, found.dataset, out / "attack.csv", repaired=bool(args.repaired))
-        files.write_attacked(found.images, found.fixed, found.dataset, out / "attack.npz")
-        files.write_document(document, out / "attack.json")
+        files.write_all(found, Path(args.out))
     emit(args, document, attack_text)
     return 0
 

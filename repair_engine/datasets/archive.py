@@ -40,6 +40,7 @@ _OTHER_IMAGES = {
 _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 _LITTER = {"thumbs.db", "desktop.ini"}
 _SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
+_AGAIN = "Make the zip again from inside the folder that holds the class folders, with the images themselves."
 _LAYOUT = "The layout is class/name.png, one folder per class, and optionally metadata.csv beside the folders."
 
 
@@ -95,7 +96,7 @@ def list_images(archive: zipfile.ZipFile, size: int, name: str) -> Listing:
     if len(entries) > MAX_ENTRIES:
         raise BadInput(f"{name} has {len(entries):,} entries; at most {MAX_ENTRIES:,} are read.")
     for entry in entries:
-        _check_entry(entry, name)
+        check_entry(entry, name)
     twice = [n for n, count in Counter(entry.filename for entry in entries).items() if count > 1]
     if twice:
         raise BadInput(f"{name} holds the entry {twice[0]!r} twice.")
@@ -125,12 +126,17 @@ def list_images(archive: zipfile.ZipFile, size: int, name: str) -> Listing:
 
 
 def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int = MAX_ENTRY_BYTES) -> bytes:
-    """One entry's bytes, counted while they are unpacked: the directory's sizes are not trusted.
+    """One entry's bytes. Raises BadInput, see `stream_entry`."""
+    return b"".join(stream_entry(archive, entry, limit))
+
+
+def stream_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> Iterator[bytes]:
+    """One entry piece by piece, counted while it is unpacked: the directory's sizes are not trusted.
 
     Raises:
         BadInput: too large, a bomb, or damaged.
     """
-    parts, total = [], 0
+    total = 0
     try:
         with archive.open(entry) as stream:
             while piece := stream.read(_CHUNK):
@@ -141,10 +147,9 @@ def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int = MA
                     raise BadInput(
                         f"{entry.filename} is an archive bomb: it unpacks to over {MAX_RATIO} times its size."
                     )
-                parts.append(piece)
+                yield piece
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
         raise BadInput(f"{entry.filename} is damaged in the archive: {error}.", "Make the zip again.") from error
-    return b"".join(parts)
 
 
 def sha256_of(path: Path) -> str:
@@ -152,18 +157,23 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_entry(entry: zipfile.ZipInfo, name: str) -> None:
+def check_entry(entry: zipfile.ZipInfo, name: str, again: str = _AGAIN) -> None:
+    """Raises BadInput for links, paths that leave the archive, encryption and unknown compression.
+
+    Args:
+        again: how the zip is made as it should be.
+    """
     path = entry.filename
     parts = path.split("/")
     if "\0" in entry.orig_filename or "\\" in path or path.startswith("/") or ".." in parts or ":" in parts[0]:
         raise BadInput(
             f"{name}: the entry {entry.orig_filename!r} has a path that is absolute, leaves the archive (..) "
             "or is written with backslashes.",
-            "Make the zip again from inside the folder that holds the class folders.",
+            again,
         )
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise BadInput(f"{name}: the entry {path} is a link or a special file.", "Zip the images themselves.")
+        raise BadInput(f"{name}: the entry {path} is a link or a special file.", again)
     if entry.flag_bits & 1:
         raise BadInput(f"{name}: the entry {path} is encrypted.", "Make the zip again without a password.")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

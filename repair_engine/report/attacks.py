@@ -29,9 +29,7 @@ def attack(document: Row) -> Markup:
         out.append(table("Attacks on the report images", ("attack", "n", "success"), body, (1, 2)))
         out.append(element("p", "Nothing was ablated, so no other attack was made.", class_="note"))
         return join((*out, element("p", part["note"])))
-    header = ("attack", "n", "success before", "success after", "change, points", "true label before", "after")
-    caption = "Attacks on the report images before and after, 95% Wilson intervals"
-    out.append(table(caption, header, [_cells(row, document) for row in rows], range(1, 7)))
+    out.append(rows_table(rows, "Attacks on the report images before and after, 95% Wilson intervals"))
     out.append(element("p", part["note"]))
     absent = [what for kind, what in _ABSENT.items() if not any(row.get("kind") == kind for row in rows)]
     if absent:
@@ -48,6 +46,12 @@ def attack(document: Row) -> Markup:
         more += "docs/attacks.md has the recipe in full."
         out.append(element("p", more, class_="note"))
     return join(out)
+
+
+def rows_table(rows: list[Row], caption: str) -> Markup:
+    """The rows before and after, what could not be measured with its reason."""
+    header = ("attack", "n", "success before", "success after", "change, points", "true label before", "after")
+    return table(caption, header, [_cells(row) for row in rows], range(1, 7))
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
@@ -84,7 +88,7 @@ def how_made(row: Row) -> str:
     return text
 
 
-def _cells(row: Row, document: Row) -> list[object]:
+def _cells(row: Row) -> list[object]:
     if row["success"] is None:
         return [join((row["name"], element("span", row["not_measured"], class_="ci"))), *[""] * 6]
     before = row.get("before")

@@ -3,6 +3,7 @@
 from django.urls import path
 
 from webapp.api import about
+from webapp.api.attacks import views as attacks
 from webapp.api.comparisons.views import Comparison
 from webapp.api.repairs import views as repairs
 from webapp.api.tokens import views as tokens
@@ -21,6 +22,7 @@ urlpatterns = [
     path("repairs/<uuid:pk>/cancel/", repairs.RepairCancel.as_view(), name="cancel"),
     path("repairs/<uuid:pk>/events/", repairs.RepairEvents.as_view(), name="events"),
     path("repairs/<uuid:pk>/results/<str:name>", repairs.RepairResult.as_view(), name="result"),
+    path("attacks/", attacks.AttackList.as_view(), name="attacks"),
     path("compare/", Comparison.as_view(), name="compare"),
     path("tokens/", tokens.TokenList.as_view(), name="tokens"),
     path("tokens/<int:pk>/", tokens.TokenDetail.as_view(), name="token"),

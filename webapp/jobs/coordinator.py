@@ -54,7 +54,7 @@ def _fail_because(job: Job, error: Exception) -> None:
         job,
         Job.State.FAILED,
         fault="server",
-        error=f"An internal error stopped the repair while it was {stage_words(job.phase)}.",
+        error=f"An internal error stopped the {job.word} while it was {stage_words(job.phase)}.",
         mend="Start it again; if that does not help, give the operator the repair's id.",
         detail="".join(traceback.format_exception(error)),
     )

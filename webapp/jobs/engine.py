@@ -8,6 +8,7 @@ and never by the web process.
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from functools import lru_cache
@@ -61,9 +62,11 @@ class RepairEngine:
     def prepare(self, request: dict, work: Path, note: Note) -> dict:
         from repair_engine import pipeline
         from repair_engine.estimation import culprit_sign
-        from webapp.jobs import translation
+        from webapp.jobs import attacking, translation
 
         _use_threads(request["threads"])
+        if request.get("kind") == "attack":
+            return attacking.prepare(request, work)
         asked = translation.repair_request(request, work)
         scores = request.get("kind") == "score"
         job = pipeline.prepare_job(asked, work, note, repair=not scores)
@@ -82,6 +85,8 @@ class RepairEngine:
         import shapley
         from repair_engine import pipeline
 
+        if _attacks(work):
+            return b""  # an attack samples nothing
         scores = _notes(work)["scores"]
         if scores and phase == "confirm":
             return b""
@@ -126,9 +131,13 @@ class RepairEngine:
         return translation.snapshot(settings, now, notes["filters"], notes["culprit_sign"])
 
     def finish(self, work: Path, states: dict[str, bytes], out: Path, note: Note) -> dict:
-        from repair_engine import pipeline
-        from webapp.jobs import translation
+        from repair_engine import hf_archive, pipeline
+        from repair_engine.outputs import HUGGING_FACE
+        from webapp.jobs import attacking, translation
 
+        if _attacks(work):
+            _use_threads(attacking.threads(work))
+            return attacking.finish(work, out, note)
         _use_threads(_notes(work)["threads"])
         last = {phase: _read(state)[1] for phase, state in states.items() if state}
         if _notes(work)["scores"]:
@@ -138,7 +147,17 @@ class RepairEngine:
             found.write(out)
             return translation.headline(found.document)
         document = pipeline.run_finish(_open(work), last.get("search"), last.get("confirm"), out, note)
+        if (folder := out / HUGGING_FACE).is_dir():  # results are files: it comes back as it was sent
+            hf_archive.pack(folder, out / f"{HUGGING_FACE}{hf_archive.SUFFIX}")
+            shutil.rmtree(folder)
         return translation.headline(document)
+
+
+ATTACK = "attack-request.json"  # in the work directory of a job of the kind attack: what was asked
+
+
+def _attacks(work: Path) -> bool:
+    return (work / ATTACK).exists()
 
 
 NOTES = "webapp.json"  # in the work directory: what the engine's own files do not say

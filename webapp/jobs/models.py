@@ -31,6 +31,7 @@ class Job(models.Model):
         NO_REPAIR = "no_repair_found"
         EXPLAINED = "explained"
         SCORED = "scored"
+        ATTACKED = "attacked"
 
     ACTIVE = (State.STARTING, State.PROCESSING)
 
@@ -43,6 +44,10 @@ class Job(models.Model):
         DatasetUpload, on_delete=models.PROTECT, related_name="guarded_jobs", null=True, blank=True
     )
     parent = models.ForeignKey("self", on_delete=models.SET_NULL, related_name="followups", null=True, blank=True)
+    surrogates = models.ManyToManyField(ModelUpload, related_name="surrogate_jobs", blank=True)  # order: see request
+    audited = models.ForeignKey(
+        "self", on_delete=models.RESTRICT, related_name="audits", null=True, blank=True
+    )  # of an attack: the repair whose checkpoint is attacked beside the model
     request = models.JSONField(default=dict)  # metric, estimator, budget, limits, seed … as asked
     device = models.CharField(max_length=10)  # 'cpu' or 'cuda': the kind of device the job is pinned to
 
@@ -94,6 +99,18 @@ class Job(models.Model):
     def searches(self) -> bool:
         """Its filters were neither chosen by hand nor valued by its parent."""
         return not self.request.get("filters") and not self.request.get("stored")
+
+    @property
+    def attacks(self) -> bool:
+        """It is asked what adversaries achieve."""
+        return self.request.get("kind") == "attack"
+
+    @property
+    def word(self) -> str:
+        """What it is called in sentences."""
+        return {"explain": "explanation", "score": "valuing", "attack": "attack"}.get(
+            self.request.get("kind", ""), "repair"
+        )
 
     @property
     def ended(self) -> bool:

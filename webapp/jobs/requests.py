@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, fields
 
 from django.conf import settings
 
+from webapp.jobs import surrogates
 from webapp.jobs.models import Job
+from webapp.library.models import ModelUpload
 
 ESTIMATORS = ("fast", "tmab", "monte_carlo", "cmcs", "exact")
 ATTACKS = ("paper", "standard")
@@ -67,6 +69,7 @@ class Asked:
         norm, step_size, restarts, targeted, random_start: what else of the preset may be changed; in l2 ε is the
             Euclidean length of the whole change.
         queries, subset: of the black-box attack in the report, per image, and on how many images at most.
+        compact: also export the repair without the culprits' channels, measured by itself.
     """
 
     kind: str | None = None
@@ -99,12 +102,15 @@ class Asked:
     random_start: bool | None = None
     queries: int | None = None
     subset: int | None = None
+    compact: bool | None = None
 
     def __post_init__(self) -> None:
+        if self.compact is False:
+            object.__setattr__(self, "compact", None)  # said or not said, it is the same request
         _one_of("kind", self.kind, KINDS)
         if self.kind == "repair":
             object.__setattr__(self, "kind", None)  # said or not said, it is the same request
-        for field in (*_OF_REPAIRS, "queries", "subset") if self.kind else ():
+        for field in (*_OF_REPAIRS, "queries", "subset", "compact") if self.kind else ():
             if getattr(self, field) is not None:
                 what = "An explanation" if self.kind == "explain" else "A run that values filters"
                 raise BadRequest(field, f"{what} repairs nothing: this belongs to repairs.")
@@ -197,23 +203,37 @@ def new_secret() -> str:
     return "whsec_" + secrets.token_urlsafe(24)
 
 
+def _model(model: ModelUpload) -> dict:
+    return {
+        "path": str(model.blob.path),
+        "file_name": model.file_name,
+        "sha256": model.blob_id,
+        "architecture": model.architecture,
+        "num_classes": model.num_classes,
+        "options": model.options,
+        "weights": model.weights or None,
+        "register": settings.ARCHITECTURES,
+        "classes_text": model.classes_text,
+        "preprocessing": model.preprocessing,
+    }
+
+
+def _repaired(repair: Job | None) -> dict | None:
+    """The checkpoint of the repair that an attack is also made on."""
+    if repair is None:
+        return None
+    from webapp.jobs.attacks import checkpoint
+
+    found = checkpoint(repair)
+    return None if found is None else {"path": str(found.blob.path), "file_name": found.name}
+
+
 def for_engine(job: Job) -> dict:
     """Everything the engine's request is built from, as JSON."""
-    model = job.model
     return {
         **job.request,
-        "model": {
-            "path": str(model.blob.path),
-            "file_name": model.file_name,
-            "sha256": model.blob_id,
-            "architecture": model.architecture,
-            "num_classes": model.num_classes,
-            "options": model.options,
-            "weights": model.weights or None,
-            "register": settings.ARCHITECTURES,
-            "classes_text": model.classes_text,
-            "preprocessing": model.preprocessing,
-        },
+        "model": _model(job.model),
+        "surrogates": [{**_model(one), **surrogates.normalization(one)} for one in surrogates.of(job)],
         "data": {
             "path": str(job.dataset.blob.path),
             "file_name": job.dataset.file_name,
@@ -226,6 +246,7 @@ def for_engine(job: Job) -> dict:
         }
         if job.guard
         else None,
+        "repaired": _repaired(job.audited),
         "device": job.device,
         "threads": settings.WORKER_THREADS,
         "parent": _of_parent(job),

@@ -20,6 +20,7 @@ MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".csv": "text/csv; charset=utf-8",
     ".json": "application/json",
+    ".npz": "application/octet-stream",
 }
 
 
@@ -38,11 +39,14 @@ def succeed(job: Job, shard: Shard) -> bool:
     finished = files.get_json(job, shard.result)
     directory, result = job.directory / finished["out"], finished["result"]
     stored = [(name, blobs.copy_in(directory / name)) for name in sorted(finished["files"])]
-    outcome = Job.Outcome.REPAIRED if result["repaired"] else Job.Outcome.NO_REPAIR
-    if result.get("explained"):
+    if result.get("attacked"):
+        outcome = Job.Outcome.ATTACKED
+    elif result.get("explained"):
         outcome = Job.Outcome.EXPLAINED
-    if result.get("scored"):
+    elif result.get("scored"):
         outcome = Job.Outcome.SCORED
+    else:
+        outcome = Job.Outcome.REPAIRED if result["repaired"] else Job.Outcome.NO_REPAIR
     with transaction.atomic():
         won = Job.objects.filter(pk=job.pk, state__in=Job.ACTIVE, phase=job.phase).update(
             state=Job.State.SUCCEEDED,

@@ -96,10 +96,13 @@ def progress(job: Job) -> Progress:
 SHARES = {PREPARE: (0, 5), "search": (5, 65), "confirm": (65, 90), FINISH: (90, 100)}  # percent of the whole
 
 
+ATTACK_SHARES = {PREPARE: (0, 5), FINISH: (5, 100)}
+
+
 def _percent(job: Job, part: float) -> float:
     if job.state == Job.State.SUCCEEDED:
         return 100.0
-    low, high = SHARES.get(job.phase, (5, 90))
+    low, high = ATTACK_SHARES[job.phase] if job.attacks else SHARES.get(job.phase, (5, 90))
     return round(low + (high - low) * min(part, 1.0), 1)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -13,12 +15,16 @@ from repair_engine.columns import columns_of
 from repair_engine.errors import BadInput
 from webapp.accounts.models import User
 from webapp.jobs import bells, coordinator, webhooks
+from webapp.jobs import surrogates as transfer
 from webapp.jobs.models import PREPARE, Event, Job, Shard
 from webapp.jobs.requests import Asked, new_secret
 from webapp.jobs.selectors import live_workers
 from webapp.library import blobs
 from webapp.library.errors import Refused
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
+
+if TYPE_CHECKING:
+    from webapp.jobs.attacks import AskedAttack
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -28,8 +34,10 @@ def create_job(
     owner: User,
     model: ModelUpload,
     dataset: DatasetUpload,
-    asked: Asked,
+    asked: Asked | AskedAttack,
+    audited: Job | None = None,
     guard: DatasetUpload | None = None,
+    surrogates: Sequence[ModelUpload] = (),
     device: str = "auto",
     parent: Job | None = None,
     name: str = "",
@@ -40,10 +48,16 @@ def create_job(
 ) -> tuple[Job, bool]:
     """Returns the repair and whether it is new: a key that was used before gives the repair it made.
 
-    Raises Refused: an upload is not ready, or the key was used for something else.
+    Raises Refused: an upload is not ready, surrogates that do not fit, or the key was used for something else.
     """
-    _check_uploads(model, dataset, guard)
+    _check_uploads(model, dataset, guard, surrogates)
     _check_columns(asked, dataset)
+    transfer.check(model, surrogates)
+    request = asked.to_json()
+    if surrogates:
+        if request["metric"] != "attack-success" or request.get("kind") == "explain":
+            raise Refused("Surrogates belong to attacks, and to repairs for attack-success only.", "Leave them out.")
+        request["surrogates"] = [str(one.pk) for one in surrogates]
     if webhook_url:
         try:
             webhooks.check_url(webhook_url)
@@ -54,10 +68,11 @@ def create_job(
         "model": str(model.pk),
         "dataset": str(dataset.pk),
         "guard": str(guard.pk) if guard else None,
-        "asked": {key: value for key, value in asked.to_json().items() if key != "report_uses"},  # grows meanwhile
+        "asked": {key: value for key, value in request.items() if key != "report_uses"},  # grows meanwhile
         "device": device,
         "webhook": webhook_url,
         **({"parent": str(parent.pk)} if parent else {}),
+        **({"repair": str(audited.pk)} if audited else {}),
     }
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     if idempotency_key and (job := _earlier(owner, idempotency_key, digest)):
@@ -71,7 +86,8 @@ def create_job(
                 dataset=dataset,
                 guard=guard,
                 parent=parent,
-                request=asked.to_json(),
+                audited=audited,
+                request=request,
                 device=choose_device(device),
                 idempotency_key=idempotency_key or None,
                 request_digest=digest,
@@ -79,6 +95,7 @@ def create_job(
                 webhook_secret=webhook_secret,
                 webhook_events=webhook_events or [],
             )
+            job.surrogates.set(surrogates)
             shard = Shard.objects.create(job=job, phase=PREPARE)
             Event.objects.create(job=job, kind=Job.State.STARTING)
             bells.ring_on_commit([shard])
@@ -90,7 +107,7 @@ def create_job(
     return job, True
 
 
-def _check_columns(asked: Asked, dataset: DatasetUpload) -> None:
+def _check_columns(asked: Asked | AskedAttack, dataset: DatasetUpload) -> None:
     """Raises Refused where a metric's columns are not the dataset's, so that no worker starts in vain."""
     if "columns" not in dataset.facts:
         return
@@ -123,8 +140,11 @@ def _earlier(owner: User, key: str | None, digest: str) -> Job | None:
     return job
 
 
-def _check_uploads(model: ModelUpload, dataset: DatasetUpload, guard: DatasetUpload | None) -> None:
-    for what, upload in (("model", model), ("dataset", dataset), ("guard", guard)):
+def _check_uploads(
+    model: ModelUpload, dataset: DatasetUpload, guard: DatasetUpload | None, surrogates: Sequence[ModelUpload]
+) -> None:
+    others = [("surrogate", one) for one in surrogates]
+    for what, upload in (("model", model), ("dataset", dataset), ("guard", guard), *others):
         if upload is None or upload.state == Upload.State.READY:
             continue
         if upload.state == Upload.State.VALIDATING:
@@ -148,7 +168,11 @@ def cancel_job(*, job: Job) -> bool:
 
 
 def delete_job(*, job: Job) -> None:
-    """Remove an ended repair and its files. Raises Refused while it, or a repair that goes on from it, runs."""
+    """Remove an ended run and its files.
+
+    Raises:
+        Refused: it runs, or a repair that goes on from it does; or an attack on it is kept.
+    """
     with transaction.atomic():
         row = Job.objects.select_for_update().get(pk=job.pk)
         if not row.ended:
@@ -158,6 +182,10 @@ def delete_job(*, job: Job) -> None:
                 f"A repair that goes on from this one is still running ({going_on.pk}).",
                 "Wait for it, or cancel it.",
                 status=409,
+            )
+        if audits := [str(one) for one in row.audits.all()[:5]]:
+            raise Refused(
+                f"The attack {', '.join(audits)} measures this repair's checkpoint.", "Delete that first.", status=409
             )
         used = list(row.artifacts.values_list("blob_id", flat=True))
         row.delete()

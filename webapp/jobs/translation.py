@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from repair_engine.architectures import Architecture
 from repair_engine.attacks import AttackSettings
 from repair_engine.estimation import CONFIRM_SHARE, reported
 from repair_engine.explain.page import at_ends
 from repair_engine.explain.settings import Explain
 from repair_engine.objectives import Metric
-from repair_engine.request import Limits, RepairRequest, preprocessing_from
+from repair_engine.request import Limits, RepairRequest
+from repair_engine.surrogates import Surrogate
 from shapley import Settings, State
 from webapp.jobs.requests import VALUES
+from webapp.library.checkpoints import Opened, open_upload
 
 LEADERS = 12  # shown while a repair runs
 MOST_ROWS = 200  # of a table that is kept in the database; the report has them all
@@ -25,14 +26,13 @@ MOST_ROWS = 200  # of a table that is kept in the database; the report has them 
 def repair_request(asked: dict, work: Path) -> RepairRequest:
     """The engine's request for what `requests.for_engine` gives. Raises BadInput."""
     model, guard = asked["model"], asked["guard"]
-    architecture = Architecture(
-        model["architecture"], model["num_classes"], dict(model["options"]), dict(model["register"])
-    )
+    opened = _open(model, work / "model")
     classes = None
     if model["classes_text"]:
         classes = work / "class list"  # as messages call it
         classes.write_text(model["classes_text"], encoding="utf-8")
-    names = ("estimator", "constant", "precision", "top_k", "side", "batch_size", "queries", "subset", "report_uses")
+    names = ("estimator", "constant", "precision", "top_k", "side", "batch_size", "queries", "subset", "compact")
+    names += ("report_uses",)
     given = {name: asked[name] for name in names if name in asked}
     given |= {"also": tuple(asked.get("also", ())), "by_hand": tuple(asked.get("filters", ()))}
     parent = asked.get("parent") or {}
@@ -43,14 +43,14 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
             budget = asked.get("budget") or max(1, int(budget * CONFIRM_SHARE))
     limits = {name: asked[name] for name in vars(Limits()) if name in asked}
     request = RepairRequest(
-        model=model["path"],
+        model=str(opened.path),
         data=asked["data"]["path"],
-        architecture=architecture,
+        architecture=opened.architecture,
         metric=Metric.parse(asked["metric"]),
         classes=str(classes) if classes else None,
         guard=guard["path"] if guard else None,
         group=asked.get("group"),
-        preprocessing=preprocessing_from(architecture, model["preprocessing"] or {}),
+        preprocessing=opened.preprocessing,
         budget=budget,
         limits=Limits(**limits),
         attack=AttackSettings.of(
@@ -62,8 +62,10 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
             restarts=asked.get("restarts"),
             targeted=asked.get("targeted"),
             random_start=asked.get("random_start"),
+            zero=asked.get("kind") == "attack",
         ),
         attack_images=asked.get("attack_images") or parent.get("attack_images"),
+        surrogates=tuple(_surrogate(one, work / f"surrogate-{i}") for i, one in enumerate(asked["surrogates"])),
         seed=asked.get("seed", 0),
         weights=model["weights"],
         device=asked["device"],
@@ -75,6 +77,18 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
         **given,
     )
     return request.to_explain(Explain()) if asked.get("kind") == "explain" else request
+
+
+def _open(model: dict, folder: Path) -> Opened:
+    keys = ("file_name", "architecture", "num_classes", "options", "register", "preprocessing")
+    return open_upload(Path(model["path"]), **{key: model[key] for key in keys}, folder=folder)
+
+
+def _surrogate(model: dict, folder: Path) -> Surrogate:
+    opened, mean, std = _open(model, folder), model.get("mean", ()), model.get("std", ())
+    return Surrogate(
+        str(opened.path), opened.architecture, tuple(mean), tuple(std), model["file_name"], model["weights"]
+    )
 
 
 def summary(found: dict[str, Any]) -> dict[str, Any]:

@@ -7,19 +7,32 @@ import os
 import subprocess
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 
 from django.conf import settings
 
 ONNX = "onnx"  # the architecture of a model that is its own: its graph
+HUGGING_FACE = "huggingface"  # of a zip of a Hugging Face folder: its config.json
 _LIST = "import json; from repair_engine.architectures import list_architectures as l; print(json.dumps(l()))"
 
 
 def told_by(file_name: str, architecture: str, num_classes: int | None) -> dict[str, str | int]:
-    """What is asked of a model, with what an ONNX file need not be told filled in; 0 classes: as the graph has.
+    """What is asked of a model, with what a file brings itself filled in; 0 classes: as the file has.
 
     Raises:
-        Untold: the architecture or the number of classes is missing.
+        Untold: the architecture or the number of classes is missing; or a Hugging Face folder, which brings its own,
+            is given another one or cannot be read here.
     """
+    if file_name.lower().endswith(".zip"):
+        if architecture not in ("", HUGGING_FACE):
+            raise Untold("architecture", "A zip is a Hugging Face folder, which brings its own: leave this blank.")
+        if find_spec("transformers") is None:
+            raise Untold(
+                "file",
+                "A zip is a Hugging Face folder, and transformers is not installed on this server: ask the operator to "
+                "install it, or send an ONNX model, or the weights alone with their architecture.",
+            )
+        return {"architecture": HUGGING_FACE, "num_classes": num_classes or 0}
     if file_name.lower().endswith(".onnx"):
         return {"architecture": architecture or ONNX, "num_classes": num_classes or 0}
     for field, value in (("architecture", architecture), ("num_classes", num_classes)):
@@ -29,10 +42,10 @@ def told_by(file_name: str, architecture: str, num_classes: int | None) -> dict[
 
 
 class Untold(ValueError):
-    """A field that only an ONNX model can do without."""
+    """What is the matter with a field; by default that only some files can do without it."""
 
-    def __init__(self, field: str) -> None:
-        super().__init__("Only an ONNX model (.onnx) brings its own; give it.")
+    def __init__(self, field: str, problem: str = "") -> None:
+        super().__init__(problem or "Only an ONNX model (.onnx) or a Hugging Face zip brings its own; give it.")
         self.field = field
 
 

@@ -60,7 +60,7 @@ class ModelUpload(Upload):
     """A checkpoint together with what is needed to build its network."""
 
     architecture = models.CharField(max_length=100)
-    num_classes = models.PositiveIntegerField()  # 0: the check takes it from the ONNX graph
+    num_classes = models.PositiveIntegerField()  # 0: the check takes it from the file
     options = models.JSONField(default=dict)  # keyword arguments of the architecture
     weights = models.CharField(max_length=10, blank=True)  # 'model' or 'ema', where the file holds both
     classes_text = models.TextField(blank=True)  # the class list as it was sent

@@ -100,11 +100,10 @@ def ring(upload: Upload) -> None:
 
 def delete_upload(*, upload: Upload) -> None:
     """Raises InUse while a repair refers to it."""
-    jobs = upload.jobs.all()
-    if isinstance(upload, DatasetUpload):
-        jobs = jobs | upload.guarded_jobs.all()
+    others = upload.guarded_jobs if isinstance(upload, DatasetUpload) else upload.surrogate_jobs
     with transaction.atomic():
-        if names := [str(job) for job in jobs.distinct()[:100]]:
+        users = {job.pk: str(job) for jobs in (upload.jobs, others) for job in jobs.all()[:100]}
+        if names := list(users.values()):
             raise InUse(upload.name, names)
         upload.delete()
         blobs.drop(upload.blob_id)

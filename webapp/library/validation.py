@@ -34,25 +34,26 @@ def check(upload: Upload) -> Found:
 
 
 def _check_model(upload: ModelUpload) -> Found:
-    from repair_engine.architectures import Architecture
     from repair_engine.classes import class_names, parse_class_names
     from repair_engine.formats import convert
-    from repair_engine.request import preprocessing_from
+    from webapp.library.checkpoints import open_upload
 
     settings.INCOMING_DIR.mkdir(parents=True, exist_ok=True)
-    architecture = Architecture(upload.architecture, upload.num_classes, upload.options, settings.ARCHITECTURES)
-    preprocessing = preprocessing_from(architecture, upload.preprocessing or {})
     if upload.classes_text and upload.num_classes:
         parse_class_names(upload.classes_text, upload.num_classes, "The class list")  # before the file is read
     with tempfile.TemporaryDirectory(dir=settings.INCOMING_DIR, prefix="check-") as folder:
+        opened = open_upload(
+            upload.blob.path, upload.file_name, upload.architecture, upload.num_classes, upload.options,
+            settings.ARCHITECTURES, upload.preprocessing, Path(folder) / "unpacked",
+        )  # fmt: skip
         checkpoint = convert(
-            upload.blob.path,
+            opened.path,
             Path(folder) / "canonical.safetensors",
-            architecture,
+            opened.architecture,
             upload.weights or None,
             upload.file_name,
         )
-        filters, warnings = _filters(checkpoint, preprocessing)
+        filters, warnings = _filters(checkpoint, opened.preprocessing)
     num_classes = upload.num_classes or checkpoint.architecture.num_classes
     classes = (
         parse_class_names(upload.classes_text, num_classes, "The class list")
@@ -63,6 +64,7 @@ def _check_model(upload: ModelUpload) -> Found:
     return Found(
         {
             "format": source.format,
+            **({"network": opened.architecture.name} if opened.architecture.config is not None else {}),
             "parameters": sum(tensor.numel() for tensor in checkpoint.tensors.values()),
             "tensors": len(checkpoint.tensors),
             "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in checkpoint.tensors.values()}),

@@ -9,6 +9,8 @@ from urllib.parse import urlencode
 from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
 
+from repair_engine.audit import page as attack_page
+from repair_engine.audit import wording as attack_wording
 from repair_engine.explain import page as explain_page
 from repair_engine.explain import wording as explain_wording
 from repair_engine.report import attacks, groups, method, results, scores, wording
@@ -42,6 +44,8 @@ class Section:
 
 def document(job: Job) -> Document | None:
     """The report document as far as the row keeps it; None where the repair has not succeeded."""
+    if job.state == Job.State.SUCCEEDED and job.result.get("attacked"):
+        return dict(job.result)
     if job.state != Job.State.SUCCEEDED or "metric" not in job.result:
         return None
     verb = next((verb for key, verb in _VERBS.items() if job.result.get(key)), "repair")
@@ -56,6 +60,9 @@ def outcome(of: Document) -> Outcome:
     if of["verb"] == "score":
         first, *more = scores.headline(of)
         return Outcome(False, f"Values for {of['metric']['text']}", first, " ".join(more), [], [], changes=False)
+    if of["verb"] == "attack":
+        first, *more = attack_wording.headline(of)
+        return Outcome(False, attack_wording.title(of), first, " ".join(more), [], [], changes=False)
     found = wording.repaired(of)
     return Outcome(
         repaired=found,
@@ -80,8 +87,13 @@ def _goes_on(job: Job) -> dict[str, Markup]:
 
 def sections(job: Job, of: Document) -> list[Section]:
     """In the order in which they are read."""
-    if of["verb"] in ("explain", "score"):
-        parts = explain_page.sections(of) if of["verb"] == "explain" else scores.sections(of, _goes_on(job))
+    if of["verb"] == "score":
+        parts = scores.sections(of, _goes_on(job))
+    elif of["verb"] in ("explain", "attack"):
+        parts = (explain_page if of["verb"] == "explain" else attack_page).sections(of)
+    else:
+        parts = None
+    if parts is not None:
         return [Section(ident, heading, mark_safe(body)) for ident, heading, body in parts]
     drawn = [
         ("figures", "At a glance", results.figures),
@@ -91,6 +103,7 @@ def sections(job: Job, of: Document) -> list[Section]:
         ("culprits", "Culprits", results.culprits),
         ("controls", "Controls", results.controls),
         *([("attack", "Attacks", attacks.attack)] if "attack" in of else []),
+        *([("compact", "Compact export", method.compact)] if "compact" in of else []),
         ("method", "How it was measured", method.measured),
         ("limits", "Limits", method.limits),
         ("verification", "Verification of the written file", method.verification),

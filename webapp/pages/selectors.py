@@ -24,6 +24,7 @@ EXPLAIN_MEANINGS = {
 }
 SCORE_MEANINGS = {FINISH: "write the values of all filters"}
 BY_HAND_MEANINGS = {"confirm": "value the chosen filters", FINISH: "ablate, write, verify, report"}
+ATTACK_MEANINGS = {PREPARE: "check the request and the model", FINISH: "attack, query, test, report"}
 CHECKPOINT = "the repaired checkpoint: same architecture, same keys"
 FILES = {
     "report.html": "the report as one page, to read and to pass on",
@@ -38,6 +39,13 @@ FILES = {
     "score.json": "every filter's value as data; `compare` takes two of them",
     "objectives.npz": "the values for every objective: a repair may start from them, here or by `repair --values`",
     "estimate.json": "what `merge` needs of this run beside those of other parties",
+    "attack.html": "what was measured as one page, to read and to pass on",
+    "attack.json": "what was measured as data",
+    "attack.csv": "every attacked image's predictions, by each adversary",
+    "attack.npz": "the fixed set: names, labels, targets and adversarial pixels, for numpy.load",
+    "repaired_compact.safetensors": "the network without the culprits' channels: not equal to the repaired checkpoint, "
+    "measured by itself",
+    "repaired_compact.json": "the compact network's widths, and the code that loads it into the original architecture",
     "filters.csv": "every filter's value with its interval",
 }
 
@@ -95,9 +103,12 @@ class Phase:
 def phases(job: Job) -> list[Phase]:
     """A job's phases in order."""
     left_out = {"confirm"} if job.scores else set() if job.searches else {"search"}
+    left_out |= set(get_engine().phases) if job.attacks else set()
     names = [name for name in (PREPARE, *get_engine().phases, FINISH) if name not in left_out]
     at = names.index(job.phase) if job.phase in names else 0
     meanings = MEANINGS | (EXPLAIN_MEANINGS if job.explains else SCORE_MEANINGS if job.scores else {})
+    if job.attacks:
+        meanings |= ATTACK_MEANINGS
     if job.request.get("filters"):
         meanings |= BY_HAND_MEANINGS
     return [

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
 
+from webapp.jobs import surrogates
+from webapp.jobs.attacks import checkpoint
 from webapp.jobs.followups import CHANGES
 from webapp.jobs.models import Job
 from webapp.jobs.requests import VALUES
-from webapp.library.architectures import ONNX
+from webapp.library.architectures import HUGGING_FACE, ONNX
+from webapp.library.models import ModelUpload
 from webapp.pages.templatetags.ui import metric_words
 
 WORDS = {
@@ -32,7 +36,9 @@ WORDS = {
     "also": "further objectives",
     "filters": "filters, chosen by hand",
     "report_uses": "reports on the same images before",
+    "compact": "compact network, too",
 }
+LENGTHS = ("epsilon", "step_size")
 SHARES = ("max_clean_drop", "max_subgroup_drop")
 
 
@@ -45,12 +51,18 @@ class Snippets:
 
 def settings_rows(job: Job) -> list[tuple[str, str]]:
     """What was asked, for people; what is not listed was left to the defaults."""
-    rows = [("metric", metric_words(job.request.get("metric", "")))]
+    rows = [("asked for", "an attack")] if job.attacks else [("metric", metric_words(job.request.get("metric", "")))]
     for key, value in job.request.items():
         if key in ("metric", "stored") or (key == "also" and not job.scores) or (key == "report_uses" and not value):
             continue
+        if key == "kind" and job.attacks:
+            continue
+        if key == "surrogates":
+            rows.append(("transfer attacks from", ", ".join(one.name for one in surrogates.of(job))))
+            continue
         shown = f"{value:.1%}" if key in SHARES else f"{value:,}" if type(value) is int else str(value)
         shown = ("yes" if value else "no") if isinstance(value, bool) else shown
+        shown = f"{value * 255:.4g} of 255 levels ({value:.4g})" if key in LENGTHS else shown
         shown = ", ".join(value) if isinstance(value, list) else shown
         rows.append((WORDS.get(key, key.replace("_", " ")), shown))
     if "budget" not in job.request and job.summary.get("budget"):
@@ -77,8 +89,12 @@ def _curl(request: HttpRequest, job: Job, asked: dict) -> str:
     if not job.searches:
         body = {"from": str(job.parent_id), **{key: asked[key] for key in (*CHANGES, "filters") if key in asked}}
         body |= {"metric": asked["metric"]} if job.request.get("stored") or job.request.get("also") else {}
+    if job.attacks:
+        body |= {"repair": str(job.audited_id)} if job.audited_id else {}
+        body = {key: value for key, value in body.items() if key not in ("kind", "metric")}
+    address = reverse("api:attacks" if job.attacks else "api:repairs")
     return _lines(
-        ["curl", "-X", "POST", request.build_absolute_uri(reverse("api:repairs"))],
+        ["curl", "-X", "POST", request.build_absolute_uri(address)],
         [
             ["-H", '"Authorization: Bearer $NR_TOKEN"'],
             ["-H", shlex.quote("Content-Type: application/json")],
@@ -90,8 +106,9 @@ def _curl(request: HttpRequest, job: Job, asked: dict) -> str:
 
 def _command(job: Job, asked: dict) -> str:
     model, read = job.model, job.model.preprocessing or {}
-    options = [["--model", model.file_name]]
-    if model.architecture != ONNX:
+    folder = model.architecture == HUGGING_FACE
+    options = [["--model", f"./{PurePath(model.file_name).stem}" if folder else model.file_name]]
+    if model.architecture not in (ONNX, HUGGING_FACE):
         options += [["--architecture", model.architecture], ["--num-classes", str(model.num_classes)]]
     options += [["--arch-option", f"{name}={value}"] for name, value in model.options.items()]
     if model.architecture in settings.ARCHITECTURES:
@@ -109,9 +126,12 @@ def _command(job: Job, asked: dict) -> str:
     options += [["--also", name] for name in further]
     options += [["--filters", ",".join(asked["filters"])]] if "filters" in asked else []
     options += [["--values", "values"]] if _needs_values(job) else []
-    written = {"kind", "also", "filters", "stored", "report_uses"}
+    options += [["--repaired", _after(job.audited)]] if job.audited else []
+    options += [["--surrogate", _surrogate(one)] for one in surrogates.of(job)]
+    written = {"kind", "also", "filters", "stored", "report_uses", "surrogates"}
+    written |= {"metric"} if job.attacks else set()
     options += [_option(key, value) for key, value in asked.items() if key not in written]
-    verbs = {"explain": ("explain", "explained"), "score": ("score", "values")}
+    verbs = {"explain": ("explain", "explained"), "score": ("score", "values"), "attack": ("attack", "attacked")}
     verb, out = verbs.get(asked.get("kind", ""), ("repair", "repair"))
     options += [["--device", job.device], ["--out", out]]
     threads = f"OMP_NUM_THREADS={settings.WORKER_THREADS}"
@@ -121,6 +141,20 @@ def _command(job: Job, asked: dict) -> str:
 def _needs_values(job: Job) -> bool:
     """They stand for a search; or their further objectives had a part in the splits."""
     return bool(job.request.get("stored") or (job.request.get("filters") and job.request.get("also")))
+
+
+def _after(repair: Job) -> str:
+    """The file that a repair left, as it lies beside the shell: a Hugging Face zip is unpacked."""
+    found = checkpoint(repair)
+    name = found.name if found else ""
+    return "repaired/model.safetensors" if name.endswith(".zip") else name
+
+
+def _surrogate(one: ModelUpload) -> str:
+    """As the command line takes it: FILE:ARCHITECTURE:NUM_CLASSES,mean=…,std=…."""
+    parts = [f"{one.file_name}:{one.architecture}:{one.num_classes}"]
+    parts += [f"{key}={'/'.join(f'{v:g}' for v in values)}" for key, values in surrogates.normalization(one).items()]
+    return ",".join(parts)
 
 
 def _option(key: str, value: object) -> list[str]:
@@ -137,6 +171,8 @@ def _notes(job: Job) -> list[str]:
     ]
     if _needs_values(job):
         notes.append(f"For the command line, save the {VALUES} of the run that valued them in a folder values.")
+    if job.model.architecture == HUGGING_FACE:
+        notes.append("For the command line, unpack the zips: it takes the folder.")
     if job.model.classes_text:
         notes.append("For the command line, save the class names that came with the model as classes.txt.")
     return notes

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from webapp.pages.views import comparisons, followups, home, repairs, results, uploads
+from webapp.pages.views import attacks, comparisons, followups, home, repairs, results, uploads
 
 app_name = "pages"
 urlpatterns = [
@@ -18,6 +18,7 @@ urlpatterns = [
     path("datasets/<uuid:pk>/state/", uploads.dataset_state, name="dataset_state"),
     path("datasets/<uuid:pk>/delete/", uploads.delete_dataset, name="delete_dataset"),
     path("compare/", comparisons.compare, name="compare"),
+    path("attacks/new/", attacks.new_attack, name="new_attack"),
     path("repairs/", repairs.RepairList.as_view(), name="repairs"),
     path("repairs/new/", repairs.new_repair, name="new_repair"),
     path("repairs/<uuid:pk>/", repairs.repair, name="repair"),

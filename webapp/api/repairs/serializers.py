@@ -14,6 +14,7 @@ from webapp.jobs.followups import MOST_FILTERS
 from webapp.jobs.models import Artifact, Event, Job
 from webapp.jobs.requests import ATTACKS, CHOICES, CONSTANTS, ESTIMATORS, KINDS, NORMS, PRECISIONS, SIDES, Asked
 from webapp.jobs.services import DEVICES
+from webapp.jobs.surrogates import MOST
 from webapp.jobs.webhooks import EVENTS, Blocked, check_url
 
 
@@ -58,6 +59,9 @@ class RepairSerializer(serializers.ModelSerializer):
     followups = serializers.PrimaryKeyRelatedField(
         many=True, read_only=True, help_text="Repairs that go on from this run."
     )
+    audited = serializers.PrimaryKeyRelatedField(
+        read_only=True, help_text="Of an attack: the repair whose checkpoint is attacked beside the model."
+    )
     request = serializers.DictField(help_text="What was asked.")
     progress = serializers.SerializerMethodField()
     summary = serializers.DictField(help_text="What preparing found: filters, splits, the budget chosen.")
@@ -69,7 +73,7 @@ class RepairSerializer(serializers.ModelSerializer):
         model = Job
         fields = [
             "id", "url", "name", "state", "outcome", "fault", "error", "mend", "model", "dataset", "guard",
-            "parent", "followups", "request", "device",
+            "parent", "followups", "audited", "request", "device",
             "progress", "summary", "result", "warnings", "results", "created_at", "started_at",
             "finished_at",
         ]  # fmt: skip
@@ -198,7 +202,21 @@ class CreateRepairSerializer(serializers.Serializer):
     subset = serializers.IntegerField(required=False, min_value=1, help_text="Images that are queried, at most.")
     webhook = WebhookSerializer(required=False)
 
-    NOT_ASKED = ("model", "dataset", "guard", "name", "device", "webhook")
+    compact = serializers.BooleanField(
+        required=False,
+        default=False,
+        help_text="Also write repaired_compact.safetensors: the network without the culprits' channels where they can "
+        "be removed. It is not equal to the repaired checkpoint and is measured by itself: result.compact.",
+    )
+    surrogates = serializers.ListField(
+        child=serializers.UUIDField(),
+        required=False,
+        max_length=MOST,
+        help_text="Of attack-success: models of yours, for the same images and the same classes in the same order, on "
+        "which transfer attacks are made for the report. Their own normalization is used.",
+    )
+
+    NOT_ASKED = ("model", "dataset", "guard", "name", "device", "webhook", "surrogates")
 
     def to_internal_value(self, data: dict) -> dict:
         _refuse_unknown(data, self.fields)

@@ -98,6 +98,7 @@ class RepairList(generics.ListAPIView):
                 model=access.model_for(user, values["model"]),
                 dataset=access.dataset_for(user, values["dataset"]),
                 guard=access.dataset_for(user, values["guard"]) if values.get("guard") else None,
+                surrogates=[access.model_for(user, pk) for pk in values.get("surrogates", [])],
                 asked=Asked.from_json(data.asked),
                 device=values["device"],
                 **more,

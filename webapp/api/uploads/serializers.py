@@ -71,17 +71,19 @@ class PreprocessingSerializer(serializers.Serializer):
 
 class CreateModelSerializer(serializers.Serializer):
     """A checkpoint (safetensors, or a state dict of torch.save) and what is needed to build its network; or an ONNX
-    model (.onnx), which needs neither architecture nor number of classes."""
+    model (.onnx), or a Hugging Face folder as one zip (config.json, model.safetensors), which need neither architecture
+    nor number of classes."""
 
     file = serializers.FileField()
     architecture = serializers.RegexField(
         r"^[\w.-]+$",
         max_length=100,
         required=False,
-        help_text="A torchvision model, or a name that the operator registered. Required unless the file is ONNX.",
+        help_text="A torchvision model, or a name that the operator registered. Required unless the file is ONNX or a "
+        "zip.",
     )
     num_classes = serializers.IntegerField(
-        min_value=1, max_value=1_000_000, required=False, help_text="Required unless the file is ONNX."
+        min_value=1, max_value=1_000_000, required=False, help_text="Required unless the file is ONNX or a zip."
     )
     options = serializers.JSONField(required=False, help_text='JSON: {"transform_input": true}')
     weights = serializers.ChoiceField(

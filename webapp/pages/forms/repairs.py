@@ -177,6 +177,18 @@ class RepairForm(forms.Form):
     attack_images = forms.IntegerField(
         required=False, min_value=1, label="Images attacked, at most", help_text="Per split. Blank: 500."
     )
+    compact = forms.BooleanField(
+        required=False,
+        label="Also write a compact network",
+        help_text="Without the culprits' channels, where they can be removed: smaller, not equal to the repaired "
+        "checkpoint, and measured by itself.",
+    )
+    surrogates = forms.MultipleChoiceField(
+        required=False,
+        label="Transfer attacks from",
+        help_text="Other models of the same images and classes: attacks made on them are tried on this one.",
+        widget=forms.CheckboxSelectMultiple,
+    )
     device = forms.ChoiceField(
         required=False,
         label="Device",
@@ -200,6 +212,7 @@ class RepairForm(forms.Form):
         model: ModelUpload,
         dataset: DatasetUpload,
         guards: list[DatasetUpload],
+        models: list[ModelUpload],
         initial: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -213,6 +226,7 @@ class RepairForm(forms.Form):
         own = [name for name in start.get("also", ()) if name not in dict(ALSO)]  # named by the API
         listed = [pair for pair in ALSO if columns or pair[0] != "subgroups"]
         self.fields["also"].choices = [*listed, *((name, name) for name in own)]
+        self.fields["surrogates"].choices = [(str(m.pk), m.name) for m in models if m.pk != model.pk]
         self.fields["group"].choices = [("", "nothing but identical images"), *((name, name) for name in columns)]
         self.fields["guard"].choices = [("", "none"), *((str(g.pk), g.name) for g in guards if g.pk != dataset.pk)]
 
@@ -268,7 +282,7 @@ class RepairForm(forms.Form):
         }
         argument = arguments.get(given["metric"])
         same = ("group", "budget", "estimator", "constant", "precision", "seed", "top_k", "side", "batch_size")
-        same += ("max_filters", "choose")
+        same += ("max_filters", "choose", "compact")
         values = {key: given[key] for key in same}
         values["metric"] = f"{given['metric']}:{argument}" if argument else given["metric"]
         for key in ("max_clean_drop", "max_subgroup_drop"):
@@ -281,7 +295,7 @@ class RepairForm(forms.Form):
             values["also"] = given["also"]
         if given["kind"] in ("explain", "score"):
             values["kind"] = given["kind"]
-            of_repairs = ("max_clean_drop", "max_subgroup_drop", "max_filters", "choose", "queries")
+            of_repairs = ("max_clean_drop", "max_subgroup_drop", "max_filters", "choose", "queries", "compact")
             values = {key: value for key, value in values.items() if key not in of_repairs}
         return {key: value for key, value in values.items() if value not in (None, "", [])}
 

@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from django.core.validators import RegexValidator
 
-from webapp.library.architectures import ONNX, Untold, architectures, told_by
+from webapp.library.architectures import HUGGING_FACE, ONNX, Untold, architectures, told_by
 from webapp.library.uploads import SMALL
 
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos")
@@ -32,16 +32,16 @@ class DatasetForm(forms.Form):
 class ModelForm(forms.Form):
     file = forms.FileField(
         label="Checkpoint",
-        help_text="safetensors, a state dict that torch.save wrote (.pt, .pth), or an ONNX model (.onnx). Pickled "
-        "modules are refused: they would run code.",
-        widget=forms.FileInput(attrs={"accept": ".safetensors,.pt,.pth,.bin,.ckpt,.onnx"}),
+        help_text="safetensors, a state dict that torch.save wrote (.pt, .pth), an ONNX model (.onnx), or a Hugging "
+        "Face folder as one zip. Pickled modules are refused: they would run code.",
+        widget=forms.FileInput(attrs={"accept": ".safetensors,.pt,.pth,.bin,.ckpt,.onnx,.zip"}),
     )
     architecture = forms.CharField(
         max_length=100,
         validators=[RegexValidator(r"^[\w.-]+$", "A name such as resnet18: letters, digits, _ . and -.")],
         required=False,
         help_text="Type to search torchvision's classifiers and those that the operator registered. An ONNX model "
-        "brings its own: leave it blank.",
+        "and a Hugging Face folder bring their own: leave it blank.",
         widget=forms.TextInput(attrs={"list": "architectures", "autocomplete": "off", "spellcheck": "false"}),
     )
     num_classes = forms.IntegerField(
@@ -49,7 +49,7 @@ class ModelForm(forms.Form):
         required=False,
         min_value=1,
         max_value=1_000_000,
-        help_text="1 is a single logit: yes or no at 0. Blank for an ONNX model.",
+        help_text="1 is a single logit: yes or no at 0. Blank for an ONNX model and a Hugging Face folder.",
     )
     name = forms.CharField(
         required=False, max_length=200, label="Name", help_text="For your lists; the file's name if left out."
@@ -111,7 +111,12 @@ class ModelForm(forms.Form):
     def clean_architecture(self) -> str:
         name = self.cleaned_data["architecture"]
         known = architectures()
-        if name and name != ONNX and name not in known["torchvision"] and name not in known["registered"]:
+        if (
+            name
+            and name not in (ONNX, HUGGING_FACE)
+            and name not in known["torchvision"]
+            and name not in known["registered"]
+        ):
             near = [other for other in known["torchvision"] if name.lower()[:4] in other][:6]
             raise forms.ValidationError(
                 f"{name!r} is neither a torchvision classifier nor registered here."

@@ -24,6 +24,7 @@ STATES = {
     Job.Outcome.NO_REPAIR: "no repair found",
     Job.Outcome.EXPLAINED: "explained",
     Job.Outcome.SCORED: "valued",
+    Job.Outcome.ATTACKED: "attacked",
 }
 
 
@@ -48,6 +49,8 @@ def metric_words(metric: str) -> str:
 @register.filter
 def title(job: Job) -> str:
     """Its name, or what was asked of which model."""
+    if job.attacks and not job.name:
+        return f"Attack: {job.model.name}" + (" and its repair" if job.audited_id else "")
     chosen = len(job.request.get("filters", ()))
     by_hand = f", {chosen} filter{'' if chosen == 1 else 's'} by hand" if chosen else ""
     return job.name or f"{metric_words(job.request.get('metric', '')).capitalize()}{by_hand}: {job.model.name}"

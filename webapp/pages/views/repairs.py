@@ -15,11 +15,12 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from django.views.generic import ListView
 
 from webapp import access
+from webapp.accounts.models import User
 from webapp.jobs import reaper, services
 from webapp.jobs import selectors as jobs
 from webapp.jobs.models import Job
 from webapp.library.errors import Refused
-from webapp.library.models import Upload
+from webapp.library.models import ModelUpload, Upload
 from webapp.pages import charts, report, selectors, snippets
 from webapp.pages.forms.repairs import RepairForm, initial_from
 
@@ -52,6 +53,7 @@ def new_repair(request: HttpRequest) -> HttpResponse:
         model=model,
         dataset=dataset,
         guards=datasets,
+        models=models,
         initial=initial_from(like) if like else None,
     )
     if request.method == "POST" and form.is_valid() and (job := _start(request, form, model, dataset)):
@@ -76,6 +78,7 @@ def _start(request: HttpRequest, form: RepairForm, model, dataset) -> Job | None
             model=model,
             dataset=dataset,
             guard=access.dataset_for(request.user, given["guard"]) if given["guard"] else None,
+            surrogates=surrogates_of(request.user, given),
             asked=given["asked"],
             device=given["device"] or "auto",
             name=given["name"],
@@ -87,12 +90,20 @@ def _start(request: HttpRequest, form: RepairForm, model, dataset) -> Job | None
     return job
 
 
+def surrogates_of(user: User, given: dict) -> list[ModelUpload]:
+    """Those that were ticked; of a metric that attacks nothing, none."""
+    asked = given["asked"]
+    ticked = given["surrogates"] if asked.metric == "attack-success" and asked.kind != "explain" else []
+    return [access.model_for(user, pk) for pk in ticked]
+
+
 def _once(form: RepairForm, model, dataset) -> str | None:
     """The same form sent twice starts one repair; changed after going back, it starts another."""
     given = form.cleaned_data
     if not given["key"]:
         return None
     asked = [str(model.pk), str(dataset.pk), given["guard"], given["device"], given["asked"].to_json()]
+    asked += [given["surrogates"]] if given["surrogates"] else []
     return f"{given['key']}-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]}"
 
 
@@ -157,9 +168,9 @@ def _live(job: Job) -> dict:
 def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
     job = access.job_for(request.user, pk)
     if services.cancel_job(job=job):
-        messages.success(request, "The repair was canceled. Nothing was written.")
+        messages.success(request, f"The {job.word} was canceled. Nothing was written.")
     else:
-        messages.info(request, "The repair had ended before it could be canceled.")
+        messages.info(request, f"The {job.word} had ended before it could be canceled.")
     return redirect("pages:repair", job.pk)
 
 
@@ -172,5 +183,5 @@ def delete(request: HttpRequest, pk: UUID) -> HttpResponse:
     except Refused as error:
         messages.error(request, f"{error.problem} {error.mend}")
         return redirect("pages:repair", job.pk)
-    messages.success(request, "The repair and its files were deleted.")
+    messages.success(request, f"The {job.word} and its files were deleted.")
     return redirect("pages:repairs")

@@ -1,0 +1,78 @@
+"""Attacks, in. What comes out is a job as of a repair, with the outcome attacked."""
+
+from __future__ import annotations
+
+from rest_framework import serializers
+
+from webapp.api.repairs.serializers import WebhookSerializer
+from webapp.jobs.requests import ATTACKS, NORMS
+from webapp.jobs.services import DEVICES
+from webapp.jobs.surrogates import MOST
+
+
+class CreateAttackSerializer(serializers.Serializer):
+    """What adversaries achieve against a model; with a repair, before and after it."""
+
+    repair = serializers.UUIDField(
+        required=False,
+        allow_null=True,
+        help_text="A repair that has ended as repaired: its model is the 'before', its checkpoint the 'after'. Give "
+        "its seed and group, too, for the images that it was reported on.",
+    )
+    model = serializers.UUIDField(
+        required=False, allow_null=True, help_text="What is attacked. Default: that of the repair."
+    )
+    dataset = serializers.UUIDField(required=False, allow_null=True, help_text="Default: that of the repair.")
+    surrogates = serializers.ListField(
+        child=serializers.UUIDField(),
+        required=False,
+        max_length=MOST,
+        help_text="With a repair: models of yours, for the same images and the same classes in the same order, on "
+        "which the transfer attacks are made. Their own normalization is used.",
+    )
+    name = serializers.CharField(required=False, max_length=200, allow_blank=True)
+    device = serializers.ChoiceField(choices=DEVICES, default="auto")
+    group = serializers.CharField(
+        required=False, allow_null=True, max_length=100, help_text="A column whose values never cross the splits."
+    )
+    seed = serializers.IntegerField(required=False, min_value=0, max_value=2**32 - 1, default=0)
+    attack = serializers.ChoiceField(choices=ATTACKS, required=False, help_text="PGD preset. Default: paper.")
+    norm = serializers.ChoiceField(choices=NORMS, required=False, help_text="linf (default), or l2 with an epsilon.")
+    epsilon = serializers.FloatField(
+        required=False,
+        allow_null=True,
+        min_value=0,
+        help_text="In pixels of [0, 1]; in l2 the Euclidean length of the whole change. 0 must change nothing: a test "
+        "of the measurement.",
+    )
+    steps = serializers.IntegerField(required=False, min_value=1)
+    step_size = serializers.FloatField(required=False, help_text="Of one gradient step, in pixels of [0, 1].")
+    restarts = serializers.IntegerField(required=False, min_value=1, help_text="Random starts; any may succeed.")
+    targeted = serializers.BooleanField(
+        required=False, allow_null=True, default=None, help_text="The preset's if null."
+    )
+    random_start = serializers.BooleanField(
+        required=False, allow_null=True, default=None, help_text="The preset's if null."
+    )
+    attack_images = serializers.IntegerField(required=False, min_value=1, help_text="At most. Default: 500.")
+    all_images = serializers.BooleanField(
+        required=False, default=False, help_text="Attack all images, not those of the report split."
+    )
+    queries = serializers.IntegerField(
+        required=False, min_value=0, help_text="Of the black-box attack, per image (default: 500); 0 = none."
+    )
+    subset = serializers.IntegerField(
+        required=False, min_value=1, help_text="Most images for queries, curves and self-tests. Default: 100."
+    )
+    webhook = WebhookSerializer(required=False)
+
+    NOT_ASKED = ("repair", "model", "dataset", "surrogates", "name", "device", "webhook")
+
+    def to_internal_value(self, data: dict) -> dict:
+        if isinstance(data, dict) and (unknown := sorted(set(data) - set(self.fields))):
+            raise serializers.ValidationError({name: ["There is no such field."] for name in unknown})
+        return super().to_internal_value(data)
+
+    @property
+    def asked(self) -> dict:
+        return {name: value for name, value in self.validated_data.items() if name not in self.NOT_ASKED}

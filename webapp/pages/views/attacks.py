@@ -1,0 +1,96 @@
+"""Start an attack on a model, or on a model and its repair. It is then watched and shown as a repair is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods
+
+from webapp import access
+from webapp.jobs import selectors as jobs
+from webapp.jobs.attacks import create_attack
+from webapp.jobs.models import Job
+from webapp.library.errors import Refused
+from webapp.library.models import DatasetUpload, ModelUpload, Upload
+from webapp.pages.forms.attacks import AttackForm, initial_from
+
+SHOWN = 100  # repairs in the list of choices
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def new_attack(request: HttpRequest) -> HttpResponse:
+    """`?repair=…` or `?model=…&dataset=…` say what is attacked; `?like=…` fills the form in."""
+    user, asked = request.user, {**request.GET.dict(), **request.POST.dict()}
+    like = access.job_for(user, asked["like"]) if asked.get("like") else None
+    models = list(access.models_of(user).filter(state=Upload.State.READY))
+    datasets = list(access.datasets_of(user).filter(state=Upload.State.READY))
+    repairs = list(access.jobs_of(user).filter(outcome=Job.Outcome.REPAIRED)[:SHOWN])
+    repair = access.job_for(user, asked["repair"]) if asked.get("repair") else None
+    if repair is None and like and "repair" not in asked:
+        repair = like.audited
+    model = repair.model if repair else _chosen(request, asked, "model", access.model_for, models, like)
+    dataset = _chosen(request, asked, "dataset", access.dataset_for, datasets, like or repair)
+    context = {"models": models, "datasets": datasets, "repairs": repairs, "form": None}
+    context |= {"model": model, "dataset": dataset, "repair": repair}
+    if model is None or dataset is None:
+        return render(request, "pages/attack_new.html", context)
+    for chosen, ready in ((model, models), (dataset, datasets), (repair, repairs)):
+        if chosen and chosen not in ready:  # named in the address: it stays the choice
+            ready.insert(0, chosen)
+    filled = like or repair
+    form = AttackForm(
+        request.POST or None,
+        model=model,
+        dataset=dataset,
+        models=models,
+        initial=initial_from(filled) if filled else None,
+    )
+    if request.method == "POST" and form.is_valid() and (job := _start(request, form, model, dataset, repair)):
+        return redirect("pages:repair", job.pk)
+    context |= {"form": form, "gpu": any("gpu" in worker.queues for worker in jobs.live_workers())}
+    return render(request, "pages/attack_new.html", context, status=422 if form.is_bound else 200)
+
+
+def _chosen(request: HttpRequest, asked: dict, what: str, find, ready: list, like: Job | None):
+    """Who is named; else as in the job that is repeated or attacked; else the newest."""
+    if pk := asked.get(what):
+        return find(request.user, pk)
+    return getattr(like, what) if like else (ready[0] if ready else None)
+
+
+def _start(
+    request: HttpRequest, form: AttackForm, model: ModelUpload, dataset: DatasetUpload, repair: Job | None
+) -> Job | None:
+    """None: it was refused, and the form says why."""
+    given = form.cleaned_data
+    ticked = given["surrogates"] if repair else []
+    try:
+        job, _ = create_attack(
+            owner=request.user,
+            asked=given["asked"],
+            model=model,
+            dataset=dataset,
+            repair=repair,
+            surrogates=[access.model_for(request.user, pk) for pk in ticked],
+            device=given["device"] or "auto",
+            name=given["name"],
+            idempotency_key=_once(given, model, dataset, repair),
+        )
+    except Refused as error:
+        form.add_error(None, f"{error.problem} {error.mend}".strip())
+        return None
+    return job
+
+
+def _once(given: dict, model: ModelUpload, dataset: DatasetUpload, repair: Job | None) -> str | None:
+    """The same form sent twice starts one attack; changed after going back, it starts another."""
+    if not given["key"]:
+        return None
+    asked = [str(model.pk), str(dataset.pk), str(repair and repair.pk), given["surrogates"], given["device"]]
+    text = json.dumps([*asked, given["asked"].to_json()])
+    return f"{given['key']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
