@@ -175,6 +175,7 @@ def test_quality_stops_early_and_says_what_it_expects(wide_world: World, tmp_pat
     ("options", "said"),
     [
         ({"minutes": "0"}, "must be positive"),
+        ({"minutes": "nan"}, "positive and finite"),
         ({"minutes": "2", "budget": "5000"}, "exclude each other"),
         ({"quality": "20"}, "K,OVERLAP"),
         ({"quality": "20,1.5"}, "between 0 and 1"),
