@@ -21,6 +21,7 @@ from repair_engine.case import Case, Progress, open_case, prepare, silent
 from repair_engine.errors import BadInput
 from repair_engine.estimation import (
     BATCH_SIZES,
+    GUESSES_FROM,
     MAX_EXACT,
     PHASES,
     Ranking,
@@ -131,7 +132,7 @@ def prepare_job(
     game = case.game(request.batch_size or BATCH_SIZES[0])
     if case.attacked:
         _check_adversaries(case, game)
-    budget, notes = request.budget, []
+    budget, notes = request.budget, _quality_notes(request, game.n_players)
     if request.estimator == "exact":
         budget = _exact_cost(game, budget)
     else:
@@ -161,6 +162,20 @@ def prepare_job(
     }
     (folder / _BUDGET_FILE).write_text(json.dumps(stored))
     return Job(case, game, budget, tuple(notes), began)
+
+
+def _quality_notes(request: RepairRequest, n: int) -> list[str]:
+    """What is to be said where no quality can be waited for. Raises BadInput: it is asked of too many filters."""
+    if request.overlap is None:
+        return []
+    if request.top_k >= n:
+        raise BadInput(
+            f"--quality asks for the {request.top_k} filters of one end; the network has {n} in all.",
+            "Ask for fewer, or leave --quality out.",
+        )
+    if n >= GUESSES_FROM:
+        return []
+    return [f"--quality is left aside: fewer than {GUESSES_FROM} filters are all sampled until the budget is spent."]
 
 
 def _check_adversaries(case: Case, game: NeuronGame) -> None:
