@@ -154,6 +154,7 @@ class World:
         self.labels = np.array([self.classes.index(label) for label in labels])
         self.intact = predictor(case, Path(case["intact"]))
         self.repaired = predictor(case, Path(case["repaired"])) if case["repaired"] else self.intact
+        self.moments = ("before", "after") if case["repaired"] else ("before",)
         x = normalized(case, self.pixels)
         self.before, self.after = self.intact(x), self.repaired(x)
 
@@ -188,7 +189,8 @@ def check_predictions(world: World, out: Path, report: dict, found: Findings) ->
     for i, row in enumerate(rows):
         found.same(f"{row['file_name']}, label", row["label"], world.classes[world.labels[i]])
         found.same(f"{row['file_name']}, before", row["predicted_before"], world.classes[world.before[i]])
-        found.same(f"{row['file_name']}, after", row["predicted_after"], world.classes[world.after[i]])
+        if world.case["repaired"]:  # else what was tried and rejected, of which there is no file
+            found.same(f"{row['file_name']}, after", row["predicted_after"], world.classes[world.after[i]])
         if world.subgroups is not None:
             found.same(f"{row['file_name']}, subgroup", row["subgroup"], world.subgroups[i])
     parts = {part: np.array([i for i, r in enumerate(rows) if r["split"] == part]) for part in PARTS}
@@ -201,13 +203,17 @@ def check_figures(world: World, parts: dict[str, np.ndarray], report: dict, foun
     """Accuracy and metric per split, before and after; gain and change of accuracy with their intervals."""
     attack = world.case["metric"] == "attack-success"
     for part, rows in parts.items():
-        for when, right in zip(("before", "after"), world.right(rows)):
+        for when, right in zip(world.moments, world.right(rows)):
             found.close(f"accuracy {when}, {part}", report[when][part]["accuracy"], right.mean())
             if not attack:
                 value = float(world.weights(rows) @ right)
                 found.close(f"{world.case['metric']} {when}, {part}", report[when][part]["metric"], value)
     rows = parts["report"]
     before, after = world.right(rows)
+    found.same("right images before", report["images_right"]["before"], int(before.sum()))
+    if "after" not in world.moments:
+        return
+    found.same("right images after", report["images_right"]["after"], int(after.sum()))
     labels = world.labels[rows]
     cells = labels if world.subgroups is None else np.unique(
         np.array([f"{c}/{world.subgroups[i]}" for c, i in zip(labels, rows)]), return_inverse=True
@@ -215,8 +221,6 @@ def check_figures(world: World, parts: dict[str, np.ndarray], report: dict, foun
     check_change(report["clean_change"], before, after, np.full(len(rows), 1 / len(rows)), labels, "accuracy", found)
     if not attack:
         check_change(report["gain"], before, after, world.weights(rows), cells, "metric", found)
-    found.same("right images before", report["images_right"]["before"], int(before.sum()))
-    found.same("right images after", report["images_right"]["after"], int(after.sum()))
 
 
 def check_change(
@@ -258,16 +262,18 @@ def check_groups(world: World, rows: np.ndarray, report: dict, found: Findings) 
             inside = names == row["name"]
             n = int(inside.sum())
             found.same(f"{row['name']}, n", row["n"], n)
-            for when, right in (("before", before[inside]), ("after", after[inside])):
+            for when, right in zip(world.moments, (before[inside], after[inside])):
                 k = int(right.sum())
                 found.close(f"{row['name']}, {when}", row[when], k / n)
                 for end, value in zip(row[f"{when}_interval"], wilson(k, n)):
                     found.close(f"{row['name']}, Wilson {when}", end, value, 1e-9)
+            if "after" not in world.moments:
+                continue
             lost, won, p = mcnemar(before[inside], after[inside])
             found.same(f"{row['name']}, lost and won", (row["lost"], row["won"]), (lost, won))
             found.close(f"{row['name']}, p", row["p"], p)
             p_values.append(p)
-        for row, adjusted in zip(table, holm(p_values)):
+        for row, adjusted in zip(table, holm(p_values)):  # none without a repaired file
             found.close(f"{row['name']}, p (Holm)", row["p_holm"], adjusted)
 
 
