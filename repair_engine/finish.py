@@ -24,7 +24,7 @@ from repair_engine.errors import VerificationFailed
 from repair_engine.estimation import Ranking, culprit_sign
 from repair_engine.network import predictions
 from repair_engine.onnx_graph import comparable
-from repair_engine.outputs import HUGGING_FACE, clear, sha256
+from repair_engine.outputs import HUGGING_FACE, publish, sha256
 from repair_engine.plan import Plan, better, largest_drops, make_plan, masked_predictions
 from repair_engine.report import documents, html, measures
 from repair_engine.report.filters import write_filters
@@ -107,26 +107,28 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
         if repaired and case.request.compact:
             progress("removing the culprits and measuring the compact network in a fresh process", 0.0)
             document["compact"] = _compact(case, plan, before, after, sets, Path(folder))
-        clear(out)
+        staged = Path(folder) / "results"
+        staged.mkdir()
         if repaired:
-            document["files"] |= _place(case, written, out)
+            document["files"] |= _place(case, written, staged)
         if document.get("compact", {}).get("written"):
             for role, name in (("compact", TENSORS), ("compact_widths", WIDTHS)):
-                shutil.move(Path(folder) / name, out / name)
-                document["files"][role] = {"name": name, "sha256": sha256(out / name)}
-    write_predictions(case, before.of("all"), after.of("all"), out / "predictions.csv")
-    if case.guard is not None:
-        write_guard_predictions(case, before.of("guard"), after.of("guard"), out / "guard_predictions.csv")
-    write_filters(case.network, ranking, plan.k, out / "filters.csv")
-    tables = {"predictions.csv": True, "guard_predictions.csv": case.guard is not None, "filters.csv": True}
-    if attacks:
-        write_attacks(attacks, case.dataset, out / "attacks.csv", repaired=True)
-    for name in [*(name for name, there in tables.items() if there), *(["attacks.csv"] if attacks else [])]:
-        document["files"][name.removesuffix(".csv")] = {"name": name, "sha256": sha256(out / name)}
-    repair = documents.repair_document(document)
-    (out / "repair.json").write_text(json.dumps(repair, indent=1))
-    (out / "report.json").write_text(json.dumps(document, indent=1))
-    (out / "report.html").write_text(html.render(document), encoding="utf-8")
+                shutil.move(Path(folder) / name, staged / name)
+                document["files"][role] = {"name": name, "sha256": sha256(staged / name)}
+        write_predictions(case, before.of("all"), after.of("all"), staged / "predictions.csv")
+        if case.guard is not None:
+            write_guard_predictions(case, before.of("guard"), after.of("guard"), staged / "guard_predictions.csv")
+        write_filters(case.network, ranking, plan.k, staged / "filters.csv")
+        tables = {"predictions.csv": True, "guard_predictions.csv": case.guard is not None, "filters.csv": True}
+        if attacks:
+            write_attacks(attacks, case.dataset, staged / "attacks.csv", repaired=True)
+        for name in [*(name for name, there in tables.items() if there), *(["attacks.csv"] if attacks else [])]:
+            document["files"][name.removesuffix(".csv")] = {"name": name, "sha256": sha256(staged / name)}
+        repair = documents.repair_document(document)
+        (staged / "repair.json").write_text(json.dumps(repair, indent=1))
+        (staged / "report.json").write_text(json.dumps(document, indent=1))
+        (staged / "report.html").write_text(html.render(document), encoding="utf-8")
+        publish(staged, out)
     return document
 
 

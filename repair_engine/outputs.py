@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -69,11 +70,29 @@ def check_folder(out: Path, inputs: Iterable[str]) -> None:
             )
 
 
+def publish(made: Path, out: Path) -> None:
+    """Moves a finished run's files into the folder of results, in the place of the earlier run's.
+
+    Wherever this is stopped, a checkpoint in the folder is whole, and the report beside it is its own: the earlier
+    run's files go first, repair.json comes before what it vouches for, the checkpoints come last.
+    """
+    clear(out)
+    files = {path.relative_to(made).as_posix(): path for path in made.rglob("*") if path.is_file()}
+    for name in sorted(files, key=lambda n: (n in _CHECKPOINTS, n != "repair.json", n)):
+        target = out / name
+        target.parent.mkdir(exist_ok=True)
+        part = target.with_name(f".{target.name}.part")
+        shutil.copyfile(files[name], part)
+        part.replace(target)
+
+
 def clear(out: Path) -> None:
-    """Removes the files of the earlier run that repair.json vouches for, and repair.json."""
+    """Removes the files of the earlier run that repair.json vouches for, its report, and at last repair.json."""
     for path in _vouched(out):
         path.unlink()
-    (out / "repair.json").unlink(missing_ok=True)
+    if (out / "repair.json").exists():
+        for name in ("report.json", "report.html", "repair.json"):
+            (out / name).unlink(missing_ok=True)
 
 
 def _vouched(out: Path) -> list[Path]:

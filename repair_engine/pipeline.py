@@ -21,6 +21,7 @@ from repair_engine.case import Case, Progress, open_case, prepare, silent
 from repair_engine.errors import BadInput
 from repair_engine.estimation import (
     BATCH_SIZES,
+    GUESSES_FROM,
     MAX_EXACT,
     PHASES,
     SEARCH_STREAM,
@@ -147,7 +148,8 @@ def prepare_job(
     search_game = game.playing(lowered(game.network, precision.used))
     if case.attacked:
         _check_adversaries(case, game)
-    budget, notes = request.budget, [note for note in [precision.note()] if note]
+    budget, notes = request.budget, _quality_notes(request, game.n_players)
+    notes += [precision.note()] if precision.note() else []
     if request.estimator == "exact":
         budget = _exact_cost(game, budget)
     else:
@@ -179,6 +181,20 @@ def prepare_job(
     }
     (folder / _BUDGET_FILE).write_text(json.dumps(stored))
     return Job(case, game, search_game.resized(game.batch_size), budget, tuple(notes), began, precision)
+
+
+def _quality_notes(request: RepairRequest, n: int) -> list[str]:
+    """What is to be said where no quality can be waited for. Raises BadInput: it is asked of too many filters."""
+    if request.overlap is None:
+        return []
+    if request.top_k >= n:
+        raise BadInput(
+            f"--quality asks for the {request.top_k} filters of one end; the network has {n} in all.",
+            "Ask for fewer, or leave --quality out.",
+        )
+    if n >= GUESSES_FROM:
+        return []
+    return [f"--quality is left aside: fewer than {GUESSES_FROM} filters are all sampled until the budget is spent."]
 
 
 def _check_adversaries(case: Case, game: NeuronGame) -> None:

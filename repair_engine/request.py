@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -148,8 +149,8 @@ class RepairRequest:
             raise BadInput(f"--top-k is {self.top_k}; it must be at least 1.")
         if self.budget is not None and self.budget < 1:
             raise BadInput(f"--budget is {self.budget}; it counts evaluations and must be positive.")
-        if self.minutes is not None and self.minutes <= 0:
-            raise BadInput(f"--minutes is {self.minutes:g}; it must be positive.")
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise BadInput(f"--minutes is {self.minutes:g}; it must be positive and finite.")
         if self.minutes is not None and self.budget is not None:
             raise BadInput("--minutes and --budget exclude each other.", "A budget repeats a result, minutes do not.")
         if self.overlap is not None and not 0 < self.overlap < 1:

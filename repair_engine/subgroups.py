@@ -27,12 +27,19 @@ def subgroups_of(metric: Metric, dataset: Dataset) -> tuple[str, ...] | None:
 
 
 def absence_warnings(metric: Metric, dataset: Dataset, splits: Splits) -> list[str]:
-    """Combinations without images, subgroups without a class, and cells that a split lacks."""
+    """Images without a value, combinations without images, subgroups without a class, cells that a split lacks."""
     subgroups = subgroups_of(metric, dataset)
     if subgroups is None:
         return []
     said = []
     columns = columns_of(metric.argument, dataset.attributes)
+    for name in columns:
+        blank = sum(not value for value in dataset.attributes[name])
+        if blank:
+            said.append(
+                f"{blank} of {len(dataset)} images have no value of {name}; being empty counts as a value of its own. "
+                "Fill the column, or leave these images out."
+            )
     absent, named = absent_combinations([dataset.attributes[name] for name in columns])
     if absent:
         many = f"{absent} combinations" if absent > 1 else "One combination"

@@ -199,9 +199,12 @@ def _quality_of(text: str | None) -> tuple[int, float] | None:
         return None
     try:
         k, overlap = text.split(",")
-        return int(k), float(overlap)
+        found = int(k), float(overlap)
     except ValueError:
         raise BadInput(f"--quality {text!r}: it is K,OVERLAP.", "For example --quality 50,0.9.") from None
+    if found[0] < 1:
+        raise BadInput(f"--quality {text!r}: K counts filters, at least one.", "For example --quality 50,0.9.")
+    return found
 
 
 def architecture_of(args: argparse.Namespace) -> Architecture:

@@ -171,12 +171,24 @@ def test_quality_stops_early_and_says_what_it_expects(wide_world: World, tmp_pat
     assert whole["evaluations"] > low["evaluations"]
 
 
+def test_quality_that_cannot_be_waited_for_is_said(skewed: World) -> None:
+    few = call(skewed.argv("score", "--json", quality="2,0.9", budget="4000"))
+    assert few.code == 0, few.err
+    assert "--quality is left aside: fewer than 64 filters" in few.err
+    assert few.document["run"]["stopped"] == "budget"
+    many = call(skewed.argv("score", "--json", quality="8,0.9", budget="4000"))
+    assert many.code == 2
+    assert "the network has 8 in all" in many.document["error"]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"minutes": "0"}, "must be positive"),
+        ({"minutes": "nan"}, "positive and finite"),
         ({"minutes": "2", "budget": "5000"}, "exclude each other"),
         ({"quality": "20"}, "K,OVERLAP"),
+        ({"quality": "0,0.9"}, "K counts filters"),
         ({"quality": "20,1.5"}, "between 0 and 1"),
         ({"quality": "20,0.9", "estimator": "tmab"}, "fast only"),
     ],

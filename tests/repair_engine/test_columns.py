@@ -111,6 +111,13 @@ def test_groups_of_one_class_each_are_no_cause_for_a_warning() -> None:
     assert absence_warnings(Metric.parse("accuracy"), data, everywhere(4)) == []
 
 
+def test_images_without_a_value_are_counted() -> None:
+    data = dataset([0, 1, 0, 1, 0, 1], sex=["f", "f", "", "", "m", "m"], skin=["d"] * 3 + ["l"] * 3)
+    (said,) = absence_warnings(Metric.parse("subgroup-recall:sex"), data, everywhere(6))
+    assert said.startswith("2 of 6 images have no value of sex; being empty counts as a value of its own.")
+    assert absence_warnings(Metric.parse("subgroup-recall:skin"), data, everywhere(6)) == []
+
+
 def test_a_split_without_a_subgroup_or_a_cell() -> None:
     data = dataset([0, 1, 0, 1], sex=["f", "f", "m", "m"])
     splits = Splits(np.arange(4), np.array([0, 1]), np.array([0, 1, 2]))

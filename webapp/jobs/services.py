@@ -113,7 +113,7 @@ def _check_columns(asked: Asked | AskedAttack, dataset: DatasetUpload) -> None:
         return
     known = list(dataset.facts["columns"])
     columns: list[str] = []
-    for metric in (asked.metric, *(asked.also or ())):
+    for metric in (asked.metric, *(getattr(asked, "also", None) or ())):
         kind, _, argument = metric.partition(":")
         try:
             columns += columns_of(argument, known) if kind == "subgroup-recall" else []
