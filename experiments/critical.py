@@ -16,15 +16,14 @@ from experiments.common import (
     Options,
     Result,
     Say,
-    after_removals,
     grid,
     importances,
     long_run,
     opened,
     orders,
-    pixels_of,
     report_images,
     request_for,
+    right_after,
     said_of,
     share,
     spread,
@@ -51,9 +50,8 @@ def run(options: Options, say: Say) -> Result:
         if reference is not None:
             importance = {SHAPLEY: values.best, LONG_RUN: reference, **importance}
         indices = report_images(case, options.images)
-        pixels, labels = pixels_of(case, indices), case.dataset.labels[indices]
         result.sections.append(
-            f"{options.network}, {n} filters, {case.request.name_of('data')}; accuracy on {len(labels)} report images "
+            f"{options.network}, {n} filters, {case.request.name_of('data')}; accuracy on {len(indices)} report images "
             f"in percent, with 95% Wilson intervals; {RANDOM}: mean (least to most) of "
             f"{len(orders(importance, 0, True)[RANDOM])} orders. Leave-one-out on {LOO_IMAGES} score images, norms as "
             f"in the report's controls. {said_of(values)} {of_reference}"
@@ -64,7 +62,7 @@ def run(options: Options, say: Say) -> Result:
             right: dict[str, np.ndarray] = {}  # [orders, depths, images]
             for name, some in orders(importance, options.seed, from_top).items():
                 say(f"removing the {end} important first: {name}")
-                right[name] = np.stack([after_removals(case, pixels, o, depths) == labels for o in some])
+                right[name] = np.stack([right_after(case, indices, o, depths) for o in some])
             _tell(result, right, depths, end, options)
     return result
 

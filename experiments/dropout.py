@@ -24,12 +24,11 @@ from experiments.common import (
     Options,
     Result,
     Say,
-    after_removals,
     grid,
     opened,
-    pixels_of,
     report_images,
     request_for,
+    right_after,
     said_of,
     share,
     source,
@@ -73,14 +72,13 @@ def run(options: Options, say: Say) -> Result:
                 case, n = job.case, job.game.n_players
                 values = values_of(job)
                 report = report_images(case, options.images)
-                shown, truth = pixels_of(case, report), case.dataset.labels[report]
                 order = np.argsort(-values.best, kind="stable")
                 bottom = [round(s * n) for s in BOTTOM]
                 found[twin] = {
                     "fit": fit,
                     "values": values,
-                    "most": after_removals(case, shown, order, TOP) == truth,
-                    "least": after_removals(case, shown, order[::-1].copy(), bottom) == truth,
+                    "most": right_after(case, report, order, TOP),
+                    "least": right_after(case, report, order[::-1].copy(), bottom),
                 }
     return _tell(options, found, int(training.sum()), n, bottom)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.charts import Series, lines
-from experiments.common import Options, Result, Say, grid, request_for, source
+from experiments.common import Options, Result, Say, grid, request_for, searched, source
 from repair_engine import pipeline
 from repair_engine.progress import silent
 from repair_engine.request import Limits
@@ -48,12 +48,7 @@ def _guard(path: Path, most: int) -> Path:
 
 def _repair(request: Any, folder: Path) -> dict[str, Any]:
     job = pipeline.prepare_job(request, folder / "work", silent)
-    settings = pipeline.phase_settings(job, "search")
-    assert settings is not None
-    search = pipeline.run_phase(job, settings)
-    again = pipeline.phase_settings(job, "confirm", search)
-    confirm = pipeline.run_phase(job, again) if again is not None else None
-    return pipeline.run_finish(job, search, confirm, folder / "out", silent)
+    return pipeline.run_finish(job, *searched(job), folder / "out", silent)
 
 
 def _change(of: dict[str, Any]) -> str:
