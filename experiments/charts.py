@@ -11,8 +11,16 @@ from repair_engine.report.axes import area, decimals, percents, x_axis, y_axis
 from repair_engine.report.markup import Markup
 from repair_engine.report.svg import WIDE, figure, label, legend, marker, nice_scale, path, percent
 
-_STYLES = (("disc", "after", None), ("square", "clean", "7 3"), ("triangle", "guard", "2 3"), ("cross", "bad", "5 2"),
-           ("ring", "before", "1 3"), ("diamond", "text", "9 4"))  # fmt: skip
+_STYLES = (
+    ("disc", "after", None),
+    ("square", "clean", "7 3"),
+    ("triangle", "guard", "2 3"),
+    ("cross", "bad", "5 2"),
+    ("ring", "before", "1 3"),
+    ("diamond", "text", "9 4"),
+    ("ring", "after", "4 4"),
+    ("square", "bad", "1 2"),
+)
 _HEIGHT = 250
 _LEFT, _RIGHT = 56, WIDE - 14
 

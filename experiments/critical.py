@@ -59,8 +59,11 @@ def run(options: Options, say: Say) -> Result:
         for from_top, depths in ((True, FROM_TOP), (False, FROM_BOTTOM)):
             depths = tuple(d for d in depths if d <= n)
             end = "most" if from_top else "least"
+            # Filters of negative value come first by value, yet they do something: so by size of the value, too.
+            sizes = {f"{name}, by size": np.abs(v) for name, v in importance.items() if name in (SHAPLEY, LONG_RUN)}
             right: dict[str, np.ndarray] = {}  # [orders, depths, images]
-            for name, some in orders(importance, options.seed, from_top).items():
+            ranked = importance if from_top else importance | sizes
+            for name, some in orders(ranked, options.seed, from_top).items():
                 say(f"removing the {end} important first: {name}")
                 right[name] = np.stack([right_after(case, indices, o, depths) for o in some])
             _tell(result, right, depths, end, options)

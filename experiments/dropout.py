@@ -79,6 +79,7 @@ def run(options: Options, say: Say) -> Result:
                     "values": values,
                     "most": right_after(case, report, order, TOP),
                     "least": right_after(case, report, order[::-1].copy(), bottom),
+                    "smallest": right_after(case, report, np.argsort(np.abs(values.best), kind="stable"), bottom),
                 }
     return _tell(options, found, int(training.sum()), n, bottom)
 
@@ -161,9 +162,14 @@ def _tell(options: Options, found: dict, trained: int, n: int, bottom: list[int]
               "kurtosis", "top 10's share of the sum of absolute values", "not sampling noise"],
              rows),
     ]  # fmt: skip
-    for end, depths in (("most", TOP), ("least", tuple(bottom))):
+    for end, what in (
+        ("most", "most valuable"),
+        ("least", "least valuable"),
+        ("smallest", "smallest in size of value"),
+    ):
+        depths = TOP if end == "most" else tuple(bottom)
         cells = [[d, *(share(of[end][i]) for of in found.values())] for i, d in enumerate(depths)]
-        title = f"Accuracy as the {end} valuable filters are removed"
+        title = f"Accuracy as the filters are removed, the {what} first"
         result.sections += [f"### {title}", grid(["filters removed", *found], cells)]
         series = [Series(t, list(zip(depths, of[end].mean(axis=1).tolist()))) for t, of in found.items()]
         ident = f"dropout-{options.network}-{end}"
@@ -174,7 +180,8 @@ def _tell(options: Options, found: dict, trained: int, n: int, bottom: list[int]
         {t: of["values"].best for t, of in found.items()}, "Values of all filters", "value", ident
     )
     result.figures = {
-        t: {"fit": of["fit"], "values": of["values"].best.tolist(), "most": of["most"].mean(axis=1).tolist(),
-            "least": of["least"].mean(axis=1).tolist()} for t, of in found.items()
-    }  # fmt: skip
+        t: {"fit": of["fit"], "values": of["values"].best.tolist()}
+        | {end: of[end].mean(axis=1).tolist() for end in ("most", "least", "smallest")}
+        for t, of in found.items()
+    }
     return result
