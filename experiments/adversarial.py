@@ -19,6 +19,7 @@ from experiments.common import (
     Options,
     Result,
     Say,
+    ablated_of,
     after_removals,
     grid,
     opened,
@@ -167,8 +168,8 @@ def _repair(price: float, document: dict) -> list[str]:  # type: ignore[type-arg
              f"{100 * row['before']['true_label']:.1f} → {100 * row['true_label']:.1f}"]
         )  # fmt: skip
     said = (
-        f"{document['k']} filters, clean accuracy {100 * clean['value']:+.1f} points [{100 * clean['lower']:+.1f}, "
-        f"{100 * clean['upper']:+.1f}] on the report images."
+        f"{document['k']} filters, {ablated_of(document)}: clean accuracy {100 * clean['value']:+.1f} points "
+        f"[{100 * clean['lower']:+.1f}, {100 * clean['upper']:+.1f}] on the report images."
     )
     header = ["row", "images", "success, before → after", "change", "true label, before → after"]
     return [title, said, grid(header, rows)]

@@ -238,6 +238,13 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     return float(spearmanr(a, b).statistic)
 
 
+def ablated_of(document: Mapping[str, Any]) -> str:
+    """A repair's filters in their order, and which order it is."""
+    order = "stepwise" if (document.get("orders") or {}).get("used") == "stepwise" else "by value"
+    names = ", ".join(row["id"] for row in document["culprits"] if row["ablated"])
+    return f"{names or 'none'} ({order})"
+
+
 def share(hits: np.ndarray) -> str:
     """A share with its 95% Wilson interval, in percent."""
     interval = wilson(int(hits.sum()), len(hits))

@@ -40,7 +40,7 @@ from repair_engine.datasets import Preprocessing, read_dataset
 
 P_DROP = 0.5  # the paper's
 TRAINED = 0.6  # of the images; the others are the experiment's
-EPOCHS = 8
+EPOCHS = 24
 BATCH = 64
 RATE = 3e-3
 TOP = (0, 1, 2, 3, 5, 8, 12, 20, 30)
