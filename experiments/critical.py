@@ -26,6 +26,7 @@ from experiments.common import (
     right_after,
     said_of,
     share,
+    source,
     spread,
     values_of,
 )
@@ -51,7 +52,7 @@ def run(options: Options, say: Say) -> Result:
             importance = {SHAPLEY: values.best, LONG_RUN: reference, **importance}
         indices = report_images(case, options.images)
         result.sections.append(
-            f"{options.network}, {n} filters, {case.request.name_of('data')}; accuracy on {len(indices)} report images "
+            f"{options.network}, {n} filters, {source(options.network).folder.name}/{case.request.name_of('data')}; accuracy on {len(indices)} report images "
             f"in percent, with 95% Wilson intervals; {RANDOM}: mean (least to most) of "
             f"{len(orders(importance, 0, True)[RANDOM])} orders. Leave-one-out on {LOO_IMAGES} score images, norms as "
             f"in the report's controls. {said_of(values)} {of_reference}"
