@@ -12,6 +12,7 @@ from experiments.charts import Series, lines
 from experiments.common import (
     LONG_RUN,
     RANDOM,
+    RANDOM_ORDERS,
     SHAPLEY,
     Options,
     Result,
@@ -51,11 +52,11 @@ def run(options: Options, say: Say) -> Result:
         if reference is not None:
             importance = {SHAPLEY: values.best, LONG_RUN: reference, **importance}
         indices = report_images(case, options.images)
+        data = f"{source(options.network).folder.name}/{case.request.name_of('data')}"
         result.sections.append(
-            f"{options.network}, {n} filters, {source(options.network).folder.name}/{case.request.name_of('data')}; accuracy on {len(indices)} report images "
-            f"in percent, with 95% Wilson intervals; {RANDOM}: mean (least to most) of "
-            f"{len(orders(importance, 0, True)[RANDOM])} orders. Leave-one-out on {LOO_IMAGES} score images, norms as "
-            f"in the report's controls. {said_of(values)} {of_reference}"
+            f"{options.network}, {n} filters, {data}; accuracy on {len(indices)} report images in percent, with 95% "
+            f"Wilson intervals; {RANDOM}: mean (least to most) of {RANDOM_ORDERS} orders. Leave-one-out on "
+            f"{LOO_IMAGES} score images, norms as in the report's controls. {said_of(values)} {of_reference}"
         )
         for from_top, depths in ((True, FROM_TOP), (False, FROM_BOTTOM)):
             depths = tuple(d for d in depths if d <= n)
