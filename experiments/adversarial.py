@@ -19,13 +19,15 @@ from experiments.common import (
     Options,
     Result,
     Say,
+    ablated_of,
     after_removals,
     grid,
     opened,
-    pixels_of,
     report_images,
     request_for,
+    right_after,
     said_of,
+    searched,
     share,
     source,
     spearman,
@@ -61,11 +63,7 @@ def run(options: Options, say: Say) -> Result:
         job = pipeline.prepare_job(request, Path(folder) / "work", silent)
         case, n = job.case, job.game.n_players
         say("values for attack success")
-        settings = pipeline.phase_settings(job, "search")
-        assert settings is not None
-        search = pipeline.run_phase(job, settings)
-        again = pipeline.phase_settings(job, "confirm", search)
-        confirm = pipeline.run_phase(job, again) if again is not None else None
+        search, confirm = searched(job)
         ranking, _ = pipeline.ranking_of(job, search, confirm)
         say("repair and its rows")
         documents = []
@@ -88,8 +86,7 @@ def run(options: Options, say: Say) -> Result:
             fooled = after_removals(case, attacked.pixels, order, depths)
             found["success"].append(fooled == attacked.targets)
             found["true label"].append(fooled == labels)
-            right = after_removals(case, pixels_of(case, clean), order, depths) == case.dataset.labels[clean]
-            found["clean accuracy"].append(right)
+            found["clean accuracy"].append(right_after(case, clean, order, depths))
     say("values for accuracy")
     with opened(replace(request_for(options.network, "accuracy", options), top_k=TOP, side="both")) as plain:
         accuracy = values_of(plain)
@@ -171,8 +168,8 @@ def _repair(price: float, document: dict) -> list[str]:  # type: ignore[type-arg
              f"{100 * row['before']['true_label']:.1f} → {100 * row['true_label']:.1f}"]
         )  # fmt: skip
     said = (
-        f"{document['k']} filters, clean accuracy {100 * clean['value']:+.1f} points [{100 * clean['lower']:+.1f}, "
-        f"{100 * clean['upper']:+.1f}] on the report images."
+        f"{document['k']} filters, {ablated_of(document)}: clean accuracy {100 * clean['value']:+.1f} points "
+        f"[{100 * clean['lower']:+.1f}, {100 * clean['upper']:+.1f}] on the report images."
     )
     header = ["row", "images", "success, before → after", "change", "true label, before → after"]
     return [title, said, grid(header, rows)]

@@ -7,25 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from repair_engine.report.markup import Markup, element
-from repair_engine.report.svg import (
-    WIDE,
-    Scale,
-    colour,
-    decimal,
-    figure,
-    label,
-    legend,
-    line,
-    marker,
-    nice_scale,
-    path,
-    percent,
-    tick_digits,
-)
+from repair_engine.report.axes import area, decimals, percents, x_axis, y_axis
+from repair_engine.report.markup import Markup
+from repair_engine.report.svg import WIDE, figure, label, legend, marker, nice_scale, path, percent
 
-_STYLES = (("disc", "after", None), ("square", "clean", "7 3"), ("triangle", "guard", "2 3"), ("cross", "bad", "5 2"),
-           ("ring", "before", "1 3"), ("diamond", "text", "9 4"))  # fmt: skip
+_STYLES = (
+    ("disc", "after", None),
+    ("square", "clean", "7 3"),
+    ("triangle", "guard", "2 3"),
+    ("cross", "bad", "5 2"),
+    ("ring", "before", "1 3"),
+    ("diamond", "text", "9 4"),
+    ("ring", "after", "4 4"),
+    ("square", "bad", "1 2"),
+)
 _HEIGHT = 250
 _LEFT, _RIGHT = 56, WIDE - 14
 
@@ -51,13 +46,12 @@ def lines(series: Sequence[Series], title: str, x_name: str, y_name: str, ident:
     ys = [y for of in series for _, y in of.points] + [e for of in series for _, *ends in of.band for e in ends]
     y = nice_scale([*ys, 0.0] if shares else ys, bottom, top, 6, (0.0, 1.0) if shares else (-np.inf, np.inf))
     x = nice_scale([p[0] for of in series for p in of.points], _LEFT + 8, _RIGHT - 8, 10, (-np.inf, np.inf))
-    parts: list[object] = [key, label(_LEFT - 46, top - 8, y_name, "muted", size=12), *_axes(x, y, top, bottom, shares)]
-    parts.append(label((_LEFT + _RIGHT) / 2, bottom + 38, x_name, "muted", "middle", 12))
+    parts: list[object] = [key, label(_LEFT - 46, top - 8, y_name, "muted", size=12)]
+    parts += y_axis(y, _LEFT, _RIGHT, percents(y) if shares else decimals(y), "axis")
+    parts += x_axis(x, bottom, decimals(x), x_name, marks=True)
     for (shape, role, dash), of in zip(styles, series):
         if of.band:
-            ring = [(x(a), y(low)) for a, low, _ in of.band] + [(x(a), y(high)) for a, _, high in reversed(of.band)]
-            d = "M" + "L".join(f"{a:g},{b:g}" for a, b in ring) + "Z"
-            parts.append(element("path", d=d, class_=f"f-{role}", fill=colour(role), fill_opacity=0.15))
+            parts.append(area([(x(a), y(low), y(high)) for a, low, high in of.band], role, 0.15))
         parts.append(path([(x(a), y(b)) for a, b in of.points], role, 1.8, dash))
         for a, b in of.points:
             parts.append(marker(shape, x(a), y(b), role, 3, f"{of.name}, {a:g}: {_said(b, shares)}"))
@@ -79,19 +73,6 @@ def histogram(values: dict[str, np.ndarray], title: str, x_name: str, ident: str
         middles = (edges[:-1] + edges[1:]) / 2
         series.append(Series(name, [(float(a), float(b)) for a, b in zip(middles, shares)]))
     return lines(series, title, x_name, "share of filters", ident)
-
-
-def _axes(x: Scale, y: Scale, top: float, bottom: float, shares: bool) -> list[Markup]:
-    out = []
-    digits, along = tick_digits(y, 100 if shares else 1), tick_digits(x)
-    for tick in y.ticks:
-        out.append(line(_LEFT, y(tick), _RIGHT, y(tick), "axis" if abs(tick) < 1e-12 else "grid"))
-        written = percent(tick, digits) if shares else decimal(tick, digits)
-        out.append(label(_LEFT - 6, y(tick) + 4, written, "muted", "end", 12))
-    for tick in x.ticks:
-        out.append(line(x(tick), bottom, x(tick), bottom + 4, "axis"))
-        out.append(label(x(tick), bottom + 18, decimal(tick, along), "muted", "middle", 12))
-    return out
 
 
 def _said(value: float, shares: bool) -> str:

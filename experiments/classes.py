@@ -15,14 +15,13 @@ from experiments.common import (
     Options,
     Result,
     Say,
-    after_removals,
     grid,
     importances,
     opened,
     orders,
-    pixels_of,
     report_images,
     request_for,
+    right_after,
     said_of,
     share,
     spread,
@@ -53,10 +52,9 @@ def run(options: Options, say: Say) -> Result:
         accuracy: dict[str, np.ndarray] = {}
         for name, some in orders(importance, options.seed, True).items():
             say(name)
-            recall[name] = np.stack([after_removals(case, pixels_of(case, mine), o, depths) == label for o in some])
+            recall[name] = np.stack([right_after(case, mine, o, depths) for o in some])
             if name in (SHAPLEY, "response norm"):
-                found = after_removals(case, pixels_of(case, others), some[0], depths)
-                accuracy[name] = found == case.dataset.labels[others]
+                accuracy[name] = right_after(case, others, some[0], depths)
         sites = [case.network.sites[s].name for s in case.network.site_of(np.argsort(-values.best)[:TOP])]
         names = [s.name for s in case.network.sites]
     rows = []

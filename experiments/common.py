@@ -31,7 +31,7 @@ from repair_engine.plan import prefix_predictions
 from repair_engine.progress import silent
 from repair_engine.request import RepairRequest
 from repair_engine.statistics import wilson
-from shapley import Estimate
+from shapley import Estimate, State
 
 Say = Callable[[str], None]
 
@@ -159,6 +159,15 @@ def values_of(job: Job) -> Values:
     return Values(np.nan_to_num(best), errors, estimate)
 
 
+def searched(job: Job) -> tuple[State, State | None]:
+    """The states of a repair's search and of its confirmation, if it has one."""
+    settings = pipeline.phase_settings(job, "search")
+    assert settings is not None, "exact values need no sampling; the experiments' networks are larger"
+    search = pipeline.run_phase(job, settings)
+    again = pipeline.phase_settings(job, "confirm", search)
+    return search, None if again is None else pipeline.run_phase(job, again)
+
+
 def long_run(name: str, case: Case) -> tuple[np.ndarray, str] | None:
     """Values [n] of the benchmarks' stored reference and a line on it; None where there is none of these images."""
     path = references.path_of(name)
@@ -208,6 +217,11 @@ def after_removals(case: Case, pixels: torch.Tensor, order: np.ndarray, depths: 
     return prefix_predictions(case.network, pixels, case.normalize, removals)
 
 
+def right_after(case: Case, indices: np.ndarray, order: np.ndarray, depths: Sequence[int]) -> np.ndarray:
+    """Whether these images' predictions are right after each depth, bool [len(depths), N]; see `after_removals`."""
+    return after_removals(case, pixels_of(case, indices), order, depths) == case.dataset.labels[indices]
+
+
 def report_images(case: Case, most: int) -> np.ndarray:
     """Dataset indices of at most `most` report images, evenly spaced: files are in class order."""
     report = case.splits.report
@@ -222,6 +236,13 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     from scipy.stats import spearmanr
 
     return float(spearmanr(a, b).statistic)
+
+
+def ablated_of(document: Mapping[str, Any]) -> str:
+    """A repair's filters in their order, and which order it is."""
+    order = "stepwise" if (document.get("orders") or {}).get("used") == "stepwise" else "by value"
+    names = ", ".join(row["id"] for row in document["culprits"] if row["ablated"])
+    return f"{names or 'none'} ({order})"
 
 
 def share(hits: np.ndarray) -> str:

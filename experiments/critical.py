@@ -12,21 +12,22 @@ from experiments.charts import Series, lines
 from experiments.common import (
     LONG_RUN,
     RANDOM,
+    RANDOM_ORDERS,
     SHAPLEY,
     Options,
     Result,
     Say,
-    after_removals,
     grid,
     importances,
     long_run,
     opened,
     orders,
-    pixels_of,
     report_images,
     request_for,
+    right_after,
     said_of,
     share,
+    source,
     spread,
     values_of,
 )
@@ -51,20 +52,22 @@ def run(options: Options, say: Say) -> Result:
         if reference is not None:
             importance = {SHAPLEY: values.best, LONG_RUN: reference, **importance}
         indices = report_images(case, options.images)
-        pixels, labels = pixels_of(case, indices), case.dataset.labels[indices]
+        data = f"{source(options.network).folder.name}/{case.request.name_of('data')}"
         result.sections.append(
-            f"{options.network}, {n} filters, {case.request.name_of('data')}; accuracy on {len(labels)} report images "
-            f"in percent, with 95% Wilson intervals; {RANDOM}: mean (least to most) of "
-            f"{len(orders(importance, 0, True)[RANDOM])} orders. Leave-one-out on {LOO_IMAGES} score images, norms as "
-            f"in the report's controls. {said_of(values)} {of_reference}"
+            f"{options.network}, {n} filters, {data}; accuracy on {len(indices)} report images in percent, with 95% "
+            f"Wilson intervals; {RANDOM}: mean (least to most) of {RANDOM_ORDERS} orders. Leave-one-out on "
+            f"{LOO_IMAGES} score images, norms as in the report's controls. {said_of(values)} {of_reference}"
         )
         for from_top, depths in ((True, FROM_TOP), (False, FROM_BOTTOM)):
             depths = tuple(d for d in depths if d <= n)
             end = "most" if from_top else "least"
+            # Filters of negative value come first by value, yet they do something: so by size of the value, too.
+            sizes = {f"{name}, by size": np.abs(v) for name, v in importance.items() if name in (SHAPLEY, LONG_RUN)}
             right: dict[str, np.ndarray] = {}  # [orders, depths, images]
-            for name, some in orders(importance, options.seed, from_top).items():
+            ranked = importance if from_top else importance | sizes
+            for name, some in orders(ranked, options.seed, from_top).items():
                 say(f"removing the {end} important first: {name}")
-                right[name] = np.stack([after_removals(case, pixels, o, depths) == labels for o in some])
+                right[name] = np.stack([right_after(case, indices, o, depths) for o in some])
             _tell(result, right, depths, end, options)
     return result
 

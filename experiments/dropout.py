@@ -24,12 +24,11 @@ from experiments.common import (
     Options,
     Result,
     Say,
-    after_removals,
     grid,
     opened,
-    pixels_of,
     report_images,
     request_for,
+    right_after,
     said_of,
     share,
     source,
@@ -41,7 +40,7 @@ from repair_engine.datasets import Preprocessing, read_dataset
 
 P_DROP = 0.5  # the paper's
 TRAINED = 0.6  # of the images; the others are the experiment's
-EPOCHS = 8
+EPOCHS = 24
 BATCH = 64
 RATE = 3e-3
 TOP = (0, 1, 2, 3, 5, 8, 12, 20, 30)
@@ -73,14 +72,14 @@ def run(options: Options, say: Say) -> Result:
                 case, n = job.case, job.game.n_players
                 values = values_of(job)
                 report = report_images(case, options.images)
-                shown, truth = pixels_of(case, report), case.dataset.labels[report]
                 order = np.argsort(-values.best, kind="stable")
                 bottom = [round(s * n) for s in BOTTOM]
                 found[twin] = {
                     "fit": fit,
                     "values": values,
-                    "most": after_removals(case, shown, order, TOP) == truth,
-                    "least": after_removals(case, shown, order[::-1].copy(), bottom) == truth,
+                    "most": right_after(case, report, order, TOP),
+                    "least": right_after(case, report, order[::-1].copy(), bottom),
+                    "smallest": right_after(case, report, np.argsort(np.abs(values.best), kind="stable"), bottom),
                 }
     return _tell(options, found, int(training.sum()), n, bottom)
 
@@ -163,9 +162,14 @@ def _tell(options: Options, found: dict, trained: int, n: int, bottom: list[int]
               "kurtosis", "top 10's share of the sum of absolute values", "not sampling noise"],
              rows),
     ]  # fmt: skip
-    for end, depths in (("most", TOP), ("least", tuple(bottom))):
+    for end, what in (
+        ("most", "most valuable"),
+        ("least", "least valuable"),
+        ("smallest", "smallest in size of value"),
+    ):
+        depths = TOP if end == "most" else tuple(bottom)
         cells = [[d, *(share(of[end][i]) for of in found.values())] for i, d in enumerate(depths)]
-        title = f"Accuracy as the {end} valuable filters are removed"
+        title = f"Accuracy as the filters are removed, the {what} first"
         result.sections += [f"### {title}", grid(["filters removed", *found], cells)]
         series = [Series(t, list(zip(depths, of[end].mean(axis=1).tolist()))) for t, of in found.items()]
         ident = f"dropout-{options.network}-{end}"
@@ -176,7 +180,8 @@ def _tell(options: Options, found: dict, trained: int, n: int, bottom: list[int]
         {t: of["values"].best for t, of in found.items()}, "Values of all filters", "value", ident
     )
     result.figures = {
-        t: {"fit": of["fit"], "values": of["values"].best.tolist(), "most": of["most"].mean(axis=1).tolist(),
-            "least": of["least"].mean(axis=1).tolist()} for t, of in found.items()
-    }  # fmt: skip
+        t: {"fit": of["fit"], "values": of["values"].best.tolist()}
+        | {end: of[end].mean(axis=1).tolist() for end in ("most", "least", "smallest")}
+        for t, of in found.items()
+    }
     return result

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.charts import Series, lines
-from experiments.common import Options, Result, Say, grid, request_for, source
+from experiments.common import Options, Result, Say, ablated_of, grid, request_for, searched, source
 from repair_engine import pipeline
 from repair_engine.progress import silent
 from repair_engine.request import Limits
@@ -48,12 +48,7 @@ def _guard(path: Path, most: int) -> Path:
 
 def _repair(request: Any, folder: Path) -> dict[str, Any]:
     job = pipeline.prepare_job(request, folder / "work", silent)
-    settings = pipeline.phase_settings(job, "search")
-    assert settings is not None
-    search = pipeline.run_phase(job, settings)
-    again = pipeline.phase_settings(job, "confirm", search)
-    confirm = pipeline.run_phase(job, again) if again is not None else None
-    return pipeline.run_finish(job, search, confirm, folder / "out", silent)
+    return pipeline.run_finish(job, *searched(job), folder / "out", silent)
 
 
 def _change(of: dict[str, Any]) -> str:
@@ -74,7 +69,7 @@ def _tell(options: Options, documents: list[dict[str, Any]]) -> Result:
         worst = min(document["groups"]["subgroups"], key=lambda row: row["before"])
         guard = document["guard"]
         rows.append(
-            [seed, document["outcome"].replace("_", " "), document["k"],
+            [seed, document["outcome"].replace("_", " "), document["k"], ablated_of(document),
              f"{100 * before['metric']:.1f} → {100 * after['metric']:.1f}", _change(document["gain"]),
              f"{worst['name']}: {_pair(worst)}", _change(document["clean_change"]),
              f"{100 * guard['before']:.1f} → {100 * guard['after']:.1f}, {_change(guard['change'])}"]
@@ -92,8 +87,8 @@ def _tell(options: Options, documents: list[dict[str, Any]]) -> Result:
         f"{options.network} on breeds, metric `subgroup-recall:subgroup`, {n} report images, guard "
         f"{first['guard']['n']} CIFAR images, at most {MAX_FILTERS} filters, the usual limits (2 points of clean and "
         "of guard accuracy, 10 of any subgroup). All on report images, in percent; changes with paired 95% intervals.",
-        grid(["seed", "outcome", "filters", "mean of breeds' recall", "change", "worst breed", "clean accuracy",
-              "guard"],
+        grid(["seed", "outcome", "filters", "which (order)", "mean of breeds' recall", "change", "worst breed",
+              "clean accuracy", "guard"],
              rows),
         "### Recall of each breed, before → after [95% of after]",
         grid(["breed", *(f"seed {s}" for s in seeds)], 
@@ -109,6 +104,6 @@ def _tell(options: Options, documents: list[dict[str, Any]]) -> Result:
     if all(s.points for s in series):
         title = "Mean of breeds' recall on the select images, by filters ablated"
         result.plots["subgroup.svg"] = lines(series, title, "filters ablated", "recall", "subgroup")
-    keep = ("outcome", "reasons", "k", "gain", "clean_change", "guard", "groups", "controls")
+    keep = ("outcome", "reasons", "k", "orders", "gain", "clean_change", "guard", "groups", "controls")
     result.figures = {f"seed {options.seed + i}": {k: d.get(k) for k in keep} for i, d in enumerate(documents)}
     return result

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from experiments.charts import Series, lines
-from experiments.common import Options, Result, Say, after_removals, grid, opened, pixels_of, request_for
+from experiments.common import Options, Result, Say, grid, opened, request_for, right_after
 from repair_engine import pipeline
 from repair_engine.datasets import Preprocessing
 from repair_engine.pipeline import Job
@@ -39,11 +39,10 @@ def run(options: Options, say: Say) -> Result:
             large = n >= LARGE
             most = min(options.images, FEW_IMAGES if large else len(score), len(score))
             chosen = np.sort(rng.choice(score, most, replace=False))
-            pixels, labels = pixels_of(case, chosen), case.dataset.labels[chosen]
             depths = tuple(round(s * n) for s in SHARES)
             walks = np.stack(
                 [
-                    (after_removals(case, pixels, rng.permutation(n), depths) == labels).mean(axis=1)
+                    right_after(case, chosen, rng.permutation(n), depths).mean(axis=1)
                     for _ in range(FEW_WALKS if large else WALKS)
                 ]
             )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from repair_engine.explain.names import LEAVE_ONE_OUT, RANDOM, RESPONSES, SHAPLEY, WEIGHTS
+from repair_engine.report.axes import area, decimals, percents, whole, x_axis, x_grid, y_axis
 from repair_engine.report.markup import Markup, element
 from repair_engine.report.svg import (
     WIDE,
@@ -23,7 +25,6 @@ from repair_engine.report.svg import (
     percent,
     shorten,
     text_width,
-    tick_digits,
 )
 
 Row = dict[str, Any]
@@ -67,20 +68,15 @@ def removal(
     y = nice_scale([*seen, *([] if shift is None else [shift])], bottom, top, 6, (0.0, 1.0))
     last = max(r["ks"][-1] for r in rows)
     ticks = nice_scale([0, last], 0, 1, 10 if width == WIDE else 5, (0, last)).ticks
-    x = Scale(0, max(last, 1), left + 6, right - 6)
-    parts: list[object] = [keyed]
-    for tick in y.ticks:
-        parts.append(line(left, y(tick), right, y(tick), "grid"))
-        parts.append(label(left - 6, y(tick) + 4, percent(tick, tick_digits(y, 100)), "muted", "end", 12))
-    parts += [label(x(k), bottom + 18, f"{round(k):,}", "muted", "middle", 12) for k in ticks if k == int(k)]
-    parts.append(label((left + right) / 2, bottom + 38, "filters removed", "muted", "middle", 12))
+    x = Scale(0, max(last, 1), left + 6, right - 6, tuple(k for k in ticks if k == int(k)))
+    parts: list[object] = [keyed, *y_axis(y, left, right, percents(y)), *x_axis(x, bottom, whole, "filters removed")]
     if shift is not None:
         parts.append(line(left, y(shift), right, y(shift), "text", 1, "5 4"))
         parts.append(label(right - 2, y(shift) - 5, "logit shift", "text", "end", 11))
     for r in rows:
         if f"{key}_range" in r:
-            low, high = r[f"{key}_range"]
-            parts.append(_band(r["ks"], low, high, x, y))
+            ends = zip(r["ks"], *r[f"{key}_range"])
+            parts.append(area([(x(k), y(low), y(high)) for k, low, high in ends], "before", 0.16))
     for r, name, (shape, role, dash) in reversed(list(zip(rows, called, looks))):
         at = [(x(k), y(v)) for k, v in zip(r["ks"], r[key])]
         parts.append(path(at, role, 2 if role == "after" else 1.5, dash))
@@ -92,26 +88,16 @@ def removal(
     return figure(ident, width, bottom + 46, title, f"{said}.", *parts)
 
 
-def _band(ks: Sequence[int], low: Sequence[float], high: Sequence[float], x: Scale, y: Scale) -> Markup:
-    there = [f"{x(k):g},{y(v):g}" for k, v in zip(ks, high)]
-    back = [f"{x(k):g},{y(v):g}" for k, v in zip(reversed(ks), reversed(low))]
-    return element(
-        "path", d="M" + "L".join(there + back) + "Z", class_="f-before", fill=colour("before"), fill_opacity=0.16
-    )
-
-
 def histogram(edges: Sequence[float], counts: Sequence[int], title: str, *, width: int = WIDE, ident: str) -> Markup:
     """Filters per bin of values; the counts' axis is logarithmic, for most values lie close to zero."""
     ident = f"{ident}-{width}"
     top, bottom, left, right = 14, 14 + (170 if width == WIDE else 150), 52, width - 12
     highest = max(counts, default=1)
     foot, head = math.log10(0.6), max(math.log10(max(highest, 1)) + 0.1, 1.0)
-    x = Scale(edges[0], edges[-1], left, right)
-    y = Scale(foot, head, bottom, top)
-    parts: list[object] = []
-    for power in range(int(head) + 1):
-        parts.append(line(left, y(power), right, y(power), "grid"))
-        parts.append(label(left - 6, y(power) + 4, f"{10**power:,}", "muted", "end", 12))
+    ticks = nice_scale([edges[0], edges[-1]], 0, 1, 7 if width == WIDE else 4, (edges[0], edges[-1])).ticks
+    x = Scale(edges[0], edges[-1], left, right, ticks)
+    y = Scale(foot, head, bottom, top, tuple(range(int(head) + 1)))
+    parts: list[object] = [*y_axis(y, left, right, lambda power: whole(10**power))]
     for low, high, n in zip(edges[:-1], edges[1:], counts):
         if n:
             tip = f"{n:,} with values from {decimal(low, 5)} to {decimal(high, 5)}"
@@ -123,13 +109,7 @@ def histogram(edges: Sequence[float], counts: Sequence[int], title: str, *, widt
                 )
             )  # fmt: skip
     parts.append(line(left, bottom, right, bottom, "axis"))
-    scale = nice_scale([edges[0], edges[-1]], left, right, 7 if width == WIDE else 4, (edges[0], edges[-1]))
-    digits = tick_digits(scale)
-    for tick in scale.ticks:
-        zero = abs(tick) < 1e-12
-        parts.append(line(x(tick), bottom, x(tick), bottom + 4, "axis"))
-        parts.append(label(x(tick), bottom + 18, "0" if zero else decimal(tick, digits), "muted", "middle", 12))
-    parts.append(label((left + right) / 2, bottom + 37, "value", "muted", "middle", 12))
+    parts += x_axis(x, bottom, decimals(x), "value", marks=True)
     said = f"{sum(counts):,} filters; the fullest bin holds {highest:,}. Values from {decimal(edges[0], 5)} to "
     return figure(ident, width, bottom + 44, title, f"{said}{decimal(edges[-1], 5)}.", *parts)
 
@@ -147,12 +127,9 @@ def layers(rows: Sequence[Row], title: str, *, width: int = WIDE, ident: str = "
     left = min(max((text_width(n) for n in names), default=44) + 14, width * 0.36)
     most = max([1.0, *(float(v) for r in shown for v in (r["most"], r["least"], r["expected"]))])
     x = nice_scale([0, most], left, width - 40, 6 if width == WIDE else 4, (0, most * 1.2))
+    x = replace(x, ticks=tuple(t for t in x.ticks if abs(t - round(t)) < 1e-9))
     top, bottom = used + 6, used + 6 + _ROW * len(shown)
-    parts: list[object] = [keyed]
-    for tick in x.ticks:
-        if abs(tick - round(tick)) < 1e-9:
-            parts.append(line(x(tick), top, x(tick), bottom, "grid"))
-            parts.append(label(x(tick), bottom + 16, f"{round(tick):,}", "muted", "middle", 12))
+    parts: list[object] = [keyed, *x_grid(x, top, bottom, whole)]
     for i, r in enumerate(shown):
         y = top + _ROW * i + 4
         parts.append(label(4, y + 13, shorten(r["site"], left - 8)))

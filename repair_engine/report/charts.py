@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from repair_engine.report.axes import area, decimals, percents, whole, x_axis, x_grid, y_axis
 from repair_engine.report.markup import Markup, element
 from repair_engine.report.svg import (
     NARROW,
@@ -29,7 +30,6 @@ from repair_engine.report.svg import (
     responsive,
     shorten,
     text_width,
-    tick_digits,
     whisker,
 )
 
@@ -131,15 +131,10 @@ def removal_curve(
     seen += [floor] if floor is not None else []
     seen += [_share(end) for p in points if p.band for end in p.band]
     y = nice_scale([v for v in seen if v is not None], bottom, top, 6, _UNIT)
-    x = Scale(0, max(points[-1].k, 1), left + 8, right - 8)
+    ks = _whole_ticks(points[-1].k, 10 if width == WIDE else 6)
+    x = Scale(0, max(points[-1].k, 1), left + 8, right - 8, tuple(ks))
     parts: list[object] = [key, *_infeasible(points, x, top, bottom, ident)]
-    digits = tick_digits(y, 100)
-    for tick in y.ticks:
-        parts += [line(left, y(tick), right, y(tick), "grid")]
-        parts += [label(left - 6, y(tick) + 4, percent(tick, digits), "muted", "end", 12)]
-    for k in _whole_ticks(points[-1].k, 10 if width == WIDE else 6):
-        parts.append(label(x(k), bottom + 18, k, "muted", "middle", 12))
-    parts.append(label((left + right) / 2, bottom + 38, "filters ablated (k)", "muted", "middle", 12))
+    parts += [*y_axis(y, left, right, percents(y)), *x_axis(x, bottom, whole, "filters ablated (k)")]
     if floor is not None:
         parts.append(line(left, y(floor), right, y(floor), "clean", 1, "2 4"))
         parts.append(label(right, y(floor) + 14, "least clean accuracy allowed", "clean", "end", 11))
@@ -186,7 +181,7 @@ def before_after(
     x = Scale(0, 1, left, right, (0, 0.25, 0.5, 0.75, 1))
     height = 42
     bottom = used + _TOP - 4 + height * len(rows)
-    parts: list[object] = [key, *_share_axis(x, used + 10, bottom)]
+    parts: list[object] = [key, *x_grid(x, used + 10, bottom, percents(x), "axis")]
     for i, row in enumerate(rows):
         middle = used + _TOP + height * i + height / 2 - 8
         if i:
@@ -230,13 +225,9 @@ def interval_plot(
     left, right = _label_column([r.name for r in rows], width), width - (70 if width == WIDE else 12)
     ends = [0.0] + [e for r in rows for e in (r.value, r.lower, r.upper) if e is not None]
     x = nice_scale(ends, left, right, 6 if width == WIDE else 3, (-1.0, 1.0))
-    height, digits, shown = 24, tick_digits(x), digits_for([r.value for r in rows])
+    height, shown = 24, digits_for([r.value for r in rows])
     bottom = used + _TOP + height * len(rows)
-    parts: list[object] = [key]
-    for tick in x.ticks:
-        zero = abs(tick) < 1e-12
-        parts.append(line(x(tick), used + 10, x(tick), bottom, "text" if zero else "grid", 1))
-        parts.append(label(x(tick), bottom + 16, "0" if zero else decimal(tick, digits), "muted", "middle", 12))
+    parts: list[object] = [key, *x_grid(x, used + 10, bottom, decimals(x), "text")]
     for i, row in enumerate(rows):
         middle, role = used + _TOP + height * i + height / 2 - 4, "after" if row.marked else "before"
         parts.append(label(4, middle + 4, shorten(row.name, left - 14)))
@@ -268,7 +259,7 @@ def bars(
     x = Scale(0, 1, left, right, (0, 0.25, 0.5, 0.75, 1))
     height, top = 30, 28 if reference else 8
     bottom = top + height * len(rows)
-    parts: list[object] = [*_share_axis(x, top, bottom)]
+    parts: list[object] = [*x_grid(x, top, bottom, percents(x), "axis")]
     for i, row in enumerate(rows):
         y, role = top + height * i + 5, "after" if row.marked else "before"
         parts.append(label(4, y + 14, shorten(row.name, left - 14), weight="700" if row.marked else None))
@@ -307,9 +298,7 @@ def _band(ends: Sequence[tuple[float, float, float]]) -> list[Markup]:
     if len(ends) < 2:
         return []
     low, high = [(x, a) for x, a, _ in ends], [(x, b) for x, _, b in ends]
-    outline = "M" + "L".join(f"{x:g},{y:g}" for x, y in (*low, *reversed(high))) + "Z"
-    area = element("path", d=outline, class_="f-after", fill=colour("after"), fill_opacity=0.12, stroke="none")
-    return [area, path(low, "after", 0.7, "1 2"), path(high, "after", 0.7, "1 2")]
+    return [area(ends, "after", 0.12), path(low, "after", 0.7, "1 2"), path(high, "after", 0.7, "1 2")]
 
 
 def _infeasible(points: Sequence[CurvePoint], x: Scale, top: float, bottom: float, ident: str) -> list[Markup]:
@@ -326,14 +315,6 @@ def _infeasible(points: Sequence[CurvePoint], x: Scale, top: float, bottom: floa
             start, end = max(x(ks[0]) - half, x.start - 8), min(x(ks[-1]) + half, x.end + 8)
             width, height = round(end - start, 2), round(bottom - top, 2)
             out.append(element("rect", x=start, y=top, width=width, height=height, fill=f"url(#{ident}-hatch)"))
-    return out
-
-
-def _share_axis(x: Scale, top: float, bottom: float) -> list[Markup]:
-    out = []
-    for tick in x.ticks:
-        out.append(line(x(tick), top, x(tick), bottom, "axis" if tick == 0 else "grid"))
-        out.append(label(x(tick), bottom + 16, percent(tick, 0), "muted", "middle", 12))
     return out
 
 

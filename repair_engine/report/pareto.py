@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from repair_engine.report.charts import responsive
+from repair_engine.report.axes import percents, x_axis, y_axis
 from repair_engine.report.markup import Markup, element, join
 from repair_engine.report.svg import (
     NARROW,
     WIDE,
-    Scale,
     figure,
     label,
     legend,
-    line,
     marker,
     nice_scale,
     path,
     percent,
-    tick_digits,
+    responsive,
 )
 
 _UNIT = (0.0, 1.0)
@@ -49,15 +47,9 @@ def _chart(steps: list[dict[str, Any]], k: int, metric: str, lower: bool, width:
     top, left, right = used + 12, 46, width - 16
     bottom = top + (220 if width == WIDE else 180)
     y = nice_scale([s["objective"] for s in steps], bottom, top, 5, _UNIT)
-    across = nice_scale([s["clean"] for s in steps], left + 8, right - 8, 6 if width > NARROW else 4, _UNIT)
-    x = Scale(across.low, across.high, left + 8, right - 8, across.ticks)
+    x = nice_scale([s["clean"] for s in steps], left + 8, right - 8, 6 if width > NARROW else 4, _UNIT)
     parts: list[object] = [key]
-    for tick in y.ticks:
-        parts.append(line(left, y(tick), right, y(tick), "grid"))
-        parts.append(label(left - 6, y(tick) + 4, percent(tick, tick_digits(y, 100)), "muted", "end", 12))
-    for tick in x.ticks:
-        parts.append(label(x(tick), bottom + 18, percent(tick, tick_digits(x, 100)), "muted", "middle", 12))
-    parts.append(label((left + right) / 2, bottom + 38, "clean accuracy", "muted", "middle", 12))
+    parts += [*y_axis(y, left, right, percents(y)), *x_axis(x, bottom, percents(x), "clean accuracy")]
     on = sorted((s for s in steps if s["front"]), key=lambda s: s["clean"])
     parts.append(path([(x(s["clean"]), y(s["objective"])) for s in on], "after", 1.5, "5 3"))
     for s in sorted(steps, key=lambda s: s["front"]):
