@@ -4,6 +4,7 @@ Shapley values average over removed sets of all sizes; a repair removes a few pa
 intact network, and what the next one is worth depends on those that went before. Candidates are the worst by the
 unbiased values, by the posterior, and by what gradients say of the intact network's filters. Which order is used is
 decided on the *select* images (`plan.better`), so that what was gained by fitting the score images counts for nothing.
+A filter whose removal breaks a limit on the score images is passed over: as the first it would spoil every prefix.
 Measured in benchmarks/stepwise.md.
 """
 
@@ -18,8 +19,10 @@ import numpy as np
 from repair_engine.case import Case
 from repair_engine.estimation import Ranking, culprit_sign
 from repair_engine.game import ImageBatch, NeuronGame
+from repair_engine.harm import LimitCheck
 
-SHARE = 0.4  # of the budget, spent in addition
+_LOOKS_SHARE, _CHECKS_SHARE = 0.4, 0.05
+SHARE = _LOOKS_SHARE + _CHECKS_SHARE  # of the budget, spent in addition
 _CANDIDATES = 80  # worst of each kind
 _GUESSED = 40  # worst by each kind of guess at what a filter does to the intact network
 _OF_GUESSES = 8  # an eighth of what is spent here, at most, goes into these
@@ -35,6 +38,7 @@ class Stepwise:
     Attributes:
         players: int64 [m], m at most `max_filters`.
         picked: how many of them were picked stepwise; all of these gained on the score images.
+        passed_over: candidates that gained, and broke a limit on the score images.
         candidates, images, evaluations: what was looked at.
     """
 
@@ -43,6 +47,7 @@ class Stepwise:
     candidates: int
     images: int
     evaluations: int
+    passed_over: int = 0
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -50,6 +55,7 @@ class Stepwise:
             "candidates": self.candidates,
             "images": self.images,
             "evaluations": self.evaluations,
+            "passed_over": self.passed_over,
         }
 
 
@@ -87,7 +93,7 @@ def stepwise(case: Case, ranking: Ranking, budget: int, progress: Callable[[str,
         spent += evaluations
 
     everyone = np.ones((1, game.n_players), dtype=bool)
-    affordable = int(SHARE * budget)
+    affordable = int(_LOOKS_SHARE * budget)
     size = min(_MOST_IMAGES, game.n_images, affordable // (_OF_GUESSES * game.guess_cost))
     if size < min(_LEAST_IMAGES, game.n_images):
         return None
@@ -102,22 +108,33 @@ def stepwise(case: Case, ranking: Ranking, budget: int, progress: Callable[[str,
         return None
     plan = game.resized(images).plan
     batch = ImageBatch(*plan.draw(rng))
+    left = int(_CHECKS_SHARE * budget)  # evaluations for checks of the limits
+    check = LimitCheck(case, left // steps, np.random.default_rng([case.request.seed, 0x4C1]))
     coalition = everyone.copy()
     gains = np.full(len(candidates), np.inf)
     picked: list[int] = []
+    passed_over: list[int] = []
     for step in range(steps):
         open_ = np.flatnonzero(gains > -np.inf)
         look = open_[np.argsort(-gains[open_], kind="stable")][: _LOOK if step else None]
         if not len(look):
             break
         gains[look] = sign * game.differences(coalition, candidates[look], batch, count)[0]
-        best = int(look[gains[look] >= gains[look].max() - 1e-12].min())  # of equals the first, in any order
-        if gains[best] <= 0:
+        if gains[look].max() <= 0 or left < check.images:
             break
-        picked.append(int(candidates[best]))
-        coalition[0, candidates[best]] = False
-        gains[best] = -np.inf
+        while (gains[look] > 0).any() and left >= check.images:
+            best = int(look[gains[look] >= gains[look].max() - 1e-12].min())  # of equals the first, in any order
+            gains[best] = -np.inf
+            coalition[0, candidates[best]] = False
+            left -= check.images
+            count(check.images)
+            if check.holds(coalition[0]):
+                picked.append(int(candidates[best]))
+                break
+            coalition[0, candidates[best]] = True
+            passed_over.append(int(candidates[best]))
         progress("ordering the candidates stepwise", (step + 1) / steps)
     rest = ranking.players[~np.isin(ranking.players, picked)]
+    rest = rest[np.argsort(np.isin(rest, passed_over), kind="stable")]  # what was passed over comes last
     players = np.concatenate([np.array(picked, dtype=np.int64), rest])[:limit]
-    return Stepwise(players, len(picked), len(candidates), len(batch.indices), spent)
+    return Stepwise(players, len(picked), len(candidates), len(batch.indices), spent, len(passed_over))

@@ -153,6 +153,9 @@ def orders_said(document: dict[str, Any]) -> list[str]:
         f"candidates are scored again on {count(found['images'], 'score image')} ({found['evaluations']:,} evaluations "
         f"over {count(found['candidates'], 'candidate')}, in addition to the budget). "
     )
+    if passed := found.get("passed_over"):
+        were = "was" if passed == 1 else "were"
+        said += f"{count(passed, 'filter')} that would break a limit on score images {were} passed over. "
     if found["used"] == "stepwise":
         how = "The stepwise order was used: it did better by more than resampling the select images explains"
         fewer = "The stepwise order was used: it is not told apart from the other and ablates fewer filters"

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from repair_engine import pipeline
 from repair_engine.case import silent
 from repair_engine.estimation import Ranking
+from repair_engine.harm import LimitCheck
 from repair_engine.plan import Plan, better, masked_predictions
 from repair_engine.report.html import render
 from repair_engine.report.wording import orders_said
@@ -73,6 +75,47 @@ def test_no_more_filters_than_allowed(exact: tuple[pipeline.Job, Ranking]) -> No
     found = stepwise(dataclasses.replace(job.case, request=request), ranking, 10**9, silent)
     assert found is not None
     assert len(found.players) == 1
+
+
+def test_what_breaks_a_limit_is_passed_over(
+    exact: tuple[pipeline.Job, Ranking], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, ranking = exact
+    first = int(stepwise(job.case, ranking, 10**9, silent).players[0])  # type: ignore[union-attr]
+    monkeypatch.setattr(LimitCheck, "holds", lambda self, coalition: bool(coalition[first]))
+    found = stepwise(job.case, ranking, 10**9, silent)
+    assert found is not None
+    assert found.passed_over == 1
+    assert first not in found.players[: found.picked]
+    assert first not in ranking.players or found.players[-1] == first
+
+
+def test_limits_are_those_of_the_plan_on_score_images(
+    exact: tuple[pipeline.Job, Ranking], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, _ = exact
+    case, score = job.case, job.case.splits.score
+    assert LimitCheck(case, 10**6, np.random.default_rng(0)).images == 0  # too few to say anything
+    monkeypatch.setattr("repair_engine.harm.LEAST_IMAGES", 10)
+    labels, groups = case.dataset.labels[score], np.array(case.subgroups)[score]
+    seen = set()
+    for players in ([0], [0, 1, 2], [8], [3, 8], list(range(8))):
+        pixels = case.pixels[torch.from_numpy(score)]
+        right = masked_predictions(case, pixels, np.array(players)) == labels
+        intact = case.intact[score] == labels
+        drops = [intact[groups == g].mean() - right[groups == g].mean() for g in np.unique(groups)]
+        big = [d for d, g in zip(drops, np.unique(groups), strict=True) if (groups == g).sum() >= 30]
+        for clean, subgroup in ((0.02, 1.0), (0.3, 0.05), (1.0, 0.1), (1.0, 1.0)):
+            limits = Limits(max_clean_drop=clean, max_subgroup_drop=subgroup)
+            asked = dataclasses.replace(case, request=dataclasses.replace(case.request, limits=limits))
+            check = LimitCheck(asked, 10**6, np.random.default_rng(0))
+            assert check.images == len(score)
+            coalition = np.ones(job.game.n_players, dtype=bool)
+            coalition[players] = False
+            expected = intact.mean() - right.mean() <= clean + 1e-9 and max([*big, 0.0]) <= subgroup + 1e-9
+            assert check.holds(coalition) == expected
+            seen.add(expected)
+    assert seen == {True, False}
 
 
 def plan(k: int, values: np.ndarray) -> Plan:
