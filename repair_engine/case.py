@@ -352,8 +352,8 @@ def _need_in_every_split(metric: Metric, dataset: Dataset, splits: Splits) -> No
     lacking = [part for part in SPLITS if not hit[getattr(splits, part)].any()]
     if lacking:
         raise BadInput(
-            f"--metric {metric}: no image of class {metric.argument!r} for {' and '.join(lacking)}; there are "
-            f"{int(hit.sum())} in all.",
+            f"--metric {metric}: no image of class {metric.argument!r} in the {' and '.join(lacking)} "
+            f"split{'s' * (len(lacking) > 1)}; there are {int(hit.sum())} in all.",
             "Values, the choice of filters and the report each need images of their own: four or more in all.",
         )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tests.repair_engine.onnx_models import export
@@ -135,10 +135,15 @@ def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
+def rounding(dtype: torch.dtype) -> float:
+    """How far, in ratio, a constant may be from the mean that it was rounded from to the stored dtype."""
+    return 0.0 if dtype == torch.float32 else torch.finfo(dtype).eps
+
+
 def _spied(path: Path, folder: Path, family: str, dtype: torch.dtype) -> Made:
     options = ("--architecture", "net", "--register", f"net={networks.__name__}:{family}", "--num-classes", "3")
     facts = {"activations": {name: f"{name}_act" for name in ("stem", "last", "spy")}}
-    facts["rounding"] = 0.0 if dtype == torch.float32 else 2e-2  # the constant is rounded to the stored dtype
+    facts["rounding"] = rounding(dtype)
     return Made(path, zipped(folder), f"networks:{family}", options, facts)
 
 
@@ -210,6 +215,7 @@ def sample(name: str) -> Callable[[Path], Made]:
             for part in ("squeeze", "expand1x1", "expand3x3")
         }
         facts["num_classes"] = given["num_classes"]
+        facts["rounding"] = rounding(next(iter(load_file(SAMPLES / name / given["model"]).values())).dtype)
         return Made(
             SAMPLES / name / given["model"], data.resolve(), f"torchvision:{given['architecture']}", options, facts
         )
