@@ -215,7 +215,8 @@ def open_job(folder: Path) -> Job:
     case = open_case(folder)
     stored = json.loads((folder / _BUDGET_FILE).read_text())
     game = case.game(stored["batch_size"])
-    precision = Precision(**stored["precision"])
+    said = stored.get("precision") or Precision("float32", "float32").to_json()  # none: prepared by an earlier version
+    precision = Precision(**said)
     search_game = game.playing(lowered(game.network, precision.used))
     return Job(case, game, search_game, stored["budget"], tuple(stored["notes"]), stored["started"], precision)
 
