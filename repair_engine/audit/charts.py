@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from repair_engine.report.axes import percents, y_axis
 from repair_engine.report.markup import Markup
 from repair_engine.report.svg import (
     WIDE,
@@ -17,7 +18,6 @@ from repair_engine.report.svg import (
     nice_scale,
     path,
     percent,
-    tick_digits,
 )
 
 Row = dict[str, Any]
@@ -49,10 +49,7 @@ def success(
     seen = [end for points in lines.values() for p in points for end in p["success_interval"]]
     y = nice_scale([0.0, *seen], bottom, top, 5, (0.0, 1.0))
     x = Scale(0, max(len(labels) - 1, 1), left + 34, right - 34)
-    parts: list[object] = [key]
-    for tick in y.ticks:
-        parts.append(line(left, y(tick), right, y(tick), "grid"))
-        parts.append(label(left - 6, y(tick) + 4, percent(tick, tick_digits(y, 100)), "muted", "end", 12))
+    parts: list[object] = [key, *y_axis(y, left, right, percents(y))]
     for place, text in enumerate(labels):
         parts.append(label(x(place), bottom + 18, text, "muted", "middle", 12))
     parts.append(label((left + right) / 2, bottom + 38, axis, "muted", "middle", 12))

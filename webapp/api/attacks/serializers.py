@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rest_framework import serializers
 
-from webapp.api.repairs.serializers import WebhookSerializer
+from webapp.api.repairs.serializers import WebhookSerializer, refuse_unknown
 from webapp.jobs.requests import ATTACKS, NORMS
 from webapp.jobs.services import DEVICES
 from webapp.jobs.surrogates import MOST
@@ -69,8 +69,7 @@ class CreateAttackSerializer(serializers.Serializer):
     NOT_ASKED = ("repair", "model", "dataset", "surrogates", "name", "device", "webhook")
 
     def to_internal_value(self, data: dict) -> dict:
-        if isinstance(data, dict) and (unknown := sorted(set(data) - set(self.fields))):
-            raise serializers.ValidationError({name: ["There is no such field."] for name in unknown})
+        refuse_unknown(data, self.fields)
         return super().to_internal_value(data)
 
     @property

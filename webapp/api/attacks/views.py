@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -11,6 +10,7 @@ from rest_framework.views import APIView
 from webapp import access
 from webapp.api.attacks.serializers import CreateAttackSerializer
 from webapp.api.repairs.serializers import CreatedRepairSerializer, RepairSerializer
+from webapp.api.repairs.starting import of_any_job, started
 from webapp.api.uploads.views import PROBLEM
 from webapp.jobs.attacks import AskedAttack, create_attack
 
@@ -44,10 +44,6 @@ class AttackList(APIView):
         data = CreateAttackSerializer(data=request.data)
         data.is_valid(raise_exception=True)
         values, user = data.validated_data, request.user
-        webhook = values.get("webhook") or {}
-        key = request.headers.get("Idempotency-Key", "").strip()
-        if len(key) > 200:
-            raise serializers.ValidationError({"Idempotency-Key": "At most 200 characters."})
         job, new = create_attack(
             owner=user,
             asked=AskedAttack.from_json(data.asked),
@@ -56,13 +52,6 @@ class AttackList(APIView):
             repair=access.job_for(user, values["repair"]) if values.get("repair") else None,
             surrogates=[access.model_for(user, pk) for pk in values.get("surrogates", [])],
             device=values["device"],
-            name=values.get("name", ""),
-            idempotency_key=key or None,
-            webhook_url=webhook.get("url", ""),
-            webhook_secret=webhook.get("secret", ""),
-            webhook_events=webhook.get("events"),
+            **of_any_job(request, values),
         )
-        kind = CreatedRepairSerializer if new else RepairSerializer
-        body = kind(job, context={"request": request}).data
-        code = status.HTTP_202_ACCEPTED if new else status.HTTP_200_OK
-        return Response(body, status=code, headers={"Location": body["url"], "Retry-After": "2"})
+        return started(request, job, new)

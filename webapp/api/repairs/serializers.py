@@ -219,7 +219,7 @@ class CreateRepairSerializer(serializers.Serializer):
     NOT_ASKED = ("model", "dataset", "guard", "name", "device", "webhook", "surrogates")
 
     def to_internal_value(self, data: dict) -> dict:
-        _refuse_unknown(data, self.fields)
+        refuse_unknown(data, self.fields)
         return super().to_internal_value(data)
 
     @property
@@ -259,7 +259,7 @@ class FollowUpSerializer(serializers.Serializer):
         return {"from": given, **super().get_fields()}
 
     def to_internal_value(self, data: dict) -> dict:
-        _refuse_unknown(data, self.fields, "It is as in the run that is gone on from.")
+        refuse_unknown(data, self.fields, "It is as in the run that is gone on from.")
         return super().to_internal_value(data)
 
 
@@ -292,7 +292,7 @@ class LiveSerializer(serializers.Serializer):
     events = EventSerializer(many=True)
 
 
-def _refuse_unknown(data: object, known: Mapping[str, object], elsewhere: str = "") -> None:
+def refuse_unknown(data: object, known: Mapping[str, object], elsewhere: str = "") -> None:
     if isinstance(data, dict) and (unknown := sorted(set(data) - set(known))):
         of_repairs = {field.name for field in fields(Asked)} | {"model", "dataset", "guard", "device", "kind"}
         said = {name: elsewhere if name in of_repairs and elsewhere else "There is no such field." for name in unknown}

@@ -21,6 +21,7 @@ from webapp.api.repairs.serializers import (
     RepairRowSerializer,
     RepairSerializer,
 )
+from webapp.api.repairs.starting import of_any_job, started
 from webapp.api.uploads.views import PROBLEM
 from webapp.downloads import send_artifact
 from webapp.jobs import followups, reaper, selectors, services
@@ -72,17 +73,7 @@ class RepairList(generics.ListAPIView):
         data = (FollowUpSerializer if goes_on else CreateRepairSerializer)(data=request.data)
         data.is_valid(raise_exception=True)
         values, user = data.validated_data, request.user
-        webhook = values.get("webhook") or {}
-        key = request.headers.get("Idempotency-Key", "").strip()
-        if len(key) > 200:
-            raise serializers.ValidationError({"Idempotency-Key": "At most 200 characters."})
-        more = {
-            "name": values.get("name", ""),
-            "idempotency_key": key or None,
-            "webhook_url": webhook.get("url", ""),
-            "webhook_secret": webhook.get("secret", ""),
-            "webhook_events": webhook.get("events"),
-        }
+        more = of_any_job(request, values)
         if goes_on:
             job, new = followups.follow_up(
                 owner=user,
@@ -103,10 +94,7 @@ class RepairList(generics.ListAPIView):
                 device=values["device"],
                 **more,
             )
-        kind = CreatedRepairSerializer if new else RepairSerializer
-        body = kind(job, context={"request": request}).data
-        code = status.HTTP_202_ACCEPTED if new else status.HTTP_200_OK
-        return Response(body, status=code, headers={"Location": body["url"], "Retry-After": "2"})
+        return started(request, job, new)
 
 
 class RepairDetail(APIView):

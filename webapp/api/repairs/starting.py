@@ -1,0 +1,40 @@
+"""What all requests that start a job have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rest_framework import serializers, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from webapp.api.repairs.serializers import CreatedRepairSerializer, RepairSerializer
+from webapp.jobs.models import Job
+
+
+def of_any_job(request: Request, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Name, idempotency key and webhook, as `jobs.services.create_job` takes them, of validated `values`.
+
+    Raises:
+        ValidationError: the key is too long.
+    """
+    webhook = values.get("webhook") or {}
+    key = request.headers.get("Idempotency-Key", "").strip()
+    if len(key) > 200:
+        raise serializers.ValidationError({"Idempotency-Key": "At most 200 characters."})
+    return {
+        "name": values.get("name", ""),
+        "idempotency_key": key or None,
+        "webhook_url": webhook.get("url", ""),
+        "webhook_secret": webhook.get("secret", ""),
+        "webhook_events": webhook.get("events"),
+    }
+
+
+def started(request: Request, job: Job, new: bool) -> Response:
+    """202 for a job that was taken on, 200 for one that the idempotency key has started before."""
+    kind = CreatedRepairSerializer if new else RepairSerializer
+    body = kind(job, context={"request": request}).data
+    code = status.HTTP_202_ACCEPTED if new else status.HTTP_200_OK
+    return Response(body, status=code, headers={"Location": body["url"], "Retry-After": "2"})
