@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from rest_framework import serializers
 
-from webapp.api.repairs.serializers import WebhookSerializer, refuse_unknown
+from webapp.api.repairs.serializers import PgdFields, WebhookSerializer, refuse_unknown
 from webapp.jobs.requests import ATTACKS, NORMS
 from webapp.jobs.services import DEVICES
 from webapp.jobs.surrogates import MOST
 
 
-class CreateAttackSerializer(serializers.Serializer):
+class CreateAttackSerializer(PgdFields):
     """What adversaries achieve against a model; with a repair, before and after it."""
 
     repair = serializers.UUIDField(
@@ -44,15 +44,6 @@ class CreateAttackSerializer(serializers.Serializer):
         min_value=0,
         help_text="In pixels of [0, 1]; in l2 the Euclidean length of the whole change. 0 must change nothing: a test "
         "of the measurement.",
-    )
-    steps = serializers.IntegerField(required=False, min_value=1)
-    step_size = serializers.FloatField(required=False, help_text="Of one gradient step, in pixels of [0, 1].")
-    restarts = serializers.IntegerField(required=False, min_value=1, help_text="Random starts; any may succeed.")
-    targeted = serializers.BooleanField(
-        required=False, allow_null=True, default=None, help_text="The preset's if null."
-    )
-    random_start = serializers.BooleanField(
-        required=False, allow_null=True, default=None, help_text="The preset's if null."
     )
     attack_images = serializers.IntegerField(required=False, min_value=1, help_text="At most. Default: 500.")
     all_images = serializers.BooleanField(

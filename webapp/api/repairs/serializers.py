@@ -120,7 +120,21 @@ class WebhookSerializer(serializers.Serializer):
         return url
 
 
-class CreateRepairSerializer(serializers.Serializer):
+class PgdFields(serializers.Serializer):
+    """What may be changed of a PGD preset, in a repair and in an attack alike."""
+
+    steps = serializers.IntegerField(required=False, min_value=1)
+    step_size = serializers.FloatField(required=False, help_text="Of one gradient step, in pixels of [0, 1].")
+    restarts = serializers.IntegerField(required=False, min_value=1, help_text="Random starts; any may succeed.")
+    targeted = serializers.BooleanField(
+        required=False, allow_null=True, default=None, help_text="The preset's if null."
+    )
+    random_start = serializers.BooleanField(
+        required=False, allow_null=True, default=None, help_text="The preset's if null."
+    )
+
+
+class CreateRepairSerializer(PgdFields):
     model = serializers.UUIDField()
     dataset = serializers.UUIDField()
     guard = serializers.UUIDField(required=False, allow_null=True)
@@ -185,15 +199,6 @@ class CreateRepairSerializer(serializers.Serializer):
     norm = serializers.ChoiceField(choices=NORMS, required=False, help_text="linf (default), or l2 with an epsilon.")
     epsilon = serializers.FloatField(
         required=False, min_value=0, help_text="In pixels of [0, 1]; in l2 the Euclidean length of the whole change."
-    )
-    steps = serializers.IntegerField(required=False, min_value=1)
-    step_size = serializers.FloatField(required=False, help_text="Of one gradient step, in pixels of [0, 1].")
-    restarts = serializers.IntegerField(required=False, min_value=1, help_text="Random starts; any may succeed.")
-    targeted = serializers.BooleanField(
-        required=False, allow_null=True, default=None, help_text="The preset's if null."
-    )
-    random_start = serializers.BooleanField(
-        required=False, allow_null=True, default=None, help_text="The preset's if null."
     )
     attack_images = serializers.IntegerField(required=False, min_value=1)
     queries = serializers.IntegerField(
