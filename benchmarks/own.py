@@ -6,9 +6,10 @@ import numpy as np
 
 from benchmarks.cases import IMAGES, BenchCase
 from benchmarks.masked import forward_rate
-from benchmarks.methods import Recorder, Snapshot, images_per_draw
+from benchmarks.methods import Cannot, Recorder, Snapshot, images_per_draw
 from repair_engine.architectures import Architecture
 from repair_engine.estimation import affordable
+from repair_engine.lowering import choose, lowered
 from repair_engine.objectives import Metric
 from repair_engine.request import RepairRequest
 from shapley import Settings, estimate, merge_round, next_round, run, run_block, start
@@ -54,11 +55,15 @@ def sampler(estimator: EstimatorName, case: BenchCase, seconds: float, seed: int
     return recorder.snapshots
 
 
-def fast(case: BenchCase, seconds: float, seed: int) -> list[Snapshot]:
-    """`fast` as `score --top-k 50 --side both` runs it, afresh for doubling budgets; each run is a snapshot.
+def fast(precision: str, case: BenchCase, seconds: float, seed: int) -> list[Snapshot]:
+    """`fast` as `score --top-k 50 --side both --precision PRECISION` runs it, afresh for doubling budgets.
 
-    The first budget is about a 64th of the allotment's worth; as for others that run once per budget, a snapshot's
-    time is its own run's, and the runs together take about twice the allotment.
+    Each run is a snapshot. The first budget is about a 64th of the allotment's worth; as for others that run once per
+    budget, a snapshot's time is its own run's (comparing predictions in bfloat16 included), and the runs together take
+    about twice the allotment. The game that is valued is float32's, and so is the reference.
+
+    Raises:
+        Cannot: too few predictions of the network in bfloat16 are float32's.
     """
     rate = forward_rate(case, IMAGES, 1)
     top_k = TOP_K if case.n > 2 * TOP_K else max(1, case.n // 4)
@@ -70,7 +75,11 @@ def fast(case: BenchCase, seconds: float, seed: int) -> list[Snapshot]:
     budget, total = rate * seconds / 32, Recorder(seconds)
     while not snapshots or (snapshots[-1].seconds < 0.7 * seconds and total.seconds < 2 * seconds):
         recorder = Recorder(seconds)
-        game, settings = affordable(request, case.base.resized, int(budget))
+        chosen = choose(case.base, precision, seed)
+        if chosen.used != precision:
+            raise Cannot(chosen.note())
+        base = case.base.playing(lowered(case.network, precision))
+        game, settings = affordable(request, base.resized, int(budget))
         if settings is not None:
             found, _ = run(game, settings)
             assert found.best is not None

@@ -9,7 +9,8 @@ from benchmarks.methods import Method
 from benchmarks.peers import authors, captum_peer, shapiq_peer
 
 METHODS: tuple[Method, ...] = (
-    Method("fast", own.fast, "own", "one run per budget"),
+    Method("fast", partial(own.fast, "float32"), "own", "one run per budget"),
+    Method("fast, bfloat16", partial(own.fast, "bfloat16"), "own", "one run per budget; --precision bfloat16"),
     Method("tmab", partial(own.sampler, "tmab"), "own"),
     Method("cmcs", partial(own.sampler, "cmcs"), "own"),
     Method("authors' loop", authors.run, "authors", "aims at the top end only"),

@@ -45,6 +45,7 @@ class Combined:
     spread: Floats  # [n] posterior standard deviations
     prior: Floats  # [n] standard deviations before a player's own samples (wide: it stands out); inf: no model yet
     melts: Floats  # [n] share of the prior's variance that is noise of the samples, and falls as they come in
+    anchored: Floats  # [n] share of what tells against that noise that are the guesses, which stay as they are
 
 
 def combine(state: State) -> Combined:
@@ -54,11 +55,11 @@ def combine(state: State) -> Combined:
     if not sampled.any():
         guess = screened.mean[0]
         nothing, endless = np.full(len(guess), np.nan), np.full(len(guess), np.inf)
-        return Combined(nothing, nothing, guess, endless, endless, np.zeros(len(guess)))
+        return Combined(nothing, nothing, guess, endless, endless, np.zeros(len(guess)), np.zeros(len(guess)))
     hard, hard_error = _controlled(paired, screened, HARD)
     smooth, smooth_error = _controlled(paired, screened, SMOOTH)
     guesses = screened.mean / np.maximum(screened.mean.std(axis=1, keepdims=True), 1e-12)
-    first, first_spread, _ = _regress(guesses, smooth, smooth_error, screened.mean[0])
+    first, first_spread, first_melts = _regress(guesses, smooth, smooth_error, screened.mean[0])
     width = _width(first, smooth, smooth_error)
     smooth_best, smooth_spread, _ = _shrink(smooth, smooth_error, first, first_spread, width)
     # The guesses once more beside it would be nearly collinear with it, and their noise would be blown up.
@@ -70,7 +71,11 @@ def combine(state: State) -> Combined:
     values = np.where(sampled, hard, np.nan)
     errors = np.where(paired.count > 1, hard_error, np.nan)
     outside = apart > 0.5
-    return Combined(values, errors, best, spread, np.where(outside, wide, prior_spread), np.where(outside, 0.0, melts))
+    prior_spread, melts = np.where(outside, wide, prior_spread), np.where(outside, 0.0, melts)
+    # The smooth posterior's precision is 1 / first_spread^2 + 1 / smooth_error^2; only the second part grows.
+    error = np.where(np.isfinite(smooth_error), smooth_error, 0.0) ** 2
+    anchored = (1.0 - first_melts) * np.where(sampled, error / np.maximum(error + first_spread**2, 1e-300), 1.0)
+    return Combined(values, errors, best, spread, prior_spread, melts, anchored)
 
 
 def _controlled(paired: PairedMoments, screened: PairedMoments, row: int) -> tuple[Floats, Floats]:

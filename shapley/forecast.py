@@ -17,7 +17,7 @@ from shapley.estimates import scale
 from shapley.state import State
 
 _FUTURES = 24
-_GROWTH = 0.15  # a step makes so many times the draws made so far
+_GROWTH = 0.15  # a step makes so many times the draws made so far, but at least a round's: rounds are when it stops
 _STEPS = 80
 
 
@@ -55,12 +55,13 @@ def _future(now: fast.Combined, count: Ints, settings: Settings, factor: float, 
         if not active.any() or fast.expected_overlap(combined, settings) >= (settings.overlap or 1.0):
             break
         price = (cmcs.draw_cost(int(active.sum())) + settings.guess_cost) * settings.batch_size
-        draws = max(1, round(float(made.max()) * _GROWTH))
+        draws = max(settings.blocks_per_round * settings.draws_per_block, round(float(made.max()) * _GROWTH))
         if spent + draws * price >= left:
             return left
         spent += draws * price
         made = made + draws * active
-        noise = now.melts * np.maximum(first, 1.0) / np.maximum(made, 1.0)
+        more = np.maximum(made, 1.0) / np.maximum(first, 1.0)
+        noise = now.melts / (now.anchored + (1.0 - now.anchored) * more)
         prior = now.prior**2 * (1.0 - now.melts + noise)
         narrower = 1.0 / np.sqrt(1.0 / prior + made / np.maximum(one, 1e-300))
         narrower = np.where(active, np.minimum(narrower, spread), spread)
