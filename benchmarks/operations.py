@@ -24,12 +24,14 @@ class Operations:
         after: float64 [n], for each filter all that comes after its convolution in the order of computation.
         dependent: float64 [n], for each filter what depends on it; less than `after` where branches run side by side.
         one_channel: float64 [n], `after`, where what reads the changed channel alone computes that channel only.
+        traffic: float64 [n], bytes that the operations of `after` read and write if each float32 moves once.
     """
 
     full: float
     after: np.ndarray
     dependent: np.ndarray
     one_channel: np.ndarray
+    traffic: np.ndarray
 
     def bound(self, of: np.ndarray, players: np.ndarray | None = None) -> float:
         """How many times cheaper than full forwards single flips of `players` (default: all) can be."""
@@ -44,23 +46,21 @@ def count(module: torch.nn.Module, image: torch.Tensor, network: Network) -> Ope
     names = program.graph_signature.inputs_to_parameters | program.graph_signature.inputs_to_buffers
     nodes = list(program.graph.nodes)
     macs = np.array([_macs(node) for node in nodes]) / 2  # the example is two images
+    moved = np.array([_bytes(node) if cost else 0.0 for node, cost in zip(nodes, macs, strict=True)]) / 2
     index = {node: i for i, node in enumerate(nodes)}
-    after_of, dependent_of, one_channel_of = {}, {}, {}
+    after_of, dependent_of, one_channel_of, traffic_of = {}, {}, {}, {}
     for node in nodes:
         if _convolves(node):
             name = names.get(node.args[1].name, "").removesuffix(".weight")
             after_of[name] = float(macs[index[node] + 1 :].sum())
+            traffic_of[name] = float(moved[index[node] + 1 :].sum())
             later = sorted(_descendants(node, index))
             dependent_of[name] = float(macs[later].sum())
             one_channel_of[name] = after_of[name] - _spared(node, [nodes[i] for i in later], macs[later])
     channels = [site.channels for site in network.sites]
     site_names = [site.name for site in network.sites]
-    return Operations(
-        float(macs.sum()),
-        np.repeat([after_of[name] for name in site_names], channels),
-        np.repeat([dependent_of[name] for name in site_names], channels),
-        np.repeat([one_channel_of[name] for name in site_names], channels),
-    )
+    each = (after_of, dependent_of, one_channel_of, traffic_of)
+    return Operations(float(macs.sum()), *(np.repeat([of[name] for name in site_names], channels) for of in each))
 
 
 def _convolves(node: torch.fx.Node) -> bool:
@@ -80,6 +80,12 @@ def _macs(node: torch.fx.Node) -> float:
         first = operands[1] if "addmm" in name else operands[0]
         return float(node.meta["val"].numel() * first.meta["val"].shape[-1])
     return 0.0
+
+
+def _bytes(node: torch.fx.Node) -> float:
+    """Of float32 activations that an operation reads and writes; weights are shared by many images and not counted."""
+    sizes = [a.meta["val"].numel() for a in node.all_input_nodes if a.op != "placeholder"]
+    return 4.0 * (sum(sizes) + node.meta["val"].numel())
 
 
 def _spared(node: torch.fx.Node, later: Sequence[torch.fx.Node], macs: np.ndarray) -> float:

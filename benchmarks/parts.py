@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import foresight, memory, quality, registry, scaling, throughput
+from benchmarks import foresight, hotspots, memory, quality, registry, scaling, throughput
 from benchmarks.cases import open_case
 
 Say = Callable[[str], None]
@@ -61,11 +61,16 @@ def measure_forecast(name: str, options: Options, say: Say) -> dict[str, Any]:
     return foresight.measure(open_case(name, options.device, say), {"small": 60.0, "full": 600.0}[options.size], say)
 
 
+def measure_profile(name: str, options: Options, say: Say) -> dict[str, Any]:
+    return hotspots.measure(open_case(name, options.device, say), {"small": 4.0, "full": 20.0}[options.size], say)
+
+
 PARTS: dict[str, Callable[[str, Options, Say], dict[str, Any]]] = {
     "quality": measure_quality,
     "throughput": measure_throughput,
     "scaling": measure_scaling,
     "memory": measure_memory,
     "forecast": measure_forecast,
+    "profile": measure_profile,
 }
 NEED_REAL = ("quality", "forecast")  # parts that random weights say nothing about

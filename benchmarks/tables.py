@@ -198,12 +198,30 @@ def forecast(result: dict[str, Any]) -> str:
     return f"{rows}\n\n{tail}"
 
 
+def profile(result: dict[str, Any]) -> str:
+    """Where the time of flips goes, of one case."""
+    wall = result["seconds"]
+    floors = [
+        ("floor: operations at the plain forward's speed", result["floor_operations"]),
+        (f"floor: bytes at {result['bytes_per_second'] / 1e9:.0f} GB/s", result["floor_bytes"]),
+    ]
+    rows = [(r["method"], r["seconds"]) for r in result["records"]] + [("in all", wall), *floors]
+    head = (
+        f"{result['evaluations']:,} evaluations by single flips of {result['filters']:,} filters, "
+        f"{result['images']} images per coalition, under the profiler."
+    )
+    return f"{head}\n\n" + grid(
+        ["", "seconds", "of the time"], ([name, number(took), f"{100 * took / wall:.0f}%"] for name, took in rows)
+    )
+
+
 TITLES = {
     "quality": "Time to quality",
     "throughput": "Throughput",
     "scaling": "Scaling",
     "memory": "Memory",
     "forecast": "Forecasts",
+    "profile": "Where the time goes",
 }
 RENDER = {
     "quality": quality,
@@ -211,4 +229,5 @@ RENDER = {
     "scaling": scaling,
     "memory": memory,
     "forecast": forecast,
+    "profile": profile,
 }

@@ -69,7 +69,7 @@ def measure(case: BenchCase, seconds: float, say: Callable[[str], None]) -> dict
     for turn in range(ROUNDS):
         for name, work in ways.items():
             say(f"{case.name}: {name}, round {turn + 1} of {ROUNDS}")
-            rates[name].append(_rate(work, seconds))
+            rates[name].append(rate_of(work, seconds))
     speeds = {name: float(np.median(values)) for name, values in rates.items()}
     base = speeds["plain forward of the torch module"]
     flipped = np.concatenate(flips.done)
@@ -113,7 +113,7 @@ def fastest_plain(case: BenchCase, images: torch.Tensor) -> tuple[Callable[[], i
     for layout in (torch.contiguous_format, torch.channels_last):
 
         def rate(size: int, layout: torch.memory_format = layout) -> float:
-            return _rate(_plain(case.module, images, size, layout), 1.0, warm=True)
+            return rate_of(_plain(case.module, images, size, layout), 1.0, warm=True)
 
         size, speed = fastest(BATCHES[case.device], rate, lambda size: size)
         found.append((speed, size, layout))
@@ -172,7 +172,7 @@ class Flips:
         return len(order) * len(self.batch.indices)
 
 
-def _rate(work: Callable[[], int], seconds: float, warm: bool = False) -> float:
+def rate_of(work: Callable[[], int], seconds: float, warm: bool = False) -> float:
     """Evaluations per second; answers are on the CPU when `work` returns, so nothing is still under way."""
     if warm:
         work()

@@ -36,6 +36,10 @@ def test_counts_by_hand() -> None:
     assert counted.dependent.tolist() == [left + right + head] * 2 + [head] * 7
     assert counted.one_channel.tolist() == [(left + right) / 2 + head] * 2 + [right + head] * 3 + [head] * 4
     assert counted.bound(counted.dependent, np.arange(2, 9)) == counted.full / head
+    left_moves, right_moves, head_moves = 4 * 36 * (2 + 3), 4 * 36 * (2 + 4), 4 * (7 + 5)  # bytes in and out
+    assert counted.traffic[[0, 2, 5]].tolist() == [
+        left_moves + right_moves + head_moves, right_moves + head_moves, head_moves,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import memory, scaling, tables, throughput
+from benchmarks import hotspots, memory, scaling, tables, throughput
 from benchmarks.cases import BenchCase
 from repair_engine.game import NeuronGame
 from repair_engine.network import Network
@@ -41,6 +41,31 @@ def test_throughput(case: BenchCase) -> None:
         assert half["evaluations_per_second"] > 0
     result["records"][-1] = {"method": half["method"], "cannot": "no instructions"}
     assert "No search in bfloat16: no instructions." in tables.throughput(result)
+
+
+def test_profile_accounts_for_all_of_the_time(case: BenchCase) -> None:
+    result = hotspots.measure(case, 0.05, lambda _: None)
+    kinds = {record["method"]: record["seconds"] for record in result["records"]}
+    assert sum(kinds.values()) == pytest.approx(result["seconds"], rel=0.05)
+    assert kinds["convolutions"] > 0
+    assert min(result["floor_operations"], result["floor_bytes"]) > 0
+    assert "floor: bytes at" in tables.profile(result)
+
+
+@pytest.mark.parametrize(
+    ("operator", "kind"),
+    [
+        ("aten::mkldnn_convolution", "convolutions"),
+        ("aten::addmm", "matrix products"),
+        ("aten::adaptive_avg_pool2d", "pooling"),
+        ("aten::addcmul_", "masks and sums (multiply, add)"),
+        ("aten::relu_", "activations"),
+        ("aten::copy_", "copies, concatenations, gathering"),
+        ("aten::empty", hotspots.REST),
+    ],
+)
+def test_kinds_of_operators(operator: str, kind: str) -> None:
+    assert hotspots.kind_of(operator) == kind
 
 
 def test_flips_cover_every_filter_once_a_draw(case: BenchCase) -> None:
