@@ -54,7 +54,9 @@ def one_part(args: argparse.Namespace) -> str:
 
 
 def all_parts(args: argparse.Namespace) -> str:
-    """All parts on all cases, each table written as soon as it is done; what cannot be measured here is said in it.
+    """All parts, each table written as soon as it is done; what cannot be measured here is said in it.
+
+    At size "full" on all cases; at "small" on those of `parts.BRIEF`, or on the cases that are named.
 
     Each measurement has a process of its own: none inherits another's memory or threads, and none takes others down.
     """
@@ -63,10 +65,13 @@ def all_parts(args: argparse.Namespace) -> str:
     for part in parts.PARTS:
         results: list[dict[str, Any]] = []
         path = args.folder / f"{part}-{args.device}.md"
-        for case in args.case or CASES:
+        brief = args.size == "small" and not args.case
+        for case in parts.BRIEF[part] if brief else args.case or CASES:
             if case in RANDOM and part in parts.NEED_REAL:
                 continue
             options = ["--case", case, "--size", args.size, "--device", args.device, "--json"]
+            if brief and part == "quality":
+                options += ["--seconds", str(parts.BRIEF_SECONDS)]
             command = [sys.executable, "-m", "benchmarks", part, *options]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
             answer = json.loads(done.stdout or "{}")
@@ -117,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument("--seed", type=int, default=0)
         verb.set_defaults(do=one_part)
         _common(verb)
-    verb = verbs.add_parser("all", help="all parts on all cases; writes benchmarks/tables/*.md")
+    verb = verbs.add_parser("all", help="all parts, small: on a case or two; writes benchmarks/tables/PART-DEVICE.md")
     verb.add_argument("--case", action="append", choices=CASES)
     verb.add_argument("--folder", type=Path, default=TABLES)
     verb.set_defaults(do=all_parts)

@@ -49,13 +49,30 @@ def test_all_writes_a_table_per_part(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(command, "subprocess", SimpleNamespace(run=run, PIPE=-1))
     monkeypatch.setattr(tables, "RENDER", dict.fromkeys(tables.RENDER, lambda result: f"a table of {result['case']}"))
-    assert command.main(["all", "--device", "cpu", "--folder", str(tmp_path)]) == 0
+    assert command.main(["all", "--size", "full", "--device", "cpu", "--folder", str(tmp_path)]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {f"{part}-cpu.md" for part in parts.PARTS}
     speed, quality = ((tmp_path / f"{part}-cpu.md").read_text() for part in ("throughput", "quality"))
     assert "## resnet8\n\nNot measured: there is no folder x" in speed
     assert "## resnet20\n\nNot measured: it ended with exit code -9." in speed
     assert "a table of inception_v3" in speed
     assert "inception_v3" not in quality
+
+
+def test_small_is_brief_unless_cases_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def run(given: list[str], **_: object) -> SimpleNamespace:
+        asked.append(given[3:])
+        return SimpleNamespace(returncode=2, stdout='{"error": "no"}')
+
+    monkeypatch.setattr(command, "subprocess", SimpleNamespace(run=run, PIPE=-1))
+    assert command.main(["all", "--device", "cpu", "--folder", str(tmp_path)]) == 0
+    assert [given[0] for given in asked] == list(parts.PARTS)
+    assert asked[0][-2:] == ["--seconds", str(parts.BRIEF_SECONDS)]
+    asked.clear()
+    assert command.main(["all", "--device", "cpu", "--folder", str(tmp_path), "--case", "stock_tags"]) == 0
+    assert {given[2] for given in asked} == {"stock_tags"}
+    assert "--seconds" not in asked[0]
 
 
 @pytest.mark.parametrize("part", parts.NEED_REAL)
