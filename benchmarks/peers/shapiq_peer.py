@@ -8,7 +8,6 @@ few as let two least budgets fit, but 8.
 
 from __future__ import annotations
 
-import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,49 +17,27 @@ import numpy as np
 
 from benchmarks.cases import IMAGES, BenchCase
 from benchmarks.masked import MaskedValue, best_rows
-from benchmarks.methods import Cannot, Recorder, Samples, Snapshot, images_per_draw
+from benchmarks.methods import Cannot, Recorder, Snapshot, images_per_draw
+from benchmarks.peers import permutations
+from benchmarks.peers.permutations import OutOfTime, alarm
 
-_PERMUTATIONS = 4  # that should fit into the allotment
-_PATIENCE = 3.0  # times the allotment, for one permutation
 _LEAST_IMAGES = 8  # of a run at one budget
 _WHOLE_PATIENCE = 2.0  # times the allotment, for a least budget
-
-
-class OutOfTime(Exception):
-    """Raised by the alarm within other people's code."""
 
 
 def permutation(case: BenchCase, seconds: float, seed: int) -> list[Snapshot]:
     """`PermutationSamplingSV`, one permutation a call.
 
     Raises:
-        Cannot: shapiq is not installed; or not one permutation of one image fits into thrice the time.
+        Cannot: shapiq is not installed; or see `permutations.average`.
     """
-    approximators = _shapiq()
-    _, rate = best_rows(case, IMAGES)
-    images = images_per_draw(IMAGES, case.n, rate, seconds, _PERMUTATIONS)
-    rows, rate = best_rows(case, images)
-    value = MaskedValue(case.base, images, rows)
-    rng = np.random.default_rng([seed, 0x5A])
-    recorder = Recorder(seconds)
-    samples = Samples(case.n)
-    sampling = approximators.PermutationSamplingSV(case.n, random_state=seed)
-    with alarm(_PATIENCE * seconds), _quiet():
-        try:
-            while recorder.time_left or not samples.count.any():
-                value.fresh(rng)
-                found = sampling.approximate(case.n + 1, _as_game(value), batch_size=1)
-                samples.add(_values(found, case.n))
-                recorder.offer(lambda: samples.snapshot(recorder.seconds, value.evaluations))
-        except OutOfTime:
-            pass
-    if not samples.count.any():
-        raise Cannot(
-            f"one permutation of {images} image(s) is {images * case.n:,} full forwards: about "
-            f"{images * case.n / rate:,.0f} s here, more than {_PATIENCE:g} × the {seconds:.0f} s given"
-        )
-    recorder.offer(lambda: samples.snapshot(recorder.seconds, value.evaluations), last=True)
-    return recorder.snapshots
+    sampling = _shapiq().PermutationSamplingSV(case.n, random_state=seed)
+
+    def one(value: MaskedValue, rows: int) -> np.ndarray:
+        return _values(sampling.approximate(case.n + 1, _as_game(value), batch_size=1), case.n)
+
+    with _quiet():
+        return permutations.average(case, seconds, (seed, 0x5A), one)
 
 
 def svarm(case: BenchCase, seconds: float, seed: int) -> list[Snapshot]:
@@ -148,19 +125,3 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-@contextmanager
-def alarm(seconds: float) -> Iterator[None]:
-    """Raises `OutOfTime` in the main thread after `seconds`, between two Python instructions."""
-
-    def ring(*_: object) -> None:
-        raise OutOfTime
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
