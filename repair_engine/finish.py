@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from repair_engine import controls, formats, hf_models
+from repair_engine.afresh import afresh
 from repair_engine.audit.files import write_attacks
 from repair_engine.audit.repair import measure_attack
 from repair_engine.audit.rows import Row
@@ -69,6 +70,7 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
     """
     out.mkdir(parents=True, exist_ok=True)
     plan, ranking, orders = _plan(case, ranking, run["budget"], progress)
+    ranking, run = afresh(case, ranking, plan, run, progress)
     suffix = case.checkpoint.source.suffix
     sets = _image_sets(case)
     preprocessing = case.dataset.preprocessing
