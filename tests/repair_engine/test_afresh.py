@@ -164,8 +164,8 @@ def test_every_ablated_filter_of_a_report_has_fresh_samples(
         blank = in_place(ranking.fresh, ranking.fresh, culprit)
         blank.values[..., culprit], blank.samples[culprit] = np.nan, 0
         ranking = dataclasses.replace(ranking, fresh=blank)
-        monkeypatch.setattr("repair_engine.finish.stepwise", lambda *_: Stepwise(culprit, 1, 1, 1, 1))
-        monkeypatch.setattr("repair_engine.finish.better", lambda *_: "gain")
+        monkeypatch.setattr("repair_engine.orders.Greedy.order", lambda *_: Stepwise(culprit, 1, 1, 1, 1))
+        monkeypatch.setattr("repair_engine.orders.better", lambda *_: "gain")
     else:
         limits = dataclasses.replace(ready.request.limits, order="value")
         changed = dataclasses.replace(ready.request, limits=limits)
