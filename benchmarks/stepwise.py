@@ -27,7 +27,7 @@ from repair_engine.estimation import culprit_sign
 from repair_engine.objectives import Metric
 from repair_engine.plan import better, make_plan, masked_predictions
 from repair_engine.request import Limits, RepairRequest
-from repair_engine.stepwise import stepwise
+from repair_engine.stepwise import AGAIN_SHARE, MARGIN, Greedy
 from shapley import State
 
 CATDOG = Source(
@@ -115,14 +115,21 @@ def compare(work: Path, seeds: int) -> None:
         began = time.perf_counter()
         ranking, _ = pipeline.ranking_of(job, search, confirm)
         value = make_plan(job.case, ranking.players, lambda *_: None)
-        found = stepwise(job.case, ranking, job.budget, lambda *_: None)
-        assert found is not None
+        greedy = Greedy.of(job.case, ranking, job.budget, lambda *_: None)
+        assert greedy is not None
+        plans, found = [("by value", value, "")], greedy.order()
+        lower = culprit_sign(job.request) > 0
         other = make_plan(job.case, found.players, lambda *_: None)
-        why = better(value, other, culprit_sign(job.request) > 0)
-        for name, plan in (("by value", value), ("stepwise", other)):
+        plans.append(("stepwise", other, better(value, other, lower)))
+        if not plans[-1][2] and found.tightest < MARGIN:  # as `orders.plan_of` does
+            found = greedy.order(MARGIN, int(AGAIN_SHARE * job.budget))
+            other = make_plan(job.case, found.players, lambda *_: None)
+            plans.append(("stepwise, with a margin", other, better(value, other, lower)))
+        why = plans[-1][2]
+        for i, (name, plan, _) in enumerate(plans):
             before, after = (_report(job.case, p) for p in (np.empty(0, np.int64), plan.chosen))
             select = [plan.steps[k].objective for k in (0, plan.k)]
-            used = (name == "stepwise") == bool(why)
+            used = i == (len(plans) - 1 if why else 0)
             print(
                 f"| {trial.name} | {seed} | {name} | {plan.k} | {select[0]:.1%} → {select[1]:.1%} | "
                 f"{before[0]:.1%} → {after[0]:.1%} | {before[1]:.1%} → {after[1]:.1%} | "

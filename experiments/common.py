@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from repair_engine import pipeline
 from repair_engine.architectures import Architecture
 from repair_engine.case import Case
 from repair_engine.controls import leave_one_out, response_norms, weight_norms
+from repair_engine.datasets import Preprocessing
 from repair_engine.estimation import reported
 from repair_engine.objectives import Metric
 from repair_engine.outputs import sha256
@@ -42,8 +43,11 @@ RANDOM_ORDERS = 5
 
 _FASHION = Architecture("net", 10, register={"net": "architectures:SmallCNN"})
 _CATDOG = Architecture("net", 2, register={"net": "architectures:ResNet8"})
+# SqueezeNet at half the side: three times as fast, and right on 43% of the images in place of 60%.
+SMALL = Preprocessing(resize=128, crop=128, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 SOURCES: dict[str, Source] = {
     **{name: cases.SOURCES[name] for name in ("resnet8", "resnet20", "squeezenet1_0")},
+    "squeezenet1_0-128px": replace(cases.SOURCES["squeezenet1_0"], preprocessing=SMALL),
     "catdog": Source(
         DATA / "catdog_breeds", "resnet8_catdog.safetensors", "images_2250.zip", _CATDOG, None, None, DATA
     ),

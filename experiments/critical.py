@@ -36,18 +36,21 @@ from repair_engine.statistics import paired_bootstrap
 FROM_TOP = (0, 1, 2, 5, 10, 15, 20, 30, 50)
 FROM_BOTTOM = (0, 20, 50, 100, 150, 200, 250, 344, 450)
 LOO_IMAGES = 60
+LARGE, LOO_IMAGES_OF_LARGE = 1000, 8  # filters: each costs an evaluation per image
+DEPTHS = {"squeezenet1_0-128px": 298}  # a tenth of its filters: dead by then (`truncation`), and the pilot is spared
 COMPARED = (5, 20, 100)  # filters removed, where differences are given with intervals
 
 
 def run(options: Options, say: Say) -> Result:
     """Curves from both ends on report images that no ranking saw."""
-    result = Result()
-    with opened(request_for(options.network, "accuracy", options, side="both")) as job:
+    result, depth = Result(), DEPTHS.get(options.network)
+    with opened(request_for(options.network, "accuracy", options, side="both", depth=depth)) as job:
         case, n = job.case, job.game.n_players
+        loo_images = LOO_IMAGES_OF_LARGE if n >= LARGE else LOO_IMAGES
         say("values")
         values = values_of(job)
         say("leave-one-out and norms")
-        importance = importances(case, values, LOO_IMAGES, options.seed)
+        importance = importances(case, values, loo_images, options.seed)
         reference, of_reference = long_run(options.network, case) or (None, "")
         if reference is not None:
             importance = {SHAPLEY: values.best, LONG_RUN: reference, **importance}
@@ -56,7 +59,7 @@ def run(options: Options, say: Say) -> Result:
         result.sections.append(
             f"{options.network}, {n} filters, {data}; accuracy on {len(indices)} report images in percent, with 95% "
             f"Wilson intervals; {RANDOM}: mean (least to most) of {RANDOM_ORDERS} orders. Leave-one-out on "
-            f"{LOO_IMAGES} score images, norms as in the report's controls. {said_of(values)} {of_reference}"
+            f"{loo_images} score images, norms as in the report's controls. {said_of(values)} {of_reference}"
         )
         for from_top, depths in ((True, FROM_TOP), (False, FROM_BOTTOM)):
             depths = tuple(d for d in depths if d <= n)

@@ -11,9 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from experiments.charts import Series, lines
-from experiments.common import Options, Result, Say, grid, opened, request_for, right_after
+from experiments.common import SMALL, Options, Result, Say, grid, opened, request_for, right_after
 from repair_engine import pipeline
-from repair_engine.datasets import Preprocessing
 from repair_engine.pipeline import Job
 from shapley import merge_round, next_round, run_block, start
 
@@ -22,7 +21,6 @@ WALKS = 20
 LARGE = 1000  # filters: from there on fewer walks and images, and no pilot, which would take most of an hour on a CPU
 FEW_WALKS, FEW_IMAGES = 6, 40
 DEAD = 0.1  # the paper truncates where accuracy falls below this
-SMALL = Preprocessing(resize=128, crop=128, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
 def run(options: Options, say: Say) -> Result:

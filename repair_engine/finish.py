@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from repair_engine import controls, formats, hf_models
+from repair_engine.afresh import afresh
 from repair_engine.audit.files import write_attacks
 from repair_engine.audit.repair import measure_attack
 from repair_engine.audit.rows import Row
@@ -21,15 +22,15 @@ from repair_engine.case import BATCH, SPLITS, Case, Progress
 from repair_engine.compact.export import TENSORS, WIDTHS, write_compact
 from repair_engine.datasets import Holdout
 from repair_engine.errors import VerificationFailed
-from repair_engine.estimation import Ranking, culprit_sign
+from repair_engine.estimation import Ranking
 from repair_engine.network import predictions
 from repair_engine.onnx_graph import comparable
+from repair_engine.orders import plan_of
 from repair_engine.outputs import HUGGING_FACE, publish, sha256
-from repair_engine.plan import Plan, better, largest_drops, make_plan, masked_predictions
+from repair_engine.plan import Plan, largest_drops, masked_predictions
 from repair_engine.report import documents, html, measures
 from repair_engine.report.filters import write_filters
 from repair_engine.report.predictions import write_guard_predictions, write_predictions
-from repair_engine.stepwise import stepwise
 from repair_engine.verify import fresh_predictions, judge_of
 from repair_engine.write_back import write_back
 
@@ -68,7 +69,8 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
         VerificationFailed: the written file does not reproduce the measured predictions.
     """
     out.mkdir(parents=True, exist_ok=True)
-    plan, ranking, orders = _plan(case, ranking, run["budget"], progress)
+    plan, ranking, orders = plan_of(case, ranking, run["budget"], progress)
+    ranking, run = afresh(case, ranking, plan, run, progress)
     suffix = case.checkpoint.source.suffix
     sets = _image_sets(case)
     preprocessing = case.dataset.preprocessing
@@ -130,26 +132,6 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
         (staged / "report.html").write_text(html.render(document), encoding="utf-8")
         publish(staged, out)
     return document
-
-
-def _plan(case: Case, ranking: Ranking, budget: int, progress: Progress) -> tuple[Plan, Ranking, dict[str, Any] | None]:
-    """The plan by value or the stepwise one, the ranking in its order, and what was compared (None: only one)."""
-    plan = make_plan(case, ranking.players, progress)
-    if case.request.by_hand:
-        return replace(plan, k=len(plan.players), stability=None), ranking, None
-    found = stepwise(case, ranking, budget, progress) if case.request.limits.order == "auto" else None
-    if found is None or not found.picked:
-        return plan, ranking, None
-    other = make_plan(case, found.players, progress)
-    why = better(plan, other, culprit_sign(case.request) > 0)
-    rows = [
-        {"order": name, "k": p.k, "select": p.steps[p.k].objective, "clean": p.steps[p.k].clean}
-        for name, p in (("value", plan), ("stepwise", other))
-    ]
-    compared = {"used": "stepwise" if why else "value", "why": why, "rows": rows, **found.describe()}
-    if not why:
-        return plan, ranking, compared
-    return other, replace(ranking, players=found.players), compared
 
 
 def _place(case: Case, written: Path, out: Path) -> dict[str, dict[str, str]]:

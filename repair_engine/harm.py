@@ -7,17 +7,17 @@ import torch
 
 from repair_engine.case import BATCH, Case
 from repair_engine.network import predictions
-from repair_engine.plan import largest_drops
-from repair_engine.selection import Sweep
+from repair_engine.statistics import REFUSE_BELOW
 
+_SLACK = 1e-12  # a drop of exactly the limit is within it, whatever its rounding
 LEAST_IMAGES = 100  # fewer tell nothing of a drop of a few points
 
 
 class LimitCheck:
-    """Whether the limits of a request hold on *score* images, as `plan.make_plan` later asks of *select*.
+    """How far the limits of a request hold on *score* images, as `plan.make_plan` later asks of *select*.
 
-    Not a promise: other images decide. It keeps a filter that plainly breaks a limit from standing before all others,
-    where it would spoil every prefix.
+    Not a promise: other images decide. It keeps a filter that breaks a limit from standing before all others, where it
+    would spoil every prefix.
 
     Args:
         most: evaluations of one check; with fewer than `LEAST_IMAGES` nothing is checked.
@@ -32,16 +32,33 @@ class LimitCheck:
         self._pixels = case.pixels[torch.from_numpy(indices)]
         self._labels = case.dataset.labels[indices]
         self._intact = case.intact[indices] == self._labels
-        self._subgroups = None if case.subgroups is None else [case.subgroups[i] for i in indices]
+        limits = case.request.limits
+        self._kept = [(np.arange(len(indices)), limits.max_clean_drop)]
+        if case.subgroups is not None:
+            groups = np.asarray([case.subgroups[i] for i in indices])
+            inside = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+            self._kept += [(rows, limits.max_subgroup_drop) for rows in inside if len(rows) >= REFUSE_BELOW]
 
-    def holds(self, coalition: np.ndarray) -> bool:
-        """True where nothing is checked; costs `images` evaluations. `coalition` is bool [n], true = present."""
+    def margin(self, coalition: np.ndarray) -> float:
+        """By how many standard errors the nearest limit is kept, below 0 where one is broken.
+
+        The error is that of the paired change on these images; a change on none of them keeps a limit for sure.
+        Infinite where nothing is checked; costs `images` evaluations. `coalition` is bool [n], true = present.
+        """
         if not self.images:
-            return True
+            return np.inf
         network, found = self._case.network, []
         for i in range(0, self.images, BATCH):
             images = self._case.normalize(self._pixels[i : i + BATCH].to(network.device))
             found.append(predictions(network.masked_logits(images, coalition[None])[0]).cpu().numpy())
-        right = np.stack([self._intact, np.concatenate(found) == self._labels])
-        drops = None if self._subgroups is None else largest_drops(right, self._subgroups)
-        return bool(Sweep(np.zeros(2), right.mean(axis=1), None, drops, False).feasible(self._case.request.limits)[1])
+        lost = self._intact.astype(float) - (np.concatenate(found) == self._labels)
+        return min(_margin(lost[rows], limit) for rows, limit in self._kept)
+
+
+def _margin(lost: np.ndarray, limit: float) -> float:
+    """Of one limit; `lost` is +1 where an image is no longer right and -1 where it has become so, [n]."""
+    room = limit - lost.mean()
+    error = lost.std() / np.sqrt(len(lost))
+    if abs(room) <= _SLACK:
+        return 0.0
+    return float(room / error) if error else float(np.copysign(np.inf, room))

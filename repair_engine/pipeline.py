@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from repair_engine import calibrate
+from repair_engine.afresh import SHARE as AFRESH_SHARE
 from repair_engine.audit.repair import subset_size
 from repair_engine.case import Case, Progress, open_case, prepare, silent
 from repair_engine.errors import BadInput
@@ -163,8 +164,9 @@ def prepare_job(
             if repair and case.attacked and request.explain is None:
                 queries = 2 * request.queries * subset_size(case, budget) / rates.forward
                 budget = calibrate.choose_budget(rates, request.estimator, other + queries, target)
-            if repair and request.limits.order == "auto":
-                budget = int(budget / (1 + STEPWISE_SHARE))
+            if repair and request.explain is None:
+                more = AFRESH_SHARE + (STEPWISE_SHARE if request.limits.order == "auto" else 0.0)
+                budget = int(budget / (1 + more))
             smallest = game if request.batch_size else game.resized(BATCH_SIZES[-1])
             budget = max(budget, least_budget(request, smallest, repair))
             images = f" --attack-images {case.request.attack_images}" if case.attacked else ""

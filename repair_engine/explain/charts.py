@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from repair_engine.explain.names import LEAVE_ONE_OUT, RANDOM, RESPONSES, SHAPLEY, WEIGHTS
+from repair_engine.explain.names import LEAVE_ONE_OUT, NEAREST_ZERO, RANDOM, RESPONSES, SHAPLEY, WEIGHTS
 from repair_engine.report.axes import area, decimals, percents, whole, x_axis, x_grid, y_axis
 from repair_engine.report.markup import Markup, element
 from repair_engine.report.svg import (
@@ -35,6 +35,7 @@ LOOKS: dict[str, tuple[str, str, str | None]] = {
     RESPONSES: ("triangle", "guard", "2 3"),
     LEAVE_ONE_OUT: ("diamond", "bad", "9 3 2 3"),
     RANDOM: ("ring", "before", "1 3"),
+    NEAREST_ZERO: ("ring", "after", "4 4"),
 }
 _ROW = 26
 _MOST_SITES = 40

@@ -1,7 +1,9 @@
 """Removal curves: the metric on *report* images against the number of filters removed, for every ranking.
 
 Each removed filter is ablated to its constant. From the most critical end the curve of a good ranking falls fast (the
-paper's Fig. 4b), from the least critical end it holds long or rises (Fig. 4c).
+paper's Fig. 4b). The least critical end is the lowest values (Fig. 4c): it rises where filters hurt the metric, and
+falls where the intact network uses what hurts when many others are gone. So at that end the order of the values' sizes
+stands beside it: what does least either way, which is what can be spared.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import numpy as np
 import torch
 
 from repair_engine.case import Case, Progress
-from repair_engine.explain.names import ENDS, LEAST, MOST, RANDOM, SHAPLEY
+from repair_engine.explain.names import ENDS, LEAST, MOST, NEAREST_ZERO, RANDOM, SHAPLEY
 from repair_engine.explain.rankings import Rankings
 from repair_engine.objectives import Objective, cell_codes, plan_batches
 from repair_engine.objectives.metric import accuracy_weights
@@ -81,7 +83,7 @@ def grids(n: int, remove: int) -> dict[str, np.ndarray]:
 def evaluations_per_image(n: int, remove: int, draws: int, rankings: int = 4) -> int:
     """Coalitions that all curves evaluate on an image, at most."""
     ends = grids(n, remove)
-    return rankings * sum(len(ks) for ks in ends.values()) + draws * len(_union(ends))
+    return rankings * sum(len(ks) for ks in ends.values()) + len(ends[LEAST]) + draws * len(_union(ends))
 
 
 def images_for(case: Case, budget: int) -> int:
@@ -139,6 +141,9 @@ def removal_curves(case: Case, rankings: Rankings, images: CurveImages, remove: 
         for end, ks in ends.items():
             along = order if end == MOST else order[::-1]
             curves.append(_measure(case, images, end, name, None, along, ks, tick))
+            if (end, name) == (LEAST, SHAPLEY):
+                nearest = rankings.nearest_zero
+                curves.append(_measure(case, images, end, NEAREST_ZERO, None, nearest, ks, tick))
     for draw, order in enumerate(rankings.random):
         whole = _measure(case, images, MOST, RANDOM, draw, order, _union(ends), tick)
         for end, ks in ends.items():

@@ -38,6 +38,11 @@ class Rankings:
         """Filters from most to least critical, int64 [n]; ties in the network's order."""
         return descending(self.scores[name])
 
+    @property
+    def nearest_zero(self) -> np.ndarray:
+        """Filters from the smallest to the largest Shapley value in size, int64 [n]; of the unknown nothing is held."""
+        return np.argsort(np.abs(np.nan_to_num(self.scores[SHAPLEY])), kind="stable")
+
 
 def values_of(found: Estimate, fresh: Estimate | None) -> np.ndarray:
     """What is known of every filter's value, for ranking, float64 [n]; NaN where nothing is.

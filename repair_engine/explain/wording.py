@@ -48,7 +48,11 @@ def end_text(document: Row, end: str) -> str:
         hurts = " For this metric they are the culprits." if lower else ""
         return f"Filters to whose presence {metric} owes most.{hurts}"
     hurts = "" if lower else " Where a value is below zero, the filter's presence hurts."
-    return f"Filters to whose presence {metric} owes least.{hurts}"
+    return (
+        f"Filters to whose presence {metric} owes least, the lowest value first (Ghorbani & Zou 2020, Fig. 4c).{hurts} "
+        "A low value speaks of networks without many of their filters, so the intact one may still use such a filter; "
+        "“nearest zero” removes first what does least either way, and is the order by which filters can be spared."
+    )
 
 
 def curve_images_text(document: Row) -> str:

@@ -21,8 +21,8 @@ def write_filters(network: Network, ranking: Ranking, k: int, path: Path) -> Non
     """One row per filter, in the network's order.
 
     value, lower, upper and samples are of the search, which chose by them where it went on; the fresh ones are of
-    the samples that were drawn afterwards for the candidates (exact values need no second look and stand in the
-    first columns). Empty: not sampled. rank is the place in the order of ablation, from 1.
+    the samples that were drawn afterwards for the candidates, and once more for what is ablated (exact values need no
+    second look and stand in the first columns). Empty: not sampled. rank is the place in the order of ablation, from 1.
 
     Args:
         k: how many of the ranked filters were ablated.

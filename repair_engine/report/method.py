@@ -20,6 +20,7 @@ _RUN_SHOWN = frozenset(
     (
         *(
             "estimator",
+            "afresh",
             "screen",
             "expected_overlap",
             "ablation",
@@ -58,6 +59,7 @@ def measured(document: Row) -> Markup:
         ("estimand", run["estimand"]),
         ("values shown", f"from {run['reported_values']}"),
         ("interval", f"{interval['name']}: {interval['text']}"),
+        *_afresh(run),
         ("truncation certificate", _certificate(run.get("certificate"))),
         *_screen(run),
         *_precision(run),
@@ -93,6 +95,16 @@ def _precision(run: dict[str, Any]) -> list[tuple[str, str]]:
     if said.get("asked", "float32") == "float32":
         return []
     return [("precision of the search", Precision(**said).note())]
+
+
+def _afresh(run: dict[str, Any]) -> list[tuple[str, str]]:
+    """The ablated filters' own samples."""
+    found = run.get("afresh")
+    if not found:
+        return []
+    text = f"drawn after they were chosen: {count(found['samples'], 'sample')} of each, of "
+    text += f"{found['images_per_draw']} images ({found['evaluations']:,} evaluations, in addition to the budget); "
+    return [("values of the ablated filters", text + found["interval"]["text"])]
 
 
 def _shared(run: dict[str, Any]) -> list[tuple[str, str]]:

@@ -187,6 +187,15 @@ def _distribution(found: Row) -> Markup:
     return details("How often each k was chosen on resamples", table(caption, ("k", "share"), rows, (0, 1)))
 
 
+def _fresh_said(document: Row) -> str:
+    """Which samples the values come from."""
+    found = document["run"].get("afresh")
+    if not found:
+        return "Rank combines both."
+    said = "The ablated filters were valued on samples drawn after they had been chosen; their intervals hold together "
+    return said + "among themselves. Those of the others come from samples that helped to order the candidates."
+
+
 def culprits(document: Row) -> Markup:
     """Values with intervals, sample counts and constants of the ranked culprits."""
     rows = document["culprits"]
@@ -223,7 +232,10 @@ def culprits(document: Row) -> Markup:
     order = "in the order of removal: stepwise, then by value" if stepwise else "worst first"
     out.append(table(f"Ranked candidates, {order}", header, body, (1, 2, 3, 4, 5)))
     out.append(
-        element("p", "The value in the search helped to pick the filter and is biased by that; rank combines both.",
-                class_="note")
-    )  # fmt: skip
+        element(
+            "p",
+            f"The value in the search helped to pick the filter and is biased by that. {_fresh_said(document)}",
+            class_="note",
+        )
+    )
     return join(out)

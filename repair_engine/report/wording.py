@@ -145,7 +145,7 @@ def orders_said(document: dict[str, Any]) -> list[str]:
     found = document.get("orders")
     if not found:
         return []
-    value, other = found["rows"]
+    value, other, *again = found["rows"]
     by_value = f"by value (k = {value['k']}, {percent(value['select'])})"
     greedy = f"stepwise (k = {other['k']}, {percent(other['select'])})"
     said = (
@@ -155,7 +155,12 @@ def orders_said(document: dict[str, Any]) -> list[str]:
     )
     if passed := found.get("passed_over"):
         were = "was" if passed == 1 else "were"
-        said += f"{count(passed, 'filter')} that would break a limit on score images {were} passed over. "
+        said += f"{count(passed, 'filter')} that would not keep the limits on score images {were} passed over. "
+    if again:
+        said += (
+            "As that order did not do better and came near a limit on score images, it was made once more, with limits "
+            f"kept by {found['margin']:.1f} standard errors (k = {again[0]['k']}, {percent(again[0]['select'])}). "
+        )
     if found["used"] == "stepwise":
         how = "The stepwise order was used: it did better by more than resampling the select images explains"
         fewer = "The stepwise order was used: it is not told apart from the other and ablates fewer filters"

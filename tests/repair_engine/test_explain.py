@@ -87,7 +87,7 @@ def test_curves_are_those_of_filters_removed_by_hand(
     byhand = ByHand(sabotaged, {f["id"]: f["constant"] for f in document["filters"]})
     images, labels = sabotaged.images.tensor()[splits["report"]], sabotaged.images.labels[splits["report"]]
     keys = {"Shapley value": "ranked_by", "weight norm": "weight_norm", "response norm": "response_norm",
-            "leave-one-out": "leave_one_out"}  # fmt: skip
+            "leave-one-out": "leave_one_out", "Shapley value, nearest zero": "ranked_by"}  # fmt: skip
     checked = 0
     for row in document["curves"]["rows"]:
         if row["ranking"] not in keys:
@@ -95,6 +95,9 @@ def test_curves_are_those_of_filters_removed_by_hand(
         scores = np.array([f[keys[row["ranking"]]] for f in document["filters"]])
         order = [document["filters"][i]["id"] for i in np.argsort(-scores, kind="stable")]
         order = order if row["end"] == MOST else order[::-1]
+        if row["ranking"].endswith("nearest zero"):
+            assert row["end"] == LEAST
+            order = [document["filters"][i]["id"] for i in np.argsort(np.abs(scores), kind="stable")]
         assert row["ks"][0] == 0
         assert row["ks"][-1] == 9
         for k, metric, accuracy in zip(row["ks"], row["metric"], row["accuracy"], strict=True):
@@ -102,7 +105,7 @@ def test_curves_are_those_of_filters_removed_by_hand(
             assert metric == pytest.approx(right[labels == 1].mean())
             assert accuracy == pytest.approx(right.mean())
             checked += 1
-    assert checked == 2 * 4 * len(document["curves"]["rows"][0]["ks"])
+    assert checked == (2 * 4 + 1) * len(document["curves"]["rows"][0]["ks"])
 
 
 def test_rankings_against_plain_torch(
@@ -161,7 +164,7 @@ def test_the_advantage_is_the_difference_of_the_areas(explained: tuple[Path, dic
         assert found["value"] == pytest.approx(area(mine) - area(rival))
         assert found["lower"] <= found["value"] + 1e-9
         assert found["value"] <= found["upper"] + 1e-9
-    assert len(document["curves"]["advantages"]) == 8
+    assert len(document["curves"]["advantages"]) == 9
 
 
 def test_files_layers_and_page(explained: tuple[Path, dict]) -> None:

@@ -11,14 +11,16 @@ import pytest
 import torch
 
 from repair_engine import pipeline
+from repair_engine.attacks import AttackSettings
 from repair_engine.case import silent
 from repair_engine.estimation import Ranking
 from repair_engine.harm import LimitCheck
+from repair_engine.orders import plan_of
 from repair_engine.plan import Plan, better, masked_predictions
 from repair_engine.report.html import render
 from repair_engine.report.wording import orders_said
 from repair_engine.request import Limits
-from repair_engine.stepwise import SHARE, candidates_of, stepwise
+from repair_engine.stepwise import MARGIN, SHARE, Greedy, Stepwise, candidates_of, stepwise
 from tests.repair_engine.report.documents import document
 from tests.repair_engine.test_exact_values import request_of
 from tests.repair_engine.tiny import World, call
@@ -61,6 +63,31 @@ def test_the_greedy_order_by_a_plain_loop(exact: tuple[pipeline.Job, Ranking]) -
     assert len(set(found.players)) == len(found.players)
 
 
+def test_an_attack_that_no_filter_turns_back_is_ordered_by_the_targets_probability(
+    sabotaged: World, tmp_path: Path
+) -> None:
+    """One step of the order by hand: what lowers the mean probability of the adversary's targets most."""
+    attack = AttackSettings.of("paper", epsilon=0.15, steps=6)
+    request = request_of(sabotaged, "attack-success", estimator="exact", attack=attack)
+    request = dataclasses.replace(request, limits=Limits(max_clean_drop=1.0, max_subgroup_drop=1.0))
+    job = pipeline.prepare_job(request, tmp_path)
+    greedy = Greedy.of(job.case, pipeline.ranking_of(job, None, None)[0], 10**9, silent)
+    assert greedy is not None
+    found = greedy.order()
+    assert found.picked
+    assert found.images == len(job.case.objective("score"))
+
+    def probability(players: list[int]) -> float:
+        objective, coalition = job.case.objective("score"), np.ones((1, job.game.n_players), dtype=bool)
+        coalition[0, players] = False
+        logits = job.case.network.masked_logits(job.case.normalize(objective.pixels), coalition)[0]
+        return float(logits.softmax(1)[torch.arange(len(objective)), torch.from_numpy(objective.targets)].mean())
+
+    after = {int(p): probability([int(p)]) for p in greedy.candidates}
+    assert found.players[0] == min(after, key=after.get)  # type: ignore[arg-type]
+    assert after[int(found.players[0])] < probability([])
+
+
 def test_the_budget_bounds_it(exact: tuple[pipeline.Job, Ranking]) -> None:
     job, ranking = exact
     for budget in (3_000, 20_000):
@@ -82,7 +109,7 @@ def test_what_breaks_a_limit_is_passed_over(
 ) -> None:
     job, ranking = exact
     first = int(stepwise(job.case, ranking, 10**9, silent).players[0])  # type: ignore[union-attr]
-    monkeypatch.setattr(LimitCheck, "holds", lambda self, coalition: bool(coalition[first]))
+    monkeypatch.setattr(LimitCheck, "margin", lambda self, coalition: 1.0 if coalition[first] else -0.5)
     found = stepwise(job.case, ranking, 10**9, silent)
     assert found is not None
     assert found.passed_over == 1
@@ -113,9 +140,81 @@ def test_limits_are_those_of_the_plan_on_score_images(
             coalition = np.ones(job.game.n_players, dtype=bool)
             coalition[players] = False
             expected = intact.mean() - right.mean() <= clean + 1e-9 and max([*big, 0.0]) <= subgroup + 1e-9
-            assert check.holds(coalition) == expected
+            assert (check.margin(coalition) >= 0) == expected
             seen.add(expected)
     assert seen == {True, False}
+
+
+def test_a_margin_is_in_standard_errors_of_the_nearest_limit(
+    exact: tuple[pipeline.Job, Ranking], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, _ = exact
+    case, score = job.case, job.case.splits.score
+    monkeypatch.setattr("repair_engine.harm.LEAST_IMAGES", 10)
+    coalition = np.ones(job.game.n_players, dtype=bool)
+    check = LimitCheck(case, 10**6, np.random.default_rng(0))
+    assert check.margin(coalition) == np.inf  # what changes nothing keeps every limit for sure
+    coalition[[0, 1, 2]] = False
+    pixels, labels = case.pixels[torch.from_numpy(score)], case.dataset.labels[score]
+    right = masked_predictions(case, pixels, np.array([0, 1, 2])) == labels
+    lost = (case.intact[score] == labels).astype(float) - right
+    limits = dataclasses.replace(job.request.limits, max_clean_drop=0.5, max_subgroup_drop=1.0)
+    groups = np.array(case.subgroups)[score]
+    expected = [(0.5 - lost.mean()) / (lost.std() / np.sqrt(len(lost)))]
+    for g in np.unique(groups):
+        if (inside := groups == g).sum() >= 30:
+            expected.append((1.0 - lost[inside].mean()) / (lost[inside].std() / np.sqrt(inside.sum())))
+    asked = dataclasses.replace(case, request=dataclasses.replace(case.request, limits=limits))
+    assert LimitCheck(asked, 10**6, np.random.default_rng(0)).margin(coalition) == pytest.approx(min(expected))
+
+
+def test_an_order_with_a_margin_takes_only_what_keeps_it_and_looks_at_nothing_twice(
+    exact: tuple[pipeline.Job, Ranking], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, ranking = exact
+    greedy = Greedy.of(job.case, ranking, 10**9, silent)
+    assert greedy is not None
+    plain = greedy.order()
+    first = int(plain.players[0])
+    near = {True: 9.0, False: 1.0}  # without the first pick a limit is kept by one standard error only
+    greedy.margins.clear()
+    monkeypatch.setattr(LimitCheck, "margin", lambda self, coalition: near[bool(coalition[first])])
+    again = greedy.order()
+    assert again.players.tolist() == plain.players.tolist()
+    assert again.tightest == 1.0
+    assert greedy.spent == plain.evaluations, "it was all looked at before"
+    wider = greedy.order(MARGIN)
+    assert first not in wider.players[: wider.picked]
+    assert wider.passed_over >= 1
+    assert wider.tightest > MARGIN
+
+
+@pytest.mark.parametrize("tight", [True, False])
+def test_the_margin_is_tried_where_the_order_failed_near_a_limit(
+    exact: tuple[pipeline.Job, Ranking], monkeypatch: pytest.MonkeyPatch, tight: bool
+) -> None:
+    job, ranking = exact
+    made: list[float] = []
+
+    def order(self: Greedy, margin: float = 0.0, most: int | None = None) -> Stepwise:
+        made.append(margin)
+        tightest = 1.0 if tight else 2.0
+        return Stepwise(ranking.players[:1], 1, 1, 1, 1, 0, margin, MARGIN + 1 if margin else tightest)
+
+    asked: list[str] = []
+
+    def judged(*_: object) -> str:
+        asked.append("")
+        return "gain" if len(asked) == 2 else ""
+
+    monkeypatch.setattr(Greedy, "order", order)
+    monkeypatch.setattr("repair_engine.orders.better", judged)
+    _, _, compared = plan_of(job.case, ranking, 10**9, silent)
+    assert compared is not None
+    assert made == ([0.0, MARGIN] if tight else [0.0])
+    assert compared["used"] == ("stepwise" if tight else "value")
+    orders = ["value", "stepwise", "stepwise with a margin"]
+    assert [row["order"] for row in compared["rows"]] == orders[: 1 + len(made)]
 
 
 def plan(k: int, values: np.ndarray) -> Plan:
@@ -162,6 +261,9 @@ def test_the_sentence_says_which_and_why() -> None:
     }  # fmt: skip
     assert "ablates fewer filters." in orders_said(made)[0]
     assert "in the order of removal: stepwise" in render(made)
+    again = {"order": "stepwise with a margin", "k": 1, "select": 0.76, "clean": 0.8}
+    near = made | {"orders": made["orders"] | {"margin": MARGIN, "rows": [*made["orders"]["rows"], again]}}
+    assert "kept by 1.7 standard errors (k = 1, 76.0%)" in orders_said(near)[0]
     made["orders"] |= {"used": "value", "why": ""}
     assert "The order by value was used" in orders_said(made)[0]
     made["orders"] = None
