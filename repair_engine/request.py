@@ -226,6 +226,8 @@ def preprocessing_from(
     metadata = None if architecture.registered or base is not None else weights_metadata(architecture.name)
     base = base or (Preprocessing.from_weights(metadata) if metadata else Preprocessing())
     channels = given.get("channels") or len(given.get("mean") or given.get("std") or base.mean)
+    if metadata and channels != base.channels:  # torchvision's weights are of colour images: they say nothing of these
+        base = Preprocessing(channels=channels)
     own = channels == base.channels
     return replace(
         base,

@@ -11,7 +11,7 @@ import torch
 from repair_engine import hf_models
 from repair_engine.architectures import ONNX, Architecture, parse_options, parse_register
 from repair_engine.attacks import NORMS, AttackSettings
-from repair_engine.datasets import Preprocessing
+from repair_engine.datasets import Preprocessing, check_not_folder
 from repair_engine.errors import BadInput
 from repair_engine.explain.settings import Explain
 from repair_engine.formats import is_onnx
@@ -256,6 +256,8 @@ def request_of(args: argparse.Namespace) -> RepairRequest:
     """The request that the options describe; the attack verb's metric is attack-success. Raises BadInput."""
     for role in ("model", "data", "guard", "classes", "repaired", "constants"):
         path = getattr(args, role, None)
+        if path and role in ("data", "guard"):
+            check_not_folder(Path(path), f"--{role}: {path}")
         if path and not Path(path).is_file() and not (role == "model" and Path(path).is_dir()):
             raise BadInput(f"--{role}: there is no file {path}.")
     architecture = architecture_of(args)

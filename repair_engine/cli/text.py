@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from repair_engine.network import Network
 from repair_engine.report.wording import fairness_said, selection_said
 
 _SHOWN = 15
+_VALUES = 10  # of a column
 _ENDS = 3  # filters shown at each end of a further objective
 _NAMED = 8  # layers that share a reason
 
@@ -50,10 +52,23 @@ def inspect_text(document: dict[str, Any]) -> str:
         lines.append(
             f"{data['images']} images: " + ", ".join(f"{k} {v}" for k, v in list(data["classes"].items())[:20])
         )
-        lines += [f"  column {name}: {', '.join(values[:10])}" for name, values in data["columns"].items()]
+        lines += [
+            f"  column {_quoted(name)}: {_values(values, data['column_sizes'][name])}"
+            for name, values in data["columns"].items()
+        ]
         lines += [f"note: {note}" for note in data["notes"]] + [f"warning: {w}" for w in data["warnings"]]
     lines += [f"warning: {w}" for w in document["warnings"]]
     return "\n".join(lines)
+
+
+def _values(values: list[str], n: int) -> str:
+    """The first of a column's n different values; one that has a comma or a colon, or is empty, in quotes."""
+    more = f" and {n - _VALUES} more" if n > _VALUES else ""
+    return ", ".join(map(_quoted, values[:_VALUES])) + more
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False) if not text or any(c in text for c in ',":') else text
 
 
 def score_text(document: dict[str, Any]) -> str:
@@ -168,14 +183,15 @@ def attack_row(row: dict[str, Any]) -> str:
 
 
 def evaluate_text(document: dict[str, Any]) -> str:
-    lines = [f"{document['metric']['text']} and accuracy:"]
+    both = document["metric"]["name"] != "accuracy"
+    lines = [f"{document['metric']['text']}, then clean accuracy:" if both else "accuracy:"]
     tables = [("intact", document["figures"])]
     if "figures_ablated" in document:
         tables.append((f"{len(document['ablated'])} ablated", document["figures_ablated"]))
     for name, figures in tables:
         for part, row in figures.items():
-            metric = f"{row['metric']:.4f}" if "metric" in row else "      "
-            lines.append(f"  {name:<14}{part:<8}{metric}  {row['accuracy']:.4f}")
+            metric = "" if not both else f"{row['metric']:.4f}  " if "metric" in row else " " * 8
+            lines.append(f"  {name:<14}{part:<8}{metric}{row['accuracy']:.4f}")
     return "\n".join([*lines, *_warnings(document)])
 
 

@@ -54,6 +54,7 @@ def inspect(args: argparse.Namespace) -> int:
             "images": len(dataset),
             "classes": {name: int(c) for name, c in zip(dataset.class_names, counts)},
             "columns": {name: sorted(set(values))[:50] for name, values in dataset.attributes.items()},
+            "column_sizes": {name: len(set(values)) for name, values in dataset.attributes.items()},
             "warnings": list(dataset.warnings),
             "notes": list(dataset.notes),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import stat
 import zipfile
 import zlib
@@ -65,9 +66,19 @@ class Listing:
     warnings: tuple[str, ...]
 
 
+def check_not_folder(path: Path, name: str) -> None:
+    """Raises BadInput where images are given as a folder; says how to make the zip of it."""
+    if path.is_dir():
+        raise BadInput(
+            f"{name} is a folder; images are read from one zip file.",
+            f"Make it from inside the folder: (cd {shlex.quote(str(path))} && zip -qr ../images.zip .)",
+        )
+
+
 @contextmanager
 def open_archive(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
     """Open a zip; whatever zipfile finds wrong with it becomes a BadInput."""
+    check_not_folder(path, name)
     if not path.is_file():
         raise BadInput(f"There is no file {path}.")
     size = path.stat().st_size

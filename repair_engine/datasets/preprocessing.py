@@ -49,8 +49,10 @@ class Preprocessing:
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.channels:
                 raise BadInput(
-                    f"The {name} has {len(values)} numbers; the network reads {self.channels} channels.",
-                    f"Give {self.channels} numbers, for pixels in [0, 1].",
+                    f"The {name} has {_counted(len(values), 'number')}; the network reads "
+                    f"{_counted(self.channels, 'channel')}.",
+                    f"Give a mean and a std of {_counted(self.channels, 'number')}, for pixels in [0, 1]."
+                    + (" Where none is given, those of torchvision's weights are taken." if len(values) == 3 else ""),
                 )
         if not all(math.isfinite(v) for v in self.mean) or not all(math.isfinite(v) and v > 0 for v in self.std):
             raise BadInput("The mean must be finite and the std positive.")
@@ -112,6 +114,10 @@ class Preprocessing:
     def from_weights(cls, metadata: WeightsMetadata) -> Preprocessing:
         """That of torchvision's weights (3 channels)."""
         return cls(metadata.resize, metadata.crop, metadata.mean, metadata.std, 3, metadata.interpolation)
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _sides(size: Size) -> tuple[int, int]:

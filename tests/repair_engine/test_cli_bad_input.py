@@ -34,7 +34,7 @@ REFUSED = [
     pytest.param("architecture", "resnet17", "resnet17", "", id="no such architecture"),
     pytest.param("architecture", "resnet18", "", "", id="another architecture"),
     pytest.param("register", "net=no.such.module:f", "no.such.module", "", id="no such factory"),
-    pytest.param("mean", "0.5 0.5", "2 numbers", "1 numbers", id="a mean of other channels"),
+    pytest.param("mean", "0.5 0.5", "2 numbers", "1 number,", id="a mean of other channels"),
     pytest.param("resize", "big", "big", "", id="a size that is none"),
     pytest.param("budget", "0", "--budget", "", id="no budget"),
     pytest.param("batch_size", "0", "--batch-size", "", id="no images in a draw"),
@@ -48,6 +48,24 @@ def world(skewed: World) -> World:
     """With a further column that has one value."""
     data = skewed.images.zip(skewed.folder / "columns.zip", extra="same", column=["x"] * 96)
     return dataclasses.replace(skewed, data=data)
+
+
+@pytest.mark.parametrize("option", ["data", "guard"])
+def test_a_folder_of_images_is_told_how_to_become_a_zip(world: World, option: str, tmp_path: Path) -> None:
+    (tmp_path / "my images").mkdir()
+    result = call(world.argv("score", "--json", **{"budget": "2000", option: str(tmp_path / "my images")}))
+    assert result.code == 2
+    assert f"--{option}: " in result.document["error"]
+    assert "is a folder" in result.document["error"]
+    assert f"(cd '{tmp_path}/my images' && zip -qr ../images.zip .)" in result.document["mend"]
+
+
+def test_inspect_quotes_values_with_commas_and_says_how_many_are_left_out(skewed: World, tmp_path: Path) -> None:
+    column = ['"a, b"', "", *(f"writer {i:02}" for i in range(94))]
+    data = skewed.images.zip(tmp_path / "columns.zip", extra="writer", column=column)
+    result = call(skewed.argv("inspect", data=str(data)))
+    assert 'column writer: "", "a, b", writer 00' in result.out
+    assert "writer 07 and 86 more" in result.out
 
 
 @pytest.mark.parametrize(("option", "value", "problem", "mend"), REFUSED)
@@ -180,3 +198,12 @@ def test_reading_subgroups_takes_linear_time(world: World, tmp_path: Path, monke
     for part in ("score", "select", "report"):
         case.objective(part)
     assert len(calls) <= 3
+
+
+def test_evaluate_names_accuracy_once(skewed: World) -> None:
+    lines = call(skewed.argv("evaluate")).out.splitlines()
+    assert lines[0] == "accuracy:"
+    assert [len(line.split()) for line in lines[1:5]] == [3] * 4  # which network, which part, one figure
+    lines = call(skewed.argv("evaluate", metric="subgroup-recall:ground")).out.splitlines()
+    assert lines[0].endswith(", then clean accuracy:")
+    assert [len(line.split()) for line in lines[1:5]] == [4] * 4

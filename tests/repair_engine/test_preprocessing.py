@@ -11,9 +11,11 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
+from repair_engine.architectures import Architecture
 from repair_engine.datasets import Preprocessing
 from repair_engine.datasets.images import decode
 from repair_engine.errors import BadInput
+from repair_engine.request import preprocessing_from
 from repair_engine.weights_metadata import weights_metadata
 from tests.repair_engine.image_sets import encoded, pixels
 
@@ -87,8 +89,8 @@ def test_standardize_is_differentiable_and_normalize_leaves_its_input_alone() ->
     ("arguments", "message"),
     [
         ({"channels": 5}, "1 to 4 channels"),
-        ({"mean": (0.5,)}, "mean has 1 numbers; the network reads 3"),
-        ({"channels": 1, "std": STD}, "std has 3 numbers; the network reads 1"),
+        ({"mean": (0.5,)}, "mean has 1 number; the network reads 3 channels"),
+        ({"channels": 1, "std": STD}, "std has 3 numbers; the network reads 1 channel"),
         ({"std": (0.0, 1.0, 1.0)}, "std positive"),
         ({"mean": (float("nan"), 1.0, 1.0)}, "finite"),
         ({"interpolation": "magic"}, "'magic'"),
@@ -104,3 +106,14 @@ def test_settings_that_make_no_sense(arguments: dict[str, Any], message: str) ->
 def test_json_round_trip() -> None:
     steps = Preprocessing(resize=(20, 30), crop=18, mean=MEAN, std=STD, interpolation="bicubic")
     assert Preprocessing.from_json(steps.to_json()) == steps
+
+
+def test_torchvisions_preprocessing_is_not_taken_for_grey_images() -> None:
+    """It is of three channels; a mean of one, and the resizing of ImageNet would come along unasked."""
+    resnet = Architecture("resnet18", 2)
+    assert preprocessing_from(resnet, {"mean": (0.5,), "std": (0.2,)}) == Preprocessing(
+        channels=1, mean=(0.5,), std=(0.2,)
+    )
+    colour = preprocessing_from(resnet, {"mean": MEAN})
+    assert colour is not None
+    assert (colour.resize, colour.crop, colour.channels) == (256, 224, 3)
