@@ -14,7 +14,7 @@ from webapp.jobs.models import Job
 from webapp.jobs.requests import VALUES, Asked, BadRequest
 from webapp.library.errors import Refused
 
-CHANGES = ("budget", "max_clean_drop", "max_subgroup_drop", "max_filters", "choose", "queries", "subset")
+CHANGES = ("budget", "max_clean_drop", "max_subgroup_drop", "max_filters", "choose", "order", "queries", "subset")
 MOST_FILTERS = 100  # chosen by hand: they stand in addresses
 _NOT_TAKEN_OVER = ("kind", "filters", "stored", "report_uses", "budget")
 _REPORTS = (Job.Outcome.REPAIRED, Job.Outcome.NO_REPAIR, Job.Outcome.EXPLAINED)  # which show report images' figures
