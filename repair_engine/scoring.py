@@ -12,6 +12,7 @@ import numpy as np
 
 from repair_engine import pipeline
 from repair_engine.case import Case
+from repair_engine.explain.noise import noise_of, noise_warning
 from repair_engine.parties.estimates import FILE as ESTIMATE_FILE
 from repair_engine.parties.estimates import estimate_document
 from repair_engine.report import documents
@@ -63,6 +64,7 @@ def scored(
     settings = pipeline.phase_settings(job, "search", repair=False)
     estimate = exact(job.game, tick) if search is None or settings is None else pipeline.reported(search, settings)
     run = pipeline.run_of(job, estimate.evaluations, estimate, None) | {"forecast": forecast}
+    noisy = noise_warning(noise_of(estimate.values[0], estimate.std_errors[0]))
     everyone = np.ones((1, case.network.n_filters), dtype=bool)
     document: dict[str, Any] = {
         "schema": documents.SCHEMA,
@@ -77,7 +79,7 @@ def scored(
             case.dataset.file_names[i] for i in (case.splits.score if case.further else case.objective_indices("score"))
         ],
         "constants_from": [case.dataset.file_names[i] for i in case.splits.score],
-        "warnings": list(case.warnings),
+        "warnings": [*case.warnings, *([noisy] if noisy else [])],
         "versions": documents.versions(),
     }
     document["objectives"] = objective_rows(case, job.game, estimate)
