@@ -16,7 +16,7 @@ from repair_engine.report.wording import p_value
 Row = dict[str, Any]
 
 _SIDES = ("A", "B")
-_MEASURED = "`explain` measures them, from both ends on report images"
+_MEASURED = "an explanation measures them, from both ends on report images"
 
 
 def render(document: Row) -> str:

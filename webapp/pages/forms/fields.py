@@ -21,6 +21,12 @@ def number(label: str, help_text: str, **limits: Any) -> forms.FloatField:
     return forms.FloatField(required=False, label=label, help_text=help_text, widget=any_step, **limits)
 
 
+def shown(value: float) -> float | int:
+    """As people would type it: 2, not 2.0."""
+    near = round(value, 6)
+    return int(near) if near == int(near) else near
+
+
 def count(label: str, help_text: str, least: int | None = 1) -> forms.IntegerField:
     """An optional whole number."""
     return forms.IntegerField(required=False, min_value=least, label=label, help_text=help_text)
@@ -95,7 +101,7 @@ class LimitFields(forms.Form):
         """The fields as a request has them, or its defaults."""
         start = {"max_clean_drop": 2, "max_subgroup_drop": 10, "max_filters": 50}
         found = start | {key: asked[key] for key in LimitFields.base_fields if key in asked}
-        return found | {key: round(asked[key] * 100, 8) for key in SHARES if key in asked}
+        return found | {key: shown(asked[key] * 100) for key in SHARES if key in asked}
 
 
 class AdversaryFields(forms.Form):
@@ -145,5 +151,5 @@ class AdversaryFields(forms.Form):
     def adversary_of(asked: Mapping[str, Any]) -> dict[str, Any]:
         """The fields as a request has them."""
         found = {key: asked[key] for key in AdversaryFields.base_fields if key in asked}
-        found |= {key: round(asked[key] * PIXEL, 6) for key in LENGTHS if key in asked}
+        found |= {key: shown(asked[key] * PIXEL) for key in LENGTHS if key in asked}
         return found | {key: "yes" if asked[key] else "no" for key in SAID if key in asked}
