@@ -127,9 +127,11 @@ def swaps(document: dict[str, Any]) -> str:
 def tried(document: dict[str, Any]) -> list[str]:
     """What was tried, for an answer that is "no repair found"."""
     run, model, curve = document["run"], document["model"], document["curve"]
+    stored = run.get("values_from")
+    before = f"{count(stored['evaluations'], 'evaluation')} of an earlier run and " if stored else ""
     said = [
         f"{count(model['filters'], 'filter')} at {count(model['sites'], 'site')} were valued with "
-        f"{count(run['evaluations'], 'evaluation')} ({run['estimator']}).",
+        f"{before}{count(run['evaluations'], 'evaluation')} ({run['estimator']}).",
         f"{count(len(document['culprits']), 'filter')} with a value on the culprits' side "
         f"{'was' if len(document['culprits']) == 1 else 'were'} ranked; every prefix of the ranking, "
         f"k = 0 to {max(len(curve) - 1, 0)}, was tried on the {document['data']['splits']['select']:,} select images.",

@@ -24,7 +24,7 @@ class FollowForm(NamedForm, LimitFields):
         own = parent.request.get("metric", "")
         start = {**self.limits_of(parent.request), "metric": metric or own}
         super().__init__(*args, initial=start, **kwargs)
-        self.known = objectives_of(parent)
+        self.known = objectives_of(parent, ranking=not filters)
         names = list(self.known) if self.known else [own]
         if metric and metric not in names:
             names.append(metric)  # the service says that it was not valued, and what was
