@@ -72,7 +72,7 @@ def settings_rows(job: Job) -> list[tuple[str, str]]:
         rows.append(("budget", f"{job.summary['budget']:,} evaluations, {how}"))
     if job.request.get("stored"):
         rows.append(("values", "of the run that it goes on from; no search"))
-    return [*rows, ("device", job.device)]
+    return [*rows, ("device", job.device), ("id", str(job.pk))]
 
 
 def snippets(request: HttpRequest, job: Job) -> Snippets:
