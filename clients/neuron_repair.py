@@ -340,7 +340,9 @@ def compare(api: Api, options: argparse.Namespace) -> dict:
     document = api.json("GET", f"compare/?{query}")
     text = json.dumps(document, indent=1) + "\n"
     (options.out / "compare.json").write_text(text, encoding="utf-8")
-    first, second = (side["path"] for side in document["results"])
+    sides = document.pop("results")
+    document["results"] = sides  # their histograms last: the summary begins with what was found
+    first, second = (side["path"] for side in sides)
     return {
         "id": f"{options.id}..{options.other}", "name": f"{first} and {second}",
         "url": urljoin(api.base, f"/compare/?{query}"), "state": "succeeded", "outcome": "compared",
