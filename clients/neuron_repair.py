@@ -5,19 +5,24 @@
         --num-classes 10 --data images.zip --metric subgroup-recall:background --out repair/
         --gate 'gain.lower>0'
 
+Verbs: repair, explain and score upload what is not there yet and run; attack does so with a model or with a finished
+repair; follow goes on from a finished run (other filters, or another objective that it valued); compare sets two
+finished runs side by side; wait takes up a run by its id.
+
 The token comes from the environment variable NR_TOKEN (or --token-file). Run it again with the same arguments
-and it goes on where it was: uploads and the repair itself are found again, nothing is started twice.
+and it goes on where it was: uploads and the run itself are found again, nothing is started twice.
 
 Exit codes
-    0  repaired, and every gate passed
-    1  repaired, but a gate failed
-    2  bad input: the server refuses a file or an option, or the input made the repair fail
+    0  repaired (explained, valued, attacked, compared), and every gate passed
+    1  the same, but a gate failed
+    2  bad input: the server refuses a file or an option, or the input made the run fail
     3  server or job error
-    4  timeout: the repair goes on; run the same command again to wait for it
+    4  timeout: the run goes on; run the same command again to wait for it
     5  no repair meets the constraints
 
 Written to --out: metrics.json, junit.xml, summary.md and the result files (report.json, report.html,
-predictions.csv, and the repaired checkpoint if there is one), each checked against its SHA-256.
+predictions.csv, and the repaired checkpoint if there is one; of the other verbs their own), each checked against its
+SHA-256.
 """
 
 from __future__ import annotations
@@ -38,12 +43,12 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 from xml.sax.saxutils import escape, quoteattr
 
 PASS, GATE_FAILED, BAD_INPUT, SERVER_ERROR, TIMEOUT, NO_REPAIR = range(6)
 CHUNK = 1 << 18
-POLL = 2.0  # seconds between two looks at a running repair
+POLL = 2.0  # seconds between two looks at a run
 RETRIES = 6
 OPERATORS = {
     ">=": operator.ge,
@@ -239,11 +244,57 @@ def wait_for_upload(api: Api, kind: str, upload: dict) -> dict:
     return upload
 
 
+# Options that the API takes under the same name, by the verbs that have them.
+ADVERSARY = ("attack", "norm", "epsilon", "steps", "step_size", "restarts", "targeted", "random_start")
+ADVERSARY += ("attack_images", "queries", "subset")
+LIMITS = ("max_clean_drop", "max_subgroup_drop", "max_filters", "choose", "order")
+SEARCH = ("metric", "estimator", "constant", "precision", "top_k", "side", "budget", "batch_size", "compact", "also")
+RUN = ("name", "group", "seed", "device")
+BODIES = {
+    "repair": (*RUN, *SEARCH, *LIMITS, *ADVERSARY),
+    "follow": ("name", "metric", "filters", "budget", *LIMITS, "queries", "subset"),
+    "attack": (*RUN, *ADVERSARY, "repair", "all_images"),
+}
+
+
 def start(api: Api, options: argparse.Namespace) -> dict:
-    """Upload what is not there yet and start the repair, or find the one that was started before."""
-    for path in filter(None, (options.model, options.data, options.guard, options.classes)):
+    """Upload what is not there yet and start the run, or find the one that was started before."""
+    verb = options.command
+    kept = BODIES.get(verb, BODIES["repair"])
+    body = {name: value for name in kept if (value := getattr(options, name, None)) not in (None, [])}
+    if verb == "follow":
+        body["from"] = options.id
+    else:
+        body |= upload_all(api, options)
+    if body.get("repair"):  # on the images that it was reported on, unless others are asked for
+        asked = api.json("GET", f"repairs/{body['repair']}/")["request"]
+        body = {key: asked[key] for key in ("seed", "group") if key in asked} | body
+    if verb in ("explain", "score"):
+        body["kind"] = verb
+    return post(api, "attacks/" if verb == "attack" else "repairs/", body, options.run_id)
+
+
+def upload_all(api: Api, options: argparse.Namespace) -> dict:
+    """The ids of the model, the dataset and all else that is named by a file."""
+    surrogates = [parse_surrogate(text) for text in options.surrogate]
+    files = {"model": options.model, "dataset": options.data, "guard": getattr(options, "guard", None)}
+    for path in filter(None, (*files.values(), options.classes, *(path for path, _ in surrogates))):
         if not path.is_file():
             raise Failure(BAD_INPUT, f"There is no file {path}.")
+    there = {role: path for role, path in files.items() if path}
+    say("uploading " + ", ".join([path.name for path in there.values()] + [path.name for path, _ in surrogates]))
+    sent = {}
+    for role, path in there.items():
+        kind = "models" if role == "model" else "datasets"
+        sent[role] = kind, api.upload(f"{kind}/", path, model_fields(options) if role == "model" else {})
+    others = [api.upload("models/", path, fields) for path, fields in surrogates]
+    ids: dict[str, Any] = {role: wait_for_upload(api, kind, upload)["id"] for role, (kind, upload) in sent.items()}
+    if others:
+        ids["surrogates"] = [wait_for_upload(api, "models", upload)["id"] for upload in others]
+    return ids
+
+
+def model_fields(options: argparse.Namespace) -> dict[str, str]:
     fields = {}  # an ONNX model brings its architecture and classes
     if options.architecture:
         fields["architecture"] = options.architecture
@@ -257,37 +308,47 @@ def start(api: Api, options: argparse.Namespace) -> dict:
         fields["classes"] = options.classes.read_text(encoding="utf-8-sig")
     if preprocessing := parse_preprocessing(options):
         fields["preprocessing"] = json.dumps(preprocessing)
-    say(f"uploading {options.model.name}, {options.data.name}" + (f", {options.guard.name}" if options.guard else ""))
-    model = api.upload("models/", options.model, fields)
-    dataset = api.upload("datasets/", options.data, {})
-    guard = api.upload("datasets/", options.guard, {}) if options.guard else None
-    body: dict[str, Any] = {
-        "model": wait_for_upload(api, "models", model)["id"],
-        "dataset": wait_for_upload(api, "datasets", dataset)["id"],
-        "metric": options.metric,
-        "seed": options.seed,
-        "device": options.device,
-    }
-    if options.command == "explain":
-        body["kind"] = "explain"
-    if guard:
-        body["guard"] = wait_for_upload(api, "datasets", guard)["id"]
-    limits = ("max_clean_drop", "max_subgroup_drop", "max_filters", "choose")
-    attack = ("attack", "norm", "epsilon", "steps", "step_size", "restarts", "targeted", "random_start")
-    attack += ("attack_images", "queries", "subset", "compact")
-    names = ("name", "group", "estimator", "constant", "precision", "top_k", "side", "budget", "batch_size")
-    for name in (*names, *limits, *attack):
-        if getattr(options, name) is not None:
-            body[name] = getattr(options, name)
-    # The same request has the same key: run again, it finds the repair that it started.
-    # One that was cancelled, or that the server failed, is not what was asked for: then the next key's turn comes.
+    return fields
+
+
+def parse_surrogate(text: str) -> tuple[Path, dict[str, str]]:
+    """FILE, or FILE:ARCHITECTURE:NUM_CLASSES."""
+    name, _, rest = text.partition(":")
+    architecture, _, classes = rest.partition(":")
+    if rest and not (architecture and classes.isdigit()):
+        raise Failure(BAD_INPUT, f"--surrogate {text!r} is neither FILE nor FILE:ARCHITECTURE:NUM_CLASSES.")
+    return Path(name), {"architecture": architecture, "num_classes": classes} if rest else {}
+
+
+def post(api: Api, path: str, body: dict, run_id: str) -> dict:
+    """The same request has the same key: sent again, it finds the run that it started.
+
+    One that was cancelled, or that the server failed, is not what was asked for: then the next key's turn comes.
+    """
     for attempt in range(100):
-        text = json.dumps([options.run_id, attempt, body], sort_keys=True)
+        text = json.dumps([run_id, attempt, body], sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()
-        repair = api.json("POST", "repairs/", body, {"Idempotency-Key": f"cli-{key}"})
-        if repair["state"] != "canceled" and not (repair["state"] == "failed" and repair["fault"] == "server"):
-            return repair
-    raise Failure(SERVER_ERROR, "This repair failed a hundred times.")
+        found = api.json("POST", path, body, {"Idempotency-Key": f"cli-{key}"})
+        if found["state"] != "canceled" and not (found["state"] == "failed" and found["fault"] == "server"):
+            return found
+    raise Failure(SERVER_ERROR, "This run failed a hundred times.")
+
+
+def compare(api: Api, options: argparse.Namespace) -> dict:
+    """Two finished runs side by side, as a run that has ended: what is written of it is the same."""
+    query = urlencode({"a": options.id, "b": options.other})
+    document = api.json("GET", f"compare/?{query}")
+    text = json.dumps(document, indent=1) + "\n"
+    (options.out / "compare.json").write_text(text, encoding="utf-8")
+    sides = document.pop("results")
+    document["results"] = sides  # their histograms last: the summary begins with what was found
+    first, second = (side["path"] for side in sides)
+    return {
+        "id": f"{options.id}..{options.other}", "name": f"{first} and {second}",
+        "url": urljoin(api.base, f"/compare/?{query}"), "state": "succeeded", "outcome": "compared",
+        "error": "", "mend": "", "fault": "", "request": {"a": options.id, "b": options.other},
+        "warnings": document["warnings"], "result": document, "results": [], "progress": {"elapsed_seconds": 0},
+    }  # fmt: skip
 
 
 def parse_option(item: str) -> tuple[str, Any]:
@@ -322,7 +383,7 @@ def parse_preprocessing(options: argparse.Namespace) -> dict:
 def wait(api: Api, repair: dict) -> dict:
     """Until it has ended."""
     shown = ""
-    say(f"repair {repair['id']}")
+    say(f"run {repair['id']}")
     while repair["state"] in ("starting", "processing"):
         progress = repair["progress"]
         line = f"{progress['percent']:5.1f} %  {progress['phase']}"
@@ -336,7 +397,7 @@ def wait(api: Api, repair: dict) -> dict:
             say(line)
             shown = line
         if time.monotonic() + POLL > api.deadline:
-            message = f"Out of time; repair {repair['id']} goes on. Run the same command again."
+            message = f"Out of time; run {repair['id']} goes on. Run the same command again."
             raise Failure(TIMEOUT, message)
         time.sleep(POLL)
         repair = api.json("GET", f"repairs/{repair['id']}/")
@@ -387,12 +448,12 @@ def parse_gate(gate: str) -> tuple[str, str, float]:
 def verdict(repair: dict, gates: list[dict]) -> tuple[int, str]:
     state, error = repair["state"], " ".join(filter(None, (repair["error"], repair["mend"])))
     if state == "canceled":
-        return SERVER_ERROR, "The repair was canceled."
+        return SERVER_ERROR, "The run was canceled."
     if state == "failed":
         return (BAD_INPUT if repair["fault"] == "input" else SERVER_ERROR), error
     if repair["outcome"] == "no_repair_found":
         return NO_REPAIR, "No repair meets the constraints. That is an answer: see report.html."
-    done = {"explained": "Explained", "attacked": "Attacked"}.get(repair["outcome"], "Repaired")
+    done = str(repair["outcome"]).capitalize()  # repaired, explained, scored, attacked, compared
     failed = [gate for gate in gates if not gate["passed"]]
     if failed:
         return GATE_FAILED, "; ".join(f"{gate['gate']} fails: {gate['value']:g}" for gate in failed)
@@ -484,60 +545,112 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--out", type=Path, default=Path("repair"))
     common.add_argument("--timeout", type=float, default=3600, help="seconds (default 3600)")
     common.add_argument("--gate", action="append", default=[], help="NAME>=NUMBER over the result; may be repeated")
-    kinds = {
-        "repair": "upload, repair, fetch, judge",
-        "explain": "upload, explain, fetch: which filters is it made of?",
-    }
-    for kind, what in kinds.items():
-        add_options(commands.add_parser(kind, parents=[common], help=what))
-    waiting = commands.add_parser("wait", parents=[common], help="wait for a repair by its id, fetch, judge")
-    waiting.add_argument("id")
+    for verb, what in VERBS.items():
+        command = commands.add_parser(verb, parents=[common], help=what)
+        if verb in ("follow", "compare", "wait"):
+            command.add_argument("id", help="of the run" if verb != "compare" else "of one run")
+        if verb == "compare":
+            command.add_argument("other", help="of the other run")
+        if verb not in ("compare", "wait"):
+            OPTIONS[verb](command)
+            command.add_argument("--name")
+            command.add_argument("--run-id", default="", help="a new id starts a new run of the same input")
     return top
 
 
-def add_options(repair: argparse.ArgumentParser) -> None:
-    """Of a repair, and of an explanation, which the server tells what it does not take."""
-    repair.add_argument("--model", type=Path, required=True)
-    repair.add_argument("--architecture", help="needed unless the model is ONNX or a Hugging Face zip")
-    repair.add_argument("--num-classes", type=int, help="needed unless the model is ONNX or a Hugging Face zip")
-    repair.add_argument("--arch-option", action="append", default=[], metavar="KEY=VALUE")
-    repair.add_argument("--weights", choices=["model", "ema"])
-    repair.add_argument("--classes", type=Path)
-    repair.add_argument("--data", type=Path, required=True)
-    repair.add_argument("--guard", type=Path)
-    repair.add_argument("--metric", required=True)
-    repair.add_argument("--group")
+VERBS = {
+    "repair": "upload, repair, fetch, judge",
+    "explain": "upload, explain, fetch: which filters is it made of?",
+    "score": "upload, value all filters for several objectives, fetch",
+    "attack": "upload, or take a finished repair, attack, fetch, judge",
+    "follow": "go on from a finished run with other filters or another objective, fetch, judge",
+    "compare": "do two finished runs hold the same filters responsible?",
+    "wait": "wait for a run by its id, fetch, judge",
+}
+
+
+def add_search(run: argparse.ArgumentParser) -> None:
+    """Of a repair, and of an explanation and a score, which the server tells what they do not take."""
+    add_inputs(run)
+    run.add_argument("--guard", type=Path)
+    run.add_argument("--metric", required=True)
+    run.add_argument("--also", action="append", default=[], help="of score: value this, too; may be repeated")
+    run.add_argument("--estimator", choices=["fast", "tmab", "monte_carlo", "cmcs", "exact"])
+    run.add_argument("--precision", choices=["float32", "bfloat16"], help="of the search")
+    run.add_argument("--constant", choices=["mean", "bn_beta"], help="what an ablated filter's output becomes")
+    run.add_argument("--top-k", type=int)
+    run.add_argument("--side", choices=["top", "bottom", "both"])
+    run.add_argument("--budget", type=int, help="evaluations")
+    run.add_argument("--batch-size", type=int, help="images per draw")
+    run.add_argument("--compact", action="store_const", const=True, help="also without the culprits' channels")
+    add_limits(run)
+    add_adversary(run)
+
+
+def add_attack(run: argparse.ArgumentParser) -> None:
+    """Of a model with images, or of a finished repair, whose they are then."""
+    add_inputs(run, required=False)
+    run.set_defaults(seed=None)
+    run.add_argument("--repair", help="id of a finished repair, for figures before and after it (its seed and group)")
+    run.add_argument("--all-images", action="store_const", const=True, help="not those of the report split alone")
+    add_adversary(run)
+
+
+def add_follow(run: argparse.ArgumentParser) -> None:
+    """Of what may differ from the run that is gone on from."""
+    run.add_argument("--filters", type=lambda text: text.split(","), help="ablate these: SITE:CHANNEL,SITE:CHANNEL")
+    run.add_argument("--metric", help="one that the run valued")
+    run.add_argument("--budget", type=int, help="evaluations")
+    add_limits(run)
+    add_queries(run)
+
+
+OPTIONS = {"repair": add_search, "explain": add_search, "score": add_search, "attack": add_attack, "follow": add_follow}
+
+
+def add_inputs(run: argparse.ArgumentParser, required: bool = True) -> None:
+    run.add_argument("--model", type=Path, required=required)
+    run.add_argument("--architecture", help="needed unless the model is ONNX or a Hugging Face zip")
+    run.add_argument("--num-classes", type=int, help="needed unless the model is ONNX or a Hugging Face zip")
+    run.add_argument("--arch-option", action="append", default=[], metavar="KEY=VALUE")
+    run.add_argument("--weights", choices=["model", "ema"])
+    run.add_argument("--classes", type=Path)
+    run.add_argument("--data", type=Path, required=required)
     for name, kind in (("resize", pixels), ("crop", pixels), ("mean", str), ("std", str)):
-        repair.add_argument(f"--{name}", type=kind)
-    repair.add_argument("--estimator", choices=["tmab", "monte_carlo", "cmcs", "exact"])
-    repair.add_argument("--precision", choices=["float32", "bfloat16"], help="of the search")
-    repair.add_argument("--constant", choices=["mean", "bn_beta"], help="what an ablated filter's output becomes")
-    repair.add_argument("--top-k", type=int)
-    repair.add_argument("--side", choices=["top", "bottom", "both"])
-    repair.add_argument("--budget", type=int, help="evaluations")
-    repair.add_argument("--batch-size", type=int, help="images per draw")
-    repair.add_argument("--attack", choices=["paper", "standard"], help="PGD preset of attack-success")
-    repair.add_argument("--norm", choices=["linf", "l2"], help="what epsilon measures")
-    repair.add_argument("--epsilon", type=float)
-    repair.add_argument("--steps", type=int)
-    repair.add_argument("--step-size", type=float)
-    repair.add_argument("--restarts", type=int)
-    aim = repair.add_mutually_exclusive_group()
+        run.add_argument(f"--{name}", type=kind)
+    run.add_argument("--group", help="a column whose values never cross the splits")
+    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+
+
+def add_limits(run: argparse.ArgumentParser) -> None:
+    run.add_argument("--max-clean-drop", type=float)
+    run.add_argument("--max-subgroup-drop", type=float)
+    run.add_argument("--max-filters", type=int)
+    run.add_argument("--choose", choices=["best", "one-se"], help="how many filters, of those within the limits")
+    run.add_argument("--order", choices=["auto", "value"], help="of removal: also stepwise, or by value alone")
+
+
+def add_adversary(run: argparse.ArgumentParser) -> None:
+    run.add_argument("--attack", choices=["paper", "standard"], help="PGD preset")
+    run.add_argument("--norm", choices=["linf", "l2"], help="what epsilon measures")
+    run.add_argument("--epsilon", type=float, help="in pixels of [0, 1]")
+    run.add_argument("--steps", type=int)
+    run.add_argument("--step-size", type=float)
+    run.add_argument("--restarts", type=int)
+    aim = run.add_mutually_exclusive_group()
     aim.add_argument("--targeted", action="store_const", const=True)
     aim.add_argument("--untargeted", dest="targeted", action="store_const", const=False)
-    repair.add_argument("--random-start", action=argparse.BooleanOptionalAction)
-    repair.add_argument("--attack-images", type=int)
-    repair.add_argument("--queries", type=int, help="of the black-box attack in the report, per image")
-    repair.add_argument("--subset", type=int, help="images that are queried, at most")
-    repair.add_argument("--max-clean-drop", type=float)
-    repair.add_argument("--max-subgroup-drop", type=float)
-    repair.add_argument("--max-filters", type=int)
-    repair.add_argument("--choose", choices=["best", "one-se"], help="how many filters, of those within the limits")
-    repair.add_argument("--compact", action="store_const", const=True, help="also without the culprits' channels")
-    repair.add_argument("--seed", type=int, default=0)
-    repair.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    repair.add_argument("--name")
-    repair.add_argument("--run-id", default="", help="a new id starts a new repair of the same input")
+    run.add_argument("--random-start", action=argparse.BooleanOptionalAction)
+    run.add_argument("--attack-images", type=int)
+    surrogate = "FILE[:ARCHITECTURE:NUM_CLASSES]"
+    run.add_argument("--surrogate", action="append", default=[], metavar=surrogate, help="transfer attacks from it")
+    add_queries(run)
+
+
+def add_queries(run: argparse.ArgumentParser) -> None:
+    run.add_argument("--queries", type=int, help="of the black-box attack, per image")
+    run.add_argument("--subset", type=int, help="images that are queried, at most")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -548,10 +661,13 @@ def run(options: argparse.Namespace) -> int:
         parse_gate(gate)  # before an hour's work, not after
     options.out.mkdir(parents=True, exist_ok=True)
     api = Api(options.server, token, time.monotonic() + options.timeout)
-    repair = api.json("GET", f"repairs/{options.id}/") if options.command == "wait" else start(api, options)
-    repair = wait(api, repair)
-    files = fetch(api, repair, options.out)
-    measured = repair["outcome"] in ("repaired", "explained", "attacked")
+    if options.command == "compare":
+        repair, files = compare(api, options), ["compare.json"]
+    else:
+        waiting = options.command == "wait"
+        repair = wait(api, api.json("GET", f"repairs/{options.id}/") if waiting else start(api, options))
+        files = fetch(api, repair, options.out)
+    measured = repair["outcome"] not in ("", "no_repair_found")
     gates = judge(options.gate, repair["result"]) if measured else []
     code, message = verdict(repair, gates)
     write_reports(options.out, repair, gates, code, message, files)
@@ -567,7 +683,7 @@ def main(arguments: list[str] | None = None) -> int:
         say(str(failure))
         return failure.code
     except KeyboardInterrupt:
-        say("Interrupted; the repair goes on. Run the same command to wait for it.")
+        say("Interrupted; the run goes on. Run the same command to wait for it.")
         return TIMEOUT
 
 

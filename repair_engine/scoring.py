@@ -12,6 +12,7 @@ import numpy as np
 
 from repair_engine import pipeline
 from repair_engine.case import Case
+from repair_engine.explain.noise import noise_of, noise_warning
 from repair_engine.parties.estimates import FILE as ESTIMATE_FILE
 from repair_engine.parties.estimates import estimate_document
 from repair_engine.report import documents
@@ -63,6 +64,8 @@ def scored(
     settings = pipeline.phase_settings(job, "search", repair=False)
     estimate = exact(job.game, tick) if search is None or settings is None else pipeline.reported(search, settings)
     run = pipeline.run_of(job, estimate.evaluations, estimate, None) | {"forecast": forecast}
+    silent = [name for m, name in enumerate(case.objective_names) if not np.any(np.nan_to_num(estimate.values[m]))]
+    noisy = noise_warning(noise_of(estimate.values[0], estimate.std_errors[0]))
     everyone = np.ones((1, case.network.n_filters), dtype=bool)
     document: dict[str, Any] = {
         "schema": documents.SCHEMA,
@@ -77,9 +80,16 @@ def scored(
             case.dataset.file_names[i] for i in (case.splits.score if case.further else case.objective_indices("score"))
         ],
         "constants_from": [case.dataset.file_names[i] for i in case.splits.score],
-        "warnings": list(case.warnings),
+        "warnings": [*case.warnings, *([noisy] if noisy else []), *([_silence(silent)] if silent else [])],
         "versions": documents.versions(),
     }
     document["objectives"] = objective_rows(case, job.game, estimate)
     sent = estimate_document(case, estimate, settings, run, document["value_of_all"])
     return Scored(case, document, sent, estimate)
+
+
+def _silence(names: list[str]) -> str:
+    return (
+        f"All values are 0 for {', '.join(names)}: no filter changed a prediction that counts there in any sample. "
+        "With few samples that says nothing about the filters; a larger budget would."
+    )

@@ -56,7 +56,8 @@ def read_values(given: str | Path, case: Case) -> Estimate:
     """The stored estimate of the case's metric, [1, n].
 
     Raises:
-        BadInput: it is of another model, other images, another split or other constants, or of other objectives.
+        BadInput: it is of another model, other images, another split or other constants, or of other objectives; or
+            its samples say nothing about the metric.
     """
     arrays = _arrays(given)
     header, names = json.loads(str(arrays["header"])), [str(name) for name in arrays["objectives"]]
@@ -67,6 +68,12 @@ def read_values(given: str | Path, case: Case) -> Estimate:
     if not np.array_equal(arrays["constants"], case.network.constants.cpu().numpy()):
         raise BadInput(f"--values {given}: filters were ablated to other constants.", "Give the same --constant.")
     row = names.index(str(case.request.metric))
+    if header["estimator"] != "exact" and not np.any(np.nan_to_num(arrays["values"][row])):
+        raise BadInput(
+            f"--values {given}: all values of {case.request.metric} are 0. In so few samples no filter changed a "
+            "prediction that it counts, so there is nothing to rank filters by.",
+            "Give score a larger budget, or search for this metric by itself.",
+        )
     primary = row == 0 and "best" in arrays
     return Estimate(
         **{name: arrays[name][row : row + 1] for name in _ARRAYS},

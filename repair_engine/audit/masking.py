@@ -16,6 +16,7 @@ from repair_engine.attacks import AttackSettings, random_point
 from repair_engine.audit.curves import Curves, Point
 from repair_engine.audit.victims import AttackImages, BlackBox, Victim, white_box
 from repair_engine.progress import BATCH
+from repair_engine.report.attacks import length
 from repair_engine.statistics import mcnemar
 
 _LEVEL = 0.05
@@ -58,17 +59,21 @@ def zero_equals_clean(curves: Curves, clean: np.ndarray) -> Check:
 def grows_with_epsilon(curves: Curves) -> Check:
     """A larger ε allows all that a smaller one does, so success must not fall, and should rise."""
     success = [curves.images.success(p.predicted) for p in curves.epsilons]
-    shown = ", ".join(f"{s.mean():.1%} at ε = {p.settings.epsilon:.4g}" for p, s in zip(curves.epsilons, success))
+    shown = ", ".join(f"{s.mean():.1%} at ε = {_epsilon(p)}" for p, s in zip(curves.epsilons, success))
     fell = _significant_fall(success)
     still = len(success) > 2 and success[-1].mean() <= success[1].mean() and success[-1].mean() < 1
     if fell is not None:
-        a, b = (curves.epsilons[i].settings.epsilon for i in fell)
-        text = f"Success falls from ε = {a:.4g} to ε = {b:.4g} although all that was allowed still is: {shown}."
+        a, b = (_epsilon(curves.epsilons[i]) for i in fell)
+        text = f"Success falls from ε = {a} to ε = {b} although all that was allowed still is: {shown}."
     elif still:
         text = f"A larger ε does not raise success: {shown}. The attack is too weak, or gradients mislead it."
     else:
         text = f"Success grows with ε, as it must: {shown}."
     return Check("grows-with-epsilon", fell is not None or still, text, _figures(curves.epsilons, success, "epsilon"))
+
+
+def _epsilon(point: Point) -> str:
+    return length(point.settings.epsilon, point.settings.norm)
 
 
 def grows_with_steps(curves: Curves) -> Check:

@@ -142,7 +142,7 @@ def _rate(of: Row, key: str) -> Markup:
 def self_tests(document: Document) -> Markup:
     """Each with what was seen; a warning is a sign, and no sign proves anything."""
     items = [
-        element("li", f"On {_MODELS[t['model']]}: {t['text']}", data_kind="Warning" if t["warns"] else "Self-test")
+        element("li", f"On {_MODELS[t['model']]}: {t['text']}", data_kind="Warning" if t["warns"] else "Passed")
         for t in document["self_tests"]
     ]
     note = (

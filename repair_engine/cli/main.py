@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
         "--out", metavar="DIR", default="explained", help="folder for the results (default: explained)"
     )
     compare = verbs.add_parser("compare", help="do two results hold the same filters responsible?")
-    compare.add_argument("first", metavar="A", help="a folder that explain or score wrote, or its JSON file")
+    compare.add_argument("first", metavar="A", help="a folder that explain, score or repair wrote, or its JSON file")
     compare.add_argument("second", metavar="B")
     compare.add_argument("--out", metavar="DIR", help="write compare.json and compare.html there")
     compare.add_argument("--json", action="store_true", help="one JSON document on stdout and nothing else")

@@ -1,1 +1,1 @@
-"""Two results of `explain` or `score` side by side: do they hold the same filters responsible?"""
+"""Two results of `explain`, `score` or `repair` side by side: do they hold the same filters responsible?"""

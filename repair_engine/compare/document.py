@@ -8,22 +8,22 @@ from typing import Any
 import numpy as np
 
 from repair_engine.compare.figures import agreement, overlaps
-from repair_engine.compare.reading import Valued, check_same_filters, read_result
+from repair_engine.compare.reading import Place, Valued, check_same_filters, read_result
 from repair_engine.explain.arrays import histogram
 from repair_engine.explain.names import RANDOM, SHAPLEY
 
 SCHEMA = 1
 
 
-def compare(first: str, second: str, names: tuple[str, str] | None = None) -> dict[str, Any]:
+def compare(first: str | Place, second: str | Place, names: tuple[str, str] | None = None) -> dict[str, Any]:
     """The document about two results.
 
     Args:
-        first, second: folders or files of `explain` or `score`.
+        first, second: folders or files of `explain`, `score` or `repair`, or where these lie.
         names: what they are called in the document and in errors; their paths by default.
 
     Raises:
-        BadInput: not such results, or of networks with different filters.
+        BadInput: not such results, or of networks with different filters (see `read_result`).
     """
     called = names or (None, None)
     a, b = read_result(first, called[0]), read_result(second, called[1])
@@ -81,6 +81,12 @@ def _warnings(a: Valued, b: Valued, n: int) -> list[str]:
         said.append(
             "Both runs have the same seed, so they may share draws: their sampling noise is then correlated, and both "
             "the correlation and its correction are too high. Other seeds (--seed) make the runs independent."
+        )
+    repairs = [v.called for v in (a, b) if v.document["verb"] == "repair" and np.isnan(v.values).any()]
+    if repairs:
+        said.append(
+            f"{' and '.join(dict.fromkeys(repairs))}: a repair's search looks closely at the end where culprits "
+            "are. The order of the other filters is less certain."
         )
     goals = {d["metric"]["goal"] for d in documents}
     if len(goals) > 1:

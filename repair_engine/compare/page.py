@@ -16,6 +16,7 @@ from repair_engine.report.wording import p_value
 Row = dict[str, Any]
 
 _SIDES = ("A", "B")
+_MEASURED = "an explanation measures them, from both ends on report images"
 
 
 def render(document: Row) -> str:
@@ -100,10 +101,10 @@ def _curves(document: Row) -> Markup:
     """Each side's own metric on its own images: shapes can be compared, levels only where the metric is the same."""
     lacking = [called for called, side in zip(_SIDES, document["results"]) if not side["curves"]]
     if len(lacking) == 2:
-        return element("p", "Neither result has removal curves: `score` measures none, `explain` does.")
+        return element("p", f"Neither result has such removal curves: {_MEASURED}.")
     parts: list[object] = []
     if lacking:
-        parts.append(element("p", f"{lacking[0]} has no removal curves: `score` measures none, `explain` does."))
+        parts.append(element("p", f"{lacking[0]} has no such removal curves: {_MEASURED}."))
     for end in ENDS:
         rows, names = [], []
         for called, side in zip(_SIDES, document["results"]):

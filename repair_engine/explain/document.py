@@ -13,7 +13,7 @@ from repair_engine.case import Case
 from repair_engine.explain.arrays import histogram
 from repair_engine.explain.curves import Curve, CurveImages, advantages
 from repair_engine.explain.names import ENDS, LEAVE_ONE_OUT, RANDOM, RESPONSES, SHAPLEY, WEIGHTS
-from repair_engine.explain.noise import noise_of
+from repair_engine.explain.noise import noise_of, noise_warning
 from repair_engine.explain.rankings import Rankings
 from repair_engine.report import documents
 from shapley import Estimate
@@ -48,11 +48,8 @@ def explain_document(
     noise = noise_of(found.values[0], found.std_errors[0])
     scores = rankings.scores[SHAPLEY]
     warnings = list(case.warnings)
-    if noise.reliability is not None and noise.reliability < 0.5:
-        warnings.append(
-            f"Of the variance of the {noise.n:,} sampled values about {1 - noise.reliability:.0%} is sampling noise: "
-            "neighbours in the ranking are not told apart. A larger budget would."
-        )
+    if said := noise_warning(noise):
+        warnings.append(said)
     return {
         "schema": documents.SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

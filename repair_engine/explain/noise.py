@@ -25,6 +25,16 @@ class Noise:
     reliability: float | None
 
 
+def noise_warning(noise: Noise) -> str | None:
+    """What is to be said where most of the spread is noise."""
+    if noise.reliability is None or noise.reliability >= 0.5:
+        return None
+    return (
+        f"Of the variance of the {noise.n:,} sampled values about {1 - noise.reliability:.0%} is sampling noise: "
+        "neighbours in the ranking are not told apart. A larger budget would."
+    )
+
+
 def noise_of(values: np.ndarray, errors: np.ndarray) -> Noise:
     """Of values and standard errors, float64 [n]; NaN where there is none."""
     known = np.isfinite(values) & np.isfinite(errors)

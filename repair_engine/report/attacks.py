@@ -36,7 +36,7 @@ def attack(document: Row) -> Markup:
         out.append(element("p", f"Not measured here: {' and '.join(absent)}.", class_="note"))
     tests = part.get("self_tests", [])
     if tests:
-        kinds = [("Warning" if t["warns"] else "Self-test", f"On the {t['model']} model: {t['text']}") for t in tests]
+        kinds = [("Warning" if t["warns"] else "Passed", f"On the {t['model']} model: {t['text']}") for t in tests]
         out.append(element("ul", *(element("li", said, data_kind=kind) for kind, said in kinds), class_="marked"))
     measured = [row for row in rows if row.get("kind") in _KINDS and row["success"] is not None]
     if measured:

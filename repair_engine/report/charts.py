@@ -49,6 +49,7 @@ __all__ = [
 
 _UNIT = (0.0, 1.0)
 _TOP = 26  # of the plot area, below one row of legend
+_REACH = 8  # largest values that an interval is drawn to
 
 
 @dataclass(frozen=True)
@@ -215,6 +216,8 @@ def interval_plot(
 ) -> Markup:
     """Values with intervals around a zero line: a diamond where `marked`, else a ring.
 
+    Intervals that are much wider than the values are cut, which is said: else all values would seem to be zero.
+
     Args:
         meaning: what marked and unmarked rows are.
     """
@@ -223,8 +226,10 @@ def interval_plot(
     entries += [("ring", "before", meaning[1])] if not all(r.marked for r in rows) else []
     key, used = legend(entries, 4, 12, width - 8)
     left, right = _label_column([r.name for r in rows], width), width - (70 if width == WIDE else 12)
-    ends = [0.0] + [e for r in rows for e in (r.value, r.lower, r.upper) if e is not None]
+    reach = min(1.0, _REACH * max((abs(r.value) for r in rows), default=0.0) or 1.0)
+    ends = [0.0] + [min(max(e, -reach), reach) for r in rows for e in (r.value, r.lower, r.upper) if e is not None]
     x = nice_scale(ends, left, right, 6 if width == WIDE else 3, (-1.0, 1.0))
+    cut = False
     height, shown = 24, digits_for([r.value for r in rows])
     bottom = used + _TOP + height * len(rows)
     parts: list[object] = [key, *x_grid(x, used + 10, bottom, decimals(x), "text")]
@@ -232,12 +237,18 @@ def interval_plot(
         middle, role = used + _TOP + height * i + height / 2 - 4, "after" if row.marked else "before"
         parts.append(label(4, middle + 4, shorten(row.name, left - 14)))
         if row.lower is not None and row.upper is not None:
-            parts.append(whisker(x(row.lower), x(row.upper), middle, role))
+            whole = row.lower >= x.low - 1e-9, row.upper <= x.high + 1e-9
+            low, high = max(row.lower, x.low), min(row.upper, x.high)
+            parts.append(whisker(x(low), x(high), middle, role, caps=whole))
+            cut = cut or not all(whole)
         parts.append(marker("diamond" if row.marked else "ring", x(row.value), middle, role, 4, row.name))
         if width == WIDE:
             parts.append(label(width - 4, middle + 4, decimal(row.value, shown), "text", "end", 12))
     said = [f"{r.name} {decimal(r.value, shown)}" for r in rows[:10]]
     described = f"{len(rows)} filters, worst first: {'; '.join(said)}{' and more' if len(rows) > 10 else ''}."
+    if cut:
+        parts.append(label(width - 4, 14, "intervals without caps reach further", "muted", "end", 11))
+        described += " Some intervals reach further than is drawn."
     return figure(ident, width, bottom + 24, title, described, *parts)
 
 

@@ -11,18 +11,21 @@ from repair_engine.estimation import Ranking
 from repair_engine.network import Network
 from shapley import Estimate
 
+_FIGURES = ("value", "lower", "upper", "std_error", "samples")
 HEADER = (
-    *("filter", "site", "channel", "value", "lower", "upper", "samples"),
-    *("fresh_value", "fresh_lower", "fresh_upper", "fresh_samples", "constant", "rank", "ablated"),
+    *("filter", "site", "channel", *_FIGURES, "best"),
+    *(f"fresh_{name}" for name in _FIGURES),
+    *("constant", "rank", "ablated"),
 )
 
 
 def write_filters(network: Network, ranking: Ranking, k: int, path: Path) -> None:
     """One row per filter, in the network's order.
 
-    value, lower, upper and samples are of the search, which chose by them where it went on; the fresh ones are of
-    the samples that were drawn afterwards for the candidates, and once more for what is ablated (exact values need no
-    second look and stand in the first columns). Empty: not sampled. rank is the place in the order of ablation, from 1.
+    value, lower, upper, std_error and samples are of the search, which chose by them where it went on; best is what
+    it took the value for when it ranked the filters (`fast` alone, of every filter). The fresh ones are of the samples
+    that were drawn afterwards for the candidates, and once more for what is ablated (exact values need no second look
+    and stand in the first columns). Empty: not sampled. rank is the place in the order of ablation, from 1.
 
     Args:
         k: how many of the ranked filters were ablated.
@@ -40,15 +43,20 @@ def write_filters(network: Network, ranking: Ranking, k: int, path: Path) -> Non
                 [
                     *(name, site, channel),
                     *_figures(ranking.found, player),
-                    *(_figures(fresh, player) if fresh else [""] * 4),
+                    "" if ranking.found.best is None else _number(ranking.found.best[player]),
+                    *(_figures(fresh, player) if fresh else [""] * len(_FIGURES)),
                     *(f"{float(network.constants[player]):.9g}", place or "", int(0 < place <= k)),
                 ]
             )
 
 
 def _figures(of: Estimate, player: int) -> list[object]:
-    """Value, lower, upper and samples; empty where there is none."""
+    """In the order of _FIGURES; empty where there is none."""
     if np.isnan(of.values[0][player]):
-        return ["", "", "", int(of.samples[player])]
-    ends = [float(end[0][player]) for end in (of.values, of.lower, of.upper)]
-    return [*(repr(end) if np.isfinite(end) else "" for end in ends), int(of.samples[player])]
+        return [*[""] * (len(_FIGURES) - 1), int(of.samples[player])]
+    ends = (of.values, of.lower, of.upper, of.std_errors)
+    return [*(_number(end[0][player]) for end in ends), int(of.samples[player])]
+
+
+def _number(value: float) -> str:
+    return repr(float(value)) if np.isfinite(value) else ""

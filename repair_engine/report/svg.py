@@ -151,10 +151,12 @@ def marker(shape: str, x: float, y: float, role: str, r: float = 4.5, tip: str |
     return element("path", inside, d=corners[shape](), class_=f"f-{role}", fill=fill)
 
 
-def whisker(x1: float, x2: float, y: float, role: str, dash: str | None = None) -> Markup:
-    """A horizontal interval with end caps."""
-    ends = line(x1, y - 4, x1, y + 4, role, 1.5) + line(x2, y - 4, x2, y + 4, role, 1.5)
-    return Markup(line(x1, y, x2, y, role, 1.5, dash) + ends)
+def whisker(
+    x1: float, x2: float, y: float, role: str, dash: str | None = None, caps: tuple[bool, bool] = (True, True)
+) -> Markup:
+    """A horizontal interval with end caps; without one where it reaches further than is drawn."""
+    ends = [line(x, y - 4, x, y + 4, role, 1.5) for x, cap in zip((x1, x2), caps) if cap]
+    return Markup(line(x1, y, x2, y, role, 1.5, dash) + "".join(ends))
 
 
 def legend(entries: Sequence[tuple[str, str, str]], x: float, y: float, width: float) -> tuple[Markup, float]:

@@ -75,6 +75,14 @@ def title(document: dict[str, Any]) -> str:
     return "Repaired" if repaired(document) else "No repair found"
 
 
+def _read_before(document: dict[str, Any]) -> str:
+    """Where reports on the same images had been read, the choice may have been made after them."""
+    uses = document.get("report_uses", 1) - 1
+    if uses < 1:
+        return ""
+    return f" {count(uses, 'earlier report')} on these images may have guided what was asked: see the warning."
+
+
 def headline(document: dict[str, Any]) -> str:
     """The outcome in one sentence, to stand below `title`."""
     metric, change, k = document["metric"]["text"], document["gain"], document["k"]
@@ -87,7 +95,7 @@ def headline(document: dict[str, Any]) -> str:
         return (
             f"Ablating {filters} {verb} {metric} from {percent(before)} to {percent(after)} on {images} that "
             f"the repair never saw (change {points(change['value'])} percentage points, {level} interval "
-            f"{interval(change)})."
+            f"{interval(change)}).{_read_before(document)}"
         )
     if k:
         return (
@@ -119,9 +127,11 @@ def swaps(document: dict[str, Any]) -> str:
 def tried(document: dict[str, Any]) -> list[str]:
     """What was tried, for an answer that is "no repair found"."""
     run, model, curve = document["run"], document["model"], document["curve"]
+    stored = run.get("values_from")
+    before = f"{count(stored['evaluations'], 'evaluation')} of an earlier run and " if stored else ""
     said = [
         f"{count(model['filters'], 'filter')} at {count(model['sites'], 'site')} were valued with "
-        f"{count(run['evaluations'], 'evaluation')} ({run['estimator']}).",
+        f"{before}{count(run['evaluations'], 'evaluation')} ({run['estimator']}).",
         f"{count(len(document['culprits']), 'filter')} with a value on the culprits' side "
         f"{'was' if len(document['culprits']) == 1 else 'were'} ranked; every prefix of the ranking, "
         f"k = 0 to {max(len(curve) - 1, 0)}, was tried on the {document['data']['splits']['select']:,} select images.",

@@ -66,6 +66,7 @@ def test_from_sign_in_to_the_downloaded_checkpoint(page: Page, stack: RealStack,
     expect(page.get_by_text("400 in 2 folders")).to_be_visible()
 
     page.get_by_role("link", name="Use it for a repair").click()
+    what_goes_with_what(page)
     page.get_by_label("Subgroup-fair recall").check()
     page.get_by_label("ground", exact=True).check()
     page.get_by_label("Budget, evaluations").fill("20000")
@@ -116,6 +117,22 @@ def sign_up_then_in(page: Page, stack: RealStack) -> None:
     page.get_by_label("Username").fill("ada")
     page.get_by_label("Password").fill("correct horse battery")
     page.get_by_role("main").get_by_role("button", name="Sign in").click()
+
+
+def what_goes_with_what(page: Page) -> None:
+    """Fields that what is chosen has no use for are out of the way, by the style sheet alone."""
+    limits, adversary = page.get_by_label("Clean accuracy may fall by"), page.get_by_label("Preset")
+    further = page.get_by_label("recall of every class")
+    expect(limits).to_be_visible()
+    expect(adversary).to_be_hidden()
+    expect(further).to_be_hidden()
+    page.get_by_label("Values only").check()
+    expect(limits).to_be_hidden()
+    expect(further).to_be_visible()
+    page.get_by_label("Repair", exact=True).check()
+    page.get_by_label("Attack success").check()
+    expect(adversary).to_be_visible()
+    expect(limits).to_be_visible()
 
 
 def progress_survives(page: Page) -> None:

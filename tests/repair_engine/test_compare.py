@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import json
 from math import comb, sqrt
 from pathlib import Path
@@ -147,10 +148,11 @@ def test_different_filters_are_refused_by_name(tmp_path: Path, pair: tuple[np.nd
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "neither explain.json nor score.json"),
+        (None, "neither explain.json, score.json nor report.json"),
         ("{", "is not a result"),
         ("[]", "is not a result"),
-        ('{"verb": "repair", "filters": []}', "result of repair"),
+        ('{"verb": "attack", "filters": []}', "result of attack"),
+        ('{"verb": "repair"}', "without its filters.csv"),
         ('{"verb": "explain", "filters": [{"value": 1}]}', "is not a result"),
     ],
 )
@@ -162,6 +164,35 @@ def test_what_is_no_result_is_refused(tmp_path: Path, content: str | None, said:
     assert found.code == 2
     assert said in found.document["error"]
     assert call(["compare", str(tmp_path / "none"), str(tmp_path / "a")]).code == 2
+
+
+def test_a_repair_is_compared_with_the_values_it_was_made_of(sabotaged: World, tmp_path: Path) -> None:
+    """Its table is read as `score` is: the same samples on both sides give the same ranks. What does not hold all
+    values with their errors is refused."""
+    same = {"estimator": "cmcs", "budget": "6000", "batch_size": "16"}
+    r, s, out = tmp_path / "r", tmp_path / "s", tmp_path / "out"
+    assert call(sabotaged.argv("repair", out=str(r), order="value", **same)).code in (0, 5)
+    assert call(sabotaged.argv("score", out=str(s), **same)).code == 0
+    found = call(["compare", str(r / "report.json"), str(s), "--json", "--out", str(out)]).document
+    with (r / "filters.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert found["agreement"]["n"] == len(rows) == found["results"][0]["sampled"]
+    assert any(float(row["std_error"]) > 0 for row in rows), "known of all, and not of exact values"
+    assert found["agreement"]["spearman"] > 0, "the repair's search is a part of the samples of score"
+    assert None not in found["agreement"]["reliabilities"]
+    assert found["results"][0]["verb"] == "repair"
+    assert "Neither result has such removal curves" in (out / "compare.html").read_text()
+
+    with (r / "filters.csv").open("w") as file:
+        table = csv.DictWriter(file, [key for key in rows[0] if "std_error" not in key], extrasaction="ignore")
+        table.writeheader()
+        table.writerows(rows)
+    old = call(["compare", str(r), str(s), "--json"])
+    assert (old.code, "earlier version" in old.document["error"]) == (2, True)
+    report = json.loads((r / "report.json").read_text())
+    (r / "report.json").write_text(json.dumps(report | {"by_hand": True}))
+    by_hand = call(["compare", str(r), str(s), "--json"])
+    assert (by_hand.code, "chosen by hand" in by_hand.document["error"]) == (2, True)
 
 
 def test_the_command_on_real_results(sabotaged: World, tmp_path: Path) -> None:

@@ -293,3 +293,16 @@ def test_a_budget_is_chosen_and_can_be_repeated(sabotaged: World, tmp_path: Path
     assert chosen["run"]["evaluations"] <= chosen["run"]["budget"]
     again = {"budget": str(chosen["run"]["budget"]), "out": str(tmp_path / "b"), **NO_PICTURES}
     assert call(sabotaged.argv("explain", "--json", **again)).document["filters"] == chosen["filters"]
+
+
+def test_curves_on_fewer_images_than_the_report_split(sabotaged: World, tmp_path: Path) -> None:
+    """A small budget pays for some of them; the curves begin with the intact network's figures on these."""
+    options = {"metric": "accuracy", "estimator": "exact", "random_draws": "2", "curve_images": "9", **NO_PICTURES}
+    result = call(sabotaged.argv("explain", "--json", out=str(tmp_path / "out"), **options))
+    assert result.code == 0, result.err
+    curves = result.document["curves"]
+    assert curves["images"]["metric"] < curves["images"]["of"]
+    starts = {row["metric"][0] for row in curves["rows"]}
+    assert len(starts) == 1, "nothing is removed yet, so all rankings agree"
+    assert all(len(row["metric"]) == len(row["ks"]) == len(row["accuracy"]) for row in curves["rows"])
+    assert 0 < starts.pop() <= 1

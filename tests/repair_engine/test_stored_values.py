@@ -62,6 +62,18 @@ def test_other_constants_are_refused(sabotaged: World, scored: Path, tmp_path: P
     assert "other constants" in result.err
 
 
+def test_values_that_are_all_zero_rank_nothing(sabotaged: World, scored: Path, tmp_path: Path) -> None:
+    """As of a class that few samples never drew: no repair is looked for, and none is said not to be there."""
+    with np.load(scored / FILE) as arrays:
+        stored = dict(arrays)
+    stored["values"][stored["objectives"].tolist().index("recall:bee")] = 0.0
+    np.savez(tmp_path / FILE, **stored)
+    result = repaired(sabotaged, tmp_path, tmp_path / "a", metric="recall:bee")
+    assert result.code == 2
+    assert "all values of recall:bee are 0" in result.err
+    assert "larger budget" in result.err
+
+
 def test_a_metric_that_was_not_valued(sabotaged: World, scored: Path, tmp_path: Path) -> None:
     result = repaired(sabotaged, scored, tmp_path / "a", metric="attack-success")
     assert result.code == 2

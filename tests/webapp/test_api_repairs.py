@@ -62,6 +62,8 @@ def test_the_same_key_starts_it_once(world):
         ({"budget": 0}, "budget"),
         ({"seed": -1}, "seed"),
         ({"constant": "zero"}, "constant"),
+        ({"order": "best"}, "order"),
+        ({"kind": "explain", "order": "value"}, "order"),
         ({"device": "abacus"}, "device"),
         ({"metric": "attack-success", "epsilon": 8.0}, "epsilon"),
         ({"metric": "attack-success", "norm": "l2"}, "epsilon"),
@@ -78,6 +80,13 @@ def test_bad_input_names_the_field(world, changes, field):
     assert answer["Content-Type"] == "application/problem+json"
     assert field in [error["field"] for error in answer.json()["errors"]]
     assert Job.objects.count() == 2
+
+
+def test_the_order_and_the_constant_reach_the_engine(world, tmp_path):
+    made = world.owner.api.post(URL, body(world.owner, order="value", constant="bn_beta")).json()
+    assert (made["request"]["order"], made["request"]["constant"]) == ("value", "bn_beta")
+    engine = repair_request(for_engine(Job.objects.get(pk=made["id"])), tmp_path)
+    assert (engine.limits.order, engine.constant) == ("value", "bn_beta")
 
 
 def test_an_adversary_of_ones_own_reaches_the_engine(world, tmp_path):

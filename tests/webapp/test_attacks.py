@@ -171,7 +171,7 @@ def test_the_form_of_a_repair_takes_over_what_it_attacked(world):
     other = ready_model(owner.user, b"other")
     page = read(owner.browser.get(f"/attacks/new/?repair={repair.pk}"))
     shown = {a.get("name"): a.get("value") for a in page.all("input")}
-    assert (shown["seed"], shown["epsilon"], shown["repair"]) == ("5", "8.0", str(repair.pk))
+    assert (shown["seed"], shown["epsilon"], shown["repair"]) == ("5", "8", str(repair.pk))
     chosen = [a["value"] for a in page.all("option") if "selected" in a]
     assert {"patient", "standard", str(repair.pk), str(owner.dataset.pk)} <= set(chosen)
     sent = {"repair": repair.pk, "model": owner.model.pk, "dataset": owner.dataset.pk, "seed": 5,

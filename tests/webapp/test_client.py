@@ -59,6 +59,12 @@ def repair(stack, out: Path, model: Path, data: Path, *more: str, **environment:
     return client(stack, out, "repair", *asked, "--metric", "accuracy", *more, **environment)
 
 
+def verb(stack, out: Path, name: str, model: Path, data: Path, *more: str) -> subprocess.CompletedProcess:
+    """Of those that upload."""
+    asked = ["--model", str(model), "--architecture", "squeezenet1_1", "--num-classes", "2", "--data", str(data)]
+    return client(stack, out, name, *asked, *more)
+
+
 def metrics(out: Path) -> dict:
     return json.loads((out / "metrics.json").read_text())
 
@@ -164,3 +170,79 @@ def test_a_server_that_is_away(model, data, tmp_path):
 
     done = repair(Nowhere, tmp_path / "out", model, data, "--timeout", "2")
     assert done.returncode == 4  # it may come back: the same command goes on
+
+
+def test_values_then_a_repair_for_another_of_their_objectives(stack, model, data, tmp_path):
+    also = ["--also", "recall:cat", "--also", "recall:dog"]
+    scored = verb(stack, tmp_path / "s", "score", model, data, "--metric", "accuracy", *also)
+    assert scored.returncode == 0, scored.stderr
+    told = metrics(tmp_path / "s")
+    assert told["outcome"] == "scored"
+    assert told["request"] == {"kind": "score", "metric": "accuracy", "also": ["recall:cat", "recall:dog"], "seed": 0}
+    assert {"score.json", "objectives.npz"} <= set(told["files"])
+
+    followed = client(stack, tmp_path / "f", "follow", told["repair"], "--metric", "recall:cat", "--order", "value")
+    assert followed.returncode == 0, followed.stderr
+    on = metrics(tmp_path / "f")
+    assert (on["request"]["metric"], on["request"]["stored"], on["request"]["order"]) == ("recall:cat", True, "value")
+    assert stack.call("GET", f"repairs/{on['repair']}/")["parent"] == told["repair"]
+    again = client(stack, tmp_path / "g", "follow", told["repair"], "--metric", "recall:cat", "--order", "value")
+    assert again.returncode == 0
+    assert metrics(tmp_path / "g")["repair"] == on["repair"], "the same request is the same repair"
+
+    unknown = client(stack, tmp_path / "u", "follow", told["repair"], "--metric", "recall:fox")
+    assert unknown.returncode == 2
+    assert "recall:cat" in unknown.stderr, "it says what was valued"
+    unknown = client(stack, tmp_path / "v", "follow", on["repair"], "--filters", "conv:1")
+    assert (unknown.returncode, "no such filter: conv:1" in unknown.stderr) == (2, True)
+    picked = ["--filters", "features.0:1,features.0:0", "--budget", "2000"]
+    by_hand = client(stack, tmp_path / "h", "follow", on["repair"], *picked)
+    assert by_hand.returncode == 0, by_hand.stderr
+    assert metrics(tmp_path / "h")["request"]["filters"] == ["features.0:1", "features.0:0"]
+
+
+def test_two_runs_are_compared_and_gates_judge_it(stack, model, data, tmp_path):
+    ids = []
+    for seed in ("21", "22"):
+        done = verb(stack, tmp_path / seed, "score", model, data, "--metric", "accuracy", "--seed", seed)
+        assert done.returncode == 0, done.stderr
+        ids.append(metrics(tmp_path / seed)["repair"])
+    done = client(stack, tmp_path / "c", "compare", *ids, "--gate", "agreement.n>=6")
+    assert done.returncode == 0, done.stderr
+    document = json.loads((tmp_path / "c" / "compare.json").read_text())
+    assert document == stack.call("GET", f"compare/?a={ids[0]}&b={ids[1]}")
+    assert document["differs"] == ["seed"]
+    told = metrics(tmp_path / "c")
+    assert (told["outcome"], told["result"], told["files"]) == ("compared", document, ["compare.json"])
+    assert told["url"] == f"{stack.url}compare/?a={ids[0]}&b={ids[1]}"
+    assert ET.parse(tmp_path / "c" / "junit.xml").getroot().get("failures") == "0"
+    assert client(stack, tmp_path / "d", "compare", *ids, "--gate", "agreement.n>6").returncode == 1
+    repaired = repair(stack, tmp_path / "r", model, data)
+    assert repaired.returncode == 0
+    refused = client(stack, tmp_path / "e", "compare", ids[0], metrics(tmp_path / "r")["repair"])
+    assert refused.returncode == 2
+    assert "is not a result of" in refused.stderr
+    assert client(stack, tmp_path / "f", "compare", ids[0], "no-such-run").returncode == 2
+
+
+def test_attacks_on_a_model_and_on_a_repair(stack, model, data, tmp_path):
+    alone = verb(stack, tmp_path / "a", "attack", model, data, "--attack", "standard", "--epsilon", "0.02")
+    assert alone.returncode == 0, alone.stderr
+    told = metrics(tmp_path / "a")
+    assert (told["outcome"], told["result"]["before"], "attack.json" in told["files"]) == ("attacked", False, True)
+    assert told["request"]["epsilon"] == 0.02
+
+    assert repair(stack, tmp_path / "r", model, data, "--seed", "31").returncode == 0
+    repaired = metrics(tmp_path / "r")["repair"]
+    other = tmp_path / "other.safetensors"
+    torch.manual_seed(1)
+    save_file(torchvision.models.resnet18(num_classes=2).state_dict(), other)
+    both = ["--repair", repaired, "--surrogate", f"{other}:resnet18:2", "--queries", "0"]
+    attacked = client(stack, tmp_path / "b", "attack", *both)
+    assert attacked.returncode == 0, attacked.stderr
+    found = stack.call("GET", f"repairs/{metrics(tmp_path / 'b')['repair']}/")
+    assert found["audited"] == repaired
+    assert found["request"]["seed"] == 31, "the images that the repair was reported on"
+    assert len(found["request"]["surrogates"]) == 1
+    assert client(stack, tmp_path / "c", "attack").returncode == 2
+    assert client(stack, tmp_path / "d", "attack", *both, "--surrogate", "x.pt:resnet18").returncode == 2

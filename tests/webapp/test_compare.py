@@ -9,7 +9,7 @@ import pytest
 
 from repair_engine.compare.document import compare
 from tests.webapp.helpers import blob_of
-from tests.webapp.pages.helpers import read, succeed
+from tests.webapp.pages.helpers import filters_csv, read
 from webapp.jobs import services
 from webapp.jobs.models import Artifact, Job
 from webapp.jobs.requests import Asked
@@ -86,7 +86,7 @@ def test_two_are_chosen_from_the_finished_ones(world, two):
     offered = [a["value"] for a in page.all("option")]
     assert sorted(offered) == sorted(["", query["a"], query["b"]] * 2)
     assert "Agreement" not in page.text
-    Job.objects.filter(owner=world.team_mate.user, outcome="scored").delete()
+    Job.objects.filter(owner=world.team_mate.user, state="succeeded").delete()
     assert "There is none yet" in read(world.team_mate.browser.get(PAGE)).text
     assert "Compare two runs" in read(world.owner.browser.get("/repairs/")).text
 
@@ -103,15 +103,65 @@ def test_networks_with_other_filters_are_refused_by_name(world, two):
     assert "networks with different filters" in page.text
 
 
+def repaired(person, seed: int, *, errors: bool = True, **request) -> Job:
+    """A finished repair with the same values as `valued`; `errors` False: as an earlier version left it."""
+    asked = Asked(metric="accuracy", seed=seed, **request)
+    job, _ = services.create_job(
+        owner=person.user, model=person.model, dataset=person.dataset, asked=asked, name=f"Repair {seed}"
+    )
+    Job.objects.filter(pk=job.pk).update(state="succeeded", outcome="repaired")
+    report = document(seed) | {"verb": "repair", "by_hand": bool(request.get("filters"))}
+    known = [(row["id"], row["value"], row["std_error"]) for row in report.pop("filters")]
+    table = filters_csv([{"filter": n, "value": v, "std_error": e, "constant": 0} for n, v, e in known])
+    if not errors:
+        table = table.replace(b",std_error", b",something_else")
+    files = {"report.json": json.dumps(report).encode(), "filters.csv": table}
+    for name, content in files.items():
+        Artifact.objects.create(job=job, name=name, media_type="text/plain", blob=blob_of(content))
+    return job
+
+
+def test_repairs_are_compared_with_each_other_and_with_values(world, two):
+    query, plain = two
+    first, second = repaired(world.owner, 1), repaired(world.owner, 2)
+    both = world.owner.api.get(API, {"a": str(first.pk), "b": str(second.pk)})
+    assert both.status_code == 200, both.json()
+    assert both.json()["agreement"] == json.loads(json.dumps(plain["agreement"])), (
+        "their values are those of the two runs of kind score"
+    )
+    mixed = read(world.owner.browser.get(PAGE, {"a": str(first.pk), "b": query["b"]}))
+    assert f"Spearman {plain['agreement']['spearman']:.3f} over the 40 filters" in mixed.text
+    assert "Neither result has such removal curves" in mixed.text
+    offered = {a["value"] for a in mixed.all("option")}
+    assert {str(first.pk), str(second.pk)} <= offered
+
+
+def test_repairs_without_errors_open_and_say_why_they_cannot_be_compared(world, two):
+    query, _ = two
+    old = repaired(world.owner, 3, errors=False)
+    answer = world.owner.api.get(API, query | {"b": str(old.pk)})
+    assert answer.status_code == 422
+    assert "Repair 3 was repaired by an earlier version, which kept no standard errors" in answer.json()["detail"]
+    assert "same seed and budget" in answer.json()["mend"]
+    assert "earlier version" in read(world.owner.browser.get(PAGE, query | {"b": str(old.pk)}), 422).text
+    assert world.owner.browser.get(f"/repairs/{old.pk}/").status_code == 200
+    assert world.owner.browser.get(f"/repairs/{old.pk}/filters/").status_code == 200
+
+
 def test_what_cannot_be_compared(world, two):
     query, _ = two
     running = world.owner.api.get(API, query | {"b": str(world.owner.job.pk)})
     assert running.status_code == 409
     assert "has not finished" in running.json()["detail"]
-    succeed(world.owner.job)
-    repair = world.owner.api.get(API, query | {"b": str(world.owner.job.pk)})
-    assert repair.status_code == 422
-    assert "kind explain or score" in repair.json()["mend"]
+    by_hand = repaired(world.owner, 4, filters=("features.0:1",))
+    refused = world.owner.api.get(API, query | {"b": str(by_hand.pk)})
+    assert refused.status_code == 422
+    assert "chosen by hand" in refused.json()["detail"]
+    assert str(by_hand.pk) not in {a["value"] for a in read(world.owner.browser.get(PAGE, query)).all("option")}
+    Job.objects.filter(pk=world.owner.job.pk).update(state="succeeded", outcome="attacked")
+    attack = world.owner.api.get(API, query | {"b": str(world.owner.job.pk)})
+    assert attack.status_code == 422
+    assert "valued no filters" in attack.json()["detail"]
     assert world.owner.browser.get(PAGE, query | {"b": str(world.owner.job.pk)}).status_code == 422
 
 

@@ -69,6 +69,22 @@ def test_it_is_a_job_of_its_own_with_what_the_parent_was_asked(world, parent):
     assert asked.report_uses == 1
 
 
+def test_values_that_are_all_zero_start_no_repair(world, parent):
+    """As of a class that few samples never drew; filters chosen by hand may still be judged by it."""
+    scored(parent, "recall:shirt", "recall:coat", "accuracy")
+    ends = [{"id": "features.1:1", "value": 0.0}]
+    parent.result["objectives"][1] |= {"lowest": ends, "highest": ends}
+    parent.save()
+    refused = go_on(world.owner, parent, metric="recall:coat")
+    assert refused.status_code == 400
+    said = next(error["detail"] for error in refused.json()["errors"] if error["field"] == "metric")
+    assert "all are 0: value it again with a larger budget. It valued: recall:shirt, accuracy." in said
+    page = world.owner.browser.get(f"/repairs/{parent.pk}/follow/", {"metric": "accuracy"}).content.decode()
+    assert 'value="recall:coat"' not in page
+    assert go_on(world.owner, parent, metric="recall:coat", filters=["features.1:1"]).status_code == 202
+    assert go_on(world.owner, parent, metric="accuracy").status_code == 202
+
+
 def test_sent_twice_it_starts_once_also_when_a_report_came_between(world, parent):
     head = {"HTTP_IDEMPOTENCY_KEY": "once"}
     body = {"from": str(parent.pk), "filters": ["features.1:1"]}

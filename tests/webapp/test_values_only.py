@@ -35,7 +35,7 @@ def test_the_api_takes_further_objectives_and_the_engine_is_told(world):
     assert "repair_engine score" in command
     for name in also:
         assert f"--also {name}" in command
-    assert "Cancel the valuing" in read(world.owner.browser.get(f"/repairs/{job.pk}/")).text
+    assert "Cancel the valuation" in read(world.owner.browser.get(f"/repairs/{job.pk}/")).text
     assert [phase.name for phase in phases(job)] == ["prepare", "search", "finish"]
 
 

@@ -14,7 +14,7 @@ from webapp.jobs.models import Job
 from webapp.jobs.requests import VALUES, Asked, BadRequest
 from webapp.library.errors import Refused
 
-CHANGES = ("budget", "max_clean_drop", "max_subgroup_drop", "max_filters", "choose", "queries", "subset")
+CHANGES = ("budget", "max_clean_drop", "max_subgroup_drop", "max_filters", "choose", "order", "queries", "subset")
 MOST_FILTERS = 100  # chosen by hand: they stand in addresses
 _NOT_TAKEN_OVER = ("kind", "filters", "stored", "report_uses", "budget")
 _REPORTS = (Job.Outcome.REPAIRED, Job.Outcome.NO_REPAIR, Job.Outcome.EXPLAINED)  # which show report images' figures
@@ -57,7 +57,7 @@ def follow_up(
     else:
         asked["stored"] = True
     if metric is not None and (not filters or metric != parent.request.get("metric")):
-        asked |= _valued(parent, metric)
+        asked |= _valued(parent, metric, ranks=not filters)
     asked |= {key: value for key, value in changes.items() if key in CHANGES and value is not None}
     asked["report_uses"] = reports_before(parent)
     return services.create_job(
@@ -72,12 +72,22 @@ def follow_up(
     )
 
 
-def objectives_of(job: Job) -> list[str]:
-    """Metrics that a repair may go on from without a search: those whose values the run stored."""
+def objectives_of(job: Job, ranking: bool = True) -> list[str]:
+    """Metrics that a repair may go on from without a search: those whose values the run stored.
+
+    Args:
+        ranking: the values must rank filters: those that are all 0 do not.
+    """
     if not job.artifacts.filter(name=VALUES).exists():
         return []
-    names = [row["name"] for row in job.result.get("objectives", [])]
+    names = [row["name"] for row in job.result.get("objectives", []) if not (ranking and _silent(row))]
     return [name for name in names if not name.startswith("subgroup:")]  # which is a part of a metric, not one
+
+
+def _silent(row: Mapping[str, Any]) -> bool:
+    """In the run's samples no filter changed this objective: all its values are 0."""
+    ends = [*row.get("lowest", []), *row.get("highest", [])]
+    return bool(ends) and not any(one["value"] for one in ends)
 
 
 def reports_before(job: Job) -> int:
@@ -112,10 +122,12 @@ def _known(name: str, sites: Mapping[str, int]) -> bool:
     return site in sites and channel.isascii() and channel.isdigit() and int(channel) < sites[site]
 
 
-def _valued(parent: Job, metric: str) -> dict[str, Any]:
-    known = objectives_of(parent)
+def _valued(parent: Job, metric: str, ranks: bool) -> dict[str, Any]:
+    known = objectives_of(parent, ranking=ranks)
     if metric not in known:
         has = f"It valued: {_listed(known)}." if known else "It stored none; a run of kind score does."
+        if any(row["name"] == metric for row in parent.result.get("objectives", [])):
+            has = "In its samples no filter changed it, so all are 0: value it again with a larger budget. " + has
         raise BadRequest("metric", f"The run {parent.pk} has no values of {metric} to start from. {has}")
     others = [row["name"] for row in parent.result["objectives"] if row["name"] != metric]
     return {"metric": metric, "also": others}

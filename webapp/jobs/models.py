@@ -108,7 +108,7 @@ class Job(models.Model):
     @property
     def word(self) -> str:
         """What it is called in sentences."""
-        return {"explain": "explanation", "score": "valuing", "attack": "attack"}.get(
+        return {"explain": "explanation", "score": "valuation", "attack": "attack"}.get(
             self.request.get("kind", ""), "repair"
         )
 

@@ -18,6 +18,7 @@ GREY_LEVEL = 1 / 255
 SIDES = ("top", "bottom", "both")
 CONSTANTS = ("mean", "bn_beta")
 CHOICES = ("best", "one-se")
+ORDERS = ("auto", "value")
 PRECISIONS = ("float32", "bfloat16")
 METRICS = ("accuracy", "recall:CLASS", "subgroup-recall:COLUMN[,COLUMN…]", "attack-success")
 KINDS = ("repair", "explain", "score")
@@ -25,7 +26,7 @@ EVERYTHING = ("classes", "subgroups", "all")  # several further objectives at on
 VALUES = "objectives.npz"  # the file of values that a repair may start from
 
 
-_OF_REPAIRS = ("max_clean_drop", "max_subgroup_drop", "max_filters", "choose")
+_OF_REPAIRS = ("max_clean_drop", "max_subgroup_drop", "max_filters", "choose", "order")
 
 
 class BadRequest(ValueError):
@@ -62,6 +63,7 @@ class Asked:
         max_filters: how many filters may be ablated at most.
         choose: of the numbers of filters within these limits, the best on the select images (best), or the smallest
             within one standard error of it (one-se).
+        order: of removal: by value alone (value), or also stepwise, whichever does better on the select images (auto).
         seed: fixes every random choice.
         batch_size: images per draw.
         attack, epsilon, steps, attack_images: of attack-success: the PGD preset, its strength as a share of the
@@ -89,6 +91,7 @@ class Asked:
     max_subgroup_drop: float | None = None
     max_filters: int | None = None
     choose: str | None = None
+    order: str | None = None
     seed: int = 0
     batch_size: int | None = None
     attack: str | None = None
@@ -120,6 +123,7 @@ class Asked:
         _one_of("constant", self.constant, CONSTANTS)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("choose", self.choose, CHOICES)
+        _one_of("order", self.order, ORDERS)
         _one_of("side", self.side, SIDES)
         _between("top_k", self.top_k, 1, 10_000)
         _between("budget", self.budget, 1_000, 10**12)

@@ -28,6 +28,7 @@ WORDS = {
     "max_subgroup_drop": "any subgroup may fall by",
     "max_filters": "filters, at most",
     "choose": "how many of them",
+    "order": "order of removal",
     "precision": "the search computes in",
     "batch_size": "images per draw",
     "attack_images": "images attacked, at most",
@@ -51,11 +52,12 @@ class Snippets:
 
 def settings_rows(job: Job) -> list[tuple[str, str]]:
     """What was asked, for people; what is not listed was left to the defaults."""
-    rows = [("asked for", "an attack")] if job.attacks else [("metric", metric_words(job.request.get("metric", "")))]
+    rows = [] if job.attacks else [("metric", metric_words(job.request.get("metric", "")))]
     for key, value in job.request.items():
         if key in ("metric", "stored") or (key == "also" and not job.scores) or (key == "report_uses" and not value):
             continue
-        if key == "kind" and job.attacks:
+        if key == "kind":
+            rows.append(("kind", job.word))
             continue
         if key == "surrogates":
             rows.append(("transfer attacks from", ", ".join(one.name for one in surrogates.of(job))))
@@ -70,7 +72,7 @@ def settings_rows(job: Job) -> list[tuple[str, str]]:
         rows.append(("budget", f"{job.summary['budget']:,} evaluations, {how}"))
     if job.request.get("stored"):
         rows.append(("values", "of the run that it goes on from; no search"))
-    return [*rows, ("device", job.device)]
+    return [*rows, ("device", job.device), ("id", str(job.pk))]
 
 
 def snippets(request: HttpRequest, job: Job) -> Snippets:

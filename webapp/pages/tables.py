@@ -20,7 +20,11 @@ SHOW = {"": "all filters", "culprits": "ranked culprits", "ablated": "ablated fi
 
 @dataclass(frozen=True)
 class FilterRow:
-    """A filter; value and bounds of fresh samples where there are some, else of the search. None: not sampled."""
+    """A filter; value and bounds of fresh samples where there are some, else of the search. None: not sampled.
+
+    Attributes:
+        searched: what the search took its value for, where it ranked filters not sampled, too; else the value found.
+    """
 
     id: str
     value: float | None
@@ -39,7 +43,7 @@ COLUMNS: dict[str, tuple[str, Callable[[FilterRow], object]]] = {
     "filter": ("filter", lambda row: row.place),
     "value": ("value", lambda row: row.value),
     "samples": ("samples", lambda row: row.samples),
-    "searched": ("value in the search", lambda row: row.searched),
+    "searched": ("ranked by", lambda row: row.searched),
     "constant": ("constant", lambda row: row.constant),
     "rank": ("rank", lambda row: row.rank),
 }
@@ -97,7 +101,8 @@ def _read(path: Path, name: str) -> tuple[FilterRow, ...]:
 
 def _scored(place: int, row: dict) -> FilterRow:
     figures = {key: row[key] for key in ("id", "value", "lower", "upper", "samples", "constant")}
-    return FilterRow(**figures, searched=row["value"], fresh=False, rank=None, ablated=False, place=place)
+    best = row["value"] if row.get("best") is None else row["best"]
+    return FilterRow(**figures, searched=best, fresh=False, rank=None, ablated=False, place=place)
 
 
 def _row(place: int, cells: dict[str, str]) -> FilterRow:
@@ -110,7 +115,7 @@ def _row(place: int, cells: dict[str, str]) -> FilterRow:
         upper=_number(cells[f"{of}upper"]),
         samples=int(cells[f"{of}samples"] or 0),
         fresh=fresh,
-        searched=_number(cells["value"]),
+        searched=_number(cells.get("best") or cells["value"]),
         constant=float(cells["constant"]),
         rank=int(cells["rank"]) if cells["rank"] else None,
         ablated=cells.get("ablated") == "1",
@@ -122,12 +127,12 @@ def _number(text: str) -> float | None:
     return float(text) if text else None
 
 
-def view(rows: tuple[FilterRow, ...], asked: QueryDict) -> View:
+def view(rows: tuple[FilterRow, ...], asked: QueryDict, first: str = "value") -> View:
     """Nothing that is asked can be wrong: what is not understood is left out.
 
-    `sort` is a column, with a minus before it for descending (or `order=desc`).
+    `sort` is a column, with a minus before it for descending (or `order=desc`); without one it is `first`.
     """
-    sort = asked.get("sort", "")
+    sort = asked.get("sort", first)
     descending = sort.startswith("-") or asked.get("order") == "desc"
     sort = sort.removeprefix("-") if sort.removeprefix("-") in COLUMNS else "value"
     text, show = asked.get("q", "").strip()[:100], asked.get("show", "")

@@ -36,6 +36,7 @@ CHARTS = {
     "groups": lambda width: before_after(GROUPS, NAME, width=width),
     "groups, intact only": lambda width: before_after([GroupRow("a", 5, 1.0, (0.5, 1.0))], width=width),
     "values": lambda width: interval_plot(VALUES, width=width),
+    "values of few samples": lambda width: interval_plot([ValueRow("a", -0.03, -60.0, 60.0, True)], width=width),
     "values all alike": lambda width: interval_plot([ValueRow("a", 0.0, 0.0, 0.0, True)], width=width),
     "bars": lambda width: bars(BARS, NAME, ("intact model", 0.0), width=width),
 }
@@ -133,3 +134,16 @@ def test_true_labels_under_attack_are_drawn_and_told():
     assert "true label under attack" in drawn
     assert "True labels under attack go from 0.0% to 30.0%." in drawn
     assert "true label" not in removal_curve(POINTS, 3, "recall").lower()
+
+
+@pytest.mark.parametrize(("lower", "cut"), [(-0.1, False), (-0.6, True), (float("-inf"), True)])
+def test_intervals_much_wider_than_the_values_are_cut_and_it_is_said(lower, cut):
+    """Values of 0.03 stay readable beside an interval from -0.6 on; a cut one has no line over the name."""
+    chart = interval_plot([ValueRow("conv:0", -0.03, lower, 0.05, True), ValueRow("conv:1", -0.01, -0.02, 0.01, True)])
+    assert ("intervals without caps reach further" in chart) == cut
+    assert ("Some intervals reach further than is drawn" in chart) == cut
+    root = ET.fromstring(chart)
+    names = [node for node in root.iter(SVG + "text") if (node.text or "").startswith("conv:")]
+    right_of_names = max(float(node.get("x")) for node in names) + 20
+    marks = [float(node.get("x1")) for node in root.iter(SVG + "line") if "s-after" in (node.get("class") or "")]
+    assert min(marks) > right_of_names

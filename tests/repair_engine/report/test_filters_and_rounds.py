@@ -20,14 +20,17 @@ NETWORK = SimpleNamespace(
 NONE = float("nan")
 
 
-def estimate(values, samples):
+def estimate(values, samples, best=None):
     values = np.array([values])
-    return SimpleNamespace(values=values, lower=values - 0.1, upper=values + 0.1, samples=np.array(samples))
+    errors, samples = np.where(np.isnan(values), np.nan, 0.05), np.array(samples)
+    return SimpleNamespace(
+        values=values, lower=values - 0.1, upper=values + 0.1, std_errors=errors, samples=samples, best=best
+    )
 
 
 @pytest.fixture
 def found():
-    return estimate([0.3, -0.2, NONE, -0.4], [10, 20, 0, 40])
+    return estimate([0.3, -0.2, NONE, -0.4], [10, 20, 0, 40], best=np.array([0.2, -0.1, 0.01, -0.3]))
 
 
 def written(tmp_path, ranking, k):
@@ -45,6 +48,9 @@ def test_search_and_fresh_figures_stand_apart(tmp_path, found):
     assert [row["value"] for row in rows] == ["0.3", "-0.2", "", "-0.4"]
     assert [row["fresh_value"] for row in rows] == ["", "-0.1", "", "-0.3"]
     assert [row["samples"] for row in rows] == ["10", "20", "0", "40"]
+    assert [row["std_error"] for row in rows] == ["0.05", "0.05", "", "0.05"]
+    assert [row["fresh_std_error"] for row in rows] == ["", "0.05", "", "0.05"]
+    assert [row["best"] for row in rows] == ["0.2", "-0.1", "0.01", "-0.3"], "of every filter, sampled or not"
     assert [row["rank"] for row in rows] == ["", "2", "", "1"]
     assert [row["ablated"] for row in rows] == ["0", "0", "0", "1"]
     assert float(rows[3]["fresh_lower"]) == pytest.approx(-0.4)

@@ -18,6 +18,7 @@ def table(world):
     succeed(world.owner.job)
     rows = [filter_cells(i, None if i % 3 == 0 else (i * 7919 % 10_007) / 1e4 - 0.5) for i in range(N)]
     rows[10] |= {"fresh_value": -0.9, "fresh_lower": -0.95, "fresh_upper": -0.85, "fresh_samples": 7, "rank": 1}
+    rows[10] |= {"best": -0.8}
     rows[10]["ablated"] = 1
     rows[11] |= {"rank": 2}
     Artifact.objects.filter(job=world.owner.job, name="filters.csv").update(blob=blob_of(filters_csv(rows)))
@@ -42,8 +43,18 @@ def test_the_worst_come_first_and_pages_are_full(table):
     assert rows[0][0] == "features.3:10"
     assert "fresh" in rows[0][1]
     assert rows[0][2] == "−0.95000 to −0.85000"
-    values = [number(row[1]) for row in rows]
-    assert values == sorted(values)
+    assert rows[0][4] == "−0.80000", "by what the search ranked them by, which is not what few samples said"
+    ranked = [number(row[4]) for row in rows]
+    assert ranked == sorted(ranked)
+
+
+def test_where_the_metric_is_to_be_lowered_culprits_are_at_the_other_end(world, table):
+    job = world.owner.job
+    job.refresh_from_db()
+    job.result = job.result | {"culprit_sign": 1}
+    job.save()
+    ranked = [number(row[4]) for row in cells(table())]
+    assert ranked == sorted(ranked, reverse=True)
 
 
 def test_the_other_way_round_and_by_other_columns(table):

@@ -54,7 +54,7 @@ def test_without_columns_there_are_no_subgroups_to_choose(world):
 def test_everything_that_is_asked_reaches_the_repair(owner):
     answer = send(
         owner, metric="subgroup-recall", column="ground", max_clean_drop="1.5", max_subgroup_drop="7", max_filters="9",
-        choose="one-se",
+        choose="one-se", order="value", constant="bn_beta", precision="bfloat16",
         budget="50000", seed="7", estimator="tmab", top_k="4", side="both", batch_size="8", group="ground", name="Mine",
         epsilon="8", attack="standard",
     )  # fmt: skip
@@ -63,7 +63,7 @@ def test_everything_that_is_asked_reaches_the_repair(owner):
     assert job.name == "Mine"
     assert job.request == {
         "metric": "subgroup-recall:ground", "max_clean_drop": 0.015, "max_subgroup_drop": 0.07, "max_filters": 9,
-        "choose": "one-se",
+        "choose": "one-se", "order": "value", "constant": "bn_beta", "precision": "bfloat16",
         "budget": 50000, "seed": 7, "estimator": "tmab", "top_k": 4, "side": "both", "batch_size": 8, "group": "ground",
     }  # fmt: skip
 
@@ -78,13 +78,15 @@ def test_attack_settings_go_with_attack_success(owner):
 def test_the_adversary_of_ones_own(owner):
     send(
         owner, metric="attack-success", norm="l2", epsilon="127.5", attack="standard", targeted="yes", restarts="3",
-        queries="200",
+        queries="200", step_size="12.75", random_start="yes", subset="30",
     )  # fmt: skip
     job = made(owner)
     asked = job.request
     assert (asked["norm"], asked["epsilon"]) == ("l2", pytest.approx(0.5))
     assert (asked["targeted"], asked["restarts"], asked["queries"]) == (True, 3, 200)
+    assert (asked["step_size"], asked["random_start"], asked["subset"]) == (pytest.approx(0.05), True, 30)
     again = initial_from(job)
+    assert (again["step_size"], again["random_start"], again["subset"]) == (pytest.approx(12.75), "yes", 30)
     assert (again["targeted"], again["norm"], again["epsilon"]) == ("yes", "l2", pytest.approx(127.5))
     command = _command(job, asked)
     assert "--targeted" in command

@@ -27,7 +27,7 @@ class ComparisonSerializer(serializers.Serializer):
 
 
 class Comparison(APIView):
-    """Two finished runs that explain a metric or value filters."""
+    """Two finished runs that repair, explain a metric or value filters."""
 
     @extend_schema(
         parameters=[
@@ -37,7 +37,8 @@ class Comparison(APIView):
         responses={200: ComparisonSerializer, 400: PROBLEM, 404: PROBLEM, 409: PROBLEM, 422: PROBLEM},
     )
     def get(self, request: Request) -> Response:
-        """Rank correlation and overlap of their values, with histograms and removal curves."""
+        """Rank correlation and overlap of their values, with histograms and removal curves. 422: one of them did not
+        value all filters, was repaired by a version that kept no standard errors, or has other filters."""
         missing = [side for side in ("a", "b") if not request.query_params.get(side)]
         if missing:
             raise serializers.ValidationError({side: ["Name a run by its id."] for side in missing})

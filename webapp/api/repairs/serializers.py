@@ -12,7 +12,7 @@ from rest_framework import serializers
 from webapp.jobs import selectors
 from webapp.jobs.followups import MOST_FILTERS
 from webapp.jobs.models import Artifact, Event, Job
-from webapp.jobs.requests import ATTACKS, CHOICES, CONSTANTS, ESTIMATORS, KINDS, NORMS, PRECISIONS, SIDES, Asked
+from webapp.jobs.requests import ATTACKS, CHOICES, CONSTANTS, ESTIMATORS, KINDS, NORMS, ORDERS, PRECISIONS, SIDES, Asked
 from webapp.jobs.services import DEVICES
 from webapp.jobs.surrogates import MOST
 from webapp.jobs.webhooks import EVENTS, Blocked, check_url
@@ -134,7 +134,34 @@ class PgdFields(serializers.Serializer):
     )
 
 
-class CreateRepairSerializer(PgdFields):
+class LimitFields(serializers.Serializer):
+    """How a repair is chosen, of the ranked culprits."""
+
+    max_clean_drop = serializers.FloatField(
+        required=False,
+        min_value=0,
+        max_value=1,
+        help_text="How far clean accuracy may fall, as a share. Default: 0.02.",
+    )
+    max_subgroup_drop = serializers.FloatField(
+        required=False, min_value=0, max_value=1, help_text="How far any subgroup may fall, as a share. Default: 0.1."
+    )
+    max_filters = serializers.IntegerField(required=False, min_value=1, help_text="Default: 50.")
+    choose = serializers.ChoiceField(
+        choices=CHOICES,
+        required=False,
+        help_text="How many filters: the best on the select images (best), or the fewest within one standard error of "
+        "it (one-se).",
+    )
+    order = serializers.ChoiceField(
+        choices=ORDERS,
+        required=False,
+        help_text="Of removal: by value and stepwise, whichever does better on the select images (auto, for up to 45% "
+        "of the budget in addition), or by value alone.",
+    )
+
+
+class CreateRepairSerializer(LimitFields, PgdFields):
     model = serializers.UUIDField()
     dataset = serializers.UUIDField()
     guard = serializers.UUIDField(required=False, allow_null=True)
@@ -145,8 +172,8 @@ class CreateRepairSerializer(PgdFields):
         required=False,
         help_text="repair (default), or explain: values, removal curves and pictures of filters, and no checkpoint; or "
         "score: the values of all filters alone. Neither of the two takes max_clean_drop, max_subgroup_drop, "
-        "max_filters, choose, queries and subset. An explanation's outcome is explained, its page explain.html, its "
-        "document explain.json; a score's is scored, its documents score.json and objectives.npz.",
+        "max_filters, choose, order, queries and subset. An explanation's outcome is explained, its page explain.html, "
+        "its document explain.json; a score's is scored, its documents score.json and objectives.npz.",
     )
     also = serializers.ListField(
         child=serializers.CharField(max_length=1000),
@@ -183,15 +210,6 @@ class CreateRepairSerializer(PgdFields):
     side = serializers.ChoiceField(choices=SIDES, required=False)
     budget = serializers.IntegerField(
         required=False, allow_null=True, help_text="Evaluations. Default: chosen by a short calibration."
-    )
-    max_clean_drop = serializers.FloatField(required=False, min_value=0, max_value=1)
-    max_subgroup_drop = serializers.FloatField(required=False, min_value=0, max_value=1)
-    max_filters = serializers.IntegerField(required=False, min_value=1)
-    choose = serializers.ChoiceField(
-        choices=CHOICES,
-        required=False,
-        help_text="How many filters: the best on the select images (best), or the fewest within one standard error of "
-        "it (one-se).",
     )
     seed = serializers.IntegerField(required=False, min_value=0, max_value=2**32 - 1, default=0)
     batch_size = serializers.IntegerField(required=False, min_value=1, help_text="Images per draw.")
@@ -232,7 +250,7 @@ class CreateRepairSerializer(PgdFields):
         return {name: value for name, value in self.validated_data.items() if name not in self.NOT_ASKED}
 
 
-class FollowUpSerializer(serializers.Serializer):
+class FollowUpSerializer(LimitFields):
     """A repair that goes on from a finished run, without a search; all that is not here is as in that run."""
 
     filters = serializers.ListField(
@@ -251,10 +269,6 @@ class FollowUpSerializer(serializers.Serializer):
         required=False, allow_null=True, help_text="Evaluations, of which 30% at most value filters chosen by hand. "
         "Default: the run's; with its values in the place of a search 30% of it."
     )  # fmt: skip
-    max_clean_drop = serializers.FloatField(required=False, min_value=0, max_value=1)
-    max_subgroup_drop = serializers.FloatField(required=False, min_value=0, max_value=1)
-    max_filters = serializers.IntegerField(required=False, min_value=1)
-    choose = serializers.ChoiceField(choices=CHOICES, required=False)
     queries = serializers.IntegerField(required=False, min_value=0)
     subset = serializers.IntegerField(required=False, min_value=1)
     webhook = WebhookSerializer(required=False)

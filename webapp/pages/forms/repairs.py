@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 from django import forms
@@ -12,6 +11,7 @@ from repair_engine.errors import BadInput
 from webapp.jobs.models import Job
 from webapp.jobs.requests import Asked, BadRequest
 from webapp.library.models import DatasetUpload, ModelUpload
+from webapp.pages.forms.fields import AdversaryFields, LimitFields, NamedForm, SplitFields, choice, count
 
 METRICS = (
     ("subgroup-recall", "Subgroup-fair recall", "The mean recall over subgroups: raises those that are failed."),
@@ -40,15 +40,9 @@ PRECISIONS = (
     ("", "float32"),
     ("bfloat16", "bfloat16 where it agrees: faster on newer processors"),
 )
-CHOICES = (
-    ("", "the number with the best figure"),
-    ("one-se", "the fewest within one standard error of the best"),
-)
-PIXEL = 255  # levels of a pixel: ε is shown in these
 
 
-class RepairForm(forms.Form):
-    name = forms.CharField(required=False, max_length=200, label="Name", help_text="For your lists.")
+class RepairForm(NamedForm, SplitFields, LimitFields, AdversaryFields):
     kind = forms.ChoiceField(
         required=False, choices=[(key, label) for key, label, _ in KINDS], widget=forms.RadioSelect
     )
@@ -74,137 +68,30 @@ class RepairForm(forms.Form):
         label="Guard set",
         help_text="A second labelled set on which clean accuracy must hold too.",
     )
-    group = forms.ChoiceField(
-        required=False,
-        label="Keep together",
-        help_text="A column whose values (patient, writer, identity) must not be in two of the three splits.",
+    budget = count(
+        "Budget, evaluations",
+        "One evaluation is one image under one coalition. Blank: enough for about five minutes.",
+        least=None,
     )
-    max_clean_drop = forms.FloatField(
-        required=False,
-        min_value=0,
-        max_value=100,
-        label="Clean accuracy may fall by, points",
-        help_text="On the select images and on the guard set.",
-        widget=forms.NumberInput(attrs={"step": "any"}),
+    estimator = choice("Estimator", "How the filters are valued.", *ESTIMATORS)
+    constant = choice(
+        "An ablated filter gives", "Filters without a batch norm of their own give their mean either way.", *CONSTANTS
     )
-    max_subgroup_drop = forms.FloatField(
-        required=False,
-        min_value=0,
-        max_value=100,
-        label="Any subgroup may fall by, points",
-        help_text="Subgroups of fewer than 30 images do not count.",
-        widget=forms.NumberInput(attrs={"step": "any"}),
+    precision = choice("The search computes in", "What is reported is computed in float32 either way.", *PRECISIONS)
+    top_k = count("Culprits to tell apart", "tmab stops when these are clear.")
+    side = choice(
+        "End of the values",
+        "Where tmab looks.",
+        *(("", "where culprits are"), ("top", "top"), ("bottom", "bottom"), ("both", "both")),
     )
-    max_filters = forms.IntegerField(
-        required=False, min_value=1, label="Filters, at most", help_text="The longest list of culprits that is tried."
-    )
-    choose = forms.ChoiceField(
-        required=False,
-        choices=CHOICES,
-        label="How many of them",
-        help_text="Chosen on the select images, within the limits.",
-    )
-    budget = forms.IntegerField(
-        required=False,
-        label="Budget, evaluations",
-        help_text="One evaluation is one image under one coalition. Blank: enough for about five minutes.",
-    )
-    estimator = forms.ChoiceField(
-        required=False, choices=ESTIMATORS, label="Estimator", help_text="How the filters are valued."
-    )
-    constant = forms.ChoiceField(
-        required=False,
-        choices=CONSTANTS,
-        label="An ablated filter gives",
-        help_text="Filters without a batch norm of their own give their mean either way.",
-    )
-    precision = forms.ChoiceField(
-        required=False,
-        choices=PRECISIONS,
-        label="The search computes in",
-        help_text="What is reported is computed in float32 either way.",
-    )
-    seed = forms.IntegerField(
-        required=False, min_value=0, label="Seed", help_text="The same seed and budget give the same result."
-    )
-    top_k = forms.IntegerField(
-        required=False, min_value=1, label="Culprits to tell apart", help_text="tmab stops when these are clear."
-    )
-    side = forms.ChoiceField(
-        required=False,
-        label="End of the values",
-        help_text="Where tmab looks.",
-        choices=[("", "where culprits are"), ("top", "top"), ("bottom", "bottom"), ("both", "both")],
-    )
-    batch_size = forms.IntegerField(
-        required=False, min_value=1, label="Images per draw", help_text="Blank: chosen so that the budget buys enough."
-    )
-    attack = forms.ChoiceField(
-        required=False,
-        label="Preset",
-        help_text="Who the adversary is.",
-        choices=[
-            ("", "paper: targeted, 30 steps, no random start"),
-            ("standard", "standard: untargeted, random start, restarts"),
-        ],
-    )
-    epsilon = forms.FloatField(
-        required=False,
-        min_value=0,
-        label="ε, of 255 levels",
-        help_text="How far a pixel may be moved; in ℓ2, the whole image. Blank: the preset's (paper: 16).",
-        widget=forms.NumberInput(attrs={"step": "any"}),
-    )
-    norm = forms.ChoiceField(
-        required=False, label="Norm", help_text="What ε measures.", choices=[("", "ℓ∞: any pixel"), ("l2", "ℓ2: all")]
-    )
-    targeted = forms.ChoiceField(
-        required=False,
-        label="Aim",
-        help_text="What the adversary wants.",
-        choices=[("", "the preset's"), ("yes", "a random other class"), ("no", "anything but the label")],
-    )
-    restarts = forms.IntegerField(
-        required=False, min_value=1, label="Restarts", help_text="Random starts; any may succeed. Preset standard only."
-    )
-    queries = forms.IntegerField(
-        required=False,
-        min_value=0,
-        label="Black-box queries",
-        help_text="Per image, for the report. Blank: 500; 0: none.",
-    )
-    steps = forms.IntegerField(required=False, min_value=1, label="Steps", help_text="Gradient steps per image.")
-    attack_images = forms.IntegerField(
-        required=False, min_value=1, label="Images attacked, at most", help_text="Per split. Blank: 500."
-    )
+    batch_size = count("Images per draw", "Blank: chosen so that the budget buys enough.")
     compact = forms.BooleanField(
         required=False,
         label="Also write a compact network",
         help_text="Without the culprits' channels, where they can be removed: smaller, not equal to the repaired "
         "checkpoint, and measured by itself.",
     )
-    surrogates = forms.MultipleChoiceField(
-        required=False,
-        label="Transfer attacks from",
-        help_text="Other models of the same images and classes: attacks made on them are tried on this one.",
-        widget=forms.CheckboxSelectMultiple,
-    )
-    device = forms.ChoiceField(
-        required=False,
-        label="Device",
-        help_text="A repair stays on one kind of device.",
-        choices=[("auto", "a GPU if there is one"), ("cpu", "CPU"), ("cuda", "GPU")],
-    )
-    key = forms.CharField(required=False, max_length=80, widget=forms.HiddenInput)  # sent twice, started once
-
-    DEFAULTS = {
-        "kind": "repair",
-        "max_clean_drop": 2,
-        "max_subgroup_drop": 10,
-        "max_filters": 50,
-        "seed": 0,
-        "device": "auto",
-    }
+    DEFAULTS = {"kind": "repair", "seed": 0, "device": "auto", **LimitFields.limits_of({})}
 
     def __init__(
         self,
@@ -218,7 +105,7 @@ class RepairForm(forms.Form):
     ) -> None:
         columns = list(dataset.facts.get("columns", {}))
         start = {"metric": "subgroup-recall" if columns else "recall", "column": columns[:1]}
-        start |= {**self.DEFAULTS, "key": f"page-{uuid.uuid4()}", **(initial or {})}
+        start |= {**self.DEFAULTS, **(initial or {})}
         super().__init__(*args, initial=start, **kwargs)
         self.class_names = class_names(model, dataset)
         self.columns = columns
@@ -227,7 +114,7 @@ class RepairForm(forms.Form):
         listed = [pair for pair in ALSO if columns or pair[0] != "subgroups"]
         self.fields["also"].choices = [*listed, *((name, name) for name in own)]
         self.fields["surrogates"].choices = [(str(m.pk), m.name) for m in models if m.pk != model.pk]
-        self.fields["group"].choices = [("", "nothing but identical images"), *((name, name) for name in columns)]
+        self.offer_columns(dataset.facts.get("columns", {}))
         self.fields["guard"].choices = [("", "none"), *((str(g.pk), g.name) for g in guards if g.pk != dataset.pk)]
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -281,21 +168,27 @@ class RepairForm(forms.Form):
             "subgroup-recall": argument_of(given["column"], self.columns),
         }
         argument = arguments.get(given["metric"])
-        same = ("group", "budget", "estimator", "constant", "precision", "seed", "top_k", "side", "batch_size")
-        same += ("max_filters", "choose", "compact")
-        values = {key: given[key] for key in same}
+        same = (
+            "group",
+            "budget",
+            "estimator",
+            "constant",
+            "precision",
+            "seed",
+            "top_k",
+            "side",
+            "batch_size",
+            "compact",
+        )
+        values = {key: given[key] for key in same} | self.limits()
         values["metric"] = f"{given['metric']}:{argument}" if argument else given["metric"]
-        for key in ("max_clean_drop", "max_subgroup_drop"):
-            values[key] = None if given[key] is None else round(given[key] / 100, 10)
         if given["metric"] == "attack-success":
-            values |= {key: given[key] for key in ("attack", "steps", "attack_images", "norm", "restarts", "queries")}
-            values["targeted"] = {"yes": True, "no": False}.get(given["targeted"])
-            values["epsilon"] = None if given["epsilon"] is None else given["epsilon"] / PIXEL
+            values |= self.adversary()
         if given["kind"] == "score":
             values["also"] = given["also"]
         if given["kind"] in ("explain", "score"):
             values["kind"] = given["kind"]
-            of_repairs = ("max_clean_drop", "max_subgroup_drop", "max_filters", "choose", "queries", "compact")
+            of_repairs = (*LimitFields.base_fields, "queries", "subset", "compact")
             values = {key: value for key, value in values.items() if key not in of_repairs}
         return {key: value for key, value in values.items() if value not in (None, "", [])}
 
@@ -321,13 +214,7 @@ def initial_from(job: Job) -> dict[str, Any]:
             values["column"] = list(columns_of(argument, job.dataset.facts.get("columns", {})))
         except BadInput:  # a request that failed for it
             values["column"] = []
-    for key in ("max_clean_drop", "max_subgroup_drop"):
-        if key in asked:
-            values[key] = round(asked[key] * 100, 8)
-    if "epsilon" in asked:
-        values["epsilon"] = round(asked["epsilon"] * PIXEL, 6)
-    if "targeted" in asked:
-        values["targeted"] = "yes" if asked["targeted"] else "no"
+    values |= LimitFields.limits_of(asked) | AdversaryFields.adversary_of(asked)
     if job.guard_id:
         values["guard"] = str(job.guard_id)
     return values

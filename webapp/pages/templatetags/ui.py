@@ -53,7 +53,8 @@ def title(job: Job) -> str:
         return f"Attack: {job.model.name}" + (" and its repair" if job.audited_id else "")
     chosen = len(job.request.get("filters", ()))
     by_hand = f", {chosen} filter{'' if chosen == 1 else 's'} by hand" if chosen else ""
-    return job.name or f"{metric_words(job.request.get('metric', '')).capitalize()}{by_hand}: {job.model.name}"
+    words = metric_words(job.request.get("metric", ""))
+    return job.name or f"{words[:1].upper()}{words[1:]}{by_hand}: {job.model.name}"
 
 
 @register.filter

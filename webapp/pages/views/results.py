@@ -23,9 +23,11 @@ def filters(request: HttpRequest, pk: UUID) -> HttpResponse:
     rows = tables.filter_rows(job)
     if rows is None:
         raise Http404("This repair has no table of filters.")
-    view = tables.view(rows, request.GET)
+    rising = job.result.get("culprit_sign", -1) < 0 if not job.scores else job.result["metric"]["goal"] == "raise"
+    view = tables.view(rows, request.GET, "searched" if rising else "-searched")
     headings = [(key, words, view.turned[key]) for key, (words, _) in tables.COLUMNS.items()]
     context = {"job": job, "view": view, "headings": headings, "most": MOST_FILTERS}
+    context["interval"] = job.result.get("run", {}).get("interval", {}).get("text", "")
     return render(request, "pages/filters.html", context)
 
 
