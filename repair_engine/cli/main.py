@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -116,7 +117,9 @@ def main(argv: list[str] | None = None) -> int:
             return 128 + signal.SIGPIPE
         except Exception as error:
             code = FAILED
-            if (known := machine_problem(error)) is not None:
+            if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+                code, problem, mend = BAD_INPUT, f"The name of a file is too long: {error.filename}.", ""
+            elif (known := machine_problem(error)) is not None:
                 problem, mend = known
             else:
                 traceback.print_exc()

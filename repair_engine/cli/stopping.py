@@ -19,7 +19,6 @@ _OF_THE_MACHINE = {
     errno.EACCES: "Permission is denied",
     errno.EMFILE: "Too many files are open",
     errno.ENFILE: "Too many files are open",
-    errno.ENAMETOOLONG: "A name is too long",
 }
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
