@@ -28,7 +28,7 @@ from repair_engine.formats import Checkpoint
 from repair_engine.game import NeuronGame
 from repair_engine.many import FurtherObjective, all_columns, check_size, further_objectives, subgroup_names
 from repair_engine.mean_constants import channel_sums, means_of
-from repair_engine.network import Network, predictions, stored_constants
+from repair_engine.network import Network, check_finite, predictions, stored_constants
 from repair_engine.objectives import Metric, Objective, cell_codes, metric_weights
 from repair_engine.objectives.metric import accuracy_weights
 from repair_engine.onnx_graph.plan import GraphPlan
@@ -264,14 +264,16 @@ def open_case(folder: Path) -> Case:
 def plain_logits(
     module: torch.nn.Module, case: Case, pixels: torch.Tensor, progress: Progress = silent
 ) -> torch.Tensor:
-    """Logits [N, classes] of the plain module, on the CPU."""
+    """Logits [N, classes] of the plain module, on the CPU. Raises BadInput where they are not finite."""
     out = []
     with torch.inference_mode():
         for i in range(0, len(pixels), BATCH):
             logits = module(case.normalize(pixels[i : i + BATCH].to(case.network.device)))
             out.append((logits.unsqueeze(1) if logits.dim() == 1 else logits).cpu())
             progress("predicting with the intact model", min(i + BATCH, len(pixels)) / len(pixels))
-    return torch.cat(out)
+    found = torch.cat(out)
+    check_finite(found)
+    return found
 
 
 def plain_predictions(

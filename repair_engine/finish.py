@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from repair_engine.plan import Plan, largest_drops, masked_predictions
 from repair_engine.report import documents, html, measures
 from repair_engine.report.filters import write_filters
 from repair_engine.report.predictions import write_guard_predictions, write_predictions
+from repair_engine.scratch import scratch
 from repair_engine.verify import fresh_predictions, judge_of
 from repair_engine.write_back import write_back
 
@@ -74,7 +74,7 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
     suffix = case.checkpoint.source.suffix
     sets = _image_sets(case)
     preprocessing = case.dataset.preprocessing
-    with tempfile.TemporaryDirectory(prefix="repair-") as folder:
+    with scratch("finish") as folder:
         progress("checking the intact model in a fresh process", 0.0)
         before = Predictions(
             fresh_predictions(
@@ -83,7 +83,7 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
             )
         )  # fmt: skip
         after = before
-        written = Path(folder) / f"repaired{suffix}"
+        written = folder / f"repaired{suffix}"
         if plan.k:
             progress("writing the repaired checkpoint and reloading it in a fresh process", 0.0)
             tensors = write_back(
@@ -108,14 +108,14 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
         repaired = document["outcome"] == "repaired"
         if repaired and case.request.compact:
             progress("removing the culprits and measuring the compact network in a fresh process", 0.0)
-            document["compact"] = _compact(case, plan, before, after, sets, Path(folder))
-        staged = Path(folder) / "results"
+            document["compact"] = _compact(case, plan, before, after, sets, folder)
+        staged = folder / "results"
         staged.mkdir()
         if repaired:
             document["files"] |= _place(case, written, staged)
         if document.get("compact", {}).get("written"):
             for role, name in (("compact", TENSORS), ("compact_widths", WIDTHS)):
-                shutil.move(Path(folder) / name, staged / name)
+                shutil.move(folder / name, staged / name)
                 document["files"][role] = {"name": name, "sha256": sha256(staged / name)}
         write_predictions(case, before.of("all"), after.of("all"), staged / "predictions.csv")
         if case.guard is not None:

@@ -82,7 +82,7 @@ def parse_surrogate(text: str, num_classes: int, register: Mapping[str, str]) ->
         except ValueError:
             raise BadInput(f"--surrogate {text!r}: {option!r} takes numbers, such as mean=0.485/0.456/0.406.") from None
     parts = head.split(":")
-    if len(parts) > 2 and parts[-1].isdigit():
+    if len(parts) > 2 and parts[-1].isdecimal():
         num_classes = int(parts.pop())
     if len(parts) < 2 or not parts[-1] or num_classes < 1:
         raise BadInput(f"--surrogate {text!r} is not of the form {_FORM}.")

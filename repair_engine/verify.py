@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from repair_engine.compact.export import load_module
 from repair_engine.datasets import Preprocessing
 from repair_engine.errors import VerificationFailed
 from repair_engine.onnx_graph import comparable, onnxruntime_version, run_file
+from repair_engine.scratch import scratch
 
 
 def fresh_predictions(
@@ -44,15 +44,15 @@ def fresh_predictions(
     Raises:
         VerificationFailed: the file cannot be loaded there.
     """
-    with tempfile.TemporaryDirectory(prefix="verify-") as folder:
+    with scratch("verify") as folder:
         for name, pixels in image_sets.items():
-            np.save(Path(folder) / f"{name}.npy", pixels)
+            np.save(folder / f"{name}.npy", pixels)
         request = {
             "checkpoint": str(checkpoint.resolve()),
             "architecture": architecture.to_json(),
             "preprocessing": preprocessing.to_json(),
             "names": list(image_sets),
-            "folder": folder,
+            "folder": str(folder),
             "device": device,
             "weights": weights,
             "compact": compact,
@@ -69,7 +69,7 @@ def fresh_predictions(
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise VerificationFailed(f"The written checkpoint does not load in a fresh process: {last}")
-        return {name: np.load(Path(folder) / f"{name}.logits.npy") for name in image_sets}
+        return {name: np.load(folder / f"{name}.logits.npy") for name in image_sets}
 
 
 def judge_of(architecture: Architecture) -> str:

@@ -11,6 +11,7 @@ import torch
 
 from repair_engine.attacks import AttackSettings, pgd, predicted_classes, square
 from repair_engine.datasets import Preprocessing
+from repair_engine.network import check_finite
 from repair_engine.progress import BATCH, Progress
 
 Logits = Callable[[torch.Tensor], torch.Tensor]
@@ -37,14 +38,16 @@ class Victim:
         return out
 
     def predict(self, pixels: torch.Tensor) -> np.ndarray:
-        """Classes int64 [N] of pixels [N, C, H, W], uint8 or float in [0, 1]."""
+        """Classes int64 [N] of pixels [N, C, H, W], uint8 or float in [0, 1]. Raises BadInput, see `check_finite`."""
         unit = not pixels.is_floating_point()
         out = []
         with torch.inference_mode():
             for i in range(0, len(pixels), BATCH):
                 part = pixels[i : i + BATCH].to(self.device)
                 part = self.preprocessing.unit(part) if unit else part
-                out.append(predicted_classes(self.logits(part)).cpu())
+                logits = self.logits(part)
+                check_finite(logits if logits.dim() > 1 else logits[:, None])
+                out.append(predicted_classes(logits).cpu())
         return torch.cat(out).numpy()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,22 @@ from repair_engine.cli import options
 from repair_engine.cli.emit import emit
 from repair_engine.cli.progress import Bars
 from repair_engine.cli.text import attack_row
-from repair_engine.outputs import make_folder
+from repair_engine.outputs import claimed, results
 from repair_engine.report.attacks import settings_text
+from repair_engine.scratch import scratch
 
 
 def attack(args: argparse.Namespace) -> int:
     """What adversaries achieve against a checkpoint; with --repaired, before and after."""
     request, bars = options.request_of(args), Bars(args.json)
-    if args.out:
-        make_folder("--out", Path(args.out))
-    with tempfile.TemporaryDirectory(prefix="attack-") as folder:
-        found = run(request, args.repaired, args.all_images, Path(folder), bars.stage)
-    bars.close()
+    out = Path(args.out) if args.out else None
+    with claimed(out), scratch("attack") as folder:
+        found = run(request, args.repaired, args.all_images, folder, bars.stage)
+        bars.close()
+        if out is not None:
+            with results(out) as made:
+                files.write_all(found, made)
     document = found.document
-    if args.out:
-        files.write_all(found, Path(args.out))
     emit(args, document, attack_text)
     return 0
 

@@ -10,7 +10,7 @@ from repair_engine.cli.emit import emit
 from repair_engine.compare.document import compare as compare_results
 from repair_engine.compare.page import render
 from repair_engine.compare.wording import compare_text
-from repair_engine.outputs import make_folder
+from repair_engine.outputs import claimed, results
 
 
 def compare(args: argparse.Namespace) -> int:
@@ -18,9 +18,9 @@ def compare(args: argparse.Namespace) -> int:
     document = compare_results(args.first, args.second)
     if args.out:
         out = Path(args.out)
-        make_folder("--out", out)
-        (out / "compare.json").write_text(json.dumps(document, indent=1))
-        (out / "compare.html").write_text(render(document), encoding="utf-8")
+        with claimed(out), results(out) as made:
+            (made / "compare.json").write_text(json.dumps(document, indent=1))
+            (made / "compare.html").write_text(render(document), encoding="utf-8")
         document = {**document, "out": str(out)}
     emit(args, document, compare_text)
     return 0

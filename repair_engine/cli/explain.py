@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,11 @@ from repair_engine.cli import options
 from repair_engine.cli.emit import emit
 from repair_engine.cli.progress import Bars
 from repair_engine.cli.text import players_text
-from repair_engine.errors import BadInput
 from repair_engine.explain.page import at_ends, shown
 from repair_engine.explain.settings import Explain
 from repair_engine.explain.wording import advantage_line, headline, shift_text
-from repair_engine.outputs import make_folder
+from repair_engine.outputs import claimed, results
+from repair_engine.scratch import scratch
 
 _SHOWN = 10
 
@@ -27,13 +26,8 @@ def explain(args: argparse.Namespace) -> int:
     asked = Explain(args.remove, args.random_draws, args.curve_images, args.pictures, args.visualize)
     request, bars, out = options.request_of(args), Bars(args.json), Path(args.out)
     request = request.to_explain(asked)
-    make_folder("--out", out)
-    if (out / "repair.json").exists():
-        raise BadInput(
-            f"--out: {out} holds a repair, whose files an explanation would replace.", "Name another folder."
-        )
-    with tempfile.TemporaryDirectory(prefix="explain-") as folder:
-        job = pipeline.prepare_job(request, Path(folder), bars.stage)
+    with claimed(out, "explain.json"), scratch("explain") as folder:
+        job = pipeline.prepare_job(request, folder, bars.stage)
         for note in (players_text(job.case.network), *job.notes):
             print(note, file=sys.stderr)
         search = confirm = None
@@ -43,7 +37,8 @@ def explain(args: argparse.Namespace) -> int:
             again = pipeline.phase_settings(job, "confirm", search)
             if again is not None:
                 confirm = pipeline.run_phase(job, again, bars.counting("confirming", again.budget))
-        document = pipeline.run_finish(job, search, confirm, out, bars.stage)
+        with results(out) as made:
+            document = pipeline.run_finish(job, search, confirm, made, bars.stage)
         bars.close()
     emit(args, {**document, "out": str(out)}, explain_text)
     return 0

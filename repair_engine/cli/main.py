@@ -1,15 +1,19 @@
-"""Entry point. Exit codes: 0 done, 2 bad input, 3 an error of ours, 5 no repair found."""
+"""Entry point. Exit codes: 0 done, 2 bad input, 3 our error or the machine's, 5 no repair found, 128 + signal."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
+import os
+import signal
 import sys
 import traceback
 import warnings
 from typing import NoReturn
 
+from repair_engine.cli.stopping import machine_problem, stoppable, stopped_by
 from repair_engine.errors import BadInput, VerificationFailed
 
 OK, BAD_INPUT, FAILED, NO_REPAIR = 0, 2, 3, 5
@@ -87,29 +91,40 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one verb and returns the exit code. With `--json`, stdout gets one document whatever happens."""
     argv = _verb_of_two_words(sys.argv[1:] if argv is None else argv)
     as_json, stdout = "--json" in argv, sys.stdout
-    try:
-        args = parser().parse_args(argv)
-    except _UsageError as error:
-        error.parser.print_usage(sys.stderr)
-        return _fail(as_json, BAD_INPUT, str(error), f"See {error.parser.prog} --help.")
-    args.stdout = stdout
-    warnings.filterwarnings("ignore", module="torch")
-    from repair_engine.cli import verbs
-
-    # What a registered factory or a library prints must not mix with the document.
-    with contextlib.redirect_stdout(sys.stderr if as_json else stdout):
+    with stoppable():
         try:
-            return verbs.VERBS[args.verb](args)
+            args = parser().parse_args(argv)
+            args.stdout = stdout
+            warnings.filterwarnings("ignore", module="torch")
+            from repair_engine.cli import verbs
+
+            # What a registered factory or a library prints must not mix with the document.
+            with contextlib.redirect_stdout(sys.stderr if as_json else stdout):
+                code = verbs.VERBS[args.verb](args)
+            stdout.flush()
+            return code
+        except _UsageError as error:
+            error.parser.print_usage(sys.stderr)
+            code, problem, mend = BAD_INPUT, str(error), f"See {error.parser.prog} --help."
         except BadInput as error:
             code, problem, mend = BAD_INPUT, error.problem, error.mend
         except VerificationFailed as error:
             code, problem, mend = FAILED, str(error), ""
-        except KeyboardInterrupt:
-            code, problem, mend = 130, "Stopped; nothing was written.", ""
+        except KeyboardInterrupt as error:
+            (code, problem), mend = stopped_by(error), ""
+        except BrokenPipeError:  # who read the output has gone; the results are in their folder
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+            return 128 + signal.SIGPIPE
         except Exception as error:
-            traceback.print_exc()
-            code, problem, mend = FAILED, f"{type(error).__name__}: {error}", ""
-    return _fail(as_json, code, problem, mend)
+            code = FAILED
+            if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+                code, problem, mend = BAD_INPUT, f"The name of a file is too long: {error.filename}.", ""
+            elif (known := machine_problem(error)) is not None:
+                problem, mend = known
+            else:
+                traceback.print_exc()
+                problem, mend = f"{type(error).__name__}: {error}", ""
+        return _fail(as_json, code, problem, mend)
 
 
 def _verb_of_two_words(argv: list[str]) -> list[str]:

@@ -330,7 +330,10 @@ def _numbers(option: str, values: Sequence[str] | None) -> tuple[float, ...]:
     if values is None:
         return ()
     try:
-        return tuple(float(v) for text in values for v in text.replace(",", " ").split())
+        found = tuple(float(v) for text in values for v in text.replace(",", " ").split())
+        if not found:
+            raise ValueError
+        return found
     except ValueError:
         raise BadInput(f"{option} takes one number per channel, such as 0.485 0.456 0.406; got {values}.") from None
 
@@ -339,7 +342,7 @@ def _size(option: str, text: str) -> int | tuple[int, int] | None:
     if text.lower() in ("none", "0"):
         return None
     parts = text.replace("x", ",").split(",")
-    if not all(p.strip().isdigit() for p in parts) or len(parts) > 2:
+    if not all(p.strip().isdecimal() for p in parts) or len(parts) > 2:
         raise BadInput(f"{option} takes pixels, such as 224 or 224,224, or none; got {text!r}.")
     sizes = [int(p) for p in parts]
     return sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,12 @@ from repair_engine.cli import options
 from repair_engine.cli.emit import emit
 from repair_engine.cli.progress import Bars
 from repair_engine.errors import BadInput
-from repair_engine.outputs import make_folder
+from repair_engine.outputs import claimed, results
 from repair_engine.parties.channel_sums import ChannelSums, merge_sums, read_sums, write_sums
 from repair_engine.parties.documents import merged_document, merged_text, write_merged
 from repair_engine.parties.estimates import read_estimate
 from repair_engine.parties.merging import merge_estimates, need_two
+from repair_engine.scratch import scratch
 
 CONSTANTS_MERGE = "constants merge"
 
@@ -44,8 +44,8 @@ def constants(args: argparse.Namespace) -> int:
     """Sums of the filters' outputs over the score images of one party."""
     args.constant = "mean"  # these are sums of outputs
     request, bars, out = options.request_of(args), Bars(args.json), _file(args.out)
-    with tempfile.TemporaryDirectory(prefix="constants-") as folder:
-        sums = own_sums(request, Path(folder), bars.stage)
+    with scratch("constants") as folder:
+        sums = own_sums(request, folder, bars.stage)
     bars.close()
     write_sums(sums, out)
     emit(args, _document("constants", sums, out), _text)
@@ -68,8 +68,8 @@ def merge(args: argparse.Namespace) -> int:
     document = merged_document(merged)
     if args.out:
         out = Path(args.out)
-        make_folder("--out", out)
-        write_merged(merged, document, out)
+        with claimed(out, "merged.json"), results(out) as made:
+            write_merged(merged, document, made)
     emit(args, document, merged_text)
     return 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,10 +28,11 @@ from repair_engine.datasets import read_dataset
 from repair_engine.errors import BadInput
 from repair_engine.eta import Foresight
 from repair_engine.inspection import inspect_network, preprocessing_of
-from repair_engine.outputs import check_folder, make_folder
+from repair_engine.outputs import check_folder, claimed, results
 from repair_engine.plan import masked_predictions
 from repair_engine.report import documents, measures
 from repair_engine.scoring import scored
+from repair_engine.scratch import scratch
 from repair_engine.stored_values import objectives_in
 
 NO_REPAIR = 5
@@ -65,11 +65,10 @@ def inspect(args: argparse.Namespace) -> int:
 def score(args: argparse.Namespace) -> int:
     """Values of all filters."""
     request, bars = options.request_of(args), Bars(args.json)
-    if args.out:
-        make_folder("--out", Path(args.out))
-    with tempfile.TemporaryDirectory(prefix="score-") as folder:
+    out = Path(args.out) if args.out else None
+    with claimed(out), scratch("score") as folder:
         job = pipeline.prepare_job(
-            request, Path(folder), bars.stage, repair=False, captured=lambda n: _say(args, (players_text(n),))
+            request, folder, bars.stage, repair=False, captured=lambda n: _say(args, (players_text(n),))
         )
         _say(args, job.notes)
         settings = pipeline.phase_settings(job, "search", repair=False)
@@ -81,8 +80,9 @@ def score(args: argparse.Namespace) -> int:
             forecast = None if foresight.first is None else foresight.first.to_json()
         found = scored(job, state, forecast, tick)
         bars.close()
-        if args.out:
-            found.write(Path(args.out))
+        if out is not None:
+            with results(out) as made:
+                found.write(made)
     document = found.document
     emit(args, document, score_text)
     return 0
@@ -94,9 +94,9 @@ def repair(args: argparse.Namespace) -> int:
     if args.values:
         values = None if request.by_hand else args.values
         request = replace(request, also=_others(args.values, str(request.metric)), values=values)
-    check_folder(out, [path for path in (request.model, request.data, request.guard, args.values) if path])
-    with tempfile.TemporaryDirectory(prefix="repair-") as folder:
-        job = pipeline.prepare_job(request, Path(folder), bars.stage, captured=lambda n: _say(args, (players_text(n),)))
+    with claimed(out, "repair.json"), scratch("repair") as folder:
+        check_folder(out, [path for path in (request.model, request.data, request.guard, args.values) if path])
+        job = pipeline.prepare_job(request, folder, bars.stage, captured=lambda n: _say(args, (players_text(n),)))
         _say(args, job.notes)
         search = confirm = None
         settings = pipeline.phase_settings(job, "search")
@@ -109,7 +109,8 @@ def repair(args: argparse.Namespace) -> int:
         if again is not None:
             stage = "valuing the filters" if request.by_hand else "confirming"
             confirm = pipeline.run_phase(job, again, bars.counting(stage, again.budget))
-        return _repaired(args, pipeline.run_finish(job, search, confirm, out, bars.stage), bars)
+        document = pipeline.run_finish(job, search, confirm, out, bars.stage)
+    return _repaired(args, document, bars)
 
 
 def _repaired(args: argparse.Namespace, document: dict[str, Any], bars: Bars) -> int:
@@ -130,8 +131,8 @@ def _others(values: str, metric: str) -> tuple[str, ...]:
 def evaluate(args: argparse.Namespace) -> int:
     """The metric on each split and on all images; with --ablate, before and after."""
     request, bars = options.request_of(args), Bars(args.json)
-    with tempfile.TemporaryDirectory(prefix="evaluate-") as folder:
-        case = prepare(request, Path(folder), bars.stage)
+    with scratch("evaluate") as folder:
+        case = prepare(request, folder, bars.stage)
         document: dict[str, Any] = {
             "schema": documents.SCHEMA,
             "verb": "evaluate",

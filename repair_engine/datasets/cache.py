@@ -67,7 +67,10 @@ class NewPixels:
         handle, name = tempfile.mkstemp(prefix="pixels-", suffix=".part", dir=self._folder)
         os.close(handle)
         self._temporary = Path(name)
-        return np.lib.format.open_memmap(name, "w+", np.uint8, shape)
+        array = np.lib.format.open_memmap(name, "w+", np.uint8, shape)
+        with self._temporary.open("r+b") as file:  # where no room is left, a write to a mapped page would be a SIGBUS
+            os.posix_fallocate(file.fileno(), 0, self._temporary.stat().st_size)
+        return array
 
     def store(self, key: str, pixels: Pixels) -> Pixels:
         """Atomic: the array first, then the JSON that makes it valid. Gives back what cannot be written to."""

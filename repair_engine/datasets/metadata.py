@@ -69,6 +69,11 @@ def _image_name(name: str, root: str) -> str:
 
 
 def _check_header(header: Sequence[str]) -> None:
+    if len(header) == 1 and (mark := next((m for m in (";", "\t") if m in header[0]), None)):
+        raise BadInput(
+            f"metadata.csv is separated by {'semicolons' if mark == ';' else 'tabs'}, not by commas.",
+            "Save it as CSV with commas (spreadsheets in some languages write semicolons).",
+        )
     if "file_name" not in header:
         raise BadInput(
             f"metadata.csv has no column file_name; its header is {', '.join(header[:10]) or 'empty'}.",

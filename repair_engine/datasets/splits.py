@@ -123,6 +123,11 @@ def _partition(
     warnings: list[str] = []
     units = _units(groups, pixel_hashes, warnings)
     n_units = int(units.max()) + 1 if len(units) else 0
+    if n_units < len(shares) and groups is None:
+        raise BadInput(
+            f"There are only {n_units} different images (identical ones count once); {len(shares)} parts are needed.",
+            "Each part needs images of its own: give more, at least some dozens of every class.",
+        )
     if n_units < len(shares):
         raise BadInput(
             f"The images form only {n_units} groups that must stay together; {len(shares)} parts are needed.",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from repair_engine.formats.checkpoint import Checkpoint, Source
 from repair_engine.formats.compare import Entry, expected_entries, match
 from repair_engine.formats.pickles import SAVE_A_STATE_DICT
 from repair_engine.formats.unwrap import module_names, unwrap
+from repair_engine.scratch import scratch
 
 MAX_FILE_BYTES = 4 << 30
 WEIGHTS = ("model", "ema")
@@ -46,8 +46,8 @@ def read(path: str | Path, architecture: Architecture, weights: str | None = Non
     Raises:
         BadInput: everything that makes the file unusable, with what to do about it.
     """
-    with tempfile.TemporaryDirectory(prefix="checkpoint-") as folder:
-        return convert(path, Path(folder) / "canonical.safetensors", architecture, weights, name)
+    with scratch("checkpoint") as folder:
+        return convert(path, folder / "canonical.safetensors", architecture, weights, name)
 
 
 def convert(

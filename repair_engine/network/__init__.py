@@ -6,7 +6,7 @@ import sys
 import torch
 
 from repair_engine.network.constants import CONSTANTS, constant_of, stored_constants
-from repair_engine.network.network import Network, predictions
+from repair_engine.network.network import Network, check_finite, predictions
 from repair_engine.network.responses import Responses
 from repair_engine.network.reuse import Trail, flipped_logits
 from repair_engine.network.sites import NotAPlayer, Site
@@ -18,6 +18,7 @@ __all__ = [
     "Responses",
     "Site",
     "Trail",
+    "check_finite",
     "constant_of",
     "flipped_logits",
     "predictions",

@@ -6,6 +6,9 @@ to an architecture. The list is cut after each *site* (see `sites`); a segment i
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +73,7 @@ def capture(module: torch.nn.Module, example: torch.Tensor) -> FlatGraph:
     _try(module.eval(), example)
     dims = ({0: torch.export.Dim("batch", min=1, max=_MAX_BATCH)},)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _quiet():
             program = torch.export.export(module.eval(), (example,), dynamic_shapes=dims)
             program = program.run_decompositions({})
     except Exception as error:  # torch.export raises many kinds; all mean the same to the user
@@ -111,6 +114,18 @@ def capture(module: torch.nn.Module, example: torch.Tensor) -> FlatGraph:
             "Train it with track_running_stats=True.",
         )
     return FlatGraph(nodes, image, logits, names, tensors, batch)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the tracebacks that torch logs of an operator that it cannot trace: the error says what is wrong."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def batch_dim(graph: FlatGraph, node: fx.Node) -> int | None:

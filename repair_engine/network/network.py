@@ -102,7 +102,7 @@ class Network:
         """
         name, _, channel = filter_id.rpartition(":")
         index = {s.name: i for i, s in enumerate(self.sites)}
-        if name not in index or not channel.isdigit():
+        if name not in index or not channel.isdecimal():
             known = ", ".join(s.name for s in self.sites[:8])
             why = next((f" ({p.reason})" for p in self.not_players if p.name == name), "")
             raise BadInput(
@@ -224,6 +224,16 @@ class Network:
 def predictions(logits: torch.Tensor) -> torch.Tensor:
     """Predicted class, int64 [...], of logits [..., classes]; a single logit is a binary classifier at 0."""
     return (logits[..., 0] > 0).long() if logits.shape[-1] == 1 else logits.argmax(-1)
+
+
+def check_finite(logits: torch.Tensor) -> None:
+    """Raises BadInput where logits [N, classes] of the intact network are NaN or infinite: no class is predicted."""
+    bad = int((~torch.isfinite(logits)).any(-1).sum())
+    if bad:
+        raise BadInput(
+            f"The network's outputs are NaN or infinite on {bad} of {len(logits)} images: it predicts no class there.",
+            "Check --mean and --std (of pixels in [0, 1]), --resize, --crop, and that these are the trained weights.",
+        )
 
 
 def two_dimensional(logits: torch.Tensor) -> torch.Tensor:

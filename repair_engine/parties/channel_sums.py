@@ -166,8 +166,14 @@ def write_sums(sums: ChannelSums, path: str | Path) -> None:
         "preprocessing": dict(sums.preprocessing),
         "parties": [asdict(party) for party in sums.parties],
     }
-    with Path(path).open("wb") as file:
-        np.savez(file, sums=sums.sums, counts=sums.counts, filters=np.array(sums.filters), about=json.dumps(about))
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part")  # whole under its name, or not there
+    try:
+        with part.open("wb") as file:
+            np.savez(file, sums=sums.sums, counts=sums.counts, filters=np.array(sums.filters), about=json.dumps(about))
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def read_sums(path: str | Path) -> ChannelSums:

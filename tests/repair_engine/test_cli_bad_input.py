@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from pathlib import Path
 
@@ -35,7 +36,12 @@ REFUSED = [
     pytest.param("architecture", "resnet18", "", "", id="another architecture"),
     pytest.param("register", "net=no.such.module:f", "no.such.module", "", id="no such factory"),
     pytest.param("mean", "0.5 0.5", "2 numbers", "1 number,", id="a mean of other channels"),
+    pytest.param("mean", "", "--mean", "", id="a mean of nothing"),
+    pytest.param("std", "1e-300", "NaN or infinite", "--std", id="a std at which outputs overflow"),
     pytest.param("resize", "big", "big", "", id="a size that is none"),
+    pytest.param("resize", "8²", "8²", "", id="a digit that is no number"),
+    pytest.param("crop", "3", "captured", "--crop", id="a size that the network does not take"),
+    pytest.param("model", "/tmp/" + "x" * 300, "too long", "", id="a name that no file can have"),
     pytest.param("budget", "0", "--budget", "", id="no budget"),
     pytest.param("batch_size", "0", "--batch-size", "", id="no images in a draw"),
     pytest.param("top_k", "0", "--top-k", "", id="no filters to tell apart"),
@@ -106,6 +112,7 @@ def test_limits_that_are_no_shares(world: World, limit: str, value: str, tmp_pat
         ("steam:0", "stem"),
         ("stem:3", "channels 0 to 2"),
         ("stem", "site:channel"),
+        ("stem:²", "site:channel"),
         ("stem:-1", "site:channel"),
         ("stem:0,head:1", "'head:1'"),
     ],
@@ -207,3 +214,19 @@ def test_evaluate_names_accuracy_once(skewed: World) -> None:
     lines = call(skewed.argv("evaluate", metric="subgroup-recall:ground")).out.splitlines()
     assert lines[0].endswith(", then clean accuracy:")
     assert [len(line.split()) for line in lines[1:5]] == [4] * 4
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "attack"])
+def test_a_network_whose_outputs_overflow_predicts_nothing(world: World, tmp_path: Path, verb: str) -> None:
+    """Its weights are finite; argmax of NaN would be read as a class."""
+    module = Tiny().eval().requires_grad_(False)
+    for parameter in module.parameters():
+        parameter.fill_(1e30)
+    model = save(module, tmp_path / "large.safetensors")
+    argv = world.argv(verb, "--json", model=str(model))
+    if verb == "attack":
+        at = argv.index("--metric")
+        del argv[at : at + 2]
+    result = call(argv)
+    assert result.code == 2, result.err
+    assert re.search(r"NaN or infinite on (\d+) of \1 images", result.document["error"])

@@ -186,7 +186,8 @@ def test_a_pixel_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     [
         ("", "no column file_name; its header is empty"),
         ("name,subgroup\ncat/1.png,a\n", "no column file_name; its header is name, subgroup"),
-        ("file_name;label;subgroup\ncat/1.png;cat;a\n", "separated by commas"),
+        ("file_name;label;subgroup\ncat/1.png;cat;a\n", "separated by semicolons"),
+        ("file_name\tlabel\ncat/1.png\tcat\n", "separated by tabs"),
         ("file_name,a,a\n", "named twice"),
         ("file_name,a,\n", "named twice or not at all"),
         (HEADER + "".join(ROWS[:3]), "1 images have no row in metadata.csv, such as dog/2.png"),

@@ -31,23 +31,23 @@ def run(folder: Path, which: str, repaired: bool = True) -> Path:
 
 
 @pytest.mark.parametrize("at", range(len(NAMES) + 1))
-def test_stopped_at_any_file(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_at_any_file(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the files change places."""
     out = tmp_path / "out"
     out.mkdir()
     publish(run(tmp_path / "first", "first"), out)
     assert sorted(p.name for p in out.iterdir()) == sorted(NAMES)
-    copied, copy = [], shutil.copyfile
+    moved, move = [], Path.replace
 
     def stopping(source: Path, target: Path) -> None:
-        if len(copied) == at:
-            Path(target).write_text("half")
-            raise KeyboardInterrupt
-        copied.append(copy(source, target))
+        if len(moved) == at:
+            raise SystemExit
+        moved.append(move(source, target))
 
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "copyfile", stopping)
+        patch.setattr(Path, "replace", stopping)
         if at < len(NAMES):
-            with pytest.raises(KeyboardInterrupt):
+            with pytest.raises(SystemExit):
                 publish(run(tmp_path / "second", "second"), out)
         else:
             publish(run(tmp_path / "second", "second"), out)
@@ -56,7 +56,30 @@ def test_stopped_at_any_file(at: int, tmp_path: Path, monkeypatch: pytest.Monkey
     assert ("repaired.pth" in there) == (at == len(NAMES)), "the checkpoint comes last"
     check_folder(out, ())  # the next run may have the folder
     publish(run(tmp_path / "third", "third", repaired=False), out)
-    assert sorted(p.name for p in out.iterdir() if not p.name.startswith(".")) == sorted(set(NAMES) - {"repaired.pth"})
+    assert sorted(p.name for p in out.iterdir()) == sorted(set(NAMES) - {"repaired.pth"})
+
+
+@pytest.mark.parametrize("at", range(len(NAMES)))
+def test_no_room_for_any_file(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until all of the new run is there, the earlier one stays."""
+    out = tmp_path / "out"
+    out.mkdir()
+    publish(run(tmp_path / "first", "first"), out)
+    copied, copy = [], shutil.copyfile
+
+    def full(source: Path, target: Path) -> None:
+        if len(copied) == at:
+            Path(target).write_text("half")
+            raise OSError("No space left on device")
+        copied.append(copy(source, target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", full)
+        with pytest.raises(OSError, match="No space left"):
+            publish(run(tmp_path / "second", "second"), out)
+    there = {p.name: p.read_text() for p in out.iterdir()}
+    assert sorted(there) == sorted(NAMES)
+    assert not [name for name, text in there.items() if "second" in text]
 
 
 def test_what_nobody_vouches_for_stays(tmp_path: Path) -> None:

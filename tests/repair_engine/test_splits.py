@@ -211,3 +211,11 @@ def test_holdout_keeps_groups_together() -> None:
     groups = [f"g{i // 4}" for i in range(60)]
     found = holdout(np.arange(60) % 3, ["a", "b"] * 30, groups, distinct(60), ["pixels 5"], seed=3)
     assert not {groups[i] for i in found.select} & {groups[i] for i in found.report}
+
+
+@pytest.mark.parametrize("n", [1, 2, 50])
+def test_too_few_different_images_are_not_blamed_on_groups(n: int) -> None:
+    hashes = ["same"] * (n - 1) + ["other"]
+    with pytest.raises(BadInput, match=f"only {min(n, 2)} different images") as caught:
+        split(np.zeros(n, np.int64), None, None, hashes, seed=0)
+    assert "group" not in str(caught.value)

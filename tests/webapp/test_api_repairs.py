@@ -66,6 +66,7 @@ def test_the_same_key_starts_it_once(world):
         ({"kind": "explain", "order": "value"}, "order"),
         ({"device": "abacus"}, "device"),
         ({"metric": "attack-success", "epsilon": 8.0}, "epsilon"),
+        ({"metric": "attack-success", "epsilon": 0}, "epsilon"),
         ({"metric": "attack-success", "norm": "l2"}, "epsilon"),
         ({"metric": "attack-success", "norm": "l1"}, "norm"),
         ({"metric": "attack-success", "restarts": 2}, "restarts"),
@@ -202,3 +203,20 @@ def test_columns_that_the_dataset_does_not_have_start_nothing(world, argument, p
     assert answer.status_code == 400
     assert problem in answer.json()["detail"]
     assert Job.objects.count() == before
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"model":' * 50_000])
+def test_json_that_is_nested_too_deeply(world, body):
+    answer = world.owner.api.post("/api/v1/repairs/", body, content_type="application/json")
+    assert answer.status_code == 400
+    assert answer["Content-Type"] == "application/problem+json"
+    assert "nested too deeply" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("key", ["a\x00b", "schlüssel", "\ud800"])
+def test_an_idempotency_key_that_a_database_may_refuse(world, key):
+    owner = world.owner
+    body = {"model": str(owner.model.pk), "dataset": str(owner.dataset.pk), "metric": "accuracy"}
+    answer = owner.api.post("/api/v1/repairs/", body, format="json", HTTP_IDEMPOTENCY_KEY=key)
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["field"] == "Idempotency-Key"

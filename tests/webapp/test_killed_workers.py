@@ -1,4 +1,4 @@
-"""Real processes: SIGKILL in mid-job changes nothing but the time; nothing is left behind."""
+"""Real processes: SIGKILL or SIGTERM in mid-job changes nothing but the time; nothing is left behind."""
 
 from __future__ import annotations
 
@@ -52,6 +52,40 @@ def test_two_sigkills_in_mid_job_give_the_same_values(tmp_path, victim):
     hashes = [{item["name"]: item["sha256"] for item in one["results"]} for one in (repair, expected)]
     assert hashes[0] == hashes[1]
     assert not [p for p in stack.everyone if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_stopped_in_mid_job_and_started_again(tmp_path):
+    """SIGTERM to a worker, the web process and at last everything: shards are handed back, and nobody is blamed."""
+    (tmp_path / "calm").mkdir()
+    (tmp_path / "storm").mkdir()
+    expected = undisturbed(tmp_path / "calm")
+    with RealStack(tmp_path / "storm", workers=1, NR_TINY_PAUSE="0.2") as stack:
+        seeded = stack.seed()
+        repair = stack.call("POST", "repairs/", {**ASK, "model": seeded["model"], "dataset": seeded["dataset"]})
+
+        def at_work(phase: str) -> bool:
+            now = stack.call("GET", f"repairs/{repair['id']}/")["progress"]
+            return now["phase"] == phase and now["workers"] == 1
+
+        stack.wait(lambda: at_work("search"), 60, "the worker to be at work")
+        main = stack.cpu_workers()[0].parent()
+        web = next(p for p in stack.family() if any("gunicorn" in part for part in p.cmdline()))
+        for process in (main, web):
+            process.terminate()
+        psutil.wait_procs([main, web], timeout=60)
+        stack.wait(stack.is_ready, 60, "the web process to come back")
+        stack.wait(lambda: at_work("search") or at_work("confirm"), 60, "the worker to be at work again")
+    leased = "SELECT count(*) FROM jobs_shard WHERE state = 'leased'"
+    assert stack.query(leased) == [(0,)]
+    assert stack.query("SELECT count(*) FROM jobs_worker") == [(0,)]
+    with RealStack(tmp_path / "storm", workers=2) as again:
+        again.token = stack.token
+        repair = again.finished(repair)
+        assert repair["state"] == "succeeded", repair
+        assert repair["progress"]["retries"] == 0
+        assert again.query(leased) == [(0,)]
+    hashes = [{item["name"]: item["sha256"] for item in one["results"]} for one in (repair, expected)]
+    assert hashes[0] == hashes[1]
 
 
 def test_killing_the_supervisor_leaves_no_orphans(tmp_path):

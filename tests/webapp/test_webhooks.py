@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -205,3 +206,71 @@ def test_a_server_that_is_away_does_not_disturb_the_job(world, allowed):
     world.bells.answer()
     assert Job.objects.get(pk=made["id"]).state == "succeeded"
     assert {delivery.state for delivery in Delivery.objects.all()} == {"pending"}
+
+
+TUNNELLED = ["64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2002:a00:1::1", "::ffff:10.0.0.1"]
+
+
+@pytest.mark.parametrize("address", TUNNELLED)
+def test_an_ipv6_address_that_a_gateway_carries_to_a_private_one(address):
+    with pytest.raises(webhooks.Blocked, match="not a public address"):
+        webhooks.check_url(f"http://[{address}]/hook")
+    webhooks.check_url("http://[2606:4700:4700::1111]/hook")
+
+
+@pytest.mark.parametrize("url", ["http://example.com:99999/", "http://example.com:0/", "https://example.com:x/"])
+def test_a_port_that_is_none_is_refused_at_once(world, url):
+    owner = world.owner
+    body = {"model": str(owner.model.pk), "dataset": str(owner.dataset.pk), "metric": "accuracy"}
+    answer = owner.api.post("/api/v1/repairs/", {**body, "webhook": {"url": url}})
+    assert answer.status_code == 400, answer.content
+    assert answer.json()["errors"][0]["field"] == "webhook.url"
+    assert not Delivery.objects.exists()
+
+
+def test_an_address_that_cannot_be_called_is_given_up(world, allowed):
+    """One that an earlier version let in."""
+    job = world.owner.job
+    Job.objects.filter(pk=job.pk).update(webhook_url="http://example.com:99999/", webhook_secret=SECRET)
+    delivery = Delivery.objects.create(job=job, event="repair.started", due_at=timezone.now())
+    webhooks.deliver(str(delivery.pk))
+    delivery.refresh_from_db()
+    assert delivery.state == Delivery.State.FAILED
+    assert "port" in delivery.last_error.lower()
+
+
+def test_a_path_with_letters_beyond_ascii(world, receiver, allowed):
+    start(world, receiver.url.replace("/hook", "/h%C3%BCok/ä"), events=["repair.started"])
+    world.bells.answer()
+    assert len(receiver.calls) == 1
+
+
+def test_a_server_that_never_ends_its_answer_is_left(world, allowed, settings):
+    """It sends a byte before each read's timeout is over."""
+    settings.WEBHOOK_TIMEOUT = 0.5
+    listening = socket.create_server(("127.0.0.1", 0))
+    over = threading.Event()
+
+    def drip() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            while not over.wait(0.1):
+                try:
+                    connection.sendall(b"H")
+                except OSError:
+                    return
+
+    threading.Thread(target=drip, daemon=True).start()
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    calling = threading.Thread(target=_ignoring, args=(webhooks._post, url, b"{}", {}), daemon=True)
+    calling.start()
+    calling.join(20)
+    left = not calling.is_alive()
+    over.set()
+    listening.close()
+    assert left
+
+
+def _ignoring(call, *args) -> None:
+    with contextlib.suppress(Exception):
+        call(*args)

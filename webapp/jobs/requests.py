@@ -162,6 +162,8 @@ class Asked:
                 _check_metric("also", text, (*EVERYTHING, "subgroup:COLUMN=VALUE"))
 
     def _check_ball(self) -> None:
+        if self.epsilon == 0:
+            raise BadRequest("epsilon", "With ε = 0 an attack changes nothing, so there is nothing to repair.")
         if self.norm != "l2":
             _between("epsilon", self.epsilon, 0, 1)
         elif self.epsilon is None:

@@ -16,8 +16,10 @@ import json
 import logging
 import socket
 import ssl
+import threading
+from contextlib import suppress
 from datetime import timedelta
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from django.conf import settings
 from django.db import transaction
@@ -30,6 +32,8 @@ from webapp.library.tasks import send
 log = logging.getLogger(__name__)
 PAUSES = (30, 120, 600, 3600, 6 * 3600)  # seconds before the second, third … attempt
 EVENTS = ("repair.started", "repair.finished")
+_AS_IT_IS = "%/?:@!$&'()*+,;=-._~[]"  # of a path or query; what is not ASCII is percent-encoded
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
 
 
 class Blocked(ValueError):
@@ -62,9 +66,16 @@ def sign(secret: str, body: bytes, at: int) -> str:
 
 def check_url(url: str) -> None:
     """Raises Blocked when the URL cannot be allowed, before anything is stored."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        (parts.hostname or "").encode("idna")
+    except ValueError as error:
+        raise Blocked(f"the URL cannot be read: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise Blocked("the URL must begin with http:// or https:// and name a host")
+    if port == 0:
+        raise Blocked("the URL's port is between 1 and 65535")
     if parts.username or parts.password:
         raise Blocked("the URL must not hold a user name or password")
     try:
@@ -78,10 +89,19 @@ def _check_address(address: str) -> None:
     if settings.WEBHOOK_ALLOW_PRIVATE:
         return
     ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
-        ip = ip.ipv4_mapped
-    if not ip.is_global or ip.is_multicast:
-        raise Blocked(f"{ip} is not a public address (the operator can allow it: NR_WEBHOOK_ALLOW_PRIVATE=1)")
+    for one in (ip, *_within(ip)):
+        if not one.is_global or one.is_multicast:
+            raise Blocked(f"{one} is not a public address (the operator can allow it: NR_WEBHOOK_ALLOW_PRIVATE=1)")
+
+
+def _within(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
+    """IPv4 addresses to which a gateway carries what is sent to an IPv6 address: mapped, NAT64, 6to4, Teredo."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return []
+    found = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
+    if ip in _NAT64:
+        found.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
+    return [one for one in found if one is not None]
 
 
 def deliver(pk: str) -> None:
@@ -102,7 +122,7 @@ def deliver(pk: str) -> None:
             raise OSError(f"answered {status}")
     except Blocked as error:
         row.update(state=Delivery.State.FAILED, last_error=str(error)[:300])
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         state = Delivery.State.FAILED if last else Delivery.State.PENDING
         row.update(state=state, last_error=f"{type(error).__name__}: {error}"[:300])
         log.info("webhook %s: %s", pk, error)
@@ -139,13 +159,29 @@ def _post(url: str, body: bytes, headers: dict[str, str]) -> int:
         _check_address(str(place[0]))
     connection = http.client.HTTPConnection(parts.hostname, port, timeout=settings.WEBHOOK_TIMEOUT)
     raw = socket.create_connection(found[0][4][:2], timeout=settings.WEBHOOK_TIMEOUT)
-    try:
-        connection.sock = (
-            ssl.create_default_context().wrap_socket(raw, server_hostname=parts.hostname) if secure else raw
+    if secure:
+        raw = ssl.create_default_context().wrap_socket(
+            raw, server_hostname=parts.hostname, do_handshake_on_connect=False
         )
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("POST", target, body, headers)
+    # The socket's own timeout is that of a single read: a server that sends a byte now and then would keep us for ever.
+    end = threading.Timer(2 * settings.WEBHOOK_TIMEOUT, _cut, (raw,))
+    end.daemon = True
+    end.start()
+    try:
+        if isinstance(raw, ssl.SSLSocket):
+            raw.do_handshake()
+        connection.sock = raw
+        path = quote(parts.path or "/", safe=_AS_IT_IS) + (
+            f"?{quote(parts.query, safe=_AS_IT_IS)}" if parts.query else ""
+        )
+        connection.request("POST", path, body, headers)
         return connection.getresponse().status
     finally:
+        end.cancel()
         connection.close()
         raw.close()
+
+
+def _cut(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

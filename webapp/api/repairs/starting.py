@@ -17,12 +17,14 @@ def of_any_job(request: Request, values: Mapping[str, Any]) -> dict[str, Any]:
     """Name, idempotency key and webhook, as `jobs.services.create_job` takes them, of validated `values`.
 
     Raises:
-        ValidationError: the key is too long.
+        ValidationError: the key is too long, or not of printable ASCII.
     """
     webhook = values.get("webhook") or {}
     key = request.headers.get("Idempotency-Key", "").strip()
     if len(key) > 200:
         raise serializers.ValidationError({"Idempotency-Key": "At most 200 characters."})
+    if not (key.isascii() and key.isprintable()):
+        raise serializers.ValidationError({"Idempotency-Key": "Printable ASCII characters only."})
     return {
         "name": values.get("name", ""),
         "idempotency_key": key or None,

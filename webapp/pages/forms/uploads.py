@@ -203,7 +203,7 @@ def _pixels(text: str) -> int | str:
     text = text.strip().lower()
     if text in ("", "none"):
         return text
-    if not text.isdigit() or not 1 <= int(text) <= 4096:
+    if not text.isdecimal() or not 1 <= int(text) <= 4096:
         raise forms.ValidationError("Pixels between 1 and 4096, or none.")
     return int(text)
 
