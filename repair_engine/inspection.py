@@ -102,8 +102,9 @@ def _fixed(preprocessing: Preprocessing) -> int | tuple[int, ...] | None:
 
 
 def _size(module: torch.nn.Module, fixed: int | tuple[int, ...] | None, channels: int, device: str) -> tuple[int, int]:
-    sizes = [fixed] if fixed else list(_SIZES)
-    for size in sizes:
+    if fixed:  # capturing says so where it does not suit
+        return (fixed, fixed) if isinstance(fixed, int) else (fixed[0], fixed[1])
+    for size in _SIZES:
         height, width = (size, size) if isinstance(size, int) else size
         try:
             with torch.inference_mode():
@@ -112,6 +113,6 @@ def _size(module: torch.nn.Module, fixed: int | tuple[int, ...] | None, channels
             continue
         return height, width
     raise BadInput(
-        f"The network takes images of none of these sizes: {', '.join(str(s) for s in sizes)}.",
+        f"The network takes images of none of these sizes: {', '.join(str(s) for s in _SIZES)}.",
         "Give the input size with --crop.",
     )

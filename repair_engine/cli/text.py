@@ -183,14 +183,15 @@ def attack_row(row: dict[str, Any]) -> str:
 
 
 def evaluate_text(document: dict[str, Any]) -> str:
-    lines = [f"{document['metric']['text']} and accuracy:"]
+    both = document["metric"]["name"] != "accuracy"
+    lines = [f"{document['metric']['text']}, then clean accuracy:" if both else "accuracy:"]
     tables = [("intact", document["figures"])]
     if "figures_ablated" in document:
         tables.append((f"{len(document['ablated'])} ablated", document["figures_ablated"]))
     for name, figures in tables:
         for part, row in figures.items():
-            metric = f"{row['metric']:.4f}" if "metric" in row else "      "
-            lines.append(f"  {name:<14}{part:<8}{metric}  {row['accuracy']:.4f}")
+            metric = "" if not both else f"{row['metric']:.4f}  " if "metric" in row else " " * 8
+            lines.append(f"  {name:<14}{part:<8}{metric}{row['accuracy']:.4f}")
     return "\n".join([*lines, *_warnings(document)])
 
 

@@ -43,24 +43,41 @@ class FlatGraph:
     batch: Any
 
 
+def _try(module: torch.nn.Module, example: torch.Tensor) -> None:
+    """Runs the plain module first: where images are too small, torch.export would log a traceback of its own."""
+    try:
+        with torch.no_grad():
+            module(example)
+    except Exception as error:  # whatever a forward() does with images that do not suit it
+        channels, height, width = example.shape[1:]
+        raise BadInput(
+            f"The network takes no images of {width} × {height} pixels and {channels} channel{'s' * (channels > 1)}: "
+            f"{_first_line(error)}",
+            "Give the size that it was trained with (--resize, --crop; for ImageNet mostly 256 and 224).",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+
+
 def capture(module: torch.nn.Module, example: torch.Tensor) -> FlatGraph:
     """Captures `module` (eval mode) on images like `example` [2, C, H, W] with a free batch dimension.
 
     Raises:
-        BadInput: the module cannot be captured, or does not return one tensor [B, classes].
+        BadInput: the module takes no such images, cannot be captured, or does not return one tensor [B, classes].
     """
+    _try(module.eval(), example)
     dims = ({0: torch.export.Dim("batch", min=1, max=_MAX_BATCH)},)
     try:
         with torch.no_grad():
             program = torch.export.export(module.eval(), (example,), dynamic_shapes=dims)
             program = program.run_decompositions({})
     except Exception as error:  # torch.export raises many kinds; all mean the same to the user
-        first_line = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
         raise BadInput(
             f"The network cannot be captured by torch.export on images of shape {tuple(example.shape[1:])}: "
-            f"{first_line}",
-            "Check the input size (--resize, --crop) and that forward() has no control flow that depends on "
-            "the data and no fixed batch size.",
+            f"{_first_line(error)}",
+            "Check that forward() has no control flow that depends on the data and no fixed batch size.",
         ) from error
     signature = program.graph_signature
     by_name = {n.name: n for n in program.graph.nodes}

@@ -198,3 +198,12 @@ def test_reading_subgroups_takes_linear_time(world: World, tmp_path: Path, monke
     for part in ("score", "select", "report"):
         case.objective(part)
     assert len(calls) <= 3
+
+
+def test_evaluate_names_accuracy_once(skewed: World) -> None:
+    lines = call(skewed.argv("evaluate")).out.splitlines()
+    assert lines[0] == "accuracy:"
+    assert [len(line.split()) for line in lines[1:5]] == [3] * 4  # which network, which part, one figure
+    lines = call(skewed.argv("evaluate", metric="subgroup-recall:ground")).out.splitlines()
+    assert lines[0].endswith(", then clean accuracy:")
+    assert [len(line.split()) for line in lines[1:5]] == [4] * 4

@@ -127,4 +127,4 @@ def test_bad_options(sabotaged: World, tmp_path: Path) -> None:
     bare = call(argv(sabotaged, "inspect", sabotaged.model))
     assert (bare.code, "--architecture and --num-classes must be given" in bare.err) == (2, True)
     size = call(argv(sabotaged, "inspect", model, "--json", crop="4"))
-    assert (size.code, "none of these sizes: (4, 4)" in size.err) == (2, True)
+    assert (size.code, "takes no images of 4 × 4 pixels" in size.err) == (2, True)

@@ -299,3 +299,12 @@ def test_a_norm_that_mixes_the_images_of_a_batch_is_refused(norm: nn.Module) -> 
     """Without running statistics an image's logits depend on its neighbours in the batch."""
     with pytest.raises(BadInput, match="images of a batch"):
         captured(random(Net(conv(), norm, nn.ReLU())))
+
+
+def test_images_that_are_too_small_get_one_clear_line(capfd: pytest.CaptureFixture[str]) -> None:
+    """torch.export's own log of the failed pooling, a traceback of thirty lines, does not come before it."""
+    module = Net(conv(), nn.MaxPool2d(3)).eval()
+    with pytest.raises(BadInput, match=r"takes no images of 3 × 2 pixels and 3 channels: .*too small") as refused:
+        Network.capture(module, torch.zeros(2, CHANNELS, 2, 3))
+    assert "--resize, --crop" in refused.value.mend
+    assert capfd.readouterr().err == ""
