@@ -117,7 +117,7 @@ def _drawn(objective: Objective, most: int, rng: np.random.Generator) -> Objecti
         objective,
         pixels=objective.pixels[torch.from_numpy(rows)],
         targets=objective.targets[rows],
-        weights=weights,
+        weights=weights[0],  # of the one objective
         cells=objective.cells[rows],
     )
 

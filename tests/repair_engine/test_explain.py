@@ -290,3 +290,18 @@ def test_a_budget_is_chosen_and_can_be_repeated(sabotaged: World, tmp_path: Path
     assert chosen["run"]["evaluations"] <= chosen["run"]["budget"]
     again = {"budget": str(chosen["run"]["budget"]), "out": str(tmp_path / "b"), **NO_PICTURES}
     assert call(sabotaged.argv("explain", "--json", **again)).document["filters"] == chosen["filters"]
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "recall:bee", "subgroup-recall:ground"])
+def test_curves_of_a_part_of_the_report_images(sabotaged: World, tmp_path: Path, metric: str) -> None:
+    """Ten of its 24 images, drawn per class and subgroup: as where the report split is larger than the budget allows."""
+    options = {"metric": metric, "estimator": "exact", "top_k": "3", "random_draws": "2", "out": str(tmp_path / "o")}
+    result = call(sabotaged.argv("explain", "--json", curve_images="10", **options, **NO_PICTURES))
+    assert result.code == 0, result.err
+    rows = rows_of(tmp_path / "o" / "curves.csv")
+    for figure in ("metric", "accuracy"):
+        intact = {float(row[figure]) for row in rows if row["removed"] == "0"}
+        assert len(intact) == 1  # the same images under every ranking
+        assert 0.0 < intact.pop() <= 1.0
+    whole = result.document["curves"]
+    assert whole["images"]["accuracy"] == 10
