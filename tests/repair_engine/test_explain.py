@@ -294,7 +294,7 @@ def test_a_budget_is_chosen_and_can_be_repeated(sabotaged: World, tmp_path: Path
 
 @pytest.mark.parametrize("metric", ["accuracy", "recall:bee", "subgroup-recall:ground"])
 def test_curves_of_a_part_of_the_report_images(sabotaged: World, tmp_path: Path, metric: str) -> None:
-    """Ten of its 24 images, drawn per class and subgroup: as where the report split is larger than the budget allows."""
+    """Ten of its 24 images, drawn per class and subgroup: as where there are more than the budget allows."""
     options = {"metric": metric, "estimator": "exact", "top_k": "3", "random_draws": "2", "out": str(tmp_path / "o")}
     result = call(sabotaged.argv("explain", "--json", curve_images="10", **options, **NO_PICTURES))
     assert result.code == 0, result.err
