@@ -191,6 +191,8 @@ def prepare(
     case, module = _read(request, checkpoint, folder, progress)
     if captured is not None:
         captured(case.network)
+    for name in request.by_hand:
+        case.network.player(name)  # raises here, and not after attacks and calibration
     progress("computing mean constants", 0.0)
     means = means_of(case, progress)
     constants, biases = stored_constants(

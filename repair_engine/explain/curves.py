@@ -119,7 +119,7 @@ def _drawn(objective: Objective, most: int, rng: np.random.Generator) -> Objecti
         objective,
         pixels=objective.pixels[torch.from_numpy(rows)],
         targets=objective.targets[rows],
-        weights=weights[0],
+        weights=weights[0],  # of the one objective
         cells=objective.cells[rows],
     )
 

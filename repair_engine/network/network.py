@@ -6,6 +6,7 @@ Filters are numbered 0..n−1 in site order, then by channel. A coalition is a b
 from __future__ import annotations
 
 import copy
+import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -104,10 +105,12 @@ class Network:
         index = {s.name: i for i, s in enumerate(self.sites)}
         if name not in index or not channel.isdecimal():
             known = ", ".join(s.name for s in self.sites[:8])
+            close = ", ".join(difflib.get_close_matches(name, index, n=3))
             why = next((f" ({p.reason})" for p in self.not_players if p.name == name), "")
             raise BadInput(
                 f"{filter_id!r} names no filter of this network{why}.",
-                f"Filters are written site:channel; the first sites are {known}. `inspect` lists all.",
+                (f"Did you mean {close}? " if close and name not in index else "")
+                + f"Filters are written site:channel; the first sites are {known}. `inspect` lists all.",
             )
         site = index[name]
         if int(channel) >= self.sites[site].channels:

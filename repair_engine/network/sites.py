@@ -123,6 +123,7 @@ def find_sites(
         else:
             others[found.name] = found
     sites.sort(key=lambda s: s.position)
+    others |= {one.name: one for one in _never_run(graph)}
     return tuple(sites), tuple(others.values())
 
 
@@ -188,6 +189,15 @@ def _site(
         name, channels, norm, activation, graph.names[weight],
         "" if bias is None else graph.names[bias], keys, index[end], height * width,
     )  # fmt: skip
+
+
+def _never_run(graph: FlatGraph) -> list[NotAPlayer]:
+    """Convolutions of the state dict that no prediction uses: auxiliary heads of GoogLeNet and Inception."""
+    return [
+        NotAPlayer(key.removesuffix(".weight"), int(graph.tensors[node].shape[0]), "it is run in training only")
+        for node, key in graph.names.items()
+        if key.endswith(".weight") and graph.tensors[node].dim() == 4 and not node.users
+    ]
 
 
 def _name(graph: FlatGraph, conv: fx.Node) -> str:

@@ -274,9 +274,11 @@ def judge(document: dict[str, Any]) -> None:
     else:
         shown = -change["upper"] if lower else change["lower"]
         if shown <= 0:
+            worse = change["lower"] > 0 if lower else change["upper"] < 0
             reasons.append(
                 f"On the report images the metric changes by {points(change['value'])} with a 95% interval of "
-                f"{points(change['lower'])} to {points(change['upper'])}: an improvement is not shown."
+                f"{points(change['lower'])} to {points(change['upper'])}: "
+                + ("it got worse." if worse else "an improvement is not shown.")
             )
     document["outcome"] = "no_repair_found" if reasons else "repaired"
     document["reasons"] = reasons

@@ -198,7 +198,7 @@ def selection_said(document: dict[str, Any]) -> list[str]:
             f"of its gain is {error}."
         ]
     low, _, high = found["middle"]
-    spread = f"k = {low}" if low == high else f"between {low} and {high}"
+    spread = f"{low}" if low == high else f"between {low} and {high}"
     said.append(
         f"Chosen again on {found['resamples']:,} bootstrap resamples of the {count(found['images'], 'select image')} "
         f"that the metric is taken over, k was {spread} in at least 90% of them, {k} in {percent(found['same'], 0)}, "

@@ -295,14 +295,16 @@ def test_a_budget_is_chosen_and_can_be_repeated(sabotaged: World, tmp_path: Path
     assert call(sabotaged.argv("explain", "--json", **again)).document["filters"] == chosen["filters"]
 
 
-def test_curves_on_fewer_images_than_the_report_split(sabotaged: World, tmp_path: Path) -> None:
-    """A small budget pays for some of them; the curves begin with the intact network's figures on these."""
-    options = {"metric": "accuracy", "estimator": "exact", "random_draws": "2", "curve_images": "9", **NO_PICTURES}
-    result = call(sabotaged.argv("explain", "--json", out=str(tmp_path / "out"), **options))
+@pytest.mark.parametrize("metric", ["accuracy", "recall:bee", "subgroup-recall:ground"])
+def test_curves_of_a_part_of_the_report_images(sabotaged: World, tmp_path: Path, metric: str) -> None:
+    """Ten of its 24 images, drawn per class and subgroup: as where there are more than the budget allows."""
+    options = {"metric": metric, "estimator": "exact", "top_k": "3", "random_draws": "2", "out": str(tmp_path / "o")}
+    result = call(sabotaged.argv("explain", "--json", curve_images="10", **options, **NO_PICTURES))
     assert result.code == 0, result.err
-    curves = result.document["curves"]
-    assert curves["images"]["metric"] < curves["images"]["of"]
-    starts = {row["metric"][0] for row in curves["rows"]}
-    assert len(starts) == 1, "nothing is removed yet, so all rankings agree"
-    assert all(len(row["metric"]) == len(row["ks"]) == len(row["accuracy"]) for row in curves["rows"])
-    assert 0 < starts.pop() <= 1
+    rows = rows_of(tmp_path / "o" / "curves.csv")
+    for figure in ("metric", "accuracy"):
+        intact = {float(row[figure]) for row in rows if row["removed"] == "0"}
+        assert len(intact) == 1  # the same images under every ranking
+        assert 0.0 < intact.pop() <= 1.0
+    whole = result.document["curves"]
+    assert whole["images"]["accuracy"] == 10

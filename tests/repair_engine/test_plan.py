@@ -11,6 +11,7 @@ from repair_engine.errors import BadInput
 from repair_engine.plan import Plan, choose, largest_drops
 from repair_engine.report.documents import judge
 from repair_engine.report.measures import group_table
+from repair_engine.report.wording import selection_said
 from repair_engine.request import Limits
 from repair_engine.selection import Sweep
 from repair_engine.statistics import resampling_cells
@@ -113,11 +114,30 @@ def judged(k: int, value: float, lower: float, upper: float, goal: str = "raise"
     return document
 
 
+@pytest.mark.parametrize(
+    ("middle", "said"), [((1, 1, 1), "k was 1 in at least"), ((0, 1, 3), "k was between 0 and 3 in")]
+)
+def test_how_stable_the_number_was_is_a_plain_sentence(middle: tuple[int, int, int], said: str) -> None:
+    selection = {
+        "choose": "best",
+        "standard_error": 0.01,
+        "middle": middle,
+        "resamples": 1000,
+        "images": 30,
+        "same": 1.0,
+    }
+    document = {"selection": {**selection, "none": 0.0}, "k": 1, "curve": [{}, {}]}
+    assert said in " ".join(selection_said(document))
+
+
 def test_an_improvement_must_be_shown_on_the_report_images() -> None:
     assert judged(2, 0.1, 0.02, 0.2)["outcome"] == "repaired"
-    for document in (judged(2, 0.1, 0.0, 0.2), judged(2, 0.1, -0.01, 0.2), judged(2, -0.1, -0.2, -0.05)):
+    for document in (judged(2, 0.1, 0.0, 0.2), judged(2, 0.1, -0.01, 0.2), judged(2, -0.1, -0.2, 0.0)):
         assert document["outcome"] == "no_repair_found"
         assert "not shown" in document["reasons"][0]
+    for document in (judged(2, -0.1, -0.2, -0.05), judged(2, 0.1, 0.05, 0.2, goal="lower")):
+        assert document["outcome"] == "no_repair_found"
+        assert document["reasons"][0].endswith("it got worse.")
     assert judged(2, -0.1, -0.2, -0.02, goal="lower")["outcome"] == "repaired"
     assert judged(2, -0.1, -0.2, 0.0, goal="lower")["outcome"] == "no_repair_found"
     assert judged(2, 0.1, 0.02, 0.2, goal="lower")["outcome"] == "no_repair_found"

@@ -35,6 +35,17 @@ def conv(**options: object) -> nn.Conv2d:
     return nn.Conv2d(CHANNELS, WIDTH, 3, padding=1, **options)  # type: ignore[arg-type]
 
 
+class Auxiliary(nn.Module):
+    """A second convolution that only training runs, as the auxiliary heads of GoogLeNet and Inception."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.aux = conv(), conv()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x) + (self.aux(x) if self.training else 0.0)
+
+
 class ByHand(nn.Module):
     """A convolution that is called by F.conv2d, its weight a parameter or a buffer."""
 
@@ -259,6 +270,7 @@ NOT_PLAYERS: list = [
     ("spectral norm", lambda: Net(parametrizations.spectral_norm(conv())), None, "parametrization"),
     ("not in the state dict", lambda: Net(ByHand("constant")), None, "state dict"),
     ("logits", logits_of_a_convolution, "2", "logits"),
+    ("run in training only", lambda: Net(Auxiliary()), "first.aux", "training only"),
     ("transposed", lambda: Net(nn.Sequential(conv(), nn.ConvTranspose2d(4, 4, 2))), "first.1", "transposed"),
 ]  # fmt: skip
 

@@ -74,9 +74,22 @@ def learned() -> Images:
     return images(IMAGES, seed=1, noise=60.0)
 
 
+def unseen() -> Images:
+    """Other images of the same kinds."""
+    return images(IMAGES, seed=2, noise=60.0)
+
+
+def two_classes(shown: Images) -> Images:
+    """Without the images of the last class."""
+    kept = np.flatnonzero(shown.labels < 2)
+    return Images(
+        shown.pixels[kept], shown.labels[kept], shown.ground[kept], tuple(shown.names[i] for i in kept.tolist())
+    )
+
+
 def zipped(folder: Path) -> Path:
-    """Other images of the same kinds, with a second column."""
-    shown = images(IMAGES, seed=2, noise=60.0)
+    """The unseen images, with a second column."""
+    shown = unseen()
     size = np.where(np.random.default_rng(5).random(IMAGES) < 0.5, "large", "small")
     return shown.zip(folder / "data.zip", "size", size.tolist())
 
@@ -129,6 +142,30 @@ def pth(family: str, dtype: torch.dtype = torch.float32) -> Callable[[Path], Mad
         return _spied(folder / "net.pth", folder, family, dtype)
 
     return make
+
+
+def one_logit(folder: Path) -> Made:
+    """A binary network: above 0 it says the second class, whose folder sorts before the first's."""
+    torch.manual_seed(0)
+    module = networks.group_norm(1)
+    networks.blind(module)
+    shown = two_classes(learned())
+    x, target = shown.tensor(), torch.from_numpy(shown.labels).float()
+    optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], 0.02)
+    for _ in range(60):
+        optimizer.zero_grad()
+        nn.functional.binary_cross_entropy_with_logits(module(x)[:, 0], target).backward()
+        optimizer.step()
+    networks.plant(module, networks.GREY, 0.53, 8.0)
+    torch.save(module.state_dict(), folder / "net.pth")
+    data = two_classes(unseen())
+    renamed = tuple(name.replace("ant/", "wasp/") for name in data.names)
+    (folder / "names.txt").write_text("wasp\nbee\n")
+    made = _spied(folder / "net.pth", folder, "group_norm", torch.float32)
+    options = (*made.options[:-1], "2", "--classes", str(folder / "names.txt"))
+    facts = {**made.facts, "logits": 1, "num_classes": 2, "classes": ["wasp", "bee"]}
+    path = Images(data.pixels, data.labels, data.ground, renamed).zip(folder / "two.zip")
+    return Made(folder / "net.pth", path, made.network, options, facts)
 
 
 def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -228,6 +265,7 @@ CASES = (
     Case("recall", "recall:cat", ".pth in a wrapper, `module.` prefix", pth("batch_norm"), undone=True),
     Case("subgroups", "subgroup-recall:ground", "safetensors, float16", safetensors("batch_norm", torch.float16)),
     Case("bfloat16", "accuracy", ".pth, bfloat16, GroupNorm", pth("group_norm", torch.bfloat16)),
+    Case("one-logit", "subgroup-recall:ground", ".pth, a single logit (binary), GroupNorm", one_logit, undone=True),
     Case("two-columns", "subgroup-recall:ground,size", "ONNX", onnx("batch_norm"), undone=True),
     Case("dense", "subgroup-recall:ground", ".pth, norm before convolution (DenseNet-like)", pth("dense")),
     Case("attack", "attack-success", "safetensors, GroupNorm", safetensors("group_norm", attacked=True)),

@@ -77,7 +77,7 @@ def build(case: dict) -> torch.nn.Module:
     if kind == "networks":
         import networks
 
-        return getattr(networks, name)(case["num_classes"])
+        return getattr(networks, name)(case.get("logits", case["num_classes"]))
     if kind == "torchvision":
         import torchvision
 
@@ -98,6 +98,11 @@ def module_of(case: dict, path: Path) -> torch.nn.Module:
     return module.eval()
 
 
+def classes_of(logits: np.ndarray) -> np.ndarray:
+    """[N, classes] -> int64 [N]; one logit says the second class above 0."""
+    return (logits[:, 0] > 0).astype(np.int64) if logits.shape[1] == 1 else logits.argmax(1)
+
+
 def predictor(case: dict, path: Path) -> Predict:
     """Normalized images float32 [N, C, H, W] -> predicted classes int64 [N]."""
     if path.suffix == ".onnx":
@@ -105,13 +110,13 @@ def predictor(case: dict, path: Path) -> Predict:
 
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
-        return lambda x: session.run(None, {name: x.numpy()})[0].argmax(1)
+        return lambda x: classes_of(session.run(None, {name: x.numpy()})[0])
     module = module_of(case, path)
 
     def predict(x: torch.Tensor) -> np.ndarray:
         with torch.inference_mode():
             out = [module(part) for part in x.split(64)]
-            return torch.cat([getattr(o, "logits", o) for o in out]).argmax(1).numpy()
+            return classes_of(torch.cat([getattr(o, "logits", o) for o in out]).numpy())
 
     return predict
 
