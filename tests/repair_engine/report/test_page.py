@@ -107,6 +107,14 @@ def test_says_first_that_it_repaired_with_images_and_interval():
     assert "<h1>Repaired</h1>" in render(made)
 
 
+@pytest.mark.parametrize(("uses", "said"), [(1, ""), (2, "1 earlier report on"), (3, "2 earlier reports on")])
+def test_the_headline_says_that_reports_on_these_images_came_before(uses, said):
+    made = document("subgroup-recall:ground", k=2) | {"report_uses": uses}
+    text = Page(render(made)).text
+    assert ("these images may have guided what was asked" in text) == bool(said)
+    assert said in text
+
+
 def test_counts_the_images_that_the_metric_is_about():
     assert "on 200 report images of class shirt" in Page(render(document("recall:shirt"))).text
     attacked = Page(render(document("attack-success"))).text
