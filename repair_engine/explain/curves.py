@@ -3,7 +3,7 @@
 Each removed filter is ablated to its constant. From the most critical end the curve of a good ranking falls fast (the
 paper's Fig. 4b). The least critical end is the lowest values (Fig. 4c): it rises where filters hurt the metric, and
 falls where the intact network uses what hurts when many others are gone. So at that end the order of the values' sizes
-stands beside it: what does least either way, which is what can be spared.
+stands beside it: what is estimated to do least either way.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the rankings and the ends of a removal are called, in code and in documents. Imports nothing heavy."""
 
 SHAPLEY = "Shapley value"
-NEAREST_ZERO = "Shapley value, nearest zero"  # at the least critical end only: what does least either way
+NEAREST_ZERO = "Shapley value, nearest zero"  # at the least critical end only
 WEIGHTS = "weight norm"
 RESPONSES = "response norm"
 LEAVE_ONE_OUT = "leave-one-out"

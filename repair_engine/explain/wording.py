@@ -50,8 +50,9 @@ def end_text(document: Row, end: str) -> str:
     hurts = "" if lower else " Where a value is below zero, the filter's presence hurts."
     return (
         f"Filters to whose presence {metric} owes least, the lowest value first (Ghorbani & Zou 2020, Fig. 4c).{hurts} "
-        "A low value speaks of networks without many of their filters, so the intact one may still use such a filter; "
-        "“nearest zero” removes first what does least either way, and is the order by which filters can be spared."
+        "A low value speaks of networks without many of their filters, so the intact one may still use such a filter. "
+        "“Nearest zero” removes first what is estimated to do least either way; with few samples that is also what "
+        "little is known of."
     )
 
 
