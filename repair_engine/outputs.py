@@ -148,7 +148,10 @@ def _copied(made: Path, out: Path) -> Iterator[dict[str, Path]]:
     try:
         for name, part in parts.items():
             part.parent.mkdir(exist_ok=True)
-            shutil.copyfile(files[name], part)
+            try:
+                shutil.copyfile(files[name], part)
+            except OSError as error:  # it would name the source
+                raise OSError(error.errno, error.strerror or str(error), str(part)) from error
         yield parts
     finally:
         for part in parts.values():

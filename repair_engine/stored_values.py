@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 
@@ -121,6 +122,6 @@ def _arrays(given: str | Path) -> dict[str, np.ndarray]:
         shapes = all(arrays[name].shape == (m, n) for name in _ARRAYS)
         if not shapes or arrays["samples"].shape != (n,) or not isinstance(json.loads(str(arrays["header"])), dict):
             raise ValueError("its arrays do not fit together")
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
         raise BadInput(f"--values: {path} is no file of values: {error}.", _MADE_BY) from None
     return arrays

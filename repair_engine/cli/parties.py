@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def add_parties(verbs: Any) -> None:
 def constants(args: argparse.Namespace) -> int:
     """Sums of the filters' outputs over the score images of one party."""
     args.constant = "mean"  # these are sums of outputs
-    request, bars, out = options.request_of(args), Bars(args.json), _file(args.out)
+    request, bars = options.request_of(args), Bars(args.json)
+    out = _file(args.out, [path for path in (request.model, request.data, request.classes) if path])
     with scratch("constants") as folder:
         sums = own_sums(request, folder, bars.stage)
     bars.close()
@@ -54,7 +56,7 @@ def constants(args: argparse.Namespace) -> int:
 
 def constants_merge(args: argparse.Namespace) -> int:
     """Common constants."""
-    out = _file(args.out)
+    out = _file(args.out, args.sums)
     sums = merge_sums([(path, read_sums(path)) for path in args.sums])
     write_sums(sums, out)
     emit(args, _document(CONSTANTS_MERGE, sums, out), _text)
@@ -74,11 +76,19 @@ def merge(args: argparse.Namespace) -> int:
     return 0
 
 
-def _file(path: str) -> Path:
-    """Raises BadInput where no such file can be written."""
+def _file(path: str, inputs: Sequence[str]) -> Path:
+    """Raises BadInput where no such file can be written, or would replace an input or a file of another kind."""
     out = Path(path)
     if out.is_dir() or not out.parent.is_dir():
         raise BadInput(f"--out: {out} is no file that can be written.", "Name a file in a folder that exists.")
+    if not out.exists():
+        return out
+    if any(Path(given).exists() and out.samefile(given) for given in inputs):
+        raise BadInput(f"--out: {out} is an input of this command, which it would replace.", "Name another file.")
+    try:
+        read_sums(out)
+    except BadInput:
+        raise BadInput(f"--out: {out} exists, and is no file of sums.", "Name another file.") from None
     return out
 
 

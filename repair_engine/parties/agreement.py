@@ -48,6 +48,11 @@ _EQUAL: tuple[tuple[str, Callable[[PartyEstimate], Any], str], ...] = (
         "sent, then `score --constants FILE` with the result at each party.",
     ),
     (
+        "precision",
+        lambda p: p.run.get("precision", "float32"),  # an earlier version's do not say it
+        "Give --precision float32 everywhere: a machine without fast bfloat16 falls back to it.",
+    ),
+    (
         "rule of truncation",
         lambda p: p.document["truncation"]["rule"],
         "Use --estimator cmcs (or fast) everywhere, or a walk (tmab, monte_carlo) everywhere.",

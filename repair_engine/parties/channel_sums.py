@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -196,7 +197,9 @@ def read_sums(path: str | Path) -> ChannelSums:
             raise ValueError("it holds sums that are not finite, or of no image")
         parties = tuple(Party(str(p["data"]), str(p["split"]), int(p["images"])) for p in about["parties"])
         return ChannelSums(sums, counts, filters, str(about["model"]), _plain(about["preprocessing"]), parties)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zlib.error, zipfile.BadZipFile
+    ) as error:  # fmt: skip
         raise BadInput(f"{path} is not a file of channel sums ({error}).", _MADE_BY) from error
 
 

@@ -22,6 +22,8 @@ _KIND = "neuron-repair estimate"
 _MAX_BYTES = 64 << 20
 _MADE_BY = f"`score --out DIR` leaves {FILE} in DIR; give the folders, or these files."
 MODEL_KEYS = ("sha256", "architecture", "num_classes", "options", "registered", "config_sha256")
+_BEYOND = 1e6
+_RECORDS = ("model", "metric", "preprocessing", "data", "constants", "truncation", "run")
 _WALKS = ("tmab", "monte_carlo")
 
 
@@ -85,6 +87,7 @@ def estimate_document(
         "truncation": _truncation(estimate),
         "run": {
             **{key: run[key] for key in ("estimator", "evaluations", "budget", "images_per_draw", "seed", "interval")},
+            "precision": run.get("precision", {}).get("used", "float32"),
             "adaptive": settings is not None and settings.adaptive,
             "scale": 1.0 if settings is None else scale_of(settings, estimate.depth),
             "resolution": 0.0 if settings is None else settings.image_resolution,
@@ -107,21 +110,61 @@ def read_estimate(path: str | Path) -> PartyEstimate:
     try:
         if file.stat().st_size > _MAX_BYTES:
             raise ValueError("it is too large")
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
         if document["kind"] != _KIND or document["schema"] != 1:
             raise ValueError(f"it is of kind {document['kind']!r}, schema {document['schema']}")
+        needed = (*_RECORDS, "classes", "value_of_all")
+        if missing := [key for key in needed if key not in document]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        _check_kinds(document)
         values, errors = _array(document["values"]), _array(document["std_errors"])
         samples = np.array(document["samples"], dtype=np.int64)
         if not all(a.shape == (len(document["filters"]),) for a in (values, errors, samples)):
             raise ValueError("its lists differ in length")
         if (errors < 0).any() or (samples < 0).any() or any(int(c["images"]) < 1 for c in document["cells"]):
             raise ValueError("it holds negative numbers")
-        needed = ("model", "classes", "metric", "preprocessing", "data", "constants", "truncation", "run")
-        if missing := [key for key in (*needed, "value_of_all") if key not in document]:
-            raise ValueError(f"it lacks {', '.join(missing)}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if any((np.abs(a) > _BEYOND).any() for a in (values, errors)):
+            raise ValueError("it holds values of a size that no share can have")
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise BadInput(f"{file} is not an estimate ({error}).", _MADE_BY) from error
     return PartyEstimate(str(path).rstrip("/"), values, errors, samples, document)
+
+
+def _check_kinds(document: Mapping[str, Any]) -> None:
+    """Raises ValueError or KeyError where a field that a merge looks into is not of its kind."""
+    for key in _RECORDS:
+        if not isinstance(document[key], dict):
+            raise ValueError(f"{key} is no record")
+    texts = {"data.sha256": document["data"]["sha256"], "run.estimator": document["run"]["estimator"]}
+    for name in ("filters", "classes"):
+        if not isinstance(document[name], list) or not document[name]:
+            raise ValueError(f"{name} is no list")
+        texts |= {f"{name}[{i}]": item for i, item in enumerate(document[name])}
+    if not isinstance(document["cells"], list) or not document["cells"]:
+        raise ValueError("cells is no list")
+    counts = {f"run.{key}": document["run"][key] for key in ("evaluations", "seed")}
+    for i, cell in enumerate(document["cells"]):
+        texts |= {f"cells[{i}].class": cell["class"], f"cells[{i}].subgroup": _or(cell["subgroup"], "")}
+        counts[f"cells[{i}].images"] = cell["images"]
+    if wrong := next((name for name, text in texts.items() if not isinstance(text, str)), None):
+        raise ValueError(f"{wrong} is no text")
+    for name, count in counts.items():
+        if type(count) is not int or not 0 <= count < 2**63:
+            raise ValueError(f"{name} is no count")
+    if not isinstance(document["run"]["adaptive"], bool):
+        raise ValueError("run.adaptive is neither true nor false")
+    figures = {f"run.{key}": document["run"][key] for key in ("scale", "resolution", "value_range")}
+    for name, figure in {**figures, "value_of_all": document["value_of_all"]}.items():
+        if type(figure) not in (int, float) or not 0 <= figure < 1e9:
+            raise ValueError(f"{name} is no figure")
+
+
+def _or(value: Any, absent: str) -> Any:
+    return absent if value is None else value
+
+
+def _no_number(constant: str) -> float:
+    raise ValueError(f"it holds {constant}")
 
 
 def _cells(case: Case) -> list[dict[str, Any]]:

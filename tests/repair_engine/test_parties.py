@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -14,8 +15,11 @@ import torch
 from scipy.stats import norm
 
 from repair_engine.case import Case, prepare
+from repair_engine.errors import BadInput
 from repair_engine.game import NeuronGame
 from repair_engine.objectives import Metric, Objective, cell_codes, metric_weights
+from repair_engine.parties.estimates import read_estimate
+from repair_engine.parties.merging import merge_estimates
 from shapley import exact
 from tests.repair_engine import tiny
 from tests.repair_engine.test_exact_values import FILTERS, means, request_of
@@ -203,6 +207,7 @@ REFUSED: dict[str, tuple[Callable[[dict], None], str]] = {
     "metric": (lambda d: d["metric"].update(name="recall:ant"), "metric"),
     "attack": (lambda d: d["metric"].update(attack={"epsilon": 0.1}), "attack settings"),
     "preprocessing": (lambda d: d["preprocessing"].update(mean=[0.5]), "preprocessing"),
+    "precision": (lambda d: d["run"].update(precision="bfloat16"), "precision"),
     "kind": (lambda d: d["constants"].update(kind="bn_beta"), "kind of constant"),
     "constants": (lambda d: d["constants"].update(sha256="1" * 64), "constants merge"),
     "truncation": (lambda d: d["truncation"].update(rule="walk"), "rule of truncation"),
@@ -221,6 +226,63 @@ def test_what_does_not_fit_is_refused_by_name(
     result = call(["merge", sampled[0], edited(sampled[1], tmp_path / "other", change), "--json"])
     assert result.code == 2
     assert named in f"{result.document['error']} {result.document['mend']}"
+
+
+def places(value: object, at: tuple = ()) -> list[tuple]:
+    """The way to every field of a document; of a list, to its first item."""
+    items = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+    return [place for key, item in items for place in ((*at, key), *places(item, (*at, key)))]
+
+
+ODD = (None, "x", -1, 1e308, 10**30, [], {}, float("nan"), True)
+
+
+def test_whatever_stands_in_a_file_it_is_merged_or_refused(sampled: list[str], tmp_path: Path) -> None:
+    """The file comes from another party. No field of it ends in an error of ours."""
+    document = json.loads((Path(sampled[1]) / "estimate.json").read_text())
+    tried, failures = 0, []
+    for place in places(document):
+        for odd in (*ODD, KeyError):
+            changed = copy.deepcopy(document)
+            inner = changed
+            for key in place[:-1]:
+                inner = inner[key]
+            if odd is KeyError:
+                del inner[place[-1]]
+            else:
+                inner[place[-1]] = odd
+            (tmp_path / "estimate.json").write_text(json.dumps(changed))
+            try:
+                merge_estimates([read_estimate(sampled[0]), read_estimate(tmp_path)])
+            except BadInput:
+                pass
+            except Exception as error:
+                failures.append((place, odd, repr(error)))
+            tried += 1
+    assert tried > 300
+    assert not failures
+    (tmp_path / "estimate.json").write_text("[" * 100_000)
+    with pytest.raises(BadInput, match="is not an estimate"):
+        read_estimate(tmp_path)
+
+
+def test_sums_take_no_inputs_place_and_no_other_file(parties: Parties, tmp_path: Path) -> None:
+    sums = [str(shutil.copy(parties.folder / f"{which}.npz", tmp_path)) for which in (0, 1)]
+    other = tmp_path / "notes.txt"
+    other.write_text("mine")
+    for out, said in ((sums[0], "is an input"), (str(other), "is no file of sums")):
+        before = Path(out).read_bytes()
+        result = call(["constants", "merge", *sums, "--out", out])
+        assert result.code == 2
+        assert said in result.err
+        assert Path(out).read_bytes() == before
+    world = parties.worlds[0]
+    for out in (world.model, world.data):
+        before = out.read_bytes()
+        assert "is an input" in call(world.argv("constants", out=str(out))).err
+        assert out.read_bytes() == before
+    again = str(tmp_path / "constants.npz")
+    assert [call(["constants", "merge", *sums, "--out", again]).code for _ in range(2)] == [0, 0]
 
 
 def test_the_same_images_twice_are_refused(sampled: list[str], tmp_path: Path) -> None:

@@ -172,13 +172,14 @@ def test_results_without_room_leave_the_folder_as_it_was(tmp_path: Path, monkeyp
 
     def full(source: Path, target: Path) -> None:
         if target.name == ".b.csv.part":
-            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+            raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(target))
         target.write_bytes(Path(source).read_bytes())
 
     with monkeypatch.context() as patch:
         patch.setattr("shutil.copyfile", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match="No space left") as caught:
             replace(made, out)
+    assert caught.value.filename == str(out / ".b.csv.part"), "what is full is where it goes"
     assert {p.name: p.read_text() for p in out.iterdir()} == {"a.json": "old", "b.csv": "old"}
     replace(made, out)
     assert {p.relative_to(out).as_posix() for p in out.rglob("*")} == {"a.json", "b.csv", "sub", "sub/c.json"}

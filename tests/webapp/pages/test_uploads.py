@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
 from tests.webapp.pages.helpers import read
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
-from webapp.pages.forms.uploads import ModelForm
+from webapp.pages.forms.uploads import ModelForm, _pixels
 
 NEW_MODEL, NEW_DATASET = "/models/new/", "/datasets/new/"
 HTMX = {"HTTP_HX_REQUEST": "true"}
@@ -181,3 +182,10 @@ def test_options_keep_their_kind():
     form.cleaned_data = {"options": "a=1\nb=0.5\nc=True\nd=false\ne=words\nf=[1]"}
     assert form.clean_options() == {"a": 1, "b": 0.5, "c": True, "d": False, "e": "words", "f": "[1]"}
     assert json.dumps(form.clean_options())
+
+
+@pytest.mark.parametrize("text", ["²", "-1", "4097", "1e3"])
+def test_pixels_that_are_no_number(text):
+    """A superscript two is a digit to Python, and no number."""
+    with pytest.raises(ValidationError, match="Pixels between"):
+        _pixels(text)
