@@ -113,6 +113,7 @@ class Greedy:
     def __init__(self, case: Case, ranking: Ranking, budget: int, progress: Callable[[str, float], None]) -> None:
         self.case, self.ranking, self.budget, self.progress = case, ranking, budget, progress
         self.sign, self.limit = culprit_sign(case.request), case.request.limits.max_filters
+        self.smooth = case.request.metric.kind == "attack-success"
         self.game: NeuronGame = case.game(_LEAST_IMAGES)
         rng = np.random.default_rng(np.random.SeedSequence([case.request.seed, 0x57E9]))
         self.spent = self.steps = self.images = 0
@@ -132,7 +133,10 @@ class Greedy:
         if not steps or self.images < min(_LEAST_IMAGES, self.game.n_images):
             return
         self.batch = ImageBatch(*self.game.resized(self.images).plan.draw(rng))
-        most = int(_CHECKS_SHARE * budget) // steps
+        self.checks = int(_CHECKS_SHARE * budget)
+        most = self.checks // steps
+        if self.smooth:  # most of what steers fewer images breaks a limit: what few attacked images leave goes there
+            self.checks = int(SHARE * budget) - self.spent - looks * self.images
         self.check = LimitCheck(case, most, np.random.default_rng([case.request.seed, 0x4C1]))
 
     def order(self, margin: float = 0.0, most: int | None = None) -> Stepwise:
@@ -142,7 +146,7 @@ class Greedy:
             margin: standard errors by which each limit must be kept on score images.
             most: evaluations, at most, in addition to what earlier orders spent; None: what `SHARE` leaves.
         """
-        checks = int(_CHECKS_SHARE * self.budget)  # evaluations
+        checks = self.checks  # evaluations
         end = None if most is None else self.spent + most
         coalition = np.ones((1, self.game.n_players), dtype=bool)
         gains = np.full(len(self.candidates), np.inf)
@@ -183,8 +187,7 @@ class Greedy:
         new = np.array([i for i in look if int(i) not in known], dtype=np.int64)
         if len(new):
             asked = coalition, self.candidates[new], self.batch, self._count
-            smooth = self.case.request.metric.kind == "attack-success"
-            found = self.game.smooth_differences(*asked)[1] if smooth else self.game.differences(*asked)[0]
+            found = self.game.smooth_differences(*asked)[1] if self.smooth else self.game.differences(*asked)[0]
             known.update(zip(new.tolist(), (self.sign * found).tolist(), strict=True))
         return np.array([known[int(i)] for i in look])
 
