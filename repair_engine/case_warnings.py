@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from repair_engine.network import constant_of
+from repair_engine.statistics import REFUSE_BELOW
 
 if TYPE_CHECKING:
     from repair_engine.case import Case
@@ -14,9 +15,34 @@ if TYPE_CHECKING:
 _NEAR_CHANCE = 0.1  # of the way from chance to perfect
 
 
-def warnings_of(case: Case, intact: np.ndarray) -> list[str]:
-    """Sentences for the report; `intact` are the intact network's predictions of all images, int64 [N]."""
-    return [*_chance_warning(case, intact), *_coverage_warning(case), *_constant_warning(case)]
+def warnings_of(case: Case, intact: np.ndarray, attacked: int | None) -> list[str]:
+    """Sentences for the report.
+
+    Args:
+        intact: the intact network's predictions of all images, int64 [N].
+        attacked: report images that are attacked; None: the metric is not about attacks.
+    """
+    return [
+        *_chance_warning(case, intact),
+        *_few_warning(case, attacked),
+        *_coverage_warning(case),
+        *_constant_warning(case),
+    ]
+
+
+def _few_warning(case: Case, attacked: int | None) -> list[str]:
+    """Subgroups have warnings of their own."""
+    metric = case.request.metric
+    labels = case.dataset.labels[case.indices("report")]
+    if metric.kind == "recall":
+        labels = labels[labels == metric.class_index(case.dataset.class_names)]
+    n = len(labels) if attacked is None else attacked
+    if metric.kind == "subgroup-recall" or n >= REFUSE_BELOW:
+        return []
+    return [
+        f"The report measures {metric} on {n} {'image' if n == 1 else 'images'}: intervals are wide, and whatever is "
+        f"gained is shown on these alone. {REFUSE_BELOW} are the least that should decide anything."
+    ]
 
 
 def _chance_warning(case: Case, intact: np.ndarray) -> list[str]:

@@ -120,7 +120,7 @@ def _choose(found: Mapping[str, Any], weights: str | None, name: str) -> str:
     if averaged and plain and weights is None:
         raise BadInput(
             f"{name} holds plain weights ({', '.join(plain)}) and averaged ones ({', '.join(averaged)}).",
-            "Say which to repair: weights 'model' or 'ema'.",
+            "Say which to repair: weights 'model' or 'ema' (--weights).",
         )
     candidates = averaged if weights == "ema" or not plain else plain
     if weights == "model" and not plain:
