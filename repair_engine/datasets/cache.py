@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,8 +70,7 @@ class NewPixels:
         os.close(handle)
         self._temporary = Path(name)
         array = np.lib.format.open_memmap(name, "w+", np.uint8, shape)
-        with self._temporary.open("r+b") as file:  # where no room is left, a write to a mapped page would be a SIGBUS
-            os.posix_fallocate(file.fileno(), 0, self._temporary.stat().st_size)
+        _take_room(self._temporary)
         return array
 
     def store(self, key: str, pixels: Pixels) -> Pixels:
@@ -89,3 +90,17 @@ class NewPixels:
     def __exit__(self, *exception: object) -> None:
         if self._temporary is not None:  # the mapping stays valid, the disk space goes with the array
             self._temporary.unlink(missing_ok=True)
+
+
+def _take_room(path: Path) -> None:
+    """Has the disk set aside what a file says it holds: a write to a mapped page without room would be a SIGBUS.
+
+    Raises:
+        OSError: ENOSPC. Nothing was taken then: a disk filled to the brim would stop others, a database say.
+    """
+    size = path.stat().st_size
+    if size > shutil.disk_usage(path.parent).free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size)

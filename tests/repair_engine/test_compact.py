@@ -13,7 +13,7 @@ import torchvision
 from safetensors.torch import load_file
 from torch import nn
 
-from repair_engine import finish, plan
+from repair_engine import orders, plan
 from repair_engine.case import Case, prepare
 from repair_engine.compact.cutting import Compact, compact
 from repair_engine.compact.export import TENSORS, write_compact
@@ -199,7 +199,7 @@ def test_repair_writes_it_with_figures_of_its_own(
         made = plan.make_plan(case, np.array([case.network.player(name) for name in CHOSEN]), progress)
         return replace(made, k=3)
 
-    monkeypatch.setattr(finish, "make_plan", choose)
+    monkeypatch.setattr(orders, "make_plan", choose)
     # Whether these three do any good is not the matter here.
     verdict = {"outcome": "repaired", "reasons": [], "findings": []}
     monkeypatch.setattr(documents, "judge", lambda document: document.update(verdict))

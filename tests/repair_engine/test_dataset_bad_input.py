@@ -73,7 +73,7 @@ def test_files_that_are_no_zip(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
         assert message in refuse(tmp_path / name)
     assert "no file" in refuse(tmp_path / "absent.zip")
-    assert "no file" in refuse(tmp_path)
+    assert "is a folder" in refuse(tmp_path)
 
 
 def with_entry(path: Path, change: Callable[[zipfile.ZipInfo], None]) -> Path:

@@ -208,7 +208,7 @@ def test_a_full_disk_is_no_error_of_ours(monkeypatch: pytest.MonkeyPatch, skewed
     assert "Traceback" not in result.err
 
 
-def test_room_for_pixels_is_taken_before_they_are_written(tmp_path: Path) -> None:
+def test_room_for_pixels_is_taken_before_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a full disk would end the process by SIGBUS, at a write into the mapped file."""
     with NewPixels(tmp_path, 0) as new:
         array = new.allocate((64, 3, 64, 64))
@@ -216,9 +216,12 @@ def test_room_for_pixels_is_taken_before_they_are_written(tmp_path: Path) -> Non
         assert file.stat().st_blocks * 512 >= array.nbytes
         array[...] = 7
         assert np.load(file).sum() == 7 * array.size
-    free = os.statvfs(tmp_path)
-    with pytest.raises(OSError), NewPixels(tmp_path, 0) as new:
-        new.allocate((2 * free.f_bavail * free.f_frsize // 3, 3))
+    there, taken = os.statvfs(tmp_path), []
+    monkeypatch.setattr(os, "posix_fallocate", lambda *given: taken.append(given))
+    with pytest.raises(OSError, match="No space left") as caught, NewPixels(tmp_path, 0) as new:
+        new.allocate((2 * there.f_bavail * there.f_frsize // 3, 3))
+    assert caught.value.errno == errno.ENOSPC
+    assert not taken, "a disk that is filled to the brim would stop others"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -76,7 +76,7 @@ def test_the_form_takes_an_onnx_model_alone(world, graph):
     made = ModelUpload.objects.get(owner=world.owner.user, file_name="net.onnx")
     assert answer["Location"] == f"/models/{made.pk}/"
     assert (made.architecture, made.num_classes) == (ONNX, 0)
-    assert "classes as its graph has" in world.owner.browser.get(answer["Location"]).content.decode()
+    assert "classes as the file has" in world.owner.browser.get(answer["Location"]).content.decode()
     refused = world.owner.browser.post("/models/new/", {"file": SimpleUploadedFile("net.pth", b"x")})
     assert refused.status_code == 422
     assert "Only an ONNX model" in refused.content.decode()
