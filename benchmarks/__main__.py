@@ -62,10 +62,10 @@ def all_parts(args: argparse.Namespace) -> str:
     """
     args.folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for part in parts.PARTS:
+    brief = args.size == "small" and not args.case
+    for part in parts.BRIEF if brief else parts.PARTS:
         results: list[dict[str, Any]] = []
         path = args.folder / f"{part}-{args.device}.md"
-        brief = args.size == "small" and not args.case
         for case in parts.BRIEF[part] if brief else args.case or CASES:
             if case in RANDOM and part in parts.NEED_REAL:
                 continue

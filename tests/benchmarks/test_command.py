@@ -67,7 +67,7 @@ def test_small_is_brief_unless_cases_are_named(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(command, "subprocess", SimpleNamespace(run=run, PIPE=-1))
     assert command.main(["all", "--device", "cpu", "--folder", str(tmp_path)]) == 0
-    assert [given[0] for given in asked] == list(parts.PARTS)
+    assert [given[0] for given in asked] == list(parts.BRIEF)
     assert asked[0][-2:] == ["--seconds", str(parts.BRIEF_SECONDS)]
     asked.clear()
     assert command.main(["all", "--device", "cpu", "--folder", str(tmp_path), "--case", "stock_tags"]) == 0
