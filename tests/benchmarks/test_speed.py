@@ -28,6 +28,13 @@ def case() -> BenchCase:
     return BenchCase("tiny", module, NeuronGame(network, objective, lambda x: x, 32), {"model": "tiny"})
 
 
+@pytest.fixture
+def one_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of plain forwards: each size that is tried takes a second."""
+    monkeypatch.setitem(throughput.BATCHES, "cpu", (32,))
+
+
+@pytest.mark.usefixtures("one_size")
 def test_throughput(case: BenchCase) -> None:
     result = throughput.measure(case, 0.01, lambda _: None)
     marginals, half = result["records"][-2:]
@@ -43,6 +50,7 @@ def test_throughput(case: BenchCase) -> None:
     assert "No search in bfloat16: no instructions." in tables.throughput(result)
 
 
+@pytest.mark.usefixtures("one_size")
 def test_profile_accounts_for_all_of_the_time(case: BenchCase) -> None:
     result = hotspots.measure(case, 0.05, lambda _: None)
     kinds = {record["method"]: record["seconds"] for record in result["records"]}

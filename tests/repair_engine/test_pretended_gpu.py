@@ -27,6 +27,7 @@ VERBS = {
     "evaluate": ("evaluate", {"ablate": "spy:0"}, ()),
 }
 OTHER_DRAWS = ("bfloat16", "tmab", "attacked")  # batches of another size end walks and budgets elsewhere
+LONG = ("explain", "attack")
 OF_THE_RUN = ("created", "out", "files", "device", "seconds", "precision", "notes")
 
 
@@ -44,7 +45,7 @@ def test_what_a_gpu_refuses_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in VERBS])
 def test_the_answers_are_the_cpus(name: str, sabotaged: World, tmp_path: Path) -> None:
     verb, options, more = VERBS[name]
     found = []
