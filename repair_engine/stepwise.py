@@ -88,16 +88,6 @@ def candidates_of(ranking: Ranking, sign: int, guesses: np.ndarray) -> np.ndarra
     return np.unique(np.concatenate([sampled, ranking.players, *guessed]))
 
 
-def stepwise(case: Case, ranking: Ranking, budget: int, progress: Callable[[str, float], None]) -> Stepwise | None:
-    """The greedy order; None where there is no candidate or the budget allows too few images.
-
-    Args:
-        budget: of the search, in evaluations; at most `SHARE` of it is spent here, in addition.
-    """
-    greedy = Greedy.of(case, ranking, budget, progress)
-    return None if greedy is None else greedy.order()
-
-
 class Greedy:
     """Greedy orders of one ranking's candidates, all by the same score images; what one looked at serves the next.
 
@@ -106,7 +96,11 @@ class Greedy:
 
     @classmethod
     def of(cls, case: Case, ranking: Ranking, budget: int, progress: Callable[[str, float], None]) -> Greedy | None:
-        """None where there is no candidate or the budget allows too few images."""
+        """None where there is no candidate or the budget allows too few images.
+
+        Args:
+            budget: of the search, in evaluations; at most `SHARE` of it is spent by a first order, in addition.
+        """
         made = cls(case, ranking, budget, progress)
         return made if made.steps and made.images >= min(_LEAST_IMAGES, made.game.n_images) else None
 

@@ -12,7 +12,7 @@ import torch
 
 from repair_engine import pipeline
 from repair_engine.attacks import AttackSettings
-from repair_engine.case import silent
+from repair_engine.case import Case, silent
 from repair_engine.estimation import Ranking
 from repair_engine.harm import LimitCheck
 from repair_engine.orders import plan_of
@@ -20,7 +20,7 @@ from repair_engine.plan import Plan, better, masked_predictions
 from repair_engine.report.html import render
 from repair_engine.report.wording import orders_said
 from repair_engine.request import Limits
-from repair_engine.stepwise import MARGIN, SHARE, Greedy, Stepwise, candidates_of, stepwise
+from repair_engine.stepwise import MARGIN, SHARE, Greedy, Stepwise, candidates_of
 from tests.repair_engine.report.documents import document
 from tests.repair_engine.test_exact_values import request_of
 from tests.repair_engine.tiny import World, call
@@ -36,6 +36,12 @@ def exact(sabotaged: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[p
     return job, pipeline.ranking_of(job, None, None)[0]
 
 
+def order_of(case: Case, ranking: Ranking, budget: int) -> Stepwise | None:
+    """The first order; None where there can be none."""
+    greedy = Greedy.of(case, ranking, budget, silent)
+    return None if greedy is None else greedy.order()
+
+
 def value_without(job: pipeline.Job, players: list[int]) -> float:
     """The metric on the score images with players ablated, by plain masking."""
     objective = job.case.objective("score")
@@ -44,7 +50,7 @@ def value_without(job: pipeline.Job, players: list[int]) -> float:
 
 def test_the_greedy_order_by_a_plain_loop(exact: tuple[pipeline.Job, Ranking]) -> None:
     job, ranking = exact
-    found = stepwise(job.case, ranking, 10**9, silent)
+    found = order_of(job.case, ranking, 10**9)
     assert found is not None
     assert found.images == len(job.case.objective("score"))
     game = job.case.game(32)
@@ -91,15 +97,15 @@ def test_an_attack_that_no_filter_turns_back_is_ordered_by_the_targets_probabili
 def test_the_budget_bounds_it(exact: tuple[pipeline.Job, Ranking]) -> None:
     job, ranking = exact
     for budget in (3_000, 20_000):
-        found = stepwise(job.case, ranking, budget, silent)
+        found = order_of(job.case, ranking, budget)
         assert found is None or found.evaluations <= SHARE * budget
-    assert stepwise(job.case, ranking, 100, silent) is None
+    assert order_of(job.case, ranking, 100) is None
 
 
 def test_no_more_filters_than_allowed(exact: tuple[pipeline.Job, Ranking]) -> None:
     job, ranking = exact
     request = dataclasses.replace(job.request, limits=Limits(max_filters=1))
-    found = stepwise(dataclasses.replace(job.case, request=request), ranking, 10**9, silent)
+    found = order_of(dataclasses.replace(job.case, request=request), ranking, 10**9)
     assert found is not None
     assert len(found.players) == 1
 
@@ -108,9 +114,9 @@ def test_what_breaks_a_limit_is_passed_over(
     exact: tuple[pipeline.Job, Ranking], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, ranking = exact
-    first = int(stepwise(job.case, ranking, 10**9, silent).players[0])  # type: ignore[union-attr]
+    first = int(order_of(job.case, ranking, 10**9).players[0])  # type: ignore[union-attr]
     monkeypatch.setattr(LimitCheck, "margin", lambda self, coalition: 1.0 if coalition[first] else -0.5)
-    found = stepwise(job.case, ranking, 10**9, silent)
+    found = order_of(job.case, ranking, 10**9)
     assert found is not None
     assert found.passed_over == 1
     assert first not in found.players[: found.picked]
