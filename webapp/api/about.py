@@ -6,8 +6,8 @@ from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
+from webapp.api.base import APIView
 from webapp.jobs.selectors import live_workers
 from webapp.library.architectures import architectures
 

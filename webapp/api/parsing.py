@@ -8,6 +8,8 @@ from typing import IO, Any
 from rest_framework import parsers
 from rest_framework.exceptions import ParseError
 
+MultiPartParser = parsers.MultiPartParser
+
 
 class JSONParser(parsers.JSONParser):
     """Django REST framework's, which fails on lists in lists in lists …: a bad request, not an error of ours."""

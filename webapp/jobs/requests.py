@@ -22,6 +22,22 @@ ORDERS = ("auto", "value")
 PRECISIONS = ("float32", "bfloat16")
 METRICS = ("accuracy", "recall:CLASS", "subgroup-recall:COLUMN[,COLUMN…]", "attack-success")
 KINDS = ("repair", "explain", "score")
+# Both ends included; the API's document says the same.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "top_k": (1, 10_000),
+    "budget": (1_000, 10**12),
+    "max_filters": (1, 10_000),
+    "max_clean_drop": (0, 1),
+    "max_subgroup_drop": (0, 1),
+    "seed": (0, 2**32 - 1),
+    "batch_size": (1, 4096),
+    "step_size": (1e-6, 1000),
+    "restarts": (1, 1000),
+    "queries": (0, 100_000),
+    "subset": (1, 10_000),
+    "steps": (1, 1000),
+    "attack_images": (1, 10**6),
+}
 EVERYTHING = ("classes", "subgroups", "all")  # several further objectives at once
 VALUES = "objectives.npz"  # the file of values that a repair may start from
 
@@ -125,26 +141,15 @@ class Asked:
         _one_of("choose", self.choose, CHOICES)
         _one_of("order", self.order, ORDERS)
         _one_of("side", self.side, SIDES)
-        _between("top_k", self.top_k, 1, 10_000)
-        _between("budget", self.budget, 1_000, 10**12)
-        _between("max_filters", self.max_filters, 1, 10_000)
-        _between("max_clean_drop", self.max_clean_drop, 0, 1)
-        _between("max_subgroup_drop", self.max_subgroup_drop, 0, 1)
-        _between("seed", self.seed, 0, 2**32 - 1)
-        _between("batch_size", self.batch_size, 1, 4096)
+        for field, (low, high) in BOUNDS.items():
+            _between(field, getattr(self, field), low, high)
         _one_of("attack", self.attack, ATTACKS)
         _one_of("norm", self.norm, NORMS)
         self._check_ball()
-        _between("step_size", self.step_size, 1e-6, 1000)
-        _between("restarts", self.restarts, 1, 1000)
         if (self.restarts or 1) > 1 and not self._starts_at_random():
             raise BadRequest("restarts", "Without a random start every restart is the same.")
-        _between("queries", self.queries, 0, 100_000)
         if self.queries == 1:
             raise BadRequest("queries", "One query asks for the clean image only; 0 makes no black-box attack.")
-        _between("subset", self.subset, 1, 10_000)
-        _between("steps", self.steps, 1, 1000)
-        _between("attack_images", self.attack_images, 1, 10**6)
 
     def _check_further(self) -> None:
         if not self.also:

@@ -15,7 +15,7 @@ from webapp.accounts.models import User
 from webapp.library import blobs
 from webapp.library.errors import InUse, Refused, TooLarge
 from webapp.library.models import Blob, DatasetUpload, ModelUpload, Upload
-from webapp.library.uploads import StoredUpload
+from webapp.library.uploads import KnownFile, StoredUpload
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def settings_digest(values: dict) -> str:
 def create_model(
     *,
     owner: User,
-    file: StoredUpload,
+    file: StoredUpload | KnownFile,
     architecture: str,
     num_classes: int,
     options: dict | None = None,
@@ -50,19 +50,35 @@ def create_model(
     )
 
 
-def create_dataset(*, owner: User, file: StoredUpload, name: str = "") -> tuple[DatasetUpload, bool]:
+def create_dataset(*, owner: User, file: StoredUpload | KnownFile, name: str = "") -> tuple[DatasetUpload, bool]:
     """Returns the upload and whether it is new. A rejected one is checked again."""
     return _create(DatasetUpload, owner, file, name, key={}, values={})
 
 
-def _create(kind: type[Upload], owner: User, file: StoredUpload, name: str, key: dict, values: dict):
+def known_file(owner: User, sha256: str, name: str = "") -> KnownFile:
+    """A file among the owner's own uploads, of either kind. Nobody learns what others have uploaded.
+
+    Raises Refused (404): there is none.
+    """
+    for kind in (ModelUpload, DatasetUpload):
+        upload = kind.objects.filter(owner=owner, blob_id=sha256).select_related("blob").first()
+        if upload is not None and upload.blob.path.is_file():
+            return KnownFile(name or upload.file_name, upload.blob.size, sha256)
+    raise Refused("You have uploaded no file with this SHA-256.", "Send the file, as multipart/form-data.", status=404)
+
+
+def _create(kind: type[Upload], owner: User, file: StoredUpload | KnownFile, name: str, key: dict, values: dict):
     if file.too_large:
         raise TooLarge(file.name, file.size, file.cap)
     if file.size == 0:
         raise Refused(f"{file.name} is empty.", "Choose the file again; the upload may have been cut short.")
     _check_quota(owner, file)
     with transaction.atomic():
-        blob = blobs.store(file.path, sha256=file.sha256)
+        if isinstance(file, KnownFile):
+            known_file(owner, file.sha256)  # not deleted meanwhile
+            blob = Blob.objects.select_for_update().get(pk=file.sha256)
+        else:
+            blob = blobs.store(file.path, sha256=file.sha256)
         defaults = {**values, "name": (name or file.name)[:200], "file_name": file.name[:255]}
         upload, created = kind.objects.get_or_create(owner=owner, blob=blob, **key, defaults=defaults)
         if not created and upload.state == Upload.State.REJECTED:
@@ -75,7 +91,7 @@ def _create(kind: type[Upload], owner: User, file: StoredUpload, name: str, key:
     return upload, created
 
 
-def _check_quota(owner: User, file: StoredUpload) -> None:
+def _check_quota(owner: User, file: StoredUpload | KnownFile) -> None:
     used = set(ModelUpload.objects.filter(owner=owner).values_list("blob_id", flat=True))
     used |= set(DatasetUpload.objects.filter(owner=owner).values_list("blob_id", flat=True))
     if file.sha256 in used:

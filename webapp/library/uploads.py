@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings
@@ -30,6 +31,17 @@ class StoredUpload(UploadedFile):
     def close(self) -> None:
         super().close()
         self.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class KnownFile:
+    """A file that is here already: its owner uploaded it before."""
+
+    name: str
+    size: int
+    sha256: str
+    cap: int = 0
+    too_large: bool = False
 
 
 class StreamToDisk(FileUploadHandler):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rest_framework import serializers
 
-from webapp.api.repairs.serializers import PgdFields, WebhookSerializer, refuse_unknown
+from webapp.api.fields import Flag, Line, Real, Whole
+from webapp.api.repairs.serializers import PgdFields, WebhookSerializer, refuse_unknown, within
 from webapp.jobs.requests import ATTACKS, NORMS
 from webapp.jobs.services import DEVICES
 from webapp.jobs.surrogates import MOST
@@ -30,30 +31,28 @@ class CreateAttackSerializer(PgdFields):
         help_text="With a repair: models of yours, for the same images and the same classes in the same order, on "
         "which the transfer attacks are made. Their own normalization is used.",
     )
-    name = serializers.CharField(required=False, max_length=200, allow_blank=True)
+    name = Line(required=False, max_length=200, allow_blank=True)
     device = serializers.ChoiceField(choices=DEVICES, default="auto")
-    group = serializers.CharField(
+    group = Line(
         required=False, allow_null=True, max_length=100, help_text="A column whose values never cross the splits."
     )
-    seed = serializers.IntegerField(required=False, min_value=0, max_value=2**32 - 1, default=0)
+    seed = Whole(**within("seed"), required=False, default=0)
     attack = serializers.ChoiceField(choices=ATTACKS, required=False, help_text="PGD preset. Default: paper.")
     norm = serializers.ChoiceField(choices=NORMS, required=False, help_text="linf (default), or l2 with an epsilon.")
-    epsilon = serializers.FloatField(
+    epsilon = Real(
         required=False,
         allow_null=True,
         min_value=0,
         help_text="In pixels of [0, 1]; in l2 the Euclidean length of the whole change. 0 must change nothing: a test "
         "of the measurement.",
     )
-    attack_images = serializers.IntegerField(required=False, min_value=1, help_text="At most. Default: 500.")
-    all_images = serializers.BooleanField(
-        required=False, default=False, help_text="Attack all images, not those of the report split."
+    attack_images = Whole(**within("attack_images"), required=False, help_text="At most. Default: 500.")
+    all_images = Flag(required=False, default=False, help_text="Attack all images, not those of the report split.")
+    queries = Whole(
+        **within("queries"), required=False, help_text="Of the black-box attack, per image (default: 500); 0 = none."
     )
-    queries = serializers.IntegerField(
-        required=False, min_value=0, help_text="Of the black-box attack, per image (default: 500); 0 = none."
-    )
-    subset = serializers.IntegerField(
-        required=False, min_value=1, help_text="Most images for queries, curves and self-tests. Default: 100."
+    subset = Whole(
+        **within("subset"), required=False, help_text="Most images for queries, curves and self-tests. Default: 100."
     )
     webhook = WebhookSerializer(required=False)
 

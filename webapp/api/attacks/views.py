@@ -5,10 +5,10 @@ from __future__ import annotations
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from webapp import access
 from webapp.api.attacks.serializers import CreateAttackSerializer
+from webapp.api.base import APIView
 from webapp.api.repairs.serializers import CreatedRepairSerializer, RepairSerializer
 from webapp.api.repairs.starting import of_any_job, started
 from webapp.api.uploads.views import PROBLEM

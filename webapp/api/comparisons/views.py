@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from webapp import access
+from webapp.api.base import APIView, Query
 from webapp.api.uploads.views import PROBLEM
 from webapp.jobs.comparing import compare_runs
 
@@ -26,21 +26,21 @@ class ComparisonSerializer(serializers.Serializer):
     warnings = serializers.ListField(child=serializers.CharField())
 
 
+class ComparisonQuery(Query):
+    a = serializers.UUIDField(help_text="Id of one run.")
+    b = serializers.UUIDField(help_text="Id of the other.")
+
+
 class Comparison(APIView):
     """Two finished runs that repair, explain a metric or value filters."""
 
+    queries = {"GET": ComparisonQuery}
+
     @extend_schema(
-        parameters=[
-            OpenApiParameter("a", str, required=True, description="Id of one run."),
-            OpenApiParameter("b", str, required=True, description="Id of the other."),
-        ],
         responses={200: ComparisonSerializer, 400: PROBLEM, 404: PROBLEM, 409: PROBLEM, 422: PROBLEM},
     )
     def get(self, request: Request) -> Response:
         """Rank correlation and overlap of their values, with histograms and removal curves. 422: one of them did not
         value all filters, was repaired by a version that kept no standard errors, or has other filters."""
-        missing = [side for side in ("a", "b") if not request.query_params.get(side)]
-        if missing:
-            raise serializers.ValidationError({side: ["Name a run by its id."] for side in missing})
-        a, b = (access.job_for(request.user, request.query_params[side]) for side in ("a", "b"))
+        a, b = (access.job_for(request.user, self.query[side]) for side in ("a", "b"))
         return Response(compare_runs(a, b, (str(a), str(b))))

@@ -9,10 +9,23 @@ from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from webapp.api.fields import Flag, Line, Real, Whole
 from webapp.jobs import selectors
 from webapp.jobs.followups import MOST_FILTERS
 from webapp.jobs.models import Artifact, Event, Job
-from webapp.jobs.requests import ATTACKS, CHOICES, CONSTANTS, ESTIMATORS, KINDS, NORMS, ORDERS, PRECISIONS, SIDES, Asked
+from webapp.jobs.requests import (
+    ATTACKS,
+    BOUNDS,
+    CHOICES,
+    CONSTANTS,
+    ESTIMATORS,
+    KINDS,
+    NORMS,
+    ORDERS,
+    PRECISIONS,
+    SIDES,
+    Asked,
+)
 from webapp.jobs.services import DEVICES
 from webapp.jobs.surrogates import MOST
 from webapp.jobs.webhooks import EVENTS, Blocked, check_url
@@ -107,7 +120,7 @@ class WebhookSerializer(serializers.Serializer):
     """Calls are signed: X-Neuron-Repair-Signature: t=UNIX,v1=HMAC-SHA256(secret, "UNIX." + body)."""
 
     url = serializers.URLField(max_length=500)
-    secret = serializers.CharField(required=False, min_length=16, max_length=200, write_only=True)
+    secret = Line(required=False, min_length=16, max_length=200, write_only=True)
     events = serializers.ListField(
         child=serializers.ChoiceField(choices=EVENTS), required=False, help_text="Default: all."
     )
@@ -120,33 +133,36 @@ class WebhookSerializer(serializers.Serializer):
         return url
 
 
+def within(name: str) -> dict[str, float]:
+    """The bounds of a knob, as `Asked` has them."""
+    low, high = BOUNDS[name]
+    return {"min_value": low, "max_value": high}
+
+
 class PgdFields(serializers.Serializer):
     """What may be changed of a PGD preset, in a repair and in an attack alike."""
 
-    steps = serializers.IntegerField(required=False, min_value=1)
-    step_size = serializers.FloatField(required=False, help_text="Of one gradient step, in pixels of [0, 1].")
-    restarts = serializers.IntegerField(required=False, min_value=1, help_text="Random starts; any may succeed.")
-    targeted = serializers.BooleanField(
-        required=False, allow_null=True, default=None, help_text="The preset's if null."
-    )
-    random_start = serializers.BooleanField(
-        required=False, allow_null=True, default=None, help_text="The preset's if null."
-    )
+    steps = Whole(**within("steps"), required=False)
+    step_size = Real(**within("step_size"), required=False, help_text="Of one gradient step, in pixels of [0, 1].")
+    restarts = Whole(**within("restarts"), required=False, help_text="Random starts; any may succeed.")
+    targeted = Flag(required=False, allow_null=True, default=None, help_text="The preset's if null.")
+    random_start = Flag(required=False, allow_null=True, default=None, help_text="The preset's if null.")
 
 
 class LimitFields(serializers.Serializer):
     """How a repair is chosen, of the ranked culprits."""
 
-    max_clean_drop = serializers.FloatField(
+    max_clean_drop = Real(
+        **within("max_clean_drop"),
         required=False,
-        min_value=0,
-        max_value=1,
         help_text="How far clean accuracy may fall, as a share. Default: 0.02.",
     )
-    max_subgroup_drop = serializers.FloatField(
-        required=False, min_value=0, max_value=1, help_text="How far any subgroup may fall, as a share. Default: 0.1."
+    max_subgroup_drop = Real(
+        **within("max_subgroup_drop"),
+        required=False,
+        help_text="How far any subgroup may fall, as a share. Default: 0.1.",
     )
-    max_filters = serializers.IntegerField(required=False, min_value=1, help_text="Default: 50.")
+    max_filters = Whole(**within("max_filters"), required=False, help_text="Default: 50.")
     choose = serializers.ChoiceField(
         choices=CHOICES,
         required=False,
@@ -165,7 +181,7 @@ class CreateRepairSerializer(LimitFields, PgdFields):
     model = serializers.UUIDField()
     dataset = serializers.UUIDField()
     guard = serializers.UUIDField(required=False, allow_null=True)
-    name = serializers.CharField(required=False, max_length=200, allow_blank=True)
+    name = Line(required=False, max_length=200, allow_blank=True)
     device = serializers.ChoiceField(choices=DEVICES, default="auto")
     kind = serializers.ChoiceField(
         choices=KINDS,
@@ -176,19 +192,19 @@ class CreateRepairSerializer(LimitFields, PgdFields):
         "its document explain.json; a score's is scored, its documents score.json and objectives.npz.",
     )
     also = serializers.ListField(
-        child=serializers.CharField(max_length=1000),
+        child=Line(max_length=1000),
         required=False,
         max_length=1000,
         help_text="Of kind score: value these, too, on the same evaluations. Each is a metric, subgroup:COLUMN=VALUE, "
         "classes, subgroups, or all.",
     )
-    metric = serializers.CharField(
+    metric = Line(
         max_length=1000,
         help_text="accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success. Of several columns "
         "(subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a comma "
         "in it stands in double quotes.",
     )
-    group = serializers.CharField(
+    group = Line(
         required=False,
         allow_null=True,
         max_length=100,
@@ -206,26 +222,29 @@ class CreateRepairSerializer(LimitFields, PgdFields):
         help_text="Of the search: float32 (default), or bfloat16, which is faster where the worker's processor has it "
         "and is given up where its predictions differ. What is reported is float32 always.",
     )
-    top_k = serializers.IntegerField(required=False, min_value=1)
+    top_k = Whole(**within("top_k"), required=False)
     side = serializers.ChoiceField(choices=SIDES, required=False)
-    budget = serializers.IntegerField(
-        required=False, allow_null=True, help_text="Evaluations. Default: chosen by a short calibration."
+    budget = Whole(
+        **within("budget"),
+        required=False,
+        allow_null=True,
+        help_text="Evaluations. Default: chosen by a short calibration.",
     )
-    seed = serializers.IntegerField(required=False, min_value=0, max_value=2**32 - 1, default=0)
-    batch_size = serializers.IntegerField(required=False, min_value=1, help_text="Images per draw.")
+    seed = Whole(**within("seed"), required=False, default=0)
+    batch_size = Whole(**within("batch_size"), required=False, help_text="Images per draw.")
     attack = serializers.ChoiceField(choices=ATTACKS, required=False, help_text="PGD preset of attack-success.")
     norm = serializers.ChoiceField(choices=NORMS, required=False, help_text="linf (default), or l2 with an epsilon.")
-    epsilon = serializers.FloatField(
+    epsilon = Real(
         required=False, min_value=0, help_text="In pixels of [0, 1]; in l2 the Euclidean length of the whole change."
     )
-    attack_images = serializers.IntegerField(required=False, min_value=1)
-    queries = serializers.IntegerField(
-        required=False, min_value=0, help_text="Of the black-box attack in the report, per image; 0 = none."
+    attack_images = Whole(**within("attack_images"), required=False)
+    queries = Whole(
+        **within("queries"), required=False, help_text="Of the black-box attack in the report, per image; 0 = none."
     )
-    subset = serializers.IntegerField(required=False, min_value=1, help_text="Images that are queried, at most.")
+    subset = Whole(**within("subset"), required=False, help_text="Images that are queried, at most.")
     webhook = WebhookSerializer(required=False)
 
-    compact = serializers.BooleanField(
+    compact = Flag(
         required=False,
         default=False,
         help_text="Also write repaired_compact.safetensors: the network without the culprits' channels where they can "
@@ -254,23 +273,25 @@ class FollowUpSerializer(LimitFields):
     """A repair that goes on from a finished run, without a search; all that is not here is as in that run."""
 
     filters = serializers.ListField(
-        child=serializers.CharField(max_length=300),
+        child=Line(max_length=300),
         required=False,
         max_length=MOST_FILTERS,
         help_text="Ablate these (site:channel), in this order. Left out: the culprits of metric, by the run's values.",
     )
-    metric = serializers.CharField(
+    metric = Line(
         required=False,
         max_length=1000,
         help_text="One that the run valued (kind score, with also). With filters its own metric is the default.",
     )
-    name = serializers.CharField(required=False, max_length=200, allow_blank=True)
-    budget = serializers.IntegerField(
-        required=False, allow_null=True, help_text="Evaluations, of which 30% at most value filters chosen by hand. "
+    name = Line(required=False, max_length=200, allow_blank=True)
+    budget = Whole(
+        **within("budget"),
+        required=False, allow_null=True,
+        help_text="Evaluations, of which 30% at most value filters chosen by hand. "
         "Default: the run's; with its values in the place of a search 30% of it."
     )  # fmt: skip
-    queries = serializers.IntegerField(required=False, min_value=0)
-    subset = serializers.IntegerField(required=False, min_value=1)
+    queries = Whole(**within("queries"), required=False)
+    subset = Whole(**within("subset"), required=False)
     webhook = WebhookSerializer(required=False)
 
     def get_fields(self) -> dict[str, serializers.Field]:

@@ -6,13 +6,13 @@ from uuid import UUID
 
 from django.http import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer, extend_schema
-from rest_framework import generics, serializers, status
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, PolymorphicProxySerializer, extend_schema
+from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from webapp import access
+from webapp.api.base import APIView, ListQuery, ListView, Query
 from webapp.api.repairs.serializers import (
     CreatedRepairSerializer,
     CreateRepairSerializer,
@@ -27,24 +27,36 @@ from webapp.downloads import send_artifact
 from webapp.jobs import followups, reaper, selectors, services
 from webapp.jobs.models import Job
 from webapp.jobs.requests import Asked
+from webapp.jobs.results import MEDIA_TYPES
+from webapp.library.errors import Refused
+
+_TYPES = sorted({*MEDIA_TYPES.values(), "application/octet-stream"})
 
 
-class RepairList(generics.ListAPIView):
+class RepairQuery(ListQuery):
+    state = serializers.ChoiceField(Job.State.choices, required=False)
+
+
+class EventsQuery(Query):
+    after = serializers.IntegerField(
+        required=False, min_value=0, max_value=2**63 - 1, help_text="Only events with a greater id."
+    )
+
+
+class ResultQuery(Query):
+    inline = serializers.BooleanField(required=False, help_text="Show it instead of downloading it.")
+
+
+class RepairList(ListView):
     """Your repairs, the newest first."""
+
+    queries = {"GET": RepairQuery}
 
     serializer_class = RepairRowSerializer
 
     def get_queryset(self):
         rows = access.jobs_of(self.request.user)
-        if state := self.request.query_params.get("state"):
-            if state not in Job.State.values:
-                raise serializers.ValidationError({"state": f"One of {', '.join(Job.State.values)}."})
-            rows = rows.filter(state=state)
-        return rows
-
-    @extend_schema(parameters=[OpenApiParameter("state", str, enum=Job.State.values)])
-    def get(self, request: Request) -> Response:
-        return super().get(request)
+        return rows.filter(state=self.query["state"]) if "state" in self.query else rows
 
     @extend_schema(
         parameters=[
@@ -123,30 +135,28 @@ class RepairCancel(APIView):
         job = access.job_for(request.user, pk)
         services.cancel_job(job=job)
         job.refresh_from_db()
-        code = status.HTTP_200_OK if job.state == Job.State.CANCELED else status.HTTP_409_CONFLICT
-        return Response(RepairSerializer(job, context={"request": request}).data, status=code)
+        if job.state != Job.State.CANCELED:
+            raise Refused(f"This {job.word} has ended: it {job.state}.", status=409)
+        return Response(RepairSerializer(job, context={"request": request}).data)
 
 
 class RepairEvents(APIView):
     """What a page or a client that watches a repair needs."""
 
+    queries = {"GET": EventsQuery}
+
     @extend_schema(
-        parameters=[OpenApiParameter("after", int, description="Only events with a greater id.")],
         responses={200: LiveSerializer, 404: PROBLEM},
     )
     def get(self, request: Request, pk: UUID) -> Response:
         """Progress, the present leaders, the convergence series, and events after an id."""
         reaper.reap()
         job = access.job_for(request.user, pk)
-        try:
-            after = int(request.query_params.get("after", 0))
-        except ValueError:
-            raise serializers.ValidationError({"after": "A whole number."}) from None
         live = {
             "progress": selectors.progress(job).to_json(),
             "leaders": selectors.leaders(job),
             "series": selectors.series(job),
-            "events": selectors.events(job, after=after),
+            "events": selectors.events(job, after=self.query.get("after", 0)),
         }
         return Response(LiveSerializer(live).data)
 
@@ -154,11 +164,18 @@ class RepairEvents(APIView):
 class RepairResult(APIView):
     """A file of the result."""
 
+    queries = {"GET": ResultQuery}
+
     @extend_schema(
-        parameters=[OpenApiParameter("inline", bool, description="Show it instead of downloading it.")],
-        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, 404: PROBLEM},
+        responses={
+            (200, *_TYPES): OpenApiTypes.BINARY,
+            (206, *_TYPES): OpenApiTypes.BINARY,
+            304: None,
+            404: PROBLEM,
+            416: OpenApiResponse(description="The range begins behind the file's end."),
+        },
     )
     def get(self, request: Request, pk: UUID, name: str) -> HttpResponseBase:
         """Download. ETag is the file's sha256; Range is understood; Repr-Digest says the sha256."""
-        inline = request.query_params.get("inline") in ("1", "true")
+        inline = self.query.get("inline", False)
         return send_artifact(request, access.artifact_for(request.user, pk, name), inline=inline)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from drf_spectacular.utils import extend_schema
-from rest_framework import generics, serializers, status
+from rest_framework import serializers, status
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from webapp import access
 from webapp.accounts import services
 from webapp.accounts.models import ApiToken
+from webapp.api.base import APIView, ListView
+from webapp.api.fields import Line
 from webapp.api.uploads.views import PROBLEM
 
 
 class TokenSerializer(serializers.ModelSerializer):
+    name = Line(max_length=100)
+
     class Meta:
         model = ApiToken
         fields = ["id", "name", "hint", "created_at", "last_used_at"]
@@ -29,7 +32,7 @@ class CreatedTokenSerializer(TokenSerializer):
         fields = [*TokenSerializer.Meta.fields, "key"]
 
 
-class TokenList(generics.ListAPIView):
+class TokenList(ListView):
     """Your tokens (never their keys)."""
 
     serializer_class = TokenSerializer

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from rest_framework import serializers
 
+from webapp.api.fields import Line
+from webapp.library import services
 from webapp.library.architectures import Untold, told_by
 from webapp.library.models import DatasetUpload, ModelUpload
 from webapp.library.uploads import SMALL
 
+SHA256 = r"^[0-9a-f]{64}$"
 _COMMON = [
     "id",
     "name",
@@ -100,7 +103,7 @@ class CreateModelSerializer(serializers.Serializer):
         required=False,
         help_text='JSON: {"resize": 256, "crop": 224, "mean": [.485, .456, .406], "std": [.229, .224, .225]}',
     )
-    name = serializers.CharField(required=False, max_length=200)
+    name = Line(required=False, max_length=200)
 
     def validate_options(self, value: object) -> dict:
         if not isinstance(value, dict) or not all(
@@ -135,8 +138,32 @@ class CreateModelSerializer(serializers.Serializer):
         return values
 
 
+class _Known(serializers.Serializer):
+    """In the place of a file: the hash of one that the caller has uploaded before."""
+
+    file = None
+    sha256 = serializers.RegexField(SHA256, help_text="Of a file that you have uploaded before.")
+    file_name = Line(
+        required=False, max_length=255, help_text="Its name now; its ending counts. Default: that of the upload."
+    )
+
+    def validate(self, values: dict) -> dict:
+        values["file"] = services.known_file(self.context["owner"], values.pop("sha256"), values.pop("file_name", ""))
+        return super().validate(values)
+
+
+class KnownModelSerializer(_Known, CreateModelSerializer):
+    """A checkpoint that you have uploaded before: nothing is sent again. With other options it is another model."""
+
+    classes_file = None
+
+
 class CreateDatasetSerializer(serializers.Serializer):
     """A zip of images: class/name.png, and optionally metadata.csv (file_name, label, attribute columns)."""
 
     file = serializers.FileField()
-    name = serializers.CharField(required=False, max_length=200)
+    name = Line(required=False, max_length=200)
+
+
+class KnownDatasetSerializer(_Known, CreateDatasetSerializer):
+    """A zip of images that you have uploaded before: nothing is sent again."""

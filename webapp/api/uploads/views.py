@@ -5,22 +5,31 @@ from __future__ import annotations
 from uuid import UUID
 
 from drf_spectacular.utils import OpenApiResponse, extend_schema
-from rest_framework import generics, status
-from rest_framework.parsers import MultiPartParser
+from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from webapp import access
+from webapp.api.base import DetailView, ListQuery, ListView
+from webapp.api.parsing import JSONParser, MultiPartParser
 from webapp.api.problems import ProblemSerializer
 from webapp.api.uploads.serializers import (
+    SHA256,
     CreateDatasetSerializer,
     CreateModelSerializer,
     DatasetSerializer,
+    KnownDatasetSerializer,
+    KnownModelSerializer,
     ModelSerializer,
 )
 from webapp.jobs import reaper
 from webapp.library import services
+
+
+class UploadQuery(ListQuery):
+    sha256 = serializers.RegexField(SHA256, required=False, help_text="Only uploads of the file with this hash.")
+
 
 PROBLEM = OpenApiResponse(ProblemSerializer, "What is wrong.")
 
@@ -32,28 +41,41 @@ def _created(request: Request, upload, new: bool, serializer: type, route: str) 
     return Response(serializer(upload).data, status=code, headers={"Location": location})
 
 
-class ModelList(generics.ListAPIView):
+def _with_hash(rows, view: ListView):
+    return rows.filter(blob_id=view.query["sha256"]) if "sha256" in view.query else rows
+
+
+def _read(request: Request, sent: type[serializers.Serializer], known: type[serializers.Serializer]):
+    """A file that comes as a form, or one that is here already, named in JSON."""
+    is_form = request.content_type.startswith("multipart/")
+    data = (sent if is_form else known)(data=request.data, context={"owner": request.user})
+    data.is_valid(raise_exception=True)
+    return data
+
+
+class ModelList(ListView):
     """Your models."""
 
-    parser_classes = [MultiPartParser]
+    parser_classes = [MultiPartParser, JSONParser]
+    queries = {"GET": UploadQuery}
     serializer_class = ModelSerializer
 
     def get_queryset(self):
-        return access.models_of(self.request.user)
+        return _with_hash(access.models_of(self.request.user), self)
 
     @extend_schema(
-        request={"multipart/form-data": CreateModelSerializer},
-        responses={201: ModelSerializer, 200: ModelSerializer, 400: PROBLEM, 413: PROBLEM},
+        request={"multipart/form-data": CreateModelSerializer, "application/json": KnownModelSerializer},
+        responses={201: ModelSerializer, 200: ModelSerializer, 400: PROBLEM, 404: PROBLEM, 413: PROBLEM},
     )
     def post(self, request: Request) -> Response:
-        """Upload a checkpoint. It is checked afterwards: `state` becomes `ready` or `rejected`."""
-        data = CreateModelSerializer(data=request.data)
-        data.is_valid(raise_exception=True)
+        """Upload a checkpoint. It is checked afterwards: `state` becomes `ready` or `rejected`. As JSON: name a file
+        that you have uploaded before by its SHA-256 (404: you have not)."""
+        data = _read(request, CreateModelSerializer, KnownModelSerializer)
         upload, new = services.create_model(owner=request.user, **data.validated_data)
         return _created(request, upload, new, ModelSerializer, "api:model")
 
 
-class ModelDetail(generics.RetrieveDestroyAPIView):
+class ModelDetail(DetailView):
     """One model."""
 
     serializer_class = ModelSerializer
@@ -72,28 +94,29 @@ class ModelDetail(generics.RetrieveDestroyAPIView):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
-class DatasetList(generics.ListAPIView):
+class DatasetList(ListView):
     """Your datasets."""
 
-    parser_classes = [MultiPartParser]
+    parser_classes = [MultiPartParser, JSONParser]
+    queries = {"GET": UploadQuery}
     serializer_class = DatasetSerializer
 
     def get_queryset(self):
-        return access.datasets_of(self.request.user)
+        return _with_hash(access.datasets_of(self.request.user), self)
 
     @extend_schema(
-        request={"multipart/form-data": CreateDatasetSerializer},
-        responses={201: DatasetSerializer, 200: DatasetSerializer, 400: PROBLEM, 413: PROBLEM},
+        request={"multipart/form-data": CreateDatasetSerializer, "application/json": KnownDatasetSerializer},
+        responses={201: DatasetSerializer, 200: DatasetSerializer, 400: PROBLEM, 404: PROBLEM, 413: PROBLEM},
     )
     def post(self, request: Request) -> Response:
-        """Upload a zip of labelled images. It is checked next: `state` becomes `ready` or `rejected`."""
-        data = CreateDatasetSerializer(data=request.data)
-        data.is_valid(raise_exception=True)
+        """Upload a zip of labelled images. It is checked next: `state` becomes `ready` or `rejected`. As
+        JSON: name a file that you have uploaded before by its SHA-256 (404: you have not)."""
+        data = _read(request, CreateDatasetSerializer, KnownDatasetSerializer)
         upload, new = services.create_dataset(owner=request.user, **data.validated_data)
         return _created(request, upload, new, DatasetSerializer, "api:dataset")
 
 
-class DatasetDetail(generics.RetrieveDestroyAPIView):
+class DatasetDetail(DetailView):
     """One dataset."""
 
     serializer_class = DatasetSerializer

@@ -1,0 +1,77 @@
+"""What all views of the API have in common: which query parameters they take is said once, for the document and the
+check alike."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any, ClassVar
+
+from rest_framework import generics, serializers, views
+from rest_framework.request import Request
+
+
+class Query(serializers.Serializer):
+    """The parameters behind a `?`. One that is not declared is refused: misspelt, it would be left out silently."""
+
+
+class ListQuery(Query):
+    page = serializers.IntegerField(required=False, min_value=1, max_value=10**9, help_text="From 1.")
+    page_size = serializers.IntegerField(required=False, min_value=1, max_value=200, help_text="Default: 50.")
+
+
+class _Queried:
+    """`queries` says what each method takes; the schema reads it too (`webapp.api.schema`).
+
+    `self.query` has the values of the present request.
+    """
+
+    queries: ClassVar[dict[str, type[Query]]] = {}
+    query: dict[str, Any]
+
+    def initial(self, request: Request, *args: object, **kwargs: object) -> None:
+        super().initial(request, *args, **kwargs)  # type: ignore[misc]
+        self.query = check_query(request, self.queries.get(_asked(request), Query))
+
+
+class APIView(_Queried, views.APIView):
+    """In the place of Django REST framework's."""
+
+
+class ListView(_Queried, generics.ListAPIView):
+    """`?page=2&page_size=100`; the newest first."""
+
+    queries: ClassVar[dict[str, type[Query]]] = {"GET": ListQuery}
+
+
+class DetailView(_Queried, generics.RetrieveDestroyAPIView):
+    """One object."""
+
+
+def check_query(request: Request, declared: type[Query]) -> dict[str, Any]:
+    """The parameters of `request`, as `declared` reads them.
+
+    Raises:
+        ValidationError: one is not known (the nearest that is is named), is given twice, or has no such value.
+    """
+    known = list(declared().fields)
+    errors: dict[str, list[str]] = {}
+    for name, values in request.query_params.lists():
+        if name not in known:
+            errors[name] = [f"There is no such query parameter.{_nearest(name, known)}"]
+        elif len(values) > 1:
+            errors[name] = ["It is given more than once."]
+    if errors:
+        raise serializers.ValidationError(errors)
+    query = declared(data=request.query_params.dict())
+    query.is_valid(raise_exception=True)
+    return query.validated_data
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    if near := get_close_matches(name, known, n=1):
+        return f" Is {near[0]} meant?"
+    return f" Known: {', '.join(known)}." if known else " None is known here."
+
+
+def _asked(request: Request) -> str:
+    return "GET" if request.method == "HEAD" else str(request.method)

@@ -1,0 +1,58 @@
+"""Fields whose bounds stand in the OpenAPI document exactly as they are enforced."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rest_framework import serializers
+
+# What str.strip takes away, written out: regular expressions of other languages have another \s.
+_SPACE = r"\x20\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_CONTROL = r"\x00-\x1f\x7f-\x9f"
+LINE = rf"^[^{_CONTROL}]*[^{_CONTROL}{_SPACE}][^{_CONTROL}]*$"
+LINE_OR_NONE = rf"^[^{_CONTROL}]*$"
+
+
+class Line(serializers.RegexField):
+    """A text of one line: no control characters and, unless `allow_blank`, more than spaces."""
+
+    default_error_messages = {"invalid": "One line of text, without control characters."}
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(LINE_OR_NONE if options.get("allow_blank") else LINE, **options)
+
+    def to_internal_value(self, data: object) -> str:
+        if not isinstance(data, str):  # Django REST framework takes numbers for texts
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Whole(serializers.IntegerField):
+    """A whole number; not a text, as Django REST framework takes it: the document says integer."""
+
+    def to_internal_value(self, data: object) -> int:
+        if isinstance(data, str | bool):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Real(serializers.FloatField):
+    """A finite number."""
+
+    def to_internal_value(self, data: object) -> float:
+        if isinstance(data, str | bool):
+            self.fail("invalid")
+        number = super().to_internal_value(data)
+        if not math.isfinite(number):  # 1e999 is JSON
+            self.fail("invalid")
+        return number
+
+
+class Flag(serializers.BooleanField):
+    """true or false; not "yes" or 1."""
+
+    def to_internal_value(self, data: object) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
