@@ -20,7 +20,7 @@ Exit codes
     4  timeout: the run goes on; run the same command again to wait for it
     5  no repair meets the constraints
 
-Written to --out: metrics.json, junit.xml, summary.md and the result files (report.json, report.html,
+Written to --out, whatever the exit code: metrics.json, junit.xml and summary.md; and the result files (report.json, report.html,
 predictions.csv, and the repaired checkpoint if there is one; of the other verbs their own), each checked against its
 SHA-256.
 """
@@ -92,10 +92,20 @@ class Api:
         data = None if body is None else json.dumps(body).encode()
         head = {"Content-Type": "application/json"} if data is not None else {}
         _, answer, _ = self._retry(method, path, lambda: (data, {**head, **(headers or {})}))
-        return json.loads(answer) if answer else {}
+        return _document(answer) if answer else {}
 
-    def upload(self, path: str, file: Path, fields: dict[str, str]) -> dict:
+    def upload(self, path: str, file: Path, fields: dict[str, Any]) -> dict:
+        """Ask by SHA-256 whether the server has the file from an earlier run; send it if not."""
+        try:
+            return self.json("POST", path, {"sha256": sha256_of(file), "file_name": file.name, **fields})
+        except Refused as refused:
+            if refused.status not in (404, 415):  # 415: a server of an older version, which takes forms only
+                raise
+        return self._send_file(path, file, {name: as_text(value) for name, value in fields.items()})
+
+    def _send_file(self, path: str, file: Path, fields: dict[str, str]) -> dict:
         """A multipart form, streamed: memory stays flat whatever the size."""
+        say(f"sending {file.name}: {file.stat().st_size:,} bytes")
         boundary = uuid.uuid4().hex
         before = b"".join(
             f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
@@ -121,7 +131,7 @@ class Api:
             "Content-Length": str(len(before) + file.stat().st_size + len(after)),
         }
         _, answer, _ = self._retry("POST", path, lambda: (body(), head))
-        return json.loads(answer)
+        return _document(answer)
 
     def download(self, url: str, target: Path, sha256: str) -> None:
         """Resumes a part that is there; refuses a file with another hash than the server said."""
@@ -210,6 +220,19 @@ class Api:
         return {"Authorization": f"Bearer {self.token}", "Accept": "application/json"}
 
 
+def _document(body: bytes) -> dict:
+    try:
+        return json.loads(body)
+    except ValueError:
+        text = body[:200].decode(errors="replace")
+        raise Failure(SERVER_ERROR, f"The answer is not of the API (is --server right?): {text}") from None
+
+
+def as_text(value: Any) -> str:
+    """Of a form's field."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _problem(body: bytes) -> dict:
     try:
         found = json.loads(body)
@@ -282,7 +305,6 @@ def upload_all(api: Api, options: argparse.Namespace) -> dict:
         if not path.is_file():
             raise Failure(BAD_INPUT, f"There is no file {path}.")
     there = {role: path for role, path in files.items() if path}
-    say("uploading " + ", ".join([path.name for path in there.values()] + [path.name for path, _ in surrogates]))
     sent = {}
     for role, path in there.items():
         kind = "models" if role == "model" else "datasets"
@@ -294,30 +316,30 @@ def upload_all(api: Api, options: argparse.Namespace) -> dict:
     return ids
 
 
-def model_fields(options: argparse.Namespace) -> dict[str, str]:
-    fields = {}  # an ONNX model brings its architecture and classes
+def model_fields(options: argparse.Namespace) -> dict[str, Any]:
+    fields: dict[str, Any] = {}  # an ONNX model brings its architecture and classes
     if options.architecture:
         fields["architecture"] = options.architecture
     if options.num_classes is not None:
-        fields["num_classes"] = str(options.num_classes)
+        fields["num_classes"] = options.num_classes
     if options.arch_option:
-        fields["options"] = json.dumps(dict(parse_option(item) for item in options.arch_option))
+        fields["options"] = dict(parse_option(item) for item in options.arch_option)
     if options.weights:
         fields["weights"] = options.weights
     if options.classes:
         fields["classes"] = options.classes.read_text(encoding="utf-8-sig")
     if preprocessing := parse_preprocessing(options):
-        fields["preprocessing"] = json.dumps(preprocessing)
+        fields["preprocessing"] = preprocessing
     return fields
 
 
-def parse_surrogate(text: str) -> tuple[Path, dict[str, str]]:
+def parse_surrogate(text: str) -> tuple[Path, dict[str, Any]]:
     """FILE, or FILE:ARCHITECTURE:NUM_CLASSES."""
     name, _, rest = text.partition(":")
     architecture, _, classes = rest.partition(":")
     if rest and not (architecture and classes.isdigit()):
         raise Failure(BAD_INPUT, f"--surrogate {text!r} is neither FILE nor FILE:ARCHITECTURE:NUM_CLASSES.")
-    return Path(name), {"architecture": architecture, "num_classes": classes} if rest else {}
+    return Path(name), {"architecture": architecture, "num_classes": int(classes)} if rest else {}
 
 
 def post(api: Api, path: str, body: dict, run_id: str) -> dict:
@@ -429,13 +451,22 @@ def lookup(values: Any, path: str) -> float:
 
 
 def judge(gates: list[str], result: dict) -> list[dict]:
-    """Each gate with what was measured and whether it passed."""
+    """Each gate with what was measured and whether it passed; or with the problem it cannot be judged for."""
     judged = []
     for gate in gates:
         name, sign, limit = parse_gate(gate)
-        value = lookup(result, name)
-        judged.append({"gate": gate, "value": value, "passed": OPERATORS[sign](value, limit)})
+        try:
+            value = lookup(result, name)
+        except Failure as failure:
+            judged.append({**unjudged(gate), "passed": False, "problem": str(failure)})
+        else:
+            judged.append({"gate": gate, "value": value, "passed": OPERATORS[sign](value, limit), "problem": ""})
     return judged
+
+
+def unjudged(gate: str) -> dict:
+    """Of a run that measured nothing."""
+    return {"gate": gate, "value": None, "passed": None, "problem": ""}
 
 
 def parse_gate(gate: str) -> tuple[str, str, float]:
@@ -454,6 +485,8 @@ def verdict(repair: dict, gates: list[dict]) -> tuple[int, str]:
     if repair["outcome"] == "no_repair_found":
         return NO_REPAIR, "No repair meets the constraints. That is an answer: see report.html."
     done = str(repair["outcome"]).capitalize()  # repaired, explained, scored, attacked, compared
+    if problems := [gate["problem"] for gate in gates if gate["problem"]]:
+        return BAD_INPUT, "\n".join(problems)
     failed = [gate for gate in gates if not gate["passed"]]
     if failed:
         return GATE_FAILED, "; ".join(f"{gate['gate']} fails: {gate['value']:g}" for gate in failed)
@@ -474,54 +507,107 @@ def write_reports(out: Path, repair: dict, gates: list[dict], code: int, message
         "gates": gates,
         "files": files,
     }
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n")
-    (out / "junit.xml").write_text(junit(repair, gates, code, message))
     text = markdown(repair, gates, code, message)
-    (out / "summary.md").write_text(text)
+    numbers = json.dumps(metrics, indent=2, sort_keys=True) + "\n"
+    for name, content in (
+        ("metrics.json", numbers),
+        ("junit.xml", junit(repair, gates, code, message)),
+        ("summary.md", text),
+    ):
+        (out / name).write_text(content, encoding="utf-8")
     if page := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with open(page, "a") as file:
+        with open(page, "a", encoding="utf-8") as file:
             file.write(text)
 
 
+def without_run() -> dict:
+    """In the place of a run that never started."""
+    return {
+        "id": "", "name": "", "url": "", "state": "", "outcome": "", "request": {}, "warnings": [], "result": {},
+        "progress": {"elapsed_seconds": 0},
+    }  # fmt: skip
+
+
 def junit(repair: dict, gates: list[dict], code: int, message: str) -> str:
-    cases = [("repair", "" if code in (PASS, GATE_FAILED) else message, code == SERVER_ERROR)]
-    cases += [(g["gate"], "" if g["passed"] else f"measured {g['value']:g}", False) for g in gates]
+    """A case for the run itself and one for each gate; a gate that nothing was measured for is skipped."""
+    kind = {PASS: "", GATE_FAILED: "", SERVER_ERROR: "error", TIMEOUT: "error"}.get(code, "failure")
+    ran = repair["outcome"] not in ("", "no_repair_found")
+    cases = [("repair", "" if ran and any(g["problem"] for g in gates) else kind, message)]
+    for gate in gates:
+        if gate["passed"] is None:
+            cases.append((gate["gate"], "skipped", f"not judged: {message}"))
+        elif gate["passed"]:
+            cases.append((gate["gate"], "", ""))
+        else:
+            cases.append((gate["gate"], "failure", gate["problem"] or f"measured {gate['value']:g}"))
     lines = []
-    for name, problem, is_error in cases:
-        kind = "error" if is_error else "failure"
-        inner = f"<{kind} message={quoteattr(problem)}>{escape(problem)}</{kind}>" if problem else ""
-        lines.append(f'  <testcase classname="neuron_repair" name={quoteattr(name)}>{inner}</testcase>')
-    failures = sum(1 for _, problem, is_error in cases if problem and not is_error)
-    errors = sum(1 for _, problem, is_error in cases if problem and is_error)
+    for name, kind, text in cases:
+        said = clean(text)
+        inner = f"<{kind} message={quoteattr(said)}>{escape(said)}</{kind}>" if kind else ""
+        lines.append(f'  <testcase classname="neuron_repair" name={quoteattr(clean(name))}>{inner}</testcase>')
+    count = {kind: sum(1 for _, found, _ in cases if found == kind) for kind in ("failure", "error", "skipped")}
     seconds = repair["progress"]["elapsed_seconds"] or 0
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f'<testsuite name="neuron_repair" tests="{len(cases)}" failures="{failures}" errors="{errors}" '
-        f'time="{seconds}">\n' + "\n".join(lines) + "\n</testsuite>\n"
+        f'<testsuite name="neuron_repair" tests="{len(cases)}" failures="{count["failure"]}" '
+        f'errors="{count["error"]}" skipped="{count["skipped"]}" time="{seconds}">\n'
+        + "\n".join(lines)
+        + "\n</testsuite>\n"
     )
 
 
+def clean(text: str) -> str:
+    """Without what XML cannot hold."""
+    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", text)
+
+
+WORDS = ("passed", "a gate failed", "bad input", "server or job error", "timeout", "no repair meets the constraints")
+
+
 def markdown(repair: dict, gates: list[dict], code: int, message: str) -> str:
+    """Verdict, gates, before and after; then what stands behind them."""
     mark = {PASS: "✅", NO_REPAIR: "➖"}.get(code, "❌")
-    lines = [
-        f"## {mark} Neuron repair",
-        "",
-        message,
-        "",
-        f"[{repair['name'] or repair['id']}]({repair['url']})",
-        "",
-    ]
+    lines = [f"## {mark} Neuron repair: {WORDS[code]}", "", message, ""]
     if gates:
         lines += ["| gate | measured | |", "|---|---|---|"]
-        lines += [f"| `{g['gate']}` | {g['value']:g} | {'passed' if g['passed'] else '**failed**'} |" for g in gates]
+        for gate in gates:
+            measured = "" if gate["value"] is None else f"{gate['value']:g}"
+            passed = {True: "passed", False: "**failed**", None: "not judged"}[gate["passed"]]
+            lines.append(f"| {code_cell(gate['gate'])} | {measured} | {passed} |")
         lines.append("")
+    if rows := before_and_after(repair["result"]):
+        lines += ["| | before | after | change |", "|---|---|---|---|"]
+        lines += [f"| {cell(name)} | {old:.4g} | {new:.4g} | {new - old:+.4g} |" for name, old, new in rows]
+        lines.append("")
+    if repair["url"]:
+        lines += [f"[{cell(repair['name'] or repair['id'])}]({repair['url']})", ""]
+    lines += [f"- {warning}" for warning in repair["warnings"]] + [""] * bool(repair["warnings"])
     numbers = list(flatten(repair["result"]))
     if numbers:
         lines += ["<details><summary>Numbers</summary>", "", "| name | value |", "|---|---|"]
-        lines += [f"| {name} | {value:.6g} |" for name, value in numbers[:200]]
+        lines += [f"| {cell(name)} | {value:.6g} |" for name, value in numbers[:200]]
         lines += ["", "</details>", ""]
-    lines += [f"- {warning}" for warning in repair["warnings"]]
     return "\n".join(lines) + "\n"
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def code_cell(text: str) -> str:
+    return "`" + cell(text).replace("`", "'") + "`"
+
+
+def before_and_after(result: dict) -> list[tuple[str, float, float]]:
+    """What has a figure on both sides, those of the report images: the metric first."""
+    sides = []
+    for name in ("before", "after"):
+        side = result.get(name, result.get(f"clean_{name}"))
+        side = side.get("report", side) if isinstance(side, dict) else {}
+        sides.append({key: value for key, value in flatten(side) if value == value})
+    before, after = sides
+    names = sorted((name for name in before if name in after), key=lambda name: name != "metric")
+    return [(name, before[name], after[name]) for name in names[:20]]
 
 
 def flatten(values: Any, path: str = "") -> Iterator[tuple[str, float]]:
@@ -653,22 +739,21 @@ def add_queries(run: argparse.ArgumentParser) -> None:
     run.add_argument("--subset", type=int, help="images that are queried, at most")
 
 
-def run(options: argparse.Namespace) -> int:
-    token = options.token_file.read_text().strip() if options.token_file else os.environ.get("NR_TOKEN", "")
-    if not token:
-        raise Failure(BAD_INPUT, "Set NR_TOKEN, or give --token-file. Tokens are made on the account page.")
+def run(options: argparse.Namespace, known: dict) -> int:
+    """`known` gets the run as soon as there is one: what is written of a failure names it."""
     for gate in options.gate:
         parse_gate(gate)  # before an hour's work, not after
-    options.out.mkdir(parents=True, exist_ok=True)
-    api = Api(options.server, token, time.monotonic() + options.timeout)
+    api = Api(options.server, read_token(options.token_file), time.monotonic() + options.timeout)
     if options.command == "compare":
         repair, files = compare(api, options), ["compare.json"]
     else:
         waiting = options.command == "wait"
-        repair = wait(api, api.json("GET", f"repairs/{options.id}/") if waiting else start(api, options))
+        known.update(api.json("GET", f"repairs/{options.id}/") if waiting else start(api, options))
+        repair = wait(api, dict(known))
         files = fetch(api, repair, options.out)
+    known.update(repair)
     measured = repair["outcome"] not in ("", "no_repair_found")
-    gates = judge(options.gate, repair["result"]) if measured else []
+    gates = judge(options.gate, repair["result"]) if measured else [unjudged(gate) for gate in options.gate]
     code, message = verdict(repair, gates)
     write_reports(options.out, repair, gates, code, message, files)
     say(message)
@@ -676,15 +761,66 @@ def run(options: argparse.Namespace) -> int:
     return code
 
 
+def read_token(path: Path | None) -> str:
+    try:
+        token = path.read_text().strip() if path else os.environ.get("NR_TOKEN", "").strip()
+    except (OSError, ValueError) as error:
+        raise Failure(BAD_INPUT, f"--token-file: {error}") from None
+    if not token:
+        raise Failure(BAD_INPUT, "Set NR_TOKEN, or give --token-file. Tokens are made on the tokens page.")
+    if not re.fullmatch(r"[!-~]+", token):
+        raise Failure(BAD_INPUT, "The token holds characters that no token has: is it cut or quoted?")
+    return token
+
+
+def asked_for(arguments: list[str] | None) -> argparse.Namespace:
+    """Of a command that was not understood: where its reports belong, and its gates."""
+    few = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    few.add_argument("--out", type=Path)
+    few.add_argument("--gate", action="append", default=[])
+    try:
+        return few.parse_known_args(arguments)[0]
+    except (argparse.ArgumentError, SystemExit):
+        return argparse.Namespace(out=None, gate=[])
+
+
 def main(arguments: list[str] | None = None) -> int:
     try:
-        return run(parser().parse_args(arguments))
+        options = parser().parse_args(arguments)
+    except SystemExit as end:
+        if end.code:
+            give_up(asked_for(arguments), BAD_INPUT, "The command was not understood; see its output.", {})
+        raise
+    known: dict[str, Any] = {}
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        return run(options, known)
     except Failure as failure:
-        say(str(failure))
-        return failure.code
+        code, message = failure.code, str(failure)
     except KeyboardInterrupt:
-        say("Interrupted; the run goes on. Run the same command to wait for it.")
-        return TIMEOUT
+        code, message = TIMEOUT, "Interrupted; the run goes on. Run the same command to wait for it."
+    except Exception as error:  # a full disk, or our mistake: exit code 1 would say that a gate failed
+        code, message = SERVER_ERROR, f"{type(error).__name__}: {error}"
+    say(message)
+    give_up(options, code, message, known)
+    return code
+
+
+def give_up(options: argparse.Namespace, code: int, message: str, known: dict) -> None:
+    """Reports of what went wrong, where they were asked for: a CI page shows them and not the log."""
+    if options.out is None:
+        return
+    gates = [unjudged(gate) for gate in options.gate]
+    for gate in gates:
+        try:
+            parse_gate(gate["gate"])
+        except Failure as failure:
+            gate.update(passed=False, problem=str(failure))
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        write_reports(options.out, {**without_run(), **known}, gates, code, message, [])
+    except OSError as error:
+        say(f"Nothing could be written to {options.out}: {error}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""What all views of the API have in common: which query parameters they take is said once, for the document and the
-check alike."""
+"""What all views and bodies of the API have in common: what is not declared is refused, and what is declared stands in
+the document."""
 
 from __future__ import annotations
 
@@ -12,6 +12,22 @@ from rest_framework.request import Request
 
 class Query(serializers.Serializer):
     """The parameters behind a `?`. One that is not declared is refused: misspelt, it would be left out silently."""
+
+
+class Body(serializers.Serializer):
+    """What is sent. An unknown field is refused; `webapp.api.schema` says so in the document."""
+
+    rules: ClassVar[dict[str, Any]] = {}  # of several fields together, as JSON schema, for the document
+
+    def to_internal_value(self, data: Any) -> Any:
+        known = [name for name, field in self.fields.items() if not field.read_only]
+        if isinstance(data, dict) and (unknown := sorted(set(data) - set(known))):
+            raise serializers.ValidationError({name: [self.unknown(name, known)] for name in unknown})
+        return super().to_internal_value(data)
+
+    def unknown(self, name: str, known: list[str]) -> str:
+        """What is said of a field that is not `known`."""
+        return f"There is no such field.{nearest(name, known)}"
 
 
 class ListQuery(Query):
@@ -30,6 +46,8 @@ class _Queried:
 
     def initial(self, request: Request, *args: object, **kwargs: object) -> None:
         super().initial(request, *args, **kwargs)  # type: ignore[misc]
+        if not hasattr(self, str(request.method).lower()):
+            return  # 405 is what there is to say
         self.query = check_query(request, self.queries.get(_asked(request), Query))
 
 
@@ -57,7 +75,7 @@ def check_query(request: Request, declared: type[Query]) -> dict[str, Any]:
     errors: dict[str, list[str]] = {}
     for name, values in request.query_params.lists():
         if name not in known:
-            errors[name] = [f"There is no such query parameter.{_nearest(name, known)}"]
+            errors[name] = [f"There is no such query parameter.{nearest(name, known)}"]
         elif len(values) > 1:
             errors[name] = ["It is given more than once."]
     if errors:
@@ -67,10 +85,10 @@ def check_query(request: Request, declared: type[Query]) -> dict[str, Any]:
     return query.validated_data
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: list[str]) -> str:
     if near := get_close_matches(name, known, n=1):
         return f" Is {near[0]} meant?"
-    return f" Known: {', '.join(known)}." if known else " None is known here."
+    return f" Known: {', '.join(sorted(known))}." if known else " None is known here."
 
 
 def _asked(request: Request) -> str:

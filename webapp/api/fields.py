@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
+from rest_framework.fields import empty
 
 # What str.strip takes away, written out: regular expressions of other languages have another \s.
 _SPACE = r"\x20\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -22,10 +25,27 @@ class Line(serializers.RegexField):
     def __init__(self, **options: Any) -> None:
         super().__init__(LINE_OR_NONE if options.get("allow_blank") else LINE, **options)
 
+    def get_value(self, dictionary: Mapping[str, Any]) -> Any:
+        # Django REST framework takes an empty text in a form for one that was left out.
+        return dictionary.get(self.field_name, empty)
+
     def to_internal_value(self, data: object) -> str:
         if not isinstance(data, str):  # Django REST framework takes numbers for texts
             self.fail("invalid")
         return super().to_internal_value(data)
+
+
+# What anybody can write down; the server also takes IP addresses and international names.
+@extend_schema_field(
+    {
+        "type": "string",
+        "maxLength": 500,
+        "pattern": r"^https?://([A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?\.){1,6}[A-Za-z]{2,24}(:[1-9][0-9]{0,3})?"
+        r"(/[!-~]*)?$",
+    }
+)
+class WebAddress(serializers.URLField):
+    """http:// or https://."""
 
 
 class Whole(serializers.IntegerField):

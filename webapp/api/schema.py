@@ -46,6 +46,18 @@ class Schema(AutoSchema):
             found[507] = "The server's disk is full."
         return found
 
+    def _map_basic_serializer(self, serializer: Any, direction: Any) -> dict:
+        from webapp.api.base import Body
+
+        schema = super()._map_basic_serializer(serializer, direction)
+        if direction == "request" and isinstance(serializer, Body):
+            schema |= {"additionalProperties": False, **serializer.rules}
+        return schema
+
+    def _get_request_body(self, direction: Any = "request") -> dict | None:
+        body = super()._get_request_body(direction)
+        return body and {**body, "required": True}  # the generator forgets it of bodies of several kinds
+
     def _map_serializer_field(self, field: Any, direction: Any, bypass_extensions: bool = False) -> dict:
         schema = super()._map_serializer_field(field, direction, bypass_extensions)
         if isinstance(field, serializers.FileField) and direction == "request":

@@ -5,14 +5,20 @@ from __future__ import annotations
 from rest_framework import serializers
 
 from webapp.api.fields import Flag, Line, Real, Whole
-from webapp.api.repairs.serializers import PgdFields, WebhookSerializer, refuse_unknown, within
+from webapp.api.repairs.serializers import PgdFields, WebhookSerializer, within
 from webapp.jobs.requests import ATTACKS, NORMS
 from webapp.jobs.services import DEVICES
 from webapp.jobs.surrogates import MOST
 
 
+def _given(*names: str) -> dict:
+    return {"required": list(names), "properties": {name: {"type": "string"} for name in names}}
+
+
 class CreateAttackSerializer(PgdFields):
     """What adversaries achieve against a model; with a repair, before and after it."""
+
+    rules = {"anyOf": [_given("repair"), _given("model", "dataset")]}
 
     repair = serializers.UUIDField(
         required=False,
@@ -57,10 +63,6 @@ class CreateAttackSerializer(PgdFields):
     webhook = WebhookSerializer(required=False)
 
     NOT_ASKED = ("repair", "model", "dataset", "surrogates", "name", "device", "webhook")
-
-    def to_internal_value(self, data: dict) -> dict:
-        refuse_unknown(data, self.fields)
-        return super().to_internal_value(data)
 
     @property
     def asked(self) -> dict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -10,7 +10,7 @@ from webapp import access
 from webapp.api.attacks.serializers import CreateAttackSerializer
 from webapp.api.base import APIView
 from webapp.api.repairs.serializers import CreatedRepairSerializer, RepairSerializer
-from webapp.api.repairs.starting import of_any_job, started
+from webapp.api.repairs.starting import IDEMPOTENCY_KEY, of_any_job, started
 from webapp.api.uploads.views import PROBLEM
 from webapp.jobs.attacks import AskedAttack, create_attack
 
@@ -19,14 +19,7 @@ class AttackList(APIView):
     """Attacks on models and on their repairs."""
 
     @extend_schema(
-        parameters=[
-            OpenApiParameter(
-                "Idempotency-Key",
-                str,
-                OpenApiParameter.HEADER,
-                description="Sent again with the same request, it gives the same attack.",
-            )
-        ],
+        parameters=[IDEMPOTENCY_KEY],
         request=CreateAttackSerializer,
         responses={
             202: CreatedRepairSerializer,
@@ -44,14 +37,12 @@ class AttackList(APIView):
         data = CreateAttackSerializer(data=request.data)
         data.is_valid(raise_exception=True)
         values, user = data.validated_data, request.user
-        job, new = create_attack(
-            owner=user,
-            asked=AskedAttack.from_json(data.asked),
-            model=access.model_for(user, values["model"]) if values.get("model") else None,
-            dataset=access.dataset_for(user, values["dataset"]) if values.get("dataset") else None,
-            repair=access.job_for(user, values["repair"]) if values.get("repair") else None,
-            surrogates=[access.model_for(user, pk) for pk in values.get("surrogates", [])],
-            device=values["device"],
-            **of_any_job(request, values),
-        )
+        things = {
+            "model": access.model_for(user, values["model"]) if values.get("model") else None,
+            "dataset": access.dataset_for(user, values["dataset"]) if values.get("dataset") else None,
+            "repair": access.job_for(user, values["repair"]) if values.get("repair") else None,
+            "surrogates": [access.model_for(user, pk) for pk in values.get("surrogates", [])],
+        }
+        asked, more = AskedAttack.from_json(data.asked), of_any_job(request, values)
+        job, new = create_attack(owner=user, asked=asked, device=values["device"], **things, **more)
         return started(request, job, new)

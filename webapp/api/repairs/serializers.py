@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import fields
 
 from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from webapp.api.fields import Flag, Line, Real, Whole
+from webapp.api.base import Body
+from webapp.api.fields import Flag, Line, Real, WebAddress, Whole
 from webapp.jobs import selectors
 from webapp.jobs.followups import MOST_FILTERS
 from webapp.jobs.models import Artifact, Event, Job
@@ -73,7 +73,9 @@ class RepairSerializer(serializers.ModelSerializer):
         many=True, read_only=True, help_text="Repairs that go on from this run."
     )
     audited = serializers.PrimaryKeyRelatedField(
-        read_only=True, help_text="Of an attack: the repair whose checkpoint is attacked beside the model."
+        read_only=True,
+        allow_null=True,
+        help_text="Of an attack: the repair whose checkpoint is attacked beside the model.",
     )
     request = serializers.DictField(help_text="What was asked.")
     progress = serializers.SerializerMethodField()
@@ -116,10 +118,10 @@ class RepairRowSerializer(serializers.ModelSerializer):
         return _absolute(self, reverse("api:repair", args=[job.pk]))
 
 
-class WebhookSerializer(serializers.Serializer):
+class WebhookSerializer(Body):
     """Calls are signed: X-Neuron-Repair-Signature: t=UNIX,v1=HMAC-SHA256(secret, "UNIX." + body)."""
 
-    url = serializers.URLField(max_length=500)
+    url = WebAddress(max_length=500)
     secret = Line(required=False, min_length=16, max_length=200, write_only=True)
     events = serializers.ListField(
         child=serializers.ChoiceField(choices=EVENTS), required=False, help_text="Default: all."
@@ -139,7 +141,7 @@ def within(name: str) -> dict[str, float]:
     return {"min_value": low, "max_value": high}
 
 
-class PgdFields(serializers.Serializer):
+class PgdFields(Body):
     """What may be changed of a PGD preset, in a repair and in an attack alike."""
 
     steps = Whole(**within("steps"), required=False)
@@ -149,7 +151,7 @@ class PgdFields(serializers.Serializer):
     random_start = Flag(required=False, allow_null=True, default=None, help_text="The preset's if null.")
 
 
-class LimitFields(serializers.Serializer):
+class LimitFields(Body):
     """How a repair is chosen, of the ranked culprits."""
 
     max_clean_drop = Real(
@@ -260,10 +262,6 @@ class CreateRepairSerializer(LimitFields, PgdFields):
 
     NOT_ASKED = ("model", "dataset", "guard", "name", "device", "webhook", "surrogates")
 
-    def to_internal_value(self, data: dict) -> dict:
-        refuse_unknown(data, self.fields)
-        return super().to_internal_value(data)
-
     @property
     def asked(self) -> dict:
         return {name: value for name, value in self.validated_data.items() if name not in self.NOT_ASKED}
@@ -298,9 +296,9 @@ class FollowUpSerializer(LimitFields):
         given = serializers.UUIDField(help_text="The run to go on from: it has succeeded.")
         return {"from": given, **super().get_fields()}
 
-    def to_internal_value(self, data: dict) -> dict:
-        refuse_unknown(data, self.fields, "It is as in the run that is gone on from.")
-        return super().to_internal_value(data)
+    def unknown(self, name: str, known: list[str]) -> str:
+        of_repairs = {field.name for field in fields(Asked)} | {"model", "dataset", "guard", "device", "kind"}
+        return "It is as in the run that is gone on from." if name in of_repairs else super().unknown(name, known)
 
 
 class CreatedRepairSerializer(RepairSerializer):
@@ -330,13 +328,6 @@ class LiveSerializer(serializers.Serializer):
     )
     series = serializers.ListField(child=serializers.DictField(), help_text="One point per merged round.")
     events = EventSerializer(many=True)
-
-
-def refuse_unknown(data: object, known: Mapping[str, object], elsewhere: str = "") -> None:
-    if isinstance(data, dict) and (unknown := sorted(set(data) - set(known))):
-        of_repairs = {field.name for field in fields(Asked)} | {"model", "dataset", "guard", "device", "kind"}
-        said = {name: elsewhere if name in of_repairs and elsewhere else "There is no such field." for name in unknown}
-        raise serializers.ValidationError({name: [text] for name, text in said.items()})
 
 
 def _absolute(serializer: serializers.BaseSerializer, path: str) -> str:

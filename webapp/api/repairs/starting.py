@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from webapp.api.repairs.serializers import CreatedRepairSerializer, RepairSerializer
 from webapp.jobs.models import Job
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "maxLength": 200, "pattern": "^[ -~]*$"},
+    OpenApiParameter.HEADER,
+    description="Sent again with the same request, it gives the run that it started.",
+)
 
 
 def of_any_job(request: Request, values: Mapping[str, Any]) -> dict[str, Any]:

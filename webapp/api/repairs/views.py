@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.http import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, PolymorphicProxySerializer, extend_schema
+from drf_spectacular.utils import OpenApiResponse, PolymorphicProxySerializer, extend_schema
 from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -21,7 +21,7 @@ from webapp.api.repairs.serializers import (
     RepairRowSerializer,
     RepairSerializer,
 )
-from webapp.api.repairs.starting import of_any_job, started
+from webapp.api.repairs.starting import IDEMPOTENCY_KEY, of_any_job, started
 from webapp.api.uploads.views import PROBLEM
 from webapp.downloads import send_artifact
 from webapp.jobs import followups, reaper, selectors, services
@@ -59,14 +59,7 @@ class RepairList(ListView):
         return rows.filter(state=self.query["state"]) if "state" in self.query else rows
 
     @extend_schema(
-        parameters=[
-            OpenApiParameter(
-                "Idempotency-Key",
-                str,
-                OpenApiParameter.HEADER,
-                description="Sent again with the same request, it gives the same repair.",
-            )
-        ],
+        parameters=[IDEMPOTENCY_KEY],
         request=PolymorphicProxySerializer(
             "NewRepair", [CreateRepairSerializer, FollowUpSerializer], resource_type_field_name=None
         ),
@@ -74,6 +67,7 @@ class RepairList(ListView):
             202: CreatedRepairSerializer,
             200: RepairSerializer,
             400: PROBLEM,
+            404: PROBLEM,
             409: PROBLEM,
             422: PROBLEM,
         },

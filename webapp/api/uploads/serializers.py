@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from webapp.api.fields import Line
+from webapp.api.base import Body
+from webapp.api.fields import LINE_OR_NONE, Line, Real, Whole
 from webapp.library import services
 from webapp.library.architectures import Untold, told_by
 from webapp.library.models import DatasetUpload, ModelUpload
@@ -61,18 +67,50 @@ class DatasetSerializer(_UploadSerializer):
         read_only_fields = fields
 
 
-class PreprocessingSerializer(serializers.Serializer):
+class PreprocessingSerializer(Body):
     """How an image becomes the network's input. Everything is optional; see `repair --help`."""
 
-    resize = serializers.IntegerField(required=False, min_value=1, max_value=4096, allow_null=True)
-    crop = serializers.IntegerField(required=False, min_value=1, max_value=4096, allow_null=True)
-    mean = serializers.ListField(child=serializers.FloatField(), required=False, max_length=4)
-    std = serializers.ListField(child=serializers.FloatField(min_value=1e-6), required=False, max_length=4)
-    channels = serializers.IntegerField(required=False, min_value=1, max_value=4)
+    resize = Whole(required=False, min_value=1, max_value=4096, allow_null=True)
+    crop = Whole(required=False, min_value=1, max_value=4096, allow_null=True)
+    mean = serializers.ListField(child=Real(), required=False, max_length=4)
+    std = serializers.ListField(child=Real(min_value=1e-6), required=False, max_length=4)
+    channels = Whole(required=False, min_value=1, max_value=4)
     interpolation = serializers.ChoiceField(choices=["nearest", "bilinear", "bicubic", "lanczos"], required=False)
 
 
-class CreateModelSerializer(serializers.Serializer):
+class _Json(serializers.JSONField):
+    """In a form: text that is JSON."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        try:
+            return super().to_internal_value(data)
+        except RecursionError:  # lists in lists in lists …
+            self.fail("invalid")
+
+
+@extend_schema_field(
+    {
+        "type": "object",
+        "propertyNames": {"pattern": LINE_OR_NONE},
+        "additionalProperties": {
+            "anyOf": [{"type": "boolean"}, {"type": "number"}, {"type": "string", "pattern": LINE_OR_NONE}]
+        },
+    }
+)
+class Options(_Json):
+    pass
+
+
+@extend_schema_field(PreprocessingSerializer)
+class Preprocessing(_Json):
+    pass
+
+
+def _plain(value: object) -> bool:
+    return isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
+
+
+class CreateModelSerializer(Body):
     """A checkpoint (safetensors, or a state dict of torch.save) and what is needed to build its network; or an ONNX
     model (.onnx), or a Hugging Face folder as one zip (config.json, model.safetensors), which need neither architecture
     nor number of classes."""
@@ -88,7 +126,7 @@ class CreateModelSerializer(serializers.Serializer):
     num_classes = serializers.IntegerField(
         min_value=1, max_value=1_000_000, required=False, help_text="Required unless the file is ONNX or a zip."
     )
-    options = serializers.JSONField(required=False, help_text='JSON: {"transform_input": true}')
+    options = Options(required=False, help_text='JSON: {"transform_input": true}')
     weights = serializers.ChoiceField(
         choices=["model", "ema"], required=False, help_text="Which, where the file holds both."
     )
@@ -99,17 +137,17 @@ class CreateModelSerializer(serializers.Serializer):
         help_text="Class names in index order, one per line, or JSON {folder: [index, name]}.",
     )
     classes_file = serializers.FileField(required=False, help_text="The same, as a file.")
-    preprocessing = serializers.JSONField(
+    preprocessing = Preprocessing(
         required=False,
         help_text='JSON: {"resize": 256, "crop": 224, "mean": [.485, .456, .406], "std": [.229, .224, .225]}',
     )
     name = Line(required=False, max_length=200)
 
     def validate_options(self, value: object) -> dict:
-        if not isinstance(value, dict) or not all(
-            isinstance(item, bool | int | float | str) for item in value.values()
-        ):
+        if not isinstance(value, dict) or not all(map(_plain, value.values())):
             raise serializers.ValidationError("Give a JSON object of numbers, strings or true/false.")
+        if not all(re.fullmatch(LINE_OR_NONE, text) for text in (*value, *value.values()) if isinstance(text, str)):
+            raise serializers.ValidationError("Texts are of one line, without control characters.")
         return value
 
     def validate_preprocessing(self, value: object) -> dict:
@@ -117,8 +155,6 @@ class CreateModelSerializer(serializers.Serializer):
             raise serializers.ValidationError("Give a JSON object.")
         known = PreprocessingSerializer(data=value)
         known.is_valid(raise_exception=True)
-        if unknown := sorted(set(value) - set(known.fields)):
-            raise serializers.ValidationError(f"Unknown: {', '.join(unknown)}.")
         return dict(known.validated_data)
 
     def validate(self, values: dict) -> dict:
@@ -130,6 +166,8 @@ class CreateModelSerializer(serializers.Serializer):
                 text = file.read().decode("utf-8-sig")
             except UnicodeDecodeError:
                 raise serializers.ValidationError({"classes_file": "Not UTF-8 text."}) from None
+            if "\0" in text:  # PostgreSQL keeps none
+                raise serializers.ValidationError({"classes_file": "It holds null characters: is it UTF-8 text?"})
         values["classes_text"] = text if text.strip() else ""
         try:
             values |= told_by(values["file"].name, values.get("architecture", ""), values.get("num_classes"))
@@ -138,10 +176,9 @@ class CreateModelSerializer(serializers.Serializer):
         return values
 
 
-class _Known(serializers.Serializer):
+class _Known(Body):
     """In the place of a file: the hash of one that the caller has uploaded before."""
 
-    file = None
     sha256 = serializers.RegexField(SHA256, help_text="Of a file that you have uploaded before.")
     file_name = Line(
         required=False, max_length=255, help_text="Its name now; its ending counts. Default: that of the upload."
@@ -155,10 +192,11 @@ class _Known(serializers.Serializer):
 class KnownModelSerializer(_Known, CreateModelSerializer):
     """A checkpoint that you have uploaded before: nothing is sent again. With other options it is another model."""
 
+    file = None
     classes_file = None
 
 
-class CreateDatasetSerializer(serializers.Serializer):
+class CreateDatasetSerializer(Body):
     """A zip of images: class/name.png, and optionally metadata.csv (file_name, label, attribute columns)."""
 
     file = serializers.FileField()
@@ -167,3 +205,5 @@ class CreateDatasetSerializer(serializers.Serializer):
 
 class KnownDatasetSerializer(_Known, CreateDatasetSerializer):
     """A zip of images that you have uploaded before: nothing is sent again."""
+
+    file = None
