@@ -31,6 +31,7 @@ class RealStack:
             "DATABASE_URL": "",
             "REDIS_URL": "",
             "NR_REAP_SECONDS": "2",
+            "NR_RETRY_SECONDS": "1",
             **environment,
         }
         with socket.socket() as probe:

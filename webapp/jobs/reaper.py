@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from django.conf import settings
+from django.db import Error, connection
 from django.db.models import F, Q
 from django.utils import timezone
 
@@ -25,14 +26,26 @@ log = logging.getLogger(__name__)
 _last = 0.0
 LEFTOVERS = timedelta(days=2)
 KEEP_FILES = timedelta(minutes=10)  # a worker that has not yet noticed a cancel may still write
+KEEP_FAILED = timedelta(days=7)  # a job that failed on our side goes on from its finished blocks when asked to
 
 
 def reap(*, force: bool = False) -> None:
+    """A database that is away, or has no room, is no reason to fail: whoever looks at a page did not ask for this."""
     global _last
     now = time.monotonic()
     if not force and now - _last < settings.REAP_EVERY:
         return
     _last = now
+    try:
+        _reap()
+    except Error as error:
+        if connection.in_atomic_block:
+            raise
+        log.warning("the reaper stopped half-way and will begin again: %s", str(error).strip())
+        connection.close()
+
+
+def _reap() -> None:
     if expired := leases.expire():
         log.warning("took back %d expired leases: shards %s", len(expired), expired)
     for shard in leases.pending_bells():
@@ -75,7 +88,9 @@ def _ring_uploads() -> None:
 
 def _sweep() -> None:
     """Remove the working files of jobs that ended a while ago, and what crashes left. Results are blobs and stay."""
-    rows = Job.objects.exclude(state__in=Job.ACTIVE).filter(swept_at=None, finished_at__lt=timezone.now() - KEEP_FILES)
+    now = timezone.now()
+    rows = Job.objects.exclude(state__in=Job.ACTIVE).filter(swept_at=None, finished_at__lt=now - KEEP_FILES)
+    rows = rows.exclude(state=Job.State.FAILED, fault="server", finished_at__gt=now - KEEP_FAILED)
     for job in rows[:20]:
         shutil.rmtree(job.directory, ignore_errors=True)
         Job.objects.filter(pk=job.pk).update(swept_at=timezone.now())

@@ -53,6 +53,7 @@ def succeed(job: Job, shard: Shard) -> bool:
             outcome=outcome,
             result=result,
             warnings=result.get("warnings", job.warnings),
+            held="",
             finished_at=timezone.now(),
         )
         if not won:

@@ -1,4 +1,4 @@
-"""Writes: start, cancel and delete repairs."""
+"""Writes: start, cancel, resume and delete repairs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.utils import timezone
 from repair_engine.columns import columns_of
 from repair_engine.errors import BadInput
 from webapp.accounts.models import User
-from webapp.jobs import bells, coordinator, webhooks
+from webapp.jobs import bells, coordinator, resuming, webhooks
 from webapp.jobs import surrogates as transfer
 from webapp.jobs.models import PREPARE, Event, Job, Shard
 from webapp.jobs.requests import Asked, new_secret
@@ -165,6 +165,23 @@ def cancel_job(*, job: Job) -> bool:
         cancel_requested_at=timezone.now()
     )
     return coordinator.end(job, Job.State.CANCELED)
+
+
+def retry_job(*, job: Job) -> None:
+    """Take up a job again that failed on our side, with what is done already.
+
+    Raises:
+        Refused: it runs, has succeeded, was cancelled, or its input is at fault.
+    """
+    if not resuming.resume(job):
+        job.refresh_from_db()
+        if job.state == Job.State.FAILED:
+            raise Refused(f"The input of this {job.word} cannot be used: {job.error}", job.mend, status=409)
+        raise Refused(
+            f"This {job.word} has not failed: it is {job.state}.",
+            "Only what failed on our side can be tried again.",
+            status=409,
+        )
 
 
 def delete_job(*, job: Job) -> None:

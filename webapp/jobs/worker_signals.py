@@ -11,7 +11,7 @@ import socket
 import threading
 
 from celery import signals
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 
 from webapp.jobs import leases
 
@@ -24,6 +24,7 @@ _stop = threading.Event()
 def begin_life(**_: object) -> None:
     """A worker that is started again under the same name is a new incarnation. Children inherit it."""
     os.environ["NR_INCARNATION"] = secrets.token_hex(4)
+    os.environ["NR_WORKER_PID"] = str(os.getpid())
 
 
 @signals.worker_process_init.connect
@@ -54,7 +55,7 @@ def _beat(name: str, life: str, queues: list[str]) -> None:
     while True:
         try:
             leases.worker_seen(name=name, incarnation=life, queues=queues, device=socket.gethostname())
-        except DatabaseError as error:
+        except Error as error:
             log.warning("heartbeat: %s", error)
         finally:
             connection.close()
@@ -75,7 +76,7 @@ def _release(name: str) -> None:
         leases.release_stopping(name)
         leases.worker_gone(name)
         _reap()
-    except DatabaseError as error:
+    except Error as error:
         log.warning("could not give shards back: %s", error)
     finally:
         connection.close()

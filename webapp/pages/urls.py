@@ -24,6 +24,7 @@ urlpatterns = [
     path("repairs/<uuid:pk>/", repairs.repair, name="repair"),
     path("repairs/<uuid:pk>/progress/", repairs.progress, name="progress"),
     path("repairs/<uuid:pk>/cancel/", repairs.cancel, name="cancel"),
+    path("repairs/<uuid:pk>/retry/", repairs.retry, name="retry"),
     path("repairs/<uuid:pk>/delete/", repairs.delete, name="delete_repair"),
     path("repairs/<uuid:pk>/filters/", results.filters, name="filters"),
     path("repairs/<uuid:pk>/follow/", followups.follow, name="follow"),

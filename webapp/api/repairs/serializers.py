@@ -41,6 +41,7 @@ class ProgressSerializer(serializers.Serializer):
     percent = serializers.FloatField()
     eta_seconds = serializers.FloatField(allow_null=True)
     workers = serializers.IntegerField()
+    held = serializers.CharField(help_text="Why work waits: a full disk, a pause after a failed attempt. Empty else.")
     waiting = serializers.BooleanField()
     worker_alive = serializers.BooleanField()
     retries = serializers.IntegerField()
@@ -52,7 +53,9 @@ class RepairSerializer(serializers.ModelSerializer):
     outcome = serializers.ChoiceField(
         choices=Job.Outcome.choices, allow_blank=True, help_text="Empty until the repair has succeeded."
     )
-    fault = serializers.CharField(help_text="Whose, of a failure: input (mend it) or server (try again).")
+    fault = serializers.CharField(
+        help_text="Whose, of a failure: input (mend it) or server (POST …/retry/ goes on from what is done)."
+    )
     parent = serializers.PrimaryKeyRelatedField(
         read_only=True, allow_null=True, help_text="The run that it goes on from; null if none, or if that was deleted."
     )

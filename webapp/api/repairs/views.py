@@ -1,4 +1,4 @@
-"""Repairs: start, list, watch, cancel, fetch the results."""
+"""Repairs: start, list, watch, cancel, try again, fetch the results."""
 
 from __future__ import annotations
 
@@ -125,6 +125,18 @@ class RepairCancel(APIView):
         job.refresh_from_db()
         code = status.HTTP_200_OK if job.state == Job.State.CANCELED else status.HTTP_409_CONFLICT
         return Response(RepairSerializer(job, context={"request": request}).data, status=code)
+
+
+class RepairRetry(APIView):
+    """Take up a repair again."""
+
+    @extend_schema(request=None, responses={202: RepairSerializer, 404: PROBLEM, 409: PROBLEM})
+    def post(self, request: Request, pk: UUID) -> Response:
+        """Go on with what failed on our side (fault: server), from what is done. Anything else answers 409."""
+        job = access.job_for(request.user, pk)
+        services.retry_job(job=job)
+        job.refresh_from_db()
+        return Response(RepairSerializer(job, context={"request": request}).data, status=status.HTTP_202_ACCEPTED)
 
 
 class RepairEvents(APIView):
