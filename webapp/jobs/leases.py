@@ -146,24 +146,26 @@ def give_back(lease: Lease, *, error: str) -> bool:
 def put_off(lease: Lease, *, held: str) -> bool:
     """Nothing is wrong with the shard: something it needs is away, such as room on the disk. Counts as no attempt."""
     changes = {**_BACK, "done": F("saved"), "held": held[:300], "not_before": timezone.now() + rest(2)}
-    return bool(steadily(lambda: _ours(lease).update(**changes)))
+    return _once(lambda: _ours(lease).update(**changes), lambda: _left(lease, Shard.State.PENDING))
 
 
 def fail(lease: Lease, *, fault: str, problem: str, mend: str) -> bool:
     """Another attempt would end the same way. False: the lease was lost, somebody else decides."""
-    return bool(
-        steadily(
-            lambda: _ours(lease).update(
-                state=Shard.State.FAILED,
-                failures=F("failures") + 1,
-                fault=fault,
-                problem=problem,
-                mend=mend,
-                lease_expires=None,
-                finished_at=timezone.now(),
-            )
-        )
-    )
+    changes: dict = {
+        "state": Shard.State.FAILED,
+        "failures": F("failures") + 1,
+        "fault": fault,
+        "problem": problem,
+        "mend": mend,
+        "lease_expires": None,
+        "finished_at": timezone.now(),
+    }
+    return _once(lambda: _ours(lease).update(**changes), lambda: _left(lease, Shard.State.FAILED))
+
+
+def _left(lease: Lease, state: str) -> bool:
+    """The shard is as we meant to leave it, and nobody has claimed it since."""
+    return Shard.objects.filter(pk=lease.shard_id, attempt=lease.attempt, state=state).exists()
 
 
 def expire(*, now: datetime | None = None) -> list[int]:

@@ -54,7 +54,7 @@ class RepairSerializer(serializers.ModelSerializer):
         choices=Job.Outcome.choices, allow_blank=True, help_text="Empty until the repair has succeeded."
     )
     fault = serializers.CharField(
-        help_text="Whose, of a failure: input (mend it) or server (POST …/retry/ goes on from what is done)."
+        help_text="Whose, of a failure: input (mend it) or server (POST to retry/ goes on from what is done)."
     )
     parent = serializers.PrimaryKeyRelatedField(
         read_only=True, allow_null=True, help_text="The run that it goes on from; null if none, or if that was deleted."
