@@ -187,7 +187,7 @@ def delete_job(*, job: Job) -> None:
             raise Refused(
                 f"The attack {', '.join(audits)} measures this repair's checkpoint.", "Delete that first.", status=409
             )
-        used = list(row.artifacts.values_list("blob_id", flat=True))
+        used = sorted(set(row.artifacts.values_list("blob_id", flat=True)))
         row.delete()
         for sha256 in used:
             blobs.drop(sha256)
