@@ -62,7 +62,7 @@ def _sum(rows, field: str) -> int:
 
 
 def lock(owner: User) -> None:
-    """Until the transaction ends, nobody else adds to what this account keeps. (SQLite: BEGIN IMMEDIATE has done it.)"""
+    """Until the transaction ends, nobody else adds to what this account keeps. (SQLite: BEGIN has done it.)"""
     User.objects.select_for_update(no_key=True).get(pk=owner.pk)
 
 

@@ -57,7 +57,7 @@ def handler500(request: HttpRequest) -> HttpResponse:
         if request.path.startswith("/api/"):
             return as_response(request, 507, full_disk.DETAIL)
         return HttpResponse(
-            render_to_string("500.html", {"detail": f"{full_disk.DETAIL} {full_disk.MEND}"}), status=507
+            render_to_string("500.html", {"detail": f"{full_disk.DETAIL} {full_disk.MEND}", "status": 507}), status=507
         )
     if request.path.startswith("/api/"):
         return as_response(request, 500, "Something went wrong on our side. The operator finds it in the log.")

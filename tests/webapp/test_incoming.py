@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import threading
 from datetime import timedelta
 
@@ -16,7 +17,7 @@ from tests.webapp.helpers import blob_of
 from webapp import quota
 from webapp.jobs.models import Artifact, Job
 from webapp.library import uploads
-from webapp.library.models import DatasetUpload, Reservation
+from webapp.library.models import DatasetUpload, ModelUpload, Reservation
 
 MODELS, DATASETS = "/api/v1/models/", "/api/v1/datasets/"
 BOUNDARY = "multipart/form-data; boundary=b"
@@ -24,15 +25,16 @@ MIB = 1 << 20
 
 
 def body(content: bytes, *, field: str = "file", end: bytes = b"\r\n--b--\r\n") -> bytes:
-    head = f'--b\r\nContent-Disposition: form-data; name="{field}"; filename="a.zip"\r\n\r\n'.encode()
+    head = f'--b\r\nContent-Disposition: form-data; name="{field}"; filename="a.pth"\r\n\r\n'.encode()
     return head + content + end
 
 
-MALFORMED = body(b"x" * 300_000, end=b"\r\n--b\r\nContent-Disposition: form-data; name=\"a\"\r\n"
-                 b"Content-Transfer-Encoding: base64\r\n\r\n!\r\n--b--\r\n")  # fmt: skip
+MALFORMED = (  # the file is no base64, which shows at its end only
+    body(b"A" * 300_001).replace(b"\r\n\r\n", b"\r\nContent-Transfer-Encoding: base64\r\n\r\n", 1)
+)
 
 
-class BreaksOff(__import__("io").BytesIO):
+class BreaksOff(io.BytesIO):
     """The connection goes after the first part of the body."""
 
     def read(self, *args):
@@ -69,20 +71,21 @@ def test_an_address_that_takes_no_files_writes_none(world, seen):
 
 
 ENDS = {
-    "malformed": (MALFORMED, 400),
-    "cut short": (body(b"x" * 300_000, end=b""), 400),
-    "another field is wrong": (body(b"x") + b"", 400),
-    "empty": (body(b""), 400),
+    "malformed": MALFORMED,
+    "cut short": body(b"x" * 300_000, end=b""),
+    "a field is missing": body(b"x"),
+    "empty": body(b""),
 }
 
 
 @pytest.mark.parametrize("way", ["api", "browser"])
 @pytest.mark.parametrize("name", ENDS)
-def test_an_upload_that_is_refused_leaves_nothing(world, settings, name, way):
-    content, _ = ENDS[name]
-    paths = {"api": MODELS, "browser": "/models/new/"}
-    answer = getattr(world.owner, way).post(paths[way], content, content_type=BOUNDARY)
-    assert answer.status_code in (400, 422)
+def test_an_upload_that_is_refused_leaves_nothing(world, settings, monkeypatch, name, way):
+    monkeypatch.setattr("webapp.library.architectures._torchvision", lambda: ["resnet18"])  # a child takes seconds
+    path = {"api": MODELS, "browser": "/models/new/"}[way]
+    answer = getattr(world.owner, way).post(path, ENDS[name], content_type=BOUNDARY)
+    assert answer.status_code in ((400,) if way == "api" else (200, 400, 422))
+    assert ModelUpload.objects.filter(owner=world.owner.user).count() == 1
     assert list(settings.INCOMING_DIR.glob("*")) == []
     assert not Reservation.objects.exists()
 
@@ -122,8 +125,12 @@ def test_a_full_disk_or_an_error_leaves_nothing(world, settings, monkeypatch, wh
 def test_a_start_on_a_full_disk_is_507(world, monkeypatch):
     if connection.vendor != "sqlite":
         pytest.skip("fills an SQLite database")
-    request = {"model": str(world.owner.model.pk), "dataset": str(world.owner.dataset.pk), "name": "n" * 200,
-               "webhook": {"url": "https://93.184.216.34/" + "a" * 400}}  # fmt: skip
+    request = {
+        "model": str(world.owner.model.pk),
+        "dataset": str(world.owner.dataset.pk),
+        "metric": "accuracy",
+        "name": "n" * 200,
+    }
     with connection.cursor() as cursor:
         pages = cursor.execute("PRAGMA page_count").fetchone()[0]
         cursor.execute(f"PRAGMA max_page_count={pages}")
@@ -203,7 +210,7 @@ def test_results_and_runs_count(world, settings):
     answer = world.owner.api.post(DATASETS, body(b"x" * 1000), content_type=BOUNDARY)
     assert (answer.status_code, "results 5,000" in answer.json()["detail"]) == (413, True)
     settings.USER_QUOTA_BYTES = quota.usage(user).total
-    request = {"model": str(world.owner.model.pk), "dataset": str(world.owner.dataset.pk)}
+    request = {"model": str(world.owner.model.pk), "dataset": str(world.owner.dataset.pk), "metric": "accuracy"}
     answer = world.owner.api.post("/api/v1/repairs/", request, format="json")
     assert answer.status_code == 413
     assert Job.objects.filter(owner=user).count() == 1
@@ -219,4 +226,4 @@ def test_a_class_list_beside_the_model_arrives(world):
     data = {"architecture": "resnet18", "num_classes": "2", "file": SimpleUploadedFile("n.pth", b"net"),
             "classes_file": SimpleUploadedFile("c.txt", b"cat\ndog\n")}  # fmt: skip
     assert world.owner.api.post(MODELS, data, format="multipart").status_code == 201
-    assert world.owner.user and "cat" in world.owner.model.__class__.objects.get(file_name="n.pth").classes_text
+    assert "cat" in ModelUpload.objects.get(file_name="n.pth").classes_text

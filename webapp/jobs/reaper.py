@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db.models import F, Q
 from django.utils import timezone
 
-from webapp import quota
+from webapp import quota, storage
 from webapp.jobs import bells, leases, webhooks
 from webapp.jobs.models import Job, Shard
 from webapp.library import services as library
@@ -46,7 +46,7 @@ def reap(*, force: bool = False) -> None:
     _ring_uploads()
     _sweep()
     if force:  # by beat, not by a page that is waited for
-        pass  # storage
+        storage.sweep_sometimes()
 
 
 def _standing_still() -> list[Job]:

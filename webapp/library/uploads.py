@@ -100,7 +100,7 @@ class StreamToDisk(FileUploadHandler):
         self.sent = 0
 
     def handle_raw_input(self, input_data, META, content_length, boundary, encoding=None) -> None:
-        self.sent = content_length  # of the whole body: the file is no longer
+        self.sent, self.boundary = content_length, boundary
 
     def new_file(self, field_name, file_name, content_type, content_length, charset=None, content_type_extra=None):
         if field_name not in ("file", *BESIDE) or field_name in self.seen:
@@ -110,13 +110,18 @@ class StreamToDisk(FileUploadHandler):
         self.digest = hashlib.sha256()
         if field_name == "file":
             self.limit = self.most
-            self.arriving = Arriving(quota.reserve(self.owner, min(self.sent, self.limit)))
+            self.arriving = Arriving(quota.reserve(self.owner, min(self._at_most(), self.limit)))
             self.request.arriving.append(self.arriving)
             if self.arriving.reservation is not None:
                 self.arriving.path, self.arriving.file = incoming.new_file("up-")
         else:
             self.limit = SMALL
             self.arriving = Arriving(None, file=io.BytesIO())
+
+    def _at_most(self) -> int:
+        """The file's bytes, of which only the body's are known: without what must stand around the file."""
+        around = 2 * (len(self.boundary) + 6) + len('Content-Disposition: form-data; name="file"; filename=""')
+        return max(self.sent - around - len(self.file_name), 0)
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
         now = self.arriving
@@ -135,9 +140,8 @@ class StreamToDisk(FileUploadHandler):
             now.file.flush()
             now.file.seek(0)
         if self.field_name != "file":
-            return InMemoryUploadedFile(
-                now.file, self.field_name, self.file_name, self.content_type, now.received, None
-            )
+            size = now.received
+            return InMemoryUploadedFile(now.file, self.field_name, self.file_name, self.content_type, size, None)
         return StoredUpload(
             now, name=self.file_name, content_type=self.content_type, sha256=self.digest.hexdigest(), cap=self.limit
         )

@@ -57,9 +57,8 @@ def new_dataset(request: HttpRequest) -> HttpResponse:
     form = DatasetForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid() and (made := _create(request, form, services.create_dataset)):
         return redirect("pages:dataset", made.pk)
-    return render(
-        request, "pages/dataset_new.html", {"form": form, "usage": quota.usage(request.user)}, status=_status(form)
-    )
+    context = {"form": form, "usage": quota.usage(request.user)}
+    return render(request, "pages/dataset_new.html", context, status=_status(form))
 
 
 def _create(request: HttpRequest, form: Form, service) -> Upload | None:
