@@ -131,15 +131,17 @@ def test_a_start_on_a_full_disk_is_507(world, monkeypatch):
         "metric": "accuracy",
         "name": "n" * 200,
     }
+    codes = []
     with connection.cursor() as cursor:
+        cursor.execute("VACUUM")  # no free pages that earlier tests left
         pages = cursor.execute("PRAGMA page_count").fetchone()[0]
         cursor.execute(f"PRAGMA max_page_count={pages}")
         try:
-            answers = [world.owner.api.post("/api/v1/repairs/", request, format="json") for _ in range(40)]
+            while len(codes) < 200 and set(codes) <= {202}:
+                codes.append(world.owner.api.post("/api/v1/repairs/", request, format="json").status_code)
         finally:
             cursor.execute("PRAGMA max_page_count=1073741823")
-    refused = [answer for answer in answers if answer.status_code != 202]
-    assert {answer.status_code for answer in refused} == {507}
+    assert codes[-1] == 507
 
 
 def test_uploads_at_once_share_the_quota(world, settings):
