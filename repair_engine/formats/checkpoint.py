@@ -67,9 +67,7 @@ class Source:
         levels = tuple(Level(**level) for level in data["wrapper"])
         lengths = tuple(data.get("lengths", ()))
         order = tuple(data.get("order", ()))
-        return cls(
-            **{**data, "wrapper": levels, "dropped": tuple(data["dropped"]), "lengths": lengths, "order": order}
-        )
+        return cls(**{**data, "wrapper": levels, "dropped": tuple(data["dropped"]), "lengths": lengths, "order": order})
 
 
 @dataclass(frozen=True)
