@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.repair_engine.formats import table_images
+from tests.repair_engine.formats import table_images, table_weights
 
-TABLES = {"images": table_images.ROWS}
+TABLES = {"images": table_images.ROWS, "checkpoints": table_weights.CHECKPOINTS}
