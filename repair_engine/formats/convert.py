@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from repair_engine import sandbox
@@ -68,21 +70,42 @@ def convert(
         # an ONNX model is also run, here and by another implementation, for comparison
         base, times = (3 << 30, 10) if onnx_file.is_onnx(path) else (1 << 30, 4)
         limits = sandbox.Limits(memory_bytes=base + times * path.stat().st_size)
-    payload = {
-        "path": str(path.resolve()),
-        "out": str(out.resolve()),
-        "architecture": architecture.to_json(),
-        "weights": weights,
-        "name": name,
-    }
-    sandbox.call("checkpoint", payload, limits)
-    return load(out)
+    payload = {"architecture": architecture.to_json(), "weights": weights, "name": name}
+    factory = architecture.register.get(architecture.name, "").partition(":")[0]
+    imports = [factory or "timm"] if factory or architecture.is_timm else []
+    answer = sandbox.call("checkpoint", payload, limits, {"path": path}, {"out": out}, imports)
+    try:
+        sidecar = {
+            "architecture": _resolved(architecture, answer["resolved"]).to_json(),
+            "source": asdict(Source.from_json(answer["source"])),
+            "sha256": sha256_of(path),
+        }
+        _sidecar(out).write_text(json.dumps(sidecar, indent=1))
+        return load(out)
+    except (TypeError, KeyError, ValueError, AttributeError, SafetensorError) as error:
+        raise sandbox.not_usable(error) from error
+
+
+def _resolved(architecture: Architecture, found: Mapping[str, Any]) -> Architecture:
+    """What only the file can tell, and nothing else: not which code builds the module."""
+    options = dict(architecture.options)
+    if type(auxiliary := found["options"].get("aux_logits")) is bool:
+        options["aux_logits"] = auxiliary
+    numbers = {name: found[name] for name in ("num_classes", "in_channels", "outputs")}
+    if not all(number is None or (type(number) is int and 0 <= number < 1 << 31) for number in numbers.values()):
+        raise ValueError("sizes")
+    graph = found["graph"] if architecture.is_onnx else None
+    return replace(architecture, options=options, graph=graph, **numbers)
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
 
 
 def load(path: str | Path) -> Checkpoint:
     """Read the canonical pair that `convert` wrote."""
     path = Path(path)
-    sidecar = json.loads(path.with_name(path.name + ".json").read_text())
+    sidecar = json.loads(_sidecar(path).read_text())
     tensors = load_file(path)
     source = Source.from_json(sidecar["source"])
     return Checkpoint(
@@ -98,20 +121,16 @@ def load(path: str | Path) -> Checkpoint:
 def run_task(payload: Mapping[str, Any]) -> dict[str, Any]:
     """The child's part of `convert`."""
     torch.set_num_threads(1)
-    path, out = Path(payload["path"]), Path(payload["out"])
-    parsed = parse(path, Architecture.from_json(payload["architecture"]), payload["weights"], payload["name"])
+    parsed = parse(
+        Path(payload["path"]), Architecture.from_json(payload["architecture"]), payload["weights"], payload["name"]
+    )
     tensors = {key: tensor.contiguous() for key, tensor in parsed.tensors.items()}
     tensors |= {_BESIDE + key: tensor.contiguous() for key, tensor in parsed.beside.items()}
     if parsed.source.format == "onnx":
         tensors[_REST] = torch.frombuffer(bytearray(parsed.rest), dtype=torch.uint8)
-    save_file(tensors, out)
-    sidecar = {
-        "architecture": parsed.architecture.to_json(),
-        "source": asdict(parsed.source),
-        "sha256": parsed.sha256,
-    }
-    out.with_name(out.name + ".json").write_text(json.dumps(sidecar, indent=1))
-    return {}
+    with os.fdopen(payload["out"], "wb", closefd=False) as file:
+        safetensors_file.write_file(file, tensors, {})
+    return {"resolved": parsed.architecture.to_json(), "source": asdict(parsed.source)}
 
 
 def check_size(path: Path, name: str) -> None:
