@@ -46,7 +46,9 @@ def test_public(address):
     webhooks.check_url(f"http://[{address}]/" if ":" in address else f"http://{address}/")
 
 
-@pytest.mark.parametrize("address", [pytest.param(one, id=f"{k}: {one}") for k, many in SPECIAL.items() for one in many])
+@pytest.mark.parametrize(
+    "address", [pytest.param(one, id=f"{k}: {one}") for k, many in SPECIAL.items() for one in many]
+)
 def test_not_public(address):
     assert not is_public(address)
     with pytest.raises(webhooks.Blocked, match="not a public address"):
