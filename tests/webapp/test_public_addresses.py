@@ -46,9 +46,10 @@ def test_public(address):
     webhooks.check_url(f"http://[{address}]/" if ":" in address else f"http://{address}/")
 
 
-@pytest.mark.parametrize(
-    "address", [pytest.param(one, id=f"{k}: {one}") for k, many in SPECIAL.items() for one in many]
-)
+ROWS = [pytest.param(one, id=f"{kind}: {one}") for kind, many in SPECIAL.items() for one in many]
+
+
+@pytest.mark.parametrize("address", ROWS)
 def test_not_public(address):
     assert not is_public(address)
     with pytest.raises(webhooks.Blocked, match="not a public address"):
