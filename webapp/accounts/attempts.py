@@ -1,8 +1,8 @@
 """How often somebody may try: counters in the database, which all processes and machines share.
 
 A try is counted before the password is looked at, each counter by one UPDATE that only succeeds below the limit: of
-tries sent at once none slips through. The key of an account is the row that Django's look-up finds (else the name as it would
-look it up), so all spellings of a name count for one account.
+tries sent at once none slips through. The key of an account is the row that Django's look-up finds (else the name as it
+would look it up), so all spellings of a name count for one account.
 
 Three limits, each for a quarter of an hour from the first try: of one account from one address, of one address for
 whatever accounts, and of one account from all addresses. The last one would let anybody keep the owner out, so a
