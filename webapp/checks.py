@@ -58,7 +58,7 @@ def plain_http(**_: object) -> list:
     return [
         Warning(
             "Cookies and tokens travel in the clear (NR_HTTPS=0).",
-            hint="Put a TLS proxy in front, set NR_HTTPS=1 and NR_BEHIND_PROXY=1.",
+            hint="Put a TLS proxy in front, set NR_HTTPS=1, NR_BEHIND_PROXY=1 and NR_PROXY_NETWORKS.",
             id="webapp.W005",
         )
     ]

@@ -1,6 +1,6 @@
 """Slow people against a web server: half-sent headers, and uploads that trickle, while `/healthz` must answer.
 
-    python -m tests.faults.slow_clients --url http://localhost:8000 --headers 500 --uploads 50 --seconds 30 [--token nr_…]
+  python -m tests.faults.slow_clients --url http://localhost:8000 --headers 500 --uploads 50 [--seconds 30 --token nr_…]
 
 Prints how often /healthz was asked, how often it answered, and the longest answer. `attack` is the test's part, too.
 """

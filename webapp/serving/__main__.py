@@ -11,7 +11,6 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
-HEADERS_SECONDS = 10  # for the headers of a request, and of silence between two requests of one connection
 CONNECTIONS = 1000  # per process; more wait to be accepted
 
 
@@ -21,6 +20,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--access-log", action="store_true", help="a line per request on stdout")
+    parser.add_argument(
+        "--header-seconds", type=int, default=10,
+        help="for the headers of a request, and for the silence between two requests of one connection",
+    )  # fmt: skip
     parser.add_argument("--grace", type=int, default=10, help="seconds for what is under way when told to stop")
     options = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.settings")
@@ -37,7 +40,7 @@ def main() -> None:
         websockets=False,
         backlog=1024,
         backpressure=CONNECTIONS,
-        http1_settings=HTTP1Settings(header_read_timeout=HEADERS_SECONDS * 1000, max_buffer_size=1 << 16),
+        http1_settings=HTTP1Settings(header_read_timeout=options.header_seconds * 1000, max_buffer_size=1 << 16),
         respawn_failed_workers=True,
         workers_kill_timeout=options.grace,
         log_access=options.access_log,

@@ -135,7 +135,7 @@ class Bridge:
     async def _write(self, body: IO[bytes], data: bytearray) -> None:
         await asyncio.get_running_loop().run_in_executor(self.disk, body.write, data)
 
-    def _run(self, scope: Message, body: IO[bytes], size: int, answer: Answer) -> Iterable[bytes]:
+    def _run(self, scope: Message, body: IO[bytes], size: int, answer: Answer) -> bytes | Iterable[bytes]:
         """In a thread of Django's. What it gives back is in memory, or a file or stream that needs no such thread."""
         instance = WsgiToAsgiInstance(self.wsgi)
         instance.scope = scope
@@ -145,14 +145,14 @@ class Bridge:
         if isinstance(parts, FileAnswer) or getattr(parts, "streaming", False):
             return parts
         try:
-            return [b"".join(parts)]
+            return b"".join(parts)
         finally:
             parts.close()
 
-    async def _give_out(self, answer: Answer, parts: Iterable[bytes], send: Send) -> None:
+    async def _give_out(self, answer: Answer, parts: bytes | Iterable[bytes], send: Send) -> None:
         await _sent(send, {"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-        if isinstance(parts, list):
-            await _sent(send, {"type": "http.response.body", "body": parts[0]})
+        if isinstance(parts, bytes):
+            await _sent(send, {"type": "http.response.body", "body": parts})
             return
         loop, source = asyncio.get_running_loop(), iter(parts)
         while chunk := await loop.run_in_executor(self.disk, next, source, b""):

@@ -24,7 +24,7 @@ FORM = 1024**2  # what a form has beside its file
 _UPLOADS = re.compile(r"/(?:api/v1/)?(models|datasets)/(?:new/)?")
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: an exception is given its traceback
 class Refusal(Exception):
     """What is answered instead of taking the body in."""
 
