@@ -64,7 +64,7 @@ def test_stopped_in_mid_job_and_started_again(tmp_path, undisturbed):
 
         stack.wait(lambda: at_work("search"), 60, "the worker to be at work")
         main = stack.cpu_workers()[0].parent()
-        web = next(p for p in stack.family() if any("gunicorn" in part for part in p.cmdline()))
+        web = next(p for p in stack.family() if any("webapp.serving" in part for part in p.cmdline()))
         for process in (main, web):
             process.terminate()
         psutil.wait_procs([main, web], timeout=60)
@@ -96,8 +96,8 @@ def test_killing_the_supervisor_leaves_no_orphans(tmp_path):
 def test_a_child_that_dies_is_started_again(tmp_path):
     with RealStack(tmp_path, workers=1) as stack:
         redis = next(p for p in stack.family() if "redis-server" in p.name())
-        web = next(p for p in stack.family() if any("gunicorn" in part for part in p.cmdline()))
-        dying = [redis, web, *web.children()]  # gunicorn's own children serve on for a moment, then see it gone
+        web = next(p for p in stack.family() if any("webapp.serving" in part for part in p.cmdline()))
+        dying = [redis, web, *web.children()]  # none of them outlives it
         os.kill(redis.pid, signal.SIGKILL)
         os.kill(web.pid, signal.SIGKILL)
         _, alive = psutil.wait_procs(dying, timeout=30)
