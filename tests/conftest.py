@@ -6,5 +6,4 @@ import statsmodels.stats.multitest  # noqa: F401  # its `multipletests` collects
 import torch  # noqa: F401
 import torchvision  # noqa: F401
 
-gc.collect()
 gc.freeze()
