@@ -13,7 +13,7 @@ from repair_engine.network import Network, Trail, predictions
 from repair_engine.objectives import cell_codes
 from repair_engine.request import Limits
 from repair_engine.selection import Seen, Stability, Sweep, judge, resample
-from repair_engine.statistics import REFUSE_BELOW
+from repair_engine.statistics import REFUSE_BELOW, percentiles
 
 _MEMORY = 2 << 30
 
@@ -187,7 +187,7 @@ def better(plan: Plan, other: Plan, lower: bool) -> str:
     assert plan.resampled is not None
     assert other.resampled is not None
     ahead = (plan.resampled - other.resampled) if lower else (other.resampled - plan.resampled)
-    low, high = np.quantile(ahead, [0.025, 0.975])
+    low, high = percentiles(ahead)
     if low > 0:
         return "gain"
     return "fewer" if high >= 0 and 0 < other.k < plan.k else ""
