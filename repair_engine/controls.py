@@ -15,6 +15,7 @@ from repair_engine.game import NeuronGame
 
 RANDOM_PICKS = 10
 MAX_SHIFTED_CLASSES = 20
+RESPONSE_IMAGES = 256  # score images on which response norms are taken, at most
 _STREAM = 0xC0
 _OFFSETS = np.concatenate([-np.geomspace(0.05, 6.0, 16)[::-1], [0.0], np.geomspace(0.05, 6.0, 16)])
 _SCALES = np.linspace(0.0, 2.0, 41)
@@ -46,8 +47,9 @@ def weight_norms(case: Case) -> np.ndarray:
 
 
 def response_norms(case: Case) -> np.ndarray:
-    """ℓ2 norm of every filter's output per image, averaged over (up to 256) score images, float64 [n]."""
-    pixels = case.pixels[torch.from_numpy(case.splits.score[:: max(1, len(case.splits.score) // 256)][:256])]
+    """ℓ2 norm of every filter's output per image, averaged over (up to `RESPONSE_IMAGES`) score images, float64 [n]."""
+    step = max(1, len(case.splits.score) // RESPONSE_IMAGES)
+    pixels = case.pixels[torch.from_numpy(case.splits.score[::step][:RESPONSE_IMAGES])]
     total = np.zeros(case.network.n_filters)
     with torch.inference_mode():
         for i in range(0, len(pixels), BATCH):

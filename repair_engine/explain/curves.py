@@ -208,6 +208,20 @@ def advantages(curves: list[Curve], images: CurveImages, seed: int) -> list[dict
     return rows
 
 
+def first_removed(curves: list[Curve], images: CurveImages, most: int, seed: int) -> list[dict[str, object]]:
+    """Per end, what removing up to `most` filters by Shapley value changed, with a paired 95% interval."""
+    rows: list[dict[str, object]] = []
+    for end in ENDS:
+        mine = next(c for c in curves if c.end == end and c.ranking == SHAPLEY)
+        at = int(np.searchsorted(mine.ks, most, side="right")) - 1
+        interval = _gain(images.asked, mine.outcomes[0].astype(float), mine.outcomes[at].astype(float), seed)
+        rows.append(
+            {"end": end, "removed": int(mine.ks[at]), "images": len(images.asked), "change": interval.estimate,
+             "lower": interval.lower, "upper": interval.upper, "level": interval.level}
+        )  # fmt: skip
+    return rows
+
+
 def _per_image(curve: Curve) -> np.ndarray:
     return mean_over_removals(curve.ks, curve.outcomes.astype(float))
 
