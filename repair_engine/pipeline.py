@@ -42,6 +42,7 @@ from repair_engine.explain import finish as explain
 from repair_engine.finish import finish
 from repair_engine.game import NeuronGame
 from repair_engine.lowering import choose, lowered
+from repair_engine.memory import give_back
 from repair_engine.network import Network
 from repair_engine.precision import Precision
 from repair_engine.report import documents
@@ -141,6 +142,7 @@ def prepare_job(
     """
     began = time.time()
     case = prepare(request, folder, progress, captured)
+    give_back()
     progress("measuring the speed of this machine", 0.0)
     game = case.game(request.batch_size or BATCH_SIZES[0])
     precision = Precision("float32", "float32")
@@ -282,6 +284,7 @@ def run_phase(
         state = merge(settings, state, results, repair)
         if foresight is not None:
             foresight.after_round(state)
+    give_back()
     return state
 
 

@@ -19,6 +19,7 @@ from repair_engine.explain.pictures import make_pictures
 from repair_engine.explain.rankings import make_rankings, values_of
 from repair_engine.explain.shift import logit_shift
 from repair_engine.explain.visualize import COPIES, STEPS
+from repair_engine.memory import give_back
 from repair_engine.outputs import sha256
 from shapley import Estimate
 
@@ -41,8 +42,10 @@ def finish(
     loo = int(np.clip(LEAVE_ONE_OUT_SHARE * run["budget"] / case.network.n_filters, 4, 128))
     loo = min(loo, len(case.objective("score")))
     rankings = make_rankings(case, values_of(found, fresh), loo, asked.draws, progress)
+    give_back()
     images = curve_images(case, images_for(case, run["budget"]))
     curves = removal_curves(case, rankings, images, asked.remove, progress)
+    give_back()
     progress("shifting the logits, for comparison", 0.0)
     document = explain_document(case, found, fresh, rankings, curves, images, run)
     document["curves"]["logit_shift"] = logit_shift(case, images)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from repair_engine.case import BATCH, Case, Progress
+from repair_engine.case import Case, Progress
 from repair_engine.explain.visualize import STEPS, colour_root, visualize
 from repair_engine.network import Responses
 
@@ -82,10 +82,11 @@ def _extremes(
 ) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
     indices = case.splits.score[:: -(-len(case.splits.score) // _MOST_IMAGES)]
     found = np.empty((len(indices), len(players)))
-    for i in range(0, len(indices), BATCH):
-        pixels = case.pixels[torch.from_numpy(indices[i : i + BATCH])].to(case.network.device)
-        found[i : i + BATCH] = responses.means(case.normalize(pixels), players).cpu().numpy()
-        progress("looking for images that filters respond to", min(i + BATCH, len(indices)) / len(indices))
+    step = case.room.plain
+    for i in range(0, len(indices), step):
+        pixels = case.pixels[torch.from_numpy(indices[i : i + step])].to(case.network.device)
+        found[i : i + step] = responses.means(case.normalize(pixels), players).cpu().numpy()
+        progress("looking for images that filters respond to", min(i + step, len(indices)) / len(indices))
     rows: list[dict[str, Any]] = []
     png: dict[str, bytes] = {}
     for j, player in enumerate(players):
