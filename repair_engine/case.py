@@ -28,7 +28,7 @@ from repair_engine.formats import Checkpoint
 from repair_engine.game import NeuronGame
 from repair_engine.many import FurtherObjective, all_columns, check_size, further_objectives, subgroup_names
 from repair_engine.mean_constants import channel_sums, means_of
-from repair_engine.memory import Room
+from repair_engine.memory import Room, give_back
 from repair_engine.network import Network, check_finite, predictions, stored_constants
 from repair_engine.objectives import Metric, Objective, cell_codes, metric_weights
 from repair_engine.objectives.metric import accuracy_weights
@@ -205,6 +205,7 @@ def prepare(
         case.network.player(name)  # raises here, and not after attacks and calibration
     progress("computing mean constants", 0.0)
     means = means_of(case, progress)
+    give_back()
     constants, biases = stored_constants(
         case.network, means.values, checkpoint.dtypes, checkpoint.tensors if request.constant == "bn_beta" else None
     )

@@ -15,11 +15,13 @@ from repair_engine.errors import BadInput
 from repair_engine.progress import BATCH
 
 DEFAULT = 2 << 30  # bytes, on a CPU
-PROGRAM = 800 << 20  # Python, torch and its compiler, before an image is seen
+PROGRAM = 1000 << 20  # Python, torch, its compiler and the scratch of its kernels, whatever the images
 _PER_WEIGHT = 3  # the checkpoint's tensors, the module's, the graph's
-# How much of the largest state (of all states) a run holds at once, measured on SqueezeNet at 224 px.
-_FORWARD, _REDUCING, _BACKWARD = 4, 8, 4
-_OF_GAME = 0.55
+# Bytes an image takes, in its largest state or in all its states: measured on SqueezeNet at 224 px, rounded up.
+_FORWARD, _REDUCING = 5, 6  # × the largest
+_STORED, _BACKWARD = 1.6, 4  # × all
+# Shares of what the program leaves. The allocator keeps what is freed, so pieces of several kinds stand side by side.
+_OF_GAME, _OF_FORWARD, _OF_BACKWARD = 0.4, 0.4, 0.25
 _LEAST_IMAGES = 2  # convolutions of a single image are computed another way, and rounded otherwise
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -82,26 +84,26 @@ class Room:
         memory = DEFAULT if memory is None else memory
         fixed = _PER_WEIGHT * weights + (PROGRAM if on_cpu else 0)
         largest, total = max(states), sum(states)
-        least = fixed + 2 * _LEAST_IMAGES * max(_REDUCING * largest, _BACKWARD * total)
+        least = fixed + int(_LEAST_IMAGES * max(_REDUCING * largest / _OF_FORWARD, _BACKWARD * total / _OF_BACKWARD))
         if memory < least:
             enough = -(-least // (100 << 20)) * 100
             raise BadInput(
                 f"--memory is {said(memory)}: this network with images of this size takes {said(least)}.",
                 f"Give --memory {enough}M or more, or smaller images (--resize, --crop).",
             )
-        half = (memory - fixed) // 2
+        left = memory - fixed
 
-        def images(each: int) -> int:
-            return int(min(max(half // each, _LEAST_IMAGES), BATCH))
+        def images(each: float) -> int:
+            return int(min(max(_OF_FORWARD * left // each, _LEAST_IMAGES), BATCH))
 
-        along = images(total + _FORWARD * largest)
+        along = images(_STORED * total)
         return cls(
-            game=int((memory - fixed) * _OF_GAME),
+            game=int(_OF_GAME * left),
             plain=images(_FORWARD * largest),
             reducing=images(_REDUCING * largest),
             along=along,
             stored=along * total,
-            backward=max(half // (_BACKWARD * total), _LEAST_IMAGES),
+            backward=int(max(_OF_BACKWARD * left // (_BACKWARD * total), _LEAST_IMAGES)),
         )
 
 

@@ -158,11 +158,14 @@ def prepare_job(
     else:
         if budget is None:
             rates = calibrate.measure(search_game, request.seed)
-            other = time.time() - began + (_finish_seconds(case, rates) if repair else 5.0)
-            if request.explain is not None:
-                other = time.time() - began + explain.finish_seconds(case, rates)
+            spent = time.time() - began
+            other = spent + (_finish_seconds(case, rates) if repair else 5.0)
             target = calibrate.TARGET_SECONDS if request.minutes is None else 60 * request.minutes
             budget = calibrate.choose_budget(rates, request.estimator, other, target)
+            if request.explain is not None:
+                budget = calibrate.largest_budget(
+                    lambda chosen: spent + sum(explain.seconds_of(case, rates, chosen).values()), target
+                )
             if repair and case.attacked and request.explain is None:
                 queries = 2 * request.queries * subset_size(case, budget) / rates.forward
                 budget = calibrate.choose_budget(rates, request.estimator, other + queries, target)
@@ -172,10 +175,13 @@ def prepare_job(
             smallest = game if request.batch_size else game.resized(BATCH_SIZES[-1])
             budget = max(budget, least_budget(request, smallest, repair))
             images = f" --attack-images {case.request.attack_images}" if case.attacked else ""
+            if request.explain is not None:
+                notes.append(explain.forecast_text(explain.seconds_of(case, rates, budget), spent))
             notes.append(f"Budget chosen by calibration: {budget} evaluations (repeat with --budget {budget}{images}).")
         game, _ = affordable(request, game.resized, search_share(budget) if repair else budget, repair)
         if request.searches:
             search_settings(request, game, budget, repair)  # raises where the budget is too small
+            notes.append(calibrate.reach(budget, game.n_players))
     stored = {
         "budget": budget,
         "batch_size": game.batch_size,
@@ -282,9 +288,9 @@ def run_phase(
     while tasks := next_round(state, settings):
         results = [run_block(game, settings, state, task, tick) for task in tasks]
         state = merge(settings, state, results, repair)
+        give_back()
         if foresight is not None:
             foresight.after_round(state)
-    give_back()
     return state
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from repair_engine.case import Case, Progress
 from repair_engine.explain.visualize import STEPS, colour_root, visualize
+from repair_engine.memory import give_back
 from repair_engine.network import Responses
 
 SHOWN = 5  # images of each sign
@@ -48,6 +49,7 @@ def make_pictures(case: Case, order: np.ndarray, progress: Progress) -> Pictures
         return Pictures([], {})
     responses = Responses(case.network)
     rows, png = _extremes(case, responses, players, set(shown), progress)
+    give_back()
     total, done = len(drawn) * 2 * STEPS, 0
 
     def tick(count: int) -> None:
