@@ -15,6 +15,7 @@ from repair_engine.case import Case, Progress
 from repair_engine.explain.visualize import STEPS, colour_root, visualize
 from repair_engine.memory import give_back
 from repair_engine.network import Responses
+from repair_engine.objectives.pixels import Rows
 
 SHOWN = 5  # images of each sign
 SIDE = 96  # pixels, at most, of a picture's longer side
@@ -113,9 +114,9 @@ def _extremes(
     return rows, png
 
 
-def _score_pixels(case: Case, most: int) -> torch.Tensor:
+def _score_pixels(case: Case, most: int) -> Rows:
     rows = case.splits.score
-    return case.pixels[torch.from_numpy(rows[:: max(1, len(rows) // most)][:most])]
+    return Rows(case.pixels, rows[:: max(1, len(rows) // most)][:most])
 
 
 def png_of(pixels: np.ndarray, most: int = SIDE) -> bytes:

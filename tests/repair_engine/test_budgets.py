@@ -199,6 +199,18 @@ def test_time_and_quality_that_cannot_be(wide_world: World, options: dict, said:
     assert said in result.document["error"] + result.document["mend"]
 
 
+def test_the_largest_budget_within_a_time() -> None:
+    assert calibrate.largest_budget(lambda budget: 100 + budget / 1000, 300) == 150_000  # 85% of it, two digits
+    assert calibrate.largest_budget(lambda budget: 1e6, 300) == calibrate.LEAST
+
+
+def test_what_a_budget_can_find_is_said() -> None:
+    assert "4 a filter" in calibrate.reach(12_000, 2976)
+    assert "only the largest effects" in calibrate.reach(12_000, 2976)
+    assert "neighbours in the ranking will not" in calibrate.reach(400_000, 2944)
+    assert "0.7 a filter" in calibrate.reach(12_000, 17_216)
+
+
 def test_minutes_choose_the_budget(wide_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibrate, "measure", lambda *_: calibrate.Rates(300.0, 300.0, 300.0, 300.0))
     budgets = []
