@@ -11,6 +11,7 @@ from typing import Any
 from repair_engine import sandbox
 from repair_engine.datasets.archive import (
     MAX_METADATA_BYTES,
+    check_not_folder,
     list_images,
     open_archive,
     read_entry,
@@ -18,6 +19,7 @@ from repair_engine.datasets.archive import (
 )
 from repair_engine.datasets.images import decode, is_deep
 from repair_engine.datasets.metadata import Metadata, parse_metadata
+from repair_engine.errors import BadInput
 
 MAX_VALUES = 1000  # of one column, the most frequent first
 
@@ -61,8 +63,21 @@ def inspect_archive(path: str | Path, name: str = "", limits: sandbox.Limits | N
     if limits is None:
         megabytes = (path.stat().st_size >> 20) if path.is_file() else 0
         limits = sandbox.Limits(2 << 30, 1 << 20, cpu_seconds=300 + megabytes, wall_seconds=900 + 3 * megabytes)
-    answer = sandbox.call("archive", {"path": str(path.resolve()), "name": name or path.name}, limits)
-    return ArchiveInfo(**{**answer, "warnings": tuple(answer["warnings"])})
+    name = name or path.name
+    check_not_folder(path, name)
+    if not path.is_file():
+        raise BadInput(f"There is no file {path}.")
+    answer = sandbox.call("archive", {"name": name}, limits, {"path": path})
+    try:
+        found = ArchiveInfo(**{**answer, "warnings": tuple(answer["warnings"])})
+        if type(found.n_images) is not int or not all(isinstance(value, str) for value in found.warnings):
+            raise TypeError("types")
+        for counts in (found.folders, found.distinct, found.sizes, found.modes, *found.columns.values()):
+            if not all(type(count) is int for count in counts.values()):
+                raise TypeError("counts")
+    except (TypeError, KeyError, AttributeError) as error:
+        raise sandbox.not_usable(error) from error
+    return found
 
 
 def run_task(payload: Mapping[str, Any]) -> dict[str, Any]:
