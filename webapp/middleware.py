@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 
 from webapp.library import uploads
 
+
 class Forwarded:
     """Makes REMOTE_ADDR the client's where a declared proxy (NR_PROXY_NETWORKS) says whose it is.
 
