@@ -127,6 +127,7 @@ def _regnet(name: str) -> str:
 
 
 # torchvision's name (its start), a key of timm's, timm's own name
+_SIZE = {"t": "tiny", "s": "small", "b": "base", "l": "large", "h": "huge"}
 _TIMM: tuple[tuple[str, str, Callable[[str], str]], ...] = (
     ("convnext", r"^stages\.0\.blocks\.0\.", str),
     ("efficientnet_v2", r"^conv_stem\.", lambda name: f"tf_{name.replace('net_v2', 'netv2')}"),
@@ -138,7 +139,6 @@ _TIMM: tuple[tuple[str, str, Callable[[str], str]], ...] = (
     ("vit", r"^patch_embed\.proj\.", lambda name: f"vit_{_SIZE.get(name[4:5], 'base')}_patch{name[-2:]}_224"),
     ("vgg", r"^pre_logits\.", str),
 )
-_SIZE = {"t": "tiny", "s": "small", "b": "base", "l": "large", "h": "huge"}
 
 
 def _timm(unexpected: Sequence[str], architecture: Architecture) -> Cause | None:
