@@ -1,0 +1,7 @@
+"""Which tables there are: the name of a table's marks in docs/formats.md -> its rows."""
+
+from __future__ import annotations
+
+from tests.repair_engine.formats import table_images
+
+TABLES = {"images": table_images.ROWS}
