@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from repair_engine import sandbox
+from repair_engine import hf_keys, sandbox
 from repair_engine.architectures import Architecture
 from repair_engine.errors import BadInput
 from repair_engine.formats import onnx_file, safetensors_file, torch_file
@@ -149,6 +149,8 @@ def parse(path: Path, architecture: Architecture, weights: str | None, name: str
     layout = _safetensors_layout(path, name) if kind == "safetensors" else _torch_layout(path, weights, name)
     own = list(expected_entries(architecture))
     names, prefix = module_names([key for key in layout.entries if key != layout.averaged], own, name)
+    if architecture.config is not None:
+        names = hf_keys.by_module(names, own, architecture.config)
     resolved = match({key: layout.entries[names[key]] for key in names}, architecture)
     data = safetensors_file.read_tensors(path, name) if kind == "safetensors" else _torch_tensors(path, weights, name)
     module_key = {file_key: key for key, file_key in names.items()}
