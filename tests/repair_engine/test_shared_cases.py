@@ -5,11 +5,14 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from repair_engine.classes import ClassNames
+from repair_engine.datasets import Preprocessing, read_dataset
 from tests.repair_engine.tiny import Result, call
 
 CASES = Path(__file__).parents[2] / ".." / "shared" / "cases"
@@ -62,3 +65,37 @@ def test_keys_as_transformers_saves_them(case: Case) -> None:
     document = case.run("--json").document
     assert [site["name"] for site in document["sites"]] == ["vit.embeddings.patch_embeddings.projection"]
     assert document["filters"] == 16
+
+
+@the_case("gbk-folder-order")
+def test_names_of_an_unknown_code_page(case: Case) -> None:
+    refused = case.run("--json")
+    assert refused.code == 2
+    assert "not marked as UTF-8 and had to be guessed" in refused.err
+    with zipfile.ZipFile("images.zip") as archive:
+        real = sorted({name.partition("/")[0].encode("cp437").decode("gbk") for name in archive.namelist()})
+    (case.folder / "classes.txt").write_text("\n".join(real), encoding="utf-8")
+    assert accuracy(case.run("--json", "--classes", "classes.txt")) == 1
+
+
+@the_case("nfd-csv")
+def test_names_are_equal_after_nfc(case: Case) -> None:
+    result = case.run("--json")
+    assert accuracy(result) == 1
+    assert result.document["figures"]["all"]["metric"] == pytest.approx(1)
+
+
+@the_case("split-folders")
+def test_splits_of_any_name_are_refused(case: Case) -> None:
+    refused = case.run("--json")
+    assert refused.code == 2
+    assert "which are splits, not classes" in refused.err
+    assert "--split-folder test_set" in refused.err
+    data = read_dataset("images.zip", ClassNames(2), Preprocessing(), split="training_set")
+    assert len(data) == 24
+    assert data.class_names == ("cat", "dog")
+
+
+@the_case("hf-imagefolder-layout")
+def test_labels_of_the_label_column(case: Case) -> None:
+    assert accuracy(case.run("--json")) == 1

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.repair_engine.formats import table_images
+from tests.repair_engine.formats import table_huggingface, table_images
 
-TABLES = {"images": table_images.ROWS}
+TABLES = {"images": table_images.ROWS, "huggingface": table_huggingface.ROWS}
