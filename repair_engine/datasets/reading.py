@@ -47,6 +47,7 @@ class Dataset:
         preprocessing: how the pixels were made.
         sha256: of the zip.
         warnings, notes: for the report.
+        split: the top folder of the zip that was read alone, or "".
     """
 
     file_names: tuple[str, ...]
@@ -59,6 +60,12 @@ class Dataset:
     sha256: str
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    split: str = ""
+
+    @property
+    def identity(self) -> str:
+        """Which images these are: the zip, and the part of it that was read."""
+        return _identity(self.sha256, self.split)
 
     def __len__(self) -> int:
         return len(self.file_names)
@@ -76,6 +83,10 @@ class Dataset:
         if len(set(values)) < least:
             raise BadInput(f"The column {name} has only the value {values[0]!r}; {least} different ones are needed.")
         return values
+
+
+def _identity(sha256: str, split: str) -> str:
+    return f"{sha256}/{split}" if split else sha256
 
 
 def read_dataset(
@@ -120,7 +131,7 @@ def read_dataset(
             named = ClassNames(classes.num_classes, mapping.names, classes.folders, classes.source)
             _check_labels(metadata.labels, listing, labels, named)
         digest = sha256_of(path)
-        pixels = _pixels(archive, listing, preprocessing, digest, cache_dir, progress)
+        pixels = _pixels(archive, listing, preprocessing, _identity(digest, split), cache_dir, progress)
     return Dataset(
         file_names=file_names,
         labels=labels,
@@ -130,6 +141,7 @@ def read_dataset(
         pixel_hashes=pixels.hashes,
         preprocessing=preprocessing,
         sha256=digest,
+        split=split,
         warnings=(
             *listing.warnings,
             *mapping.warnings,

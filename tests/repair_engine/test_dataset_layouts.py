@@ -87,6 +87,13 @@ def test_a_split_that_is_not_there(tmp_path: Path) -> None:
     assert "test, train" in error.value.mend
 
 
+def test_two_splits_of_one_zip_share_no_stored_pixels(tmp_path: Path) -> None:
+    path, cache = made(tmp_path, *splits("train", "test")), tmp_path / "cache"
+    one, two = (read_dataset(path, CATDOG, Preprocessing(), cache, split=split) for split in ("train", "test"))
+    assert not set(one.pixel_hashes) & set(two.pixel_hashes)
+    assert one.identity != two.identity
+
+
 def test_a_table_above_the_splits_names_all_images(tmp_path: Path) -> None:
     names = splits("train", "test")
     table = "file_name,sex\n" + "".join(f"{name},{'fm'[i % 2]}\n" for i, name in enumerate(names))
