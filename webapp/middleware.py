@@ -1,10 +1,55 @@
-"""Response headers that every page carries."""
+"""Who calls, behind a proxy; and response headers that every page carries."""
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+
+
+class Forwarded:
+    """Makes REMOTE_ADDR the client's where a declared proxy (NR_PROXY_NETWORKS) says whose it is.
+
+    Of X-Forwarded-For the last address that is no declared proxy's counts: what stands before it, the client wrote.
+    From other peers, where proxies are declared, forwarded headers are dropped.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        meta = request.META
+        if settings.PROXY_NETWORKS:
+            if _is_proxy(meta.get("REMOTE_ADDR", "")):
+                meta["REMOTE_ADDR"] = _client(meta["REMOTE_ADDR"], meta.get("HTTP_X_FORWARDED_FOR", ""))
+            else:
+                for name in [name for name in meta if name.startswith(("HTTP_X_FORWARDED_", "HTTP_FORWARDED"))]:
+                    del meta[name]
+        return self.get_response(request)
+
+
+def _client(peer: str, forwarded: str) -> str:
+    client = peer
+    for word in reversed(forwarded.split(",")):
+        try:
+            client = str(ipaddress.ip_address(word.strip()))
+        except ValueError:
+            return client
+        if not _is_proxy(client):
+            return client
+    return client
+
+
+def _is_proxy(address: str) -> bool:
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    return any(ip in network for network in settings.PROXY_NETWORKS)
+
 
 POLICY = {
     "default-src": "'self'",

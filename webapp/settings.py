@@ -60,6 +60,8 @@ SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 if env.flag("NR_BEHIND_PROXY", False):  # the proxy must set (and strip from clients) X-Forwarded-Proto
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# Only these peers may say for whom they speak (X-Forwarded-For, -Proto); see webapp.middleware.Forwarded.
+PROXY_NETWORKS = env.networks("NR_PROXY_NETWORKS")
 SIGN_UP_OPEN = env.flag("NR_SIGN_UP", True)
 
 INSTALLED_APPS = [
@@ -82,6 +84,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "webapp.middleware.Forwarded",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "webapp.middleware.ContentSecurityPolicy",
@@ -128,6 +131,15 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+
+PASSWORD_RESET_TIMEOUT = env.number("NR_RESET_SECONDS", 4 * 3600)
+
+# --- mail (for forgotten passwords) ----------------------------------------------------------------------
+# EMAIL_URL=submission://user:password@host:587, or EMAIL_HOST and the rest; neither: none is sent.
+globals().update(env.mail())
+MAIL = bool(env.text("EMAIL_URL") or env.text("EMAIL_HOST"))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("DEFAULT_FROM_EMAIL", "neuron-repair@localhost")
 
 # --- database --------------------------------------------------------------------------------------------
 _database = env.text("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'db.sqlite3'}"
@@ -190,6 +202,7 @@ WEBHOOK_TIMEOUT = 10
 # --- uploads ---------------------------------------------------------------------------------------------
 MAX_MODEL_BYTES = env.number("NR_MAX_MODEL_BYTES", 2 * 1024**3)
 MAX_DATASET_BYTES = env.number("NR_MAX_DATASET_BYTES", 4 * 1024**3)
+UPLOADS_AT_ONCE = env.number("NR_UPLOADS_AT_ONCE", 4)  # of one account, in one web process
 USER_QUOTA_BYTES = env.number("NR_USER_QUOTA_BYTES", 50 * 1024**3)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024**2  # form fields; files are streamed to disk and capped on the way
 FILE_UPLOAD_HANDLERS = ["webapp.library.uploads.StreamToDisk"]

@@ -25,7 +25,7 @@ urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path("account/", include("webapp.accounts.urls")),
     path("api/v1/", include("webapp.api.urls")),
-    path("api/schema/", SpectacularAPIView.as_view(permission_classes=[]), name="schema"),
+    path("api/schema/", SpectacularAPIView.as_view(permission_classes=[], authentication_classes=[]), name="schema"),
     path("api/docs/", ApiDocs.as_view(), name="api_docs"),
     path("", include("webapp.pages.urls")),
 ]

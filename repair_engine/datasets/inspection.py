@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from repair_engine import sandbox
-from repair_engine.datasets.archive import list_images, open_archive, read_entry, sha256_of
+from repair_engine.datasets.archive import (
+    check_not_folder,
+    list_images,
+    open_archive,
+    read_entry,
+    sha256_of,
+)
 from repair_engine.datasets.images import TURNED, decode, is_deep, turned
 from repair_engine.datasets.reading import labels_in_column, read_metadata
+from repair_engine.errors import BadInput
 
 MAX_VALUES = 1000  # of one column, the most frequent first
 
@@ -58,8 +65,21 @@ def inspect_archive(
     if limits is None:
         megabytes = (path.stat().st_size >> 20) if path.is_file() else 0
         limits = sandbox.Limits(2 << 30, 1 << 20, cpu_seconds=300 + megabytes, wall_seconds=900 + 3 * megabytes)
-    answer = sandbox.call("archive", {"path": str(path.resolve()), "name": name or path.name, "split": split}, limits)
-    return ArchiveInfo(**{**answer, "warnings": tuple(answer["warnings"])})
+    name = name or path.name
+    check_not_folder(path, name)
+    if not path.is_file():
+        raise BadInput(f"There is no file {path}.")
+    answer = sandbox.call("archive", {"name": name, "split": split}, limits, {"path": path})
+    try:
+        found = ArchiveInfo(**{**answer, "warnings": tuple(answer["warnings"])})
+        if type(found.n_images) is not int or not all(isinstance(value, str) for value in found.warnings):
+            raise TypeError("types")
+        for counts in (found.folders, found.distinct, found.sizes, found.modes, *found.columns.values()):
+            if not all(type(count) is int for count in counts.values()):
+                raise TypeError("counts")
+    except (TypeError, KeyError, AttributeError) as error:
+        raise sandbox.not_usable(error) from error
+    return found
 
 
 def run_task(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -29,6 +30,15 @@ SCHEMA = 1
 def versions() -> dict[str, str]:
     packages = ("torch", "torchvision", "numpy", "pillow", "safetensors")
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
+
+
+def instruction_set() -> str:
+    """The widest vector instructions that this process lets torch use: sums of float32 round by it.
+
+    oneDNN, which computes convolutions on a CPU, has a limit of its own.
+    """
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA")
+    return torch.backends.cpu.get_cpu_capability() + (f", oneDNN at most {limit}" if limit else "")
 
 
 def describe_model(case: Case) -> dict[str, Any]:
@@ -146,6 +156,7 @@ def describe_run(
         "seed": request.seed,
         "device": request.device,
         "threads": torch.get_num_threads(),
+        "instruction_set": instruction_set(),
         "seconds": round(seconds, 1),
         "interval": {
             "name": shown.interval.name,

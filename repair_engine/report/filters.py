@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
 
+from repair_engine import tables
 from repair_engine.estimation import Ranking
 from repair_engine.network import Network
 from shapley import Estimate
@@ -32,20 +32,18 @@ def write_filters(network: Network, ranking: Ranking, k: int, path: Path) -> Non
     """
     rank = {int(player): place for place, player in enumerate(ranking.players, 1)}
     fresh = ranking.fresh if ranking.fresh is not ranking.found else None
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(HEADER)
+    with tables.writing(path, HEADER) as rows:
         for player in range(network.n_filters):
             name = network.filter_id(player)
             site, _, channel = name.rpartition(":")
             place = rank.get(player, 0)
             rows.writerow(
                 [
-                    *(name, site, channel),
+                    *(name, site, int(channel)),
                     *_figures(ranking.found, player),
                     "" if ranking.found.best is None else _number(ranking.found.best[player]),
                     *(_figures(fresh, player) if fresh else [""] * len(_FIGURES)),
-                    *(f"{float(network.constants[player]):.9g}", place or "", int(0 < place <= k)),
+                    *(tables.Figure(f"{float(network.constants[player]):.9g}"), place or "", int(0 < place <= k)),
                 ]
             )
 
@@ -58,5 +56,5 @@ def _figures(of: Estimate, player: int) -> list[object]:
     return [*(_number(end[0][player]) for end in ends), int(of.samples[player])]
 
 
-def _number(value: float) -> str:
-    return repr(float(value)) if np.isfinite(value) else ""
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -34,6 +34,12 @@ def points(share: float) -> str:
     return percent(share, sign=True).removesuffix("%")
 
 
+def processor(run: dict[str, Any]) -> str:
+    """On what the same bits rest: device, threads and instructions (runs of earlier versions do not say those)."""
+    instructions = f" of {run['instruction_set']}" if run.get("instruction_set") else ""
+    return f"{run['device']}, {count(run['threads'], 'thread')}{instructions}"
+
+
 def count(n: int, one: str, many: str | None = None) -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 

@@ -171,7 +171,8 @@ def _option(key: str, value: object) -> list[str]:
 def _notes(job: Job) -> list[str]:
     notes = [
         "Make a token on the page of API tokens and put it into NR_TOKEN.",
-        f"On {job.device}, with the same versions and number of threads, the values come out the same to the last bit.",
+        f"On {job.device}, with the same versions, number of threads and instruction set, the values come out the same "
+        "to the last bit.",
     ]
     if _needs_values(job):
         notes.append(f"For the command line, save the {VALUES} of the run that valued them in a folder values.")

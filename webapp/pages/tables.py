@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from django.core.paginator import Page, Paginator
 from django.http import QueryDict
 
+from repair_engine import tables
 from webapp.jobs.models import Job
 
 PER_PAGE = 100
@@ -95,8 +95,7 @@ def _read(path: Path, name: str) -> tuple[FilterRow, ...]:
     if name == "score.json":
         rows = json.loads(path.read_text(encoding="utf-8"))["filters"]
         return tuple(_scored(place, row) for place, row in enumerate(rows))
-    with path.open(newline="", encoding="utf-8") as file:
-        return tuple(_row(place, cells) for place, cells in enumerate(csv.DictReader(file)))
+    return tuple(_row(place, cells) for place, cells in enumerate(tables.read(path)))
 
 
 def _scored(place: int, row: dict) -> FilterRow:
