@@ -1,4 +1,4 @@
-"""Who calls, behind a proxy; and response headers that every page carries."""
+"""Who calls, behind a proxy; headers that every page carries; the end of what a request left on the disk."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+
+from webapp.library import uploads
 
 
 class Forwarded:
@@ -78,3 +80,23 @@ class ContentSecurityPolicy:
         response.headers.setdefault("Content-Security-Policy", policy())
         response.headers.setdefault("Permissions-Policy", "camera=(), microphone=(), geolocation=()")
         return response
+
+
+class Uploads:
+    """Outermost: whatever the end of a request, its files and the room held for them go. And before the CSRF check,
+    which reads the body, it lets those upload who may. The API does so itself, once it knows whose token it is."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        try:
+            return self.get_response(request)
+        finally:
+            uploads.end(request)
+
+    def process_view(self, request: HttpRequest, view: Callable, args: tuple, kwargs: dict) -> None:
+        kind = getattr(view, "takes_file", None) or getattr(getattr(view, "cls", None), "takes_file", None)
+        signed_in = "Authorization" not in request.headers and request.user.is_authenticated
+        if kind and request.method == "POST" and signed_in:
+            uploads.accept(request, request.user, kind)

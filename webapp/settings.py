@@ -14,7 +14,7 @@ from pathlib import Path
 
 import dj_database_url
 
-from webapp import env
+from webapp import env, private
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -25,6 +25,8 @@ DATA_DIR.mkdir(parents=True, exist_ok=True)
 BLOB_DIR = DATA_DIR / "blobs"
 INCOMING_DIR = DATA_DIR / "incoming"
 JOB_DIR = DATA_DIR / "jobs"
+for _folder in (BLOB_DIR, INCOMING_DIR, JOB_DIR):
+    private.folder(_folder)
 
 
 def _generated_key() -> str:
@@ -84,6 +86,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "webapp.middleware.Uploads",
     "webapp.middleware.Forwarded",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -145,6 +148,8 @@ DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("DEFAULT_FROM_EMAIL", "neuron-repai
 _database = env.text("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'db.sqlite3'}"
 DATABASES = {"default": dict(dj_database_url.parse(_database, conn_max_age=60, conn_health_checks=True))}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    if not env.text("DATABASE_URL"):
+        private.file(DATA_DIR / "db.sqlite3")
     # Many processes write: WAL lets readers go on, IMMEDIATE takes the write lock at BEGIN (a lock taken
     # later in a transaction cannot wait and fails at once), and the busy timeout waits for it.
     DATABASES["default"]["OPTIONS"] = {
@@ -205,7 +210,7 @@ MAX_DATASET_BYTES = env.number("NR_MAX_DATASET_BYTES", 4 * 1024**3)
 UPLOADS_AT_ONCE = env.number("NR_UPLOADS_AT_ONCE", 4)  # of one account, in one web process
 USER_QUOTA_BYTES = env.number("NR_USER_QUOTA_BYTES", 50 * 1024**3)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024**2  # form fields; files are streamed to disk and capped on the way
-FILE_UPLOAD_HANDLERS = ["webapp.library.uploads.StreamToDisk"]
+FILE_UPLOAD_HANDLERS = ["webapp.library.uploads.NoFiles"]  # unless uploads.accept() lets one in
 # Architectures the operator trusts: their code runs in web checks and workers. NAME=package.module:factory
 ARCHITECTURES = env.pairs("NR_ARCHITECTURES")
 ARCHITECTURE_PATH = [path for path in env.text("NR_ARCHITECTURE_PATH").split(os.pathsep) if path]

@@ -15,6 +15,7 @@ from repair_engine.datasets import Preprocessing, check_not_folder
 from repair_engine.errors import BadInput
 from repair_engine.explain.settings import Explain
 from repair_engine.formats import is_onnx
+from repair_engine.memory import parse_memory
 from repair_engine.network import CONSTANTS
 from repair_engine.objectives import Metric
 from repair_engine.precision import PRECISIONS
@@ -163,6 +164,11 @@ def add_estimation(parser: argparse.ArgumentParser, repair: bool) -> None:
         default="float32",
         help="of the search: bfloat16 is faster where the processor has it, and is given up where predictions differ",
     )
+    group.add_argument(
+        "--memory",
+        metavar="SIZE",
+        help="that the run may take, such as 2G (the default on a CPU) or 1500M; changes no figure",
+    )
     group.add_argument("--batch-size", type=int, metavar="IMAGES", help="images per draw; default: by the budget")
     group.add_argument("--depth", type=int, metavar="N", help="most filters removed in a draw; default: learned")
     if repair:
@@ -299,6 +305,7 @@ def request_of(args: argparse.Namespace) -> RepairRequest:
         minutes=getattr(args, "minutes", None),
         overlap=quality[1] if quality else None,
         precision=getattr(args, "precision", "float32"),
+        memory=None if getattr(args, "memory", None) is None else parse_memory(args.memory),
         batch_size=getattr(args, "batch_size", None),
         constant=args.constant,
         by_hand=tuple(part.strip() for part in (getattr(args, "filters", None) or "").split(",") if part.strip()),

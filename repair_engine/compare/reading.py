@@ -69,7 +69,14 @@ class Valued:
     def reordered(self, ids: tuple[str, ...]) -> Valued:
         """The same with its filters in the given order."""
         at = {name: i for i, name in enumerate(self.ids)}
-        rows = np.array([at[name] for name in ids], dtype=np.int64)
+        return self._taken(np.array([at[name] for name in ids], dtype=np.int64))
+
+    def only(self, some: np.ndarray) -> Valued:
+        """The same of some of its filters, bool [n]."""
+        return self._taken(np.flatnonzero(some))
+
+    def _taken(self, rows: np.ndarray) -> Valued:
+        ids = tuple(self.ids[i] for i in rows)
         return Valued(
             self.path, self.called, self.document, ids, self.values[rows], self.errors[rows], self.scores[rows]
         )

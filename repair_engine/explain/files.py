@@ -8,6 +8,7 @@ from typing import Any
 
 from repair_engine import tables
 from repair_engine.explain.curves import Curve
+from repair_engine.report.known import row_known
 
 _FIGURES = (
     *("value", "lower", "upper", "std_error", "samples"),
@@ -17,12 +18,16 @@ _FIGURES = (
 
 
 def write_filters(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """One row per filter, in the network's order; empty where a filter was not sampled."""
-    with tables.writing(path, ("filter", "site", "channel", *_FIGURES)) as out:
+    """One row per filter, in the network's order; empty where a filter was not sampled.
+
+    known is 0 there, and where the interval spans everything that a value can be.
+    """
+    with tables.writing(path, ("filter", "site", "channel", *_FIGURES, "known")) as out:
         for row in rows:
             site, _, channel = row["id"].rpartition(":")
             figures = ["" if row[key] is None else row[key] for key in _FIGURES]
-            out.writerow([row["id"], site, int(channel), *figures])
+            prefix = "fresh_" if row["fresh_value"] is not None else ""
+            out.writerow([row["id"], site, int(channel), *figures, int(row_known(row, prefix))])
 
 
 def write_curves(curves: Sequence[Curve], path: Path) -> None:

@@ -31,6 +31,7 @@ WORDS = {
     "order": "order of removal",
     "precision": "the search computes in",
     "batch_size": "images per draw",
+    "memory": "memory",
     "attack_images": "images attacked, at most",
     "queries": "black-box queries per image",
     "subset": "images queried, at most",
