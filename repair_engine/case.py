@@ -305,7 +305,9 @@ def read_set(
     names = class_names(checkpoint.architecture, request.classes)
     preprocessing, origin = default_preprocessing(request, checkpoint.in_channels, checkpoint.architecture.plan)
     cache = folder / "pixels"
-    dataset = read_dataset(request.data, names, preprocessing, cache, request.name_of("data"), _reading(progress))
+    dataset = read_dataset(
+        request.data, names, preprocessing, cache, request.name_of("data"), _reading(progress), request.split_folder
+    )
     if origin != "given":
         dataset = replace(dataset, notes=(*dataset.notes, f"Preprocessing: {origin}."))
     metric = request.metric
@@ -334,8 +336,9 @@ def _read(
         # Where nothing names the classes, the main set's folders do, for the guard set too.
         known = names if names.names else replace(names, names=dataset.class_names, source="the main set's folders")
         guard = read_dataset(
-            request.guard, known, preprocessing, folder / "pixels", request.name_of("guard"), _reading(progress)
-        )
+            request.guard, known, preprocessing, folder / "pixels", request.name_of("guard"), _reading(progress),
+            request.guard_split_folder,
+        )  # fmt: skip
         guard_groups = guard.attributes.get(request.group) if request.group else None
         parts = holdout(
             guard.labels, None, guard_groups, guard.pixel_hashes, dataset.pixel_hashes, request.seed,

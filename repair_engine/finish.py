@@ -147,7 +147,7 @@ def _place(case: Case, written: Path, out: Path) -> dict[str, dict[str, str]]:
     folder.mkdir(exist_ok=True)
     shutil.move(written, folder / hf_models.WEIGHTS)
     files = {"checkpoint": folder / hf_models.WEIGHTS}
-    for role, name in (("config", hf_models.CONFIG), ("preprocessor", hf_models.PREPROCESSOR)):
+    for role, name in hf_models.COPIED.items():
         source = Path(case.request.model).with_name(name)
         if source.is_file():
             files[role] = Path(shutil.copyfile(source, folder / name))

@@ -66,6 +66,8 @@ class RepairRequest:
 
     Attributes:
         model, data, guard: paths of the checkpoint, the zip and the optional guard zip.
+        split_folder, guard_split_folder: the top folder to read alone, where the zip holds splits ("none": its top
+            folders are classes).
         architecture: what the checkpoint fits.
         classes: path of a class names file, or None.
         metric: see `objectives.Metric`.
@@ -105,6 +107,8 @@ class RepairRequest:
     also: tuple[str, ...] = ()
     classes: str | None = None
     guard: str | None = None
+    split_folder: str = ""
+    guard_split_folder: str = ""
     group: str | None = None
     preprocessing: Preprocessing | None = None
     estimator: str = DEFAULT_ESTIMATOR

@@ -102,6 +102,7 @@ def run(
         "data": {
             "file": request.name_of("data"),
             "sha256": subject.dataset.sha256,
+            **({"split_folder": subject.dataset.split} if subject.dataset.split else {}),
             "images": len(subject.dataset),
             "splits": {part: len(getattr(subject.splits, part)) for part in SPLITS},
             "group": request.group,

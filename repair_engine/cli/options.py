@@ -63,6 +63,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--constants", metavar="FILE", help="mean constants of several parties (`constants merge`)")
     group.add_argument("--guard", metavar="ZIP", help="a second set on which the clean-drop limit must hold too")
+    add_split_folder(group, "guard-")
     add_attack(parser)
 
 
@@ -90,10 +91,22 @@ def add_images(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Images, their splits, and what replaces a filter's output."""
     group = parser.add_argument_group("data")
     group.add_argument("--data", required=True, metavar="ZIP", help="class/image.png, optionally metadata.csv")
+    add_split_folder(group)
     group.add_argument("--group", metavar="COLUMN", help="its values do not cross the splits (patient, writer)")
     group.add_argument("--seed", type=int, default=0)
     group.add_argument("--constant", default="mean", choices=CONSTANTS, help="what an ablated filter's output becomes")
     return group
+
+
+def add_split_folder(group: argparse._ActionsContainer, of: str = "") -> None:
+    """Which part of the zip is read, where it holds splits."""
+    group.add_argument(
+        f"--{of}split-folder",
+        default="",
+        metavar="NAME",
+        help=f"read this top folder of the {of.rstrip('-') or 'data'} alone (train, test, fold1); none: the top "
+        "folders are the classes",
+    )
 
 
 def add_attack(parser: argparse.ArgumentParser) -> None:
@@ -281,6 +294,8 @@ def request_of(args: argparse.Namespace) -> RepairRequest:
         also=tuple(getattr(args, "also", ())),
         classes=args.classes,
         guard=getattr(args, "guard", None),
+        split_folder=getattr(args, "split_folder", ""),
+        guard_split_folder=getattr(args, "guard_split_folder", ""),
         group=args.group,
         preprocessing=preprocessing_of(args),
         estimator=getattr(args, "estimator", DEFAULT_ESTIMATOR),

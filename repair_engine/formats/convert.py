@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from repair_engine import sandbox
+from repair_engine import hf_keys, sandbox
 from repair_engine.architectures import Architecture
 from repair_engine.errors import BadInput
 from repair_engine.formats import onnx_file, safetensors_file, torch_file
@@ -179,6 +179,8 @@ def parse(path: Path, architecture: Architecture, weights: str | None, name: str
     keys = [key for key in layout.entries if key != layout.averaged]
     named = module_names(keys, own, name, architecture.strip_prefix)
     names = named.names
+    if architecture.config is not None:
+        names = hf_keys.by_module(names, own, architecture.config)
     resolved = match({key: layout.entries[names[key]] for key in names}, architecture)
     module_key = {file_key: key for key, file_key in names.items()}
     tensors, beside, averaged = {}, {}, None

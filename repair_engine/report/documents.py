@@ -61,6 +61,9 @@ def describe_model(case: Case) -> dict[str, Any]:
     }
 
 
+_INPUTS = ("file", "sha256", "split_folder", "images", "splits", "group", "preprocessing")
+
+
 def describe_data(case: Case) -> dict[str, Any]:
     dataset = case.dataset
     counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
@@ -74,10 +77,13 @@ def describe_data(case: Case) -> dict[str, Any]:
         "preprocessing": dataset.preprocessing.to_json(),
         "notes": list(dataset.notes),
     }
+    if dataset.split:
+        document["split_folder"] = dataset.split
     if case.guard is not None and case.guard_parts is not None:
         document["guard"] = {
             "file": case.request.name_of("guard"),
             "sha256": case.guard.sha256,
+            **({"split_folder": case.guard.split} if case.guard.split else {}),
             "select": len(case.guard_parts.select),
             "report": len(case.guard_parts.report),
             "excluded": len(case.guard_parts.excluded),
@@ -319,7 +325,7 @@ def repair_document(document: dict[str, Any]) -> dict[str, Any]:
             "model": {
                 key: model[key] for key in ("file", "sha256", "architecture", "num_classes", "options", "weights")
             },
-            "data": {key: data[key] for key in ("file", "sha256", "images", "splits", "group", "preprocessing")},
+            "data": {key: data[key] for key in _INPUTS if key in data},
             "guard": data.get("guard"),
         },
         "filters": [row for row in document["culprits"] if row["ablated"]],

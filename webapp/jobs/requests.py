@@ -258,11 +258,13 @@ def for_engine(job: Job) -> dict:
         "data": {
             "path": str(job.dataset.blob.path),
             "file_name": job.dataset.file_name,
+            "split_folder": job.dataset.split_folder,
             "sha256": job.dataset.blob_id,
         },
         "guard": {
             "path": str(job.guard.blob.path),
             "file_name": job.guard.file_name,
+            "split_folder": job.guard.split_folder,
             "sha256": job.guard.blob_id,
         }
         if job.guard

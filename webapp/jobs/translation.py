@@ -52,6 +52,8 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
         metric=Metric.parse(asked["metric"]),
         classes=str(classes) if classes else None,
         guard=guard["path"] if guard else None,
+        split_folder=asked["data"].get("split_folder", ""),
+        guard_split_folder=guard.get("split_folder", "") if guard else "",
         group=asked.get("group"),
         preprocessing=opened.preprocessing,
         budget=budget,

@@ -89,5 +89,9 @@ class ModelUpload(Upload):
 class DatasetUpload(Upload):
     """A zip of labelled images (ImageFolder layout, optional metadata.csv)."""
 
+    split_folder = models.CharField(max_length=200, blank=True)  # the top folder that is read; 'none': they are classes
+
     class Meta(Upload.Meta):
-        constraints = [models.UniqueConstraint(fields=["owner", "blob"], name="one_dataset_per_file")]
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "blob", "split_folder"], name="one_dataset_per_file_and_split")
+        ]

@@ -49,9 +49,11 @@ def create_model(
     )
 
 
-def create_dataset(*, owner: User, file: StoredUpload, name: str = "") -> tuple[DatasetUpload, bool]:
+def create_dataset(
+    *, owner: User, file: StoredUpload, name: str = "", split_folder: str = ""
+) -> tuple[DatasetUpload, bool]:
     """Returns the upload and whether it is new. A rejected one is checked again."""
-    return _create(DatasetUpload, owner, file, name, key={}, values={})
+    return _create(DatasetUpload, owner, file, name, key={"split_folder": split_folder}, values={})
 
 
 def _create(kind: type[Upload], owner: User, file: StoredUpload, name: str, key: dict, values: dict):

@@ -119,7 +119,9 @@ def _command(job: Job, asked: dict) -> str:
     options += [["--weights", model.weights]] if model.weights else []
     options += [["--classes", "classes.txt"]] if model.classes_text else []
     options.append(["--data", job.dataset.file_name])
+    options += [["--split-folder", job.dataset.split_folder]] if job.dataset.split_folder else []
     options += [["--guard", job.guard.file_name]] if job.guard else []
+    options += [["--guard-split-folder", job.guard.split_folder]] if job.guard and job.guard.split_folder else []
     for key in ("resize", "crop"):
         options += [[f"--{key}", "none" if read[key] is None else str(read[key])]] if key in read else []
     for key in ("mean", "std"):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
-from tests.repair_engine.formats import table_images, table_weights
+from tests.repair_engine.formats import table_huggingface, table_images, table_weights
 
-TABLES = {"images": table_images.ROWS, "checkpoints": table_weights.CHECKPOINTS}
+TABLES = {
+    "images": table_images.ROWS,
+    "huggingface": table_huggingface.ROWS,
+    "checkpoints": table_weights.CHECKPOINTS,
+}
