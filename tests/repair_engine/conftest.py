@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import sys
@@ -36,9 +37,12 @@ def sabotaged(tmp_path_factory: pytest.TempPathFactory) -> tiny.World:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in this process what otherwise runs in fresh ones (those have tests of their own)."""
 
-    def call(task: str, payload: dict, limits: sandbox.Limits) -> dict:
+    def call(task: str, payload: dict, limits: sandbox.Limits, reads=None, writes=None, imports=()) -> dict:
         module, _, function = sandbox.TASKS[task].partition(":")
-        return getattr(importlib.import_module(module), function)(payload)
+        paths = {name: str(path) for name, path in (reads or {}).items()}
+        with contextlib.ExitStack() as stack:
+            opened = {name: stack.enter_context(path.open("wb")).fileno() for name, path in (writes or {}).items()}
+            return getattr(importlib.import_module(module), function)({**payload, **paths, **opened})
 
     def run(command: list[str], input: str, **_: object) -> SimpleNamespace:
         with monkeypatch.context() as patch:
