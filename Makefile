@@ -5,12 +5,13 @@ PY := $(VENV)/bin/python
 # One stamp per content of the requirement files and Python: nothing is installed twice, nothing stale is used.
 STAMP := $(VENV)/.installed-$(shell cat requirements.txt requirements-dev.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help setup demo run test test-slow lint types bench samples clean
+.PHONY: help setup demo run test test-slow faults lint types bench samples clean
 
 help:
 	@echo "make demo       set up, start the app, repair the shipped sample through the web API, keep serving"
 	@echo "make test       set up, run all tests"
 	@echo "make test-slow  the larger checks"
+	@echo "make faults     crash machines under running jobs (SECONDS= of all kinds, N= kills of one job)"
 	@echo "make run        set up, start the app (web, workers, private redis) on http://127.0.0.1:8000"
 	@echo "make lint       ruff, mypy, layer contract"
 	@echo "make bench      install the peers, measure, write benchmarks/tables/"
@@ -37,6 +38,12 @@ test: setup
 
 test-slow: setup
 	$(PY) -m pytest -m slow
+
+# On SQLite and, where it is installed, PostgreSQL; the full disk and the PID namespaces need root.
+SECONDS ?= 120
+N ?= 100
+faults: setup
+	OMP_NUM_THREADS=1 $(PY) -m tests.faults --seconds $(SECONDS) --kills $(N)
 
 lint: setup
 	$(VENV)/bin/ruff check .

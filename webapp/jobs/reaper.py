@@ -39,7 +39,7 @@ def reap(*, force: bool = False) -> None:
         return
     _last = now
     try:
-        _reap()
+        _reap(force=force)
     except Error as error:
         if connection.in_atomic_block:
             raise
@@ -47,7 +47,7 @@ def reap(*, force: bool = False) -> None:
         connection.close()
 
 
-def _reap() -> None:
+def _reap(*, force: bool) -> None:
     if expired := leases.expire():
         log.warning("took back %d expired leases: shards %s", len(expired), expired)
     for shard in leases.pending_bells():
