@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tests.faults.injecting import Faults, two_namespaces
 from tests.faults.postgres import Cluster, programs
 
 SEEDS = range(1, 4)
+LOG = Path(tempfile.gettempdir()) / "faults-dev.log"  # of the stack that lost something
 SURROUNDINGS = {"NR_LEASE_SECONDS": "6", "NR_SLOW_LEASE_SECONDS": "10", "NR_BELL_SECONDS": "3", "LOG_LEVEL": "WARNING"}
 
 
@@ -66,41 +68,31 @@ def killed_often(stack: Stack, disk: Disk, seeded: dict, expected: dict, kills: 
 
 
 def one_database(name: str, asked: argparse.Namespace, draw: random.Random) -> bool:
+    good = one_stack(name, "faults of all kinds", 6, SEEDS, lambda *given: storm(*given, asked.seconds, draw))
+    often = f"one job killed {asked.kills} times"
+    return good & one_stack(
+        name, often, asked.blocks, SEEDS[:1], lambda *given: killed_often(*given, asked.kills, draw)
+    )
+
+
+def one_stack(name: str, what: str, blocks: int, seeds: range, harm: Callable) -> bool:
+    """A fresh stack, its undisturbed runs, then the harm."""
     with ExitStack() as held:
-        folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="faults-", dir="/tmp")))
+        folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
+        folder.chmod(0o755)  # the database server runs as somebody else
         url = held.enter_context(Cluster(folder / "postgres")).url if name == "postgresql" else ""
-        folder.chmod(0o755)  # the server of the database runs as somebody else
-        good = True
-        for what, blocks in (("faults of all kinds", "6"), (f"one job killed {asked.kills} times", asked.blocks)):
-            if url and what.startswith("one"):
-                held.close()
-                folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="faults-", dir="/tmp")))
-                folder.chmod(0o755)
-                url = held.enter_context(Cluster(folder / "postgres")).url
-            place = folder / what.split()[0]
-            place.mkdir()
-            disk = Disk(place / "var")
-            held.callback(disk.close)
-            if not disk.full:
-                print(f"SKIPPED on {name}: the full disk. No small file system can be mounted here (needs root).")
-            settings = {"DATABASE_URL": url, "NR_TINY_PAUSE": "0.05", "NR_TINY_BLOCKS": blocks, **SURROUNDINGS}
-            with Stack(place, workers=2, **settings) as stack:
-                seeded = stack.seed()
-                if what.startswith("one"):
-                    expected = undisturbed(stack, seeded, SEEDS[:1])
-                    injected, jobs = killed_often(stack, disk, seeded, expected, asked.kills, draw)
-                else:
-                    expected = undisturbed(stack, seeded, SEEDS)
-                    injected, jobs = storm(stack, disk, seeded, expected, asked.seconds, draw)
-                good &= say(name, what, injected, jobs)
-                if not good:
-                    shutil.copy(place / "dev.log", "/tmp/faults-dev.log")
-                    shutil.copytree(place / "var", "/tmp/faults-var", dirs_exist_ok=True, ignore=_no_sockets)
+        disk = Disk(folder / "var")
+        held.callback(disk.close)
+        if not disk.full:
+            print(f"SKIPPED on {name}: the full disk. No small file system can be mounted here (needs root).")
+        settings = {"DATABASE_URL": url, "NR_TINY_PAUSE": "0.05", "NR_TINY_BLOCKS": str(blocks), **SURROUNDINGS}
+        with Stack(folder, workers=2, **settings) as stack:
+            seeded = stack.seed()
+            injected, jobs = harm(stack, disk, seeded, undisturbed(stack, seeded, seeds))
+            good = say(name, what, injected, jobs)
+            if not good:
+                shutil.copy(folder / "dev.log", LOG)
         return good
-
-
-def _no_sockets(folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if (Path(folder) / name).is_socket()]
 
 
 def main() -> int:
@@ -108,7 +100,7 @@ def main() -> int:
     parser.add_argument("databases", nargs="*", default=["sqlite", "postgresql"])
     parser.add_argument("--seconds", type=float, default=120, help="of faults of all kinds, on each database")
     parser.add_argument("--kills", type=int, default=100, help="of the one job, on each database")
-    parser.add_argument("--blocks", default="100", help="of each round of the one job")
+    parser.add_argument("--blocks", type=int, default=100, help="of each round of the one job")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     draw, good = random.Random(asked.seed), True
@@ -124,7 +116,7 @@ def main() -> int:
             print("SKIPPED: PostgreSQL. It is not installed here (apt install postgresql).", flush=True)
             continue
         good &= one_database(name, asked, draw)
-    print("nothing was lost" if good else "SOMETHING WAS LOST, see /tmp/faults-dev.log")
+    print("nothing was lost" if good else f"SOMETHING WAS LOST, see {LOG}")
     return 0 if good else 1
 
 

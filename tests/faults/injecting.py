@@ -25,6 +25,7 @@ class Faults:
 
     def __init__(self, stack: Stack, disk: Disk, draw: random.Random) -> None:
         self.stack, self.disk, self.draw = stack, disk, draw
+        self.coming: list[str] = []
         self.heard: list[tuple[str, bytes]] = []  # messages of before, to be delivered again
         self.kinds: dict[str, Callable[[], bool]] = {
             "a pool process killed": lambda: self._signal(self._pool(), signal.SIGKILL),
@@ -44,7 +45,9 @@ class Faults:
 
     def one(self) -> str | None:
         """Does one; None if there was nothing to do it to."""
-        kind = self.draw.choice(list(self.kinds))
+        if not self.coming:  # every kind once, in another order each time
+            self.coming = self.draw.sample(list(self.kinds), len(self.kinds))
+        kind = self.coming.pop()
         return kind if self.kinds[kind]() else None
 
     def kill_one_at_work(self) -> bool:

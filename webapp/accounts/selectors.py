@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 
+from django.db import DatabaseError
 from django.db.models import Q
 from django.utils import timezone
 
@@ -22,5 +24,6 @@ def token_by_key(key: str) -> ApiToken | None:
         # Once a minute is enough to see whether a token is in use, and keeps polling free of writes.
         now = timezone.now()
         stale = Q(last_used_at=None) | Q(last_used_at__lt=now - timedelta(minutes=1))
-        ApiToken.objects.filter(stale, pk=token.pk).update(last_used_at=now)
+        with suppress(DatabaseError):  # a disk that is full must not keep people from reading
+            ApiToken.objects.filter(stale, pk=token.pk).update(last_used_at=now)
     return token
