@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from datetime import timedelta
 
 import pytest
@@ -293,12 +294,12 @@ def test_a_reaper_without_a_database_does_not_spoil_a_page(world, job, monkeypat
     ],
     ids=["ENOSPC", "EDQUOT", "sqlite", "postgresql"],
 )
-@pytest.mark.parametrize("where", ["put", "merge", "copy_in"])
+@pytest.mark.parametrize("where", ["put", "merge", "ready_copy"])
 def test_a_full_disk_is_waited_for_and_said(world, job, undisturbed, no_waiting, monkeypatch, error, where):
     """While blocks are written, rounds merged, results stored: more often than anything is tried, and no attempt."""
     from webapp.library import blobs
 
-    place = {"put": files, "merge": get_engine(), "copy_in": blobs}[where]
+    place = {"put": files, "merge": get_engine(), "ready_copy": blobs}[where]
     plain, left = getattr(place, where), [5]
 
     def full(*args, **more):
@@ -454,3 +455,30 @@ def test_try_again_after_working_files_are_gone(world, job, undisturbed, monkeyp
     assert world.owner.api.post(f"/api/v1/repairs/{job.pk}/retry/").status_code == 202
     world.bells.answer(only="run_shard")
     assert what_came_of(job) == undisturbed
+
+
+@pytest.mark.parametrize("phase", ["prepare", "finish"])
+@pytest.mark.parametrize("gone", [False, True], ids=["files there", "files gone"])
+def test_try_again_where_preparing_or_finishing_was_done(world, job, undisturbed, monkeypatch, phase, gone):
+    """What follows them failed: they are repeated only where what they wrote is gone."""
+    owner, engine = world.owner, get_engine()
+    other, _ = services.create_job(
+        owner=owner.user, model=owner.model, dataset=owner.dataset, asked=services.Asked(metric="accuracy", seed=1)
+    )
+    world.bells.rung = world.bells.rung[-1:]
+    place, name = (engine, "start") if phase == "prepare" else (coordinator.results, "succeed")
+
+    def broken(*args):
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(place, name, broken)
+        world.bells.answer()
+    other.refresh_from_db()
+    assert (other.state, other.phase) == (Job.State.FAILED, phase)
+    if gone:
+        shutil.rmtree(next(other.directory.glob(f"{phase}-*")))
+    services.retry_job(job=other)
+    world.bells.answer()
+    assert what_came_of(other) == undisturbed
+    assert other.shards.get(phase=phase).attempt == 1 + gone

@@ -6,7 +6,7 @@ from django.db import transaction
 from django.db.models import F
 
 from webapp.jobs import bells, files
-from webapp.jobs.models import PREPARE, Delivery, Event, Job, Shard
+from webapp.jobs.models import FINISH, PREPARE, Delivery, Event, Job, Shard
 
 AGAIN: dict = {
     "state": Shard.State.PENDING,
@@ -40,7 +40,7 @@ def resume(job: Job) -> bool:
     if not kept:
         _from_the_beginning(job)
     here = job.shards.filter(phase=job.phase, round=job.round)
-    lost = [one.pk for one in here.filter(state=Shard.State.DONE) if not files.intact(job, one.result)]
+    lost = [one.pk for one in here.filter(state=Shard.State.DONE) if not _result_is_there(job, one)]
     (here.exclude(state=Shard.State.DONE) | here.filter(pk__in=lost)).update(**AGAIN)
     # The end that follows is told, too: of each event there is one delivery.
     Delivery.objects.filter(job=job, event="repair.finished").delete()
@@ -48,6 +48,15 @@ def resume(job: Job) -> bool:
     bells.ring_on_commit(list(here.filter(state=Shard.State.PENDING).select_related("job")))
     transaction.on_commit(lambda: bells.ring_advance(job))  # where every block of the round is done
     return True
+
+
+def _result_is_there(job: Job, shard: Shard) -> bool:
+    if not files.intact(job, shard.result):
+        return False
+    if shard.phase not in (PREPARE, FINISH):
+        return True
+    written = files.get_json(job, shard.result)  # what it wrote lies in a directory of its own
+    return (job.directory / written["work" if shard.phase == PREPARE else "out"]).is_dir()
 
 
 def _files_are_there(job: Job) -> bool:
