@@ -148,7 +148,8 @@ def _new_file(path: Path) -> Iterator[int]:
 
 def _listen(child: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, str]:
     """What it says until it ends, no more than may be said. Raises BadInput: too long or too much."""
-    assert child.stdout is not None and child.stderr is not None
+    assert child.stdout is not None
+    assert child.stderr is not None
     until = time.monotonic() + seconds
     said, complaint = bytearray(), bytearray()
     with selectors.DefaultSelector() as selector:
@@ -195,17 +196,18 @@ def _answer(code: int, said: bytes, complaint: str, limits: Limits) -> dict[str,
         )
     try:
         answer = json.loads(said)
-        if "refused" in answer:
-            raise BadInput(str(answer["refused"]["problem"]), str(answer["refused"]["mend"]))
         if not isinstance(answer, dict):
             raise TypeError("no object")
+        refused = answer.get("refused")
+        reason = None if refused is None else BadInput(str(refused["problem"]), str(refused["mend"]))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise not_usable(error) from error
+    if reason is not None:
+        raise reason
     return answer
 
 
 def not_usable(error: Exception) -> BadInput:
     """Of an answer that is none: the child was taken over, or has an error."""
-    return BadInput(
-        f"The file cannot be read: the process that read it gave no usable answer ({type(error).__name__})."
-    )
+    what = type(error).__name__
+    return BadInput(f"The file cannot be read: the process that read it gave no usable answer ({what}).")

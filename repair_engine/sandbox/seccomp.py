@@ -1,7 +1,7 @@
 """A filter of system calls (Linux, x86-64 and arm64): what a parser does not need is refused by the kernel.
 
 A list of what is allowed, so that a call which a later kernel brings is refused too. Nothing is opened for writing:
-what the child writes goes to descriptors that it was started with. The numbers are compared with libseccomp's by a test.
+what the child writes goes to descriptors that it was started with. A test compares the numbers with libseccomp's.
 https://docs.kernel.org/userspace-api/seccomp_filter.html
 """
 
