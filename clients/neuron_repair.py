@@ -248,7 +248,19 @@ def wait_for_upload(api: Api, kind: str, upload: dict) -> dict:
 ADVERSARY = ("attack", "norm", "epsilon", "steps", "step_size", "restarts", "targeted", "random_start")
 ADVERSARY += ("attack_images", "queries", "subset")
 LIMITS = ("max_clean_drop", "max_subgroup_drop", "max_filters", "choose", "order")
-SEARCH = ("metric", "estimator", "constant", "precision", "top_k", "side", "budget", "batch_size", "compact", "also")
+SEARCH = (
+    "metric",
+    "estimator",
+    "constant",
+    "precision",
+    "memory",
+    "top_k",
+    "side",
+    "budget",
+    "batch_size",
+    "compact",
+    "also",
+)
 RUN = ("name", "group", "seed", "device")
 BODIES = {
     "repair": (*RUN, *SEARCH, *LIMITS, *ADVERSARY),
@@ -577,6 +589,7 @@ def add_search(run: argparse.ArgumentParser) -> None:
     run.add_argument("--also", action="append", default=[], help="of score: value this, too; may be repeated")
     run.add_argument("--estimator", choices=["fast", "tmab", "monte_carlo", "cmcs", "exact"])
     run.add_argument("--precision", choices=["float32", "bfloat16"], help="of the search")
+    run.add_argument("--memory", help="that a worker may take for it, such as 2G; changes no figure")
     run.add_argument("--constant", choices=["mean", "bn_beta"], help="what an ablated filter's output becomes")
     run.add_argument("--top-k", type=int)
     run.add_argument("--side", choices=["top", "bottom", "both"])

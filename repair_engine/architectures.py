@@ -50,6 +50,8 @@ class Architecture:
         graph: the graph of an ONNX model (`onnx_graph.GraphPlan` as JSON), which is its own architecture; its name is
             then "onnx", and num_classes 0 means what the graph says. None = built by a factory.
         config: config.json of a Hugging Face folder, which is its own architecture (`hf_models`); None = another one.
+        key: the entry of the file that holds the state dict, where several might; "" = found out.
+        strip_prefix: of the keys that are the network's, where others stand beside them; "" = found out.
     """
 
     name: str
@@ -60,6 +62,8 @@ class Architecture:
     outputs: int | None = None
     graph: Mapping[str, Any] | None = None
     config: Mapping[str, Any] | None = None
+    key: str = ""
+    strip_prefix: str = ""
 
     @property
     def is_onnx(self) -> bool:
@@ -141,6 +145,8 @@ class Architecture:
             "outputs": self.outputs,
             "graph": self.graph,
             "config": None if self.config is None else dict(self.config),
+            "key": self.key,
+            "strip_prefix": self.strip_prefix,
         }
 
     @classmethod

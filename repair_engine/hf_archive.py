@@ -1,6 +1,6 @@
-"""A Hugging Face folder as one zip, for where a single file is sent. Nothing but its three known files is unpacked.
+"""A Hugging Face folder as one zip, for where a single file is sent. Nothing but its known files is unpacked.
 
-It is unpacked in a one-shot child process, which gets three descriptors to write to and no names.
+It is unpacked in a one-shot child process, which gets descriptors to write to and no names.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from repair_engine.errors import BadInput
 from repair_engine.formats.convert import MAX_FILE_BYTES
 
 SUFFIX = ".zip"
-NAMES = (hf_models.CONFIG, hf_models.WEIGHTS, hf_models.PREPROCESSOR)
+NAMES = (hf_models.CONFIG, hf_models.WEIGHTS, hf_models.PREPROCESSOR, hf_models.JOINT)
 _MAX_JSON = 16 << 20
 _WHAT = (
     "The zip holds config.json, model.safetensors and usually preprocessor_config.json, at its top or in one folder, "
@@ -28,7 +28,7 @@ _AGAIN = "Make the zip again from the folder that save_pretrained wrote, without
 
 
 def unpack(path: Path, folder: Path, name: str) -> hf_models.Folder:
-    """Writes the zip's config.json, model.safetensors and preprocessor_config.json into `folder`, and opens that.
+    """Writes the zip's files that are known (`NAMES`) into `folder`, and opens that.
 
     Args:
         path: of the zip.

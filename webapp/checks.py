@@ -58,7 +58,23 @@ def plain_http(**_: object) -> list:
     return [
         Warning(
             "Cookies and tokens travel in the clear (NR_HTTPS=0).",
-            hint="Put a TLS proxy in front, set NR_HTTPS=1 and NR_BEHIND_PROXY=1.",
+            hint="Put a TLS proxy in front, set NR_HTTPS=1, NR_BEHIND_PROXY=1 and NR_PROXY_NETWORKS.",
             id="webapp.W005",
+        )
+    ]
+
+
+@register(Tags.security, deploy=True)
+def undeclared_proxy(**_: object) -> list:
+    if not hasattr(settings, "SECURE_PROXY_SSL_HEADER") or not settings.SECURE_PROXY_SSL_HEADER:
+        return []
+    if settings.PROXY_NETWORKS:
+        return []
+    return [
+        Warning(
+            "The proxy is not declared: all people seem to call from its address, and share its limit of sign-ins; "
+            "and anybody who reaches the web process itself may pretend HTTPS.",
+            hint="Set NR_PROXY_NETWORKS to the proxy's address or network, such as 172.16.0.0/12.",
+            id="webapp.W006",
         )
     ]

@@ -15,6 +15,7 @@ from repair_engine.datasets import Preprocessing, check_not_folder
 from repair_engine.errors import BadInput
 from repair_engine.explain.settings import Explain
 from repair_engine.formats import is_onnx
+from repair_engine.memory import parse_memory
 from repair_engine.network import CONSTANTS
 from repair_engine.objectives import Metric
 from repair_engine.precision import PRECISIONS
@@ -62,6 +63,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--constants", metavar="FILE", help="mean constants of several parties (`constants merge`)")
     group.add_argument("--guard", metavar="ZIP", help="a second set on which the clean-drop limit must hold too")
+    add_split_folder(group, "guard-")
     add_attack(parser)
 
 
@@ -89,10 +91,22 @@ def add_images(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Images, their splits, and what replaces a filter's output."""
     group = parser.add_argument_group("data")
     group.add_argument("--data", required=True, metavar="ZIP", help="class/image.png, optionally metadata.csv")
+    add_split_folder(group)
     group.add_argument("--group", metavar="COLUMN", help="its values do not cross the splits (patient, writer)")
     group.add_argument("--seed", type=int, default=0)
     group.add_argument("--constant", default="mean", choices=CONSTANTS, help="what an ablated filter's output becomes")
     return group
+
+
+def add_split_folder(group: argparse._ActionsContainer, of: str = "") -> None:
+    """Which part of the zip is read, where it holds splits."""
+    group.add_argument(
+        f"--{of}split-folder",
+        default="",
+        metavar="NAME",
+        help=f"read this top folder of the {of.rstrip('-') or 'data'} alone (train, test, fold1); none: the top "
+        "folders are the classes",
+    )
 
 
 def add_attack(parser: argparse.ArgumentParser) -> None:
@@ -149,6 +163,11 @@ def add_estimation(parser: argparse.ArgumentParser, repair: bool) -> None:
         choices=PRECISIONS,
         default="float32",
         help="of the search: bfloat16 is faster where the processor has it, and is given up where predictions differ",
+    )
+    group.add_argument(
+        "--memory",
+        metavar="SIZE",
+        help="that the run may take, such as 2G (the default on a CPU) or 1500M; changes no figure",
     )
     group.add_argument("--batch-size", type=int, metavar="IMAGES", help="images per draw; default: by the budget")
     group.add_argument("--depth", type=int, metavar="N", help="most filters removed in a draw; default: learned")
@@ -275,6 +294,8 @@ def request_of(args: argparse.Namespace) -> RepairRequest:
         also=tuple(getattr(args, "also", ())),
         classes=args.classes,
         guard=getattr(args, "guard", None),
+        split_folder=getattr(args, "split_folder", ""),
+        guard_split_folder=getattr(args, "guard_split_folder", ""),
         group=args.group,
         preprocessing=preprocessing_of(args),
         estimator=getattr(args, "estimator", DEFAULT_ESTIMATOR),
@@ -284,6 +305,7 @@ def request_of(args: argparse.Namespace) -> RepairRequest:
         minutes=getattr(args, "minutes", None),
         overlap=quality[1] if quality else None,
         precision=getattr(args, "precision", "float32"),
+        memory=None if getattr(args, "memory", None) is None else parse_memory(args.memory),
         batch_size=getattr(args, "batch_size", None),
         constant=args.constant,
         by_hand=tuple(part.strip() for part in (getattr(args, "filters", None) or "").split(",") if part.strip()),

@@ -21,7 +21,8 @@ from repair_engine.datasets.archive import (
     read_entry,
     sha256_of,
 )
-from repair_engine.datasets.images import decode, is_deep
+from repair_engine.datasets.images import TURNED, decode, is_deep, see_through, turned
+from repair_engine.datasets.layout import LAYOUT
 from repair_engine.datasets.metadata import Metadata, parse_metadata
 from repair_engine.datasets.preprocessing import Preprocessing
 from repair_engine.errors import BadInput
@@ -46,6 +47,7 @@ class Dataset:
         preprocessing: how the pixels were made.
         sha256: of the zip.
         warnings, notes: for the report.
+        split: the top folder of the zip that was read alone, or "".
     """
 
     file_names: tuple[str, ...]
@@ -58,6 +60,12 @@ class Dataset:
     sha256: str
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    split: str = ""
+
+    @property
+    def identity(self) -> str:
+        """Which images these are: the zip, and the part of it that was read."""
+        return _identity(self.sha256, self.split)
 
     def __len__(self) -> int:
         return len(self.file_names)
@@ -77,6 +85,10 @@ class Dataset:
         return values
 
 
+def _identity(sha256: str, split: str) -> str:
+    return f"{sha256}/{split}" if split else sha256
+
+
 def read_dataset(
     path: str | Path,
     classes: ClassNames,
@@ -84,6 +96,7 @@ def read_dataset(
     cache_dir: str | Path | None = None,
     name: str = "",
     progress: Progress | None = None,
+    split: str = "",
 ) -> Dataset:
     """Read a zip of images.
 
@@ -94,6 +107,7 @@ def read_dataset(
         cache_dir: where preprocessed pixels are kept for the next time.
         name: the zip's own name, for messages.
         progress: called after each image.
+        split: the top folder to read alone, where the zip holds splits; see `list_images`.
 
     Raises:
         BadInput: everything that makes the zip unusable, naming the entry.
@@ -101,16 +115,23 @@ def read_dataset(
     path = Path(path)
     name = name or path.name
     with open_archive(path, name) as archive:
-        listing = list_images(archive, path.stat().st_size, name)
+        known = (*classes.names, *classes.folders)
+        listing = list_images(archive, path.stat().st_size, name, split, known)
         file_names = tuple(entry.filename for entry in listing.images)
-        mapping = map_labels(listing.folders, classes)
-        labels = np.array([mapping.index[folder] for folder in listing.folders], np.int64)
-        metadata = _metadata(archive, listing, file_names)
-        if metadata.labels is not None:
-            known = ClassNames(classes.num_classes, mapping.names, classes.folders, classes.source)
-            _check_labels(metadata.labels, listing, labels, known)
+        metadata = read_metadata(archive, listing)
+        by_column = labels_in_column(listing, metadata)
+        if listing.unsure and not classes.names and not by_column:
+            raise BadInput(
+                listing.unsure, "Give a classes file: the names of all the model's classes, one per line, in its order."
+            )
+        values = metadata.labels if by_column and metadata.labels is not None else listing.folders
+        mapping = map_labels(values, classes, column=by_column)
+        labels = np.array([mapping.index[value] for value in values], np.int64)
+        if metadata.labels is not None and not by_column:
+            named = ClassNames(classes.num_classes, mapping.names, classes.folders, classes.source)
+            _check_labels(metadata.labels, listing, labels, named)
         digest = sha256_of(path)
-        pixels = _pixels(archive, listing, preprocessing, digest, cache_dir, progress)
+        pixels = _pixels(archive, listing, preprocessing, _identity(digest, split), cache_dir, progress)
     return Dataset(
         file_names=file_names,
         labels=labels,
@@ -120,20 +141,44 @@ def read_dataset(
         pixel_hashes=pixels.hashes,
         preprocessing=preprocessing,
         sha256=digest,
+        split=split,
         warnings=(
             *listing.warnings,
             *mapping.warnings,
             *pixels.warnings,
             *_twins(pixels.hashes, labels, file_names),
         ),
-        notes=mapping.notes,
+        notes=mapping.notes + (("The labels are the column label of metadata.csv.",) if by_column else ()),
     )
 
 
-def _metadata(archive: ZipFile, listing: Listing, file_names: Sequence[str]) -> Metadata:
+def read_metadata(archive: ZipFile, listing: Listing) -> Metadata:
+    """The table, or an empty one. Raises BadInput, see `parse_metadata`."""
     if listing.metadata is None:
         return Metadata(None, {})
-    return parse_metadata(read_entry(archive, listing.metadata, MAX_METADATA_BYTES), file_names, listing.root)
+    file_names = [entry.filename for entry in listing.images]
+    data = read_entry(archive, listing.metadata, MAX_METADATA_BYTES)
+    return parse_metadata(data, file_names, listing.root, listing.outer)
+
+
+def labels_in_column(listing: Listing, metadata: Metadata) -> bool:
+    """Whether the labels are those of metadata.csv (as in Hugging Face's image folders), not the class folders.
+
+    Raises:
+        BadInput: an image has neither.
+    """
+    flat = [entry.filename for entry, folder in zip(listing.images, listing.folders, strict=True) if not folder]
+    if not flat and (metadata.labels is None or len(set(listing.folders)) > 1 or len(set(metadata.labels)) == 1):
+        return False
+    if metadata.labels is None:
+        raise BadInput(
+            f"{listing.name}: the image {flat[0]} is in no class folder, and metadata.csv has no column label.",
+            f"{LAYOUT} Or give metadata.csv a column label.",
+        )
+    for entry, label in zip(listing.images, metadata.labels, strict=True):
+        if not label:
+            raise BadInput(f"metadata.csv gives {entry.filename} no label.", "Fill it in, or take the image out.")
+    return True
 
 
 def _check_labels(values: Sequence[str], listing: Listing, labels: np.ndarray, classes: ClassNames) -> None:
@@ -183,6 +228,12 @@ def _decode_all(
             oddities["have more than 8 bits per channel; brighter values than 255 are clipped"].append(entry.filename)
         if getattr(image, "n_frames", 1) > 1:
             oddities["are animated; their first frame is used"].append(entry.filename)
+        if turned(image):
+            oddities[TURNED].append(entry.filename)
+        if see_through(image):
+            oddities["have transparent parts; their colours are read without it, as ImageFolder does"].append(
+                entry.filename
+            )
         if _smaller(image.size, preprocessing):
             oddities["are smaller than the crop and get black borders"].append(entry.filename)
         try:

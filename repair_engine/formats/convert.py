@@ -20,19 +20,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from repair_engine import sandbox
+from repair_engine import hf_keys, sandbox
 from repair_engine.architectures import Architecture
 from repair_engine.errors import BadInput
 from repair_engine.formats import onnx_file, safetensors_file, torch_file
 from repair_engine.formats.checkpoint import Checkpoint, Source
 from repair_engine.formats.compare import Entry, expected_entries, match
+from repair_engine.formats.keys import module_names
 from repair_engine.formats.pickles import SAVE_A_STATE_DICT
-from repair_engine.formats.unwrap import module_names, unwrap
+from repair_engine.formats.unwrap import unwrap
 from repair_engine.scratch import scratch
 
 MAX_FILE_BYTES = 4 << 30
 WEIGHTS = ("model", "ema")
 _REST = "..rest.."  # no module has such a key: what an ONNX file holds beside its weights
+_BESIDE = "..beside.."  # followed by a key of the file
 _CHUNK = 1 << 22  # elements looked at in one go
 
 
@@ -112,6 +114,7 @@ def load(path: str | Path) -> Checkpoint:
         source=source,
         sha256=sidecar["sha256"],
         rest=tensors[_REST].numpy().tobytes() if source.format == "onnx" else b"",
+        beside={k.removeprefix(_BESIDE): tensor for k, tensor in tensors.items() if k.startswith(_BESIDE)},
     )
 
 
@@ -122,6 +125,7 @@ def run_task(payload: Mapping[str, Any]) -> dict[str, Any]:
         Path(payload["path"]), Architecture.from_json(payload["architecture"]), payload["weights"], payload["name"]
     )
     tensors = {key: tensor.contiguous() for key, tensor in parsed.tensors.items()}
+    tensors |= {_BESIDE + key: tensor.contiguous() for key, tensor in parsed.beside.items()}
     if parsed.source.format == "onnx":
         tensors[_REST] = torch.frombuffer(bytearray(parsed.rest), dtype=torch.uint8)
     with os.fdopen(payload["out"], "wb", closefd=False) as file:
@@ -165,16 +169,27 @@ def parse(path: Path, architecture: Architecture, weights: str | None, name: str
         for key, tensor in checkpoint.tensors.items():
             _check_finite(tensor, key, name)
         return checkpoint
-    layout = _safetensors_layout(path, name) if kind == "safetensors" else _torch_layout(path, weights, name)
+    if kind == "safetensors":
+        if architecture.key:
+            raise BadInput(f"{name} is a safetensors file: it has no entries but its tensors.", "Leave --key out.")
+        layout, data = _safetensors_layout(path, name), safetensors_file.read_tensors(path, name)
+    else:
+        layout, data = _torch_layout(path, weights, name, architecture.key)
     own = list(expected_entries(architecture))
-    names, prefix = module_names([key for key in layout.entries if key != layout.averaged], own, name)
+    keys = [key for key in layout.entries if key != layout.averaged]
+    named = module_names(keys, own, name, architecture.strip_prefix)
+    names = named.names
+    if architecture.config is not None:
+        names = hf_keys.by_module(names, own, architecture.config)
     resolved = match({key: layout.entries[names[key]] for key in names}, architecture)
-    data = safetensors_file.read_tensors(path, name) if kind == "safetensors" else _torch_tensors(path, weights, name)
     module_key = {file_key: key for key, file_key in names.items()}
-    tensors, averaged = {}, None
+    tensors, beside, averaged = {}, {}, None
     for file_key, tensor in data:
         if file_key == layout.averaged:
             averaged = int(tensor)
+            continue
+        if file_key not in module_key:
+            beside[file_key] = tensor.detach()
             continue
         _check_finite(tensor, file_key, name)
         tensors[module_key[file_key]] = tensor.detach()
@@ -182,11 +197,12 @@ def parse(path: Path, architecture: Architecture, weights: str | None, name: str
         format=kind,
         suffix=Path(name).suffix.lower(),
         names=names,
-        prefix=prefix,
+        prefix=named.prefix,
         averaged=averaged,
+        order=tuple(keys) if named.beside else (),
         **layout.source,
     )
-    return Checkpoint(resolved, {key: tensors[key] for key in names}, source, sha256_of(path))
+    return Checkpoint(resolved, {key: tensors[key] for key in names}, source, sha256_of(path), beside=beside)
 
 
 def sha256_of(path: Path) -> str:
@@ -218,9 +234,12 @@ def _safetensors_layout(path: Path, name: str) -> _Layout:
     return _Layout(entries, {"metadata": metadata}, _averaged(entries))
 
 
-def _torch_layout(path: Path, weights: str | None, name: str) -> _Layout:
-    torch_file.check_archive(path, name)
-    found = unwrap(torch_file.load(path, name, "meta"), weights, name)
+def _torch_layout(
+    path: Path, weights: str | None, name: str, asked: str
+) -> tuple[_Layout, Iterator[tuple[str, Tensor]]]:
+    """The layout, and the tensors, which are read when they are asked for."""
+    extras = torch_file.check_archive(path, name)
+    found = unwrap(torch_file.load(path, name, "meta", extras), weights, name, asked)
     torch_file.check_tensors(found.state, name)
     ordered = isinstance(found.state, OrderedDict)
     versions = _plain_versions(getattr(found.state, "_metadata", None)) if ordered else None
@@ -230,14 +249,14 @@ def _torch_layout(path: Path, weights: str | None, name: str) -> _Layout:
         "module_versions": versions,
     }
     entries = {key: Entry(tuple(value.shape), value.dtype) for key, value in found.state.items()}
-    return _Layout(entries, source, _averaged(entries))
 
+    def tensors() -> Iterator[tuple[str, Tensor]]:
+        state = unwrap(torch_file.load(path, name, "cpu", extras), weights, name, asked).state
+        torch_file.check_tensors(state, name)
+        torch_file.check_overlap(state, name)
+        yield from state.items()
 
-def _torch_tensors(path: Path, weights: str | None, name: str) -> Iterator[tuple[str, Tensor]]:
-    state = unwrap(torch_file.load(path, name, "cpu"), weights, name).state
-    torch_file.check_tensors(state, name)
-    torch_file.check_overlap(state, name)
-    yield from state.items()
+    return _Layout(entries, source, _averaged(entries)), tensors()
 
 
 def _averaged(entries: Mapping[str, Entry]) -> str | None:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from repair_engine.errors import BadInput
+from repair_engine.formats.extras import is_extra
 from repair_engine.formats.pickle_stack import scan
 
 SAVE_A_STATE_DICT = (
     "Where the model is loaded and trusted, save its state dict instead:\n"
     "    sd = model.state_dict()\n"
     '    torch.save(sd, "weights.pth")'
+)
+SAVE_WITHOUT_EXTRAS = (
+    SAVE_A_STATE_DICT + "\n"
+    "Or, only if you trust the file (this runs what is in it), save its state dict alone:\n"
+    '    file = torch.load("file.pth", map_location="cpu", weights_only=False)\n'
+    '    torch.save(file["state_dict"], "weights.pth")'
+)
+SAVE_FLOAT = (
+    "A repair needs the float weights, from before quantization (before torch.ao.quantization.convert or the like):\n"
+    '    torch.save(float_model.state_dict(), "weights.pth")'
 )
 MAX_PICKLE_BYTES = 64 << 20
 
@@ -52,29 +63,35 @@ def globals_of(data: bytes) -> list[str]:
     return list(dict.fromkeys(scan(data)))
 
 
-def check_globals(data: bytes, name: str) -> None:
-    """Refuse a pickle that asks for anything but plain tensors and containers.
+def check_globals(data: bytes, name: str) -> list[str]:
+    """Refuse a pickle that asks for anything but plain tensors, containers and known extras.
+
+    Returns:
+        The extras that it asks for, for `extras.stand_ins`.
 
     Raises:
         BadInput: naming the first such global.
     """
     if len(data) > MAX_PICKLE_BYTES:
         raise BadInput(f"{name}: its pickle has {len(data):,} bytes; at most {MAX_PICKLE_BYTES:,} are read.")
-    for asked in globals_of(data):
-        if asked in _HARMLESS or _is_torch_data(asked):
+    found = globals_of(data)
+    extras = [asked for asked in found if is_extra(asked)]
+    for asked in found:
+        if asked in _HARMLESS or _is_torch_data(asked) or asked in extras:
             continue
         module, _, function = asked.rpartition(".")
         special = _SPECIAL.get(function) if module in ("torch._utils", "torch._tensor") else None
         if special:
             raise BadInput(
                 f"{name} holds {special} ({asked}); only plain dense tensors can be repaired.",
-                SAVE_A_STATE_DICT,
+                SAVE_FLOAT if "quantized" in special else SAVE_A_STATE_DICT,
             )
         raise BadInput(
             f"{name} was not loaded: it is a pickle that asks to run {asked}, "
             "and loading it could run any code. Only a state dict is accepted.",
-            SAVE_A_STATE_DICT,
+            SAVE_A_STATE_DICT if any(a.startswith("torch.nn.modules.") for a in found) else SAVE_WITHOUT_EXTRAS,
         )
+    return extras
 
 
 def _is_torch_data(asked: str) -> bool:

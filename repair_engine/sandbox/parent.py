@@ -199,11 +199,11 @@ def _answer(code: int, said: bytes, complaint: str, limits: Limits) -> dict[str,
         if not isinstance(answer, dict):
             raise TypeError("no object")
         refused = answer.get("refused")
-        reason = None if refused is None else BadInput(str(refused["problem"]), str(refused["mend"]))
+        refusal = None if refused is None else (str(refused["problem"]), str(refused["mend"]))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise not_usable(error) from error
-    if reason is not None:
-        raise reason
+    if refusal is not None:
+        raise BadInput(*refusal)
     return answer
 
 

@@ -1,4 +1,4 @@
-"""A real `manage.py dev` in a folder of its own: gunicorn, Celery workers, beat, a private redis-server."""
+"""A real `manage.py dev` in a folder of its own: web server, Celery workers, beat, a private redis-server."""
 
 from __future__ import annotations
 

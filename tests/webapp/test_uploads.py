@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zipfile
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torchvision
 from django.core.files.uploadedfile import SimpleUploadedFile
 from safetensors.torch import save
 
+from tests.repair_engine.image_sets import png
 from webapp.library.models import Blob, DatasetUpload, ModelUpload
 
 MODELS, DATASETS = "/api/v1/models/", "/api/v1/datasets/"
@@ -31,8 +33,8 @@ def send_model(person, content: bytes, name: str = "net.safetensors", **fields):
     return person.api.post(MODELS, {**data, "file": file}, format="multipart")
 
 
-def send_dataset(person, content: bytes, name: str = "images.zip"):
-    return person.api.post(DATASETS, {"file": SimpleUploadedFile(name, content)}, format="multipart")
+def send_dataset(person, content: bytes, name: str = "images.zip", **fields):
+    return person.api.post(DATASETS, {"file": SimpleUploadedFile(name, content), **fields}, format="multipart")
 
 
 def checked(person, kind: str, answer) -> dict:
@@ -183,9 +185,27 @@ def test_a_dataset_is_counted(world, image_zip):
     assert found["facts"]["folders"] == {"cat": 4, "dog": 4}
 
 
-def test_a_zip_without_images(world):
-    import zipfile
+def test_one_split_of_a_zip_is_a_dataset_of_its_own(world):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for i, name in enumerate(f"{top}/{sub}/1.png" for top in ("one", "two") for sub in ("cat", "dog")):
+            archive.writestr(name, png(i))
+    whole = send_dataset(world.owner, content.getvalue())
+    one, two = (send_dataset(world.owner, content.getvalue(), split_folder=split) for split in ("one", "two"))
+    assert [answer.status_code for answer in (whole, one, two)] == [201, 201, 201]
+    assert send_dataset(world.owner, content.getvalue(), split_folder="two").status_code == 200
+    for _ in range(3):
+        world.bells.answer(only="validate")
+    refused = checked(world.owner, "datasets", whole)
+    assert (refused["state"], "splits, not classes" in refused["error"]) == ("rejected", True)
+    assert "split folder" in refused["mend"]
+    for answer, split in ((one, "one"), (two, "two")):
+        found = checked(world.owner, "datasets", answer)
+        assert (found["state"], found["split_folder"]) == ("ready", split)
+        assert found["facts"]["folders"] == {"cat": 1, "dog": 1}
 
+
+def test_a_zip_without_images(world):
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr("readme.txt", "nothing here")

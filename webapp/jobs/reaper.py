@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db.models import F, Q
 from django.utils import timezone
 
+from webapp import quota, storage
 from webapp.jobs import bells, leases, webhooks
 from webapp.jobs.models import Job, Shard
 from webapp.library import services as library
@@ -24,6 +25,7 @@ from webapp.library.models import DatasetUpload, ModelUpload, Upload
 log = logging.getLogger(__name__)
 _last = 0.0
 LEFTOVERS = timedelta(days=2)
+SILENT = timedelta(hours=1)  # an upload to which nothing was written for so long
 KEEP_FILES = timedelta(minutes=10)  # a worker that has not yet noticed a cancel may still write
 
 
@@ -43,6 +45,8 @@ def reap(*, force: bool = False) -> None:
         webhooks.ring(delivery)
     _ring_uploads()
     _sweep()
+    if force:  # by beat, not by a page that is waited for
+        storage.sweep_sometimes()
 
 
 def _standing_still() -> list[Job]:
@@ -84,9 +88,11 @@ def _sweep() -> None:
 
 def _sweep_leftovers() -> None:
     """Uploads that were cut off by a crash, and folders of jobs that were deleted while a worker wrote to them."""
+    quota.release_stale()
     before = time.time() - LEFTOVERS.total_seconds()
+    silent = time.time() - SILENT.total_seconds()
     for path in settings.INCOMING_DIR.glob("*"):
-        if _age(path) < before:
+        if _age(path) < (silent if path.name.startswith("up-") else before):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     folders = [path for path in settings.JOB_DIR.glob("????????-????-????-????-????????????") if _age(path) < before]
     known = {str(pk) for pk in Job.objects.filter(pk__in=[path.name for path in folders]).values_list("pk", flat=True)}

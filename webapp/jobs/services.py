@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from repair_engine.columns import columns_of
 from repair_engine.errors import BadInput
+from webapp import quota
 from webapp.accounts.models import User
 from webapp.jobs import bells, coordinator, webhooks
 from webapp.jobs import surrogates as transfer
@@ -79,6 +80,8 @@ def create_job(
         return job, False
     try:
         with transaction.atomic():
+            quota.lock(owner)
+            quota.check(owner, model.blob.size, "the result of this run")
             job = Job.objects.create(
                 owner=owner,
                 name=name[:200],
@@ -187,7 +190,7 @@ def delete_job(*, job: Job) -> None:
             raise Refused(
                 f"The attack {', '.join(audits)} measures this repair's checkpoint.", "Delete that first.", status=409
             )
-        used = list(row.artifacts.values_list("blob_id", flat=True))
+        used = sorted(set(row.artifacts.values_list("blob_id", flat=True)))
         row.delete()
         for sha256 in used:
             blobs.drop(sha256)

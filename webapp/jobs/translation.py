@@ -12,6 +12,7 @@ from repair_engine.attacks import AttackSettings
 from repair_engine.estimation import CONFIRM_SHARE, reported
 from repair_engine.explain.page import at_ends
 from repair_engine.explain.settings import Explain
+from repair_engine.memory import parse_memory
 from repair_engine.objectives import Metric
 from repair_engine.request import Limits, RepairRequest
 from repair_engine.surrogates import Surrogate
@@ -34,6 +35,8 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
     names = ("estimator", "constant", "precision", "top_k", "side", "batch_size", "queries", "subset", "compact")
     names += ("report_uses",)
     given = {name: asked[name] for name in names if name in asked}
+    if asked.get("memory"):
+        given["memory"] = parse_memory(asked["memory"])
     given |= {"also": tuple(asked.get("also", ())), "by_hand": tuple(asked.get("filters", ()))}
     parent = asked.get("parent") or {}
     budget = asked.get("budget") or parent.get("budget")
@@ -49,6 +52,8 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
         metric=Metric.parse(asked["metric"]),
         classes=str(classes) if classes else None,
         guard=guard["path"] if guard else None,
+        split_folder=asked["data"].get("split_folder", ""),
+        guard_split_folder=guard.get("split_folder", "") if guard else "",
         group=asked.get("group"),
         preprocessing=opened.preprocessing,
         budget=budget,

@@ -6,11 +6,10 @@ import hashlib
 import json
 import logging
 
-from django.conf import settings
 from django.db import transaction
-from django.db.models import Sum
 from django.utils import timezone
 
+from webapp import quota
 from webapp.accounts.models import User
 from webapp.library import blobs
 from webapp.library.errors import InUse, Refused, TooLarge
@@ -50,9 +49,11 @@ def create_model(
     )
 
 
-def create_dataset(*, owner: User, file: StoredUpload, name: str = "") -> tuple[DatasetUpload, bool]:
+def create_dataset(
+    *, owner: User, file: StoredUpload, name: str = "", split_folder: str = ""
+) -> tuple[DatasetUpload, bool]:
     """Returns the upload and whether it is new. A rejected one is checked again."""
-    return _create(DatasetUpload, owner, file, name, key={}, values={})
+    return _create(DatasetUpload, owner, file, name, key={"split_folder": split_folder}, values={})
 
 
 def _create(kind: type[Upload], owner: User, file: StoredUpload, name: str, key: dict, values: dict):
@@ -60,9 +61,9 @@ def _create(kind: type[Upload], owner: User, file: StoredUpload, name: str, key:
         raise TooLarge(file.name, file.size, file.cap)
     if file.size == 0:
         raise Refused(f"{file.name} is empty.", "Choose the file again; the upload may have been cut short.")
-    _check_quota(owner, file)
+    ready = blobs.ready(file.path, file.sha256) if file.path is not None else None
     with transaction.atomic():
-        blob = blobs.store(file.path, sha256=file.sha256)
+        blob = _blob(owner, file, ready)
         defaults = {**values, "name": (name or file.name)[:200], "file_name": file.name[:255]}
         upload, created = kind.objects.get_or_create(owner=owner, blob=blob, **key, defaults=defaults)
         if not created and upload.state == Upload.State.REJECTED:
@@ -75,18 +76,20 @@ def _create(kind: type[Upload], owner: User, file: StoredUpload, name: str, key:
     return upload, created
 
 
-def _check_quota(owner: User, file: StoredUpload) -> None:
-    used = set(ModelUpload.objects.filter(owner=owner).values_list("blob_id", flat=True))
-    used |= set(DatasetUpload.objects.filter(owner=owner).values_list("blob_id", flat=True))
-    if file.sha256 in used:
-        return
-    total = Blob.objects.filter(pk__in=used).aggregate(total=Sum("size"))["total"] or 0
-    if total + file.size > settings.USER_QUOTA_BYTES:
-        raise Refused(
-            f"Your uploads would take {total + file.size:,} bytes; you may keep {settings.USER_QUOTA_BYTES:,}.",
-            "Delete models or datasets that you no longer use.",
-            status=413,
-        )
+def _blob(owner: User, file: StoredUpload, ready: blobs.Ready | None) -> Blob:
+    """The file's, within the quota. What the owner has already takes no more room, so it is never refused."""
+    quota.lock(owner)
+    mine = [
+        kind.objects.filter(owner=owner, blob=file.sha256).exists() for kind in (ModelUpload, DatasetUpload)
+    ]  # fmt: skip
+    if not any(mine):
+        quota.check(owner, file.size, file.name, besides=file.reservation)
+    if ready is not None:
+        return blobs.put(ready)
+    blob = Blob.objects.select_for_update().filter(pk=file.sha256).first()
+    if not any(mine) or blob is None or not blob.path.exists():
+        raise Refused(f"There was no room for {file.name} when it began to arrive.", "Send it again.", status=413)
+    return blob
 
 
 def ring(upload: Upload) -> None:

@@ -108,7 +108,7 @@ def _filters(checkpoint, preprocessing) -> tuple[dict, list[str]]:
 def _check_dataset(upload: DatasetUpload) -> Found:
     from repair_engine.datasets import inspect_archive
 
-    info = inspect_archive(upload.blob.path, upload.file_name)
+    info = inspect_archive(upload.blob.path, upload.file_name, split=upload.split_folder)
     return Found(
         {
             "images": info.n_images,

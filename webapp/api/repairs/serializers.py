@@ -206,6 +206,12 @@ class CreateRepairSerializer(LimitFields, PgdFields):
         help_text="Of the search: float32 (default), or bfloat16, which is faster where the worker's processor has it "
         "and is given up where its predictions differ. What is reported is float32 always.",
     )
+    memory = serializers.CharField(
+        required=False,
+        max_length=20,
+        help_text="That each process may take for it, such as 2G (default) or 1500M; on a GPU, of its "
+        "memory, by default a quarter. Changes no figure.",
+    )
     top_k = serializers.IntegerField(required=False, min_value=1)
     side = serializers.ChoiceField(choices=SIDES, required=False)
     budget = serializers.IntegerField(

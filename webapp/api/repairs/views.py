@@ -63,6 +63,7 @@ class RepairList(generics.ListAPIView):
             200: RepairSerializer,
             400: PROBLEM,
             409: PROBLEM,
+            413: PROBLEM,
             422: PROBLEM,
         },
     )

@@ -54,7 +54,7 @@ class ModelSerializer(_UploadSerializer):
 class DatasetSerializer(_UploadSerializer):
     class Meta:
         model = DatasetUpload
-        fields = _COMMON
+        fields = [*_COMMON, "split_folder"]
         read_only_fields = fields
 
 
@@ -140,3 +140,9 @@ class CreateDatasetSerializer(serializers.Serializer):
 
     file = serializers.FileField()
     name = serializers.CharField(required=False, max_length=200)
+    split_folder = serializers.CharField(
+        required=False,
+        max_length=200,
+        help_text="Where the zip holds splits (train, test; fold1, fold2): the top folder that is read. none: the top "
+        "folders are the classes.",
+    )

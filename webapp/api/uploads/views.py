@@ -20,7 +20,7 @@ from webapp.api.uploads.serializers import (
     ModelSerializer,
 )
 from webapp.jobs import reaper
-from webapp.library import services
+from webapp.library import services, uploads
 
 PROBLEM = OpenApiResponse(ProblemSerializer, "What is wrong.")
 
@@ -32,8 +32,21 @@ def _created(request: Request, upload, new: bool, serializer: type, route: str) 
     return Response(serializer(upload).data, status=code, headers={"Location": location})
 
 
-class ModelList(generics.ListAPIView):
+class TakesFile:
+    """Files are let in once it is known who sends them, and that they may: what a stranger sends is thrown away."""
+
+    takes_file: str
+
+    def initial(self, request: Request, *args: object, **kwargs: object) -> None:
+        super().initial(request, *args, **kwargs)  # type: ignore[misc]
+        if request.method == "POST":
+            uploads.accept(request._request, request.user, self.takes_file)
+
+
+class ModelList(TakesFile, generics.ListAPIView):
     """Your models."""
+
+    takes_file = "model"
 
     parser_classes = [MultiPartParser]
     serializer_class = ModelSerializer
@@ -72,8 +85,10 @@ class ModelDetail(generics.RetrieveDestroyAPIView):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
-class DatasetList(generics.ListAPIView):
+class DatasetList(TakesFile, generics.ListAPIView):
     """Your datasets."""
+
+    takes_file = "dataset"
 
     parser_classes = [MultiPartParser]
     serializer_class = DatasetSerializer

@@ -24,6 +24,13 @@ class DatasetForm(forms.Form):
     name = forms.CharField(
         required=False, max_length=200, label="Name", help_text="For your lists; the file's name if left out."
     )
+    split_folder = forms.CharField(
+        required=False,
+        max_length=200,
+        label="Split folder",
+        help_text="Only where the zip holds splits (train, test; fold1, fold2): the top folder that is read. "
+        "none: the top folders are the classes.",
+    )
 
     def values(self) -> dict[str, Any]:
         return dict(self.cleaned_data)
