@@ -8,6 +8,7 @@ import platform
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -194,3 +195,64 @@ def test_both_processors_programs_are_whole() -> None:
             assert code == 0x06 or at + 1 + max(yes, no) < len(made)
             assert max(yes, no) < 256
     assert platform.machine() in seccomp._MACHINES or landlock
+
+
+UNDER_A_PROFILE = """
+import ctypes, struct, sys
+from repair_engine import sandbox
+from repair_engine.sandbox import kernel, seccomp
+kernel.no_new_privileges()
+forbidden = [seccomp._load(0)]
+for number in {numbers}:
+    forbidden += [seccomp._equal(number, 0, 1), seccomp._refuse(1)]
+forbidden += [seccomp._end(seccomp._ALLOW)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in forbidden))
+head = ctypes.create_string_buffer(struct.pack("@HP", len(forbidden), ctypes.addressof(code)))
+kernel.syscall("seccomp", seccomp._MACHINES[{machine!r}][2], 1, 0, ctypes.byref(head))
+found = sandbox.try_layers()
+print(sorted(name for name in found if not found[name]))
+"""
+CALLS = {"unshare": (272, 97), "mount": (165, 40), "landlock_create_ruleset": (444, 444)}
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "missing"),
+    [
+        (["unshare"], ["namespaces"]),  # Docker's default
+        (["mount"], ["namespaces"]),  # AppArmor on Ubuntu 24.04: the namespaces are made and are good for nothing
+        (["unshare", "landlock_create_ruleset"], ["landlock", "namespaces"]),
+    ],
+)
+def test_what_the_platform_forbids_is_left_out_and_the_rest_holds(forbidden: list[str], missing: list[str]) -> None:
+    """Really forbidden, by a filter around the parent, as a container's profile does it."""
+    if platform.machine() not in seccomp._MACHINES or not all(sandbox.try_layers().values()):
+        pytest.skip("this machine forbids more itself")
+    column = seccomp._MACHINES[platform.machine()][0]
+    numbers = [CALLS[name][column] for name in forbidden]
+    code = UNDER_A_PROFILE.format(numbers=numbers, machine=platform.machine())
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(missing)
+
+
+def test_what_a_child_leaves_dies_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without the filter a daemon can be made: it is in the child's own world, and ends with its first process."""
+    monkeypatch.setitem(sandbox.TASKS, "daemon", "tests.repair_engine.test_sandbox_hostile:leave_a_daemon")
+    layers = set(sandbox.LAYERS) - {"seccomp"}
+    if not sandbox.try_layers(layers)["namespaces"]:
+        pytest.skip("no namespaces here")
+    sandbox.call("daemon", {}, sandbox.Limits(), writes={"out": tmp_path / "out"}, layers=layers)
+    before = (tmp_path / "out").stat().st_size
+    assert before > 0
+    for _ in range(20):
+        time.sleep(0.01)
+        assert (tmp_path / "out").stat().st_size == before
+
+
+def leave_a_daemon(payload: dict[str, Any]) -> dict[str, Any]:
+    if os.fork() == 0:
+        os.setsid()
+        while True:
+            os.write(payload["out"], b".")
+    while not os.fstat(payload["out"]).st_size:
+        time.sleep(0.001)
+    return {}
