@@ -256,3 +256,40 @@ def leave_a_daemon(payload: dict[str, Any]) -> dict[str, Any]:
     while not os.fstat(payload["out"]).st_size:
         time.sleep(0.001)
     return {}
+
+
+def test_images_of_others_are_decoded_in_the_child_and_give_the_same(monkeypatch, tmp_path: Path) -> None:
+    from repair_engine.classes import ClassNames
+    from repair_engine.datasets import Preprocessing, decoding, read_dataset
+    from tests.repair_engine.image_sets import make_zip, two_classes
+
+    path, classes = make_zip(tmp_path / "a.zip", two_classes()), ClassNames(2, ("cat", "dog"))
+    steps: list[tuple[int, int]] = []
+    here = read_dataset(path, classes, Preprocessing())
+    monkeypatch.setattr(decoding, "decode", None)  # not in this process
+    there = read_dataset(path, classes, Preprocessing(), progress=lambda *at: steps.append(at), apart=True)
+    assert (there.images == here.images).all()
+    assert there.pixel_hashes == here.pixel_hashes
+    assert there.file_names == here.file_names
+    assert steps == [(i + 1, len(here)) for i in range(len(here))]
+    with pytest.raises(ZeroDivisionError):  # a progress that raises ends it
+        read_dataset(path, classes, Preprocessing(), progress=lambda *at: 1 // 0, apart=True)
+    bad = make_zip(tmp_path / "b.zip", {**two_classes(), "cat/9.png": b"\x89PNG\r\n\x1a\n" + b"x" * 60})
+    with pytest.raises(BadInput, match=r"cat/9\.png"):
+        read_dataset(bad, classes, Preprocessing(), apart=True)
+
+
+@pytest.mark.parametrize("poured", [b"", b"\1\0\0\0\1\0\0\0", b"\0" * 12, b"\xff" * 12, b"\1\0\0\0" * 3 + b"x" * 9])
+def test_pixels_that_are_no_images_are_refused(poured: bytes, monkeypatch, tmp_path: Path) -> None:
+    from repair_engine.classes import ClassNames
+    from repair_engine.datasets import Preprocessing, read_dataset
+    from tests.repair_engine.image_sets import make_zip, two_classes
+
+    def call(task, payload, limits, reads, imports, pours):
+        pours["pixels"](poured)
+        return {"warnings": []}
+
+    monkeypatch.setattr(sandbox, "call", call)
+    path = make_zip(tmp_path / "a.zip", two_classes())
+    with pytest.raises(BadInput, match="no usable answer"):
+        read_dataset(path, ClassNames(2, ("cat", "dog")), Preprocessing(), apart=True)
