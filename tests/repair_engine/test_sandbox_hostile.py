@@ -129,8 +129,8 @@ def test_fewer_layers_than_asked_for_read_nothing(monkeypatch: pytest.MonkeyPatc
         sandbox.required()
 
 
-@pytest.mark.parametrize("layers", [set(sandbox.LAYERS), IN_A_CONTAINER], ids=["all", "in a container"])
-def test_ordinary_uploads_are_read(layers: set[str], tmp_path: Path) -> None:
+def test_ordinary_uploads_are_read_in_a_container_too(tmp_path: Path) -> None:
+    """With all layers many other tests read them."""
     import torch
 
     from repair_engine.architectures import Architecture
@@ -139,11 +139,22 @@ def test_ordinary_uploads_are_read(layers: set[str], tmp_path: Path) -> None:
     torch.save(module.state_dict(), tmp_path / "m.pth")
     asked = {"architecture": Architecture("resnet18", 2).to_json(), "weights": None, "name": "m.pth"}
     reads, writes = {"path": tmp_path / "m.pth"}, {"out": tmp_path / "out.safetensors"}
-    answer = sandbox.call("checkpoint", asked, sandbox.Limits(), reads, writes, layers=layers)
+    answer = sandbox.call("checkpoint", asked, sandbox.Limits(), reads, writes, layers=IN_A_CONTAINER)
     assert answer["source"]["format"] == "state_dict"
     from safetensors.torch import load_file
 
     assert torch.equal(load_file(tmp_path / "out.safetensors")["conv1.weight"], module.conv1.weight)
+
+
+def test_who_takes_what_is_poured_may_end_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sandbox.TASKS, "endless", "tests.repair_engine.test_sandbox_hostile:pour_on")
+    with pytest.raises(ZeroDivisionError):  # as a progress does that raises to cancel
+        sandbox.call("endless", {}, sandbox.Limits(), pours={"out": lambda piece: 1 // 0})
+
+
+def pour_on(payload: dict[str, Any]) -> dict[str, Any]:
+    while True:
+        os.write(payload["out"], b"x" * 4096)
 
 
 def test_an_answer_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,8 +283,6 @@ def test_images_of_others_are_decoded_in_the_child_and_give_the_same(monkeypatch
     assert there.pixel_hashes == here.pixel_hashes
     assert there.file_names == here.file_names
     assert steps == [(i + 1, len(here)) for i in range(len(here))]
-    with pytest.raises(ZeroDivisionError):  # a progress that raises ends it
-        read_dataset(path, classes, Preprocessing(), progress=lambda *at: 1 // 0, apart=True)
     bad = make_zip(tmp_path / "b.zip", {**two_classes(), "cat/9.png": b"\x89PNG\r\n\x1a\n" + b"x" * 60})
     with pytest.raises(BadInput, match=r"cat/9\.png"):
         read_dataset(bad, classes, Preprocessing(), apart=True)
