@@ -306,7 +306,14 @@ def read_set(
     preprocessing, origin = default_preprocessing(request, checkpoint.in_channels, checkpoint.architecture.plan)
     cache = folder / "pixels"
     dataset = read_dataset(
-        request.data, names, preprocessing, cache, request.name_of("data"), _reading(progress), request.split_folder
+        request.data,
+        names,
+        preprocessing,
+        cache,
+        request.name_of("data"),
+        _reading(progress),
+        request.split_folder,
+        request.apart,
     )
     if origin != "given":
         dataset = replace(dataset, notes=(*dataset.notes, f"Preprocessing: {origin}."))
@@ -337,7 +344,7 @@ def _read(
         known = names if names.names else replace(names, names=dataset.class_names, source="the main set's folders")
         guard = read_dataset(
             request.guard, known, preprocessing, folder / "pixels", request.name_of("guard"), _reading(progress),
-            request.guard_split_folder,
+            request.guard_split_folder, request.apart,
         )  # fmt: skip
         guard_groups = guard.attributes.get(request.group) if request.group else None
         parts = holdout(

@@ -98,6 +98,7 @@ class RepairRequest:
         device: "cpu" or "cuda" (resolved).
         explain: what an explanation shows; None = the request is for a repair (or for values alone).
         names: what the files are called in reports; the paths' own names by default.
+        apart: images are decoded in a child process, for they are somebody else's (`datasets.decoding`).
     """
 
     model: str
@@ -138,6 +139,7 @@ class RepairRequest:
     device: str = "cpu"
     explain: Explain | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    apart: bool = False
 
     def __post_init__(self) -> None:
         if self.estimator not in ESTIMATORS:

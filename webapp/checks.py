@@ -51,6 +51,31 @@ def architectures(**_: object) -> list:
     ]
 
 
+@register(Tags.security)
+def sandbox_as_asked(**_: object) -> list:
+    """Costs a child process, and is looked at only where the operator insists on something."""
+    from repair_engine import sandbox
+
+    try:
+        if sandbox.required():
+            sandbox.require()
+    except (sandbox.SandboxTooWeak, ValueError) as error:
+        hint = "Give the container what docs/operations.md says (“Who reads uploads”), or ask for less."
+        return [Error(str(error), hint=hint, id="webapp.E007")]
+    return []
+
+
+@register(Tags.security, deploy=True)
+def sandbox_in_force(**_: object) -> list:
+    from repair_engine import sandbox
+
+    found = sandbox.in_force()
+    if all(found.values()):
+        return []
+    hint = "docs/operations.md says what each layer needs (“Who reads uploads”)."
+    return [Warning(f"Here {sandbox.sentence(found)}.", hint=hint, id="webapp.W008")]
+
+
 @register(Tags.security, deploy=True)
 def plain_http(**_: object) -> list:
     if settings.HTTPS or settings.DEBUG:

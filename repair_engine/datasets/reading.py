@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +20,13 @@ from repair_engine.datasets.archive import (
     read_entry,
     sha256_of,
 )
-from repair_engine.datasets.images import TURNED, decode, is_deep, see_through, turned
+from repair_engine.datasets.decoding import Basin, Progress, pour, pour_apart
 from repair_engine.datasets.layout import LAYOUT
 from repair_engine.datasets.metadata import Metadata, parse_metadata
 from repair_engine.datasets.preprocessing import Preprocessing
 from repair_engine.errors import BadInput
 
 IN_MEMORY_BYTES = 1 << 30  # larger pixel arrays live in a file
-MAX_PIXEL_BYTES = 256 << 30
-
-Progress = Callable[[int, int], None]  # images done, images in all; may raise to cancel
 
 
 @dataclass(frozen=True)
@@ -97,6 +93,7 @@ def read_dataset(
     name: str = "",
     progress: Progress | None = None,
     split: str = "",
+    apart: bool = False,
 ) -> Dataset:
     """Read a zip of images.
 
@@ -108,6 +105,7 @@ def read_dataset(
         name: the zip's own name, for messages.
         progress: called after each image.
         split: the top folder to read alone, where the zip holds splits; see `list_images`.
+        apart: decode the images in a child process, for they are somebody else's.
 
     Raises:
         BadInput: everything that makes the zip unusable, naming the entry.
@@ -131,7 +129,14 @@ def read_dataset(
             named = ClassNames(classes.num_classes, mapping.names, classes.folders, classes.source)
             _check_labels(metadata.labels, listing, labels, named)
         digest = sha256_of(path)
-        pixels = _pixels(archive, listing, preprocessing, _identity(digest, split), cache_dir, progress)
+
+        def decode(basin: Basin) -> list[str]:
+            if apart:
+                return pour_apart(path, listing, split, known, preprocessing, basin)
+            return pour(archive, listing, preprocessing, basin.take)
+
+        key = cache.cache_key(_identity(digest, split), preprocessing)
+        pixels = _pixels(decode, len(listing.images), key, cache_dir, progress)
     return Dataset(
         file_names=file_names,
         labels=labels,
@@ -195,77 +200,16 @@ def _check_labels(values: Sequence[str], listing: Listing, labels: np.ndarray, c
 
 
 def _pixels(
-    archive: ZipFile,
-    listing: Listing,
-    preprocessing: Preprocessing,
-    digest: str,
-    cache_dir: str | Path | None,
-    progress: Progress | None,
+    decode: Callable[[Basin], list[str]], count: int, key: str, cache_dir: str | Path | None, progress: Progress | None
 ) -> cache.Pixels:
     folder = None if cache_dir is None else Path(cache_dir)
-    key = cache.cache_key(digest, preprocessing)
     stored = None if folder is None else cache.load_pixels(folder, key)
     if stored is not None:
         return stored
     with cache.NewPixels(folder, IN_MEMORY_BYTES) as maker:
-        return maker.store(key, _decode_all(archive, listing, preprocessing, maker.allocate, progress))
-
-
-def _decode_all(
-    archive: ZipFile,
-    listing: Listing,
-    preprocessing: Preprocessing,
-    allocate: Callable[[tuple[int, ...]], np.ndarray],
-    progress: Progress | None,
-) -> cache.Pixels:
-    images: np.ndarray | None = None
-    hashes: list[str] = []
-    oddities: dict[str, list[str]] = defaultdict(list)
-    count = len(listing.images)
-    for i, entry in enumerate(listing.images):
-        image = decode(read_entry(archive, entry), entry.filename)
-        if is_deep(image):
-            oddities["have more than 8 bits per channel; brighter values than 255 are clipped"].append(entry.filename)
-        if getattr(image, "n_frames", 1) > 1:
-            oddities["are animated; their first frame is used"].append(entry.filename)
-        if turned(image):
-            oddities[TURNED].append(entry.filename)
-        if see_through(image):
-            oddities["have transparent parts; their colours are read without it, as ImageFolder does"].append(
-                entry.filename
-            )
-        if _smaller(image.size, preprocessing):
-            oddities["are smaller than the crop and get black borders"].append(entry.filename)
-        try:
-            pixels = preprocessing.pixels(image)
-        except ValueError as error:
-            raise BadInput(f"{entry.filename} cannot be converted: {error}.") from error
-        if images is None:
-            if count * pixels.size > MAX_PIXEL_BYTES:
-                raise BadInput(f"{listing.name}: {count:,} images of shape {pixels.shape} are too many to hold.")
-            images = allocate((count, *pixels.shape))
-        if pixels.shape != images.shape[1:]:
-            first, (_, height, width) = listing.images[0].filename, images.shape[1:]
-            raise BadInput(
-                f"The images differ in size: {first} is {width} × {height}, "
-                f"{entry.filename} is {pixels.shape[2]} × {pixels.shape[1]}.",
-                "Give --resize and --crop as the network was trained with (for ImageNet mostly 256 and 224).",
-            )
-        images[i] = pixels
-        hashes.append(hashlib.sha256(pixels.tobytes()).hexdigest())
-        if progress is not None:
-            progress(i + 1, count)
-    assert images is not None  # list_images refuses a zip without images
-    warnings = [f"{len(names)} images {what}, such as {names[0]}." for what, names in oddities.items()]
-    return cache.Pixels(images, tuple(hashes), tuple(warnings))
-
-
-def _smaller(size: tuple[int, int], preprocessing: Preprocessing) -> bool:
-    if preprocessing.crop is None or isinstance(preprocessing.resize, tuple):
-        return False
-    crop = preprocessing.crop if isinstance(preprocessing.crop, tuple) else (preprocessing.crop,) * 2
-    shorter = min(size) if preprocessing.resize is None else preprocessing.resize
-    return shorter < max(crop)
+        basin = Basin(count, maker.allocate, progress)
+        warnings = decode(basin)
+        return maker.store(key, cache.Pixels(basin.filled(), tuple(basin.hashes), tuple(warnings)))
 
 
 def _twins(hashes: Sequence[str], labels: np.ndarray, file_names: Sequence[str]) -> list[str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pickletools
-
 from repair_engine.errors import BadInput
 from repair_engine.formats.extras import is_extra
+from repair_engine.formats.pickle_stack import scan
 
 SAVE_A_STATE_DICT = (
     "Where the model is loaded and trusted, save its state dict instead:\n"
@@ -59,35 +58,9 @@ def globals_of(data: bytes) -> list[str]:
     """The dotted names that a pickle asks for, in order, without executing it.
 
     Raises:
-        BadInput: the bytes are no complete pickle.
+        BadInput: the bytes are no complete pickle, or one whose names cannot be told for certain.
     """
-    found: list[str] = []
-    strings: list[str] = []  # the last two are a STACK_GLOBAL's module and name
-    memo: dict[int, str] = {}
-    previous: str | None = None
-    try:
-        for opcode, argument, _ in pickletools.genops(data):
-            name = opcode.name
-            if name in ("GLOBAL", "INST"):
-                found.append(str(argument).replace(" ", "."))
-            elif name == "STACK_GLOBAL":
-                found.append(".".join(strings[-2:]))
-            elif name in ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"):
-                if previous is not None:
-                    memo[len(memo) if argument is None else int(argument)] = previous
-                elif argument is None:
-                    memo[len(memo)] = ""
-                continue
-            elif name in ("GET", "BINGET", "LONG_BINGET") and argument in memo:
-                strings.append(memo[int(argument)])
-                previous = strings[-1]
-                continue
-            previous = argument if isinstance(argument, str) and "UNICODE" in name else None
-            if previous is not None:
-                strings.append(previous)
-    except Exception as error:  # pickletools raises many kinds on broken input
-        raise BadInput(f"The file's pickle is broken or cut short: {error}") from error
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(scan(data)))
 
 
 def check_globals(data: bytes, name: str) -> list[str]:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from repair_engine.errors import BadInput, SandboxTooWeak
 TASKS = {
     "checkpoint": "repair_engine.formats.convert:run_task",
     "archive": "repair_engine.datasets.inspection:run_task",
+    "pixels": "repair_engine.datasets.decoding:run_task",
     "hugging face": "repair_engine.hf_archive:run_task",
     "layers": "repair_engine.sandbox.layers:run_task",
 }
@@ -62,6 +63,7 @@ def call(
     writes: Mapping[str, Path] | None = None,
     imports: Sequence[str] = (),
     layers: Collection[str] = LAYERS,
+    pours: Mapping[str, Callable[[bytes], None]] | None = None,
 ) -> dict[str, Any]:
     """Run one task in a fresh process and give its answer, which is as untrusted as the input.
 
@@ -71,6 +73,8 @@ def call(
         writes: name -> file that is made and written; its payload has a descriptor under that name.
         imports: modules of the operator that the task will need.
         layers: which are tried; fewer only to see that the others hold alone.
+        pours: name -> what takes the bytes that the child writes to the descriptor under that name, as they come; what
+            it raises ends the child.
 
     Raises:
         BadInput: what the task refused, or that it exceeded its limits or died.
@@ -80,6 +84,13 @@ def call(
     target = TASKS[task]
     with contextlib.ExitStack() as stack:
         opened = {name: stack.enter_context(_new_file(path)) for name, path in (writes or {}).items()}
+        taps, ends = {}, {}
+        for name, sink in (pours or {}).items():
+            receive, ends[name] = os.pipe()
+            taps[stack.enter_context(os.fdopen(receive, "rb", buffering=0))] = sink
+        closing = stack.enter_context(contextlib.ExitStack())  # this side's copies, once the child has its own
+        for handle in ends.values():
+            closing.callback(os.close, handle)
         given = stack.enter_context(tempfile.TemporaryFile())
         given.write(json.dumps(dict(payload)).encode())
         given.seek(0)
@@ -87,7 +98,7 @@ def call(
             "target": target,
             "limits": asdict(limits),
             "reads": {name: str(path.resolve()) for name, path in (reads or {}).items()},
-            "writes": opened,
+            "writes": {**opened, **ends},
             "imports": list(imports),
             "layers": sorted(layers),
             "required": sorted(required()),
@@ -100,11 +111,12 @@ def call(
             stderr=subprocess.PIPE,
             env=environment(),
             cwd="/",
-            pass_fds=tuple(opened.values()),
+            pass_fds=(*opened.values(), *ends.values()),
             start_new_session=True,
         )
+        closing.close()
         try:
-            said, complaint = _listen(child, limits.wall_seconds)
+            said, complaint = _listen(child, limits.wall_seconds, taps)
             child.wait()
         finally:
             _end(child)
@@ -146,30 +158,31 @@ def _new_file(path: Path) -> Iterator[int]:
         os.close(handle)
 
 
-def _listen(child: subprocess.Popen[bytes], seconds: float) -> tuple[bytes, str]:
+def _listen(
+    child: subprocess.Popen[bytes], seconds: float, taps: Mapping[Any, Callable[[bytes], None]]
+) -> tuple[bytes, str]:
     """What it says until it ends, no more than may be said. Raises BadInput: too long or too much."""
     assert child.stdout is not None
     assert child.stderr is not None
     until = time.monotonic() + seconds
     said, complaint = bytearray(), bytearray()
     with selectors.DefaultSelector() as selector:
-        selector.register(child.stdout, selectors.EVENT_READ, said)
-        selector.register(child.stderr, selectors.EVENT_READ, complaint)
+        sinks = {child.stdout: said.extend, child.stderr: complaint.extend, **taps}
+        for stream, sink in sinks.items():
+            selector.register(stream, selectors.EVENT_READ, sink)
         while selector.get_map():
             left = until - time.monotonic()
-            ready = selector.select(max(left, 0))
-            if left <= 0 and not ready:
+            if left <= 0:
                 raise BadInput(f"Reading the file took longer than {seconds} seconds and was stopped.")
-            for key, _ in ready:
+            for key, _ in selector.select(left):
                 piece = os.read(key.fd, 1 << 16)
-                key.data.extend(piece)
-                if not piece:
+                if piece:
+                    key.data(piece)
+                else:
                     selector.unregister(key.fileobj)
             del complaint[:-_KEPT_OF_STDERR]
-            if len(said) > MAX_ANSWER or (left <= 0 and ready):
-                raise BadInput(
-                    f"Reading the file took longer than {seconds} seconds, or found too much: it was stopped."
-                )
+            if len(said) > MAX_ANSWER:
+                raise BadInput("Reading the file found too much to tell, and was stopped.")
     return bytes(said), complaint.decode(errors="replace")
 
 
@@ -209,6 +222,5 @@ def _answer(code: int, said: bytes, complaint: str, limits: Limits) -> dict[str,
 
 def not_usable(error: Exception) -> BadInput:
     """Of an answer that is none: the child was taken over, or has an error."""
-    return BadInput(
-        f"The file cannot be read: the process that read it gave no usable answer ({type(error).__name__})."
-    )
+    what = type(error).__name__
+    return BadInput(f"The file cannot be read: the process that read it gave no usable answer ({what}).")

@@ -8,6 +8,7 @@ import platform
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -128,8 +129,8 @@ def test_fewer_layers_than_asked_for_read_nothing(monkeypatch: pytest.MonkeyPatc
         sandbox.required()
 
 
-@pytest.mark.parametrize("layers", [set(sandbox.LAYERS), IN_A_CONTAINER], ids=["all", "in a container"])
-def test_ordinary_uploads_are_read(layers: set[str], tmp_path: Path) -> None:
+def test_ordinary_uploads_are_read_in_a_container_too(tmp_path: Path) -> None:
+    """With all layers many other tests read them."""
     import torch
 
     from repair_engine.architectures import Architecture
@@ -138,11 +139,22 @@ def test_ordinary_uploads_are_read(layers: set[str], tmp_path: Path) -> None:
     torch.save(module.state_dict(), tmp_path / "m.pth")
     asked = {"architecture": Architecture("resnet18", 2).to_json(), "weights": None, "name": "m.pth"}
     reads, writes = {"path": tmp_path / "m.pth"}, {"out": tmp_path / "out.safetensors"}
-    answer = sandbox.call("checkpoint", asked, sandbox.Limits(), reads, writes, layers=layers)
+    answer = sandbox.call("checkpoint", asked, sandbox.Limits(), reads, writes, layers=IN_A_CONTAINER)
     assert answer["source"]["format"] == "state_dict"
     from safetensors.torch import load_file
 
     assert torch.equal(load_file(tmp_path / "out.safetensors")["conv1.weight"], module.conv1.weight)
+
+
+def test_who_takes_what_is_poured_may_end_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sandbox.TASKS, "endless", "tests.repair_engine.test_sandbox_hostile:pour_on")
+    with pytest.raises(ZeroDivisionError):  # as a progress does that raises to cancel
+        sandbox.call("endless", {}, sandbox.Limits(), pours={"out": lambda piece: 1 // 0})
+
+
+def pour_on(payload: dict[str, Any]) -> dict[str, Any]:
+    while True:
+        os.write(payload["out"], b"x" * 4096)
 
 
 def test_an_answer_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,3 +206,99 @@ def test_both_processors_programs_are_whole() -> None:
             assert code == 0x06 or at + 1 + max(yes, no) < len(made)
             assert max(yes, no) < 256
     assert platform.machine() in seccomp._MACHINES or landlock
+
+
+UNDER_A_PROFILE = """
+import ctypes, struct, sys
+from repair_engine import sandbox
+from repair_engine.sandbox import kernel, seccomp
+kernel.no_new_privileges()
+forbidden = [seccomp._load(0)]
+for number in {numbers}:
+    forbidden += [seccomp._equal(number, 0, 1), seccomp._refuse(1)]
+forbidden += [seccomp._end(seccomp._ALLOW)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in forbidden))
+head = ctypes.create_string_buffer(struct.pack("@HP", len(forbidden), ctypes.addressof(code)))
+kernel.syscall("seccomp", seccomp._MACHINES[{machine!r}][2], 1, 0, ctypes.byref(head))
+found = sandbox.try_layers()
+print(sorted(name for name in found if not found[name]))
+"""
+CALLS = {"unshare": (272, 97), "mount": (165, 40), "landlock_create_ruleset": (444, 444)}
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "missing"),
+    [
+        (["unshare"], ["namespaces"]),  # Docker's default
+        (["mount"], ["namespaces"]),  # AppArmor on Ubuntu 24.04: the namespaces are made and are good for nothing
+        (["unshare", "landlock_create_ruleset"], ["landlock", "namespaces"]),
+    ],
+)
+def test_what_the_platform_forbids_is_left_out_and_the_rest_holds(forbidden: list[str], missing: list[str]) -> None:
+    """Really forbidden, by a filter around the parent, as a container's profile does it."""
+    if platform.machine() not in seccomp._MACHINES or not all(sandbox.try_layers().values()):
+        pytest.skip("this machine forbids more itself")
+    column = seccomp._MACHINES[platform.machine()][0]
+    numbers = [CALLS[name][column] for name in forbidden]
+    code = UNDER_A_PROFILE.format(numbers=numbers, machine=platform.machine())
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(missing)
+
+
+def test_what_a_child_leaves_dies_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without the filter a daemon can be made: it is in the child's own world, and ends with its first process."""
+    monkeypatch.setitem(sandbox.TASKS, "daemon", "tests.repair_engine.test_sandbox_hostile:leave_a_daemon")
+    layers = set(sandbox.LAYERS) - {"seccomp"}
+    if not sandbox.try_layers(layers)["namespaces"]:
+        pytest.skip("no namespaces here")
+    sandbox.call("daemon", {}, sandbox.Limits(), writes={"out": tmp_path / "out"}, layers=layers)
+    before = (tmp_path / "out").stat().st_size
+    assert before > 0
+    for _ in range(20):
+        time.sleep(0.01)
+        assert (tmp_path / "out").stat().st_size == before
+
+
+def leave_a_daemon(payload: dict[str, Any]) -> dict[str, Any]:
+    if os.fork() == 0:
+        os.setsid()
+        while True:
+            os.write(payload["out"], b".")
+    while not os.fstat(payload["out"]).st_size:
+        time.sleep(0.001)
+    return {}
+
+
+def test_images_of_others_are_decoded_in_the_child_and_give_the_same(monkeypatch, tmp_path: Path) -> None:
+    from repair_engine.classes import ClassNames
+    from repair_engine.datasets import Preprocessing, decoding, read_dataset
+    from tests.repair_engine.image_sets import make_zip, two_classes
+
+    path, classes = make_zip(tmp_path / "a.zip", two_classes()), ClassNames(2, ("cat", "dog"))
+    steps: list[tuple[int, int]] = []
+    here = read_dataset(path, classes, Preprocessing())
+    monkeypatch.setattr(decoding, "decode", None)  # not in this process
+    there = read_dataset(path, classes, Preprocessing(), progress=lambda *at: steps.append(at), apart=True)
+    assert (there.images == here.images).all()
+    assert there.pixel_hashes == here.pixel_hashes
+    assert there.file_names == here.file_names
+    assert steps == [(i + 1, len(here)) for i in range(len(here))]
+    bad = make_zip(tmp_path / "b.zip", {**two_classes(), "cat/9.png": b"\x89PNG\r\n\x1a\n" + b"x" * 60})
+    with pytest.raises(BadInput, match=r"cat/9\.png"):
+        read_dataset(bad, classes, Preprocessing(), apart=True)
+
+
+@pytest.mark.parametrize("poured", [b"", b"\1\0\0\0\1\0\0\0", b"\0" * 12, b"\xff" * 12, b"\1\0\0\0" * 3 + b"x" * 9])
+def test_pixels_that_are_no_images_are_refused(poured: bytes, monkeypatch, tmp_path: Path) -> None:
+    from repair_engine.classes import ClassNames
+    from repair_engine.datasets import Preprocessing, read_dataset
+    from tests.repair_engine.image_sets import make_zip, two_classes
+
+    def call(task, payload, limits, reads, imports, pours):
+        pours["pixels"](poured)
+        return {"warnings": []}
+
+    monkeypatch.setattr(sandbox, "call", call)
+    path = make_zip(tmp_path / "a.zip", two_classes())
+    with pytest.raises(BadInput, match="no usable answer"):
+        read_dataset(path, ClassNames(2, ("cat", "dog")), Preprocessing(), apart=True)

@@ -74,6 +74,7 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
         seed=asked.get("seed", 0),
         weights=model["weights"],
         device=asked["device"],
+        apart=True,
         names={
             "model": model["file_name"],
             "data": asked["data"]["file_name"],

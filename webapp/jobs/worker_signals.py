@@ -13,6 +13,7 @@ import threading
 from celery import signals
 from django.db import Error, connection
 
+from webapp import sandboxing
 from webapp.jobs import leases
 
 log = logging.getLogger(__name__)
@@ -21,8 +22,9 @@ _stop = threading.Event()
 
 
 @signals.worker_init.connect
-def begin_life(**_: object) -> None:
+def begin_life(sender: object = None, **_: object) -> None:
     """A worker that is started again under the same name is a new incarnation. Children inherit it."""
+    sandboxing.begin(str(getattr(sender, "hostname", None) or "worker"))
     os.environ["NR_INCARNATION"] = secrets.token_hex(4)
     os.environ["NR_WORKER_PID"] = str(os.getpid())
 

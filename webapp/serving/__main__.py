@@ -28,6 +28,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.settings")
     os.environ["NR_SERVING_PARENT"] = str(os.getpid())
+    _shut_in()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection, and its body, take one each
     Granian(
@@ -46,6 +47,16 @@ def main() -> None:
         log_access=options.access_log,
         log_level=LogLevels.warning if not options.access_log else LogLevels.info,
     ).serve()
+
+
+def _shut_in() -> None:
+    """The web process reads no upload itself; it starts only where its programs may. Ends here where they may not."""
+    import django
+
+    from webapp import sandboxing
+
+    django.setup()
+    sandboxing.begin("web")
 
 
 if __name__ == "__main__":
