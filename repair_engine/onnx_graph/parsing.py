@@ -65,12 +65,15 @@ def read_plan(model: Any, spans: Sequence[Span], name: str) -> GraphPlan:
     output = graph.output[0].name
     protos = _needed(graph.node, output)
     _check_operators(protos, name)
-    constants, nodes = _constants_and_nodes(protos, name)
+    # a Constant node of float32 is an initializer in all but name
+    inline = {p.output[0]: p.attribute[0].t for p in protos if _is_weight(p)}
+    _check_twice(initializers, inline, name)
+    constants, nodes = _constants_and_nodes([p for p in protos if not _is_weight(p)], name)
     nodes, logits, ends = _without_end(nodes, output, opset)
-    weights, more = _weights(initializers, nodes, {s.name: s for s in spans}, constants, name)
+    weights, more = _weights({**initializers, **inline}, nodes, {s.name: s for s in spans}, constants, name)
     constants = _limited({**constants, **more}, nodes, name)
     _check_order(nodes, {image.name, *constants, *weights}, logits, name)
-    dims = [d.dim_value if d.WhichOneof("value") == "dim_value" else None for d in image.type.tensor_type.shape.dim]
+    dims = [_dimension(d) for d in image.type.tensor_type.shape.dim]
     size, channels_last = _layout(dims, image.name, name)
     return GraphPlan(
         opset=opset,
@@ -78,7 +81,7 @@ def read_plan(model: Any, spans: Sequence[Span], name: str) -> GraphPlan:
         input=image.name,
         size=size,
         channels_last=channels_last,
-        batch=dims[0] or None,
+        batch=dims[0],
         logits=logits,
         output=output,
         ends=ends,
@@ -86,6 +89,22 @@ def read_plan(model: Any, spans: Sequence[Span], name: str) -> GraphPlan:
         constants=constants,
         weights=weights,
     )
+
+
+def _is_weight(proto: Any) -> bool:
+    a = proto.attribute[0] if proto.op_type == "Constant" and len(proto.attribute) == 1 else None
+    return a is not None and a.name == "value" and a.t.data_type == 1
+
+
+def _check_twice(initializers: Mapping[str, Any], inline: Mapping[str, Any], name: str) -> None:
+    twice = next((key for key in inline if key in initializers), None)
+    if twice is not None:
+        raise BadInput(f"{name}: the value {twice!r} is given twice.")
+
+
+def _dimension(dim: Any) -> int | None:
+    """A size, or None where it is free: named, left out, or what some exporters write for that, -1 or 0."""
+    return int(dim.dim_value) if dim.WhichOneof("value") == "dim_value" and dim.dim_value > 0 else None
 
 
 def _opset(model: Any, name: str) -> int:
@@ -162,7 +181,7 @@ def _layout(dims: Sequence[int | None], input_name: str, name: str) -> tuple[Siz
         )
     few = [d is not None and 1 <= d <= 4 for d in dims]
     channels_last = few[3] and not few[1]
-    channels, height, width = (dims[i] or None for i in ((3, 1, 2) if channels_last else (1, 2, 3)))
+    channels, height, width = (dims[i] for i in ((3, 1, 2) if channels_last else (1, 2, 3)))
     return (channels, height, width), channels_last
 
 
