@@ -219,7 +219,9 @@ def architecture_of(args: argparse.Namespace) -> Architecture:
             raise BadInput(f"--model: the folder {folder.path} brings its architecture.", "Leave --architecture out.")
         if classes not in (None, folder.num_classes):
             raise BadInput(f"--num-classes is {classes}; {folder.path}/config.json has {folder.num_classes} classes.")
-        return Architecture(folder.name, folder.num_classes, config=folder.config, **_place(args))
+        return Architecture(
+            folder.name, folder.num_classes, config=folder.config, key=args.key, strip_prefix=args.strip_prefix
+        )
     if name is None or classes is None:
         if not Path(args.model).is_file():
             raise BadInput(f"--model: there is no file {args.model}.")
@@ -227,12 +229,14 @@ def architecture_of(args: argparse.Namespace) -> Architecture:
             missing = [o for o, v in (("--architecture", name), ("--num-classes", classes)) if v is None]
             raise BadInput(f"{' and '.join(missing)} must be given: only an ONNX model brings its own.")
     register = parse_register(args.register)
-    return Architecture(name or ONNX, classes or 0, parse_options(args.arch_option), register, **_place(args))
-
-
-def _place(args: argparse.Namespace) -> dict[str, str]:
-    """Where in the file the network's tensors lie."""
-    return {"key": args.key, "strip_prefix": args.strip_prefix}
+    return Architecture(
+        name or ONNX,
+        classes or 0,
+        parse_options(args.arch_option),
+        register,
+        key=args.key,
+        strip_prefix=args.strip_prefix,
+    )
 
 
 def _folder_of(args: argparse.Namespace) -> hf_models.Folder | None:

@@ -126,6 +126,7 @@ def _regnet(name: str) -> str:
     return f"regnet{kind}_{int(whole) // 100 if unit == 'm' else int(whole) * 10 + int(tenth or 0):03d}"
 
 
+_SIZE = {"t": "tiny", "s": "small", "b": "base", "l": "large", "h": "huge"}
 # torchvision's name (its start), a key of timm's, timm's own name
 _TIMM: tuple[tuple[str, str, Callable[[str], str]], ...] = (
     ("convnext", r"^stages\.0\.blocks\.0\.", str),
@@ -138,7 +139,6 @@ _TIMM: tuple[tuple[str, str, Callable[[str], str]], ...] = (
     ("vit", r"^patch_embed\.proj\.", lambda name: f"vit_{_SIZE.get(name[4:5], 'base')}_patch{name[-2:]}_224"),
     ("vgg", r"^pre_logits\.", str),
 )
-_SIZE = {"t": "tiny", "s": "small", "b": "base", "l": "large", "h": "huge"}
 
 
 def _timm(unexpected: Sequence[str], architecture: Architecture) -> Cause | None:

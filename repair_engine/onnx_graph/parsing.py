@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from repair_engine.errors import BadInput
+from repair_engine.onnx_graph.channels_last import draw_activations, draw_biases
 from repair_engine.onnx_graph.fusing import fuse
 from repair_engine.onnx_graph.operators import SUPPORTED
 from repair_engine.onnx_graph.plan import Attribute, Constant, GraphPlan, Node, Size, Weight
@@ -73,6 +74,7 @@ def read_plan(model: Any, spans: Sequence[Span], name: str) -> GraphPlan:
     weights, more = _weights({**initializers, **inline}, nodes, {s.name: s for s in spans}, constants, name)
     constants = _limited({**constants, **more}, nodes, name)
     _check_order(nodes, {image.name, *constants, *weights}, logits, name)
+    nodes, weights = draw_biases(nodes, weights, logits)
     dims = [_dimension(d) for d in image.type.tensor_type.shape.dim]
     size, channels_last = _layout(dims, image.name, name)
     return GraphPlan(
@@ -85,7 +87,7 @@ def read_plan(model: Any, spans: Sequence[Span], name: str) -> GraphPlan:
         logits=logits,
         output=output,
         ends=ends,
-        nodes=fuse(nodes, constants),
+        nodes=tuple(draw_activations(fuse(nodes, constants), constants, logits)),
         constants=constants,
         weights=weights,
     )

@@ -1,10 +1,10 @@
 """Where the weights lie in an ONNX file, so that it can be written back with nothing else changed.
 
 An ONNX file is one protobuf message (https://protobuf.dev/programming-guides/encoding; onnx.proto: ModelProto.graph
-is field 7, GraphProto.node 1, .initializer 5, NodeProto.output 2, .op_type 4, .attribute 5, AttributeProto.name 1, .t 5,
-TensorProto.data_type 2, .float_data 4, .name 8, .raw_data 9). float32 weights are
-plain little-endian bytes in it, so a repaired file is the same file with other bytes in those places: nodes, names,
-shapes, metadata and what this project does not know stay as they were, by construction.
+is field 7, GraphProto.node 1, .initializer 5, NodeProto.output 2, .op_type 4, .attribute 5, AttributeProto.name 1,
+.t 5, TensorProto.data_type 2, .float_data 4, .name 8, .raw_data 9). float32 weights, initializers and the values of
+Constant nodes alike, are plain little-endian bytes in it, so a repaired file is the same file with other bytes in those
+places: nodes, names, shapes, metadata and what this project does not know stay as they were, by construction.
 """
 
 from __future__ import annotations

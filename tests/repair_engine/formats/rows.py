@@ -19,8 +19,8 @@ class Row:
 
     Attributes:
         kind: what it is, in a few words.
-        read: makes an example of it in the folder and reads it as the product does. Gives what is said of it (a warning,
-            how it was understood; "" = nothing). Raises BadInput where it is refused.
+        read: makes an example of it in the folder and reads it as the product does. Gives what is said of it (a
+            warning, how it was understood; "" = nothing). Raises BadInput where it is refused.
     """
 
     kind: str
