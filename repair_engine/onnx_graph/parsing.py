@@ -13,6 +13,7 @@ from repair_engine.onnx_graph.channels_last import draw_activations, draw_biases
 from repair_engine.onnx_graph.fusing import fuse
 from repair_engine.onnx_graph.operators import SUPPORTED
 from repair_engine.onnx_graph.plan import Attribute, Constant, GraphPlan, Node, Size, Weight
+from repair_engine.onnx_graph.standardized import INSTEAD_OF_STANDARDIZED, STANDARDIZED, of_images, standardizes
 from repair_engine.onnx_graph.wire import Span
 
 MIN_OPSET, MAX_OPSET = 9, 23
@@ -65,7 +66,7 @@ def read_plan(model: Any, spans: Sequence[Span], name: str) -> GraphPlan:
         )
     output = graph.output[0].name
     protos = _needed(graph.node, output)
-    _check_operators(protos, name)
+    _check_operators(protos, image.name, name)
     # a Constant node of float32 is an initializer in all but name
     inline = {p.output[0]: p.attribute[0].t for p in protos if _is_weight(p)}
     _check_twice(initializers, inline, name)
@@ -197,7 +198,7 @@ def _needed(nodes: Sequence[Any], output: str) -> list[Any]:
     return kept[::-1]
 
 
-def _check_operators(nodes: Sequence[Any], name: str) -> None:
+def _check_operators(nodes: Sequence[Any], image: str, name: str) -> None:
     def called(node: Any) -> str:
         return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
 
@@ -207,11 +208,15 @@ def _check_operators(nodes: Sequence[Any], name: str) -> None:
         shown = ", ".join(f"{op} ({count})" for op, count in sorted(unknown.items()))
         raise BadInput(
             f"{name} uses {len(unknown)} operators that are not supported, in {sum(unknown.values())} of "
-            f"{len(nodes)} nodes: {shown}.",
-            "Quantized graphs and custom operators cannot be edited exactly. " + _EXPORT,
+            f"{len(nodes)} nodes: {shown}." + (f" {STANDARDIZED}" if standardizes(nodes, image) else ""),
+            INSTEAD_OF_STANDARDIZED
+            if standardizes(nodes, image)
+            else "Quantized graphs and custom operators cannot be edited exactly. " + _EXPORT,
         )
+    seen = of_images(nodes, image)
     for node in nodes:
-        if any(a.name == "training_mode" and a.i for a in node.attribute):
+        training = any(a.name == "training_mode" and a.i for a in node.attribute)
+        if training and (node.op_type != "BatchNormalization" or seen.intersection(node.output)):
             raise BadInput(f"{name}: {node.op_type} {node.name!r} is in training mode.", _EXPORT)
 
 

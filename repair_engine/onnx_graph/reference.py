@@ -22,17 +22,22 @@ def onnxruntime_version() -> str | None:
         return None
 
 
-def run_file(path: Path, plan: GraphPlan, images: torch.Tensor, threads: int = 1) -> torch.Tensor:
+def run_file(
+    path: Path, plan: GraphPlan, images: torch.Tensor, threads: int = 1, optimized: bool = True
+) -> torch.Tensor:
     """The file's output as logits, float32 [N, classes], by onnxruntime on the CPU.
 
     Args:
         images: network input, float32 [N, C, H, W].
+        optimized: with onnxruntime's graph optimizations, as its users run it.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     if 0 in session.get_inputs()[0].shape:  # a free dimension to some exporters; onnxruntime takes only -1 for one
         session = onnxruntime.InferenceSession(_freed(path), options, providers=["CPUExecutionProvider"])

@@ -62,6 +62,7 @@ def check_written(
     """Every site at once, in coalitions that each ablate one filter of every `parts`-th site, run by onnxruntime."""
     plan = checkpoint.architecture.plan
     assert plan is not None
+    names = checkpoint.source.names
     means = network.mean_outputs([images])
     network.constants, biases = stored_constants(network, means, checkpoint.dtypes)
     for offset in range(parts):
@@ -79,7 +80,9 @@ def check_written(
         scale = float(logits.abs().max())
         assert not torch.equal(logits, run_file(path, plan, images))
         torch.testing.assert_close(comparable(plan, masked), logits, rtol=0, atol=2e-5 * scale)
-        only_values_differ(path, written, {k for s in network.sites for k in (s.weight, s.norm_keys[0])})
+        only_values_differ(
+            path, written, {names.get(k, "") for s in network.sites for k in (s.zeroed or s.weight, s.norm_keys[0])}
+        )
 
 
 def only_values_differ(path: Path, written: Path, weights: set[str]) -> None:

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from tests.repair_engine.formats import table_images, table_weights
 
-TABLES = {"images": table_images.ROWS, "checkpoints": table_weights.CHECKPOINTS}
+TABLES = {"images": table_images.ROWS, "checkpoints": table_weights.CHECKPOINTS, "onnx": table_weights.ONNX}
