@@ -74,6 +74,8 @@ def test_checkpoints_are_read_and_go_back(name: str, say: Say, tmp_path: Path) -
     register = {"small": "case_nets:small"}
     checkpoint = parse(CASES / "checkpoints" / name, Architecture("small", 4, register=register), None, name)
     wrapped = name != "small.pth"
+    assert document["layout"]["wrapper"] == ["state_dict"] * wrapped
+    assert document["layout"]["beside"] == ["criterion.weight"] * (name == "lightning_criterion.pth")
     assert [level.key for level in checkpoint.source.wrapper] == ["state_dict"] * wrapped
     formats.write(checkpoint, tmp_path / "out.pth")
     before = torch.load(CASES / "checkpoints" / name, weights_only=False)  # a file of the project's own

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 
 from repair_engine.architectures import Architecture
 from repair_engine.formats.convert import parse
-from repair_engine.inspection import inspect_network
+from repair_engine.inspection import describe_layout, inspect_network
 from tests.repair_engine import layouts
 from tests.repair_engine.formats.rows import Row
 from tests.repair_engine.layouts import LAYOUTS, Layout
@@ -23,12 +23,11 @@ from tests.repair_engine.onnx_models import graph
 def _checkpoint(layout: Layout, folder: Path) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that torch's own weight norm and quantization are old
-        source = layouts.read(layout, folder).source
-    said = [f"wrapper {{{level.key}}}" for level in source.wrapper]
-    said += [f"prefix `{source.prefix}`"] if source.prefix else []
-    beside = [key for key in source.order if key not in source.names.values()]
-    said += [f"kept beside: {', '.join(beside)}"] if beside else []
-    said += [f"not written back: {', '.join(source.dropped)}"] if source.dropped else []
+        found = describe_layout(layouts.read(layout, folder))
+    said = [f"wrapper {{{key}}}" for key in found["wrapper"]]
+    said += [f"prefix `{found['prefix']}`"] if found["prefix"] else []
+    said += [f"kept beside: {', '.join(found['beside'][:5])}"] if found["beside"] else []
+    said += [f"not written back: {', '.join(found['dropped'])}"] if found["dropped"] else []
     return "; ".join(said)
 
 
