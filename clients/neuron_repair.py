@@ -316,6 +316,10 @@ def model_fields(options: argparse.Namespace) -> dict[str, str]:
         fields["options"] = json.dumps(dict(parse_option(item) for item in options.arch_option))
     if options.weights:
         fields["weights"] = options.weights
+    if options.key:
+        fields["key"] = options.key
+    if options.strip_prefix:
+        fields["strip_prefix"] = options.strip_prefix
     if options.classes:
         fields["classes"] = options.classes.read_text(encoding="utf-8-sig")
     if preprocessing := parse_preprocessing(options):
@@ -627,6 +631,8 @@ def add_inputs(run: argparse.ArgumentParser, required: bool = True) -> None:
     run.add_argument("--num-classes", type=int, help="needed unless the model is ONNX or a Hugging Face zip")
     run.add_argument("--arch-option", action="append", default=[], metavar="KEY=VALUE")
     run.add_argument("--weights", choices=["model", "ema"])
+    run.add_argument("--key", metavar="NAME", help="the entry of the file that holds the state dict")
+    run.add_argument("--strip-prefix", metavar="PREFIX", help="of the keys that are the network's")
     run.add_argument("--classes", type=Path)
     run.add_argument("--data", type=Path, required=required)
     for name, kind in (("resize", pixels), ("crop", pixels), ("mean", str), ("std", str)):

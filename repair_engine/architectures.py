@@ -32,7 +32,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 _WITHHELD = {"self", "num_classes", "init_weights", "weights", "progress", "norm_layer", "block", "blocks"}
 # Auxiliary heads, by torchvision name: the key prefixes that show that the file has them.
 _AUXILIARY = {"inception_v3": ("AuxLogits.",), "googlenet": ("aux1.", "aux2.")}
-_MAX_IN_CHANNELS = 4
+MAX_IN_CHANNELS = 4
 ONNX = "onnx"
 
 
@@ -360,7 +360,7 @@ def _resolve_in_channels(wanted: Architecture, shapes: Shapes) -> Architecture:
     name, convolution = found
     own, shape = tuple(convolution.weight.shape), shapes.get(f"{name}.weight", ())
     fits = len(shape) == 4 and shape[0] == own[0] and shape[2:] == own[2:] and convolution.groups == 1
-    if not fits or shape[1] == own[1] or not 1 <= shape[1] <= _MAX_IN_CHANNELS:
+    if not fits or shape[1] == own[1] or not 1 <= shape[1] <= MAX_IN_CHANNELS:
         return wanted
     if wanted.options.get("transform_input") and shape[1] != 3:
         raise BadInput(

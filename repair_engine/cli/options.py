@@ -46,6 +46,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--arch-option", action="append", default=[], metavar="KEY=VALUE", help="for the factory")
     group.add_argument("--register", action="append", default=[], metavar="NAME=MODULE:FACTORY")
     group.add_argument("--weights", choices=("model", "ema"), help="which, where the file holds both")
+    group.add_argument("--key", default="", metavar="NAME", help="the entry that holds the state dict, of several")
+    group.add_argument("--strip-prefix", default="", metavar="PREFIX", help="of the keys that are the network's")
     group.add_argument("--classes", metavar="FILE", help="class names in index order, or JSON {folder: [index, name]}")
     group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     group.add_argument("--json", action="store_true", help="one JSON document on stdout and nothing else")
@@ -236,7 +238,9 @@ def architecture_of(args: argparse.Namespace) -> Architecture:
             raise BadInput(f"--model: the folder {folder.path} brings its architecture.", "Leave --architecture out.")
         if classes not in (None, folder.num_classes):
             raise BadInput(f"--num-classes is {classes}; {folder.path}/config.json has {folder.num_classes} classes.")
-        return Architecture(folder.name, folder.num_classes, config=folder.config)
+        return Architecture(
+            folder.name, folder.num_classes, config=folder.config, key=args.key, strip_prefix=args.strip_prefix
+        )
     if name is None or classes is None:
         if not Path(args.model).is_file():
             raise BadInput(f"--model: there is no file {args.model}.")
@@ -244,7 +248,14 @@ def architecture_of(args: argparse.Namespace) -> Architecture:
             missing = [o for o, v in (("--architecture", name), ("--num-classes", classes)) if v is None]
             raise BadInput(f"{' and '.join(missing)} must be given: only an ONNX model brings its own.")
     register = parse_register(args.register)
-    return Architecture(name or ONNX, classes or 0, parse_options(args.arch_option), register)
+    return Architecture(
+        name or ONNX,
+        classes or 0,
+        parse_options(args.arch_option),
+        register,
+        key=args.key,
+        strip_prefix=args.strip_prefix,
+    )
 
 
 def _folder_of(args: argparse.Namespace) -> hf_models.Folder | None:

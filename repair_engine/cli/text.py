@@ -43,6 +43,13 @@ def inspect_text(document: dict[str, Any]) -> str:
     if document["onnx"]:
         onnx = document["onnx"]
         lines.append(f"opset {onnx['opset']}, {onnx['logits']}; import checked against {onnx['import_checked']}")
+    layout = document["layout"]
+    found = [f"wrapper {{{key}}}" for key in layout["wrapper"]]
+    found += [f"prefix {layout['prefix']}"] if layout["prefix"] else []
+    for key, said in (("beside", "not the network's, kept as they are"), ("dropped", "not written back")):
+        shown = ", ".join(layout[key][:5]) + (f" and {len(layout[key]) - 5} more" if len(layout[key]) > 5 else "")
+        found += [f"{said}: {shown}"] if layout[key] else []
+    lines += [f"read as {'; '.join(found)}"] if found else []
     lines.append(f"{'site':<44}{'filters':>8}  norm     activation")
     lines += [f"{s['name']:<44}{s['filters']:>8}  {s['norm']:<8} {s['activation']}" for s in document["sites"]]
     if document["not_players"]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from repair_engine.architectures import Architecture
+from repair_engine.architectures import MAX_IN_CHANNELS, Architecture
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -126,6 +126,7 @@ def _regnet(name: str) -> str:
     return f"regnet{kind}_{int(whole) // 100 if unit == 'm' else int(whole) * 10 + int(tenth or 0):03d}"
 
 
+_SIZE = {"t": "tiny", "s": "small", "b": "base", "l": "large", "h": "huge"}
 # torchvision's name (its start), a key of timm's, timm's own name
 _SIZE = {"t": "tiny", "s": "small", "b": "base", "l": "large", "h": "huge"}
 _TIMM: tuple[tuple[str, str, Callable[[str], str]], ...] = (
@@ -159,10 +160,10 @@ def _input_channels(shapes: Shapes, expected: Shapes) -> Cause | None:
     for key, own in expected.items():
         shape = shapes.get(key, ())
         if len(own) == 4 and len(shape) == 4:  # the first convolution
-            if shape != own and shape[0] == own[0] and shape[2:] == own[2:]:
+            if shape[:1] + shape[2:] == own[:1] + own[2:] and shape[1] > MAX_IN_CHANNELS:
                 return Cause(
                     f"Its first convolution, {key}, takes {shape[1]} input channels; image files have 1 or 3, and "
-                    f"networks that take 1 to 4 are read.",
+                    f"networks that take 1 to {MAX_IN_CHANNELS} are read.",
                     "Images of that many channels cannot be given here. Only where all channels beyond the third are "
                     "0 in your data is the network on the others the same:\n"
                     f"    sd[{key!r}] = sd[{key!r}][:, :3].clone(); torch.save(sd, 'weights.pth')",

@@ -50,6 +50,8 @@ def describe_model(case: Case) -> dict[str, Any]:
         "num_classes": architecture.num_classes,
         "options": dict(architecture.options),
         "weights": case.request.weights,
+        "key": architecture.key,
+        "strip_prefix": architecture.strip_prefix,
         "registered": architecture.register.get(architecture.name),
         "onnx": describe_onnx(case.checkpoint),
         "config_sha256": None if architecture.config is None else config_sha256(architecture.config),
@@ -323,7 +325,17 @@ def repair_document(document: dict[str, Any]) -> dict[str, Any]:
         **{key: document[key] for key in keys if key in document},
         "inputs": {
             "model": {
-                key: model[key] for key in ("file", "sha256", "architecture", "num_classes", "options", "weights")
+                key: model[key]
+                for key in (
+                    "file",
+                    "sha256",
+                    "architecture",
+                    "num_classes",
+                    "options",
+                    "weights",
+                    "key",
+                    "strip_prefix",
+                )
             },
             "data": {key: data[key] for key in _INPUTS if key in data},
             "guard": data.get("guard"),

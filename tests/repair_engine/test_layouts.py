@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from repair_engine import formats
+from repair_engine.architectures import Architecture
 from repair_engine.errors import BadInput
+from repair_engine.formats.convert import parse
 from tests.repair_engine import layouts
-from tests.repair_engine.layouts import LAYOUTS, Dense, sd
+from tests.repair_engine.layouts import LAYOUTS, REGISTER, Dense, sd
 from tests.repair_engine.test_checkpoint_round_trip import same
 
 
@@ -43,3 +47,23 @@ def test_it_is_refused_with_cause_and_mend(name: str, tmp_path: Path) -> None:
         layouts.read(LAYOUTS[name], tmp_path)
     for words in LAYOUTS[name].said:
         assert words in str(caught.value)
+
+
+class Writes:
+    """Unpickling it calls a function of NumPy that makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return np.savetxt, (str(self.path), [1.0])
+
+
+def test_a_stand_in_calls_nothing_of_what_it_stands_for(tmp_path: Path) -> None:
+    proof = tmp_path / "ran"
+    torch.save({"state_dict": sd(), "extra": Writes(proof)}, tmp_path / "in.pth")
+    checkpoint = parse(tmp_path / "in.pth", Architecture("two", 3, register=REGISTER), None, "in.pth")
+    assert checkpoint.source.dropped == ("extra",)
+    assert not proof.exists()
+    pickle.loads(pickle.dumps(Writes(proof)))  # the proof would have been there
+    assert proof.exists()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tempfile
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from safetensors.torch import save
 
 from tests.repair_engine.image_sets import png
+from webapp.jobs import requests, translation
 from webapp.library.models import Blob, DatasetUpload, ModelUpload
 
 MODELS, DATASETS = "/api/v1/models/", "/api/v1/datasets/"
@@ -58,6 +61,28 @@ def test_a_model_is_stored_hashed_and_checked(world, checkpoint):
     assert found["class_names"] == ["cat", "dog"]
     assert found["facts"]["format"] == "safetensors"
     assert found["facts"]["parameters"] == 723522
+
+
+def test_key_and_strip_prefix_reach_the_check_and_the_jobs(world):
+    torch.manual_seed(0)
+    net = torchvision.models.squeezenet1_1(num_classes=2).state_dict()
+    inside = {"temperature": torch.ones(1), **{f"net.{key}": value for key, value in net.items()}}
+    written = io.BytesIO()
+    torch.save({"student": {"x": torch.ones(1)}, "teacher": inside}, written)
+    blind = send_model(world.owner, written.getvalue(), "net.pth")
+    told = send_model(world.owner, written.getvalue(), "net.pth", key="teacher", strip_prefix="net.")
+    assert blind.json()["id"] != told.json()["id"]
+    world.bells.answer(only="validate")
+    assert "--key student" in checked(world.owner, "models", blind)["mend"]
+    found = checked(world.owner, "models", told)
+    assert (found["state"], found["key"], found["strip_prefix"]) == ("ready", "teacher", "net.")
+    assert found["facts"]["unwrapped"] == ["teacher", "net."]
+    described = requests._model(ModelUpload.objects.get(pk=found["id"]))
+    with tempfile.TemporaryDirectory() as folder:
+        opened = translation._open(described, Path(folder))
+        old = translation._open({k: v for k, v in described.items() if k not in ("key", "strip_prefix")}, Path(folder))
+    assert (opened.architecture.key, opened.architecture.strip_prefix) == ("teacher", "net.")
+    assert (old.architecture.key, old.architecture.strip_prefix) == ("", "")  # a job from before there were options
 
 
 def test_the_same_file_with_the_same_settings_is_the_same_model(world, checkpoint):

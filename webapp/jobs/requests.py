@@ -233,6 +233,8 @@ def _model(model: ModelUpload) -> dict:
         "num_classes": model.num_classes,
         "options": model.options,
         "weights": model.weights or None,
+        "key": model.key,
+        "strip_prefix": model.strip_prefix,
         "register": settings.ARCHITECTURES,
         "classes_text": model.classes_text,
         "preprocessing": model.preprocessing,

@@ -87,7 +87,8 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
 
 def _open(model: dict, folder: Path) -> Opened:
     keys = ("file_name", "architecture", "num_classes", "options", "register", "preprocessing")
-    return open_upload(Path(model["path"]), **{key: model[key] for key in keys}, folder=folder)
+    place = {key: model.get(key, "") for key in ("key", "strip_prefix")}  # a job from before has neither
+    return open_upload(Path(model["path"]), **{key: model[key] for key in keys}, **place, folder=folder)
 
 
 def _surrogate(model: dict, folder: Path) -> Surrogate:

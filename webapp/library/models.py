@@ -75,6 +75,8 @@ class ModelUpload(Upload):
     num_classes = models.PositiveIntegerField()  # 0: the check takes it from the file
     options = models.JSONField(default=dict)  # keyword arguments of the architecture
     weights = models.CharField(max_length=10, blank=True)  # 'model' or 'ema', where the file holds both
+    key = models.CharField(max_length=200, blank=True)  # the entry of the file that holds the state dict
+    strip_prefix = models.CharField(max_length=200, blank=True)  # of the keys that are the network's
     classes_text = models.TextField(blank=True)  # the class list as it was sent
     class_names = models.JSONField(default=list)  # in index order, read by the check; empty: not known yet
     preprocessing = models.JSONField(null=True, blank=True)  # null: the engine's default for the architecture

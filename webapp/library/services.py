@@ -31,6 +31,8 @@ def create_model(
     num_classes: int,
     options: dict | None = None,
     weights: str = "",
+    key: str = "",
+    strip_prefix: str = "",
     classes_text: str = "",
     preprocessing: dict | None = None,
     name: str = "",
@@ -44,6 +46,8 @@ def create_model(
         "classes_text": classes_text,
         "preprocessing": preprocessing,
     }
+    # left out where they are empty: uploads from before they were there stay the same
+    described |= {name: value for name, value in (("key", key), ("strip_prefix", strip_prefix)) if value}
     return _create(
         ModelUpload, owner, file, name, key={"settings_digest": settings_digest(described)}, values=described
     )

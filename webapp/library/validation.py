@@ -44,7 +44,7 @@ def _check_model(upload: ModelUpload) -> Found:
     with tempfile.TemporaryDirectory(dir=settings.INCOMING_DIR, prefix="check-") as folder:
         opened = open_upload(
             upload.blob.path, upload.file_name, upload.architecture, upload.num_classes, upload.options,
-            settings.ARCHITECTURES, upload.preprocessing, Path(folder) / "unpacked",
+            settings.ARCHITECTURES, upload.preprocessing, Path(folder) / "unpacked", upload.key, upload.strip_prefix,
         )  # fmt: skip
         checkpoint = convert(
             opened.path,

@@ -117,6 +117,8 @@ def _command(job: Job, asked: dict) -> str:
     if model.architecture in settings.ARCHITECTURES:
         options.append(["--register", f"{model.architecture}={settings.ARCHITECTURES[model.architecture]}"])
     options += [["--weights", model.weights]] if model.weights else []
+    options += [["--key", model.key]] if model.key else []
+    options += [["--strip-prefix", model.strip_prefix]] if model.strip_prefix else []
     options += [["--classes", "classes.txt"]] if model.classes_text else []
     options.append(["--data", job.dataset.file_name])
     options += [["--split-folder", job.dataset.split_folder]] if job.dataset.split_folder else []

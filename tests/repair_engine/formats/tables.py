@@ -8,4 +8,5 @@ TABLES = {
     "images": table_images.ROWS,
     "huggingface": table_huggingface.ROWS,
     "checkpoints": table_weights.CHECKPOINTS,
+    "onnx": table_weights.ONNX,
 }

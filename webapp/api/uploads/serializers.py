@@ -45,6 +45,8 @@ class ModelSerializer(_UploadSerializer):
             "num_classes",
             "options",
             "weights",
+            "key",
+            "strip_prefix",
             "class_names",
             "preprocessing",
         ]
@@ -88,6 +90,16 @@ class CreateModelSerializer(serializers.Serializer):
     options = serializers.JSONField(required=False, help_text='JSON: {"transform_input": true}')
     weights = serializers.ChoiceField(
         choices=["model", "ema"], required=False, help_text="Which, where the file holds both."
+    )
+    key = serializers.CharField(
+        required=False,
+        max_length=200,
+        help_text="The entry of the file that holds the state dict, where several might.",
+    )
+    strip_prefix = serializers.CharField(
+        required=False,
+        max_length=200,
+        help_text='Of the keys that are the network\'s, where others stand beside them, such as "backbone.".',
     )
     classes = serializers.CharField(
         required=False,

@@ -89,6 +89,21 @@ class ModelForm(forms.Form):
         help_text="Only where the file holds both plain weights and their moving average.",
         choices=[("", "the only ones"), ("model", "the plain weights"), ("ema", "the moving average (EMA)")],
     )
+    key = forms.CharField(
+        required=False,
+        max_length=200,
+        label="Entry of the file",
+        help_text="Which holds the state dict, where several might, such as teacher. Blank: found out.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+    strip_prefix = forms.CharField(
+        required=False,
+        max_length=200,
+        label="Prefix of the keys",
+        help_text="Of the network's own, where others stand beside them, such as backbone. with its dot. Blank: found "
+        "out.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
     resize = forms.CharField(
         required=False, label="Resize, pixels", help_text="Shorter side; none: no resizing. Blank: the default."
     )
@@ -193,6 +208,8 @@ class ModelForm(forms.Form):
             "name": given["name"],
             "options": given["options"],
             "weights": given["weights"],
+            "key": given["key"],
+            "strip_prefix": given["strip_prefix"],
             "classes_text": text if text.strip() else "",
             "preprocessing": preprocessing or None,
         }
