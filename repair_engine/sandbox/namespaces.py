@@ -138,6 +138,9 @@ def _make_view(paths: Iterable[str], inputs: Mapping[str, str]) -> dict[str, str
     os.chdir(_BASE)
     syscall("pivot_root", _PIVOT_ROOT[os.uname().machine], b".", _OLD[1:].encode())
     os.chdir("/")
+    # Its own /tmp: some libraries make sure of one when they are imported. Before the code, which may lie in it.
+    os.mkdir("/tmp")
+    _mount("tmpfs", "/tmp", "tmpfs", _NOSUID | _NODEV | _NOEXEC, "size=16m,mode=700")
     for path in sorted(set(paths), key=lambda path: (path.count("/"), path)):
         _show(path)
     seen = {}
@@ -147,8 +150,6 @@ def _make_view(paths: Iterable[str], inputs: Mapping[str, str]) -> dict[str, str
         _bind(_OLD + _real(path), seen[name])
     checked(libc.umount2(_OLD.encode(), _MNT_DETACH), "umount")
     os.rmdir(_OLD)
-    os.makedirs("/tmp", exist_ok=True)  # its own: some libraries make sure of one when they are imported
-    _mount("tmpfs", "/tmp", "tmpfs", _NOSUID | _NODEV | _NOEXEC, "size=16m,mode=700")
     _mount("none", "/", "", _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV | _NOEXEC)
     return seen
 
