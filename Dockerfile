@@ -30,5 +30,4 @@ VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
   CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://localhost:8000/healthz', timeout=4)"]
-CMD ["gunicorn", "webapp.wsgi", "--bind", "0.0.0.0:8000", "--worker-class", "gthread", "--workers", "2", \
-     "--threads", "8", "--timeout", "300", "--limit-request-line", "8190", "--worker-tmp-dir", "/dev/shm", "--access-logfile", "-"]
+CMD ["python", "-m", "webapp.serving", "--host", "0.0.0.0", "--port", "8000", "--processes", "2", "--access-log"]

@@ -20,9 +20,9 @@ Exit codes
     4  timeout: the run goes on; run the same command again to wait for it
     5  no repair meets the constraints
 
-Written to --out, whatever the exit code: metrics.json, junit.xml and summary.md; and the result files (report.json, report.html,
-predictions.csv, and the repaired checkpoint if there is one; of the other verbs their own), each checked against its
-SHA-256.
+Written to --out, whatever the exit code: metrics.json, junit.xml and summary.md; and the result files (report.json,
+report.html, predictions.csv, and the repaired checkpoint if there is one; of the other verbs their own), each checked
+against its SHA-256.
 """
 
 from __future__ import annotations
@@ -271,7 +271,19 @@ def wait_for_upload(api: Api, kind: str, upload: dict) -> dict:
 ADVERSARY = ("attack", "norm", "epsilon", "steps", "step_size", "restarts", "targeted", "random_start")
 ADVERSARY += ("attack_images", "queries", "subset")
 LIMITS = ("max_clean_drop", "max_subgroup_drop", "max_filters", "choose", "order")
-SEARCH = ("metric", "estimator", "constant", "precision", "top_k", "side", "budget", "batch_size", "compact", "also")
+SEARCH = (
+    "metric",
+    "estimator",
+    "constant",
+    "precision",
+    "memory",
+    "top_k",
+    "side",
+    "budget",
+    "batch_size",
+    "compact",
+    "also",
+)
 RUN = ("name", "group", "seed", "device")
 BODIES = {
     "repair": (*RUN, *SEARCH, *LIMITS, *ADVERSARY),
@@ -326,6 +338,10 @@ def model_fields(options: argparse.Namespace) -> dict[str, Any]:
         fields["options"] = dict(parse_option(item) for item in options.arch_option)
     if options.weights:
         fields["weights"] = options.weights
+    if options.key:
+        fields["key"] = options.key
+    if options.strip_prefix:
+        fields["strip_prefix"] = options.strip_prefix
     if options.classes:
         fields["classes"] = options.classes.read_text(encoding="utf-8-sig")
     if preprocessing := parse_preprocessing(options):
@@ -663,6 +679,7 @@ def add_search(run: argparse.ArgumentParser) -> None:
     run.add_argument("--also", action="append", default=[], help="of score: value this, too; may be repeated")
     run.add_argument("--estimator", choices=["fast", "tmab", "monte_carlo", "cmcs", "exact"])
     run.add_argument("--precision", choices=["float32", "bfloat16"], help="of the search")
+    run.add_argument("--memory", help="that a worker may take for it, such as 2G; changes no figure")
     run.add_argument("--constant", choices=["mean", "bn_beta"], help="what an ablated filter's output becomes")
     run.add_argument("--top-k", type=int)
     run.add_argument("--side", choices=["top", "bottom", "both"])
@@ -700,6 +717,8 @@ def add_inputs(run: argparse.ArgumentParser, required: bool = True) -> None:
     run.add_argument("--num-classes", type=int, help="needed unless the model is ONNX or a Hugging Face zip")
     run.add_argument("--arch-option", action="append", default=[], metavar="KEY=VALUE")
     run.add_argument("--weights", choices=["model", "ema"])
+    run.add_argument("--key", metavar="NAME", help="the entry of the file that holds the state dict")
+    run.add_argument("--strip-prefix", metavar="PREFIX", help="of the keys that are the network's")
     run.add_argument("--classes", type=Path)
     run.add_argument("--data", type=Path, required=required)
     for name, kind in (("resize", pixels), ("crop", pixels), ("mean", str), ("std", str)):

@@ -32,7 +32,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 _WITHHELD = {"self", "num_classes", "init_weights", "weights", "progress", "norm_layer", "block", "blocks"}
 # Auxiliary heads, by torchvision name: the key prefixes that show that the file has them.
 _AUXILIARY = {"inception_v3": ("AuxLogits.",), "googlenet": ("aux1.", "aux2.")}
-_MAX_IN_CHANNELS = 4
+MAX_IN_CHANNELS = 4
 ONNX = "onnx"
 
 
@@ -50,6 +50,8 @@ class Architecture:
         graph: the graph of an ONNX model (`onnx_graph.GraphPlan` as JSON), which is its own architecture; its name is
             then "onnx", and num_classes 0 means what the graph says. None = built by a factory.
         config: config.json of a Hugging Face folder, which is its own architecture (`hf_models`); None = another one.
+        key: the entry of the file that holds the state dict, where several might; "" = found out.
+        strip_prefix: of the keys that are the network's, where others stand beside them; "" = found out.
     """
 
     name: str
@@ -60,6 +62,8 @@ class Architecture:
     outputs: int | None = None
     graph: Mapping[str, Any] | None = None
     config: Mapping[str, Any] | None = None
+    key: str = ""
+    strip_prefix: str = ""
 
     @property
     def is_onnx(self) -> bool:
@@ -141,6 +145,8 @@ class Architecture:
             "outputs": self.outputs,
             "graph": self.graph,
             "config": None if self.config is None else dict(self.config),
+            "key": self.key,
+            "strip_prefix": self.strip_prefix,
         }
 
     @classmethod
@@ -354,7 +360,7 @@ def _resolve_in_channels(wanted: Architecture, shapes: Shapes) -> Architecture:
     name, convolution = found
     own, shape = tuple(convolution.weight.shape), shapes.get(f"{name}.weight", ())
     fits = len(shape) == 4 and shape[0] == own[0] and shape[2:] == own[2:] and convolution.groups == 1
-    if not fits or shape[1] == own[1] or not 1 <= shape[1] <= _MAX_IN_CHANNELS:
+    if not fits or shape[1] == own[1] or not 1 <= shape[1] <= MAX_IN_CHANNELS:
         return wanted
     if wanted.options.get("transform_input") and shape[1] != 3:
         raise BadInput(

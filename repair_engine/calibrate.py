@@ -13,6 +13,7 @@ from repair_engine.game import NeuronGame
 TARGET_SECONDS = 300.0
 _SHARE = 0.85  # of the target; machines are shared and noisy
 _PROBE_SECONDS = 2.0
+_FEW, _SOME = 20, 1_000  # evaluations a filter
 LEAST = 12_000  # evaluations: a screen and a few draws over what it leaves, however slow the machine
 LEAVE_ONE_OUT_SHARE = 0.2  # of the budget, spent in addition: the control must not cost more than the search
 
@@ -24,10 +25,11 @@ class Rates:
     forward: float  # full forwards
     walk: float  # consecutive coalitions of a walk
     toggle: float  # single flips of one coalition
+    masked: float  # forwards in which most sites are masked
 
 
 def measure(game: NeuronGame, seed: int = 0) -> Rates:
-    """Times short pieces of each kind of work (about six seconds in all)."""
+    """Times short pieces of each kind of work (about eight seconds in all)."""
     rng = np.random.default_rng(seed)
     batch = game.draw_batch(rng)
     n = game.n_players
@@ -38,6 +40,11 @@ def measure(game: NeuronGame, seed: int = 0) -> Rates:
     def forward() -> int:
         game.images(batch.indices)
         game.network.logits(game.images(batch.indices))
+        return game.batch_size
+
+    def masked() -> int:
+        images = game.images(batch.indices)
+        game.network.masked_logits(images, base)
         return game.batch_size
 
     def walk() -> int:
@@ -52,16 +59,46 @@ def measure(game: NeuronGame, seed: int = 0) -> Rates:
         game.differences(np.repeat(base, game.n_parts, axis=0), players, batch, lambda _: None)
         return (1 + len(players)) * game.batch_size
 
-    return Rates(_rate(forward), _rate(walk), _rate(toggle))
+    return Rates(_rate(forward), _rate(walk), _rate(toggle), _rate(masked))
 
 
 def choose_budget(rates: Rates, estimator: str, other_seconds: float, target: float = TARGET_SECONDS) -> int:
     """Evaluations that fit into `target` seconds beside `other_seconds` of other work, two digits."""
     speed = rates.toggle if estimator in ("cmcs", "fast") else rates.walk
     left = max(target * _SHARE - other_seconds, 0.1 * target) / (1 + LEAVE_ONE_OUT_SHARE)
-    evaluations = int(left * speed)
+    return max(_two_digits(int(left * speed)), LEAST)
+
+
+def largest_budget(seconds: Callable[[int], float], target: float = TARGET_SECONDS) -> int:
+    """The most evaluations, two digits, with which the whole run ends within `target` seconds; LEAST at least.
+
+    Args:
+        seconds: that everything takes with a budget; it grows with the budget.
+    """
+    low, high = LEAST, LEAST
+    while seconds(high) <= target * _SHARE and high < 1 << 40:
+        low, high = high, 2 * high
+    while high - low > low // 200:
+        middle = (low + high) // 2
+        low, high = (middle, high) if seconds(middle) <= target * _SHARE else (low, middle)
+    return max(_two_digits(low), LEAST)
+
+
+def _two_digits(evaluations: int) -> int:
     digits = 10 ** max(len(str(evaluations)) - 2, 0)
-    return max(evaluations // digits * digits, LEAST)
+    return evaluations // digits * digits
+
+
+def reach(budget: int, filters: int) -> str:
+    """What a budget can find, in one sentence."""
+    each = budget / filters
+    many = f"{each:,.0f}" if each >= 1 else f"{each:.1f}"
+    said = f"{budget:,} evaluations are {many} a filter ({filters:,} filters): "
+    if each < _FEW:
+        return said + "only the largest effects will be told apart."
+    if each < _SOME:
+        return said + "large effects will be told apart, neighbours in the ranking will not."
+    return said + "the larger effects will be known with narrow intervals."
 
 
 def _rate(work: Callable[[], int]) -> float:

@@ -28,12 +28,14 @@ from repair_engine.formats import Checkpoint
 from repair_engine.game import NeuronGame
 from repair_engine.many import FurtherObjective, all_columns, check_size, further_objectives, subgroup_names
 from repair_engine.mean_constants import channel_sums, means_of
+from repair_engine.memory import Room, give_back
 from repair_engine.network import Network, check_finite, predictions, stored_constants
 from repair_engine.objectives import Metric, Objective, cell_codes, metric_weights
 from repair_engine.objectives.metric import accuracy_weights
+from repair_engine.objectives.pixels import Rows
 from repair_engine.onnx_graph.plan import GraphPlan
 from repair_engine.parties.channel_sums import ChannelSums
-from repair_engine.progress import BATCH, Progress, silent
+from repair_engine.progress import Progress, silent
 from repair_engine.request import RepairRequest
 from repair_engine.subgroups import absence_warnings, subgroups_of
 from repair_engine.weights_metadata import weights_metadata
@@ -70,6 +72,14 @@ class Case:
             warnings.simplefilter("ignore")
             return torch.from_numpy(np.asarray(self.dataset.images))
 
+    @cached_property
+    def room(self) -> Room:
+        """How much at once fits into the memory that the run may take. Raises BadInput: too little."""
+        image = self.normalize(self.pixels[:1].to(self.network.device))
+        weights = sum(t.numel() * t.element_size() for t in self.checkpoint.tensors.values())
+        on_cpu = self.network.device.type == "cpu"
+        return Room.of(self.request.memory, on_cpu, weights, self.network.state_sizes(image))
+
     def indices(self, part: str) -> np.ndarray:
         """Dataset indices of a split, or of all images for "all"."""
         return np.arange(len(self.dataset)) if part == "all" else getattr(self.splits, part)
@@ -85,7 +95,7 @@ class Case:
         weights = metric_weights(metric, labels, groups, self.dataset.class_names)
         used = np.flatnonzero(weights > 0)
         cells = cell_codes(labels, groups)
-        pixels = self.pixels[torch.from_numpy(indices[used])]
+        pixels = Rows(self.pixels, indices[used])
         return Objective(pixels, labels[used], weights[used], cells[used])
 
     @cached_property
@@ -112,7 +122,7 @@ class Case:
         columns = all_columns(metric, self.further, self.dataset)
         names = subgroup_names(self.dataset, columns) if columns else None
         cells = cell_codes(labels, None if names is None else [names[i] for i in indices])
-        return Objective(self.pixels[torch.from_numpy(indices)], labels, weights, cells, also=also)
+        return Objective(Rows(self.pixels, indices), labels, weights, cells, also=also)
 
     def objective_indices(self, part: str) -> np.ndarray:
         """Dataset indices of the objective's images."""
@@ -142,7 +152,7 @@ class Case:
         if self.further:
             check_size(1 + len(self.further), self.network.n_filters)
         objective = self.joint_objective(part) if self.further else self.objective(part)
-        return NeuronGame(self.network, objective, self.normalize, batch_size)
+        return NeuronGame(self.network, objective, self.normalize, batch_size, self.room.game, self.room.backward)
 
 
 def default_preprocessing(
@@ -195,6 +205,7 @@ def prepare(
         case.network.player(name)  # raises here, and not after attacks and calibration
     progress("computing mean constants", 0.0)
     means = means_of(case, progress)
+    give_back()
     constants, biases = stored_constants(
         case.network, means.values, checkpoint.dtypes, checkpoint.tensors if request.constant == "bn_beta" else None
     )
@@ -270,10 +281,11 @@ def plain_logits(
     """Logits [N, classes] of the plain module, on the CPU. Raises BadInput where they are not finite."""
     out = []
     with torch.inference_mode():
-        for i in range(0, len(pixels), BATCH):
-            logits = module(case.normalize(pixels[i : i + BATCH].to(case.network.device)))
+        step = case.room.plain
+        for i in range(0, len(pixels), step):
+            logits = module(case.normalize(pixels[i : i + step].to(case.network.device)))
             out.append((logits.unsqueeze(1) if logits.dim() == 1 else logits).cpu())
-            progress("predicting with the intact model", min(i + BATCH, len(pixels)) / len(pixels))
+            progress("predicting with the intact model", min(i + step, len(pixels)) / len(pixels))
     found = torch.cat(out)
     check_finite(found)
     return found
@@ -293,7 +305,16 @@ def read_set(
     names = class_names(checkpoint.architecture, request.classes)
     preprocessing, origin = default_preprocessing(request, checkpoint.in_channels, checkpoint.architecture.plan)
     cache = folder / "pixels"
-    dataset = read_dataset(request.data, names, preprocessing, cache, request.name_of("data"), _reading(progress))
+    dataset = read_dataset(
+        request.data,
+        names,
+        preprocessing,
+        cache,
+        request.name_of("data"),
+        _reading(progress),
+        request.split_folder,
+        request.apart,
+    )
     if origin != "given":
         dataset = replace(dataset, notes=(*dataset.notes, f"Preprocessing: {origin}."))
     metric = request.metric
@@ -322,8 +343,9 @@ def _read(
         # Where nothing names the classes, the main set's folders do, for the guard set too.
         known = names if names.names else replace(names, names=dataset.class_names, source="the main set's folders")
         guard = read_dataset(
-            request.guard, known, preprocessing, folder / "pixels", request.name_of("guard"), _reading(progress)
-        )
+            request.guard, known, preprocessing, folder / "pixels", request.name_of("guard"), _reading(progress),
+            request.guard_split_folder, request.apart,
+        )  # fmt: skip
         guard_groups = guard.attributes.get(request.group) if request.group else None
         parts = holdout(
             guard.labels, None, guard_groups, guard.pixel_hashes, dataset.pixel_hashes, request.seed,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repair_engine.errors import BadInput
+from repair_engine.nfc import normal
 
 if TYPE_CHECKING:
     from repair_engine.architectures import Architecture
@@ -60,7 +60,7 @@ def class_names(architecture: Architecture, path: str | Path | None = None) -> C
     if architecture.config is not None:
         from repair_engine.hf_models import known_names
 
-        names = known_names(architecture.config)
+        names = tuple(map(normal, known_names(architecture.config)))
         return ClassNames(count, names, source="id2label in config.json") if names else ClassNames(count)
     metadata = None if architecture.registered else weights_metadata(architecture.name)
     if metadata is not None and len(metadata.categories) == count:
@@ -92,6 +92,7 @@ def read_class_names(path: str | Path, num_classes: int) -> ClassNames:
 def parse_class_names(text: str, num_classes: int, name: str = "the classes file") -> ClassNames:
     """See `read_class_names`."""
     folders: list[str] = []
+    text = normal(text)
     if text.lstrip()[:1] in ("{", "["):
         try:
             data = json.loads(text)
@@ -111,18 +112,22 @@ def parse_class_names(text: str, num_classes: int, name: str = "the classes file
     return ClassNames(num_classes, tuple(names), tuple(folders), source=name)
 
 
-def map_labels(labels: Iterable[str], classes: ClassNames) -> LabelMap:
+def map_labels(labels: Iterable[str], classes: ClassNames, column: bool = False) -> LabelMap:
     """Map folder names or a label column's values to class indices.
 
     Tried in this order, for all labels alike: the class's name or folder exactly; the same without regard
     to case where that is unambiguous; the integer index.
 
+    Args:
+        column: they are a label column's: there numbers from 0 on are indices.
+
     Raises:
-        BadInput: labels that do not map (with both lists), or that map to the same or to several classes.
+        BadInput: labels that do not map (with both lists), or that map to the same or to several classes, or numbers
+            of which it is not known what they count.
     """
     found = sorted(set(labels))
     if not classes.names:
-        return _by_order(found, classes.num_classes)
+        return _by_order(found, classes.num_classes, column)
     exact, folded = _tables(classes)
     index: dict[str, int] = {}
     lost: list[str] = []
@@ -138,9 +143,9 @@ def map_labels(labels: Iterable[str], classes: ClassNames) -> LabelMap:
         else:
             lost.append(label)
     if lost and len(lost) == len(found):
-        numbers = {label: _integer(label) for label in found}
-        if all(number is not None and number < classes.num_classes for number in numbers.values()):
-            index, lost = {label: number for label, number in numbers.items() if number is not None}, []
+        numbers = {label: number for label in found if (number := _integer(label)) is not None}
+        if len(numbers) == len(found) and max(numbers.values()) < classes.num_classes + (0 not in numbers.values()):
+            index, lost = _by_number(numbers, classes), []
     if lost:
         raise BadInput(
             f"{len(lost)} of the dataset's {len(found)} labels are no class of the model: {_shorten(lost)}.\n"
@@ -152,23 +157,47 @@ def map_labels(labels: Iterable[str], classes: ClassNames) -> LabelMap:
     return LabelMap(index, classes.names)
 
 
-def _by_order(found: Sequence[str], num_classes: int) -> LabelMap:
+def _by_number(numbers: dict[str, int], classes: ClassNames) -> dict[str, int]:
+    """Labels that are indices. Raises BadInput where they count from 1, or may."""
+    ordered = sorted(numbers, key=lambda label: numbers[label])
+    first = numbers[ordered[0]]
+    if first == 0:
+        return numbers
+    whole = numbers[ordered[-1]] == classes.num_classes
+    one, zero = (
+        json.dumps({ordered[0]: [i, classes.names[i]]}, ensure_ascii=False)
+        for i in (first - 1, first % classes.num_classes)
+    )
+    raise BadInput(
+        f"The labels are numbers without a 0 ({_shorten(ordered)}), and the model's {classes.num_classes} classes have "
+        f"names: the numbers {'count from 1' if whole else 'may count from 0 or from 1'}.",
+        f"Say it by a classes file of JSON, {{folder: [index, name]}}: {one[:-1]}, …}} where they count from 1"
+        + ("." if whole else f", {zero[:-1]}, …}} where they count from 0."),
+    )
+
+
+def _by_order(found: Sequence[str], num_classes: int, column: bool) -> LabelMap:
+    what = "values in its label column" if column else "class folders"
     if len(found) != num_classes:
         raise BadInput(
-            f"The dataset has {len(found)} class folders and the model has {num_classes} classes, "
-            f"and no class names were given to map them.\nThe dataset's folders: {_shorten(found)}.",
+            f"The dataset has {len(found)} {what} and the model has {num_classes} classes, "
+            f"and no class names were given to map them.\nThe dataset's: {_shorten(found)}.",
             "Give a classes file: the names of all the model's classes, one per line, in the model's order.",
         )
+    numbers = [number for name in found if (number := _integer(name)) is not None]
+    if len(numbers) == len(found) and numbers != sorted(numbers):
+        if not column or sorted(numbers) != list(range(num_classes)):
+            raise BadInput(
+                f"The {what} are numbers, and sorted as text, which is how torchvision's ImageFolder numbers them, "
+                f"they are in another order than by size: {_shorten(found)}. Which of the two the model counts by is "
+                "not known.",
+                "Give a classes file: these names, one per line, in the order of the model's outputs.",
+            )
+        found = sorted(found, key=int)
     names = tuple(found)
-    notes = (f"No class names were given: the folders in sorted order are classes 0 to {num_classes - 1}.",)
-    warnings: tuple[str, ...] = ()
-    numbers = [_integer(name) for name in names]
-    if None not in numbers and numbers != sorted(number for number in numbers if number is not None):
-        warnings = (
-            "The folders are numbers, and sorted as text they are in another order (10 before 2). That is "
-            "how torchvision's ImageFolder numbers them; if the model counts otherwise, give a classes file.",
-        )
-    return LabelMap({name: i for i, name in enumerate(names)}, names, notes, warnings)
+    notes = (f"No class names were given: the {what.replace('class ', '')} in sorted order are classes 0 to "
+             f"{num_classes - 1}.",)  # fmt: skip
+    return LabelMap({name: i for i, name in enumerate(names)}, names, notes)
 
 
 def _tables(classes: ClassNames) -> tuple[dict[str, set[int]], dict[str, set[int]]]:
@@ -182,8 +211,7 @@ def _tables(classes: ClassNames) -> tuple[dict[str, set[int]], dict[str, set[int
 
 
 def _normal(name: str) -> str:
-    # archives made on a Mac hold decomposed accents
-    return unicodedata.normalize("NFC", name).strip()
+    return normal(name).strip()
 
 
 def _integer(label: str) -> int | None:

@@ -10,11 +10,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from repair_engine.case import BATCH, Case, Progress
+from repair_engine.case import Case, Progress
 from repair_engine.game import NeuronGame
+from repair_engine.objectives.pixels import Rows
+from repair_engine.progress import BATCH
 
 RANDOM_PICKS = 10
 MAX_SHIFTED_CLASSES = 20
+RESPONSE_IMAGES = 256  # score images on which response norms are taken, at most
 _STREAM = 0xC0
 _OFFSETS = np.concatenate([-np.geomspace(0.05, 6.0, 16)[::-1], [0.0], np.geomspace(0.05, 6.0, 16)])
 _SCALES = np.linspace(0.0, 2.0, 41)
@@ -46,19 +49,20 @@ def weight_norms(case: Case) -> np.ndarray:
 
 
 def response_norms(case: Case) -> np.ndarray:
-    """ℓ2 norm of every filter's output per image, averaged over (up to 256) score images, float64 [n]."""
-    pixels = case.pixels[torch.from_numpy(case.splits.score[:: max(1, len(case.splits.score) // 256)][:256])]
+    """ℓ2 norm of every filter's output per image, averaged over (up to `RESPONSE_IMAGES`) score images, float64 [n]."""
+    step = max(1, len(case.splits.score) // RESPONSE_IMAGES)
+    pixels = Rows(case.pixels, case.splits.score[::step][:RESPONSE_IMAGES])
     total = np.zeros(case.network.n_filters)
     with torch.inference_mode():
         for i in range(0, len(pixels), BATCH):
             images = case.normalize(pixels[i : i + BATCH].to(case.network.device))
-            total += case.network.response_norms(images).cpu().numpy()
+            total += case.network.response_norms(images, case.room.reducing).cpu().numpy()
     return total / len(pixels)
 
 
 def leave_one_out(case: Case, images: int, rng: np.random.Generator, progress: Progress) -> np.ndarray:
     """How much better the objective gets on score images without each filter alone, float64 [n]."""
-    game = NeuronGame(case.network, case.objective("score"), case.normalize, images)
+    game = NeuronGame(case.network, case.objective("score"), case.normalize, images, case.room.game)
     batch = game.draw_batch(rng)
     full = np.ones(game.n_players, dtype=bool)
     gains = np.empty(game.n_players)

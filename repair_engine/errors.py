@@ -30,3 +30,7 @@ class VerificationFailed(RuntimeError):
 
 class Cancelled(Exception):
     """Raised from a progress callback to stop work between two batches."""
+
+
+class SandboxTooWeak(RuntimeError):
+    """The process that reads uploads cannot be shut in as far as the operator asks for."""

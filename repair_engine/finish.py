@@ -17,12 +17,13 @@ from repair_engine.audit.files import write_attacks
 from repair_engine.audit.repair import measure_attack
 from repair_engine.audit.rows import Row
 from repair_engine.calibrate import LEAVE_ONE_OUT_SHARE
-from repair_engine.case import BATCH, SPLITS, Case, Progress
+from repair_engine.case import SPLITS, Case, Progress
 from repair_engine.compact.export import TENSORS, WIDTHS, write_compact
 from repair_engine.datasets import Holdout
 from repair_engine.errors import VerificationFailed
 from repair_engine.estimation import Ranking
 from repair_engine.network import predictions
+from repair_engine.objectives.pixels import Rows
 from repair_engine.onnx_graph import comparable
 from repair_engine.orders import plan_of
 from repair_engine.outputs import HUGGING_FACE, publish, sha256
@@ -79,7 +80,7 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
         before = Predictions(
             fresh_predictions(
                 Path(case.request.model), case.checkpoint.architecture, preprocessing, sets, case.request.device,
-                case.request.weights,
+                case.request.weights, at_once=case.room.plain,
             )
         )  # fmt: skip
         after = before
@@ -91,8 +92,11 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
             )
             formats.write(case.checkpoint.edited(tensors), written)
             after = Predictions(
-                fresh_predictions(written, case.checkpoint.architecture, preprocessing, sets, case.request.device, None)
-            )
+                fresh_predictions(
+                    written, case.checkpoint.architecture, preprocessing, sets, case.request.device,
+                    at_once=case.room.plain,
+                )
+            )  # fmt: skip
         agreement = _check_masked(case, plan, after)
         document = documents.report_document(case, ranking, plan, run)
         document["verification"] = agreement
@@ -143,7 +147,7 @@ def _place(case: Case, written: Path, out: Path) -> dict[str, dict[str, str]]:
     folder.mkdir(exist_ok=True)
     shutil.move(written, folder / hf_models.WEIGHTS)
     files = {"checkpoint": folder / hf_models.WEIGHTS}
-    for role, name in (("config", hf_models.CONFIG), ("preprocessor", hf_models.PREPROCESSOR)):
+    for role, name in hf_models.COPIED.items():
         source = Path(case.request.model).with_name(name)
         if source.is_file():
             files[role] = Path(shutil.copyfile(source, folder / name))
@@ -161,7 +165,7 @@ def _compact(
         found = Predictions(
             fresh_predictions(
                 folder / TENSORS, case.checkpoint.architecture, case.dataset.preprocessing, sets, case.request.device,
-                compact=True,
+                compact=True, at_once=case.room.plain,
             )
         )  # fmt: skip
     except VerificationFailed as error:  # its own code fixes a width
@@ -194,8 +198,9 @@ def _check_masked(case: Case, plan: Plan, after: Predictions) -> dict[str, Any]:
     coalition = np.ones((1, case.network.n_filters), dtype=bool)
     coalition[0, plan.chosen] = False
     masked = []
-    for i in range(0, len(case.dataset), BATCH):
-        images = case.normalize(case.pixels[i : i + BATCH].to(case.network.device))
+    step = case.room.plain
+    for i in range(0, len(case.dataset), step):
+        images = case.normalize(case.pixels[i : i + step].to(case.network.device))
         masked.append(case.network.masked_logits(images, coalition)[0].cpu())
     logits, reloaded = torch.cat(masked), torch.from_numpy(after.logits["all"])
     architecture = case.checkpoint.architecture
@@ -277,7 +282,7 @@ def _measure_controls(
     is_attack = case.request.metric.kind == "attack-success"
     rows = []
     for name, chosen in picks.items():
-        clean = [masked_predictions(case, case.pixels[torch.from_numpy(report)], players) for players in chosen]
+        clean = [masked_predictions(case, Rows(case.pixels, report), players) for players in chosen]
         if is_attack:
             asked = [masked_predictions(case, objective.pixels, players) for players in chosen]
         else:

@@ -19,7 +19,7 @@ Normalize = Callable[[torch.Tensor], torch.Tensor]
 MEMORY = 2 << 30  # bytes that a game may work with on a CPU; on a GPU a quarter of what it has
 _CHUNK = {"cpu": 512, "cuda": 4096}  # images per forward, K·B, at most
 _OF_STORED, _OF_CHUNK = 2, 4  # shares of the memory: a half for stored states, a quarter for a forward's largest one
-_LEAST_CHUNK = 16
+_LEAST_CHUNK = 4
 _OF_BACKWARD = 8
 
 
@@ -47,6 +47,7 @@ class NeuronGame:
         normalize: pixels (uint8 or float in [0, 1]) [B, C, H, W] -> float32 network input.
         batch_size: images per draw, about (fixed counts per cell decide).
         memory: bytes for stored states and for the largest state of a forward; None = 2 GiB, on a GPU a quarter of it.
+        backward: images of a backward pass at most. Neither changes what comes out.
     """
 
     n_guesses = N_GUESSES
@@ -59,6 +60,7 @@ class NeuronGame:
         normalize: Normalize,
         batch_size: int,
         memory: int | None = None,
+        backward: int | None = None,
     ) -> None:
         self.network = self.played = network  # see `playing`
         self.objective, self.normalize = objective, normalize
@@ -66,7 +68,8 @@ class NeuronGame:
         self.n_images = len(objective)
         self.n_objectives = len(objective.rows)
         self.memory = _memory_of(network.device) if memory is None else memory
-        self.chunk = self._chunk()
+        self.chunk, self._nominal = self._chunk(self.memory), self._chunk(_memory_of(network.device))
+        self._backward = backward
         self._size(batch_size)
         full = np.ones((1, self.n_players), dtype=bool)
         everyone = np.arange(self.n_images)
@@ -74,10 +77,10 @@ class NeuronGame:
         dead = self._predict(self.network, ~full, everyone)[0]
         self.dead_level = float((dead == self.intact).mean())
 
-    def _chunk(self) -> int:
+    def _chunk(self, memory: int) -> int:
         """Images per forward: small ones in large batches (fewer calls), large ones within a bound of memory."""
-        largest = self.network.largest_state(self.images(np.zeros(1, np.int64)))
-        return int(np.clip(self.memory // _OF_CHUNK // largest, _LEAST_CHUNK, _CHUNK[self.network.device.type]))
+        largest = max(self.network.state_sizes(self.images(np.zeros(1, np.int64))))
+        return int(np.clip(memory // _OF_CHUNK // largest, _LEAST_CHUNK, _CHUNK[self.network.device.type]))
 
     def resized(self, batch_size: int) -> NeuronGame:
         """The same game with about `batch_size` images per draw; nothing is predicted anew."""
@@ -150,8 +153,8 @@ class NeuronGame:
 
     @property
     def guess_draws(self) -> int:
-        """Draws that one backward pass takes; it keeps all states, so far fewer images than a forward's."""
-        return max(1, self.chunk // _OF_BACKWARD // self.batch_size)
+        """Draws whose guesses are made together; a backward keeps all states, so far fewer images than a forward's."""
+        return max(1, self._nominal // _OF_BACKWARD // self.batch_size)
 
     def guesses(self, draws: Sequence[tuple[np.ndarray, ImageBatch]], spent: Callable[[int], None]) -> np.ndarray:
         """See `shapley.GuessingGame.guesses` and `repair_engine.guesses`; [D, N_GUESSES, n]."""
@@ -165,10 +168,10 @@ class NeuronGame:
         for d, (_, batch) in enumerate(draws):
             weights[d, ends[d] - sizes[d] : ends[d]] = batch.weights[0]
         total = np.zeros((self.n_guesses, len(draws), self.n_players))
-        for part in self._chunks(len(indices)):
+        for part in self._chunks(len(indices), self._nominal):
             images, targets = self.images(indices[part]), self._targets(indices[part])
             of_part = torch.from_numpy(weights[:, part]).to(images)
-            total += guess_differences(self.network, images, rows[part], targets, of_part)
+            total += guess_differences(self.network, images, rows[part], targets, of_part, self._backward)
             spent(len(images) * self.guess_cost)
         return np.swapaxes(-total if self.objective.complement else total, 0, 1)
 
@@ -206,5 +209,6 @@ class NeuronGame:
                 out[k : k + step, part] = predictions(logits).cpu().numpy()
         return out
 
-    def _chunks(self, n: int) -> Iterator[slice]:
-        return (slice(i, min(i + self.chunk, n)) for i in range(0, n, self.chunk))
+    def _chunks(self, n: int, most: int | None = None) -> Iterator[slice]:
+        step = most or self.chunk
+        return (slice(i, min(i + step, n)) for i in range(0, n, step))

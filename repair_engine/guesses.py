@@ -19,7 +19,12 @@ GUESS_COST = 3  # evaluations an image costs: a backward pass that reaches only 
 
 
 def guess_differences(
-    network: Network, images: torch.Tensor, coalitions: np.ndarray, targets: torch.Tensor, weights: torch.Tensor
+    network: Network,
+    images: torch.Tensor,
+    coalitions: np.ndarray,
+    targets: torch.Tensor,
+    weights: torch.Tensor,
+    at_once: int | None = None,
 ) -> np.ndarray:
     """Guesses float64 [N_GUESSES, D, n] at sum_b w_db (hit of image b with the filter - hit without it).
 
@@ -30,7 +35,21 @@ def guess_differences(
         images: normalized, [B, C, H, W]; image b is under row b of `coalitions`, bool [B, n].
         targets: int64 [B].
         weights: [D, B]; or [B], and then D is left out.
+        at_once: images of a pass; the sums are over all of them either way.
     """
+    step = at_once or len(images)
+    found = [
+        _of_each_image(network, images[i : i + step], coalitions[i : i + step], targets[i : i + step])
+        for i in range(0, len(images), step)
+    ]
+    rows = [torch.cat(row) for row in zip(*found, strict=True)]
+    return torch.stack([weights @ row for row in rows]).double().cpu().numpy()
+
+
+def _of_each_image(
+    network: Network, images: torch.Tensor, coalitions: np.ndarray, targets: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
+    """The rows of `guess_differences` for each image, [B, n]."""
     present = torch.from_numpy(np.array(coalitions)).to(images.device)
     masks = present.to(images.dtype).requires_grad_(True)
     logits = two_class(network.soft_logits(images, masks))
@@ -41,14 +60,13 @@ def guess_differences(
     (margin_slope,) = torch.autograd.grad(margin.sum(), masks)
     m = margin.detach()[:, None]
     with_it, without = torch.where(present, m, m + margin_slope), torch.where(present, m - margin_slope, m)
-    rows = (
+    return (
         slope,
         (with_it > 0).to(slope.dtype) - (without > 0).to(slope.dtype),
         torch.sigmoid(with_it) - torch.sigmoid(without),
         margin_slope,
         slope * ~present,
     )
-    return torch.stack([weights @ row for row in rows]).double().cpu().numpy()
 
 
 def hits(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
-from repair_engine.case import BATCH, Case
+from repair_engine.case import Case
 from repair_engine.network import predictions
+from repair_engine.objectives.pixels import Rows
 from repair_engine.statistics import REFUSE_BELOW
 
 _SLACK = 1e-12  # a drop of exactly the limit is within it, whatever its rounding
@@ -29,7 +29,7 @@ class LimitCheck:
         if len(indices) > most:
             indices = np.sort(rng.permutation(indices)[:most])
         self.images = len(indices) if len(indices) >= LEAST_IMAGES else 0
-        self._pixels = case.pixels[torch.from_numpy(indices)]
+        self._pixels = Rows(case.pixels, indices)
         self._labels = case.dataset.labels[indices]
         self._intact = case.intact[indices] == self._labels
         limits = case.request.limits
@@ -48,8 +48,9 @@ class LimitCheck:
         if not self.images:
             return np.inf
         network, found = self._case.network, []
-        for i in range(0, self.images, BATCH):
-            images = self._case.normalize(self._pixels[i : i + BATCH].to(network.device))
+        step = self._case.room.plain
+        for i in range(0, self.images, step):
+            images = self._case.normalize(self._pixels[i : i + step].to(network.device))
             found.append(predictions(network.masked_logits(images, coalition[None])[0]).cpu().numpy())
         lost = self._intact.astype(float) - (np.concatenate(found) == self._labels)
         return min(_margin(lost[rows], limit) for rows, limit in self._kept)

@@ -1,18 +1,24 @@
-"""A Hugging Face folder as one zip, for where a single file is sent. Nothing but its three known files is unpacked."""
+"""A Hugging Face folder as one zip, for where a single file is sent. Nothing but its known files is unpacked.
+
+It is unpacked in a one-shot child process, which gets descriptors to write to and no names.
+"""
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from repair_engine import hf_models
+from repair_engine import hf_models, sandbox
 from repair_engine.datasets.archive import MAX_ENTRIES, check_entry, stream_entry
 from repair_engine.errors import BadInput
 from repair_engine.formats.convert import MAX_FILE_BYTES
 
 SUFFIX = ".zip"
-NAMES = (hf_models.CONFIG, hf_models.WEIGHTS, hf_models.PREPROCESSOR)
+NAMES = (hf_models.CONFIG, hf_models.WEIGHTS, hf_models.PREPROCESSOR, hf_models.JOINT)
 _MAX_JSON = 16 << 20
 _WHAT = (
     "The zip holds config.json, model.safetensors and usually preprocessor_config.json, at its top or in one folder, "
@@ -22,7 +28,7 @@ _AGAIN = "Make the zip again from the folder that save_pretrained wrote, without
 
 
 def unpack(path: Path, folder: Path, name: str) -> hf_models.Folder:
-    """Writes the zip's config.json, model.safetensors and preprocessor_config.json into `folder`, and opens that.
+    """Writes the zip's files that are known (`NAMES`) into `folder`, and opens that.
 
     Args:
         path: of the zip.
@@ -37,13 +43,28 @@ def unpack(path: Path, folder: Path, name: str) -> hf_models.Folder:
     if size > MAX_FILE_BYTES:
         raise BadInput(f"{name} has {size:,} bytes; at most {MAX_FILE_BYTES:,} are read.")
     folder.mkdir(parents=True, exist_ok=True)
+    megabytes = size >> 20
+    limits = sandbox.Limits(1 << 30, MAX_FILE_BYTES, cpu_seconds=120 + megabytes, wall_seconds=300 + 3 * megabytes)
+    writes = {one: folder / one for one in NAMES}
+    found = sandbox.call("hugging face", {"name": name}, limits, {"path": path}, writes).get("found")
+    for one, target in writes.items():
+        if not isinstance(found, list) or one not in found:
+            target.unlink()
+    return hf_models.open_folder(folder)
+
+
+def run_task(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The child's part of `unpack`: which of the files there are."""
+    path, name = Path(payload["path"]), payload["name"]
+    found = []
     try:
         with zipfile.ZipFile(path) as archive:
-            for entry in _wanted(archive, size, name):
-                _write(archive, entry, folder / entry.filename.rpartition("/")[2])
+            for entry in _wanted(archive, path.stat().st_size, name):
+                found.append(entry.filename.rpartition("/")[2])
+                _write(archive, entry, found[-1], payload[found[-1]])
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
         raise BadInput(f"{name} is not a zip archive, or it is damaged: {error}.", _WHAT) from error
-    return hf_models.open_folder(folder)
+    return {"found": found}
 
 
 def pack(folder: Path, out: Path) -> None:
@@ -88,8 +109,8 @@ def _wanted(archive: zipfile.ZipFile, size: int, name: str) -> list[zipfile.ZipI
     return [by_name[f"{places[0]}{one}"] for one in NAMES if f"{places[0]}{one}" in by_name]
 
 
-def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
-    limit = MAX_FILE_BYTES if target.name == hf_models.WEIGHTS else _MAX_JSON
-    with target.open("wb") as file:
+def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, handle: int) -> None:
+    limit = MAX_FILE_BYTES if name == hf_models.WEIGHTS else _MAX_JSON
+    with os.fdopen(handle, "wb", closefd=False) as file:
         for piece in stream_entry(archive, entry, limit):
             file.write(piece)

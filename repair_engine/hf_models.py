@@ -16,16 +16,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from repair_engine import hf_processors
 from repair_engine.datasets.preprocessing import Preprocessing
 from repair_engine.errors import BadInput
 
 PREFIX = "huggingface:"
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
+JOINT = "processor_config.json"  # of a processor of images and text: the image processor stands inside
+COPIED = {"config": CONFIG, "preprocessor": PREPROCESSOR, "processor": JOINT}  # beside repaired weights, as they are
 _MAX_BYTES = 16 << 20
-_RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}  # PIL.Image.Resampling
-_WARPED_FROM = 384  # ConvNextImageProcessor: from this size on, no crop
-_UNKNOWN_STEPS = ("do_flip_channel_order", "do_pad", "rescale_offset", "include_top")
-_GIVE = "Give --resize, --crop, --mean and --std as the model was trained with; then that file is not read."
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,13 @@ def config_sha256(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
+def empty_module(config: Mapping[str, Any]) -> nn.Module:
+    """transformers' own module on the meta device. Raises BadInput, see `factory`."""
+    model, kind = _model_class(config)
+    with torch.device("meta"):
+        return model(kind.from_dict(dict(config)))
+
+
 def factory(config: Mapping[str, Any]) -> Callable[..., nn.Module]:
     """The factory of the empty module, whose forward maps images [B, C, H, W] to logits [B, classes].
 
@@ -106,63 +112,28 @@ def factory(config: Mapping[str, Any]) -> Callable[..., nn.Module]:
 
 
 def preprocessing_of(folder: Path) -> Preprocessing | None:
-    """What preprocessor_config.json says; None where there is none.
+    """What preprocessor_config.json (or processor_config.json) says; None where there is neither.
 
     Raises:
-        BadInput: it has steps that are not known here.
+        BadInput: see `hf_processors.preprocessing`.
     """
-    path = folder / PREPROCESSOR
-    if not path.is_file():
+    given = _processor(folder)
+    if given is None:
         return None
-    given = _read_json(path)
-    for step in _UNKNOWN_STEPS:
-        if given.get(step):
-            raise BadInput(f"{PREPROCESSOR} has {step} = {given[step]}, which is not known here.", _GIVE)
-    factor = given.get("rescale_factor", 1 / 255)
-    if not given.get("do_rescale", True) or abs(float(factor) * 255 - 1) > 1e-6:
-        raise BadInput(f"{PREPROCESSOR} does not map pixels to [0, 1] (rescale_factor {factor}).", _GIVE)
-    resize, crop = _sizes(given)
-    normalized = bool(given.get("do_normalize", True))
-    try:
-        return Preprocessing(
-            resize=resize,
-            crop=crop,
-            mean=tuple(given.get("image_mean") or ()) if normalized else (),
-            std=tuple(given.get("image_std") or ()) if normalized else (),
-            channels=len(given.get("image_mean") or (0, 0, 0)),
-            interpolation=_RESAMPLING[int(given.get("resample", 2))],
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{PREPROCESSOR} cannot be used: {error}.", _GIVE) from error
+    config = _read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    vision = config.get("vision_config")
+    channels = config.get("num_channels") or (vision.get("num_channels") if isinstance(vision, Mapping) else None)
+    channels = 3 if channels is None and config else channels
+    return hf_processors.preprocessing(given, str(config.get("model_type")), channels)
 
 
-Size = int | tuple[int, int] | None
-
-
-def _sizes(given: Mapping[str, Any]) -> tuple[Size, Size]:
-    """Resize and crop."""
-    resize = _size(given.get("size")) if given.get("do_resize", True) else None
-    crop = _size(given.get("crop_size")) if given.get("do_center_crop", False) else None
-    kind = str(given.get("image_processor_type", given.get("feature_extractor_type", "")))
-    if kind.startswith("ConvNext") and isinstance(resize, int):
-        if resize >= _WARPED_FROM:
-            return (resize, resize), None
-        return int(resize / float(given.get("crop_pct") or 224 / 256)), resize
-    return resize, (crop, crop) if isinstance(crop, int) else crop
-
-
-def _size(value: Any) -> Size:
-    if isinstance(value, Mapping):
-        if "shortest_edge" in value:
-            return int(value["shortest_edge"])
-        if "height" in value and "width" in value:
-            return int(value["height"]), int(value["width"])
-        raise BadInput(f"{PREPROCESSOR}: the size {dict(value)} is not known here.", _GIVE)
-    if isinstance(value, int | float):
-        return int(value)
-    if value is None:
-        return None
-    raise BadInput(f"{PREPROCESSOR}: the size {value!r} is not known here.", _GIVE)
+def _processor(folder: Path) -> Mapping[str, Any] | None:
+    """As in transformers: the image processor inside processor_config.json goes first."""
+    if (folder / JOINT).is_file():
+        inner = _read_json(folder / JOINT).get("image_processor")
+        if isinstance(inner, Mapping):
+            return inner
+    return _read_json(folder / PREPROCESSOR) if (folder / PREPROCESSOR).is_file() else None
 
 
 def _model_class(config: Mapping[str, Any]) -> tuple[Any, Any]:

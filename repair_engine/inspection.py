@@ -46,6 +46,7 @@ def inspect_network(
         "num_classes": architecture.num_classes,
         "logits": network.classes,
         "format": checkpoint.source.format,
+        "layout": describe_layout(checkpoint),
         "dtypes": sorted({str(t.dtype).removeprefix("torch.") for t in checkpoint.tensors.values()}),
         "input": [checkpoint.in_channels, *size],
         "preprocessing": preprocessing.to_json(),
@@ -65,6 +66,17 @@ def inspect_network(
         "warnings": []
         if network.coverage.share >= 0.5
         else [f"The filters cover {network.coverage.share:.0%} of the network's parameters."],
+    }
+
+
+def describe_layout(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Where in the file the network's tensors lay, and what beside them is kept or is not written back."""
+    source, used = checkpoint.source, set(checkpoint.source.names.values())
+    return {
+        "wrapper": [level.key for level in source.wrapper],
+        "prefix": source.prefix,
+        "beside": [key for key in source.order if key not in used],
+        "dropped": list(source.dropped),
     }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from repair_engine.network import Network, constant_of
+from repair_engine.objectives.pixels import Rows
 from repair_engine.parties.channel_sums import ChannelSums, Party, means_sha256, read_sums, split_fingerprint
 from repair_engine.progress import BATCH, Progress
 
@@ -46,7 +47,7 @@ def means_of(case: Case, progress: Progress) -> Means:
 
 def own_means(case: Case, progress: Progress) -> tuple[torch.Tensor, int]:
     """Mean outputs float64 [n] over the score images and positions of the intact network, and how many images."""
-    score = case.pixels[torch.from_numpy(case.splits.score)]
+    score = Rows(case.pixels, case.splits.score)
     seen = 0
 
     def tick(count: int) -> None:
@@ -58,7 +59,7 @@ def own_means(case: Case, progress: Progress) -> tuple[torch.Tensor, int]:
         for i in range(0, len(score), BATCH):
             yield case.normalize(score[i : i + BATCH].to(case.network.device))
 
-    return case.network.mean_outputs(batches(), tick), len(score)
+    return case.network.mean_outputs(batches(), tick, case.room.reducing), len(score)
 
 
 def channel_sums(case: Case, progress: Progress) -> ChannelSums:

@@ -42,6 +42,7 @@ from repair_engine.explain import finish as explain
 from repair_engine.finish import finish
 from repair_engine.game import NeuronGame
 from repair_engine.lowering import choose, lowered
+from repair_engine.memory import give_back
 from repair_engine.network import Network
 from repair_engine.precision import Precision
 from repair_engine.report import documents
@@ -141,6 +142,7 @@ def prepare_job(
     """
     began = time.time()
     case = prepare(request, folder, progress, captured)
+    give_back()
     progress("measuring the speed of this machine", 0.0)
     game = case.game(request.batch_size or BATCH_SIZES[0])
     precision = Precision("float32", "float32")
@@ -156,11 +158,14 @@ def prepare_job(
     else:
         if budget is None:
             rates = calibrate.measure(search_game, request.seed)
-            other = time.time() - began + (_finish_seconds(case, rates) if repair else 5.0)
-            if request.explain is not None:
-                other = time.time() - began + explain.finish_seconds(case, rates)
+            spent = time.time() - began
+            other = spent + (_finish_seconds(case, rates) if repair else 5.0)
             target = calibrate.TARGET_SECONDS if request.minutes is None else 60 * request.minutes
             budget = calibrate.choose_budget(rates, request.estimator, other, target)
+            if request.explain is not None:
+                budget = calibrate.largest_budget(
+                    lambda chosen: spent + sum(explain.seconds_of(case, rates, chosen).values()), target
+                )
             if repair and case.attacked and request.explain is None:
                 queries = 2 * request.queries * subset_size(case, budget) / rates.forward
                 budget = calibrate.choose_budget(rates, request.estimator, other + queries, target)
@@ -170,10 +175,13 @@ def prepare_job(
             smallest = game if request.batch_size else game.resized(BATCH_SIZES[-1])
             budget = max(budget, least_budget(request, smallest, repair))
             images = f" --attack-images {case.request.attack_images}" if case.attacked else ""
+            if request.explain is not None:
+                notes.append(explain.forecast_text(explain.seconds_of(case, rates, budget), spent))
             notes.append(f"Budget chosen by calibration: {budget} evaluations (repeat with --budget {budget}{images}).")
         game, _ = affordable(request, game.resized, search_share(budget) if repair else budget, repair)
         if request.searches:
             search_settings(request, game, budget, repair)  # raises where the budget is too small
+            notes.append(calibrate.reach(budget, game.n_players))
     stored = {
         "budget": budget,
         "batch_size": game.batch_size,
@@ -280,6 +288,7 @@ def run_phase(
     while tasks := next_round(state, settings):
         results = [run_block(game, settings, state, task, tick) for task in tasks]
         state = merge(settings, state, results, repair)
+        give_back()
         if foresight is not None:
             foresight.after_round(state)
     return state

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from repair_engine.case import BATCH, Case
+from repair_engine.case import Case
+from repair_engine.memory import DEFAULT, Room
 from repair_engine.network import Network, Trail, predictions
 from repair_engine.objectives import cell_codes
+from repair_engine.objectives.pixels import Pixels, Rows
+from repair_engine.progress import BATCH
 from repair_engine.request import Limits
 from repair_engine.selection import Seen, Stability, Sweep, judge, resample
-from repair_engine.statistics import REFUSE_BELOW
-
-_MEMORY = 2 << 30
+from repair_engine.statistics import REFUSE_BELOW, percentiles
 
 
 @dataclass(frozen=True)
@@ -62,38 +63,41 @@ class Plan:
 
 def prefix_predictions(
     network: Network,
-    pixels: torch.Tensor,
+    pixels: Pixels,
     normalize: Callable[[torch.Tensor], torch.Tensor],
     removals: Sequence[int | np.ndarray],
     tick: Callable[[int], None] | None = None,
+    room: Room | None = None,
 ) -> np.ndarray:
     """Predictions int64 [m + 1, N] with nothing ablated, then after each of m removals in turn.
 
     Args:
         removals: the player or players that each step removes in addition.
+        room: how many images at once, and bytes for their states; by default that of a small network.
     """
     out = np.empty((len(removals) + 1, len(pixels)), dtype=np.int64)
-    for i in range(0, len(pixels), BATCH):
-        trail = Trail(network, normalize(pixels[i : i + BATCH].to(network.device)), _MEMORY)
+    step, stored = (BATCH, DEFAULT) if room is None else (room.along, room.stored)
+    for i in range(0, len(pixels), step):
+        trail = Trail(network, normalize(pixels[i : i + step].to(network.device)), stored)
         coalition = np.ones(network.n_filters, dtype=bool)
         for k in range(len(removals) + 1):
             if k:
                 coalition[removals[k - 1]] = False
-            out[k, i : i + BATCH] = predictions(trail.logits(coalition)).cpu().numpy()
+            out[k, i : i + step] = predictions(trail.logits(coalition)).cpu().numpy()
             if tick:
-                tick(len(pixels[i : i + BATCH]))
+                tick(min(step, len(pixels) - i))
     return out
 
 
-def masked_predictions(case: Case, pixels: torch.Tensor, players: np.ndarray) -> np.ndarray:
+def masked_predictions(case: Case, pixels: Pixels, players: np.ndarray) -> np.ndarray:
     """Predictions int64 [N] of the network with `players` ablated."""
-    return prefix_predictions(case.network, pixels, case.normalize, [players])[1]
+    return prefix_predictions(case.network, pixels, case.normalize, [players], room=case.room)[1]
 
 
 def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], None]) -> Plan:
     """Tries every prefix of `players` on *select* (and the guard set's) and chooses k."""
     clean_indices = case.splits.select
-    sets = {"clean": case.pixels[torch.from_numpy(clean_indices)]}
+    sets: dict[str, Pixels] = {"clean": Rows(case.pixels, clean_indices)}
     if case.request.metric.kind == "attack-success":
         sets["attacked"] = case.attacked["select"].pixels
     if case.guard is not None and case.guard_parts is not None:
@@ -108,7 +112,7 @@ def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], 
         progress("trying every number of filters on the select images", done / total)
 
     predicted = {
-        name: prefix_predictions(case.network, pixels, case.normalize, list(players), tick)
+        name: prefix_predictions(case.network, pixels, case.normalize, list(players), tick, case.room)
         for name, pixels in sets.items()
     }
     labels = case.dataset.labels[clean_indices]
@@ -187,7 +191,7 @@ def better(plan: Plan, other: Plan, lower: bool) -> str:
     assert plan.resampled is not None
     assert other.resampled is not None
     ahead = (plan.resampled - other.resampled) if lower else (other.resampled - plan.resampled)
-    low, high = np.quantile(ahead, [0.025, 0.975])
+    low, high = percentiles(ahead)
     if low > 0:
         return "gain"
     return "fewer" if high >= 0 and 0 < other.k < plan.k else ""

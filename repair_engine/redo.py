@@ -26,7 +26,7 @@ class Recorded:
 
     Attributes:
         path: of the file, for messages.
-        model: its inputs.model: file, sha256, architecture, num_classes, options, weights.
+        model: its inputs.model: file, sha256, architecture, num_classes, options, weights, key, strip_prefix.
         edits: of every ranked filter, worst first.
         ablated: the filters that the repair ablated, in order.
         checkpoint: sha256 of the checkpoint that it wrote, None where it wrote none.

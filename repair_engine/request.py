@@ -14,6 +14,7 @@ from repair_engine.attacks import AttackSettings
 from repair_engine.datasets import Preprocessing
 from repair_engine.errors import BadInput
 from repair_engine.explain.settings import Explain
+from repair_engine.memory import check_memory
 from repair_engine.network import CONSTANTS
 from repair_engine.objectives import Metric
 from repair_engine.precision import PRECISIONS
@@ -65,6 +66,8 @@ class RepairRequest:
 
     Attributes:
         model, data, guard: paths of the checkpoint, the zip and the optional guard zip.
+        split_folder, guard_split_folder: the top folder to read alone, where the zip holds splits ("none": its top
+            folders are classes).
         architecture: what the checkpoint fits.
         classes: path of a class names file, or None.
         metric: see `objectives.Metric`.
@@ -75,6 +78,7 @@ class RepairRequest:
         minutes: what a calibrated budget is to end within; None = about five.
         overlap: `fast` stops when it expects to have found this share of the true `top_k` at the asked ends.
         precision: what the search computes in (`repair_engine.precision`).
+        memory: bytes that a run may take (`repair_engine.memory`); None = 2 GiB on a CPU, on a GPU a quarter of it.
         batch_size: images per draw, about; None = chosen so that the budget buys enough draws.
         constant: what replaces an ablated filter's output: "mean", or "bn_beta" (see `network.constants`).
         constants: path of mean constants that several parties share (`parties.ChannelSums`); None = those of the own
@@ -94,6 +98,7 @@ class RepairRequest:
         device: "cpu" or "cuda" (resolved).
         explain: what an explanation shows; None = the request is for a repair (or for values alone).
         names: what the files are called in reports; the paths' own names by default.
+        apart: images are decoded in a child process, for they are somebody else's (`datasets.decoding`).
     """
 
     model: str
@@ -103,6 +108,8 @@ class RepairRequest:
     also: tuple[str, ...] = ()
     classes: str | None = None
     guard: str | None = None
+    split_folder: str = ""
+    guard_split_folder: str = ""
     group: str | None = None
     preprocessing: Preprocessing | None = None
     estimator: str = DEFAULT_ESTIMATOR
@@ -112,6 +119,7 @@ class RepairRequest:
     minutes: float | None = None
     overlap: float | None = None
     precision: str = "float32"
+    memory: int | None = None
     batch_size: int | None = None
     constant: str = "mean"
     constants: str | None = None
@@ -131,6 +139,7 @@ class RepairRequest:
     device: str = "cpu"
     explain: Explain | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    apart: bool = False
 
     def __post_init__(self) -> None:
         if self.estimator not in ESTIMATORS:
@@ -139,6 +148,8 @@ class RepairRequest:
             raise BadInput(f"--constant {self.constant!r}: it is {' or '.join(CONSTANTS)}.")
         if self.precision not in PRECISIONS:
             raise BadInput(f"--precision {self.precision!r}: it is {' or '.join(PRECISIONS)}.")
+        if self.memory is not None:
+            check_memory(self.memory)
         if self.depth is not None and self.depth < 1:
             raise BadInput(f"--depth is {self.depth}; a draw removes at least one filter.")
         if self.depth is not None and self.estimator == "exact":

@@ -33,14 +33,17 @@ def scratch(what: str) -> Iterator[Path]:
         OSError: it cannot be made.
     """
     _sweep()
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{what}-"))
+    folder: Path | None = None
     lock = None
     try:
-        lock = _locked(folder)
+        with unbroken():  # a signal that came between making it and knowing its name would leave it
+            folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{what}-"))
+            lock = _locked(folder)
         yield folder
     finally:
         with unbroken():
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
             if lock is not None:
                 os.close(lock)
 

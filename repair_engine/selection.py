@@ -10,7 +10,7 @@ import numpy as np
 
 from repair_engine.objectives import Objective
 from repair_engine.request import Limits
-from repair_engine.statistics import REFUSE_BELOW, resampling_cells
+from repair_engine.statistics import REFUSE_BELOW, image_counts
 
 RESAMPLES = 1_000
 LEVEL = 0.95
@@ -169,8 +169,8 @@ def resample(
     parts: list[tuple[np.ndarray, ...]] = []
     for first in range(0, resamples, step):
         size = min(step, resamples - first)
-        counts = _counts(clean.cells, size, rng)
-        of = counts[:, rows] if rows is not None else _counts(objective.cells, size, rng)
+        counts = image_counts(clean.cells, size, rng)
+        of = counts[:, rows] if rows is not None else image_counts(objective.cells, size, rng)
         values = of @ hits
         accuracy = counts @ clean.right.T / counts.sum(axis=1, keepdims=True)
         drops = np.zeros_like(accuracy)
@@ -180,7 +180,7 @@ def resample(
             drops = np.maximum(drops, rates[:, :1] - rates)
         held = np.zeros_like(accuracy)
         if guard is not None:
-            drawn = _counts(guard.cells, size, rng)
+            drawn = image_counts(guard.cells, size, rng)
             held = drawn @ guard.right.T / drawn.sum(axis=1, keepdims=True)
         parts.append((values, accuracy, held, drops))
     values, accuracy, held, drops = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -201,15 +201,3 @@ def _gates(subgroups: Sequence[str] | None) -> list[np.ndarray]:
     names = np.asarray(subgroups)
     found = [np.flatnonzero(names == name) for name in np.unique(names)]
     return [inside for inside in found if len(inside) >= REFUSE_BELOW]
-
-
-def _counts(cells: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each image is drawn, with its weight, float64 [resamples, N]; a cell's sum is its size."""
-    out = np.ones((resamples, len(cells)))
-    pooled = resampling_cells(cells)
-    for cell in np.unique(pooled):
-        inside = np.flatnonzero(pooled == cell)
-        n = len(inside)
-        if n > 1:
-            out[:, inside] = rng.multinomial(n - 1, np.full(n, 1 / n), size=resamples) * (n / (n - 1))
-    return out

@@ -66,74 +66,104 @@ def paired_bootstrap(
     resamples: int = 10_000,
     level: float = 0.95,
 ) -> Interval:
-    """Interval of Σ w·after − Σ w·before on the same images.
+    """Interval of Σ w·after − Σ w·before on the same images, by `paired_draws`.
 
-    A stratified percentile bootstrap: in each cell of n images n − 1 are drawn with replacement and
-    weighted by n / (n − 1), so that the variance is unbiased in small cells too (Rao & Wu 1988). A cell
-    with one image adds no variance: `cell_flag` marks it. Percentiles rather than BCa: the statistic is a
-    sum over many images, and BCa's corrections are not defined for cells without any change.
+    Percentiles rather than BCa: the statistic is a sum over many images, and BCa's corrections are not defined for
+    cells without any change. Of one image alone nothing is known but what it can at most change by.
 
     Args:
         before, after: outcomes, such as 0/1 correctness, [N].
         weights: of the objective, [N].
-        cells: class × subgroup as integers; resampling stays within, [N].
+        cells: class × subgroup as integers, [N]; the small ones are pooled.
         seed: of the resampling.
     """
     gain = np.asarray(weights, float) * (np.asarray(after, float) - np.asarray(before, float))
-    cells = np.asarray(cells)
-    if not len(gain) == len(cells) > 0:
-        raise ValueError(f"{len(gain)} outcomes and {len(cells)} cells")
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 0xB007]))
-    sums = np.zeros(resamples)
-    for cell in np.unique(cells):
-        values, counts = np.unique(gain[cells == cell], return_counts=True)
-        n = int(counts.sum())
-        if len(values) == 1 or n == 1:
-            sums += float(values @ counts)
-            continue
-        # few different values (−w, 0, w): draw how often each occurs instead of drawing images
-        drawn = rng.multinomial(n - 1, counts / n, size=resamples)
-        sums += drawn @ values * (n / (n - 1))
-    tail = (1 - level) / 2
-    lower, upper = np.quantile(sums, [tail, 1 - tail])
-    return Interval(float(gain.sum()), float(lower), float(upper), level, "paired stratified percentile bootstrap")
+    if not len(gain) == len(np.asarray(cells)) > 0:
+        raise ValueError(f"{len(gain)} outcomes and {len(np.asarray(cells))} cells")
+    method = "paired stratified percentile bootstrap"
+    if len(gain) == 1:
+        most = abs(float(np.asarray(weights, float)[0]))
+        return Interval(float(gain[0]), -most, most, level, method)
+    draws = paired_draws(gain[None], resampling_cells(cells), [seed, 0xB007], resamples)[0]
+    lower, upper = percentiles(draws, level)
+    return Interval(float(gain.sum()), lower, upper, level, method)
 
 
-def resampling_cells(cells: np.ndarray) -> np.ndarray:
-    """Cells [N] with those of fewer than four images pooled: alone they would add no variance."""
-    codes, inverse, counts = np.unique(cells, return_inverse=True, return_counts=True)
-    pooled = np.where(counts < _POOL_BELOW, -1, codes)
-    return pooled[inverse]
+def paired_draws(parts: np.ndarray, cells: np.ndarray, key: Sequence[int], resamples: int) -> np.ndarray:
+    """Sums over the images on bootstrap resamples of them: what all paired intervals here are made of.
 
-
-def paired_cell_means(
-    before: np.ndarray, after: np.ndarray, cells: np.ndarray, seed: int, resamples: int = 4_000
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of each cell before and after, and bootstrap draws of them for statistics that are no sums over images.
-
-    Within each cell of n images n − 1 are drawn with replacement, the same before and after, so that the variance of
-    a cell's mean is unbiased (Rao & Wu 1988); a cell of one image does not vary.
+    In each cell of n images n − 1 are drawn with replacement and weighted by n / (n − 1), so that the variance is
+    unbiased in small cells too (Rao & Wu 1988). Every sum of a resample sees the same images. A cell of one image
+    does not vary: `resampling_cells` leaves none where it can.
 
     Args:
-        before, after: whether each image is classified rightly, bool [N].
-        cells: 0 … C−1, each occurring, [N].
+        parts: what each image adds to each of M sums, [M, N].
+        cells: [N]; resampling stays within.
+        key: of the random numbers.
 
     Returns:
-        float64 [2, C] and [2, resamples, C].
+        float64 [M, resamples].
     """
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 0xCE11]))
-    before, after = np.asarray(before, bool), np.asarray(after, bool)
-    n_cells = int(np.max(cells)) + 1
-    kinds = np.zeros((n_cells, 4))  # right neither time, after only, before only, both times
-    np.add.at(kinds, (cells, 2 * before + after), 1)
-    sizes = kinds.sum(axis=1)
-    counts = np.stack([kinds[:, 2] + kinds[:, 3], kinds[:, 1] + kinds[:, 3]])
-    draws = np.empty((2, resamples, n_cells))
-    for c in range(n_cells):
-        drawn = rng.multinomial(int(max(sizes[c] - 1, 1)), kinds[c] / sizes[c], size=resamples)
-        total = max(sizes[c] - 1, 1)
-        draws[0, :, c], draws[1, :, c] = (drawn[:, 2] + drawn[:, 3]) / total, (drawn[:, 1] + drawn[:, 3]) / total
-    return counts / sizes, draws
+    rng = np.random.default_rng(np.random.SeedSequence(key))
+    sums = np.zeros((len(parts), resamples))
+    for cell in np.unique(cells):
+        inside = parts[:, cells == cell]
+        some = np.flatnonzero(inside.any(axis=1))
+        if not len(some):
+            continue
+        # few different values (−w, 0, w): draw how often each occurs instead of drawing images
+        values, counts = np.unique(inside[some], axis=1, return_counts=True)
+        n = int(counts.sum())
+        if len(counts) == 1 or n == 1:
+            sums[some] += (values @ counts)[:, None]
+            continue
+        drawn = rng.multinomial(n - 1, counts / n, size=resamples)
+        sums[some] += (drawn @ values.T * (n / (n - 1))).T
+    return sums
+
+
+def percentiles(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The middle `level` of draws [R]."""
+    tail = (1 - level) / 2
+    lower, upper = np.quantile(draws, [tail, 1 - tail])
+    return float(lower), float(upper)
+
+
+def resampling_cells(cells: np.ndarray, within: np.ndarray | None = None) -> np.ndarray:
+    """Cells [N] with those of fewer than four images pooled: alone they would add no variance, or hardly any.
+
+    A pool of one image joins the smallest cell beside it.
+
+    Args:
+        within: what pools must not cross, such as the subgroup, [N].
+    """
+    cells = np.asarray(cells)
+    outer = np.zeros(len(cells), np.int64) if within is None else np.unique(within, return_inverse=True)[1].ravel()
+    out = np.empty(len(cells), np.int64)
+    for part in np.unique(outer):
+        mine = np.flatnonzero(outer == part)
+        codes, inverse, counts = np.unique(cells[mine], return_inverse=True, return_counts=True)
+        pooled = np.where(counts < _POOL_BELOW, -1, codes)
+        if counts[pooled == -1].sum() == 1 and len(codes) > 1:
+            others = np.where(pooled == -1, len(cells) + 1, counts)
+            pooled = np.where(pooled == -1, codes[others.argmin()], pooled)
+        out[mine] = np.where(pooled[inverse.ravel()] == -1, -1 - part, pooled[inverse.ravel()])
+    return out
+
+
+def image_counts(cells: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """`paired_draws` for statistics that are no sums: how often each image is drawn, with its weight, [resamples, N].
+
+    A cell's counts sum to its size.
+    """
+    out = np.ones((resamples, len(cells)))
+    pooled = resampling_cells(cells)
+    for cell in np.unique(pooled):
+        inside = np.flatnonzero(pooled == cell)
+        n = len(inside)
+        if n > 1:
+            out[:, inside] = rng.multinomial(n - 1, np.full(n, 1 / n), size=resamples) * (n / (n - 1))
+    return out
 
 
 def mcnemar(before: np.ndarray, after: np.ndarray) -> McNemar:

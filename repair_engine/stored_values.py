@@ -104,7 +104,7 @@ def _identity(case: Case) -> dict[str, object]:
     score = hashlib.sha256(np.ascontiguousarray(case.splits.score, dtype=np.int64).tobytes()).hexdigest()
     return {
         "model": case.checkpoint.sha256,
-        "data": case.dataset.sha256,
+        "data": case.dataset.identity,
         "score": score,
         "preprocessing": json.loads(json.dumps(case.dataset.preprocessing.to_json())),
     }

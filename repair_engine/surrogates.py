@@ -125,7 +125,12 @@ def _open(
             f"{shape[0]} ({size}).",
             "An attack that transfers is made on a model of the same images.",
         )
-    own = replace(preprocessing, mean=spec.mean or preprocessing.mean, std=spec.std or preprocessing.std)
+    own = replace(
+        preprocessing,
+        mean=spec.mean or preprocessing.mean,
+        std=spec.std or preprocessing.std,
+        bgr=preprocessing.bgr and spec.architecture.config is not None,  # only such models' files say it
+    )
     try:
         with torch.inference_mode():
             found = module(own.standardize(torch.zeros(2, *shape, device=device)))

@@ -18,11 +18,11 @@ import torch
 
 from repair_engine import formats
 from repair_engine.architectures import Architecture
-from repair_engine.case import BATCH
 from repair_engine.compact.export import load_module
 from repair_engine.datasets import Preprocessing
 from repair_engine.errors import VerificationFailed
 from repair_engine.onnx_graph import comparable, onnxruntime_version, run_file
+from repair_engine.progress import BATCH
 from repair_engine.scratch import scratch
 
 
@@ -34,11 +34,13 @@ def fresh_predictions(
     device: str,
     weights: str | None = None,
     compact: bool = False,
+    at_once: int = BATCH,
 ) -> dict[str, np.ndarray]:
     """Logits float32 [N, classes] of each image set from the file as a user would load it.
 
     Args:
         image_sets: name -> pixels [N, C, H, W], uint8 or float32 in [0, 1].
+        at_once: images of a forward.
         compact: it is a compact checkpoint (`compact.export`), with its widths beside it.
 
     Raises:
@@ -56,6 +58,7 @@ def fresh_predictions(
             "device": device,
             "weights": weights,
             "compact": compact,
+            "at_once": at_once,
             "threads": torch.get_num_threads(),
         }
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
@@ -105,13 +108,13 @@ def main() -> None:
             logits = logits.unsqueeze(1) if logits.dim() == 1 else logits
             return logits if plan is None else comparable(plan, logits)
 
-    folder = Path(request["folder"])
+    folder, step = Path(request["folder"]), request["at_once"]
     for name in request["names"]:
-        pixels = torch.from_numpy(np.load(folder / f"{name}.npy"))
+        pixels = torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c"))
         out = []
         with torch.inference_mode():
-            for i in range(0, len(pixels), BATCH):
-                part = pixels[i : i + BATCH].to(request["device"])
+            for i in range(0, len(pixels), step):
+                part = pixels[i : i + step].to(request["device"])
                 floating = part.is_floating_point()
                 out.append(predict(preprocessing.standardize(part) if floating else preprocessing.normalize(part)))
         np.save(folder / f"{name}.logits.npy", torch.cat(out).numpy())

@@ -34,20 +34,21 @@ def edits(site: Site, channel: int, bias: float, constant: str = "mean") -> tupl
         bias: the solved bias, as rounded to the stored dtype (`stored_constants`).
         constant: "mean" or "bn_beta": then γ = 0 is all, and β is kept.
     """
+    row = site.zeroed or site.weight
     norm_weight, norm_bias, running_mean, running_var = site.norm_keys
     if constant_of(site, constant) == "bn_beta":
         return (Edit(norm_weight, channel, 0.0),)
     if site.norm == "none":
-        return (Edit(site.weight, channel, 0.0), Edit(site.bias, channel, bias))
+        return (Edit(row, channel, 0.0), Edit(site.bias, channel, bias))
     if site.norm == "absorbed":
         shifts = (Edit(a.mean, a.offset + channel, -a.times * bias, added=True) for a in site.absorbers)
-        return (Edit(site.weight, channel, 0.0), *shifts)
+        return (Edit(row, channel, 0.0), *shifts)
     if site.norm == "group":
         # The convolution's row stays: zeroing it would change the statistics its siblings are normalized with.
         return (Edit(norm_weight, channel, 0.0), Edit(norm_bias, channel, bias))
     conv_bias = (Edit(site.bias, channel, 0.0),) if site.bias else ()
     return (
-        Edit(site.weight, channel, 0.0),
+        Edit(row, channel, 0.0),
         *conv_bias,
         Edit(norm_weight, channel, 0.0),
         Edit(norm_bias, channel, bias),

@@ -51,6 +51,31 @@ def architectures(**_: object) -> list:
     ]
 
 
+@register(Tags.security)
+def sandbox_as_asked(**_: object) -> list:
+    """Costs a child process, and is looked at only where the operator insists on something."""
+    from repair_engine import sandbox
+
+    try:
+        if sandbox.required():
+            sandbox.require()
+    except (sandbox.SandboxTooWeak, ValueError) as error:
+        hint = "Give the container what docs/operations.md says (“Who reads uploads”), or ask for less."
+        return [Error(str(error), hint=hint, id="webapp.E007")]
+    return []
+
+
+@register(Tags.security, deploy=True)
+def sandbox_in_force(**_: object) -> list:
+    from repair_engine import sandbox
+
+    found = sandbox.in_force()
+    if all(found.values()):
+        return []
+    hint = "docs/operations.md says what each layer needs (“Who reads uploads”)."
+    return [Warning(f"Here {sandbox.sentence(found)}.", hint=hint, id="webapp.W008")]
+
+
 @register(Tags.security, deploy=True)
 def plain_http(**_: object) -> list:
     if settings.HTTPS or settings.DEBUG:
@@ -58,7 +83,23 @@ def plain_http(**_: object) -> list:
     return [
         Warning(
             "Cookies and tokens travel in the clear (NR_HTTPS=0).",
-            hint="Put a TLS proxy in front, set NR_HTTPS=1 and NR_BEHIND_PROXY=1.",
+            hint="Put a TLS proxy in front, set NR_HTTPS=1, NR_BEHIND_PROXY=1 and NR_PROXY_NETWORKS.",
             id="webapp.W005",
+        )
+    ]
+
+
+@register(Tags.security, deploy=True)
+def undeclared_proxy(**_: object) -> list:
+    if not hasattr(settings, "SECURE_PROXY_SSL_HEADER") or not settings.SECURE_PROXY_SSL_HEADER:
+        return []
+    if settings.PROXY_NETWORKS:
+        return []
+    return [
+        Warning(
+            "The proxy is not declared: all people seem to call from its address, and share its limit of sign-ins; "
+            "and anybody who reaches the web process itself may pretend HTTPS.",
+            hint="Set NR_PROXY_NETWORKS to the proxy's address or network, such as 172.16.0.0/12.",
+            id="webapp.W006",
         )
     ]

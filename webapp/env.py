@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
+
+import dj_email_url
 
 TRUE = {"1", "true", "yes", "on"}
 FALSE = {"0", "false", "no", "off", ""}
@@ -48,3 +51,37 @@ def pairs(name: str) -> dict[str, str]:
             raise ValueError(f"{name}: {item!r} is not NAME=VALUE")
         result[key.strip()] = value.strip()
     return result
+
+
+def networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """`10.0.0.0/8,::1` -> networks."""
+    try:
+        return [ipaddress.ip_network(word) for word in words(name)]
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}; expected networks such as 10.0.0.0/8,::1") from None
+
+
+def mail() -> dict[str, object]:
+    """Django's EMAIL_… settings, of EMAIL_URL or of EMAIL_HOST, EMAIL_PORT, EMAIL_HOST_USER and so on."""
+    if url := text("EMAIL_URL"):
+        try:
+            found = dj_email_url.parse(url)
+        except (KeyError, ValueError) as error:
+            found = {"EMAIL_BACKEND": None, "why": error}
+        if not found.get("EMAIL_BACKEND"):
+            raise ValueError(
+                "EMAIL_URL: expected submission://user:password@host:587, or smtp://… with ?ssl=true or none"
+            )
+        return {name: value for name, value in found.items() if name.startswith("EMAIL_")}
+    if host := text("EMAIL_HOST"):
+        secure = flag("EMAIL_USE_SSL", False)
+        tls = flag("EMAIL_USE_TLS", not secure)
+        return {
+            "EMAIL_HOST": host,
+            "EMAIL_PORT": number("EMAIL_PORT", 465 if secure else 587 if tls else 25),
+            "EMAIL_HOST_USER": text("EMAIL_HOST_USER"),
+            "EMAIL_HOST_PASSWORD": text("EMAIL_HOST_PASSWORD"),
+            "EMAIL_USE_TLS": tls,
+            "EMAIL_USE_SSL": secure,
+        }
+    return {}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import dj_database_url
 
-from webapp import env
+from webapp import env, private
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -25,6 +25,8 @@ DATA_DIR.mkdir(parents=True, exist_ok=True)
 BLOB_DIR = DATA_DIR / "blobs"
 INCOMING_DIR = DATA_DIR / "incoming"
 JOB_DIR = DATA_DIR / "jobs"
+for _folder in (BLOB_DIR, INCOMING_DIR, JOB_DIR):
+    private.folder(_folder)
 
 
 def _generated_key() -> str:
@@ -60,6 +62,8 @@ SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 if env.flag("NR_BEHIND_PROXY", False):  # the proxy must set (and strip from clients) X-Forwarded-Proto
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# Only these peers may say for whom they speak (X-Forwarded-For, -Proto); see webapp.middleware.Forwarded.
+PROXY_NETWORKS = env.networks("NR_PROXY_NETWORKS")
 SIGN_UP_OPEN = env.flag("NR_SIGN_UP", True)
 
 INSTALLED_APPS = [
@@ -82,6 +86,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "webapp.middleware.Uploads",
+    "webapp.middleware.Forwarded",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "webapp.middleware.ContentSecurityPolicy",
@@ -129,10 +135,21 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
+PASSWORD_RESET_TIMEOUT = env.number("NR_RESET_SECONDS", 4 * 3600)
+
+# --- mail (for forgotten passwords) ----------------------------------------------------------------------
+# EMAIL_URL=submission://user:password@host:587, or EMAIL_HOST and the rest; neither: none is sent.
+globals().update(env.mail())
+MAIL = bool(env.text("EMAIL_URL") or env.text("EMAIL_HOST"))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("DEFAULT_FROM_EMAIL", "neuron-repair@localhost")
+
 # --- database --------------------------------------------------------------------------------------------
 _database = env.text("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'db.sqlite3'}"
 DATABASES = {"default": dict(dj_database_url.parse(_database, conn_max_age=60, conn_health_checks=True))}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    if not env.text("DATABASE_URL"):
+        private.file(DATA_DIR / "db.sqlite3")
     # Many processes write: WAL lets readers go on, IMMEDIATE takes the write lock at BEGIN (a lock taken
     # later in a transaction cannot wait and fails at once), and the busy timeout waits for it.
     DATABASES["default"]["OPTIONS"] = {
@@ -181,7 +198,9 @@ ENGINE = env.text("NR_ENGINE", "webapp.jobs.engine:RepairEngine")
 LEASE_SECONDS = env.number("NR_LEASE_SECONDS", 90)  # of a shard of blocks; renewed by progress
 SLOW_LEASE_SECONDS = env.number("NR_SLOW_LEASE_SECONDS", 900)  # of preparing and finishing: child processes
 WORKER_THREADS = env.number("NR_WORKER_THREADS", 1)  # of one worker; the same for all of a job's workers
-MAX_ATTEMPTS = 3
+MAX_ATTEMPTS = 3  # of a shard, in a row, that did not finish one more block
+MAX_LOSSES = 10  # likewise, when each time the whole worker went away: a machine that dies is not the shard's fault
+RETRY_SECONDS = env.number("NR_RETRY_SECONDS", 5)  # before the second attempt; four times as long before each further
 SHARD_SECONDS = env.number("NR_SHARD_SECONDS", 60)
 BELL_SECONDS = env.number("NR_BELL_SECONDS", 30)  # a pending shard nobody took: ring again after this
 WEBHOOK_ALLOW_PRIVATE = env.flag("NR_WEBHOOK_ALLOW_PRIVATE", False)
@@ -190,9 +209,10 @@ WEBHOOK_TIMEOUT = 10
 # --- uploads ---------------------------------------------------------------------------------------------
 MAX_MODEL_BYTES = env.number("NR_MAX_MODEL_BYTES", 2 * 1024**3)
 MAX_DATASET_BYTES = env.number("NR_MAX_DATASET_BYTES", 4 * 1024**3)
+UPLOADS_AT_ONCE = env.number("NR_UPLOADS_AT_ONCE", 4)  # of one account, in one web process
 USER_QUOTA_BYTES = env.number("NR_USER_QUOTA_BYTES", 50 * 1024**3)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024**2  # form fields; files are streamed to disk and capped on the way
-FILE_UPLOAD_HANDLERS = ["webapp.library.uploads.StreamToDisk"]
+FILE_UPLOAD_HANDLERS = ["webapp.library.uploads.NoFiles"]  # unless uploads.accept() lets one in
 # Architectures the operator trusts: their code runs in web checks and workers. NAME=package.module:factory
 ARCHITECTURES = env.pairs("NR_ARCHITECTURES")
 ARCHITECTURE_PATH = [path for path in env.text("NR_ARCHITECTURE_PATH").split(os.pathsep) if path]
@@ -215,6 +235,7 @@ REST_FRAMEWORK = {
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 SPECTACULAR_SETTINGS = {
+    "OAS_VERSION": "3.1.0",  # bounds of property names are of JSON Schema 2020
     "TITLE": "Neuron Repair",
     "DESCRIPTION": "Find the filters that are responsible for a misbehaving image classifier, and export a "
     "repaired checkpoint. Errors are application/problem+json.",

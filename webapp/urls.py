@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView
 
+from webapp import full_disk
 from webapp.api.docs import ApiDocs
 from webapp.api.problems import as_response
 
@@ -25,7 +28,7 @@ urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path("account/", include("webapp.accounts.urls")),
     path("api/v1/", include("webapp.api.urls")),
-    path("api/schema/", SpectacularAPIView.as_view(permission_classes=[]), name="schema"),
+    path("api/schema/", SpectacularAPIView.as_view(permission_classes=[], authentication_classes=[]), name="schema"),
     path("api/docs/", ApiDocs.as_view(), name="api_docs"),
     path("", include("webapp.pages.urls")),
 ]
@@ -50,6 +53,12 @@ def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def handler500(request: HttpRequest) -> HttpResponse:
+    if full_disk.is_full(sys.exc_info()[1]):
+        if request.path.startswith("/api/"):
+            return as_response(request, 507, full_disk.DETAIL)
+        return HttpResponse(
+            render_to_string("500.html", {"detail": f"{full_disk.DETAIL} {full_disk.MEND}", "status": 507}), status=507
+        )
     if request.path.startswith("/api/"):
         return as_response(request, 500, "Something went wrong on our side. The operator finds it in the log.")
     return HttpResponse(render_to_string("500.html"), status=500)  # no account's menu: the database may be away

@@ -1,4 +1,4 @@
-"""WSGI entry point: `gunicorn webapp.wsgi`."""
+"""WSGI entry point: what `webapp.asgi` runs in its threads."""
 
 import os
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from repair_engine import tables
 from repair_engine.audit import page
 from repair_engine.audit.rows import Row
 from repair_engine.audit.run import Audit
@@ -25,15 +25,13 @@ def write_attacks(rows: Sequence[Row], dataset: Dataset, path: Path, repaired: b
     `target` is empty where the attack is untargeted, `predicted_after` where there is no repaired model.
     """
     names = dataset.class_names
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HEADER)
+    with tables.writing(path, HEADER) as lines:
         for row in rows:
             images = row.images
             for i, index in enumerate(images.indices):
                 target = names[images.goals[i]] if images.targeted else ""
                 said = names[row.before[i]], names[row.after[i]] if repaired else ""
-                writer.writerow((row.name, row.kind, dataset.file_names[index], names[images.labels[i]], target, *said))
+                lines.writerow((row.name, row.kind, dataset.file_names[index], names[images.labels[i]], target, *said))
 
 
 def write_attacked(images: AttackImages, fixed: torch.Tensor, dataset: Dataset, path: Path) -> None:

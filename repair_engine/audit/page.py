@@ -11,7 +11,7 @@ from repair_engine.report import html
 from repair_engine.report.attacks import how_made, length, rows_table, settings_text
 from repair_engine.report.markup import Markup, definitions, details, element, join, name, table
 from repair_engine.report.svg import percent, responsive
-from repair_engine.report.wording import count
+from repair_engine.report.wording import count, processor
 
 Document = dict[str, Any]
 Row = dict[str, Any]
@@ -173,7 +173,7 @@ def method(document: Document) -> Markup:
         ("kept together by", name(data["group"]) if data["group"] else "nothing but identical pixels"),
         ("preprocessing", f"resize {read['resize'] or 'none'}, crop {read['crop'] or 'none'}; "
                           f"{numbers or 'not normalized'}"),
-        ("seed and device", f"seed {run['seed']}, {run['device']}, {count(run['threads'], 'thread')}"),
+        ("seed and device", f"seed {run['seed']}, {processor(run)}"),
         ("time", f"{run['seconds']:g} s"),
     ]  # fmt: skip
     pairs += [("note", said) for said in data["notes"]]

@@ -18,7 +18,6 @@ from repair_engine.audit.victims import AttackImages, BlackBox, Victim, black_bo
 from repair_engine.objectives import cell_codes
 from repair_engine.objectives.metric import accuracy_weights
 from repair_engine.progress import Progress
-from repair_engine.report.measures import resampling_cells
 from repair_engine.statistics import mcnemar, paired_bootstrap, wilson
 from repair_engine.surrogates import Opened
 
@@ -52,7 +51,7 @@ class Row:
     def to_json(self, seed: int) -> dict[str, Any]:
         """The row of the report. `success` and `true_label` are after the repair."""
         success = [self.images.success(p) for p in (self.before, self.after)]
-        cells = resampling_cells(cell_codes(self.images.labels, None))  # by class, as the report's gain
+        cells = cell_codes(self.images.labels, None)  # by class, as the report's gain
         interval = paired_bootstrap(success[0], success[1], accuracy_weights(len(cells)), cells, seed)
         test = mcnemar(success[0], success[1])
         return {

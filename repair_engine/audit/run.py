@@ -22,7 +22,7 @@ from repair_engine.datasets import Dataset, Splits
 from repair_engine.errors import BadInput
 from repair_engine.formats import Checkpoint
 from repair_engine.progress import BATCH, Progress
-from repair_engine.report.documents import SCHEMA, versions
+from repair_engine.report.documents import SCHEMA, instruction_set, versions
 from repair_engine.request import RepairRequest
 from repair_engine.statistics import wilson
 from repair_engine.surrogates import open_surrogates
@@ -102,6 +102,7 @@ def run(
         "data": {
             "file": request.name_of("data"),
             "sha256": subject.dataset.sha256,
+            **({"split_folder": subject.dataset.split} if subject.dataset.split else {}),
             "images": len(subject.dataset),
             "splits": {part: len(getattr(subject.splits, part)) for part in SPLITS},
             "group": request.group,
@@ -149,7 +150,7 @@ def run(
         document["self_tests"] += [c.to_json("repaired") for c in checks]
     document["warnings"] = _warnings(subject, document)
     document["run"] = {"seconds": round(time.time() - began, 1), "device": request.device, "seed": seed,
-                       "threads": torch.get_num_threads()}  # fmt: skip
+                       "threads": torch.get_num_threads(), "instruction_set": instruction_set()}  # fmt: skip
     document["versions"] = versions()
     return Audit(document, subject.dataset, images, fixed, tuple(rows))
 

@@ -31,6 +31,7 @@ def apply(args: argparse.Namespace) -> int:
     args.arch_option = args.arch_option or [
         f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in model["options"].items()
     ]
+    args.key, args.strip_prefix = args.key or model.get("key", ""), args.strip_prefix or model.get("strip_prefix", "")
     checkpoint = formats.read(args.model, options.architecture_of(args), args.weights or model.get("weights"))
     if out.suffix != checkpoint.source.suffix:
         raise BadInput(

@@ -12,10 +12,11 @@ from repair_engine.cli import options
 from repair_engine.cli.emit import emit
 from repair_engine.cli.progress import Bars
 from repair_engine.cli.text import players_text
-from repair_engine.explain.page import at_ends, shown
+from repair_engine.explain.page import at_ends, samples_of, shown
 from repair_engine.explain.settings import Explain
 from repair_engine.explain.wording import advantage_line, headline, shift_text
 from repair_engine.outputs import claimed, results
+from repair_engine.report.known import is_known, unknown_words
 from repair_engine.scratch import scratch
 
 _SHOWN = 10
@@ -52,17 +53,27 @@ def explain_text(document: dict[str, Any]) -> str:
         *headline(document),
     ]
     for end, rows in zip(("Most", "Least"), at_ends(document), strict=True):
+        known = [r for r in rows if is_known(*shown(r))]
+        if not known:
+            lines.append(f"{end} critical filters: not known. {_nothing_known(rows)}")
+            continue
         lines.append(f"{end} critical filters (value, interval):")
         lines += [_filter_line(r) for r in rows[:_SHOWN]]
     lines.append("Mean of the metric over the removal curve:")
-    lines += [f"  {advantage_line(row)}" for row in document["curves"]["advantages"]]
+    lines += [f"  {advantage_line(document, row)}" for row in document["curves"]["advantages"]]
     lines.append(shift_text(document))
     lines.append(f"Page: {document['out']}/explain.html")
     return "\n".join([*lines, *(f"warning: {w}" for w in document["warnings"])])
 
 
+def _nothing_known(rows: list[dict[str, Any]]) -> str:
+    if all(shown(r)[0] is None for r in rows):
+        return "None of them was sampled."
+    return "Their intervals go from −1 to 1, all that a value can be; a larger --budget would narrow them."
+
+
 def _filter_line(row: dict[str, Any]) -> str:
     value, low, high = shown(row)
-    if value is None or low is None or high is None:
-        return f"  {row['id']:<44}{'not sampled':>10}"
+    if value is None or low is None or high is None or not is_known(value, low, high):
+        return f"  {row['id']:<44}  {unknown_words(samples_of(row), value)}"
     return f"  {row['id']:<44}{value:>+10.5f} [{low:+.5f}, {high:+.5f}]"

@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     inspect = verbs.add_parser("inspect", help="what a checkpoint holds: sites, filters, what is not a player")
     options.add_model(inspect)
     inspect.add_argument("--data", metavar="ZIP", help="check an image set against the model, too")
+    options.add_split_folder(inspect)
     score = verbs.add_parser("score", help="Shapley values of all filters for a metric")
     options.add_model(score)
     options.add_data(score)

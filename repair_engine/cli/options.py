@@ -15,6 +15,7 @@ from repair_engine.datasets import Preprocessing, check_not_folder
 from repair_engine.errors import BadInput
 from repair_engine.explain.settings import Explain
 from repair_engine.formats import is_onnx
+from repair_engine.memory import parse_memory
 from repair_engine.network import CONSTANTS
 from repair_engine.objectives import Metric
 from repair_engine.precision import PRECISIONS
@@ -45,6 +46,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--arch-option", action="append", default=[], metavar="KEY=VALUE", help="for the factory")
     group.add_argument("--register", action="append", default=[], metavar="NAME=MODULE:FACTORY")
     group.add_argument("--weights", choices=("model", "ema"), help="which, where the file holds both")
+    group.add_argument("--key", default="", metavar="NAME", help="the entry that holds the state dict, of several")
+    group.add_argument("--strip-prefix", default="", metavar="PREFIX", help="of the keys that are the network's")
     group.add_argument("--classes", metavar="FILE", help="class names in index order, or JSON {folder: [index, name]}")
     group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     group.add_argument("--json", action="store_true", help="one JSON document on stdout and nothing else")
@@ -62,6 +65,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--constants", metavar="FILE", help="mean constants of several parties (`constants merge`)")
     group.add_argument("--guard", metavar="ZIP", help="a second set on which the clean-drop limit must hold too")
+    add_split_folder(group, "guard-")
     add_attack(parser)
 
 
@@ -89,10 +93,22 @@ def add_images(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Images, their splits, and what replaces a filter's output."""
     group = parser.add_argument_group("data")
     group.add_argument("--data", required=True, metavar="ZIP", help="class/image.png, optionally metadata.csv")
+    add_split_folder(group)
     group.add_argument("--group", metavar="COLUMN", help="its values do not cross the splits (patient, writer)")
     group.add_argument("--seed", type=int, default=0)
     group.add_argument("--constant", default="mean", choices=CONSTANTS, help="what an ablated filter's output becomes")
     return group
+
+
+def add_split_folder(group: argparse._ActionsContainer, of: str = "") -> None:
+    """Which part of the zip is read, where it holds splits."""
+    group.add_argument(
+        f"--{of}split-folder",
+        default="",
+        metavar="NAME",
+        help=f"read this top folder of the {of.rstrip('-') or 'data'} alone (train, test, fold1); none: the top "
+        "folders are the classes",
+    )
 
 
 def add_attack(parser: argparse.ArgumentParser) -> None:
@@ -149,6 +165,11 @@ def add_estimation(parser: argparse.ArgumentParser, repair: bool) -> None:
         choices=PRECISIONS,
         default="float32",
         help="of the search: bfloat16 is faster where the processor has it, and is given up where predictions differ",
+    )
+    group.add_argument(
+        "--memory",
+        metavar="SIZE",
+        help="that the run may take, such as 2G (the default on a CPU) or 1500M; changes no figure",
     )
     group.add_argument("--batch-size", type=int, metavar="IMAGES", help="images per draw; default: by the budget")
     group.add_argument("--depth", type=int, metavar="N", help="most filters removed in a draw; default: learned")
@@ -217,7 +238,9 @@ def architecture_of(args: argparse.Namespace) -> Architecture:
             raise BadInput(f"--model: the folder {folder.path} brings its architecture.", "Leave --architecture out.")
         if classes not in (None, folder.num_classes):
             raise BadInput(f"--num-classes is {classes}; {folder.path}/config.json has {folder.num_classes} classes.")
-        return Architecture(folder.name, folder.num_classes, config=folder.config)
+        return Architecture(
+            folder.name, folder.num_classes, config=folder.config, key=args.key, strip_prefix=args.strip_prefix
+        )
     if name is None or classes is None:
         if not Path(args.model).is_file():
             raise BadInput(f"--model: there is no file {args.model}.")
@@ -225,7 +248,14 @@ def architecture_of(args: argparse.Namespace) -> Architecture:
             missing = [o for o, v in (("--architecture", name), ("--num-classes", classes)) if v is None]
             raise BadInput(f"{' and '.join(missing)} must be given: only an ONNX model brings its own.")
     register = parse_register(args.register)
-    return Architecture(name or ONNX, classes or 0, parse_options(args.arch_option), register)
+    return Architecture(
+        name or ONNX,
+        classes or 0,
+        parse_options(args.arch_option),
+        register,
+        key=args.key,
+        strip_prefix=args.strip_prefix,
+    )
 
 
 def _folder_of(args: argparse.Namespace) -> hf_models.Folder | None:
@@ -275,6 +305,8 @@ def request_of(args: argparse.Namespace) -> RepairRequest:
         also=tuple(getattr(args, "also", ())),
         classes=args.classes,
         guard=getattr(args, "guard", None),
+        split_folder=getattr(args, "split_folder", ""),
+        guard_split_folder=getattr(args, "guard_split_folder", ""),
         group=args.group,
         preprocessing=preprocessing_of(args),
         estimator=getattr(args, "estimator", DEFAULT_ESTIMATOR),
@@ -284,6 +316,7 @@ def request_of(args: argparse.Namespace) -> RepairRequest:
         minutes=getattr(args, "minutes", None),
         overlap=quality[1] if quality else None,
         precision=getattr(args, "precision", "float32"),
+        memory=None if getattr(args, "memory", None) is None else parse_memory(args.memory),
         batch_size=getattr(args, "batch_size", None),
         constant=args.constant,
         by_hand=tuple(part.strip() for part in (getattr(args, "filters", None) or "").split(",") if part.strip()),

@@ -1,28 +1,33 @@
-"""A progress bar on a terminal; silence elsewhere. Always on stderr: stdout belongs to the result."""
+"""A progress bar on a terminal; elsewhere a line now and then. Always on stderr: stdout belongs to the result."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 
 from tqdm import tqdm
 
+EVERY = 20.0  # seconds between two lines
+
 
 class Bars:
-    """One bar per stage.
+    """One bar per stage; where stderr is no terminal, a line every 20 seconds.
 
     Args:
-        quiet: show nothing (`--json`, or stderr is no terminal).
+        quiet: no bars (`--json`): lines, as where there is no terminal.
     """
 
     def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet or not sys.stderr.isatty()
+        self._lines = quiet or not sys.stderr.isatty()
         self._bar: tqdm | None = None
         self._stage = ""
+        self._began = self._said = time.monotonic()
 
     def stage(self, name: str, share: float) -> None:
         """`repair_engine.case.Progress`."""
-        if self._quiet:
+        if self._lines:
+            self._line(name, share)
             return
         if name != self._stage:
             self.close()
@@ -33,11 +38,26 @@ class Bars:
 
     def counting(self, name: str, total: int) -> Callable[[int], None]:
         """A tick for evaluations."""
-        if self._quiet:
-            return lambda count: None
+        if self._lines:
+            done = 0
+
+            def tick(count: int) -> None:
+                nonlocal done
+                done += count
+                self._line(name, min(done / max(total, 1), 1.0), f" of {total:,} evaluations")
+
+            return tick
         self.close()
         bar = self._bar = tqdm(total=total, desc=name, unit="eval", unit_scale=True)
         return lambda count: bar.update(count) and None
+
+    def _line(self, name: str, share: float, of: str = "") -> None:
+        now = time.monotonic()
+        if now - self._said < EVERY:
+            return
+        self._said = now
+        minutes, seconds = divmod(round(now - self._began), 60)
+        print(f"{minutes}:{seconds:02} {name}: {share:.0%}{of}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self._bar is not None:

@@ -69,4 +69,4 @@ def machine_problem(error: BaseException) -> tuple[str, str] | None:
 
 
 _MORE_ROOM = "Make room there, or point --out or the environment variable TMPDIR (for working files) to another disk."
-_LESS_MEMORY = "Give fewer or smaller images, or run it where there is more memory."
+_LESS_MEMORY = "Give a smaller --memory, fewer or smaller images, or run it where there is more memory."

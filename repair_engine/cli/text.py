@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from repair_engine.network import Network
+from repair_engine.report.known import not_known_said, row_known, unknown_words
 from repair_engine.report.wording import fairness_said, selection_said
 
 _SHOWN = 15
@@ -42,6 +43,13 @@ def inspect_text(document: dict[str, Any]) -> str:
     if document["onnx"]:
         onnx = document["onnx"]
         lines.append(f"opset {onnx['opset']}, {onnx['logits']}; import checked against {onnx['import_checked']}")
+    layout = document["layout"]
+    found = [f"wrapper {{{key}}}" for key in layout["wrapper"]]
+    found += [f"prefix {layout['prefix']}"] if layout["prefix"] else []
+    for key, said in (("beside", "not the network's, kept as they are"), ("dropped", "not written back")):
+        shown = ", ".join(layout[key][:5]) + (f" and {len(layout[key]) - 5} more" if len(layout[key]) > 5 else "")
+        found += [f"{said}: {shown}"] if layout[key] else []
+    lines += [f"read as {'; '.join(found)}"] if found else []
     lines.append(f"{'site':<44}{'filters':>8}  norm     activation")
     lines += [f"{s['name']:<44}{s['filters']:>8}  {s['norm']:<8} {s['activation']}" for s in document["sites"]]
     if document["not_players"]:
@@ -72,7 +80,8 @@ def _quoted(text: str) -> str:
 
 
 def score_text(document: dict[str, Any]) -> str:
-    rows = sorted((f for f in document["filters"] if f["value"] is not None), key=lambda f: f["value"])
+    rows = sorted((f for f in document["filters"] if row_known(f)), key=lambda f: f["value"])
+    unknown = not_known_said(document["filters"])
     run = document["run"]
     lines = [
         f"{document['metric']['text']} on {len(document['score_images'])} score images: "
@@ -88,6 +97,7 @@ def score_text(document: dict[str, Any]) -> str:
             lines.append(
                 f"{row['id']:<44}{row['value']:>10.5f}{row['lower']:>10.5f}{row['upper']:>10.5f}{row['samples']:>9}"
             )
+    lines += [unknown] if unknown else []
     for objective in document.get("objectives", [])[1:]:
         lines.append(_ends_of(objective))
     return "\n".join([*lines, *_warnings(document)])
@@ -135,6 +145,8 @@ def repair_text(document: dict[str, Any]) -> str:
         lines += [f"{'WARNING' if t['warns'] else 'self-test'} ({t['model']}): {t['text']}" for t in tests]
     lines += [
         f"  {f['id']:<44} value {f['value']:+.5f} [{f['lower']:+.5f}, {f['upper']:+.5f}]"
+        if row_known(f)
+        else f"  {f['id']:<44} value {unknown_words(f['samples'], f['value'])}"
         for f in document["culprits"][: document["k"]]
         if f["value"] is not None
     ]

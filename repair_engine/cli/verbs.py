@@ -45,7 +45,9 @@ def inspect(args: argparse.Namespace) -> int:
     preprocessing = preprocessing_of(checkpoint, options.preprocessing_of(args))
     dataset = size = None
     if args.data:
-        dataset = read_dataset(args.data, class_names(checkpoint.architecture, args.classes), preprocessing)
+        dataset = read_dataset(
+            args.data, class_names(checkpoint.architecture, args.classes), preprocessing, split=args.split_folder
+        )
         size = dataset.images.shape[2:]
     document = inspect_network(checkpoint, preprocessing, size)
     if dataset is not None:

@@ -102,6 +102,8 @@ def _own_layers(site: Site) -> list[str]:
 
 
 def _check_own(graph: FlatGraph, site: Site) -> None:
+    if site.zeroed:
+        raise CannotCut("its weights are standardized: they are computed from tensors of several widths")
     if site.norm == "group":
         raise CannotCut("its group norm takes its siblings' statistics over it, too")
     for node in graph.nodes:

@@ -30,6 +30,7 @@ def compare(first: str | Place, second: str | Place, names: tuple[str, str] | No
     check_same_filters(a, b)
     b = b.reordered(a.ids)
     found = agreement(a, b)
+    sampled = np.isfinite(a.values) & np.isfinite(b.values)
     return {
         "schema": SCHEMA,
         "verb": "compare",
@@ -37,7 +38,7 @@ def compare(first: str | Place, second: str | Place, names: tuple[str, str] | No
         "filters": len(a.ids),
         "differs": _differs(a, b),
         "agreement": asdict(found),
-        "overlaps": overlaps(a, b),
+        "overlaps": overlaps(a.only(sampled), b.only(sampled)),
         "warnings": _warnings(a, b, found.n),
     }
 
@@ -52,7 +53,7 @@ def _side(valued: Valued) -> dict[str, Any]:
         "metric": document["metric"],
         "model": {key: document["model"].get(key) for key in ("file", "sha256", "architecture")},
         "data": {key: document["data"].get(key) for key in ("file", "sha256")},
-        "run": {key: run.get(key) for key in ("estimator", "ablation", "evaluations", "seed")},
+        "run": {key: run.get(key) for key in ("estimator", "ablation", "budget", "evaluations", "seed")},
         "sampled": int(np.isfinite(valued.values).sum()),
         "histogram": histogram(valued.scores),
         "curves": [row for row in rows if row["ranking"] in (SHAPLEY, RANDOM)],
@@ -69,6 +70,11 @@ def _differs(a: Valued, b: Valued) -> list[str]:
         "constants": [v.document["run"].get("ablation") for v in (a, b)],
         "estimator": [v.document["run"].get("estimator") for v in (a, b)],
         "seed": [v.document["run"]["seed"] for v in (a, b)],
+        "budget": [v.document["run"].get("budget") for v in (a, b)],
+        "evaluations": [v.document["run"].get("evaluations") for v in (a, b)],
+        "images per draw": [v.document["run"].get("images_per_draw") for v in (a, b)],
+        "precision": [(v.document["run"].get("precision") or {}).get("used", "float32") for v in (a, b)],
+        "splits": [v.document["data"].get("splits") for v in (a, b)],
     }
     return [name for name, (one, other) in pairs.items() if one != other]
 
@@ -96,7 +102,7 @@ def _warnings(a: Valued, b: Valued, n: int) -> list[str]:
         )
     if n < len(a.ids):
         said.append(
-            f"{len(a.ids) - n:,} of {len(a.ids):,} filters were not sampled by both runs and stand out of the "
-            "correlation: mostly those that looked small, so it speaks of the rest alone."
+            f"{len(a.ids) - n:,} of {len(a.ids):,} filters were not sampled by both runs and are not "
+            "compared: mostly those that looked small, so correlation and overlap speak of the rest alone."
         )
     return said

@@ -62,11 +62,16 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float | None:
 def overlaps(a: Valued, b: Valued) -> list[dict[str, Any]]:
     """For several k, how many filters are among the k first (last) of both, what chance gives, and how likely it is.
 
+    Both must have sampled all of them: an end that was only guessed at, or tied, would say nothing. Of fewer than
+    two filters there are no ends.
+
     `p` is the probability of that many or more if one ranking were shuffled (hypergeometric).
     """
     from scipy.stats import hypergeom
 
     n = len(a.ids)
+    if n < 2:
+        return []
     orders = descending(a.scores), descending(b.scores)
     rows = []
     for k in [k for k in _KS if k <= n // 2] or [max(1, n // 2)]:

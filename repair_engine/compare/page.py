@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from repair_engine.compare.wording import agreement_text, headline
+from repair_engine.compare.wording import agreement_text, differs_text, headline
 from repair_engine.explain import charts
 from repair_engine.explain.names import ENDS, RANDOM, SHAPLEY
 from repair_engine.report import html
@@ -59,9 +59,10 @@ def _results(document: Row) -> Markup:
                        f"{s['run']['seed']}" for s in sides]),
         ("filters sampled", [f"{s['sampled']:,} of {document['filters']:,}" for s in sides]),
     ]  # fmt: skip
-    differs = ", ".join(document["differs"]) or "nothing but the run itself"
     rows = [(key, *(name(v) for v in values)) for key, values in pairs]
-    return join((table("What is compared", ("", *_SIDES), rows), element("p", f"What differs: {differs}.")))
+    return join(
+        (table("What is compared", ("", *_SIDES), rows), element("p", f"What differs: {differs_text(document)}."))
+    )
 
 
 def _overlaps(document: Row) -> Markup:
@@ -70,7 +71,10 @@ def _overlaps(document: Row) -> Markup:
         for r in document["overlaps"]
     ]
     header = ("end", "k", "shared", "share", "by chance", "p")
-    note = "p: probability of so many or more if one ranking were shuffled; not adjusted for the number of rows."
+    note = "Of the filters that both runs sampled. "
+    note += "p: probability of so many or more if one ranking were shuffled; not adjusted for the number of rows."
+    if not body:
+        return element("p", "Fewer than two filters were sampled by both runs: there are no ends to compare.")
     whole = table("Filters among the k first of both rankings", header, body, range(1, 6))
     return join((whole, element("p", note, class_="note")))
 

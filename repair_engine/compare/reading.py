@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from repair_engine import tables
 from repair_engine.errors import BadInput
 
 TABLE = "filters.csv"  # of a repair: all its filters, of which report.json has the culprits alone
@@ -69,7 +69,14 @@ class Valued:
     def reordered(self, ids: tuple[str, ...]) -> Valued:
         """The same with its filters in the given order."""
         at = {name: i for i, name in enumerate(self.ids)}
-        rows = np.array([at[name] for name in ids], dtype=np.int64)
+        return self._taken(np.array([at[name] for name in ids], dtype=np.int64))
+
+    def only(self, some: np.ndarray) -> Valued:
+        """The same of some of its filters, bool [n]."""
+        return self._taken(np.flatnonzero(some))
+
+    def _taken(self, rows: np.ndarray) -> Valued:
+        ids = tuple(self.ids[i] for i in rows)
         return Valued(
             self.path, self.called, self.document, ids, self.values[rows], self.errors[rows], self.scores[rows]
         )
@@ -122,8 +129,7 @@ def _rows_of_repair(document: dict[str, Any], table: Path | None, shown: str) ->
         )
     if table is None or not table.is_file():
         raise BadInput(f"{shown} is a repair without its {TABLE}.", f"Keep report.json and {TABLE} in one folder.")
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = tables.read(table)
     if rows and "std_error" not in rows[0]:
         raise BadInput(
             f"{shown} was repaired by an earlier version, which kept no standard errors of the values.",

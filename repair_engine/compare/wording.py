@@ -18,10 +18,23 @@ def headline(document: dict[str, Any]) -> list[str]:
         if found["corrected"] is not None:
             first += f", about {decimal(found['corrected'], 2)} when corrected for sampling noise"
         first += "."
+    if not document["overlaps"]:
+        return [first, "Fewer than two were sampled by both: there are no ends to compare."]
     rows = [r for r in document["overlaps"] if r["k"] == _shown_k(document)]
     second = " and ".join(f"{r['shared']} of the {r['k']} {r['end']} filters" for r in rows)
     chance = percent(rows[0]["by_chance"])
-    return [first, f"Both share {second}; chance gives {chance} of them."]
+    among = "" if found["n"] == document["filters"] else f" of the {found['n']:,} that both sampled"
+    return [first, f"Both share {second}{among}; chance gives {chance} of them."]
+
+
+def differs_text(document: dict[str, Any]) -> str:
+    """What is not the same on both sides; budgets with their figures."""
+    said = []
+    for what in document["differs"]:
+        figures = [side["run"].get(what) for side in document["results"]]
+        known = what in ("budget", "evaluations") and None not in figures
+        said.append(f"{what} ({figures[0]:,} and {figures[1]:,})" if known else what)
+    return ", ".join(said) or "nothing that is recorded"
 
 
 def _shown_k(document: dict[str, Any]) -> int:
@@ -57,7 +70,7 @@ def agreement_text(document: dict[str, Any]) -> list[str]:
 def compare_text(document: dict[str, Any]) -> str:
     """What the verb prints for people."""
     lines = [f"{called}: {side['path']} ({side['metric']['text']})" for called, side in zip("AB", document["results"])]
-    lines += [f"Differs: {', '.join(document['differs']) or 'nothing but the run itself'}", *headline(document)]
+    lines += [f"Differs: {differs_text(document)}", *headline(document)]
     lines += [f"  {said}" for said in agreement_text(document)]
     lines.append(f"{'end':<16}{'k':>6}{'shared':>8}{'share':>8}{'chance':>8}{'p':>9}")
     lines += [

@@ -7,13 +7,15 @@ import shlex
 import stat
 import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from repair_engine.datasets.layout import LAYOUT, common_root, split_root
+from repair_engine.datasets.names import decode_names, normalize_names, settle
 from repair_engine.errors import BadInput
+from repair_engine.nfc import normal
 
 MAX_FILE_BYTES = 16 << 30
 MAX_TOTAL_BYTES = 64 << 30  # of all entries, unpacked
@@ -40,9 +42,9 @@ _OTHER_IMAGES = {
 }
 _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 _LITTER = {"thumbs.db", "desktop.ini"}
-_SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
+METADATA = "metadata.csv"
+_OTHER_TABLES = ("metadata.jsonl", "metadata.parquet", "labels.csv", "labels.txt", "annotations.json")
 _AGAIN = "Make the zip again from inside the folder that holds the class folders, with the images themselves."
-_LAYOUT = "The layout is class/name.png, one folder per class, and optionally metadata.csv beside the folders."
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,11 @@ class Listing:
         name: the file's name, for messages.
         root: common folder above the class folders with its slash, or "".
         images: entries, sorted by name.
-        folders: class folder of each image.
+        folders: class folder of each image; "" of an image that is in none.
         metadata: the entry of metadata.csv, or None.
         warnings: what was left aside.
+        unsure: why the order of the folders is not known; "" where it is.
+        outer: where metadata.csv lies: `root`, or the folder above the splits.
     """
 
     name: str
@@ -64,6 +68,8 @@ class Listing:
     folders: tuple[str, ...]
     metadata: zipfile.ZipInfo | None
     warnings: tuple[str, ...]
+    unsure: str = ""
+    outer: str = ""
 
 
 def check_not_folder(path: Path, name: str) -> None:
@@ -90,50 +96,80 @@ def open_archive(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             yield archive
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
-        raise BadInput(f"{name} is not a zip archive, or it is damaged: {error}.", _LAYOUT) from error
+        raise BadInput(f"{name} is not a zip archive, or it is damaged: {error}.", LAYOUT) from error
 
 
-def list_images(archive: zipfile.ZipFile, size: int, name: str) -> Listing:
+def list_images(
+    archive: zipfile.ZipFile, size: int, name: str, split: str = "", known: Collection[str] = ()
+) -> Listing:
     """Find the images and their class folders.
 
     Args:
         size: of the zip, in bytes.
+        split: the top folder to read alone; layout.NONE = the top folders are the classes.
+        known: the class names, where they are known.
 
     Raises:
         BadInput: links, `..`, absolute or nested archives, encryption, duplicates, bombs, unsupported images,
-            images outside a class folder, or no images.
+            images outside a class folder, splits of which none is chosen, or no images.
     """
     entries = archive.infolist()
     if len(entries) > MAX_ENTRIES:
         raise BadInput(f"{name} has {len(entries):,} entries; at most {MAX_ENTRIES:,} are read.")
+    page = decode_names(entries, known)
     for entry in entries:
         check_entry(entry, name)
-    twice = [n for n, count in Counter(entry.filename for entry in entries).items() if count > 1]
-    if twice:
-        raise BadInput(f"{name} holds the entry {twice[0]!r} twice.")
     packed, unpacked = (sum(getattr(e, k) for e in entries) for k in ("compress_size", "file_size"))
+    spelled = [entry.filename for entry in entries]
+    normalize_names(entries, name)
     if packed > size:
         raise BadInput(f"{name} is an archive bomb: its entries overlap (they claim {packed:,} of {size:,} bytes).")
     if unpacked > MAX_TOTAL_BYTES:
         raise BadInput(f"{name} would unpack to {unpacked:,} bytes; at most {MAX_TOTAL_BYTES:,} are read.")
+    own = {normal(text): text for text in spelled}
     files = [entry for entry in entries if not entry.is_dir() and not _is_litter(entry.filename)]
     images = sorted((e for e in files if _suffix(e) in IMAGE_SUFFIXES), key=lambda e: e.filename)
     _refuse_unsupported(files, name)
     if not images:
-        raise BadInput(f"{name} holds no JPEG, PNG or WebP images.", _LAYOUT)
-    root = _common_root(images)
-    folders = [_folder(entry, root, name) for entry in images]
-    if {folder.casefold() for folder in folders} <= _SPLIT_NAMES:
+        raise BadInput(f"{name} holds no JPEG, PNG or WebP images.", LAYOUT)
+    paths = [entry.filename for entry in images]
+    tables = [entry for entry in files if PurePosixPath(entry.filename).name == METADATA]
+    first = paths[0].partition("/")[0]
+    top = common_root(paths, flat=f"{first}/{METADATA}" in [entry.filename for entry in tables])
+    root = split_root(top, paths, [e.filename for e in tables], normal(split), {normal(n) for n in known}, name)
+    chosen = [entry for entry in images if entry.filename.startswith(root)]
+    beside = len(images) - len(chosen)
+    table = _table(tables, top, root, name)
+    if table is None and any("/" not in e.filename.removeprefix(root) for e in chosen):
+        lone = next(e.filename for e in chosen if "/" not in e.filename.removeprefix(root))
+        lines = [e.filename for e in files if PurePosixPath(e.filename).name in _OTHER_TABLES]
         raise BadInput(
-            f"{name}: the top folders are {', '.join(sorted(set(folders)))}, which are splits, not classes.",
-            "Zip one of them: the class folders come first. The product makes its own splits.",
+            f"{name}: the image {lone} is in no class folder"
+            + (f", and its labels cannot be read from {lines[0]}." if lines else "."),
+            f"{LAYOUT} Or give metadata.csv a column label.",
         )
-    tables = [entry for entry in files if entry.filename in (f"{root}metadata.csv", "metadata.csv")]
-    if len(tables) > 1:
-        raise BadInput(f"{name} holds two metadata.csv: {tables[0].filename} and {tables[1].filename}.")
-    aside = [e.filename for e in files if e not in tables and _suffix(e) not in IMAGE_SUFFIXES]
-    warnings = (f"{len(aside)} files that are no images were left aside, such as {aside[0]}.",) if aside else ()
-    return Listing(name, root, tuple(images), tuple(folders), tables[0] if tables else None, warnings)
+    folders = [e.filename.removeprefix(root).rpartition("/")[0].partition("/")[0] for e in chosen]
+    real = [own[e.filename] for e in chosen]
+    depth = root.count("/")
+    unsure, warnings = settle(chosen, [r.split("/")[depth] for r in real if r.count("/") > depth], page, name)
+    aside = [e.filename for e in files if e is not table and _suffix(e) not in IMAGE_SUFFIXES and e not in tables]
+    aside += [e.filename for e in tables if e is not table and not beside]
+    if aside:
+        warnings += (f"{len(aside)} files that are no images were left aside, such as {aside[0]}.",)
+    if beside:
+        warnings += (f"Only {root} is read; {beside:,} images of the other folders are left out.",)
+    outer = root if table is None or table.filename.startswith(root) else top
+    return Listing(name, root, tuple(chosen), tuple(folders), table, warnings, unsure, outer)
+
+
+def _table(tables: list[zipfile.ZipInfo], top: str, root: str, name: str) -> zipfile.ZipInfo | None:
+    """metadata.csv beside the folders, or the images, that are read. Raises BadInput where there are two."""
+    found = [entry for entry in tables if entry.filename == f"{root}{METADATA}"]
+    outer = [entry for entry in tables if entry.filename in {f"{top}{METADATA}", METADATA}]
+    found += [entry for entry in outer if entry not in found]
+    if len(found) > 1 and root == top:
+        raise BadInput(f"{name} holds two metadata.csv: {found[0].filename} and {found[1].filename}.")
+    return found[0] if found else None
 
 
 def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int = MAX_ENTRY_BYTES) -> bytes:
@@ -209,16 +245,3 @@ def _refuse_unsupported(files: list[zipfile.ZipInfo], name: str) -> None:
                 f"{name}: {entry.filename} is an image of an unsupported kind.",
                 "Only JPEG, PNG and WebP are read.",
             )
-
-
-def _common_root(images: list[zipfile.ZipInfo]) -> str:
-    parts = [entry.filename.split("/") for entry in images]
-    first = parts[0][0]
-    return f"{first}/" if all(len(p) >= 3 and p[0] == first for p in parts) else ""
-
-
-def _folder(entry: zipfile.ZipInfo, root: str, name: str) -> str:
-    folder, slash, _ = entry.filename.removeprefix(root).partition("/")
-    if not slash:
-        raise BadInput(f"{name}: the image {entry.filename} is in no class folder.", _LAYOUT)
-    return folder

@@ -16,7 +16,7 @@ import PIL
 
 from repair_engine.datasets.preprocessing import Preprocessing
 
-_VERSION = 1  # of the files' layout
+_VERSION = 2  # of the files' layout, and of the warnings beside the pixels
 
 
 @dataclass(frozen=True)

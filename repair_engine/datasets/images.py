@@ -6,13 +6,17 @@ import io
 import struct
 import zlib
 
-from PIL import Image, UnidentifiedImageError
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from repair_engine.errors import BadInput
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = 64_000_000
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # channels -> Pillow's mode
+TURNED = (
+    "carry an EXIF rotation, which is not applied, as in torchvision's ImageFolder (Hugging Face's datasets applies it)"
+)
 _DEEP = ("I", "F")  # Pillow's modes of more than 8 bits start with these
 
 
@@ -48,6 +52,18 @@ def decode(data: bytes, name: str) -> Image.Image:
 def is_deep(image: Image.Image) -> bool:
     """More than 8 bits per channel: Pillow's conversion clips such pixels instead of scaling them."""
     return image.mode.startswith(_DEEP)
+
+
+def turned(image: Image.Image) -> bool:
+    """It carries an EXIF rotation or mirroring, which is not applied here."""
+    return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+
+
+def see_through(image: Image.Image) -> bool:
+    """Some of it is transparent; `convert` to RGB leaves that out."""
+    if not image.has_transparency_data:
+        return False
+    return bool(np.asarray(image.convert("RGBA").getchannel("A")).min() < 255)
 
 
 def convert(image: Image.Image, channels: int) -> Image.Image:

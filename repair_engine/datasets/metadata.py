@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from repair_engine.errors import BadInput
+from repair_engine.nfc import normal
 
 MAX_COLUMNS = 200
 
@@ -25,12 +26,13 @@ class Metadata:
     attributes: Mapping[str, tuple[str, ...]]
 
 
-def parse_metadata(data: bytes, file_names: Sequence[str], root: str) -> Metadata:
+def parse_metadata(data: bytes, file_names: Sequence[str], root: str, outer: str | None = None) -> Metadata:
     """Read the table and line its rows up with the images.
 
     Args:
         file_names: the images as named in the zip, [N].
         root: common folder that rows may leave out.
+        outer: where the table lies, if that is above `root`: it names the images of several splits from there on.
 
     Raises:
         BadInput: not UTF-8, no file_name column, ragged, duplicate, missing or superfluous rows.
@@ -39,9 +41,11 @@ def parse_metadata(data: bytes, file_names: Sequence[str], root: str) -> Metadat
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput("metadata.csv is not UTF-8 text.", "Save it as CSV UTF-8.") from error
+    outer = root if outer is None else outer
+    inside = root.removeprefix(outer)
     reader = csv.reader(io.StringIO(text, newline=""))
     try:
-        header = [column.strip() for column in next(reader, [])]
+        header = [normal(column.strip()) for column in next(reader, [])]
         _check_header(header)
         rows = {}
         for row in reader:
@@ -49,7 +53,11 @@ def parse_metadata(data: bytes, file_names: Sequence[str], root: str) -> Metadat
                 continue
             if len(row) != len(header):
                 raise BadInput(f"metadata.csv, line {reader.line_num}: {len(row)} cells; the header has {len(header)}.")
-            name = _image_name(row[header.index("file_name")], root)
+            row = [normal(cell) for cell in row]
+            name = _image_name(row[header.index("file_name")], outer)
+            if not name.startswith(inside):
+                continue  # of another split
+            name = name.removeprefix(inside)
             if name in rows:
                 raise BadInput(f"metadata.csv, line {reader.line_num}: {name} has a row already.")
             rows[name] = [cell.strip() for cell in row]

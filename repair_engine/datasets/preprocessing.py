@@ -32,6 +32,10 @@ class Preprocessing:
         mean, std: per channel, of pixels in [0, 1]; empty = 0 and 1.
         channels: 1 = greyscale, 3 = RGB (2 and 4 are these with alpha).
         interpolation: one of INTERPOLATIONS.
+        tensors: resized as uint8 tensors instead of Pillow images, and cropped at the centre rounded down, as the image
+            processors of Hugging Face transformers do it.
+        longest: with a resize of the shorter side: the longer one becomes no longer than this.
+        bgr: the network reads the channels in the order blue, green, red; mean and std are in the order of the images.
     """
 
     resize: Size | None = None
@@ -40,6 +44,9 @@ class Preprocessing:
     std: tuple[float, ...] = ()
     channels: int = 3
     interpolation: str = "bilinear"
+    tensors: bool = False
+    longest: int | None = None
+    bgr: bool = False
 
     def __post_init__(self) -> None:
         if self.channels not in MODES:
@@ -74,6 +81,8 @@ class Preprocessing:
         from torchvision.transforms import functional as transforms
 
         image = convert(image, self.channels)
+        if self.tensors:
+            return self._tensor_pixels(np.array(image))
         if self.resize is not None:
             size = [self.resize] if isinstance(self.resize, int) else list(self.resize)
             image = transforms.resize(image, size, InterpolationMode(self.interpolation))
@@ -81,6 +90,37 @@ class Preprocessing:
             image = transforms.center_crop(image, list(_sides(self.crop)))
         pixels = np.array(image)
         return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
+
+    def _tensor_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """The same of uint8 [H, W] or [H, W, C], as transformers' processors do it."""
+        import torch
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms.v2 import functional as transforms
+
+        tensor = torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
+        if self.resize is not None:
+            size = list(self.resize) if isinstance(self.resize, tuple) else self._by_shortest(*tensor.shape[1:])
+            mode = InterpolationMode("nearest-exact" if self.interpolation == "nearest" else self.interpolation)
+            tensor = transforms.resize(tensor, size, interpolation=mode, antialias=True)
+        if self.crop is not None:
+            height, width = _sides(self.crop)
+            across, down = max(width - tensor.shape[2], 0), max(height - tensor.shape[1], 0)
+            tensor = transforms.pad(tensor, [across // 2, down // 2, (across + 1) // 2, (down + 1) // 2])
+            top, left = (tensor.shape[1] - height) // 2, (tensor.shape[2] - width) // 2
+            tensor = tensor[:, top : top + height, left : left + width]
+        return np.ascontiguousarray(tensor.numpy())
+
+    def _by_shortest(self, height: int, width: int) -> list[int]:
+        """Height and width where the shorter side becomes `resize`, and the longer one no more than `longest`."""
+        assert isinstance(self.resize, int)
+        short, exact = self.resize, float(self.resize)
+        if self.longest is not None and max(height, width) / min(height, width) * short > self.longest:
+            exact = self.longest * min(height, width) / max(height, width)
+            short = round(exact)
+        if min(height, width) == short and self.longest is not None:
+            return [height, width]
+        long = int(exact * max(height, width) / min(height, width))
+        return [long, short] if width <= height else [short, long]
 
     def unit(self, pixels: Tensor) -> Tensor:
         """uint8 [B, C, H, W] -> float32 in [0, 1], the space in which attacks work."""
@@ -96,14 +136,16 @@ class Preprocessing:
             torch.tensor(values, dtype=unit.dtype, device=unit.device).view(-1, 1, 1)
             for values in (self.mean, self.std)
         )
-        return unit.sub(mean).div(std)
+        standardized = unit.sub(mean).div(std)
+        return standardized.flip(-3) if self.bgr else standardized
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """uint8 [B, C, H, W] -> the network's input, float32, bit-identical to ToTensor and Normalize."""
         return self.standardize(self.unit(pixels))
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        unusual = {"tensors": False, "longest": None, "bgr": False}  # said where they are not as usual
+        return {key: value for key, value in asdict(self).items() if key not in unusual or value != unusual[key]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Preprocessing:

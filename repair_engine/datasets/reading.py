@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +20,13 @@ from repair_engine.datasets.archive import (
     read_entry,
     sha256_of,
 )
-from repair_engine.datasets.images import decode, is_deep
+from repair_engine.datasets.decoding import Basin, Progress, pour, pour_apart
+from repair_engine.datasets.layout import LAYOUT
 from repair_engine.datasets.metadata import Metadata, parse_metadata
 from repair_engine.datasets.preprocessing import Preprocessing
 from repair_engine.errors import BadInput
 
 IN_MEMORY_BYTES = 1 << 30  # larger pixel arrays live in a file
-MAX_PIXEL_BYTES = 256 << 30
-
-Progress = Callable[[int, int], None]  # images done, images in all; may raise to cancel
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,7 @@ class Dataset:
         preprocessing: how the pixels were made.
         sha256: of the zip.
         warnings, notes: for the report.
+        split: the top folder of the zip that was read alone, or "".
     """
 
     file_names: tuple[str, ...]
@@ -58,6 +56,12 @@ class Dataset:
     sha256: str
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    split: str = ""
+
+    @property
+    def identity(self) -> str:
+        """Which images these are: the zip, and the part of it that was read."""
+        return _identity(self.sha256, self.split)
 
     def __len__(self) -> int:
         return len(self.file_names)
@@ -77,6 +81,10 @@ class Dataset:
         return values
 
 
+def _identity(sha256: str, split: str) -> str:
+    return f"{sha256}/{split}" if split else sha256
+
+
 def read_dataset(
     path: str | Path,
     classes: ClassNames,
@@ -84,6 +92,8 @@ def read_dataset(
     cache_dir: str | Path | None = None,
     name: str = "",
     progress: Progress | None = None,
+    split: str = "",
+    apart: bool = False,
 ) -> Dataset:
     """Read a zip of images.
 
@@ -94,6 +104,8 @@ def read_dataset(
         cache_dir: where preprocessed pixels are kept for the next time.
         name: the zip's own name, for messages.
         progress: called after each image.
+        split: the top folder to read alone, where the zip holds splits; see `list_images`.
+        apart: decode the images in a child process, for they are somebody else's.
 
     Raises:
         BadInput: everything that makes the zip unusable, naming the entry.
@@ -101,16 +113,30 @@ def read_dataset(
     path = Path(path)
     name = name or path.name
     with open_archive(path, name) as archive:
-        listing = list_images(archive, path.stat().st_size, name)
+        known = (*classes.names, *classes.folders)
+        listing = list_images(archive, path.stat().st_size, name, split, known)
         file_names = tuple(entry.filename for entry in listing.images)
-        mapping = map_labels(listing.folders, classes)
-        labels = np.array([mapping.index[folder] for folder in listing.folders], np.int64)
-        metadata = _metadata(archive, listing, file_names)
-        if metadata.labels is not None:
-            known = ClassNames(classes.num_classes, mapping.names, classes.folders, classes.source)
-            _check_labels(metadata.labels, listing, labels, known)
+        metadata = read_metadata(archive, listing)
+        by_column = labels_in_column(listing, metadata)
+        if listing.unsure and not classes.names and not by_column:
+            raise BadInput(
+                listing.unsure, "Give a classes file: the names of all the model's classes, one per line, in its order."
+            )
+        values = metadata.labels if by_column and metadata.labels is not None else listing.folders
+        mapping = map_labels(values, classes, column=by_column)
+        labels = np.array([mapping.index[value] for value in values], np.int64)
+        if metadata.labels is not None and not by_column:
+            named = ClassNames(classes.num_classes, mapping.names, classes.folders, classes.source)
+            _check_labels(metadata.labels, listing, labels, named)
         digest = sha256_of(path)
-        pixels = _pixels(archive, listing, preprocessing, digest, cache_dir, progress)
+
+        def decode(basin: Basin) -> list[str]:
+            if apart:
+                return pour_apart(path, listing, split, known, preprocessing, basin)
+            return pour(archive, listing, preprocessing, basin.take)
+
+        key = cache.cache_key(_identity(digest, split), preprocessing)
+        pixels = _pixels(decode, len(listing.images), key, cache_dir, progress)
     return Dataset(
         file_names=file_names,
         labels=labels,
@@ -120,20 +146,44 @@ def read_dataset(
         pixel_hashes=pixels.hashes,
         preprocessing=preprocessing,
         sha256=digest,
+        split=split,
         warnings=(
             *listing.warnings,
             *mapping.warnings,
             *pixels.warnings,
             *_twins(pixels.hashes, labels, file_names),
         ),
-        notes=mapping.notes,
+        notes=mapping.notes + (("The labels are the column label of metadata.csv.",) if by_column else ()),
     )
 
 
-def _metadata(archive: ZipFile, listing: Listing, file_names: Sequence[str]) -> Metadata:
+def read_metadata(archive: ZipFile, listing: Listing) -> Metadata:
+    """The table, or an empty one. Raises BadInput, see `parse_metadata`."""
     if listing.metadata is None:
         return Metadata(None, {})
-    return parse_metadata(read_entry(archive, listing.metadata, MAX_METADATA_BYTES), file_names, listing.root)
+    file_names = [entry.filename for entry in listing.images]
+    data = read_entry(archive, listing.metadata, MAX_METADATA_BYTES)
+    return parse_metadata(data, file_names, listing.root, listing.outer)
+
+
+def labels_in_column(listing: Listing, metadata: Metadata) -> bool:
+    """Whether the labels are those of metadata.csv (as in Hugging Face's image folders), not the class folders.
+
+    Raises:
+        BadInput: an image has neither.
+    """
+    flat = [entry.filename for entry, folder in zip(listing.images, listing.folders, strict=True) if not folder]
+    if not flat and (metadata.labels is None or len(set(listing.folders)) > 1 or len(set(metadata.labels)) == 1):
+        return False
+    if metadata.labels is None:
+        raise BadInput(
+            f"{listing.name}: the image {flat[0]} is in no class folder, and metadata.csv has no column label.",
+            f"{LAYOUT} Or give metadata.csv a column label.",
+        )
+    for entry, label in zip(listing.images, metadata.labels, strict=True):
+        if not label:
+            raise BadInput(f"metadata.csv gives {entry.filename} no label.", "Fill it in, or take the image out.")
+    return True
 
 
 def _check_labels(values: Sequence[str], listing: Listing, labels: np.ndarray, classes: ClassNames) -> None:
@@ -150,71 +200,16 @@ def _check_labels(values: Sequence[str], listing: Listing, labels: np.ndarray, c
 
 
 def _pixels(
-    archive: ZipFile,
-    listing: Listing,
-    preprocessing: Preprocessing,
-    digest: str,
-    cache_dir: str | Path | None,
-    progress: Progress | None,
+    decode: Callable[[Basin], list[str]], count: int, key: str, cache_dir: str | Path | None, progress: Progress | None
 ) -> cache.Pixels:
     folder = None if cache_dir is None else Path(cache_dir)
-    key = cache.cache_key(digest, preprocessing)
     stored = None if folder is None else cache.load_pixels(folder, key)
     if stored is not None:
         return stored
     with cache.NewPixels(folder, IN_MEMORY_BYTES) as maker:
-        return maker.store(key, _decode_all(archive, listing, preprocessing, maker.allocate, progress))
-
-
-def _decode_all(
-    archive: ZipFile,
-    listing: Listing,
-    preprocessing: Preprocessing,
-    allocate: Callable[[tuple[int, ...]], np.ndarray],
-    progress: Progress | None,
-) -> cache.Pixels:
-    images: np.ndarray | None = None
-    hashes: list[str] = []
-    oddities: dict[str, list[str]] = defaultdict(list)
-    count = len(listing.images)
-    for i, entry in enumerate(listing.images):
-        image = decode(read_entry(archive, entry), entry.filename)
-        if is_deep(image):
-            oddities["have more than 8 bits per channel; brighter values than 255 are clipped"].append(entry.filename)
-        if getattr(image, "n_frames", 1) > 1:
-            oddities["are animated; their first frame is used"].append(entry.filename)
-        if _smaller(image.size, preprocessing):
-            oddities["are smaller than the crop and get black borders"].append(entry.filename)
-        try:
-            pixels = preprocessing.pixels(image)
-        except ValueError as error:
-            raise BadInput(f"{entry.filename} cannot be converted: {error}.") from error
-        if images is None:
-            if count * pixels.size > MAX_PIXEL_BYTES:
-                raise BadInput(f"{listing.name}: {count:,} images of shape {pixels.shape} are too many to hold.")
-            images = allocate((count, *pixels.shape))
-        if pixels.shape != images.shape[1:]:
-            first, (_, height, width) = listing.images[0].filename, images.shape[1:]
-            raise BadInput(
-                f"The images differ in size: {first} is {width} × {height}, "
-                f"{entry.filename} is {pixels.shape[2]} × {pixels.shape[1]}.",
-                "Give --resize and --crop as the network was trained with (for ImageNet mostly 256 and 224).",
-            )
-        images[i] = pixels
-        hashes.append(hashlib.sha256(pixels.tobytes()).hexdigest())
-        if progress is not None:
-            progress(i + 1, count)
-    assert images is not None  # list_images refuses a zip without images
-    warnings = [f"{len(names)} images {what}, such as {names[0]}." for what, names in oddities.items()]
-    return cache.Pixels(images, tuple(hashes), tuple(warnings))
-
-
-def _smaller(size: tuple[int, int], preprocessing: Preprocessing) -> bool:
-    if preprocessing.crop is None or isinstance(preprocessing.resize, tuple):
-        return False
-    crop = preprocessing.crop if isinstance(preprocessing.crop, tuple) else (preprocessing.crop,) * 2
-    shorter = min(size) if preprocessing.resize is None else preprocessing.resize
-    return shorter < max(crop)
+        basin = Basin(count, maker.allocate, progress)
+        warnings = decode(basin)
+        return maker.store(key, cache.Pixels(basin.filled(), tuple(basin.hashes), tuple(warnings)))
 
 
 def _twins(hashes: Sequence[str], labels: np.ndarray, file_names: Sequence[str]) -> list[str]:

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-import torch
 
 from repair_engine.case import Case, Progress
 from repair_engine.explain.names import ENDS, LEAST, MOST, NEAREST_ZERO, RANDOM, SHAPLEY
 from repair_engine.explain.rankings import Rankings
 from repair_engine.objectives import Objective, cell_codes, plan_batches
 from repair_engine.objectives.metric import accuracy_weights
+from repair_engine.objectives.pixels import Rows, taken
 from repair_engine.plan import prefix_predictions
 from repair_engine.statistics import Interval, paired_bootstrap
 
@@ -105,9 +105,7 @@ def curve_images(case: Case, most: int) -> CurveImages:
         return CurveImages(asked, asked)
     rows = case.splits.report
     labels = case.dataset.labels[rows]
-    everyone = Objective(
-        case.pixels[torch.from_numpy(rows)], labels, accuracy_weights(len(rows)), cell_codes(labels, None)
-    )
+    everyone = Objective(Rows(case.pixels, rows), labels, accuracy_weights(len(rows)), cell_codes(labels, None))
     return CurveImages(asked, _drawn(everyone, most, rng))
 
 
@@ -117,7 +115,7 @@ def _drawn(objective: Objective, most: int, rng: np.random.Generator) -> Objecti
     rows, weights = plan_batches(objective, most).draw(rng)
     return replace(
         objective,
-        pixels=objective.pixels[torch.from_numpy(rows)],
+        pixels=taken(objective.pixels, rows),
         targets=objective.targets[rows],
         weights=weights[0],  # of the one objective
         cells=objective.cells[rows],
@@ -168,7 +166,7 @@ def _measure(
     removals = [order[low:high] for low, high in pairwise(ks.tolist())]
 
     def hits(objective: Objective) -> np.ndarray:
-        predicted = prefix_predictions(case.network, objective.pixels, case.normalize, removals, tick)
+        predicted = prefix_predictions(case.network, objective.pixels, case.normalize, removals, tick, case.room)
         return predicted == objective.targets
 
     asked = hits(images.asked)
@@ -205,6 +203,20 @@ def advantages(curves: list[Curve], images: CurveImages, seed: int) -> list[dict
                 {"end": end, "rival": name, "value": interval.estimate, "lower": interval.lower,
                  "upper": interval.upper, "level": interval.level}
             )  # fmt: skip
+    return rows
+
+
+def first_removed(curves: list[Curve], images: CurveImages, most: int, seed: int) -> list[dict[str, object]]:
+    """Per end, what removing up to `most` filters by Shapley value changed, with a paired 95% interval."""
+    rows: list[dict[str, object]] = []
+    for end in ENDS:
+        mine = next(c for c in curves if c.end == end and c.ranking == SHAPLEY)
+        at = int(np.searchsorted(mine.ks, most, side="right")) - 1
+        interval = _gain(images.asked, mine.outcomes[0].astype(float), mine.outcomes[at].astype(float), seed)
+        rows.append(
+            {"end": end, "removed": int(mine.ks[at]), "images": len(images.asked), "change": interval.estimate,
+             "lower": interval.lower, "upper": interval.upper, "level": interval.level}
+        )  # fmt: skip
     return rows
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from repair_engine.case import Case
+from repair_engine.controls import RESPONSE_IMAGES
 from repair_engine.explain.arrays import histogram
-from repair_engine.explain.curves import Curve, CurveImages, advantages
+from repair_engine.explain.curves import Curve, CurveImages, advantages, first_removed
 from repair_engine.explain.names import ENDS, LEAVE_ONE_OUT, RANDOM, RESPONSES, SHAPLEY, WEIGHTS
 from repair_engine.explain.noise import noise_of, noise_warning
 from repair_engine.explain.rankings import Rankings
@@ -68,6 +69,8 @@ def explain_document(
             "images": {"metric": len(images.asked), "accuracy": len(images.clean),
                        "of": (case.request.metric.kind != "attack-success" and len(case.objective("report"))) or None},
             "loo_images": rankings.loo_images,
+            "ranked_on": ranked_on(case, found, confirmed, rankings, run["images_per_draw"]),
+            "first_removed": first_removed(list(curves), images, max(1, min(10, len(order) // 2)), case.request.seed),
             "rows": curve_rows(curves),
             "advantages": advantages(list(curves), images, case.request.seed),
         },
@@ -87,6 +90,18 @@ def _row(
     score = float(rankings.scores[SHAPLEY][player])
     row |= {"rank": rank, "ranked_by": None if np.isnan(score) else score}
     return row | {key: float(rankings.scores[name][player]) for name, key in _KEYS.items()}
+
+
+def ranked_on(
+    case: Case, found: Estimate, fresh: Estimate | None, rankings: Rankings, batch_size: int
+) -> dict[str, int]:
+    """How many score images each ranking saw, at most; of Shapley values, the median sampled filter."""
+    images = len(case.objective("score"))
+    samples = found.samples + (0 if fresh is None else fresh.samples)
+    draws = int(np.median(samples[samples > 0])) if (samples > 0).any() else 0
+    sampled = images if found.estimator == "exact" else min(images, draws * batch_size)
+    return {SHAPLEY: sampled, WEIGHTS: 0, RESPONSES: min(RESPONSE_IMAGES, len(case.splits.score)),
+            LEAVE_ONE_OUT: rankings.loo_images, RANDOM: 0}  # fmt: skip
 
 
 def layers(case: Case, order: np.ndarray, k: int) -> list[dict[str, Any]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from repair_engine import tables
 from repair_engine.explain.curves import Curve
+from repair_engine.report.known import row_known
 
 _FIGURES = (
     *("value", "lower", "upper", "std_error", "samples"),
@@ -17,22 +18,22 @@ _FIGURES = (
 
 
 def write_filters(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """One row per filter, in the network's order; empty where a filter was not sampled."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        out = csv.writer(file, lineterminator="\n")
-        out.writerow(("filter", "site", "channel", *_FIGURES))
+    """One row per filter, in the network's order; empty where a filter was not sampled.
+
+    known is 0 there, and where the interval spans everything that a value can be.
+    """
+    with tables.writing(path, ("filter", "site", "channel", *_FIGURES, "known")) as out:
         for row in rows:
             site, _, channel = row["id"].rpartition(":")
             figures = ["" if row[key] is None else row[key] for key in _FIGURES]
-            out.writerow([row["id"], site, channel, *figures])
+            prefix = "fresh_" if row["fresh_value"] is not None else ""
+            out.writerow([row["id"], site, int(channel), *figures, int(row_known(row, prefix))])
 
 
 def write_curves(curves: Sequence[Curve], path: Path) -> None:
     """One row per curve and number of removed filters; `draw` numbers the random orders."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        out = csv.writer(file, lineterminator="\n")
-        out.writerow(("end", "ranking", "draw", "removed", "metric", "accuracy"))
+    with tables.writing(path, ("end", "ranking", "draw", "removed", "metric", "accuracy")) as out:
         for c in curves:
             draw = "" if c.draw is None else c.draw
             for k, metric, accuracy in zip(c.ks, c.metric, c.accuracy, strict=True):
-                out.writerow([c.end, c.ranking, draw, int(k), repr(float(metric)), repr(float(accuracy))])
+                out.writerow([c.end, c.ranking, draw, int(k), float(metric), float(accuracy)])

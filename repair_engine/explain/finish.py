@@ -19,10 +19,12 @@ from repair_engine.explain.pictures import make_pictures
 from repair_engine.explain.rankings import make_rankings, values_of
 from repair_engine.explain.shift import logit_shift
 from repair_engine.explain.visualize import COPIES, STEPS
+from repair_engine.memory import give_back
 from repair_engine.outputs import sha256
 from shapley import Estimate
 
-_CURVE_SECONDS = 90.0  # set aside of a calibrated run for the curves
+_SEARCH = 1.5  # what a search takes against single flips: its filters lie early, and a screen goes before
+_FIXED_SECONDS = 10.0  # document, page, small forwards
 _BACKWARD = 3  # forwards that a forward with its backward takes
 
 
@@ -41,11 +43,14 @@ def finish(
     loo = int(np.clip(LEAVE_ONE_OUT_SHARE * run["budget"] / case.network.n_filters, 4, 128))
     loo = min(loo, len(case.objective("score")))
     rankings = make_rankings(case, values_of(found, fresh), loo, asked.draws, progress)
+    give_back()
     images = curve_images(case, images_for(case, run["budget"]))
     curves = removal_curves(case, rankings, images, asked.remove, progress)
+    give_back()
     progress("shifting the logits, for comparison", 0.0)
     document = explain_document(case, found, fresh, rankings, curves, images, run)
     document["curves"]["logit_shift"] = logit_shift(case, images)
+    give_back()
     pictures = make_pictures(case, rankings.order(SHAPLEY), progress)
     document["pictures"] = pictures.rows
     write_filters(document["filters"], out / "filters.csv")
@@ -57,11 +62,31 @@ def finish(
     return document
 
 
-def finish_seconds(case: Case, rates: Rates) -> float:
-    """About how long all this takes, for the calibration of a budget."""
+def seconds_of(case: Case, rates: Rates, budget: int) -> dict[str, float]:
+    """About how long each part takes with a budget: the search, and all that follows it."""
     asked, network = case.request.explain, case.network
     assert asked is not None
-    curves = len(case.splits.report) * evaluations_per_image(network.n_filters, asked.remove, asked.draws)
-    leave_one_out = 4 * network.n_filters / rates.toggle
-    ascents = 2 * 2 * asked.visualize * STEPS * COPIES * _BACKWARD / rates.forward
-    return 10.0 + min(curves / rates.forward, _CURVE_SECONDS) + leave_one_out + ascents
+    sets = 1 if case.request.metric.kind == "accuracy" else 2
+    images = sets * min(images_for(case, budget), len(case.splits.report))
+    curves = images * evaluations_per_image(network.n_filters, asked.remove, asked.draws)
+    loo = min(int(np.clip(LEAVE_ONE_OUT_SHARE * budget / network.n_filters, 4, 128)), len(case.splits.score))
+    ascents = 2 * 2 * asked.visualize * STEPS * COPIES * _BACKWARD
+    looked_at = len(case.splits.select) + len(case.splits.report)
+    looked_at += len(case.splits.score) if asked.pictures or asked.visualize else 0
+    speed = rates.toggle if case.request.estimator in ("cmcs", "fast") else rates.walk
+    return {
+        "search": _SEARCH * budget / speed,
+        "rankings": loo * network.n_filters / rates.toggle,
+        "curves": curves / rates.masked,
+        "pictures": ascents / rates.forward + looked_at / rates.forward + _FIXED_SECONDS,
+    }
+
+
+def forecast_text(seconds: dict[str, float], spent: float) -> str:
+    """How long the whole run will take, and what of it."""
+    parts = ", ".join(f"{name} {_duration(value)}" for name, value in seconds.items())
+    return f"About {_duration(sum(seconds.values()) + spent)} in all on this machine as it is now: {parts}."
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{max(seconds, 1):.0f} s"

@@ -7,9 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from repair_engine.explain import charts
 from repair_engine.explain.names import ENDS, LEAST, MOST, SHAPLEY
-from repair_engine.explain.wording import PICTURES, advantage_text, curve_images_text, end_text, headline, shift_text
+from repair_engine.explain.wording import (
+    PICTURES,
+    advantage_text,
+    curve_images_text,
+    end_text,
+    headline,
+    rival_text,
+    shift_text,
+)
 from repair_engine.report import charts as report_charts
 from repair_engine.report import html, method
+from repair_engine.report.known import is_known, unknown_words
 from repair_engine.report.markup import Markup, details, element, join, name, table
 from repair_engine.report.results import notices
 from repair_engine.report.svg import decimal, digits_for, percent, responsive
@@ -61,6 +70,11 @@ def shown(row: Row) -> tuple[float | None, float | None, float | None]:
     return row[f"{prefix}value"], row[f"{prefix}lower"], row[f"{prefix}upper"]
 
 
+def samples_of(row: Row) -> int:
+    """How many samples `shown` rests on."""
+    return int(row["fresh_samples"] if row["fresh_value"] is not None else row["samples"])
+
+
 def at_ends(document: Row) -> tuple[list[Row], list[Row]]:
     """The k most critical filters, and the k least critical, least first."""
     ranked = sorted(document["filters"], key=lambda r: r["rank"])
@@ -72,12 +86,14 @@ def filters(document: Row) -> Markup:
     """The ends of the ranking with intervals."""
     out: list[object] = []
     for end, rows in zip(ENDS, at_ends(document), strict=True):
-        known = [r for r in rows if shown(r)[0] is not None][:_DRAWN]
+        known = [r for r in rows if is_known(*shown(r))][:_DRAWN]
         out.append(element("h3", f"{end.split()[0].capitalize()} critical"))
         out.append(element("p", end_text(document, end), class_="note"))
         if known:
             data = [report_charts.ValueRow(r["id"], *shown(r), end == MOST) for r in known]  # type: ignore[arg-type]
             out.append(_values_figure(data, f"Values of the {len(known)} {end.split()[0]} critical filters", end))
+        else:
+            out.append(element("p", "Of none of these filters is the value known."))
         out.append(_filter_table(rows, end))
     return join(out)
 
@@ -90,17 +106,17 @@ def _values_figure(data: list[report_charts.ValueRow], heading: str, end: str) -
 
 
 def _filter_table(rows: Sequence[Row], end: str) -> Markup:
-    digits = digits_for([shown(r)[0] or 0.0 for r in rows])
+    digits = digits_for([shown(r)[0] or 0.0 for r in rows if is_known(*shown(r))])
     body = []
     for r in rows:
         value, low, high = shown(r)
-        cell: object = "not sampled" if value is None else decimal(value, digits)
-        if low is not None and high is not None:
+        known = is_known(value, low, high)
+        cell: object = decimal(value, digits) if known and value is not None else unknown_words(samples_of(r), value)
+        if known and low is not None and high is not None:
             ends = f"{decimal(low, digits)} to {decimal(high, digits)}"
             cell = join((cell, element("span", ends, class_="ci")))
         ranked = "" if r["ranked_by"] is None else decimal(r["ranked_by"], digits)
-        samples = r["fresh_samples"] if r["fresh_value"] is not None else r["samples"]
-        body.append([element("code", r["id"]), r["rank"], cell, f"{samples:,}", ranked,
+        body.append([element("code", r["id"]), r["rank"], cell, f"{samples_of(r):,}", ranked,
                      decimal(r["leave_one_out"], 4), f"{r['weight_norm']:.4g}",
                      f"{r['response_norm']:.4g}"])  # fmt: skip
     header = ("filter", "rank", "value, interval", "samples", "ranked by", "leave-one-out", "weight norm",
@@ -157,7 +173,10 @@ def _curve_table(rows: Sequence[Row], key: str, called: str, end: str) -> Markup
 
 def _advantage_table(document: Row, end: str) -> Markup:
     rows = [r for r in document["curves"]["advantages"] if r["end"] == end]
-    body = [[r["rival"], points(r["value"]), f"{points(r['lower'])} to {points(r['upper'])}"] for r in rows]
+    body = [
+        [rival_text(document, r["rival"]), points(r["value"]), f"{points(r['lower'])} to {points(r['upper'])}"]
+        for r in rows
+    ]
     caption = f"Mean of the metric over the curve, {SHAPLEY} minus rival, points, {end}"
     return table(caption, ("rival", "difference", "95% interval"), body, (1, 2))
 

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from repair_engine.case import BATCH, Case, Progress
+from repair_engine.case import Case, Progress
 from repair_engine.explain.visualize import STEPS, colour_root, visualize
+from repair_engine.memory import give_back
 from repair_engine.network import Responses
+from repair_engine.objectives.pixels import Rows
 
 SHOWN = 5  # images of each sign
 SIDE = 96  # pixels, at most, of a picture's longer side
@@ -48,6 +50,7 @@ def make_pictures(case: Case, order: np.ndarray, progress: Progress) -> Pictures
         return Pictures([], {})
     responses = Responses(case.network)
     rows, png = _extremes(case, responses, players, set(shown), progress)
+    give_back()
     total, done = len(drawn) * 2 * STEPS, 0
 
     def tick(count: int) -> None:
@@ -82,10 +85,11 @@ def _extremes(
 ) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
     indices = case.splits.score[:: -(-len(case.splits.score) // _MOST_IMAGES)]
     found = np.empty((len(indices), len(players)))
-    for i in range(0, len(indices), BATCH):
-        pixels = case.pixels[torch.from_numpy(indices[i : i + BATCH])].to(case.network.device)
-        found[i : i + BATCH] = responses.means(case.normalize(pixels), players).cpu().numpy()
-        progress("looking for images that filters respond to", min(i + BATCH, len(indices)) / len(indices))
+    step = case.room.plain
+    for i in range(0, len(indices), step):
+        pixels = case.pixels[torch.from_numpy(indices[i : i + step])].to(case.network.device)
+        found[i : i + step] = responses.means(case.normalize(pixels), players).cpu().numpy()
+        progress("looking for images that filters respond to", min(i + step, len(indices)) / len(indices))
     rows: list[dict[str, Any]] = []
     png: dict[str, bytes] = {}
     for j, player in enumerate(players):
@@ -110,9 +114,9 @@ def _extremes(
     return rows, png
 
 
-def _score_pixels(case: Case, most: int) -> torch.Tensor:
+def _score_pixels(case: Case, most: int) -> Rows:
     rows = case.splits.score
-    return case.pixels[torch.from_numpy(rows[:: max(1, len(rows) // most)][:most])]
+    return Rows(case.pixels, rows[:: max(1, len(rows) // most)][:most])
 
 
 def png_of(pixels: np.ndarray, most: int = SIDE) -> bytes:

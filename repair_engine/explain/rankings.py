@@ -15,6 +15,7 @@ from repair_engine.case import Case, Progress
 from repair_engine.estimation import combined, culprit_sign
 from repair_engine.explain.arrays import descending
 from repair_engine.explain.names import LEAVE_ONE_OUT, RESPONSES, SHAPLEY, WEIGHTS
+from repair_engine.memory import give_back
 from shapley import Estimate
 
 _LOO_STREAM, _RANDOM_STREAM = 0xE0, 0xE1
@@ -70,6 +71,7 @@ def make_rankings(case: Case, values: np.ndarray, loo_images: int, draws: int, p
     rng = np.random.default_rng([seed, _LOO_STREAM])
     # `leave_one_out` says how much better the objective gets; here: how much of V is lost.
     loo = controls.leave_one_out(case, loo_images, rng, progress) * culprit_sign(case.request)
+    give_back()
     scores = {
         SHAPLEY: np.asarray(values, float),
         WEIGHTS: controls.weight_norms(case),

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from repair_engine import controls
-from repair_engine.case import BATCH, Case
+from repair_engine.case import Case
 from repair_engine.explain.curves import CurveImages
+from repair_engine.objectives.pixels import Pixels, Rows
 
 _ANYTHING = 1e-12
 
@@ -21,7 +22,7 @@ def logit_shift(case: Case, images: CurveImages) -> dict[str, Any]:
     """
     rows = case.splits.select
     labels, objective = case.dataset.labels[rows], case.objective("select")
-    clean = _logits(case, case.pixels[torch.from_numpy(rows)])
+    clean = _logits(case, Rows(case.pixels, rows))
     if case.request.metric.kind == "attack-success":
         searched = torch.cat([clean, _logits(case, objective.pixels)])
         where = np.arange(len(clean), len(searched))
@@ -49,7 +50,8 @@ def logit_shift(case: Case, images: CurveImages) -> dict[str, Any]:
     }
 
 
-def _logits(case: Case, pixels: torch.Tensor) -> torch.Tensor:
+def _logits(case: Case, pixels: Pixels) -> torch.Tensor:
     """Logits [N, classes] of the intact network, on the CPU."""
-    parts = (pixels[i : i + BATCH].to(case.network.device) for i in range(0, len(pixels), BATCH))
+    step = case.room.plain
+    parts = (pixels[i : i + step].to(case.network.device) for i in range(0, len(pixels), step))
     return torch.cat([case.network.logits(case.normalize(part)).cpu() for part in parts])

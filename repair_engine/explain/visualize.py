@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from repair_engine.network import Responses
+from repair_engine.objectives.pixels import Pixels
 
 STEPS = 128
 COPIES = 2  # randomly moved copies that a step sees
@@ -24,6 +25,7 @@ _ENERGY = 0.25  # of the coefficients; larger ones drive pixels into black and w
 _START = 0.01  # standard deviation of the coefficients that the ascent starts from
 _JITTER, _SCALE, _TURN = 1 / 16, 0.1, math.radians(8)  # of the side; half of the range of sizes; either way
 _STREAM = 0xE3
+_AT_ONCE = 16  # images
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,17 @@ def visualize(
     return Visualization(player, sign, pixels, first, last)
 
 
-def colour_root(pixels: torch.Tensor) -> torch.Tensor:
+def colour_root(pixels: Pixels) -> torch.Tensor:
     """Square root [C, C] of the covariance of the colours of images, uint8 [N, C, H, W]; its largest row has norm 1."""
-    flat = pixels.double().div(255).transpose(0, 1).flatten(1)
-    flat = flat - flat.mean(1, keepdim=True)
-    covariance = flat @ flat.T / max(flat.shape[1] - 1, 1) + 1e-6 * torch.eye(len(flat), dtype=torch.float64)
+    parts = [slice(i, i + _AT_ONCE) for i in range(0, len(pixels), _AT_ONCE)]  # float64: eight times
+
+    def flat(part: slice) -> torch.Tensor:
+        return pixels[part].double().div(255).transpose(0, 1).flatten(1)
+
+    positions = sum(flat(part).shape[1] for part in parts)
+    mean = torch.stack([flat(part).sum(1, keepdim=True) for part in parts]).sum(0) / positions
+    products = [(centred := flat(part) - mean) @ centred.T for part in parts]
+    covariance = torch.stack(products).sum(0) / max(positions - 1, 1) + 1e-6 * torch.eye(len(mean), dtype=torch.float64)
     values, vectors = torch.linalg.eigh(covariance)
     root = vectors * values.clamp_min(0).sqrt() @ vectors.T
     return (root / root.norm(dim=1).max()).float()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from repair_engine.explain.names import LEAST, MOST, SHAPLEY
+from repair_engine.explain.names import LEAVE_ONE_OUT, MOST, RESPONSES, SHAPLEY, WEIGHTS
 from repair_engine.report.svg import percent
 from repair_engine.report.wording import count, points
+from repair_engine.statistics import REFUSE_BELOW
 
 Row = dict[str, Any]
 
@@ -18,26 +19,38 @@ PICTURES = (
 
 
 def headline(document: Row) -> list[str]:
-    """What the curves show, in two or three sentences of their own paragraphs."""
+    """What the curves show with n and intervals, and what each ranking was made on, in sentences of their own lines."""
     said = []
-    most = max(1, min(10, document["model"]["filters"] // 2))
-    for end in (MOST, LEAST):
+    for found in document["curves"]["first_removed"]:
+        end, removed = found["end"], found["removed"]
         row = next(r for r in document["curves"]["rows"] if r["end"] == end and r["ranking"] == SHAPLEY)
-        at = max(i for i, removed in enumerate(row["ks"]) if removed <= most)
-        removed = row["ks"][at]
+        at = row["ks"].index(removed)
         overall = ""
         if document["metric"]["name"] != "accuracy":
             overall = f" and overall accuracy from {percent(row['accuracy'][0])} to {percent(row['accuracy'][at])}"
         said.append(
             f"Removing the {count(removed, end.split()[0] + ' critical filter')} of {document['model']['filters']:,} "
-            f"took {document['metric']['text']} from {percent(row['metric'][0])} to {percent(row['metric'][at])}"
-            f"{overall} on report images."
+            f"took {document['metric']['text']} from {percent(row['metric'][0])} to {percent(row['metric'][at])} "
+            f"({points(found['change'])} points, {100 * found['level']:.0f}% interval {points(found['lower'])} to "
+            f"{points(found['upper'])}; n = {found['images']:,}){overall} on report images."
         )
     said.append(
         "Values and every ranking come from score images alone; the curves are measured on report images, which had "
-        "no part in them."
+        f"no part in them. {ranked_on_text(document)}"
     )
     return said
+
+
+def ranked_on_text(document: Row) -> str:
+    """How many images are behind each ranking."""
+    on = document["curves"]["ranked_on"]
+    said = [f"{name} {'none' if not on[name] else f'{on[name]:,}'}" for name in (SHAPLEY, LEAVE_ONE_OUT, RESPONSES)]
+    return f"Score images behind each ranking: {', '.join(said)}, {WEIGHTS} none."
+
+
+def too_few(document: Row, ranking: str) -> bool:
+    """The ranking was made on so few images that to beat it says nothing."""
+    return 0 < document["curves"]["ranked_on"].get(ranking, 0) < REFUSE_BELOW
 
 
 def end_text(document: Row, end: str) -> str:
@@ -73,13 +86,21 @@ def advantage_text(document: Row, end: str) -> list[str]:
     """Which rankings Shapley values beat at an end, in sentences."""
     rows = [r for r in document["curves"]["advantages"] if r["end"] == end]
     sign = -1.0 if end == MOST else 1.0  # a steep fall is what the most critical should give
-    better = [r["rival"] for r in rows if min(sign * r["lower"], sign * r["upper"]) > 0]
+    ahead = [r["rival"] for r in rows if min(sign * r["lower"], sign * r["upper"]) > 0]
+    few = [name for name in ahead if too_few(document, name)]
+    better = [name for name in ahead if name not in few]
     worse = [r["rival"] for r in rows if max(sign * r["lower"], sign * r["upper"]) < 0]
-    same = [r["rival"] for r in rows if r["rival"] not in (*better, *worse)]
+    same = [r["rival"] for r in rows if r["rival"] not in (*ahead, *worse)]
     aim = "falls faster" if end == MOST else "stays higher"
     said = []
     if better:
         said.append(f"Over the whole curve the metric {aim} by Shapley value than by {_names(better)}.")
+    if few:
+        made = " and ".join(f"{document['curves']['ranked_on'][name]:,}" for name in few)
+        said.append(
+            f"By {_names(few)} it was drawn, too, but that ranking was made on {made} score images: too few to be a "
+            "rival that anything beats."
+        )
     if worse:
         start = "It" if better else "Over the whole curve the metric"
         said.append(f"{start} {aim} by {_names(worse)} than by Shapley value.")
@@ -100,11 +121,18 @@ def shift_text(document: Row) -> str:
     )
 
 
-def advantage_line(row: Row) -> str:
+def rival_text(document: Row, ranking: str) -> str:
+    """What a rival is called beside its figures: with the images it was made on where these are too few."""
+    if not too_few(document, ranking):
+        return ranking
+    return f"{ranking} (made on {document['curves']['ranked_on'][ranking]:,} images: no rival)"
+
+
+def advantage_line(document: Row, row: Row) -> str:
     """One comparison as plain text."""
     return (
-        f"{row['end']}: {SHAPLEY} minus {row['rival']} {points(row['value'])} points "
-        f"({points(row['lower'])} to {points(row['upper'])})"
+        f"{row['end']}: {SHAPLEY} minus {rival_text(document, row['rival'])} {points(row['value'])} points "
+        f"({points(row['lower'])} to {points(row['upper'])}; n = {document['curves']['images']['metric']:,})"
     )
 
 

@@ -44,6 +44,7 @@ class Source:
         module_versions: the `_metadata` of an OrderedDict, submodule -> {"version": int}; None = a dict.
         averaged: an averaged model's `n_averaged`, where the file has it.
         dropped: entries beside the state dict that are not written back, such as "optimizer".
+        order: all keys of the file's state dict, where some belong to no part of the module (`Checkpoint.beside`).
         lengths: of an ONNX file, how many bytes of `Checkpoint.rest` come before each tensor.
         checked: of an ONNX file, against what its import was checked.
     """
@@ -57,6 +58,7 @@ class Source:
     module_versions: Mapping[str, Mapping[str, Scalar]] | None = None
     averaged: int | None = None
     dropped: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
     lengths: tuple[int, ...] = ()
     checked: str = ""
 
@@ -64,7 +66,8 @@ class Source:
     def from_json(cls, data: Mapping[str, Any]) -> Source:
         levels = tuple(Level(**level) for level in data["wrapper"])
         lengths = tuple(data.get("lengths", ()))
-        return cls(**{**data, "wrapper": levels, "dropped": tuple(data["dropped"]), "lengths": lengths})
+        order = tuple(data.get("order", ()))
+        return cls(**{**data, "wrapper": levels, "dropped": tuple(data["dropped"]), "lengths": lengths, "order": order})
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Checkpoint:
         source: how the file was laid out.
         sha256: of the file that the tensors were read from.
         rest: of an ONNX file, all of its bytes but the tensors'.
+        beside: key in the file -> tensor that no part of the module reads (a loss's class weights); written back.
     """
 
     architecture: Architecture
@@ -84,6 +88,7 @@ class Checkpoint:
     source: Source
     sha256: str
     rest: bytes = b""
+    beside: Mapping[str, Tensor] = field(default_factory=dict)
 
     def module(self) -> nn.Module:
         """The plain module: float32, on the CPU, in eval mode, strictly loaded, without gradients."""

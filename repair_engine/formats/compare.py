@@ -11,6 +11,7 @@ import torch
 
 from repair_engine.architectures import Architecture, list_architectures
 from repair_engine.errors import BadInput
+from repair_engine.formats.causes import cause_of
 from repair_engine.formats.checkpoint import is_batch_count
 
 _SHOWN = 5  # keys of each sort that an error lists
@@ -56,10 +57,11 @@ def match(entries: Mapping[str, Entry], architecture: Architecture) -> Architect
     expected = expected_entries(resolved)
     complaints = _complaints(entries, expected)
     if complaints:
+        cause = cause_of(shapes, architecture, {key: entry.shape for key, entry in expected.items()})
         raise BadInput(
             f"The file does not fit architecture {architecture.name} with {architecture.num_classes} "
-            "classes.\n" + "\n".join(complaints),
-            _guess(shapes, architecture),
+            f"classes.{' ' + cause.problem if cause else ''}\n" + "\n".join(complaints),
+            cause.mend if cause else _guess(shapes, architecture),
         )
     return resolved
 
@@ -108,7 +110,10 @@ def _guess(shapes: Mapping[str, tuple[int, ...]], architecture: Architecture) ->
     """What the file seems to be: the same architecture with other classes, or another architecture."""
     classes = _other_classes(shapes, architecture)
     if classes is not None:
-        return f"It looks like {architecture.name} with {classes} classes: give that number of classes."
+        return (
+            f"It looks like {architecture.name} with {classes} classes: give that number of classes "
+            f"(--num-classes {classes})."
+        )
     started = time.monotonic()
     candidates = [n for n in list_architectures() if all(k in shapes for p, k in _TELLING.items() if n.startswith(p))]
     # the likeliest first: a wrong member of the right family
@@ -120,7 +125,7 @@ def _guess(shapes: Mapping[str, tuple[int, ...]], architecture: Architecture) ->
             continue
         classes = _other_classes(shapes, replace(architecture, name=name, options={}, register={}))
         if classes is not None:
-            return f"It looks like {name} with {classes} classes: give that architecture."
+            return f"It looks like {name} with {classes} classes: give that architecture (--architecture {name})."
     return "Give the architecture and the options that the file was saved from."
 
 

@@ -8,29 +8,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
-from repair_engine import sandbox
+from repair_engine import hf_keys, sandbox
 from repair_engine.architectures import Architecture
 from repair_engine.errors import BadInput
 from repair_engine.formats import onnx_file, safetensors_file, torch_file
 from repair_engine.formats.checkpoint import Checkpoint, Source
 from repair_engine.formats.compare import Entry, expected_entries, match
+from repair_engine.formats.keys import module_names
 from repair_engine.formats.pickles import SAVE_A_STATE_DICT
-from repair_engine.formats.unwrap import module_names, unwrap
+from repair_engine.formats.unwrap import unwrap
 from repair_engine.scratch import scratch
 
 MAX_FILE_BYTES = 4 << 30
 WEIGHTS = ("model", "ema")
 _REST = "..rest.."  # no module has such a key: what an ONNX file holds beside its weights
+_BESIDE = "..beside.."  # followed by a key of the file
 _CHUNK = 1 << 22  # elements looked at in one go
 
 
@@ -66,21 +70,42 @@ def convert(
         # an ONNX model is also run, here and by another implementation, for comparison
         base, times = (3 << 30, 10) if onnx_file.is_onnx(path) else (1 << 30, 4)
         limits = sandbox.Limits(memory_bytes=base + times * path.stat().st_size)
-    payload = {
-        "path": str(path.resolve()),
-        "out": str(out.resolve()),
-        "architecture": architecture.to_json(),
-        "weights": weights,
-        "name": name,
-    }
-    sandbox.call("checkpoint", payload, limits)
-    return load(out)
+    payload = {"architecture": architecture.to_json(), "weights": weights, "name": name}
+    factory = architecture.register.get(architecture.name, "").partition(":")[0]
+    imports = [factory or "timm"] if factory or architecture.is_timm else []
+    answer = sandbox.call("checkpoint", payload, limits, {"path": path}, {"out": out}, imports)
+    try:
+        sidecar = {
+            "architecture": _resolved(architecture, answer["resolved"]).to_json(),
+            "source": asdict(Source.from_json(answer["source"])),
+            "sha256": sha256_of(path),
+        }
+        _sidecar(out).write_text(json.dumps(sidecar, indent=1))
+        return load(out)
+    except (TypeError, KeyError, ValueError, AttributeError, SafetensorError) as error:
+        raise sandbox.not_usable(error) from error
+
+
+def _resolved(architecture: Architecture, found: Mapping[str, Any]) -> Architecture:
+    """What only the file can tell, and nothing else: not which code builds the module."""
+    options = dict(architecture.options)
+    if type(auxiliary := found["options"].get("aux_logits")) is bool:
+        options["aux_logits"] = auxiliary
+    numbers = {name: found[name] for name in ("num_classes", "in_channels", "outputs")}
+    if not all(number is None or (type(number) is int and 0 <= number < 1 << 31) for number in numbers.values()):
+        raise ValueError("sizes")
+    graph = found["graph"] if architecture.is_onnx else None
+    return replace(architecture, options=options, graph=graph, **numbers)
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
 
 
 def load(path: str | Path) -> Checkpoint:
     """Read the canonical pair that `convert` wrote."""
     path = Path(path)
-    sidecar = json.loads(path.with_name(path.name + ".json").read_text())
+    sidecar = json.loads(_sidecar(path).read_text())
     tensors = load_file(path)
     source = Source.from_json(sidecar["source"])
     return Checkpoint(
@@ -89,25 +114,23 @@ def load(path: str | Path) -> Checkpoint:
         source=source,
         sha256=sidecar["sha256"],
         rest=tensors[_REST].numpy().tobytes() if source.format == "onnx" else b"",
+        beside={k.removeprefix(_BESIDE): tensor for k, tensor in tensors.items() if k.startswith(_BESIDE)},
     )
 
 
 def run_task(payload: Mapping[str, Any]) -> dict[str, Any]:
     """The child's part of `convert`."""
     torch.set_num_threads(1)
-    path, out = Path(payload["path"]), Path(payload["out"])
-    parsed = parse(path, Architecture.from_json(payload["architecture"]), payload["weights"], payload["name"])
+    parsed = parse(
+        Path(payload["path"]), Architecture.from_json(payload["architecture"]), payload["weights"], payload["name"]
+    )
     tensors = {key: tensor.contiguous() for key, tensor in parsed.tensors.items()}
+    tensors |= {_BESIDE + key: tensor.contiguous() for key, tensor in parsed.beside.items()}
     if parsed.source.format == "onnx":
         tensors[_REST] = torch.frombuffer(bytearray(parsed.rest), dtype=torch.uint8)
-    save_file(tensors, out)
-    sidecar = {
-        "architecture": parsed.architecture.to_json(),
-        "source": asdict(parsed.source),
-        "sha256": parsed.sha256,
-    }
-    out.with_name(out.name + ".json").write_text(json.dumps(sidecar, indent=1))
-    return {}
+    with os.fdopen(payload["out"], "wb", closefd=False) as file:
+        safetensors_file.write_file(file, tensors, {})
+    return {"resolved": parsed.architecture.to_json(), "source": asdict(parsed.source)}
 
 
 def check_size(path: Path, name: str) -> None:
@@ -146,16 +169,27 @@ def parse(path: Path, architecture: Architecture, weights: str | None, name: str
         for key, tensor in checkpoint.tensors.items():
             _check_finite(tensor, key, name)
         return checkpoint
-    layout = _safetensors_layout(path, name) if kind == "safetensors" else _torch_layout(path, weights, name)
+    if kind == "safetensors":
+        if architecture.key:
+            raise BadInput(f"{name} is a safetensors file: it has no entries but its tensors.", "Leave --key out.")
+        layout, data = _safetensors_layout(path, name), safetensors_file.read_tensors(path, name)
+    else:
+        layout, data = _torch_layout(path, weights, name, architecture.key)
     own = list(expected_entries(architecture))
-    names, prefix = module_names([key for key in layout.entries if key != layout.averaged], own, name)
+    keys = [key for key in layout.entries if key != layout.averaged]
+    named = module_names(keys, own, name, architecture.strip_prefix)
+    names = named.names
+    if architecture.config is not None:
+        names = hf_keys.by_module(names, own, architecture.config)
     resolved = match({key: layout.entries[names[key]] for key in names}, architecture)
-    data = safetensors_file.read_tensors(path, name) if kind == "safetensors" else _torch_tensors(path, weights, name)
     module_key = {file_key: key for key, file_key in names.items()}
-    tensors, averaged = {}, None
+    tensors, beside, averaged = {}, {}, None
     for file_key, tensor in data:
         if file_key == layout.averaged:
             averaged = int(tensor)
+            continue
+        if file_key not in module_key:
+            beside[file_key] = tensor.detach()
             continue
         _check_finite(tensor, file_key, name)
         tensors[module_key[file_key]] = tensor.detach()
@@ -163,11 +197,12 @@ def parse(path: Path, architecture: Architecture, weights: str | None, name: str
         format=kind,
         suffix=Path(name).suffix.lower(),
         names=names,
-        prefix=prefix,
+        prefix=named.prefix,
         averaged=averaged,
+        order=tuple(keys) if named.beside else (),
         **layout.source,
     )
-    return Checkpoint(resolved, {key: tensors[key] for key in names}, source, sha256_of(path))
+    return Checkpoint(resolved, {key: tensors[key] for key in names}, source, sha256_of(path), beside=beside)
 
 
 def sha256_of(path: Path) -> str:
@@ -199,9 +234,12 @@ def _safetensors_layout(path: Path, name: str) -> _Layout:
     return _Layout(entries, {"metadata": metadata}, _averaged(entries))
 
 
-def _torch_layout(path: Path, weights: str | None, name: str) -> _Layout:
-    torch_file.check_archive(path, name)
-    found = unwrap(torch_file.load(path, name, "meta"), weights, name)
+def _torch_layout(
+    path: Path, weights: str | None, name: str, asked: str
+) -> tuple[_Layout, Iterator[tuple[str, Tensor]]]:
+    """The layout, and the tensors, which are read when they are asked for."""
+    extras = torch_file.check_archive(path, name)
+    found = unwrap(torch_file.load(path, name, "meta", extras), weights, name, asked)
     torch_file.check_tensors(found.state, name)
     ordered = isinstance(found.state, OrderedDict)
     versions = _plain_versions(getattr(found.state, "_metadata", None)) if ordered else None
@@ -211,14 +249,14 @@ def _torch_layout(path: Path, weights: str | None, name: str) -> _Layout:
         "module_versions": versions,
     }
     entries = {key: Entry(tuple(value.shape), value.dtype) for key, value in found.state.items()}
-    return _Layout(entries, source, _averaged(entries))
 
+    def tensors() -> Iterator[tuple[str, Tensor]]:
+        state = unwrap(torch_file.load(path, name, "cpu", extras), weights, name, asked).state
+        torch_file.check_tensors(state, name)
+        torch_file.check_overlap(state, name)
+        yield from state.items()
 
-def _torch_tensors(path: Path, weights: str | None, name: str) -> Iterator[tuple[str, Tensor]]:
-    state = unwrap(torch_file.load(path, name, "cpu"), weights, name).state
-    torch_file.check_tensors(state, name)
-    torch_file.check_overlap(state, name)
-    yield from state.items()
+    return _Layout(entries, source, _averaged(entries)), tensors()
 
 
 def _averaged(entries: Mapping[str, Entry]) -> str | None:

@@ -39,9 +39,10 @@ def read_onnx(path: Path, architecture: Architecture, weights: str | None, name:
             f"{name} is an ONNX model: its graph is its architecture, so {architecture.name} does not apply.",
             "Leave the architecture out.",
         )
-    if architecture.options or weights:
+    if architecture.options or weights or architecture.key or architecture.strip_prefix:
         raise BadInput(
-            f"{name} is an ONNX model; architecture options and a choice of weights mean nothing to it.",
+            f"{name} is an ONNX model; architecture options, a choice of weights, --key and --strip-prefix mean "
+            "nothing to it.",
             "Leave them out.",
         )
     found = import_file(path, name)

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import pickletools
-
 from repair_engine.errors import BadInput
+from repair_engine.formats.extras import is_extra
+from repair_engine.formats.pickle_stack import scan
 
 SAVE_A_STATE_DICT = (
     "Where the model is loaded and trusted, save its state dict instead:\n"
     "    sd = model.state_dict()\n"
     '    torch.save(sd, "weights.pth")'
+)
+SAVE_WITHOUT_EXTRAS = (
+    SAVE_A_STATE_DICT + "\n"
+    "Or, only if you trust the file (this runs what is in it), save its state dict alone:\n"
+    '    file = torch.load("file.pth", map_location="cpu", weights_only=False)\n'
+    '    torch.save(file["state_dict"], "weights.pth")'
+)
+SAVE_FLOAT = (
+    "A repair needs the float weights, from before quantization (before torch.ao.quantization.convert or the like):\n"
+    '    torch.save(float_model.state_dict(), "weights.pth")'
 )
 MAX_PICKLE_BYTES = 64 << 20
 
@@ -48,60 +58,40 @@ def globals_of(data: bytes) -> list[str]:
     """The dotted names that a pickle asks for, in order, without executing it.
 
     Raises:
-        BadInput: the bytes are no complete pickle.
+        BadInput: the bytes are no complete pickle, or one whose names cannot be told for certain.
     """
-    found: list[str] = []
-    strings: list[str] = []  # the last two are a STACK_GLOBAL's module and name
-    memo: dict[int, str] = {}
-    previous: str | None = None
-    try:
-        for opcode, argument, _ in pickletools.genops(data):
-            name = opcode.name
-            if name in ("GLOBAL", "INST"):
-                found.append(str(argument).replace(" ", "."))
-            elif name == "STACK_GLOBAL":
-                found.append(".".join(strings[-2:]))
-            elif name in ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"):
-                if previous is not None:
-                    memo[len(memo) if argument is None else int(argument)] = previous
-                elif argument is None:
-                    memo[len(memo)] = ""
-                continue
-            elif name in ("GET", "BINGET", "LONG_BINGET") and argument in memo:
-                strings.append(memo[int(argument)])
-                previous = strings[-1]
-                continue
-            previous = argument if isinstance(argument, str) and "UNICODE" in name else None
-            if previous is not None:
-                strings.append(previous)
-    except Exception as error:  # pickletools raises many kinds on broken input
-        raise BadInput(f"The file's pickle is broken or cut short: {error}") from error
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(scan(data)))
 
 
-def check_globals(data: bytes, name: str) -> None:
-    """Refuse a pickle that asks for anything but plain tensors and containers.
+def check_globals(data: bytes, name: str) -> list[str]:
+    """Refuse a pickle that asks for anything but plain tensors, containers and known extras.
+
+    Returns:
+        The extras that it asks for, for `extras.stand_ins`.
 
     Raises:
         BadInput: naming the first such global.
     """
     if len(data) > MAX_PICKLE_BYTES:
         raise BadInput(f"{name}: its pickle has {len(data):,} bytes; at most {MAX_PICKLE_BYTES:,} are read.")
-    for asked in globals_of(data):
-        if asked in _HARMLESS or _is_torch_data(asked):
+    found = globals_of(data)
+    extras = [asked for asked in found if is_extra(asked)]
+    for asked in found:
+        if asked in _HARMLESS or _is_torch_data(asked) or asked in extras:
             continue
         module, _, function = asked.rpartition(".")
         special = _SPECIAL.get(function) if module in ("torch._utils", "torch._tensor") else None
         if special:
             raise BadInput(
                 f"{name} holds {special} ({asked}); only plain dense tensors can be repaired.",
-                SAVE_A_STATE_DICT,
+                SAVE_FLOAT if "quantized" in special else SAVE_A_STATE_DICT,
             )
         raise BadInput(
             f"{name} was not loaded: it is a pickle that asks to run {asked}, "
             "and loading it could run any code. Only a state dict is accepted.",
-            SAVE_A_STATE_DICT,
+            SAVE_A_STATE_DICT if any(a.startswith("torch.nn.modules.") for a in found) else SAVE_WITHOUT_EXTRAS,
         )
+    return extras
 
 
 def _is_torch_data(asked: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,24 @@ import torch
 from torch import Tensor
 
 from repair_engine.errors import BadInput
-from repair_engine.formats.pickles import MAX_PICKLE_BYTES, SAVE_A_STATE_DICT, check_globals, globals_of
+from repair_engine.formats.extras import stand_ins
+from repair_engine.formats.pickles import (
+    MAX_PICKLE_BYTES,
+    SAVE_A_STATE_DICT,
+    SAVE_FLOAT,
+    check_globals,
+    globals_of,
+)
 
 MAX_ENTRIES = 200_000
 _LEGACY_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19."  # the number that PyTorch before 1.6 pickled first
 
 
-def check_archive(path: Path, name: str) -> None:
+def check_archive(path: Path, name: str) -> list[str]:
     """Refuse all archives but those of torch.save with stored entries and a harmless pickle.
+
+    Returns:
+        The extras that `load` is to replace by stand-ins.
 
     Raises:
         BadInput: TorchScript, .pt2, deflated or encrypted entries, duplicates, an unsafe pickle.
@@ -41,13 +51,14 @@ def check_archive(path: Path, name: str) -> None:
                     raise BadInput(f"{name} was saved on a big-endian machine, which is not supported.")
             if pickles[0].file_size > MAX_PICKLE_BYTES:
                 raise BadInput(f"{name}: its pickle has {pickles[0].file_size:,} bytes, more than is read.")
-            check_globals(archive.read(pickles[0]), name)
+            extras = check_globals(archive.read(pickles[0]), name)
             broken = archive.testzip()  # torch.load does not look at the checksums of what it maps
             if broken is not None:
                 raise BadInput(
                     f"{name} is damaged: the checksum of its entry {broken} does not agree.",
                     "Upload or copy it again, or save it again with torch.save.",
                 )
+            return extras
     except BadInput:
         raise
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
@@ -78,14 +89,17 @@ def refuse_pickle(path: Path, name: str) -> None:
     raise BadInput(f"{name} is a bare pickle, not a file of torch.save.", SAVE_A_STATE_DICT)
 
 
-def load(path: Path, name: str, device: str) -> Any:
+def load(path: Path, name: str, device: str, extras: Sequence[str] = ()) -> Any:
     """The object in the file; on 'meta' without its data, on 'cpu' mapped from the file.
+
+    Args:
+        extras: what `check_archive` found beside the tensors.
 
     Raises:
         BadInput: what `weights_only=True` refuses.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), stand_ins(extras):
             warnings.simplefilter("ignore")
             return torch.load(path, map_location=device, mmap=True, weights_only=True)
     except (pickle.UnpicklingError, EOFError, KeyError, IndexError, ValueError, TypeError) as error:
@@ -104,7 +118,10 @@ def check_tensors(tensors: Mapping[str, Tensor], name: str) -> None:
     for key, tensor in tensors.items():
         kind = _odd_kind(tensor)
         if kind:
-            raise BadInput(f"{name}: {key} is {kind}; only plain dense tensors can be repaired.", SAVE_A_STATE_DICT)
+            raise BadInput(
+                f"{name}: {key} is {kind}; only plain dense tensors can be repaired.",
+                SAVE_FLOAT if "quantized" in kind else SAVE_A_STATE_DICT,
+            )
         if _overlaps_itself(tensor):
             raise BadInput(
                 f"{name}: {key} of shape {tuple(tensor.shape)} repeats its elements "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,6 @@ WRAPPERS = (
     "weights",
     "params",
 )
-PREFIXES = ("module.", "model.", "net.", "network.")
 _MAX_DEPTH = 4
 
 
@@ -36,15 +35,17 @@ class Unwrapped:
     dropped: tuple[str, ...]
 
 
-def unwrap(found: Any, weights: str | None, name: str) -> Unwrapped:
+def unwrap(found: Any, weights: str | None, name: str, asked: str = "") -> Unwrapped:
     """Find the one state dict in what torch.load gave.
 
     Args:
+        asked: the entry that holds it, where several might (`--key`); dots lead further in.
         weights: "model" or "ema" where the file holds both; None if it must not matter.
 
     Raises:
         BadInput: no state dict, several of them, or plain and averaged (EMA) weights without a choice.
     """
+    path = _path(found, asked, name)
     levels: list[Level] = []
     dropped: list[str] = []
     for _ in range(_MAX_DEPTH):
@@ -54,12 +55,13 @@ def unwrap(found: Any, weights: str | None, name: str) -> Unwrapped:
             raise BadInput(f"{name} holds no tensors: the state dict is empty.", SAVE_A_STATE_DICT)
         if not all(isinstance(key, str) for key in found):
             raise BadInput(f"{name}: the state dict has keys that are not names.", SAVE_A_STATE_DICT)
-        if any(isinstance(value, Tensor) for value in found.values()):
+        inner = any(_holds_tensors(value) for value in found.values())
+        if not path and not inner and any(isinstance(value, Tensor) for value in found.values()):
             _check_state(found, name)
-            if weights == "ema" and not any("ema" in level.key.lower() for level in levels):
+            if weights == "ema" and not asked and not any("ema" in level.key.lower() for level in levels):
                 raise BadInput(f"{name} holds no averaged (EMA) weights.", "Leave the choice of weights out.")
             return Unwrapped(found, tuple(levels), tuple(dropped))
-        key = _choose(found, weights, name)
+        key = path.pop(0) if path else _choose(found, weights, name)
         keys = list(found)
         scalars = {k: v for k, v in found.items() if isinstance(v, Scalar)}
         before = sum(k in scalars for k in keys[: keys.index(key)])
@@ -69,41 +71,15 @@ def unwrap(found: Any, weights: str | None, name: str) -> Unwrapped:
     raise BadInput(f"{name}: the state dict is nested more than {_MAX_DEPTH} levels deep.", SAVE_A_STATE_DICT)
 
 
-def module_names(keys: Sequence[str], own: Sequence[str], name: str) -> tuple[dict[str, str], str]:
-    """Module's key -> key in the file, and the prefix that was stripped.
-
-    Args:
-        keys: in the file.
-        own: the architecture's keys: a prefix that they have themselves stays.
-
-    Raises:
-        BadInput: two keys of the file become one.
-    """
-    prefix = ""
-    plain = {key: key.replace("_orig_mod.", "") for key in keys}
-    if any(plain[key] != key for key in keys):
-        prefix = "_orig_mod."
-    while True:
-        strip = next((p for p in PREFIXES if all(k.startswith(p) for k in plain.values())), None)
-        if strip is None or all(key.startswith(strip) for key in own):
-            break
-        plain = {key: value.removeprefix(strip) for key, value in plain.items()}
-        prefix = strip + prefix
-    names: dict[str, str] = {}
-    for key, value in plain.items():
-        if value in names:
-            raise BadInput(f"{name}: the keys {names[value]} and {key} are both {value} without their prefixes.")
-        names[value] = key
-    return names, prefix
-
-
 def _check_state(state: Mapping[str, Any], name: str) -> None:
     odd = {key: type(value).__name__ for key, value in state.items() if not isinstance(value, Tensor)}
     if odd:
         key, kind = next(iter(odd.items()))
         raise BadInput(
             f"{name}: beside the tensors there are {len(odd)} other entries, such as {key!r} ({kind}).",
-            SAVE_A_STATE_DICT,
+            "Save the tensors alone:\n"
+            '    sd = torch.load("old.pth", map_location="cpu", weights_only=True)\n'
+            '    torch.save({k: v for k, v in sd.items() if isinstance(v, torch.Tensor)}, "weights.pth")',
         )
 
 
@@ -111,6 +87,22 @@ def _holds_tensors(value: Any, depth: int = 0) -> bool:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         return False
     return any(isinstance(v, Tensor) or (depth < _MAX_DEPTH and _holds_tensors(v, depth + 1)) for v in value.values())
+
+
+def _path(found: Any, asked: str, name: str) -> list[str]:
+    """The entries that lead to the one that was asked for."""
+    path: list[str] = []
+    rest = asked
+    while rest:
+        entries = found if isinstance(found, Mapping) else {}
+        # an entry's own name may have dots
+        key = next((k for k in entries if isinstance(k, str) and (rest == k or rest.startswith(f"{k}."))), None)
+        if key is None or not isinstance(found[key], Mapping):
+            there = ", ".join(repr(k) for k, v in entries.items() if isinstance(v, Mapping)) or "none"
+            raise BadInput(f"{name} has no state dict under {asked!r}.", f"Entries that may be one: {there} (--key).")
+        path.append(key)
+        found, rest = found[key], rest.removeprefix(key).removeprefix(".")
+    return path
 
 
 def _choose(found: Mapping[str, Any], weights: str | None, name: str) -> str:
@@ -122,13 +114,15 @@ def _choose(found: Mapping[str, Any], weights: str | None, name: str) -> str:
             f"{name} holds plain weights ({', '.join(plain)}) and averaged ones ({', '.join(averaged)}).",
             "Say which to repair: weights 'model' or 'ema' (--weights).",
         )
-    candidates = averaged if weights == "ema" or not plain else plain
+    named = averaged if weights == "ema" or not plain else plain
     if weights == "model" and not plain:
-        candidates = []
+        named = []
+    # the only entry that holds tensors needs no known name: its keys tell
+    candidates = named or ([] if weights else holding)
     if len(candidates) > 1:
         raise BadInput(
             f"{name} holds several state dicts: {', '.join(candidates)}.",
-            "Save the one that is to be repaired.",
+            f"Say which to repair: --key {candidates[0]}",
         )
     if not candidates:
         shown = ", ".join(repr(key) for key in list(found)[:8])

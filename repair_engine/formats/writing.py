@@ -28,6 +28,9 @@ def write(checkpoint: Checkpoint, path: str | Path) -> None:
     state: dict[str, Tensor] = {
         file_key: checkpoint.tensors[key].detach().contiguous().clone() for key, file_key in source.names.items()
     }
+    state |= {key: tensor.detach().contiguous().clone() for key, tensor in checkpoint.beside.items()}
+    if source.order:
+        state = {key: state[key] for key in source.order}
     if source.averaged is not None:
         state = {"n_averaged": torch.tensor(source.averaged), **state}
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

@@ -108,12 +108,17 @@ def capture(module: torch.nn.Module, example: torch.Tensor) -> FlatGraph:
     if len(shape) not in (1, 2) or not same_size(shape[0], batch):
         raise BadInput(f"The network returns a tensor of shape {tuple(shape)}; logits [batch, classes] are needed.")
     nodes = tuple(n for n in program.graph.nodes if n.op == "call_function")
-    if any(n.target in _BATCH_STATISTICS for n in nodes):
+    # a weight that is standardized is none of a batch
+    if any(n.target in _BATCH_STATISTICS and _of_images(n.args[0], batch) for n in nodes):
         raise BadInput(
             "A batch norm without running statistics mixes the images of a batch; such a network cannot be valued.",
             "Train it with track_running_stats=True.",
         )
     return FlatGraph(nodes, image, logits, names, tensors, batch)
+
+
+def _of_images(node: Any, batch: Any) -> bool:
+    return any(_symbols(size) & _symbols(batch) for size in node.meta["val"].shape)
 
 
 @contextmanager

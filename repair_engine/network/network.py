@@ -190,38 +190,51 @@ class Network:
 
     # Statistics of outputs ------------------------------------------------------------------------------
 
-    def mean_outputs(self, batches: Iterable[torch.Tensor], tick: Callable[[int], None] | None = None) -> torch.Tensor:
-        """Mean output of every filter, float64 [n], over images and positions of the intact network."""
+    def mean_outputs(
+        self,
+        batches: Iterable[torch.Tensor],
+        tick: Callable[[int], None] | None = None,
+        at_once: int | None = None,
+    ) -> torch.Tensor:
+        """Mean output of every filter, float64 [n], over images and positions of the intact network.
+
+        Args:
+            at_once: images of a forward; sums are over whole batches either way, and come out the same.
+        """
         sums = torch.zeros(self.n_filters, dtype=torch.float64)
         count = 0
         for images in batches:
-            sums += self._reduce(images, lambda y: y.double().mean((2, 3)).sum(0))
+            sums += self._reduce(images, lambda y: y.double().mean((2, 3)), at_once)
             count += len(images)
             if tick:
                 tick(len(images))
         return sums / count
 
-    def largest_state(self, image: torch.Tensor) -> int:
-        """Bytes of the largest state at a cut, for one image [1, C, H, W]."""
-        state, largest = self.start(image), 0
+    def state_sizes(self, image: torch.Tensor) -> list[int]:
+        """Bytes of the state before each segment, for one image [1, C, H, W]."""
+        state, sizes = self.start(image), []
         with torch.inference_mode():
             for segment in self._segments:
-                largest = max(largest, sum(t.numel() * t.element_size() for t in state))
+                sizes.append(sum(t.numel() * t.element_size() for t in state))
                 state = segment(*state)
-        return largest
+        return sizes
 
-    def response_norms(self, images: torch.Tensor) -> torch.Tensor:
-        """ℓ2 norm of every filter's output, summed over the images [B, C, H, W], float64 [n]."""
-        return self._reduce(images, lambda y: y.double().flatten(2).norm(dim=2).sum(0))
+    def response_norms(self, images: torch.Tensor, at_once: int | None = None) -> torch.Tensor:
+        """ℓ2 norm of every filter's output, summed over the images [B, C, H, W], float64 [n]; see `mean_outputs`."""
+        return self._reduce(images, lambda y: y.double().flatten(2).norm(dim=2), at_once)
 
-    def _reduce(self, images: torch.Tensor, reduce: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        state = self.start(images)
-        parts = []
+    def _reduce(
+        self, images: torch.Tensor, reduce: Callable[[torch.Tensor], torch.Tensor], at_once: int | None
+    ) -> torch.Tensor:
+        """Sums over the images of what `reduce` makes of each site's output, [B, channels]."""
+        parts: list[list[torch.Tensor]] = [[] for _ in self.sites]
         with torch.inference_mode():
-            for segment in self._segments[:-1]:
-                state = segment(*state)
-                parts.append(reduce(state[0]).cpu())
-        return torch.cat(parts)
+            for few in images.split(at_once or len(images)):
+                state = self.start(few)
+                for found, segment in zip(parts, self._segments):
+                    state = segment(*state)
+                    found.append(reduce(state[0]))
+        return torch.cat([torch.cat(found).sum(0).cpu() for found in parts])
 
 
 def predictions(logits: torch.Tensor) -> torch.Tensor:

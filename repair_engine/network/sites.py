@@ -18,6 +18,7 @@ from torch import fx
 
 from repair_engine.network.absorption import Absorber, absorbers
 from repair_engine.network.activations import Activation, is_activation
+from repair_engine.network.computed_weights import source_of
 from repair_engine.network.graph import BATCH_NORM, FlatGraph, aten, has_plain_batch
 
 CONVOLUTIONS = {aten.conv2d.default, aten.conv2d.padding, aten.convolution.default}
@@ -65,6 +66,8 @@ class Site:
         position: index of the site's node in the flat graph.
         spatial: height × width at the site on the captured images.
         absorbers: the batch norms behind it, where norm is "absorbed".
+        zeroed: where its weight is computed (weight standardization), key of the tensor whose row of zeros makes the
+            filter's row zero; "" = the weight itself.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Site:
     position: int
     spatial: int
     absorbers: tuple[Absorber, ...] = ()
+    zeroed: str = ""
 
     @property
     def bias_key(self) -> str:
@@ -143,9 +147,12 @@ def _site(
     weight, bias = _argument(conv, 1, "weight"), _argument(conv, 2, "bias")
     if conv.target is aten.convolution.default and conv.args[6]:
         return refuse("it is a transposed convolution")
-    if not graph.names.get(weight) or (bias is not None and not graph.names.get(bias)):
+    computed = None if weight in graph.names else source_of(graph, weight, uses)
+    key = computed.weight if computed else graph.names.get(weight, "")
+    name, zeroed = key.removesuffix(".weight") or name, computed.zeroed if computed else ""
+    if not key or (bias is not None and not graph.names.get(bias)):
         return refuse("its weight is computed (a parametrization) or fixed: no edit of the state dict changes it")
-    if uses[graph.names[weight]] > 1 or (bias is not None and uses[graph.names[bias]] > 1):
+    if (not computed and uses[key] > 1) or (bias is not None and uses[graph.names[bias]] > 1):
         return refuse("it is called more than once, so one edit would ablate several places")
     if not has_plain_batch(graph, conv):
         return refuse("it does not run on whole images (its batch dimension is not the image batch)")
@@ -175,10 +182,9 @@ def _site(
         if not taken:
             taken = "nothing uses it"
         if isinstance(taken, str):
-            return refuse(f"it has neither a bias nor a norm of its own to carry the mean, and {taken}")
-        return Site(
-            name, channels, "absorbed", Activation(), graph.names[weight], "", keys, index[conv], height * width, taken
-        )
+            standardized = "its weights are standardized, " if computed else ""
+            return refuse(f"{standardized}it has neither a bias nor a norm of its own to carry the mean, and {taken}")
+        return Site(name, channels, "absorbed", Activation(), key, "", keys, index[conv], height * width, taken, zeroed)
 
     activation = Activation()
     follower = _only_user(end)
@@ -186,8 +192,8 @@ def _site(
         activation = Activation(follower.target, tuple(follower.args[1:]), tuple(follower.kwargs.items()))  # type: ignore[arg-type]
         end = _skip(follower)
     return Site(
-        name, channels, norm, activation, graph.names[weight],
-        "" if bias is None else graph.names[bias], keys, index[end], height * width,
+        name, channels, norm, activation, key,
+        "" if bias is None else graph.names[bias], keys, index[end], height * width, zeroed=zeroed,
     )  # fmt: skip
 
 

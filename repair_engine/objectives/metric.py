@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from repair_engine.errors import BadInput
+from repair_engine.nfc import normal
 
 KINDS = ("accuracy", "recall", "subgroup-recall", "attack-success")
 
@@ -32,7 +33,7 @@ class Metric:
         Raises:
             BadInput: unknown metric, or an argument that is missing or not wanted.
         """
-        kind, colon, argument = text.partition(":")
+        kind, colon, argument = normal(text).partition(":")  # as the names of classes and columns are
         needs = kind in ("recall", "subgroup-recall")
         if kind not in KINDS or needs != bool(argument) or (colon and not argument):
             raise BadInput(

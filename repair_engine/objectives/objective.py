@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
+
+from repair_engine.objectives.pixels import Pixels
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Objective:
             to 1 and is equal within a cell.
     """
 
-    pixels: torch.Tensor
+    pixels: Pixels
     targets: np.ndarray
     weights: np.ndarray
     cells: np.ndarray

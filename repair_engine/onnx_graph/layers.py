@@ -29,6 +29,8 @@ def convolution(call: Call) -> Value:
 
 def batch_norm(call: Call) -> Value:
     x, scale, shift, mean, var = (call.tensor(i) for i in range(5))
+    if call.attribute("training_mode", 0) and not call.of_images:  # standardizes a weight, by its own statistics
+        return F.batch_norm(x, None, None, scale, shift, True, 0.0, float(call.attribute("epsilon", 1e-5)))
     if sum(bool(o) for o in call.node.outputs) > 1:
         raise Unsupported(f"{call.where} is in training mode")
     return F.batch_norm(x, mean, var, scale, shift, False, 0.0, float(call.attribute("epsilon", 1e-5)))
@@ -108,7 +110,7 @@ def reduce(call: Call) -> Value:
         if call.attribute("noop_with_empty_axes", 0):
             return x
         raise Unsupported(f"{call.where} is over the batch")
-    if any(a % x.dim() == 0 for a in axes):
+    if call.of_images and any(a % x.dim() == 0 for a in axes):
         raise Unsupported(f"{call.where} is over the batch")
     functions = {"ReduceMean": torch.mean, "ReduceSum": torch.sum, "ReduceMax": torch.amax}
     return functions[call.node.op](x, tuple(axes), keepdim=keep)  # type: ignore[operator]

@@ -11,6 +11,7 @@ from torch import nn
 
 from repair_engine.onnx_graph.operators import OPERATORS
 from repair_engine.onnx_graph.plan import Constant, GraphPlan, Node
+from repair_engine.onnx_graph.standardized import of_images
 from repair_engine.onnx_graph.values import MAX_ELEMENTS, Call, Unsupported, Value
 
 
@@ -34,6 +35,7 @@ class GraphModule(nn.Module):
                 self.register_buffer(f"_table_{i}", value.to(device), persistent=False)
             else:
                 self._static[name] = value
+        self._of_images = of_images(plan.nodes, plan.input)
         self._last_use = {value: i for i, node in enumerate(plan.nodes) for value in node.inputs}
         self._last_use[plan.logits] = len(plan.nodes)
 
@@ -59,7 +61,9 @@ class GraphModule(nn.Module):
 
     def _run(self, node: Node, values: dict[str, Value]) -> None:
         inputs = tuple(values[name] if name else None for name in node.inputs)
-        made = OPERATORS[node.op](Call(node, inputs, self._plan.opset, self._plan.batch))
+        made = OPERATORS[node.op](
+            Call(node, inputs, self._plan.opset, self._plan.batch, node.outputs[0] in self._of_images)
+        )
         parts = made if isinstance(made, tuple) else (made,)
         for name, part in zip(node.outputs, parts):
             if isinstance(part, torch.Tensor):

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from repair_engine.errors import BadInput
+from repair_engine.onnx_graph.channels_last import draw_activations, draw_biases
 from repair_engine.onnx_graph.fusing import fuse
 from repair_engine.onnx_graph.operators import SUPPORTED
 from repair_engine.onnx_graph.plan import Attribute, Constant, GraphPlan, Node, Size, Weight
+from repair_engine.onnx_graph.standardized import INSTEAD_OF_STANDARDIZED, STANDARDIZED, of_images, standardizes
 from repair_engine.onnx_graph.wire import Span
 
 MIN_OPSET, MAX_OPSET = 9, 23
@@ -64,13 +66,17 @@ def read_plan(model: Any, spans: Sequence[Span], name: str) -> GraphPlan:
         )
     output = graph.output[0].name
     protos = _needed(graph.node, output)
-    _check_operators(protos, name)
-    constants, nodes = _constants_and_nodes(protos, name)
+    _check_operators(protos, image.name, name)
+    # a Constant node of float32 is an initializer in all but name
+    inline = {p.output[0]: p.attribute[0].t for p in protos if _is_weight(p)}
+    _check_twice(initializers, inline, name)
+    constants, nodes = _constants_and_nodes([p for p in protos if not _is_weight(p)], name)
     nodes, logits, ends = _without_end(nodes, output, opset)
-    weights, more = _weights(initializers, nodes, {s.name: s for s in spans}, constants, name)
+    weights, more = _weights({**initializers, **inline}, nodes, {s.name: s for s in spans}, constants, name)
     constants = _limited({**constants, **more}, nodes, name)
     _check_order(nodes, {image.name, *constants, *weights}, logits, name)
-    dims = [d.dim_value if d.WhichOneof("value") == "dim_value" else None for d in image.type.tensor_type.shape.dim]
+    nodes, weights = draw_biases(nodes, weights, logits)
+    dims = [_dimension(d) for d in image.type.tensor_type.shape.dim]
     size, channels_last = _layout(dims, image.name, name)
     return GraphPlan(
         opset=opset,
@@ -78,14 +84,30 @@ def read_plan(model: Any, spans: Sequence[Span], name: str) -> GraphPlan:
         input=image.name,
         size=size,
         channels_last=channels_last,
-        batch=dims[0] or None,
+        batch=dims[0],
         logits=logits,
         output=output,
         ends=ends,
-        nodes=fuse(nodes, constants),
+        nodes=tuple(draw_activations(fuse(nodes, constants), constants, logits)),
         constants=constants,
         weights=weights,
     )
+
+
+def _is_weight(proto: Any) -> bool:
+    a = proto.attribute[0] if proto.op_type == "Constant" and len(proto.attribute) == 1 else None
+    return a is not None and a.name == "value" and a.t.data_type == 1
+
+
+def _check_twice(initializers: Mapping[str, Any], inline: Mapping[str, Any], name: str) -> None:
+    twice = next((key for key in inline if key in initializers), None)
+    if twice is not None:
+        raise BadInput(f"{name}: the value {twice!r} is given twice.")
+
+
+def _dimension(dim: Any) -> int | None:
+    """A size, or None where it is free: named, left out, or what some exporters write for that, -1 or 0."""
+    return int(dim.dim_value) if dim.WhichOneof("value") == "dim_value" and dim.dim_value > 0 else None
 
 
 def _opset(model: Any, name: str) -> int:
@@ -162,7 +184,7 @@ def _layout(dims: Sequence[int | None], input_name: str, name: str) -> tuple[Siz
         )
     few = [d is not None and 1 <= d <= 4 for d in dims]
     channels_last = few[3] and not few[1]
-    channels, height, width = (dims[i] or None for i in ((3, 1, 2) if channels_last else (1, 2, 3)))
+    channels, height, width = (dims[i] for i in ((3, 1, 2) if channels_last else (1, 2, 3)))
     return (channels, height, width), channels_last
 
 
@@ -176,7 +198,7 @@ def _needed(nodes: Sequence[Any], output: str) -> list[Any]:
     return kept[::-1]
 
 
-def _check_operators(nodes: Sequence[Any], name: str) -> None:
+def _check_operators(nodes: Sequence[Any], image: str, name: str) -> None:
     def called(node: Any) -> str:
         return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
 
@@ -186,11 +208,15 @@ def _check_operators(nodes: Sequence[Any], name: str) -> None:
         shown = ", ".join(f"{op} ({count})" for op, count in sorted(unknown.items()))
         raise BadInput(
             f"{name} uses {len(unknown)} operators that are not supported, in {sum(unknown.values())} of "
-            f"{len(nodes)} nodes: {shown}.",
-            "Quantized graphs and custom operators cannot be edited exactly. " + _EXPORT,
+            f"{len(nodes)} nodes: {shown}." + (f" {STANDARDIZED}" if standardizes(nodes, image) else ""),
+            INSTEAD_OF_STANDARDIZED
+            if standardizes(nodes, image)
+            else "Quantized graphs and custom operators cannot be edited exactly. " + _EXPORT,
         )
+    seen = of_images(nodes, image)
     for node in nodes:
-        if any(a.name == "training_mode" and a.i for a in node.attribute):
+        training = any(a.name == "training_mode" and a.i for a in node.attribute)
+        if training and (node.op_type != "BatchNormalization" or seen.intersection(node.output)):
             raise BadInput(f"{name}: {node.op_type} {node.name!r} is in training mode.", _EXPORT)
 
 

@@ -22,19 +22,38 @@ def onnxruntime_version() -> str | None:
         return None
 
 
-def run_file(path: Path, plan: GraphPlan, images: torch.Tensor, threads: int = 1) -> torch.Tensor:
+def run_file(
+    path: Path, plan: GraphPlan, images: torch.Tensor, threads: int = 1, optimized: bool = True
+) -> torch.Tensor:
     """The file's output as logits, float32 [N, classes], by onnxruntime on the CPU.
 
     Args:
         images: network input, float32 [N, C, H, W].
+        optimized: with onnxruntime's graph optimizations, as its users run it.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    if 0 in session.get_inputs()[0].shape:  # a free dimension to some exporters; onnxruntime takes only -1 for one
+        session = onnxruntime.InferenceSession(_freed(path), options, providers=["CPUExecutionProvider"])
     return _in_batches(lambda x: session.run([plan.output], {plan.input: x})[0], plan, images)
+
+
+def _freed(path: Path) -> bytes:
+    """The model with its dimensions of 0 left out."""
+    import onnx
+
+    model = onnx.load(path)
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.WhichOneof("value") == "dim_value" and dim.dim_value == 0:
+                dim.Clear()
+    return model.SerializeToString()
 
 
 def evaluate_file(path: Path, plan: GraphPlan, images: torch.Tensor) -> torch.Tensor:

@@ -30,12 +30,14 @@ class Call:
         inputs: values; None = left out.
         opset: version of the standard operators.
         fixed_batch: the batch size that the graph was exported for; None = any.
+        of_images: whether it depends on the images: else its first dimension is no batch (a weight that is computed).
     """
 
     node: Node
     inputs: tuple[Value | None, ...]
     opset: int
     fixed_batch: int | None
+    of_images: bool = True
 
     def tensor(self, position: int = 0) -> torch.Tensor:
         value = self.inputs[position]

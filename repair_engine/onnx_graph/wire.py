@@ -1,9 +1,10 @@
 """Where the weights lie in an ONNX file, so that it can be written back with nothing else changed.
 
 An ONNX file is one protobuf message (https://protobuf.dev/programming-guides/encoding; onnx.proto: ModelProto.graph
-is field 7, GraphProto.initializer 5, TensorProto.data_type 2, .float_data 4, .name 8, .raw_data 9). float32 weights are
-plain little-endian bytes in it, so a repaired file is the same file with other bytes in those places: nodes, names,
-shapes, metadata and what this project does not know stay as they were, by construction.
+is field 7, GraphProto.node 1, .initializer 5, NodeProto.output 2, .op_type 4, .attribute 5, AttributeProto.name 1,
+.t 5, TensorProto.data_type 2, .float_data 4, .name 8, .raw_data 9). float32 weights, initializers and the values of
+Constant nodes alike, are plain little-endian bytes in it, so a repaired file is the same file with other bytes in those
+places: nodes, names, shapes, metadata and what this project does not know stay as they were, by construction.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import torch
 
 from repair_engine.errors import BadInput
 
-_GRAPH, _INITIALIZER = 7, 5
+_GRAPH, _NODE, _INITIALIZER = 7, 1, 5
+_OUTPUT, _OP_TYPE, _ATTRIBUTE = 2, 4, 5
+_ATTRIBUTE_NAME, _TENSOR = 1, 5
 _DATA_TYPE, _FLOAT_DATA, _NAME, _RAW_DATA = 2, 4, 8, 9
 _FLOAT = 1
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -23,7 +26,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 @dataclass(frozen=True)
 class Span:
-    """The bytes start..stop of a file that hold a float32 initializer."""
+    """The bytes start..stop of a file that hold a float32 tensor: an initializer, or the value of a Constant node."""
 
     name: str
     start: int
@@ -31,7 +34,7 @@ class Span:
 
 
 def float_spans(data: bytes) -> list[Span]:
-    """Spans of all float32 initializers whose data lies in one piece, in file order.
+    """Spans of all float32 initializers and Constant nodes whose data lies in one piece, in file order.
 
     Raises:
         BadInput: the bytes are no protobuf message, or one with several graphs.
@@ -42,10 +45,13 @@ def float_spans(data: bytes) -> list[Span]:
         raise BadInput(f"The file holds {len(graphs)} graphs; an ONNX model has one.")
     found = []
     for number, kind, start, stop in _fields(view, *graphs[0]):
+        span = None
         if number == _INITIALIZER and kind == _BYTES:
             span = _span(view, start, stop)
-            if span is not None:
-                found.append(span)
+        elif number == _NODE and kind == _BYTES:
+            span = _constant(view, start, stop)
+        if span is not None:
+            found.append(span)
     return found
 
 
@@ -91,6 +97,25 @@ def _span(view: memoryview, start: int, stop: int) -> Span | None:
     if data_type != _FLOAT or len(pieces) != 1 or pieces[0][0] != _BYTES:
         return None
     return Span(name, pieces[0][1], pieces[0][2])
+
+
+def _constant(view: memoryview, start: int, stop: int) -> Span | None:
+    """The span of a Constant node's tensor, named for the node's output."""
+    output, op, tensor = "", "", None
+    for number, kind, a, b in _fields(view, start, stop):
+        if kind != _BYTES:
+            continue
+        if number == _OUTPUT:
+            output = bytes(view[a:b]).decode("utf-8", "replace")
+        elif number == _OP_TYPE:
+            op = bytes(view[a:b]).decode("utf-8", "replace")
+        elif number == _ATTRIBUTE:
+            parts = {(n, k): (x, y) for n, k, x, y in _fields(view, a, b)}
+            named = parts.get((_ATTRIBUTE_NAME, _BYTES))
+            if named and bytes(view[named[0] : named[1]]) == b"value":
+                tensor = parts.get((_TENSOR, _BYTES))
+    found = _span(view, *tensor) if op == "Constant" and tensor else None
+    return None if found is None else Span(output, found.start, found.stop)
 
 
 def _fields(view: memoryview, position: int, end: int) -> Iterator[tuple[int, int, int, int]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from repair_engine import tables
 from repair_engine.estimation import DELTA
 from repair_engine.parties.merging import Merged
 from repair_engine.report import documents
@@ -62,16 +62,14 @@ def write_merged(merged: Merged, document: dict[str, Any], out: Path) -> None:
     """merged.json, filters.csv and merged.html in the folder `out`."""
     (out / "merged.json").write_text(json.dumps(document, indent=1))
     (out / "merged.html").write_text(_page(document), encoding="utf-8")
-    with (out / "filters.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        parties = [f"value_{i}" for i in range(1, len(merged.parties) + 1)]
-        errors = [f"std_error_{i}" for i in range(1, len(merged.parties) + 1)]
-        ours = ("filter", "value", "std_error", "lower", "upper", "samples", "differing_p")
-        rows.writerow([*ours, *(name for pair in zip(parties, errors) for name in pair)])
+    parties = [f"value_{i}" for i in range(1, len(merged.parties) + 1)]
+    errors = [f"std_error_{i}" for i in range(1, len(merged.parties) + 1)]
+    ours = ("filter", "value", "std_error", "lower", "upper", "samples", "differing_p")
+    header = [*ours, *(name for pair in zip(parties, errors) for name in pair)]
+    with tables.writing(out / "filters.csv", header) as rows:
         for row in document["filters"]:
             each = [x for one in row["parties"] for x in (one["value"], one["std_error"])]
-            cells = [row["id"], *(row[key] for key in ours[1:]), *each]
-            rows.writerow(["" if x is None else repr(x) if isinstance(x, float) else x for x in cells])
+            rows.writerow([row["id"], *(row[key] for key in ours[1:]), *each])
 
 
 def merged_text(document: dict[str, Any]) -> str:

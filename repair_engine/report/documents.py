@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -31,6 +32,15 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
 
 
+def instruction_set() -> str:
+    """The widest vector instructions that this process lets torch use: sums of float32 round by it.
+
+    oneDNN, which computes convolutions on a CPU, has a limit of its own.
+    """
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA")
+    return torch.backends.cpu.get_cpu_capability() + (f", oneDNN at most {limit}" if limit else "")
+
+
 def describe_model(case: Case) -> dict[str, Any]:
     architecture, network = case.checkpoint.architecture, case.network
     return {
@@ -40,6 +50,8 @@ def describe_model(case: Case) -> dict[str, Any]:
         "num_classes": architecture.num_classes,
         "options": dict(architecture.options),
         "weights": case.request.weights,
+        "key": architecture.key,
+        "strip_prefix": architecture.strip_prefix,
         "registered": architecture.register.get(architecture.name),
         "onnx": describe_onnx(case.checkpoint),
         "config_sha256": None if architecture.config is None else config_sha256(architecture.config),
@@ -49,6 +61,9 @@ def describe_model(case: Case) -> dict[str, Any]:
         "parameter_share": round(network.coverage.share, 4),
         "not_players": [asdict(p) for p in network.not_players],
     }
+
+
+_INPUTS = ("file", "sha256", "split_folder", "images", "splits", "group", "preprocessing")
 
 
 def describe_data(case: Case) -> dict[str, Any]:
@@ -64,10 +79,13 @@ def describe_data(case: Case) -> dict[str, Any]:
         "preprocessing": dataset.preprocessing.to_json(),
         "notes": list(dataset.notes),
     }
+    if dataset.split:
+        document["split_folder"] = dataset.split
     if case.guard is not None and case.guard_parts is not None:
         document["guard"] = {
             "file": case.request.name_of("guard"),
             "sha256": case.guard.sha256,
+            **({"split_folder": case.guard.split} if case.guard.split else {}),
             "select": len(case.guard_parts.select),
             "report": len(case.guard_parts.report),
             "excluded": len(case.guard_parts.excluded),
@@ -140,6 +158,7 @@ def describe_run(
         "seed": request.seed,
         "device": request.device,
         "threads": torch.get_num_threads(),
+        "instruction_set": instruction_set(),
         "seconds": round(seconds, 1),
         "interval": {
             "name": shown.interval.name,
@@ -306,9 +325,19 @@ def repair_document(document: dict[str, Any]) -> dict[str, Any]:
         **{key: document[key] for key in keys if key in document},
         "inputs": {
             "model": {
-                key: model[key] for key in ("file", "sha256", "architecture", "num_classes", "options", "weights")
+                key: model[key]
+                for key in (
+                    "file",
+                    "sha256",
+                    "architecture",
+                    "num_classes",
+                    "options",
+                    "weights",
+                    "key",
+                    "strip_prefix",
+                )
             },
-            "data": {key: data[key] for key in ("file", "sha256", "images", "splits", "group", "preprocessing")},
+            "data": {key: data[key] for key in _INPUTS if key in data},
             "guard": data.get("guard"),
         },
         "filters": [row for row in document["culprits"] if row["ablated"]],

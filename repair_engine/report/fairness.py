@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from repair_engine.statistics import REFUSE_BELOW, cell_flag, paired_cell_means
+from repair_engine.statistics import REFUSE_BELOW, cell_flag, paired_draws, percentiles, resampling_cells
 
 Row = dict[str, Any]
+
+_RESAMPLES = 4_000
 
 
 def describe(
@@ -19,7 +21,8 @@ def describe(
 
     The worst and the gap are taken over subgroups of at least 30 images. They are no sums over images, and the least
     of several noisy shares lies below the least true one on average: that is said beside them. Intervals are of the
-    paired changes, by a bootstrap within the cells (class × subgroup).
+    paired changes, by a bootstrap within the cells (class × subgroup), of which a subgroup's small ones are pooled. Of
+    a subgroup of one image nothing is known of the spread: it may be any.
 
     Args:
         names: name of each subgroup code.
@@ -30,21 +33,23 @@ def describe(
     cells, cell_of = np.unique(np.stack([codes, labels]), axis=1, return_inverse=True)
     cell_of = cell_of.ravel()
     present = np.flatnonzero(np.bincount(codes, minlength=len(names)))
-    mix = np.zeros((len(present), cells.shape[1]))  # how a subgroup's figure is made of its cells'
-    for row, g in enumerate(present):
-        mine = cells[0] == g
-        mix[row, mine] = 1.0 / mine.sum()
+    n_in, kinds = np.bincount(cell_of), np.bincount(cells[0], minlength=len(names))
+    share = 1.0 / (n_in[cell_of] * kinds[codes])  # how a subgroup's figure is made of its images' outcomes
+    of = np.where(codes == present[:, None], share, 0.0)  # [G, N]
     sizes = np.bincount(codes, minlength=len(names))[present]
-    figures, draws = paired_cell_means(before, after, cell_of, seed)
-    seen, drawn = figures @ mix.T, draws @ mix.T  # [2, G], [2, R, G]
+    right = np.stack([np.asarray(before, float), np.asarray(after, float)])
+    parts = (right[:, None] * of).reshape(2 * len(present), -1)
+    seen = parts.sum(axis=1).reshape(2, -1)  # [2, G]
+    drawn = paired_draws(parts, resampling_cells(cell_of, codes), [seed, 0xCE11], _RESAMPLES)
+    drawn = drawn.reshape(2, len(present), -1).swapaxes(1, 2)  # [2, R, G]
     rows = [
         {
             "name": names[int(g)],
             "n": int(sizes[i]),
-            "classes": int((mix[i] > 0).sum()),
+            "classes": int(kinds[g]),
             "before": float(seen[0, i]),
             "after": float(seen[1, i]),
-            "change": _interval(seen[1, i] - seen[0, i], drawn[1, :, i] - drawn[0, :, i]),
+            "change": _interval(seen[1, i] - seen[0, i], drawn[1, :, i] - drawn[0, :, i], known=sizes[i] > 1),
             "size": cell_flag(int(sizes[i])),
         }
         for i, g in enumerate(present)
@@ -76,6 +81,6 @@ def describe(
     return document
 
 
-def _interval(value: float, drawn: np.ndarray, level: float = 0.95) -> dict[str, float]:
-    lower, upper = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return {"value": float(value), "lower": float(lower), "upper": float(upper), "level": level}
+def _interval(value: float, drawn: np.ndarray, level: float = 0.95, known: bool = True) -> dict[str, float]:
+    lower, upper = percentiles(drawn, level) if known else (-1.0, 1.0)
+    return {"value": float(value), "lower": lower, "upper": upper, "level": level}

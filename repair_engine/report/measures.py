@@ -12,7 +12,7 @@ from repair_engine.case import SPLITS, Case
 from repair_engine.objectives import Objective
 from repair_engine.objectives.metric import accuracy_weights
 from repair_engine.report import fairness
-from repair_engine.statistics import cell_flag, holm, mcnemar, paired_bootstrap, resampling_cells, wilson
+from repair_engine.statistics import cell_flag, holm, mcnemar, paired_bootstrap, wilson
 
 
 def split_figures(case: Case, predicted: np.ndarray, attacked: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
@@ -58,7 +58,7 @@ def change_of_accuracy(
 
 
 def _change(before: np.ndarray, after: np.ndarray, weights: np.ndarray, cells: np.ndarray, seed: int) -> dict[str, Any]:
-    interval = paired_bootstrap(before, after, weights, resampling_cells(cells), seed)
+    interval = paired_bootstrap(before, after, weights, cells, seed)
     return {
         "value": interval.estimate,
         "lower": interval.lower,

@@ -7,7 +7,7 @@ from typing import Any
 from repair_engine.precision import Precision
 from repair_engine.report.markup import Markup, definitions, details, element, join, name, table
 from repair_engine.report.svg import decimal, percent
-from repair_engine.report.wording import ABLATIONS, ESTIMATORS, STOPPED, count, interval, points
+from repair_engine.report.wording import ABLATIONS, ESTIMATORS, STOPPED, count, interval, points, processor
 
 Row = dict[str, Any]
 
@@ -34,7 +34,18 @@ _RUN_SHOWN = frozenset(
             "rounds",
             "stopped",
         ),
-        *("depth", "seed", "device", "threads", "seconds", "interval", "reported_values", "estimand", "certificate"),
+        *(
+            "depth",
+            "seed",
+            "device",
+            "threads",
+            "instruction_set",
+            "seconds",
+            "interval",
+            "reported_values",
+            "estimand",
+            "certificate",
+        ),
     )
 )
 
@@ -68,7 +79,7 @@ def measured(document: Row) -> Markup:
         *_overlap(run),
         ("stopped", f"{STOPPED.get(run['stopped'], run['stopped'])}, after {count(run['rounds'], 'round')}"),
         ("depth", "not limited" if run.get("depth") is None else f"at most {run['depth']} filters removed in a draw"),
-        ("seed and device", f"seed {run['seed']}, {run['device']}, {count(run['threads'], 'thread')}"),
+        ("seed and device", f"seed {run['seed']}, {processor(run)}"),
         ("time", f"{run['seconds']:g} s"),
     ]  # fmt: skip
     pairs += [

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from repair_engine import tables
 from repair_engine.case import SPLITS, Case
 from repair_engine.datasets import Dataset
 
@@ -40,11 +40,9 @@ def _write(
     path: Path,
 ) -> None:
     names = dataset.class_names
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HEADER)
+    with tables.writing(path, HEADER) as rows:
         for i, file_name in enumerate(dataset.file_names):
-            writer.writerow(
+            rows.writerow(
                 (
                     file_name,
                     parts[i],

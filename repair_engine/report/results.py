@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from repair_engine.report import charts, pareto
+from repair_engine.report.known import row_known, unknown_words
 from repair_engine.report.markup import Markup, bullets, details, element, join, table
 from repair_engine.report.svg import decimal, digits_for, percent
 from repair_engine.report.wording import (
@@ -201,13 +202,14 @@ def culprits(document: Row) -> Markup:
     rows = document["culprits"]
     if not rows:
         return element("p", "No filter was found on the culprits' side.")
-    known = [r for r in rows if r["value"] is not None][:30]
+    known = [r for r in rows if row_known(r)][:30]
     data = [charts.ValueRow(r["id"], r["value"], r["lower"], r["upper"], r["ablated"]) for r in known]
     digits = digits_for([r["value"] for r in known])
     body, marked = [], []
     for r in rows:
-        value: object = "not sampled" if r["value"] is None else decimal(r["value"], digits)
-        if r["lower"] is not None and r["upper"] is not None:
+        sure = row_known(r)
+        value: object = decimal(r["value"], digits) if sure else unknown_words(r["samples"], r["value"])
+        if sure and r["lower"] is not None and r["upper"] is not None:
             ends = f"{decimal(r['lower'], digits)} to {decimal(r['upper'], digits)}"
             value = join((value, element("span", ends, class_="ci")))
         searched = r.get("searched_value")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from repair_engine.report import charts, method
+from repair_engine.report.known import row_known, unknown_words
 from repair_engine.report.markup import Markup, details, element, join, name, table
 from repair_engine.report.results import notices
 from repair_engine.report.svg import decimal, digits_for, percent, responsive
@@ -21,8 +22,10 @@ def headline(document: Row) -> list[str]:
     """What was valued, and what that is not."""
     run, rows = document["run"], document["objectives"]
     filters = document["model"]["filters"]
+    screen = run.get("screen") or {"sampled": filters}
+    of = "" if screen["sampled"] >= filters else f"{screen['sampled']:,} of "
     said = [
-        f"{count(filters, 'filter')} valued for {document['metric']['text']}, which is "
+        f"{of}{count(filters, 'filter')} valued for {document['metric']['text']}, which is "
         f"{percent(document['value_of_all'])} with all of them present, with {run['evaluations']:,} evaluations."
     ]
     if len(rows) > 1:
@@ -50,8 +53,12 @@ def ends(document: Row) -> Markup:
         if not row[end]:
             continue
         shown = f"The {len(row[end])} {heading} for {document['metric']['text']}"
-        data = [charts.ValueRow(r["id"], r["value"], r["lower"], r["upper"], end == "lowest") for r in row[end]]
-        out.append(element("figure", element("figcaption", shown + ", with intervals."), _chart(data, shown, end)))
+        data = [charts.ValueRow(r["id"], r["value"], r["lower"], r["upper"], end == "lowest")
+                for r in row[end] if row_known(r)]  # fmt: skip
+        if data:
+            out.append(element("figure", element("figcaption", shown + ", with intervals."), _chart(data, shown, end)))
+        else:
+            out.append(element("p", f"{shown} are not known: their intervals go from −1 to 1."))
         out.append(_table(row[end], shown))
     return join(out) if len(out) > 1 else element("p", "Fewer than two filters were sampled.")
 
@@ -94,10 +101,16 @@ def _chart(data: list[charts.ValueRow], heading: str, end: str) -> Markup:
 def _table(rows: list[Row], caption: str) -> Markup:
     digits = digits_for([r["value"] for r in rows])
     body = [
-        [element("code", r["id"]), decimal(r["value"], digits), _interval(r, digits), f"{r['samples']:,}"]
+        [element("code", r["id"]), *_value(r, digits), f"{r['samples']:,}"]
         for r in rows
     ]  # fmt: skip
     return details(f"{caption} as a table", table(caption, ("filter", "value", "interval", "samples"), body, (1, 2, 3)))
+
+
+def _value(row: Row, digits: int) -> tuple[str, str]:
+    if not row_known(row):
+        return unknown_words(row["samples"], row["value"]), ""
+    return decimal(row["value"], digits), _interval(row, digits)
 
 
 def _interval(row: Row, digits: int) -> str:

@@ -34,6 +34,12 @@ def points(share: float) -> str:
     return percent(share, sign=True).removesuffix("%")
 
 
+def processor(run: dict[str, Any]) -> str:
+    """On what the same bits rest: device, threads and instructions (runs of earlier versions do not say those)."""
+    instructions = f" of {run['instruction_set']}" if run.get("instruction_set") else ""
+    return f"{run['device']}, {count(run['threads'], 'thread')}{instructions}"
+
+
 def count(n: int, one: str, many: str | None = None) -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
@@ -124,13 +130,32 @@ def swaps(document: dict[str, Any]) -> str:
     return f"The attack no longer succeeds on {count(won, 'image')} and newly succeeds on {lost:,} ({p})."
 
 
+def _by_hand_tried(document: dict[str, Any]) -> str:
+    rows, run = document["culprits"], document["run"]
+    was = "was" if len(rows) == 1 else "were"
+    return (
+        f"{count(len(rows), 'filter')} of {document['model']['filters']:,}, chosen by hand, {was} valued with "
+        f"{count(run['evaluations'], 'evaluation')} and ablated; no other filter was valued, and none was searched for."
+    )
+
+
+def _screened(run: dict[str, Any]) -> str:
+    """What was done with all filters: where gradients screened them, fewer were sampled."""
+    screen = run.get("screen")
+    if not screen or screen["sampled"] >= screen["of"]:
+        return "were valued with "
+    return f"were screened, and {screen['sampled']:,} of them valued, with "
+
+
 def tried(document: dict[str, Any]) -> list[str]:
     """What was tried, for an answer that is "no repair found"."""
     run, model, curve = document["run"], document["model"], document["curve"]
     stored = run.get("values_from")
     before = f"{count(stored['evaluations'], 'evaluation')} of an earlier run and " if stored else ""
+    if document.get("by_hand"):
+        return [_by_hand_tried(document)]
     said = [
-        f"{count(model['filters'], 'filter')} at {count(model['sites'], 'site')} were valued with "
+        f"{count(model['filters'], 'filter')} at {count(model['sites'], 'site')} {_screened(run)}"
         f"{before}{count(run['evaluations'], 'evaluation')} ({run['estimator']}).",
         f"{count(len(document['culprits']), 'filter')} with a value on the culprits' side "
         f"{'was' if len(document['culprits']) == 1 else 'were'} ranked; every prefix of the ranking, "

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import sys
+import tempfile
 from types import SimpleNamespace
 
 import pytest
@@ -36,9 +38,18 @@ def sabotaged(tmp_path_factory: pytest.TempPathFactory) -> tiny.World:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in this process what otherwise runs in fresh ones (those have tests of their own)."""
 
-    def call(task: str, payload: dict, limits: sandbox.Limits) -> dict:
+    def call(task: str, payload: dict, limits: sandbox.Limits, reads=None, writes=None, imports=(), pours=None) -> dict:
         module, _, function = sandbox.TASKS[task].partition(":")
-        return getattr(importlib.import_module(module), function)(payload)
+        paths = {name: str(path) for name, path in (reads or {}).items()}
+        with contextlib.ExitStack() as stack:
+            opened = {name: stack.enter_context(path.open("wb")).fileno() for name, path in (writes or {}).items()}
+            poured = {name: stack.enter_context(tempfile.TemporaryFile()) for name in pours or {}}
+            opened |= {name: file.fileno() for name, file in poured.items()}
+            answer = getattr(importlib.import_module(module), function)({**payload, **paths, **opened})
+            for name, file in poured.items():
+                file.seek(0)
+                pours[name](file.read())
+            return answer
 
     def run(command: list[str], input: str, **_: object) -> SimpleNamespace:
         with monkeypatch.context() as patch:

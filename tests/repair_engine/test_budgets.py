@@ -88,7 +88,7 @@ def test_a_calibrated_budget_is_enough_and_repeatable(
     wide_world: World, monkeypatch: pytest.MonkeyPatch, estimator: str
 ) -> None:
     """On a machine so slow that the time would buy next to nothing."""
-    monkeypatch.setattr(calibrate, "measure", lambda *_: calibrate.Rates(0.1, 0.1, 0.1))
+    monkeypatch.setattr(calibrate, "measure", lambda *_: calibrate.Rates(0.1, 0.1, 0.1, 0.1))
     chosen = call(wide_world.argv("score", "--json", estimator=estimator))
     assert chosen.code == 0, chosen.out
     assert chosen.document["run"]["budget_was"] == "calibrated"
@@ -102,7 +102,7 @@ def test_a_calibrated_repair_is_repeatable_where_it_is_screened(
     wide_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So many filters that the least budget of all of them is enough for the gradient screen."""
-    monkeypatch.setattr(calibrate, "measure", lambda *_: calibrate.Rates(0.1, 0.1, 0.1))
+    monkeypatch.setattr(calibrate, "measure", lambda *_: calibrate.Rates(0.1, 0.1, 0.1, 0.1))
     model = save(Wide(3, filters=1200), tmp_path / "m.safetensors")
     options = {"model": str(model), "register": f"net={__name__}:widest", "max_filters": "2"}
     chosen = call(wide_world.argv("repair", "--json", out=str(tmp_path / "1"), **options))
@@ -117,11 +117,11 @@ def test_a_calibrated_repair_is_repeatable_where_it_is_screened(
 def test_calibration_measures_and_fits_the_time(skewed: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibrate, "_PROBE_SECONDS", 0.02)
     monkeypatch.setattr(calibrate, "TARGET_SECONDS", 1.0)
-    rates = calibrate.Rates(forward=1e3, walk=1e3, toggle=2e3)
+    rates = calibrate.Rates(forward=1e3, walk=1e3, toggle=2e3, masked=1e3)
     walked = calibrate.choose_budget(rates, "tmab", 40.0, target=100.0)
     assert 20_000 <= walked <= 60_000  # a thousand a second, in what is left of 100 s
     assert calibrate.choose_budget(rates, "cmcs", 40.0, target=100.0) == pytest.approx(2 * walked, rel=0.1)
-    slow = calibrate.Rates(forward=1e2, walk=1e2, toggle=2e2)
+    slow = calibrate.Rates(forward=1e2, walk=1e2, toggle=2e2, masked=1e2)
     assert calibrate.choose_budget(slow, "tmab", 40.0, target=100.0) < walked
     assert 0 < calibrate.choose_budget(rates, "tmab", 500.0, target=100.0) < walked
     document = call(skewed.argv("score", "--json")).document
@@ -199,8 +199,20 @@ def test_time_and_quality_that_cannot_be(wide_world: World, options: dict, said:
     assert said in result.document["error"] + result.document["mend"]
 
 
+def test_the_largest_budget_within_a_time() -> None:
+    assert calibrate.largest_budget(lambda budget: 100 + budget / 1000, 300) == 150_000  # 85% of it, two digits
+    assert calibrate.largest_budget(lambda budget: 1e6, 300) == calibrate.LEAST
+
+
+def test_what_a_budget_can_find_is_said() -> None:
+    assert "4 a filter" in calibrate.reach(12_000, 2976)
+    assert "only the largest effects" in calibrate.reach(12_000, 2976)
+    assert "neighbours in the ranking will not" in calibrate.reach(400_000, 2944)
+    assert "0.7 a filter" in calibrate.reach(12_000, 17_216)
+
+
 def test_minutes_choose_the_budget(wide_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrate, "measure", lambda *_: calibrate.Rates(300.0, 300.0, 300.0))
+    monkeypatch.setattr(calibrate, "measure", lambda *_: calibrate.Rates(300.0, 300.0, 300.0, 300.0))
     budgets = []
     for minutes in ("2", "4"):
         run = call(wide_world.argv("score", "--json", minutes=minutes, estimator="monte_carlo")).document["run"]

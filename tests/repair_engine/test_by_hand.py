@@ -38,6 +38,28 @@ def test_the_named_filters_are_ablated_and_the_figures_are_plain_torchs(sabotage
     assert "chosen by hand" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_key_and_strip_prefix_hold_from_reading_to_apply(sabotaged: World, tmp_path: Path) -> None:
+    """The written file is read back in a fresh process, and `apply` finds both options in repair.json."""
+    inside = {f"net.{key}": value for key, value in load_file(sabotaged.model).items()}
+    stored = {"teacher": {"temperature": torch.ones(1), **inside}, "student": {"x": torch.ones(1)}, "epoch": 3}
+    model, out = tmp_path / "m.pth", tmp_path / "out"
+    torch.save(stored, model)
+    refused = by_hand(sabotaged, "spy:0", out, model=str(model))
+    assert refused.code == 2
+    assert "--key teacher" in refused.err
+    refused = by_hand(sabotaged, "spy:0", out, model=str(model), key="teacher")
+    assert "--strip-prefix net." in refused.err
+    result = by_hand(sabotaged, "spy:0", out, model=str(model), key="teacher", strip_prefix="net.")
+    assert result.code == 0, result.err
+    written = torch.load(out / "repaired.pth", weights_only=True)
+    assert list(written) == ["teacher", "epoch"]
+    assert list(written["teacher"]) == list(stored["teacher"])
+    where = ["--model", str(model), "--plan", str(out / "repair.json"), "--out", str(tmp_path / "again.pth")]
+    again = call(["apply", *where, "--register", f"net={sabotaged.factory}", "--json"])
+    assert again.code == 0, again.err
+    assert again.document["same_as_repaired"] is True
+
+
 def test_a_choice_that_does_not_help_is_no_repair(sabotaged: World, tmp_path: Path) -> None:
     result = by_hand(sabotaged, "stem:0,stem:1,stem:2", tmp_path / "out")
     assert result.code == 5

@@ -9,6 +9,7 @@ import pytest
 from repair_engine.architectures import Architecture
 from repair_engine.classes import ClassNames, class_names, map_labels, parse_class_names, read_class_names
 from repair_engine.errors import BadInput
+from repair_engine.objectives import Metric
 
 
 @pytest.mark.parametrize(
@@ -127,11 +128,41 @@ def test_without_names_the_folders_in_sorted_order_are_taken_and_that_is_said() 
     assert "classes file" in caught.value.mend
 
 
-def test_unnamed_numbers_above_nine_are_warned_of() -> None:
-    found = map_labels([str(i) for i in range(11)], ClassNames(11))
-    assert found.index["10"] == 2
-    assert "10 before 2" in found.warnings[0]
-    assert not map_labels([str(i) for i in range(10)], ClassNames(10)).warnings
+def test_unnamed_numbers_above_nine_are_refused() -> None:
+    with pytest.raises(BadInput, match="another order than by size: 0, 1, 10, 2") as error:
+        map_labels([str(i) for i in range(11)], ClassNames(11))
+    assert "classes file" in error.value.mend
+    said = parse_class_names("\n".join(map(str, range(11))), 11)
+    assert map_labels([str(i) for i in range(11)], said).index == {str(i): i for i in range(11)}
+    padded = [f"{i:02}" for i in range(11)]
+    assert map_labels(padded, ClassNames(11)).index == {name: i for i, name in enumerate(padded)}
+    assert map_labels(list("0123456789"), ClassNames(10)).names == tuple("0123456789")
+    assert map_labels(list("1234"), ClassNames(4)).index == {"1": 0, "2": 1, "3": 2, "4": 3}
+
+
+def test_numbers_of_a_label_column_are_indices() -> None:
+    found = map_labels([str(i) for i in range(11)], ClassNames(11), column=True)
+    assert found.index == {str(i): i for i in range(11)}
+    with pytest.raises(BadInput, match="another order than by size"):
+        map_labels([str(i) for i in range(1, 12)], ClassNames(11), column=True)
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [(["1", "2", "3"], "count from 1"), (["1", "2"], "may count from 0 or from 1"), (["2"], "from 0 or from 1")],
+)
+def test_numbers_that_may_count_from_one_are_refused_where_classes_have_names(labels: list[str], says: str) -> None:
+    with pytest.raises(BadInput, match=says) as error:
+        map_labels(labels, ClassNames(3, ("cat", "dog", "fox")))
+    assert "{folder: [index, name]}" in error.value.mend
+    said = parse_class_names('{"1": [0, "cat"], "2": [1, "dog"], "3": [2, "fox"]}', 3)
+    assert map_labels(labels, said).index == {label: int(label) - 1 for label in labels}
+
+
+def test_names_are_compared_composed() -> None:
+    decomposed = unicodedata.normalize("NFD", "école")
+    assert parse_class_names(f"ours\n{decomposed}", 2).names == ("ours", "école")
+    assert Metric.parse(f"recall:{decomposed}").argument == "école"
 
 
 def test_imagenet_style_file() -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from repair_engine.compare.document import compare
 from repair_engine.compare.figures import spearman
+from repair_engine.compare.page import render
+from repair_engine.compare.wording import compare_text, headline
 from repair_engine.errors import BadInput
 from tests.repair_engine.tiny import World, call
 
@@ -79,6 +81,33 @@ def test_only_filters_that_both_sampled_count(tmp_path: Path, pair: tuple[np.nda
     assert found["agreement"]["spearman"] == pytest.approx(rank_correlation(x[8:], y[8:]))
     assert any("8 of 40" in w for w in found["warnings"])
     assert not any("same seed" in w for w in found["warnings"])
+
+
+def test_overlaps_are_of_filters_that_both_sampled(tmp_path: Path, pair: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = (v.copy() for v in pair)
+    a, b = result(x), result(y, seed=1)
+    for row in a["filters"][:10]:
+        row |= {"value": None, "std_error": None, "ranked_by": 9.0}  # guessed to be at the top, never sampled
+    found = compared(tmp_path, a, b)
+    assert max(row["k"] for row in found["overlaps"]) == 10
+    top = next(r for r in found["overlaps"] if r["k"] == 5 and r["end"] == "most critical")
+    first, second = (set(np.argsort(-v[10:])[:5].tolist()) for v in (x, y))
+    assert top["shared"] == len(first & second)
+    assert top["by_chance"] == 5 / 30
+    assert "of the 30 that both sampled" in headline(found)[1]
+    assert "fewer than two" in " ".join(headline(compared(tmp_path, result(np.full(N, np.nan)), b))).lower()
+
+
+def test_other_budgets_are_a_difference(tmp_path: Path, pair: tuple[np.ndarray, np.ndarray]) -> None:
+    a, b = (result(v) for v in pair)
+    a["run"]["budget"], b["run"]["budget"] = 20_000, 400_000
+    a["run"]["evaluations"], b["run"]["evaluations"] = 19_000, 390_000
+    found = compared(tmp_path, a, b)
+    assert found["differs"] == ["budget", "evaluations"]
+    assert "budget (20,000 and 400,000)" in compare_text(found)
+    assert "budget (20,000 and 400,000)" in render(found)
+    same = compared(tmp_path, a, a)
+    assert "Differs: nothing that is recorded" in compare_text(same)
 
 
 def test_the_correction_for_noise(tmp_path: Path, pair: tuple[np.ndarray, np.ndarray]) -> None:

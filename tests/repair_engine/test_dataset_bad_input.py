@@ -206,7 +206,7 @@ def test_metadata(table: str | bytes, message: str, tmp_path: Path) -> None:
 
 
 def test_too_many_pixels_to_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("repair_engine.datasets.reading.MAX_PIXEL_BYTES", 100)
+    monkeypatch.setattr("repair_engine.datasets.decoding.MAX_PIXEL_BYTES", 100)
     assert "too many to hold" in refuse(make_zip(tmp_path / "a.zip", two_classes()))
 
 

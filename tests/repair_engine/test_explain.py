@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 from pathlib import Path
@@ -11,11 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from repair_engine.cli.explain import explain_text
+from repair_engine.cli.text import score_text
+from repair_engine.explain import page
 from repair_engine.explain.curves import grid, mean_over_removals
 from repair_engine.explain.document import histogram
+from repair_engine.explain.files import write_filters
 from repair_engine.explain.names import LEAST, MOST
 from repair_engine.explain.noise import noise_of
 from repair_engine.explain.rankings import descending
+from repair_engine.explain.wording import advantage_text, headline
 from tests.repair_engine.tiny import Result, Sabotaged, World, call, rows_of
 
 NO_PICTURES = {"pictures": "0", "visualize": "0"}  # they have tests of their own
@@ -308,3 +314,57 @@ def test_curves_of_a_part_of_the_report_images(sabotaged: World, tmp_path: Path,
         assert 0.0 < intact.pop() <= 1.0
     whole = result.document["curves"]
     assert whole["images"]["accuracy"] == 10
+
+
+def test_the_headline_has_n_intervals_and_the_images_behind_each_ranking(explained: tuple[Path, dict]) -> None:
+    _, document = explained
+    for found in document["curves"]["first_removed"]:
+        row = next(
+            r for r in document["curves"]["rows"] if r["end"] == found["end"] and r["ranking"] == "Shapley value"
+        )
+        at = row["ks"].index(found["removed"])
+        assert found["change"] == pytest.approx(row["metric"][at] - row["metric"][0])
+        assert found["lower"] <= found["change"] <= found["upper"]
+    said = " ".join(headline(document))
+    assert f"n = {document['curves']['images']['metric']}" in said
+    assert "95% interval" in said
+    assert f"leave-one-out {document['curves']['loo_images']}" in said
+
+
+def test_a_ranking_made_on_few_images_is_no_rival(explained: tuple[Path, dict]) -> None:
+    document = copy.deepcopy(explained[1])
+    rows = [r for r in document["curves"]["advantages"] if r["end"] == MOST]
+    for row in rows:
+        row |= {"lower": -0.2, "value": -0.1, "upper": -0.05}  # all fall slower than by Shapley value
+    document["curves"]["ranked_on"]["leave-one-out"] = 4
+    said = advantage_text(document, MOST)[0]
+    assert "leave-one-out" not in said.split(".")[0]
+    assert "that ranking was made on 4 score images: too few" in said
+    assert "weight norm" in said.split(".")[0]
+    text = explain_text({**document, "out": "out"})
+    assert "leave-one-out (made on 4 images: no rival)" in text
+    document["curves"]["ranked_on"]["leave-one-out"] = 30
+    assert "leave-one-out" in advantage_text(document, MOST)[0].split(".")[0]
+
+
+def test_sampled_filters_of_which_nothing_is_known(explained: tuple[Path, dict], tmp_path: Path) -> None:
+    """An interval from −1 to 1 is no figure: not on the page, in the text or, by its flag, in the table."""
+    document = copy.deepcopy(explained[1])
+    for row in document["filters"]:
+        row |= {"value": 0.25125, "lower": -1.0, "upper": 1.0, "samples": 4, "ranked_by": 0.0}
+    text = explain_text({**document, "out": "out"})
+    assert text.count("critical filters: not known") == 2
+    assert "0.25125" not in text
+    assert "0.25125" not in page.filters(document)
+    assert "not known (4 samples)" in page.filters(document)
+    document["filters"][0] |= {"lower": -0.5, "rank": 0}
+    assert "+0.25125 [-0.50000, +1.00000]" in explain_text({**document, "out": "out"})
+    write_filters(document["filters"], tmp_path / "filters.csv")
+    assert [row["known"] for row in rows_of(tmp_path / "filters.csv")] == ["1"] + ["0"] * 8
+    score = score_text({
+        "metric": {"text": "accuracy"}, "score_images": [1], "value_of_all": 0.5, "warnings": [],
+        "run": {"estimator": "cmcs", "evaluations": 9, "seed": 0, "interval": {"text": ""}},
+        "filters": document["filters"],
+    })  # fmt: skip
+    assert score.count("0.25125") == 1
+    assert "8 sampled filters have an interval from −1 to 1: nothing is known" in score

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from repair_engine import formats, hf_models
 from repair_engine.architectures import Architecture
@@ -181,47 +180,3 @@ def test_folders_without_their_files(transformers, folder: Path, tmp_path: Path)
     assert (result.code, "has 3 classes" in result.err) == (2, True)
     result = call(["inspect", "--model", str(folder / "net"), "--architecture", "resnet18"])
     assert (result.code, "Leave --architecture out" in result.err) == (2, True)
-
-
-@pytest.mark.parametrize(
-    ("given", "resize", "crop"),
-    [
-        ({"size": {"shortest_edge": 224}}, 256, 224),
-        ({"size": {"shortest_edge": 384}}, (384, 384), None),
-        ({"image_processor_type": "ViTImageProcessor", "size": {"height": 20, "width": 30}}, (20, 30), None),
-        ({"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 256}, "do_center_crop": True,
-          "crop_size": {"height": 224, "width": 224}}, 256, (224, 224)),
-        ({"image_processor_type": "ViTFeatureExtractor", "size": 224, "do_center_crop": True, "crop_size": 200},
-         224, (200, 200)),
-        ({"do_resize": False}, None, None),
-    ],
-)  # fmt: skip
-def test_sizes(tmp_path: Path, given: dict, resize: object, crop: object) -> None:
-    processor = {**PROCESSOR, "crop_pct": 0.875, **given}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
-    found = hf_models.preprocessing_of(tmp_path)
-    assert (found.resize, found.crop) == (resize, crop)
-
-
-@pytest.mark.parametrize(
-    "given",
-    [{"do_flip_channel_order": True}, {"rescale_factor": 1 / 127.5}, {"size": {"longest_edge": 9}}, {"resample": 17}],
-)
-def test_steps_that_are_not_known_are_refused(tmp_path: Path, given: dict) -> None:
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(PROCESSOR | given))
-    with pytest.raises(BadInput, match=r"--resize, --crop, --mean and --std"):
-        hf_models.preprocessing_of(tmp_path)
-
-
-def test_preprocessing_is_that_of_transformers(transformers, tmp_path: Path) -> None:
-    colours = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]}
-    processor = PROCESSOR | {"size": {"shortest_edge": 32}, "crop_pct": 0.8, "resample": 3} | colours
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
-    rng = np.random.default_rng(0)
-    picture = Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    ours = hf_models.preprocessing_of(tmp_path)
-    own = ours.normalize(torch.from_numpy(ours.pixels(picture))[None])
-    config = {key: value for key, value in processor.items() if key != "image_processor_type"}
-    theirs = transformers.ConvNextImageProcessor(**config)(picture, return_tensors="pt")["pixel_values"]
-    assert own.shape == theirs.shape
-    assert float((own - theirs).abs().max()) < 0.03  # one or two of 255, by the implementation of the resizing

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import shapley
 from repair_engine import pipeline
@@ -23,7 +24,7 @@ CHILD = """
 import sys
 from pathlib import Path
 import torch
-torch.set_num_threads(1)
+torch.set_num_threads(int(sys.argv[3]))
 import shapley
 from repair_engine import pipeline
 
@@ -88,7 +89,7 @@ def test_a_block_in_another_process(sabotaged: World, tmp_path: Path, quick: Non
     task = shapley.next_round(state, settings)[0]
     here = shapley.run_block(job.game, settings, state, task).to_bytes()
     there = subprocess.run(
-        [sys.executable, "-c", CHILD, str(tmp_path), task.to_json()],
+        [sys.executable, "-c", CHILD, str(tmp_path), task.to_json(), str(torch.get_num_threads())],
         capture_output=True,
         env={**os.environ, "PYTHONPATH": os.getcwd()},
     )

@@ -45,5 +45,5 @@ def test_real_time_limit(tmp_path: Path) -> None:
 
 
 def test_unknown_tasks_do_not_run() -> None:
-    with pytest.raises(BadInput, match="KeyError"):
+    with pytest.raises(KeyError):
         sandbox.call("os:system", {}, sandbox.Limits())

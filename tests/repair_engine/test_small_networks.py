@@ -189,6 +189,8 @@ def check_written(module: nn.Module, dtype: torch.dtype = torch.float32) -> Netw
 
 PLAYERS: list = [
     ("bias alone", lambda: Net(conv()), ["first", "plain"]),
+    # weight = g · v / |v|: a gain of 0 is a row of 0
+    ("weight norm", lambda: Net(parametrizations.weight_norm(conv())), ["first", "plain"]),
     ("batch norm", lambda: Net(conv(bias=False), nn.BatchNorm2d(WIDTH), nn.ReLU()), ["first", "plain"]),
     ("bias and batch norm", lambda: Net(conv(), nn.BatchNorm2d(WIDTH), nn.ReLU()), ["first", "plain"]),
     ("group norm", lambda: Net(conv(bias=False), nn.GroupNorm(2, WIDTH), nn.SiLU()), ["first", "plain"]),
@@ -266,7 +268,6 @@ NOT_PLAYERS: list = [
     ("called twice", lambda: Net(Twice()), "first.conv", "more than once"),
     ("tied", lambda: Net(Tied()), None, "more than once"),
     ("shared norm", lambda: Net(SharedNorm()), "first.a", "called more than once"),
-    ("weight norm", lambda: Net(parametrizations.weight_norm(conv())), None, "parametrization"),
     ("spectral norm", lambda: Net(parametrizations.spectral_norm(conv())), None, "parametrization"),
     ("not in the state dict", lambda: Net(ByHand("constant")), None, "state dict"),
     ("logits", logits_of_a_convolution, "2", "logits"),

@@ -12,6 +12,7 @@ from repair_engine.statistics import (
     holm,
     mcnemar,
     paired_bootstrap,
+    resampling_cells,
     small_cells,
     wilson,
 )
@@ -93,6 +94,34 @@ def test_bootstrap_coverage() -> None:
         found = paired_bootstrap(np.zeros(160), change, weights, cells, seed, resamples=1000)
         covered += found.lower <= truth <= found.upper
     assert covered / 400 >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / 400)
+
+
+@pytest.mark.parametrize("per_class", [1, 2, 3])
+def test_coverage_with_few_images_a_class(per_class: int) -> None:
+    """Each class has a chance of its own; the truth is over the images that these classes could have given."""
+    rng = np.random.default_rng(per_class)
+    n, covered, seeds = 120, 0, 200
+    cells = np.repeat(np.arange(n // per_class), per_class)
+    lost = rng.uniform(0.0, 0.3, n // per_class)[cells]
+    for seed in range(seeds):
+        u = rng.random(n)
+        change = np.where(u < lost, -1, np.where(u > 0.8, 1, 0))
+        found = paired_bootstrap(np.zeros(n), change, np.full(n, 1 / n), cells, seed, resamples=1000)
+        assert found.lower < found.upper
+        covered += found.lower <= 0.2 - lost.mean() <= found.upper
+    assert covered / seeds >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / seeds)
+
+
+def test_a_pool_of_one_image_joins_the_smallest_cell() -> None:
+    assert resampling_cells(np.array([0] * 9 + [1] * 5 + [2])).tolist() == [0] * 9 + [1] * 6
+    within = resampling_cells(np.array([0, 0, 1, 1, 2, 3]), np.array([0, 0, 0, 1, 1, 1]))
+    assert len(set(within[:3])) == len(set(within[3:])) == 1
+    assert within[0] != within[3]
+
+
+def test_of_one_image_nothing_is_known() -> None:
+    found = paired_bootstrap(np.ones(1), np.zeros(1), np.ones(1), np.zeros(1, int), seed=0)
+    assert (found.estimate, found.lower, found.upper) == (-1.0, -1.0, 1.0)
 
 
 def pairs(both: int, lost: int, won: int, neither: int) -> tuple[np.ndarray, np.ndarray]:

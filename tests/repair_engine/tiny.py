@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from repair_engine import tables
 from repair_engine.cli.main import main
 from tests.repair_engine.image_sets import encoded, make_zip
 
@@ -210,8 +210,7 @@ def call(argv: Sequence[str]) -> Result:
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return tables.read(path)
 
 
 def edit(state: dict[str, torch.Tensor], changes: dict[str, Callable]) -> dict[str, torch.Tensor]:

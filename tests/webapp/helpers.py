@@ -8,6 +8,7 @@ from pathlib import Path
 from django.conf import settings
 
 from webapp.accounts.models import User
+from webapp.jobs.models import Shard
 from webapp.library import blobs
 from webapp.library.models import DatasetUpload, ModelUpload
 
@@ -37,6 +38,11 @@ class Bells:
             task(*args)
             handled += 1
         return handled
+
+
+def rested() -> None:
+    """The pauses after failed attempts are over."""
+    Shard.objects.update(not_before=None)
 
 
 def blob_of(content: bytes):

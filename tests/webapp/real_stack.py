@@ -1,4 +1,4 @@
-"""A real `manage.py dev` in a folder of its own: gunicorn, Celery workers, beat, a private redis-server."""
+"""A real `manage.py dev` in a folder of its own: web server, Celery workers, beat, a private redis-server."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class RealStack:
             "DATABASE_URL": "",
             "REDIS_URL": "",
             "NR_REAP_SECONDS": "2",
+            "NR_RETRY_SECONDS": "1",
             **environment,
         }
         with socket.socket() as probe:

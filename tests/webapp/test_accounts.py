@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from django.core.cache import cache
 from django.test import Client
 
 from webapp.accounts.models import User
@@ -14,11 +13,6 @@ NEW = {
     "password1": "correct horse battery",
     "password2": "correct horse battery",
 }
-
-
-@pytest.fixture(autouse=True)
-def fresh_cache():
-    cache.clear()
 
 
 def test_sign_up_signs_in(world):

@@ -91,6 +91,24 @@ def test_two_are_chosen_from_the_finished_ones(world, two):
     assert "Compare two runs" in read(world.owner.browser.get("/repairs/")).text
 
 
+def test_only_runs_that_can_be_compared_are_listed(world, two):
+    query, _ = two
+    other, _ = valued(world.owner, 4, [*IDS[:-1], "head:0"])
+    old = repaired(world.owner, 5, errors=False)
+
+    def offered(**asked: str) -> set[str]:
+        return {a["value"] for a in read(world.owner.browser.get(PAGE, asked)).all("option")} - {""}
+
+    assert offered() == {query["a"], query["b"]}, "the third has other filters, and nobody has the same"
+    twin, _ = valued(world.owner, 6, [*IDS[:-1], "head:0"])
+    assert offered() == {query["a"], query["b"], str(other.pk), str(twin.pk)}
+    page = read(world.owner.browser.get(PAGE, {"a": str(other.pk)}))
+    values = [a["value"] for a in page.all("option")]
+    second = values[values.index("", 1) + 1 :]
+    assert set(second) == {str(other.pk), str(twin.pk)}
+    assert str(old.pk) not in offered(a=query["a"])
+
+
 def test_networks_with_other_filters_are_refused_by_name(world, two):
     query, _ = two
     other, _ = valued(world.owner, 4, [*IDS[:-1], "head:0"])

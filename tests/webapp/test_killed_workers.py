@@ -13,9 +13,10 @@ from tests.webapp.real_stack import RealStack
 ASK = {"metric": "accuracy", "seed": 11}
 
 
-def undisturbed(folder) -> dict:
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> dict:
     """The result with one worker that nobody kills."""
-    with RealStack(folder, workers=1) as stack:
+    with RealStack(tmp_path_factory.mktemp("calm"), workers=1) as stack:
         seeded = stack.seed()
         repair = stack.call("POST", "repairs/", {**ASK, "model": seeded["model"], "dataset": seeded["dataset"]})
         repair = stack.finished(repair)
@@ -24,11 +25,8 @@ def undisturbed(folder) -> dict:
 
 
 @pytest.mark.parametrize("victim", ["pool process", "worker"])
-def test_two_sigkills_in_mid_job_give_the_same_values(tmp_path, victim):
-    (tmp_path / "calm").mkdir()
-    (tmp_path / "storm").mkdir()
-    expected = undisturbed(tmp_path / "calm")
-    with RealStack(tmp_path / "storm", workers=2, NR_TINY_PAUSE="0.2") as stack:
+def test_two_sigkills_in_mid_job_give_the_same_values(tmp_path, victim, undisturbed):
+    with RealStack(tmp_path, workers=2, NR_TINY_PAUSE="0.2") as stack:
         seeded = stack.seed()
         repair = stack.call("POST", "repairs/", {**ASK, "model": seeded["model"], "dataset": seeded["dataset"]})
         killed = 0
@@ -48,18 +46,15 @@ def test_two_sigkills_in_mid_job_give_the_same_values(tmp_path, victim):
         assert repair["state"] == "succeeded", repair
         assert killed == 2
         assert repair["progress"]["retries"] >= 1
-    assert repair["result"]["values"] == expected["result"]["values"]
-    hashes = [{item["name"]: item["sha256"] for item in one["results"]} for one in (repair, expected)]
+    assert repair["result"]["values"] == undisturbed["result"]["values"]
+    hashes = [{item["name"]: item["sha256"] for item in one["results"]} for one in (repair, undisturbed)]
     assert hashes[0] == hashes[1]
     assert not [p for p in stack.everyone if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_stopped_in_mid_job_and_started_again(tmp_path):
+def test_stopped_in_mid_job_and_started_again(tmp_path, undisturbed):
     """SIGTERM to a worker, the web process and at last everything: shards are handed back, and nobody is blamed."""
-    (tmp_path / "calm").mkdir()
-    (tmp_path / "storm").mkdir()
-    expected = undisturbed(tmp_path / "calm")
-    with RealStack(tmp_path / "storm", workers=1, NR_TINY_PAUSE="0.2") as stack:
+    with RealStack(tmp_path, workers=1, NR_TINY_PAUSE="0.2") as stack:
         seeded = stack.seed()
         repair = stack.call("POST", "repairs/", {**ASK, "model": seeded["model"], "dataset": seeded["dataset"]})
 
@@ -69,7 +64,7 @@ def test_stopped_in_mid_job_and_started_again(tmp_path):
 
         stack.wait(lambda: at_work("search"), 60, "the worker to be at work")
         main = stack.cpu_workers()[0].parent()
-        web = next(p for p in stack.family() if any("gunicorn" in part for part in p.cmdline()))
+        web = next(p for p in stack.family() if any("webapp.serving" in part for part in p.cmdline()))
         for process in (main, web):
             process.terminate()
         psutil.wait_procs([main, web], timeout=60)
@@ -78,13 +73,13 @@ def test_stopped_in_mid_job_and_started_again(tmp_path):
     leased = "SELECT count(*) FROM jobs_shard WHERE state = 'leased'"
     assert stack.query(leased) == [(0,)]
     assert stack.query("SELECT count(*) FROM jobs_worker") == [(0,)]
-    with RealStack(tmp_path / "storm", workers=2) as again:
+    with RealStack(tmp_path, workers=2) as again:
         again.token = stack.token
         repair = again.finished(repair)
         assert repair["state"] == "succeeded", repair
         assert repair["progress"]["retries"] == 0
         assert again.query(leased) == [(0,)]
-    hashes = [{item["name"]: item["sha256"] for item in one["results"]} for one in (repair, expected)]
+    hashes = [{item["name"]: item["sha256"] for item in one["results"]} for one in (repair, undisturbed)]
     assert hashes[0] == hashes[1]
 
 
@@ -101,8 +96,8 @@ def test_killing_the_supervisor_leaves_no_orphans(tmp_path):
 def test_a_child_that_dies_is_started_again(tmp_path):
     with RealStack(tmp_path, workers=1) as stack:
         redis = next(p for p in stack.family() if "redis-server" in p.name())
-        web = next(p for p in stack.family() if any("gunicorn" in part for part in p.cmdline()))
-        dying = [redis, web, *web.children()]  # gunicorn's own children serve on for a moment, then see it gone
+        web = next(p for p in stack.family() if any("webapp.serving" in part for part in p.cmdline()))
+        dying = [redis, web, *web.children()]  # none of them outlives it
         os.kill(redis.pid, signal.SIGKILL)
         os.kill(web.pid, signal.SIGKILL)
         _, alive = psutil.wait_procs(dying, timeout=30)

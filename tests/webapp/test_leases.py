@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from tests.webapp.helpers import rested
 from webapp.jobs import coordinator, leases, reaper, services
 from webapp.jobs.leases import LeaseLost
 from webapp.jobs.models import Job, Shard
@@ -107,6 +108,7 @@ def test_three_attempts_then_failure_with_its_cause(world, shard):
         lease = leases.claim(shard.pk, "a/1/1")
         assert lease.attempt == attempt
         assert leases.give_back(lease, error="Traceback …\nMemoryError: no room") is (attempt < 3)
+        rested()
     coordinator.advance(str(shard.job_id))
     job = world.owner.job
     job.refresh_from_db()
@@ -153,6 +155,7 @@ def test_a_crash_is_tried_three_times_by_the_reaper(world):
     )
     for _ in range(4):
         world.bells.answer()
+        rested()
         reaper.reap(force=True)
     job.refresh_from_db()
     assert (job.state, job.fault) == (Job.State.FAILED, "server")

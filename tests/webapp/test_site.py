@@ -108,7 +108,14 @@ def test_a_socket_path_is_never_too_long(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("DEBUG", "perhaps"), ("NR_SHARD_SECONDS", "soon"), ("NR_ARCHITECTURES", "x")]
+    ("name", "value"),
+    [
+        ("DEBUG", "perhaps"),
+        ("EMAIL_URL", "mail.example.org"),
+        ("NR_PROXY_NETWORKS", "proxy"),
+        ("NR_SHARD_SECONDS", "soon"),
+        ("NR_ARCHITECTURES", "x"),
+    ],
 )
 def test_settings_that_make_no_sense_are_named(tmp_path, name, value):
     done = run("import webapp.settings", NR_DATA_DIR=str(tmp_path), **{name: value})
@@ -122,3 +129,21 @@ def test_checks_have_hints(tmp_path):
     assert "webapp.E001" in done.stderr
     assert "webapp.E004" in done.stderr
     assert "HINT" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, "False localhost 25 False False"),
+        ({"EMAIL_URL": "submission://u:p@mail.example.org:2525"}, "True mail.example.org 2525 True False"),
+        ({"EMAIL_HOST": "mail.example.org"}, "True mail.example.org 587 True False"),
+        ({"EMAIL_HOST": "mail.example.org", "EMAIL_USE_SSL": "1"}, "True mail.example.org 465 False True"),
+    ],
+)
+def test_mail_by_url_or_by_host(tmp_path, environment, expected):
+    code = (
+        "from django.conf import settings as s; "
+        "print(s.MAIL, s.EMAIL_HOST, s.EMAIL_PORT, s.EMAIL_USE_TLS, s.EMAIL_USE_SSL)"
+    )
+    done = run(code, NR_DATA_DIR=str(tmp_path), **environment)
+    assert done.stdout.strip() == expected, done.stderr

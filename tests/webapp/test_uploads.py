@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tempfile
+import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +15,8 @@ import torchvision
 from django.core.files.uploadedfile import SimpleUploadedFile
 from safetensors.torch import save
 
+from tests.repair_engine.image_sets import png
+from webapp.jobs import requests, translation
 from webapp.library.models import Blob, DatasetUpload, ModelUpload
 
 MODELS, DATASETS = "/api/v1/models/", "/api/v1/datasets/"
@@ -31,8 +36,8 @@ def send_model(person, content: bytes, name: str = "net.safetensors", **fields):
     return person.api.post(MODELS, {**data, "file": file}, format="multipart")
 
 
-def send_dataset(person, content: bytes, name: str = "images.zip"):
-    return person.api.post(DATASETS, {"file": SimpleUploadedFile(name, content)}, format="multipart")
+def send_dataset(person, content: bytes, name: str = "images.zip", **fields):
+    return person.api.post(DATASETS, {"file": SimpleUploadedFile(name, content), **fields}, format="multipart")
 
 
 def checked(person, kind: str, answer) -> dict:
@@ -56,6 +61,28 @@ def test_a_model_is_stored_hashed_and_checked(world, checkpoint):
     assert found["class_names"] == ["cat", "dog"]
     assert found["facts"]["format"] == "safetensors"
     assert found["facts"]["parameters"] == 723522
+
+
+def test_key_and_strip_prefix_reach_the_check_and_the_jobs(world):
+    torch.manual_seed(0)
+    net = torchvision.models.squeezenet1_1(num_classes=2).state_dict()
+    inside = {"temperature": torch.ones(1), **{f"net.{key}": value for key, value in net.items()}}
+    written = io.BytesIO()
+    torch.save({"student": {"x": torch.ones(1)}, "teacher": inside}, written)
+    blind = send_model(world.owner, written.getvalue(), "net.pth")
+    told = send_model(world.owner, written.getvalue(), "net.pth", key="teacher", strip_prefix="net.")
+    assert blind.json()["id"] != told.json()["id"]
+    world.bells.answer(only="validate")
+    assert "--key student" in checked(world.owner, "models", blind)["mend"]
+    found = checked(world.owner, "models", told)
+    assert (found["state"], found["key"], found["strip_prefix"]) == ("ready", "teacher", "net.")
+    assert found["facts"]["unwrapped"] == ["teacher", "net."]
+    described = requests._model(ModelUpload.objects.get(pk=found["id"]))
+    with tempfile.TemporaryDirectory() as folder:
+        opened = translation._open(described, Path(folder))
+        old = translation._open({k: v for k, v in described.items() if k not in ("key", "strip_prefix")}, Path(folder))
+    assert (opened.architecture.key, opened.architecture.strip_prefix) == ("teacher", "net.")
+    assert (old.architecture.key, old.architecture.strip_prefix) == ("", "")  # a job from before there were options
 
 
 def test_the_same_file_with_the_same_settings_is_the_same_model(world, checkpoint):
@@ -183,9 +210,27 @@ def test_a_dataset_is_counted(world, image_zip):
     assert found["facts"]["folders"] == {"cat": 4, "dog": 4}
 
 
-def test_a_zip_without_images(world):
-    import zipfile
+def test_one_split_of_a_zip_is_a_dataset_of_its_own(world):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for i, name in enumerate(f"{top}/{sub}/1.png" for top in ("one", "two") for sub in ("cat", "dog")):
+            archive.writestr(name, png(i))
+    whole = send_dataset(world.owner, content.getvalue())
+    one, two = (send_dataset(world.owner, content.getvalue(), split_folder=split) for split in ("one", "two"))
+    assert [answer.status_code for answer in (whole, one, two)] == [201, 201, 201]
+    assert send_dataset(world.owner, content.getvalue(), split_folder="two").status_code == 200
+    for _ in range(3):
+        world.bells.answer(only="validate")
+    refused = checked(world.owner, "datasets", whole)
+    assert (refused["state"], "splits, not classes" in refused["error"]) == ("rejected", True)
+    assert "split folder" in refused["mend"]
+    for answer, split in ((one, "one"), (two, "two")):
+        found = checked(world.owner, "datasets", answer)
+        assert (found["state"], found["split_folder"]) == ("ready", split)
+        assert found["facts"]["folders"] == {"cat": 1, "dog": 1}
 
+
+def test_a_zip_without_images(world):
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr("readme.txt", "nothing here")

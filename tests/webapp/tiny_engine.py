@@ -1,7 +1,8 @@
 """An engine for state-machine tests: an additive game of a few players, computed in microseconds.
 
 Deterministic in (seed, phase, round, block) as the real one is, so that tests can compare results bit by bit.
-`NR_TINY_PAUSE` (seconds per block) makes it slow enough to be killed in the middle.
+`NR_TINY_PAUSE` (seconds per quarter of a block) makes it slow enough to be killed in the middle, `NR_TINY_BLOCKS`
+long enough to be killed often.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from repair_engine.errors import BadInput
 
 PLAYERS = 6
+BLOCKS = int(os.environ.get("NR_TINY_BLOCKS", "4"))  # of a round
 
 
 class TinyEngine:
@@ -40,7 +42,7 @@ class TinyEngine:
         rounds = 3 if phase == "search" else 1
         if now["round"] >= rounds:
             return []
-        return [{"round": now["round"], "block": block, "evaluations": 100} for block in range(4)]
+        return [{"round": now["round"], "block": block, "evaluations": 100} for block in range(BLOCKS)]
 
     def run_block(self, work: Path, phase: str, state: bytes, task: dict, count) -> bytes:
         now = json.loads(state)
@@ -55,18 +57,18 @@ class TinyEngine:
 
     def merge(self, work: Path, phase: str, state: bytes, blocks: list[bytes]) -> bytes:
         now, results = json.loads(state), [json.loads(block) for block in blocks]
-        assert [result["block"] for result in results] == [0, 1, 2, 3], "blocks come in order, all of them"
+        assert [result["block"] for result in results] == list(range(BLOCKS)), "blocks come in order, all of them"
         for result in results:
             # Not commutative on purpose: merging in another order gives another state.
             now["sums"] = [(3 * total + value) % 1_000_003 for total, value in zip(now["sums"], result["values"])]
-        return dump({**now, "round": now["round"] + 1, "n": now["n"] + 400})
+        return dump({**now, "round": now["round"] + 1, "n": now["n"] + 100 * BLOCKS})
 
     def snapshot(self, work: Path, phase: str, state: bytes) -> dict:
         now = json.loads(state)
         leaders = [{"id": f"conv:{i}", "value": total} for i, total in enumerate(now["sums"])]
         return {
             "evaluations": now["n"],
-            "budget": 1200 if phase == "search" else 400,
+            "budget": (300 if phase == "search" else 100) * BLOCKS,
             "half_width": 1 / (1 + now["n"]),
             "leaders": leaders,
         }

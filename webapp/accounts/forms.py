@@ -1,9 +1,22 @@
+"""Forms of accounts. They check; the limits on tries are taken before a password is looked at."""
+
 from __future__ import annotations
 
-from django import forms
-from django.contrib.auth.forms import UserCreationForm
+from datetime import datetime, timedelta
 
-from webapp.accounts.models import User
+from django import forms
+from django.contrib.auth.forms import (
+    AuthenticationForm,
+    PasswordChangeForm,
+    PasswordResetForm,
+    SetPasswordForm,
+    UserCreationForm,
+)
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+
+from webapp.accounts import attempts, services
+from webapp.accounts.models import ApiToken, User
 
 
 class SignUpForm(UserCreationForm):
@@ -12,5 +25,73 @@ class SignUpForm(UserCreationForm):
         fields = ["username", "email"]
 
 
+class SignInForm(AuthenticationForm):
+    too_many = False
+
+    def clean(self) -> dict:
+        name = self.cleaned_data.get("username")
+        if not name or not self.cleaned_data.get("password"):
+            return super().clean()
+        counters = attempts.sign_in_counters(self.request, name)
+        if not attempts.take(*counters):
+            self.too_many = True
+            raise ValidationError("Too many wrong passwords. Wait a quarter of an hour and try again.")
+        cleaned = super().clean()
+        attempts.give_back(*counters)
+        return cleaned
+
+
+class EndTokens(forms.Form):
+    """A part of the forms that set a password."""
+
+    end_tokens = forms.BooleanField(
+        required=False, label="Revoke all API tokens, too", help_text="Other browsers are signed out in any case."
+    )
+
+    def save(self, commit: bool = True) -> User:
+        user = super().save(commit)
+        if self.cleaned_data["end_tokens"]:
+            services.revoke_all_tokens(owner=user)
+        return user
+
+
+class ChangePasswordForm(EndTokens, PasswordChangeForm):
+    too_many = False
+    field_order = ["old_password", "new_password1", "new_password2", "end_tokens"]
+
+    def clean_old_password(self) -> str:
+        counter = attempts.password_counter(self.user)
+        if not attempts.take(counter):
+            self.too_many = True
+            raise ValidationError("Too many wrong passwords. Wait a quarter of an hour and try again.")
+        password = super().clean_old_password()
+        attempts.give_back(counter)
+        return password
+
+
+class ResetPasswordForm(EndTokens, SetPasswordForm):
+    field_order = ["new_password1", "new_password2", "end_tokens"]
+
+
+class AskResetForm(PasswordResetForm):
+    """Says the same for every address: nobody learns from it who has an account."""
+
+    def save(self, *, request, **options: object) -> None:
+        if attempts.take(*attempts.reset_counters(request, self.cleaned_data["email"])):
+            super().save(request=request, **options)
+
+
 class TokenForm(forms.Form):
     name = forms.CharField(max_length=100, help_text="What will use it, for example 'CI of the triage model'.")
+    scope = forms.ChoiceField(
+        choices=ApiToken.Scope.choices, initial=ApiToken.Scope.RUN, required=False, label="What it may do"
+    )
+    days = forms.TypedChoiceField(
+        choices=[("30", "30 days"), ("90", "90 days"), ("365", "a year"), ("", "until it is revoked")],
+        coerce=int, empty_value=None, initial="90", required=False, label="How long it works",
+    )  # fmt: skip
+
+    @property
+    def expires_at(self) -> datetime | None:
+        days = self.cleaned_data["days"]
+        return timezone.now() + timedelta(days=days) if days else None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 
+from django.db import DatabaseError
 from django.db.models import Q
 from django.utils import timezone
 
@@ -12,14 +14,16 @@ from webapp.accounts.services import digest
 
 
 def token_by_key(key: str) -> ApiToken | None:
+    """The token, expired or not; None: unknown, revoked, or of a closed account."""
     token = (
         ApiToken.objects.select_related("owner")
         .filter(digest=digest(key), revoked_at=None, owner__is_active=True)
         .first()
     )
-    if token is not None:
+    if token is not None and not token.expired:
         # Once a minute is enough to see whether a token is in use, and keeps polling free of writes.
         now = timezone.now()
         stale = Q(last_used_at=None) | Q(last_used_at__lt=now - timedelta(minutes=1))
-        ApiToken.objects.filter(stale, pk=token.pk).update(last_used_at=now)
+        with suppress(DatabaseError):  # a disk that is full must not keep people from reading
+            ApiToken.objects.filter(stale, pk=token.pk).update(last_used_at=now)
     return token

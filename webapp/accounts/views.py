@@ -1,4 +1,4 @@
-"""Sign up, sign in, sign out, tokens."""
+"""Sign up, sign in, passwords, tokens."""
 
 from __future__ import annotations
 
@@ -6,41 +6,96 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import login
 from django.contrib.auth.decorators import login_required
-from django.contrib.auth.views import LoginView
-from django.core.cache import cache
+from django.contrib.auth.views import LoginView, PasswordChangeView, PasswordResetConfirmView, PasswordResetView
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse_lazy
 from django.views.decorators.http import require_http_methods, require_POST
 
 from webapp import access
-from webapp.accounts import services
-from webapp.accounts.forms import SignUpForm, TokenForm
+from webapp.accounts import attempts, services
+from webapp.accounts.forms import (
+    AskResetForm,
+    ChangePasswordForm,
+    ResetPasswordForm,
+    SignInForm,
+    SignUpForm,
+    TokenForm,
+)
+from webapp.accounts.models import ApiToken
 
-TRIES, WINDOW = 10, 300  # wrong passwords per name and address, in seconds
 
-
-class SignIn(LoginView):
-    """Signing in slows down after wrong passwords."""
-
-    template_name = "accounts/sign_in.html"
-    redirect_authenticated_user = True
-
-    def _key(self) -> str:
-        name = self.request.POST.get("username", "")[:150].lower()
-        return f"sign-in:{hash((name, self.request.META.get('REMOTE_ADDR')))}"
-
-    def post(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
-        if cache.get(self._key(), 0) >= TRIES:
-            form = self.get_form()
-            form.full_clean()
-            form.add_error(None, "Too many wrong passwords. Wait five minutes and try again.")
-            return self.render_to_response(self.get_context_data(form=form), status=429)
-        return super().post(request, *args, **kwargs)
+class Limited:
+    """Too many tries are told by the status, too."""
 
     def form_invalid(self, form) -> HttpResponse:
-        cache.add(self._key(), 0, WINDOW)
-        cache.incr(self._key())
-        return super().form_invalid(form)
+        response = super().form_invalid(form)
+        if form.too_many:
+            response.status_code = 429
+            response.headers["Retry-After"] = str(attempts.WINDOW)
+        return response
+
+
+class SignIn(Limited, LoginView):
+    template_name = "accounts/sign_in.html"
+    form_class = SignInForm
+    redirect_authenticated_user = True
+
+    def form_valid(self, form) -> HttpResponse:
+        response = super().form_valid(form)
+        attempts.remember_browser(self.request, response, form.get_user())
+        return response
+
+
+class ChangePassword(Limited, PasswordChangeView):
+    """Ends all other sessions: they carry a hash of the old password."""
+
+    template_name = "accounts/password.html"
+    form_class = ChangePasswordForm
+    success_url = reverse_lazy("pages:home")
+
+    def form_valid(self, form) -> HttpResponse:
+        response = super().form_valid(form)
+        attempts.remember_browser(self.request, response, self.request.user)
+        messages.success(self.request, "Your password was changed, and all other browsers were signed out.")
+        return response
+
+
+class AskReset(PasswordResetView):
+    """By e-mail where the operator configured it; else the page says whom to ask."""
+
+    template_name = "accounts/forgot.html"
+    form_class = AskResetForm
+    email_template_name = "accounts/reset_email.txt"
+    subject_template_name = "accounts/reset_subject.txt"
+    success_url = reverse_lazy("accounts:sign_in")
+
+    def post(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
+        if not settings.MAIL:
+            raise Http404("No e-mail is sent here.")
+        return super().post(request, *args, **kwargs)
+
+    def form_valid(self, form) -> HttpResponse:
+        messages.success(self.request, "If this address belongs to an account, a link was sent to it.")
+        return super().form_valid(form)
+
+    def get_context_data(self, **kwargs: object) -> dict:
+        return super().get_context_data(mail=settings.MAIL, **kwargs)
+
+
+class Reset(PasswordResetConfirmView):
+    """The link works once, and for a few hours."""
+
+    template_name = "accounts/password.html"
+    form_class = ResetPasswordForm
+    post_reset_login = True
+    success_url = reverse_lazy("pages:home")
+
+    def form_valid(self, form) -> HttpResponse:
+        response = super().form_valid(form)
+        attempts.remember_browser(self.request, response, form.user)
+        messages.success(self.request, "Your password was changed, and all other browsers were signed out.")
+        return response
 
 
 @require_http_methods(["GET", "POST"])
@@ -53,7 +108,9 @@ def sign_up(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         user = form.save()
         login(request, user, backend="django.contrib.auth.backends.ModelBackend")
-        return redirect(settings.LOGIN_REDIRECT_URL)
+        response = redirect(settings.LOGIN_REDIRECT_URL)
+        attempts.remember_browser(request, response, user)
+        return response
     return render(request, "accounts/sign_up.html", {"form": form})
 
 
@@ -63,7 +120,10 @@ def tokens(request: HttpRequest) -> HttpResponse:
     """The key of a new token is in this one response and nowhere else."""
     form, key = TokenForm(request.POST or None), None
     if request.method == "POST" and form.is_valid():
-        _, key = services.create_token(owner=request.user, name=form.cleaned_data["name"])
+        scope = form.cleaned_data["scope"] or ApiToken.Scope.RUN
+        _, key = services.create_token(
+            owner=request.user, name=form.cleaned_data["name"], scope=scope, expires_at=form.expires_at
+        )
         form = TokenForm()
     context = {"form": form, "key": key, "tokens": access.tokens_of(request.user)}
     response = render(request, "accounts/tokens.html", context)

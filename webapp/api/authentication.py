@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rest_framework import authentication, exceptions
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 
 from webapp.accounts.models import ApiToken, User
@@ -17,6 +18,13 @@ class TokenAuthentication(authentication.BaseAuthentication):
         token = token_by_key(key.strip())
         if token is None:
             raise exceptions.AuthenticationFailed("This token is unknown or was revoked.")
+        if token.expired:
+            raise exceptions.AuthenticationFailed(
+                f"This token expired on {token.expires_at:%Y-%m-%d %H:%M} UTC. Make a new one on the tokens page."
+            )
+        # Here and not in a permission: no view can forget it.
+        if token.scope == ApiToken.Scope.READ and request.method not in SAFE_METHODS:
+            raise exceptions.PermissionDenied("This token may only read (GET). Make one with the scope “run”.")
         return token.owner, token
 
     def authenticate_header(self, request: Request) -> str:

@@ -17,17 +17,26 @@ LINE = rf"^[^{_CONTROL}]*[^{_CONTROL}{_SPACE}][^{_CONTROL}]*$"
 LINE_OR_NONE = rf"^[^{_CONTROL}]*$"
 
 
-class Line(serializers.RegexField):
+class _AsSent:
+    """Django REST framework takes an empty text in a form for one that was left out; this one is refused."""
+
+    field_name: str
+
+    def get_value(self, dictionary: Mapping[str, Any]) -> Any:
+        return dictionary.get(self.field_name, empty)
+
+
+class Text(_AsSent, serializers.CharField):
+    """A text of any number of lines."""
+
+
+class Line(_AsSent, serializers.RegexField):
     """A text of one line: no control characters and, unless `allow_blank`, more than spaces."""
 
     default_error_messages = {"invalid": "One line of text, without control characters."}
 
     def __init__(self, **options: Any) -> None:
         super().__init__(LINE_OR_NONE if options.get("allow_blank") else LINE, **options)
-
-    def get_value(self, dictionary: Mapping[str, Any]) -> Any:
-        # Django REST framework takes an empty text in a form for one that was left out.
-        return dictionary.get(self.field_name, empty)
 
     def to_internal_value(self, data: object) -> str:
         if not isinstance(data, str):  # Django REST framework takes numbers for texts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from http import HTTPStatus
 
 from django.core.exceptions import PermissionDenied
@@ -12,6 +11,7 @@ from rest_framework import exceptions, serializers
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from webapp import full_disk
 from webapp.jobs.requests import BadRequest
 from webapp.library.errors import Refused
 
@@ -49,8 +49,8 @@ def handle(error: Exception, context: dict) -> Response | None:
         error = exceptions.ValidationError(serializers.as_serializer_error(error))
     if isinstance(error, Refused):
         body = problem(error.status, error.problem, mend=error.mend)
-    elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        body = problem(507, "The server's disk is full.", mend="Ask the operator to make room; nothing was lost.")
+    elif full_disk.is_full(error):
+        body = problem(507, full_disk.DETAIL, mend=full_disk.MEND)
     elif isinstance(error, Http404):
         body = problem(404, str(error) or "There is nothing here.")
     elif isinstance(error, PermissionDenied):

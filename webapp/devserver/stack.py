@@ -52,7 +52,8 @@ class Stack:
         if not env.text("REDIS_URL"):
             self._start_redis()
         add, python, around = self.supervisor.add, sys.executable, self.environment()
-        add(Child("web", [python, "-m", "gunicorn", "webapp.wsgi", *self._gunicorn_options()], around))
+        web = [python, "-m", "webapp.serving", "--host", self.host, "--port", str(self.port), "--grace", "3"]
+        add(Child("web", web, around))
         add(Child("light", self._worker("light", "light", "threads", 2), around, 12.0, signal.SIGKILL))
         for i in range(1, self.workers + 1):
             add(
@@ -69,19 +70,6 @@ class Stack:
         schedule = ["--pidfile", "", "--schedule", str(settings.DATA_DIR / "beat-schedule")]
         beat = [python, "-m", "celery", "-q", "-A", "webapp", "beat", "--loglevel", "warning", *schedule]
         add(Child("beat", beat, around, 3.0, signal.SIGKILL))
-
-    def _gunicorn_options(self) -> list[str]:
-        options = {
-            "--bind": f"{self.host}:{self.port}",
-            "--worker-class": "gthread",
-            "--threads": "8",
-            "--workers": "1",
-            "--timeout": "300",
-            "--limit-request-line": "8190",  # an address may name a hundred filters
-            "--graceful-timeout": "3",
-            "--log-level": "warning",
-        }
-        return [part for pair in options.items() for part in pair]
 
     def wait_until_ready(self, seconds: float = 60) -> None:
         """Until the web process answers."""

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import logging
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from django.db import DatabaseError, transaction
+from django.db import Error, transaction
 from django.utils import timezone
 
 from repair_engine.errors import BadInput
 from webapp.jobs import bells, files, leases, results, sharding, webhooks
 from webapp.jobs.engine import Engine, get_engine
 from webapp.jobs.models import FINISH, PREPARE, Event, Job, PhaseState, Shard
+from webapp.steady import NO_ROOM, is_full
 
 log = logging.getLogger(__name__)
+TRY_AGAIN = "Try again: it goes on from what is done. If that does not help, give the operator the repair's id."
 
 
 def advance(job_id: str) -> None:
@@ -31,13 +34,23 @@ def advance(job_id: str) -> None:
         try:
             if not _step(job):
                 return
-        except DatabaseError:
+        except Error:
             raise  # busy or away: the reaper rings again
         except Exception as error:
+            if is_full(error):
+                _hold(job)
+                return  # the reaper rings again
             if _elsewhere(job):
                 continue  # somebody else was faster and has tidied up what we were reading
             _fail_because(job, error)
             return
+
+
+def _hold(job: Job) -> None:
+    """The disk is full: say so, where the database itself has room to."""
+    log.warning("job %s waits: the disk is full", job.pk)
+    with suppress(Error):
+        Job.objects.filter(pk=job.pk, state__in=Job.ACTIVE).update(held=NO_ROOM)
 
 
 def _elsewhere(job: Job) -> bool:
@@ -55,7 +68,7 @@ def _fail_because(job: Job, error: Exception) -> None:
         Job.State.FAILED,
         fault="server",
         error=f"An internal error stopped the {job.word} while it was {stage_words(job.phase)}.",
-        mend="Start it again; if that does not help, give the operator the repair's id.",
+        mend=TRY_AGAIN,
         detail="".join(traceback.format_exception(error)),
     )
 
@@ -141,7 +154,7 @@ def _final_states(job: Job) -> dict[str, bytes]:
 def _commit(job: Job, move: Move) -> bool:
     """Write the move unless somebody else has, or the job was cancelled meanwhile."""
     now = timezone.now()
-    changes = {**move.job_changes, "phase": move.phase, "round": move.round}
+    changes = {**move.job_changes, "phase": move.phase, "round": move.round, "held": ""}
     if move.phase != job.phase:
         changes["phase_started_at"] = now
     with transaction.atomic():
@@ -160,7 +173,9 @@ def _commit(job: Job, move: Move) -> bool:
 
 def _tidy(job: Job) -> None:
     """Remove what the merged round no longer needs: block results, and its state unless it was the last."""
-    merged = list(job.shards.filter(phase=job.phase, round=job.round).values_list("result", flat=True))
+    merged: list[str] = []
+    for result, parts in job.shards.filter(phase=job.phase, round=job.round).values_list("result", "parts"):
+        merged += [result, *parts]
     states = job.states.filter(phase=job.phase)
     last = states.order_by("-round").values_list("sha256", flat=True).first()
     old = set(states.filter(round=job.round).values_list("sha256", flat=True)) - {last}
@@ -176,18 +191,24 @@ def _fail_with(job: Job, shard: Shard) -> None:
         job,
         Job.State.FAILED,
         fault="server",
-        error=f"The worker failed {shard.failures} times while it was {stage_words(shard.phase)}: "
+        error=f"The worker failed {max(shard.fruitless, shard.lost)} times in a row while it was "
+        f"{stage_words(shard.phase)}{_where(shard)}: "
         f"{leases.last_line(shard.error)}",
-        mend="Start it again; if that does not help, give the operator the repair's id.",
+        mend=TRY_AGAIN,
         detail=shard.error,
     )
+
+
+def _where(shard: Shard) -> str:
+    """Which block it never got past."""
+    return f" block {shard.first_block + len(shard.parts)} of round {shard.round}" if shard.tasks else ""
 
 
 def end(job: Job, state: str, *, fault: str = "", error: str = "", mend: str = "", detail: str = "") -> bool:
     """End the job in failure or cancellation. False: it had ended before."""
     with transaction.atomic():
         won = Job.objects.filter(pk=job.pk, state__in=Job.ACTIVE).update(
-            state=state, fault=fault, error=error, mend=mend, detail=detail, finished_at=timezone.now()
+            state=state, fault=fault, error=error, mend=mend, detail=detail, held="", finished_at=timezone.now()
         )
         if not won:
             return False

@@ -8,6 +8,8 @@ import os
 import shutil
 import struct
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from webapp.jobs.models import Job
@@ -27,9 +29,13 @@ def put(job: Job, content: bytes) -> str:
     target = directory / sha256
     if not target.exists():
         with tempfile.NamedTemporaryFile(dir=directory, prefix="new-", delete=False) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            try:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:  # a full disk gets its room back
+                os.unlink(file.name)
+                raise
         os.replace(file.name, target)
     return sha256
 
@@ -43,6 +49,25 @@ def get(job: Job, sha256: str) -> bytes:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise Damaged(f"{path} is damaged: its content does not have the hash it is named by")
     return content
+
+
+def intact(job: Job, sha256: str) -> bool:
+    try:
+        get(job, sha256)
+    except Damaged:
+        return False
+    return True
+
+
+def leading(job: Job, names: list[str]) -> list[bytes]:
+    """The contents of these files up to the first that is missing or damaged."""
+    contents = []
+    for name in names:
+        try:
+            contents.append(get(job, name))
+        except Damaged:
+            break
+    return contents
 
 
 def discard(job: Job, names: set[str]) -> None:
@@ -75,9 +100,18 @@ def unpack(content: bytes) -> list[bytes]:
     return parts
 
 
-def fresh_directory(job: Job, name: str) -> Path:
-    """An empty directory for one attempt. They never share one: a slow one cannot disturb its successor."""
-    path = job.directory / name
-    shutil.rmtree(path, ignore_errors=True)
+@contextmanager
+def fresh_directory(job: Job, what: str, attempt: int) -> Iterator[Path]:
+    """An empty directory for one attempt. They never share one: a slow one cannot disturb its successor.
+
+    What an attempt left that failed or was killed is removed, or repeated attempts would fill the disk.
+    """
+    path = job.directory / f"{what}-{attempt}"
+    for old in job.directory.glob(f"{what}-*"):
+        shutil.rmtree(old, ignore_errors=True)
     path.mkdir(parents=True)
-    return path
+    try:
+        yield path
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise

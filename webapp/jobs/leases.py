@@ -2,7 +2,7 @@
 
 The claim, step by step:
 
-1. read the shard: it must be pending, and its job active; remember `attempt`;
+1. read the shard: it must be pending and due, and its job active; remember `attempt`;
 2. UPDATE shard SET state='leased', attempt=attempt+1, worker, lease_expires
    WHERE id AND state='pending' AND attempt is still what was read;
 3. one row: the lease is ours, and `attempt` is our fencing token. No row: somebody else was faster.
@@ -10,19 +10,33 @@ The claim, step by step:
 From then on each write of ours says WHERE id AND state='leased' AND attempt=ours. If the lease expired and
 went to another worker, or the job was cancelled, that matches no row: we learn it and throw our work away.
 So a worker that was only slow can never overwrite what its successor wrote.
+
+Each step may meet a database connection that was cut, and is then made again on a new one (`steadily`): asked
+twice, it answers as it did the first time.
+
+Blocks that are done stay done (`keep`). So what counts against a shard is attempts in a row that did not finish
+one more block: three, where something it did may have ended them; ten, where each time the whole worker went
+away. After each it rests a while (`not_before`); the reaper rings when that is over.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
 from repair_engine.errors import Cancelled
 from webapp.jobs.models import FINISH, PREPARE, Event, Job, Shard, Worker
+from webapp.steady import steadily
+
+OWN_PROCESS = ".own"  # ends the name of a worker that computes in its main process: its shard may have killed it
+LONGEST_REST = 300.0  # seconds
+SILENT = timedelta(seconds=45)  # a worker that has not been heard of for longer is gone
 
 
 @dataclass(frozen=True)
@@ -49,26 +63,48 @@ def lease_seconds(phase: str) -> int:
 
 
 def claim(shard_id: int, worker: str, *, now: datetime | None = None) -> Lease | None:
-    """None when there is nothing to do: taken, done, or the job has ended."""
+    """None when there is nothing to do: taken, done, resting, or the job has ended."""
     now = now or timezone.now()
-    shard = (
-        Shard.objects.filter(pk=shard_id, state=Shard.State.PENDING, job__state__in=Job.ACTIVE)
-        .values("attempt", "phase", "job_id")
-        .first()
+    waiting = Shard.objects.filter(_due(now), pk=shard_id, state=Shard.State.PENDING)
+    shard = steadily(
+        lambda: waiting.filter(job__state__in=Job.ACTIVE).values("attempt", "phase", "job_id").order_by("pk").first()
     )
     if shard is None:
         return None
     attempt, seconds = shard["attempt"] + 1, lease_seconds(shard["phase"])
-    won = Shard.objects.filter(pk=shard_id, state=Shard.State.PENDING, attempt=shard["attempt"]).update(
-        state=Shard.State.LEASED,
-        attempt=attempt,
-        worker=worker,
-        claimed_at=now,
-        lease_expires=now + timedelta(seconds=seconds),
-        done=0,
-        note="",
+    changes = {
+        "state": Shard.State.LEASED,
+        "attempt": attempt,
+        "worker": worker,
+        "claimed_at": now,
+        "lease_expires": now + timedelta(seconds=seconds),
+        "done": F("saved"),
+        "not_before": None,
+        "held": "",
+        "note": "",
+    }
+    lease = Lease(shard_id, str(shard["job_id"]), attempt, worker, seconds)
+    won = _once(
+        lambda: waiting.filter(attempt=shard["attempt"]).update(**changes),
+        lambda: _ours(lease).filter(worker=worker, claimed_at=now).exists(),
     )
-    return Lease(shard_id, str(shard["job_id"]), attempt, worker, seconds) if won else None
+    return lease if won else None
+
+
+def _due(now: datetime) -> Q:
+    return Q(not_before=None) | Q(not_before__lte=now)
+
+
+def _once(write: Callable[[], int], written: Callable[[], bool]) -> bool:
+    """A conditional UPDATE. When the connection was cut, it may have been made all the same: then it was ours."""
+    tries = 0
+
+    def again() -> bool:
+        nonlocal tries
+        tries += 1
+        return bool(write()) or (tries > 1 and written())
+
+    return steadily(again)
 
 
 def renew(lease: Lease, *, done: int | None = None, note: str | None = None) -> None:
@@ -78,7 +114,15 @@ def renew(lease: Lease, *, done: int | None = None, note: str | None = None) -> 
         changes["done"] = done
     if note is not None:
         changes["note"] = note[:200]
-    if not _ours(lease).update(**changes):
+    if not steadily(lambda: _ours(lease).update(**changes)):
+        raise LeaseLost
+
+
+def keep(lease: Lease, *, parts: list[str], saved: int) -> None:
+    """One more block is done for good: the shard makes progress. Raises LeaseLost."""
+    expires = timezone.now() + timedelta(seconds=lease.seconds)
+    changes = {"parts": parts, "saved": saved, "done": saved, "fruitless": 0, "lost": 0, "lease_expires": expires}
+    if not steadily(lambda: _ours(lease).update(**changes)):
         raise LeaseLost
 
 
@@ -87,38 +131,54 @@ def finish(lease: Lease, *, result: str, done: int | None = None) -> None:
     changes: dict = {"state": Shard.State.DONE, "result": result, "finished_at": timezone.now(), "error": ""}
     if done is not None:
         changes["done"] = done
-    if not _ours(lease).update(**changes, lease_expires=None, note=""):
+    mine = Shard.objects.filter(pk=lease.shard_id, state=Shard.State.DONE, attempt=lease.attempt, result=result)
+    if not _once(lambda: _ours(lease).update(**changes, lease_expires=None, note=""), mine.exists):
         raise LeaseLost
 
 
 def give_back(lease: Lease, *, error: str) -> bool:
     """After a failed attempt: to the next worker, or failed for good after the last. True: is retried."""
-    return bool(_take_back(Q(pk=lease.shard_id, attempt=lease.attempt), error)) and (
-        Shard.objects.filter(pk=lease.shard_id, state=Shard.State.PENDING).exists()
-    )
+    changed = _take_back(Q(pk=lease.shard_id, attempt=lease.attempt), error)
+    waits = Shard.objects.filter(pk=lease.shard_id, state=Shard.State.PENDING)
+    return bool(changed) and steadily(waits.exists)
+
+
+def put_off(lease: Lease, *, held: str) -> bool:
+    """Nothing is wrong with the shard: something it needs is away, such as room on the disk. Counts as no attempt."""
+    changes = {**_BACK, "done": F("saved"), "held": held[:300], "not_before": timezone.now() + rest(2)}
+    return _once(lambda: _ours(lease).update(**changes), lambda: _left(lease, Shard.State.PENDING))
 
 
 def fail(lease: Lease, *, fault: str, problem: str, mend: str) -> bool:
     """Another attempt would end the same way. False: the lease was lost, somebody else decides."""
-    return bool(
-        _ours(lease).update(
-            state=Shard.State.FAILED,
-            failures=F("failures") + 1,
-            fault=fault,
-            problem=problem,
-            mend=mend,
-            lease_expires=None,
-            finished_at=timezone.now(),
-        )
-    )
+    changes: dict = {
+        "state": Shard.State.FAILED,
+        "failures": F("failures") + 1,
+        "fault": fault,
+        "problem": problem,
+        "mend": mend,
+        "lease_expires": None,
+        "finished_at": timezone.now(),
+    }
+    return _once(lambda: _ours(lease).update(**changes), lambda: _left(lease, Shard.State.FAILED))
+
+
+def _left(lease: Lease, state: str) -> bool:
+    """The shard is as we meant to leave it, and nobody has claimed it since."""
+    return Shard.objects.filter(pk=lease.shard_id, attempt=lease.attempt, state=state).exists()
 
 
 def expire(*, now: datetime | None = None) -> list[int]:
-    """Take back the leases that ran out. Returns the shards that changed."""
+    """Take back the leases that ran out. Returns the shards that changed.
+
+    A worker that still says that it lives has hung in this shard; one that does not has gone, whatever it did.
+    """
     now = now or timezone.now()
+    heard = set(Worker.objects.filter(seen_at__gt=now - SILENT).values_list("name", flat=True))
     return _take_back(
         Q(lease_expires__lt=now),
         "The worker fell silent: it was killed (out of memory?), lost its machine, or hung.",
+        lost=lambda worker: worker.partition("/")[0] not in heard,
     )
 
 
@@ -127,6 +187,7 @@ def release_incarnations(worker: str, incarnation: str) -> list[int]:
     return _take_back(
         Q(worker__startswith=f"{worker}/") & ~Q(worker__startswith=f"{worker}/{incarnation}/"),
         "The worker process died (killed, or out of memory) and was started again.",
+        lost=lambda name: not name.endswith(OWN_PROCESS),
     )
 
 
@@ -142,28 +203,70 @@ def release_stopping(worker: str) -> list[int]:
     return _take_back(Q(worker__startswith=f"{worker}/"), "", failure=False)
 
 
-def _take_back(which: Q, error: str, *, failure: bool = True) -> list[int]:
+def _take_back(
+    which: Q, error: str, *, failure: bool = True, lost: Callable[[str], bool] = lambda worker: False
+) -> list[int]:
+    """Leased shards wait again, with the blocks they have. `lost`: whether this worker went away as a whole."""
+    held = Shard.objects.filter(which, state=Shard.State.LEASED)
+    fields = ("pk", "job_id", "phase", "attempt", "failures", "fruitless", "lost", "worker")
     changed = []
-    rows = Shard.objects.filter(which, state=Shard.State.LEASED)
-    for row in list(rows.only("pk", "job_id", "phase", "attempt", "failures", "worker")):
-        pk, attempt, failures, worker = row.pk, row.attempt, row.failures, row.worker
-        changes: dict = {"lease_expires": None}
+    for row in steadily(lambda: list(held.only(*fields))):
+        changes: dict = {**_BACK, "done": F("saved")}
         if failure:
-            failures += 1
-            changes |= {"failures": failures, "error": f"Attempt {attempt} on {worker}:\n{error}"}
-        if failures >= settings.MAX_ATTEMPTS:
-            changes |= {"state": Shard.State.FAILED, "finished_at": timezone.now()}
-        else:
-            changes |= {"state": Shard.State.PENDING, "worker": "", "rung_at": None, "rings": 0, "done": 0}
-        # Asked again in the UPDATE: a renewal in between keeps the lease.
-        if Shard.objects.filter(which, pk=pk, state=Shard.State.LEASED, attempt=attempt).update(**changes):
-            changed.append(pk)
-            if failure:
-                told = {"phase": row.phase, "attempt": attempt, "error": last_line(error)}
-                Event.objects.create(
-                    job_id=row.job_id, kind="retry" if failures < settings.MAX_ATTEMPTS else "gave_up", data=told
-                )
+            changes |= _counted(row, error, lost(row.worker))
+        if _record(which, row, changes, last_line(error) if failure else ""):
+            changed.append(row.pk)
     return changed
+
+
+_BACK: dict = {
+    "state": Shard.State.PENDING,
+    "worker": "",
+    "lease_expires": None,
+    "rung_at": None,
+    "rings": 0,
+    "note": "",
+}
+
+
+def _counted(row: Shard, error: str, lost: bool) -> dict:
+    """What one more failed attempt changes."""
+    counts = {"fruitless": row.fruitless + (not lost), "lost": row.lost + lost}
+    changes = {**counts, "failures": row.failures + 1, "error": f"Attempt {row.attempt} on {row.worker}:\n{error}"}
+    if counts["fruitless"] >= settings.MAX_ATTEMPTS or counts["lost"] >= settings.MAX_LOSSES:
+        return {**changes, "state": Shard.State.FAILED, "worker": row.worker, "finished_at": timezone.now()}
+    # Another machine takes over at once from one that died; what failed by itself rests before it is tried again.
+    pause = rest(sum(counts.values()) - lost)
+    return {**changes, "not_before": timezone.now() + pause, "held": _resting(last_line(error)) if pause else ""}
+
+
+def _record(which: Q, row: Shard, changes: dict, error: str) -> bool:
+    """The change and its event, together or not at all."""
+
+    @transaction.atomic
+    def write() -> bool:
+        # Asked again in the UPDATE: a renewal in between keeps the lease.
+        same = Shard.objects.filter(which, pk=row.pk, state=Shard.State.LEASED, attempt=row.attempt)
+        if not same.update(**changes):
+            return False
+        if error:
+            kind = "gave_up" if changes["state"] == Shard.State.FAILED else "retry"
+            told = {"phase": row.phase, "attempt": row.attempt, "error": error}
+            Event.objects.create(job_id=row.job_id, kind=kind, data=told)
+        return True
+
+    after = Shard.objects.filter(pk=row.pk, attempt=row.attempt, state=changes["state"])
+    return _once(write, after.exists)
+
+
+def rest(tries: int) -> timedelta:
+    """Before the attempt that follows so many: seconds at first, minutes at last."""
+    seconds = settings.RETRY_SECONDS * 4 ** min(tries - 1, 8) if tries > 0 else 0
+    return timedelta(seconds=min(seconds, LONGEST_REST))
+
+
+def _resting(error: str) -> str:
+    return f"An attempt failed; it is repeated after a pause. ({error})"[:300]
 
 
 def last_line(text: str) -> str:
@@ -178,7 +281,7 @@ def pending_bells(*, now: datetime | None = None, limit: int = 500) -> list[Shar
     The pause doubles each time, so a long queue is not filled with bells for the same work.
     """
     now = now or timezone.now()
-    rows = Shard.objects.filter(state=Shard.State.PENDING, job__state__in=Job.ACTIVE).select_related("job")
+    rows = Shard.objects.filter(_due(now), state=Shard.State.PENDING, job__state__in=Job.ACTIVE).select_related("job")
     due = []
     for shard in rows.order_by("pk")[:limit]:
         pause = timedelta(seconds=settings.BELL_SECONDS * 2 ** min(max(shard.rings - 1, 0), 5))

@@ -63,6 +63,7 @@ class Job(models.Model):
     summary = models.JSONField(default=dict)  # what preparing found
     result = models.JSONField(default=dict)  # what finishing found, the report's headline
     warnings = models.JSONField(default=list)
+    held = models.CharField(max_length=300, blank=True)  # why it cannot move on just now, for people
 
     idempotency_key = models.CharField(max_length=200, null=True, blank=True)
     request_digest = models.CharField(max_length=64, blank=True)
@@ -139,11 +140,17 @@ class Shard(models.Model):
     first_block = models.PositiveIntegerField(default=0)
     tasks = models.JSONField(default=list)  # the blocks, as the engine wrote them
     total = models.BigIntegerField(default=0)  # evaluations, at most
-    done = models.BigIntegerField(default=0)  # evaluations so far in this attempt
+    done = models.BigIntegerField(default=0)  # evaluations so far: of finished blocks, and of the one under way
+    parts = models.JSONField(default=list)  # SHA-256 of the files of finished blocks, the first ones of `tasks`
+    saved = models.BigIntegerField(default=0)  # evaluations of those blocks: they are never done again
     note = models.CharField(max_length=200, blank=True)  # what preparing or finishing is at
     state = models.CharField(max_length=10, choices=State, default=State.PENDING)
-    attempt = models.PositiveSmallIntegerField(default=0)  # counts claims: the fencing token
-    failures = models.PositiveSmallIntegerField(default=0)  # attempts that ended badly
+    attempt = models.PositiveIntegerField(default=0)  # counts claims: the fencing token
+    failures = models.PositiveIntegerField(default=0)  # attempts that ended badly, all of them
+    fruitless = models.PositiveSmallIntegerField(default=0)  # of these, in a row, without one more block: its own fault
+    lost = models.PositiveSmallIntegerField(default=0)  # likewise, where the whole worker or its machine went away
+    not_before = models.DateTimeField(null=True, blank=True)  # nobody may claim it earlier
+    held = models.CharField(max_length=300, blank=True)  # why it waits, for people
     lease_expires = models.DateTimeField(null=True, blank=True)
     worker = models.CharField(max_length=200, blank=True)
     result = models.CharField(max_length=64, blank=True)  # SHA-256 of the file that holds what was computed

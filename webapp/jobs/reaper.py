@@ -13,9 +13,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from django.conf import settings
+from django.db import Error, connection
 from django.db.models import F, Q
 from django.utils import timezone
 
+from webapp import quota, storage
 from webapp.jobs import bells, leases, webhooks
 from webapp.jobs.models import Job, Shard
 from webapp.library import services as library
@@ -24,15 +26,28 @@ from webapp.library.models import DatasetUpload, ModelUpload, Upload
 log = logging.getLogger(__name__)
 _last = 0.0
 LEFTOVERS = timedelta(days=2)
+SILENT = timedelta(hours=1)  # an upload to which nothing was written for so long
 KEEP_FILES = timedelta(minutes=10)  # a worker that has not yet noticed a cancel may still write
+KEEP_FAILED = timedelta(days=7)  # a job that failed on our side goes on from its finished blocks when asked to
 
 
 def reap(*, force: bool = False) -> None:
+    """A database that is away, or has no room, is no reason to fail: whoever looks at a page did not ask for this."""
     global _last
     now = time.monotonic()
     if not force and now - _last < settings.REAP_EVERY:
         return
     _last = now
+    try:
+        _reap(force=force)
+    except Error as error:
+        if connection.in_atomic_block:
+            raise
+        log.warning("the reaper stopped half-way and will begin again: %s", str(error).strip())
+        connection.close()
+
+
+def _reap(*, force: bool) -> None:
     if expired := leases.expire():
         log.warning("took back %d expired leases: shards %s", len(expired), expired)
     for shard in leases.pending_bells():
@@ -43,6 +58,8 @@ def reap(*, force: bool = False) -> None:
         webhooks.ring(delivery)
     _ring_uploads()
     _sweep()
+    if force:  # by beat, not by a page that is waited for
+        storage.sweep_sometimes()
 
 
 def _standing_still() -> list[Job]:
@@ -75,7 +92,9 @@ def _ring_uploads() -> None:
 
 def _sweep() -> None:
     """Remove the working files of jobs that ended a while ago, and what crashes left. Results are blobs and stay."""
-    rows = Job.objects.exclude(state__in=Job.ACTIVE).filter(swept_at=None, finished_at__lt=timezone.now() - KEEP_FILES)
+    now = timezone.now()
+    rows = Job.objects.exclude(state__in=Job.ACTIVE).filter(swept_at=None, finished_at__lt=now - KEEP_FILES)
+    rows = rows.exclude(state=Job.State.FAILED, fault="server", finished_at__gt=now - KEEP_FAILED)
     for job in rows[:20]:
         shutil.rmtree(job.directory, ignore_errors=True)
         Job.objects.filter(pk=job.pk).update(swept_at=timezone.now())
@@ -84,9 +103,11 @@ def _sweep() -> None:
 
 def _sweep_leftovers() -> None:
     """Uploads that were cut off by a crash, and folders of jobs that were deleted while a worker wrote to them."""
+    quota.release_stale()
     before = time.time() - LEFTOVERS.total_seconds()
+    silent = time.time() - SILENT.total_seconds()
     for path in settings.INCOMING_DIR.glob("*"):
-        if _age(path) < before:
+        if _age(path) < (silent if path.name.startswith("up-") else before):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     folders = [path for path in settings.JOB_DIR.glob("????????-????-????-????-????????????") if _age(path) < before]
     known = {str(pk) for pk in Job.objects.filter(pk__in=[path.name for path in folders]).values_list("pk", flat=True)}

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, fields
 
 from django.conf import settings
 
+from repair_engine.errors import BadInput
+from repair_engine.memory import parse_memory
 from webapp.jobs import surrogates
 from webapp.jobs.models import Job
 from webapp.library.models import ModelUpload
@@ -72,6 +74,7 @@ class Asked:
         estimator: one of ESTIMATORS.
         constant: what an ablated filter's output becomes: its mean, or the activation of its batch norm's beta.
         precision: of the search: float32, or bfloat16 where it is faster and agrees.
+        memory: that each of its processes may take, such as 2G; changes no figure.
         top_k, side: how many culprits are searched, and at which end of the values.
         budget: evaluations; None: a short calibration chooses it, and the result says which.
         max_clean_drop: how far clean accuracy may fall, as a share (0.02 = two points).
@@ -100,6 +103,7 @@ class Asked:
     estimator: str | None = None
     constant: str | None = None
     precision: str | None = None
+    memory: str | None = None
     top_k: int | None = None
     side: str | None = None
     budget: int | None = None
@@ -138,6 +142,7 @@ class Asked:
         _one_of("estimator", self.estimator, ESTIMATORS)
         _one_of("constant", self.constant, CONSTANTS)
         _one_of("precision", self.precision, PRECISIONS)
+        _check_memory(self.memory)
         _one_of("choose", self.choose, CHOICES)
         _one_of("order", self.order, ORDERS)
         _one_of("side", self.side, SIDES)
@@ -200,6 +205,16 @@ def _check_metric(field: str, metric: str, others: tuple[str, ...] = ()) -> None
         raise BadRequest(field, f"{name} takes nothing after a colon.")
 
 
+def _check_memory(value: str | None) -> None:
+    if value is None:
+        return
+    try:
+        parse_memory(value)
+    except BadInput as error:
+        said = f"{error.problem} {error.mend}".replace("--memory ", "")
+        raise BadRequest("memory", said[:1].upper() + said[1:]) from None
+
+
 def _one_of(field: str, value: str | None, allowed: tuple[str, ...]) -> None:
     if value is not None and value not in allowed:
         raise BadRequest(field, f"{value!r} is not one of {', '.join(allowed)}.")
@@ -223,6 +238,8 @@ def _model(model: ModelUpload) -> dict:
         "num_classes": model.num_classes,
         "options": model.options,
         "weights": model.weights or None,
+        "key": model.key,
+        "strip_prefix": model.strip_prefix,
         "register": settings.ARCHITECTURES,
         "classes_text": model.classes_text,
         "preprocessing": model.preprocessing,
@@ -248,11 +265,13 @@ def for_engine(job: Job) -> dict:
         "data": {
             "path": str(job.dataset.blob.path),
             "file_name": job.dataset.file_name,
+            "split_folder": job.dataset.split_folder,
             "sha256": job.dataset.blob_id,
         },
         "guard": {
             "path": str(job.guard.blob.path),
             "file_name": job.guard.file_name,
+            "split_folder": job.guard.split_folder,
             "sha256": job.guard.blob_id,
         }
         if job.guard

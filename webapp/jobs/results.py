@@ -38,7 +38,17 @@ def succeed(job: Job, shard: Shard) -> bool:
     """Record the files and the outcome. True: the job had moved meanwhile, look again."""
     finished = files.get_json(job, shard.result)
     directory, result = job.directory / finished["out"], finished["result"]
-    stored = [(name, blobs.copy_in(directory / name)) for name in sorted(finished["files"])]
+    copies: list[tuple[str, blobs.Ready]] = []
+    try:
+        for name in finished["files"]:
+            copies.append((name, blobs.ready_copy(directory / name)))
+        return _record(job, result, copies)
+    finally:
+        for _, copy in copies:  # what was stored has moved
+            copy.path.unlink(missing_ok=True)
+
+
+def _record(job: Job, result: dict, copies: list[tuple[str, blobs.Ready]]) -> bool:
     if result.get("attacked"):
         outcome = Job.Outcome.ATTACKED
     elif result.get("explained"):
@@ -53,11 +63,13 @@ def succeed(job: Job, shard: Shard) -> bool:
             outcome=outcome,
             result=result,
             warnings=result.get("warnings", job.warnings),
+            held="",
             finished_at=timezone.now(),
         )
         if not won:
             return True
-        for name, blob in stored:
+        for name, copy in sorted(copies, key=lambda item: item[1].sha256):  # two ends lock in the same order
+            blob = blobs.put(copy)
             Artifact.objects.create(job=job, name=name, media_type=media_type(name), blob=blob)
         Event.objects.create(job=job, kind=Job.State.SUCCEEDED, data={"outcome": outcome})
         webhooks.announce(job, "repair.finished")

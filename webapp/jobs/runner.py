@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.db import transaction
 from django.utils import timezone
 
 from webapp.jobs import files, leases, requests, results, webhooks
@@ -9,11 +10,12 @@ from webapp.jobs.engine import get_engine
 from webapp.jobs.leases import Lease
 from webapp.jobs.models import FINISH, PREPARE, Event, Job, PhaseState, Shard
 from webapp.jobs.progress import Progress
+from webapp.steady import steadily
 
 
 def run(lease: Lease) -> None:
     """Compute the shard and record its result. Raises LeaseLost, BadInput or whatever went wrong."""
-    shard = Shard.objects.select_related("job").get(pk=lease.shard_id)
+    shard = steadily(lambda: Shard.objects.select_related("job").get(pk=lease.shard_id))
     progress = Progress(lease)
     steps = {PREPARE: _prepare, FINISH: _finish}
     result = steps.get(shard.phase, _sample)(shard, lease, progress)
@@ -22,37 +24,55 @@ def run(lease: Lease) -> None:
 
 def _prepare(shard: Shard, lease: Lease, progress: Progress) -> str:
     job = shard.job
+    steadily(lambda: _begin(job))
+    request = steadily(lambda: requests.for_engine(job))
+    with files.fresh_directory(job, "prepare", lease.attempt) as work:
+        summary = get_engine().prepare(request, work, progress.note)
+        return files.put_json(job, {"work": work.name, "summary": summary})
+
+
+@transaction.atomic
+def _begin(job: Job) -> None:
     now = timezone.now()
     if Job.objects.filter(pk=job.pk, state=Job.State.STARTING).update(
         state=Job.State.PROCESSING, started_at=now, phase_started_at=now
     ):
         Event.objects.create(job=job, kind=Job.State.PROCESSING)
         webhooks.announce(job, "repair.started")
-    name = f"prepare-{lease.attempt}"
-    work = files.fresh_directory(job, name)
-    summary = get_engine().prepare(requests.for_engine(job), work, progress.note)
-    return files.put_json(job, {"work": name, "summary": summary})
 
 
 def _sample(shard: Shard, lease: Lease, progress: Progress) -> str:
+    """Block by block; each is kept as soon as it is done, so that whoever comes after us goes on from there."""
     job, engine = shard.job, get_engine()
-    row = PhaseState.objects.get(job=job, phase=shard.phase, round=shard.round)
+    row = steadily(lambda: PhaseState.objects.get(job=job, phase=shard.phase, round=shard.round))
     state, work = files.get(job, row.sha256), results.work_directory(job)
+    blocks = files.leading(job, shard.parts)
+    names = shard.parts[: len(blocks)]
+    # A file that got lost is computed again; then what its blocks cost is known from the plan only.
+    progress.done = shard.saved if len(names) == len(shard.parts) else _planned(shard, len(names))
     progress.evaluations(0)  # loading the network comes first and may take a while
-    blocks = [engine.run_block(work, shard.phase, state, task, progress.evaluations) for task in shard.tasks]
+    for task in shard.tasks[len(blocks) :]:
+        blocks.append(engine.run_block(work, shard.phase, state, task, progress.evaluations))
+        if len(blocks) < len(shard.tasks):  # the last one is kept by finishing
+            names = [*names, files.put(job, blocks[-1])]
+            leases.keep(lease, parts=names, saved=progress.done)
     return files.put(job, files.pack(blocks))
+
+
+def _planned(shard: Shard, blocks: int) -> int:
+    return sum(task["evaluations"] for task in shard.tasks[:blocks])
 
 
 def _finish(shard: Shard, lease: Lease, progress: Progress) -> str:
     job = shard.job
-    states = {row.phase: row.sha256 for row in job.states.order_by("round")}
-    name = f"finish-{lease.attempt}"
-    out = files.fresh_directory(job, name)
-    result = get_engine().finish(
-        results.work_directory(job),
-        {phase: files.get(job, sha256) for phase, sha256 in states.items()},
-        out,
-        progress.note,
-    )
-    names = sorted(path.name for path in out.iterdir() if path.is_file())
-    return files.put_json(job, {"out": name, "result": result, "files": names})
+    rows = steadily(lambda: list(job.states.order_by("round")))
+    states = {row.phase: row.sha256 for row in rows}
+    with files.fresh_directory(job, "finish", lease.attempt) as out:
+        result = get_engine().finish(
+            results.work_directory(job),
+            {phase: files.get(job, sha256) for phase, sha256 in states.items()},
+            out,
+            progress.note,
+        )
+        names = sorted(path.name for path in out.iterdir() if path.is_file())
+        return files.put_json(job, {"out": out.name, "result": result, "files": names})

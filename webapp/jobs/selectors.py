@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 
 from django.db.models import Sum
 from django.utils import timezone
 
+from webapp.jobs.leases import SILENT
 from webapp.jobs.models import FINISH, PREPARE, Event, Job, Shard, Worker
-
-SILENT = timedelta(seconds=45)
+from webapp.steady import NO_ROOM, no_room_left
 
 
 def live_workers() -> list[Worker]:
@@ -20,7 +19,8 @@ def live_workers() -> list[Worker]:
 
 def evaluations_per_second(job: Job) -> float | None:
     """Of one worker, from the latest finished shards of sampling; None before there is one."""
-    finished = job.shards.filter(state=Shard.State.DONE).exclude(phase__in=(PREPARE, FINISH))
+    # Of a shard that was taken up again, part of the work was done before it was claimed.
+    finished = job.shards.filter(state=Shard.State.DONE, attempt=1).exclude(phase__in=(PREPARE, FINISH))
     evaluations, seconds = 0, 0.0
     for shard in finished.order_by("-finished_at")[:20]:
         evaluations += shard.done
@@ -40,6 +40,7 @@ class Progress:
         percent: of the whole job, 0 to 100, never falling.
         eta_seconds: until the phase's evaluations are used up at the present pace; it may end sooner.
         workers: how many work on the job now.
+        held: why work waits that could go on: a full disk, a pause after a failed attempt; empty else.
         waiting: True when work is there and no worker has taken any of it.
         worker_alive: False when no worker for this kind of device has been heard of lately.
         retries: attempts that failed and were repeated so far.
@@ -54,6 +55,7 @@ class Progress:
     percent: float
     eta_seconds: float | None
     workers: int
+    held: str
     waiting: bool
     worker_alive: bool
     retries: int
@@ -64,9 +66,7 @@ class Progress:
 
 
 def progress(job: Job) -> Progress:
-    shards = list(
-        job.shards.filter(phase=job.phase, round=job.round).values("state", "done", "total", "note", "attempt")
-    )
+    shards = list(job.shards.filter(phase=job.phase, round=job.round).values("state", "done", "total", "note", "held"))
     leased = [shard for shard in shards if shard["state"] == Shard.State.LEASED]
     pending = [shard for shard in shards if shard["state"] == Shard.State.PENDING]
     done = job.shards.filter(phase=job.phase).aggregate(done=Sum("done"))["done"] or 0
@@ -86,11 +86,18 @@ def progress(job: Job) -> Progress:
         percent=_percent(job, done / total if total and sampling else 0.0),
         eta_seconds=round(eta, 1) if eta is not None else None,
         workers=len(leased),
+        held=_held(job, pending),
         waiting=bool(pending) and not leased,
         worker_alive=job.ended or any(job.queue in worker.queues for worker in live_workers()),
         retries=job.shards.aggregate(failures=Sum("failures"))["failures"] or 0,
         elapsed_seconds=_elapsed(job),
     )
+
+
+def _held(job: Job, pending: list[dict]) -> str:
+    if job.ended:
+        return ""
+    return NO_ROOM if no_room_left() else job.held or next((shard["held"] for shard in pending if shard["held"]), "")
 
 
 SHARES = {PREPARE: (0, 5), "search": (5, 65), "confirm": (65, 90), FINISH: (90, 100)}  # percent of the whole

@@ -1,4 +1,4 @@
-"""Writes: start, cancel and delete repairs."""
+"""Writes: start, cancel, resume and delete repairs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from django.utils import timezone
 
 from repair_engine.columns import columns_of
 from repair_engine.errors import BadInput
+from webapp import quota
 from webapp.accounts.models import User
-from webapp.jobs import bells, coordinator, webhooks
+from webapp.jobs import bells, coordinator, resuming, webhooks
 from webapp.jobs import surrogates as transfer
 from webapp.jobs.models import PREPARE, Event, Job, Shard
 from webapp.jobs.requests import Asked, new_secret
@@ -79,6 +80,8 @@ def create_job(
         return job, False
     try:
         with transaction.atomic():
+            quota.lock(owner)
+            quota.check(owner, model.blob.size, "the result of this run")
             job = Job.objects.create(
                 owner=owner,
                 name=name[:200],
@@ -167,6 +170,23 @@ def cancel_job(*, job: Job) -> bool:
     return coordinator.end(job, Job.State.CANCELED)
 
 
+def retry_job(*, job: Job) -> None:
+    """Take up a job again that failed on our side, with what is done already.
+
+    Raises:
+        Refused: it runs, has succeeded, was cancelled, or its input is at fault.
+    """
+    if not resuming.resume(job):
+        job.refresh_from_db()
+        if job.state == Job.State.FAILED:
+            raise Refused(f"The input of this {job.word} cannot be used: {job.error}", job.mend, status=409)
+        raise Refused(
+            f"This {job.word} has not failed: it is {job.state}.",
+            "Only what failed on our side can be tried again.",
+            status=409,
+        )
+
+
 def delete_job(*, job: Job) -> None:
     """Remove an ended run and its files.
 
@@ -187,7 +207,7 @@ def delete_job(*, job: Job) -> None:
             raise Refused(
                 f"The attack {', '.join(audits)} measures this repair's checkpoint.", "Delete that first.", status=409
             )
-        used = list(row.artifacts.values_list("blob_id", flat=True))
+        used = sorted(set(row.artifacts.values_list("blob_id", flat=True)))
         row.delete()
         for sha256 in used:
             blobs.drop(sha256)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import traceback
 
 from celery import current_task, shared_task
 
 from repair_engine.errors import BadInput, VerificationFailed
 from webapp.jobs import coordinator, leases, reaper, runner, webhooks
-from webapp.jobs.leases import LeaseLost
+from webapp.jobs.leases import Lease, LeaseLost
+from webapp.steady import NO_ROOM, is_away, is_full, steadily
 
 log = logging.getLogger(__name__)
 
 
 def worker_id() -> str:
-    """Which process this is: name, the life it is in, process id."""
+    """Who computes: name, the life it is in, process and thread; marked where the process is the worker itself."""
     name = current_task.request.hostname if current_task else None
-    return f"{name or 'inline'}/{os.environ.get('NR_INCARNATION', '0')}/{os.getpid()}"
+    pid = os.getpid()
+    own = leases.OWN_PROCESS if os.environ.get("NR_WORKER_PID") == str(pid) else ""
+    return f"{name or 'inline'}/{os.environ.get('NR_INCARNATION', '0')}/{pid}.{threading.get_native_id()}{own}"
 
 
 @shared_task
@@ -32,19 +36,34 @@ def run_shard(pk: str) -> None:
     except LeaseLost:
         log.info("shard %s: no longer ours, dropped", pk)
     except BadInput as error:
-        leases.fail(lease, fault="input", problem=error.problem, mend=error.mend)
+        # An engine may say in its own words that it could not write: that is not what the user sent.
+        if is_full(error):
+            leases.put_off(lease, held=NO_ROOM)
+        else:
+            leases.fail(lease, fault="input", problem=error.problem, mend=error.mend)
     except VerificationFailed as error:
         leases.fail(lease, fault="server", problem=str(error), mend="Please tell the operator: this is a bug.")
-    except Exception:
-        log.exception("shard %s failed", pk)
-        leases.give_back(lease, error=traceback.format_exc())
-    coordinator.advance(lease.job_id)
+    except Exception as error:
+        _after_failure(lease, error)
+    steadily(lambda: coordinator.advance(lease.job_id))
     reaper.reap()
+
+
+def _after_failure(lease: Lease, error: Exception) -> None:
+    if is_full(error):
+        log.warning("shard %s: the disk is full, put off", lease.shard_id)
+        leases.put_off(lease, held=NO_ROOM)
+    elif is_away(error):
+        log.warning("shard %s: the database was away for long (%s), put off", lease.shard_id, error)
+        leases.put_off(lease, held="The database could not be reached; the work goes on by itself.")
+    else:
+        log.error("shard %s failed", lease.shard_id, exc_info=error)
+        leases.give_back(lease, error=traceback.format_exc())
 
 
 @shared_task(name="webapp.jobs.tasks.advance")
 def advance(job_id: str) -> None:
-    coordinator.advance(job_id)
+    steadily(lambda: coordinator.advance(job_id))
 
 
 @shared_task

@@ -12,6 +12,7 @@ from repair_engine.attacks import AttackSettings
 from repair_engine.estimation import CONFIRM_SHARE, reported
 from repair_engine.explain.page import at_ends
 from repair_engine.explain.settings import Explain
+from repair_engine.memory import parse_memory
 from repair_engine.objectives import Metric
 from repair_engine.request import Limits, RepairRequest
 from repair_engine.surrogates import Surrogate
@@ -34,6 +35,8 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
     names = ("estimator", "constant", "precision", "top_k", "side", "batch_size", "queries", "subset", "compact")
     names += ("report_uses",)
     given = {name: asked[name] for name in names if name in asked}
+    if asked.get("memory"):
+        given["memory"] = parse_memory(asked["memory"])
     given |= {"also": tuple(asked.get("also", ())), "by_hand": tuple(asked.get("filters", ()))}
     parent = asked.get("parent") or {}
     budget = asked.get("budget") or parent.get("budget")
@@ -49,6 +52,8 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
         metric=Metric.parse(asked["metric"]),
         classes=str(classes) if classes else None,
         guard=guard["path"] if guard else None,
+        split_folder=asked["data"].get("split_folder", ""),
+        guard_split_folder=guard.get("split_folder", "") if guard else "",
         group=asked.get("group"),
         preprocessing=opened.preprocessing,
         budget=budget,
@@ -69,6 +74,7 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
         seed=asked.get("seed", 0),
         weights=model["weights"],
         device=asked["device"],
+        apart=True,
         names={
             "model": model["file_name"],
             "data": asked["data"]["file_name"],
@@ -81,7 +87,8 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
 
 def _open(model: dict, folder: Path) -> Opened:
     keys = ("file_name", "architecture", "num_classes", "options", "register", "preprocessing")
-    return open_upload(Path(model["path"]), **{key: model[key] for key in keys}, folder=folder)
+    place = {key: model.get(key, "") for key in ("key", "strip_prefix")}  # a job from before has neither
+    return open_upload(Path(model["path"]), **{key: model[key] for key in keys}, **place, folder=folder)
 
 
 def _surrogate(model: dict, folder: Path) -> Surrogate:

@@ -27,13 +27,13 @@ from django.db.models import F
 from django.utils import timezone
 
 from webapp.jobs.models import Delivery, Job
+from webapp.jobs.public_addresses import is_public
 from webapp.library.tasks import send
 
 log = logging.getLogger(__name__)
 PAUSES = (30, 120, 600, 3600, 6 * 3600)  # seconds before the second, third … attempt
 EVENTS = ("repair.started", "repair.finished")
 _AS_IT_IS = "%/?:@!$&'()*+,;=-._~[]"  # of a path or query; what is not ASCII is percent-encoded
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
 
 
 class Blocked(ValueError):
@@ -86,22 +86,8 @@ def check_url(url: str) -> None:
 
 
 def _check_address(address: str) -> None:
-    if settings.WEBHOOK_ALLOW_PRIVATE:
-        return
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    for one in (ip, *_within(ip)):
-        if not one.is_global or one.is_multicast:
-            raise Blocked(f"{one} is not a public address (the operator can allow it: NR_WEBHOOK_ALLOW_PRIVATE=1)")
-
-
-def _within(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
-    """IPv4 addresses to which a gateway carries what is sent to an IPv6 address: mapped, NAT64, 6to4, Teredo."""
-    if isinstance(ip, ipaddress.IPv4Address):
-        return []
-    found = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
-    if ip in _NAT64:
-        found.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
-    return [one for one in found if one is not None]
+    if not settings.WEBHOOK_ALLOW_PRIVATE and not is_public(address):
+        raise Blocked(f"{address} is not a public address (the operator can allow it: NR_WEBHOOK_ALLOW_PRIVATE=1)")
 
 
 def deliver(pk: str) -> None:

@@ -11,8 +11,9 @@ import socket
 import threading
 
 from celery import signals
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 
+from webapp import sandboxing
 from webapp.jobs import leases
 
 log = logging.getLogger(__name__)
@@ -21,9 +22,11 @@ _stop = threading.Event()
 
 
 @signals.worker_init.connect
-def begin_life(**_: object) -> None:
+def begin_life(sender: object = None, **_: object) -> None:
     """A worker that is started again under the same name is a new incarnation. Children inherit it."""
+    sandboxing.begin(str(getattr(sender, "hostname", None) or "worker"))
     os.environ["NR_INCARNATION"] = secrets.token_hex(4)
+    os.environ["NR_WORKER_PID"] = str(os.getpid())
 
 
 @signals.worker_process_init.connect
@@ -54,7 +57,7 @@ def _beat(name: str, life: str, queues: list[str]) -> None:
     while True:
         try:
             leases.worker_seen(name=name, incarnation=life, queues=queues, device=socket.gethostname())
-        except DatabaseError as error:
+        except Error as error:
             log.warning("heartbeat: %s", error)
         finally:
             connection.close()
@@ -75,7 +78,7 @@ def _release(name: str) -> None:
         leases.release_stopping(name)
         leases.worker_gone(name)
         _reap()
-    except DatabaseError as error:
+    except Error as error:
         log.warning("could not give shards back: %s", error)
     finally:
         connection.close()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from importlib.metadata import version
 from importlib.util import find_spec
 
 from django.conf import settings
+
+from webapp.library.incoming import write_whole
 
 ONNX = "onnx"  # the architecture of a model that is its own: its graph
 HUGGING_FACE = "huggingface"  # of a zip of a Hugging Face folder: its config.json
@@ -59,7 +60,5 @@ def _torchvision() -> list[str]:
         found = subprocess.run(
             [sys.executable, "-c", _LIST], capture_output=True, check=True, timeout=120, cwd=settings.BASE_DIR
         )
-        new = kept.with_suffix(f".{os.getpid()}")
-        new.write_bytes(found.stdout.strip().splitlines()[-1])
-        new.replace(kept)
+        write_whole(kept, found.stdout.strip().splitlines()[-1])
     return json.loads(kept.read_text())

@@ -33,6 +33,8 @@ def open_upload(
     register: Mapping[str, str],
     preprocessing: Mapping[str, Any] | None,
     folder: Path,
+    key: str = "",
+    strip_prefix: str = "",
 ) -> Opened:
     """A Hugging Face zip is unpacked into `folder`, where it must stay; any other upload is the file itself.
 
@@ -41,7 +43,9 @@ def open_upload(
     """
     given = preprocessing or {}
     if architecture != HUGGING_FACE or architecture in register:
-        plain = Architecture(architecture, num_classes, dict(options), dict(register))
+        plain = Architecture(
+            architecture, num_classes, dict(options), dict(register), key=key, strip_prefix=strip_prefix
+        )
         return Opened(path, plain, preprocessing_from(plain, given))
     if options:
         raise BadInput(
@@ -52,7 +56,7 @@ def open_upload(
         raise BadInput(
             f"config.json of {file_name} has {found.num_classes} classes, not {num_classes}.", "Leave it blank."
         )
-    own = Architecture(found.name, found.num_classes, config=found.config)
+    own = Architecture(found.name, found.num_classes, config=found.config, key=key, strip_prefix=strip_prefix)
     whole = {"resize", "crop", "mean", "std"} <= given.keys()
     base = None if whole else hf_models.preprocessing_of(found.path)
     return Opened(found.weights, own, preprocessing_from(own, given, base))

@@ -27,3 +27,12 @@ class InUse(Refused):
             "Delete those repairs first.",
             status=409,
         )
+
+
+class Miswritten(Refused):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"What is on the server's disk as {name} is not what was written there.",
+            "Try again; if that does not help, ask the operator to check the disk.",
+            status=500,
+        )

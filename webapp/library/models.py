@@ -24,6 +24,18 @@ class Blob(models.Model):
         return settings.BLOB_DIR / self.sha256[:2] / self.sha256
 
 
+class Reservation(models.Model):
+    """Room that an upload under way holds in its owner's quota. It goes with the request, or when it is stale."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    size = models.BigIntegerField()  # bytes, at most
+    touched_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.size} bytes"
+
+
 class Upload(models.Model):
     """What models and datasets have in common: an owner, a blob and the outcome of the check."""
 
@@ -63,6 +75,8 @@ class ModelUpload(Upload):
     num_classes = models.PositiveIntegerField()  # 0: the check takes it from the file
     options = models.JSONField(default=dict)  # keyword arguments of the architecture
     weights = models.CharField(max_length=10, blank=True)  # 'model' or 'ema', where the file holds both
+    key = models.CharField(max_length=200, blank=True)  # the entry of the file that holds the state dict
+    strip_prefix = models.CharField(max_length=200, blank=True)  # of the keys that are the network's
     classes_text = models.TextField(blank=True)  # the class list as it was sent
     class_names = models.JSONField(default=list)  # in index order, read by the check; empty: not known yet
     preprocessing = models.JSONField(null=True, blank=True)  # null: the engine's default for the architecture
@@ -77,5 +91,9 @@ class ModelUpload(Upload):
 class DatasetUpload(Upload):
     """A zip of labelled images (ImageFolder layout, optional metadata.csv)."""
 
+    split_folder = models.CharField(max_length=200, blank=True)  # the top folder that is read; 'none': they are classes
+
     class Meta(Upload.Meta):
-        constraints = [models.UniqueConstraint(fields=["owner", "blob"], name="one_dataset_per_file")]
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "blob", "split_folder"], name="one_dataset_per_file_and_split")
+        ]

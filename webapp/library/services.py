@@ -6,11 +6,10 @@ import hashlib
 import json
 import logging
 
-from django.conf import settings
 from django.db import transaction
-from django.db.models import Sum
 from django.utils import timezone
 
+from webapp import quota
 from webapp.accounts.models import User
 from webapp.library import blobs
 from webapp.library.errors import InUse, Refused, TooLarge
@@ -32,6 +31,8 @@ def create_model(
     num_classes: int,
     options: dict | None = None,
     weights: str = "",
+    key: str = "",
+    strip_prefix: str = "",
     classes_text: str = "",
     preprocessing: dict | None = None,
     name: str = "",
@@ -45,14 +46,18 @@ def create_model(
         "classes_text": classes_text,
         "preprocessing": preprocessing,
     }
+    # left out where they are empty: uploads from before they were there stay the same
+    described |= {name: value for name, value in (("key", key), ("strip_prefix", strip_prefix)) if value}
     return _create(
         ModelUpload, owner, file, name, key={"settings_digest": settings_digest(described)}, values=described
     )
 
 
-def create_dataset(*, owner: User, file: StoredUpload | KnownFile, name: str = "") -> tuple[DatasetUpload, bool]:
+def create_dataset(
+    *, owner: User, file: StoredUpload | KnownFile, name: str = "", split_folder: str = ""
+) -> tuple[DatasetUpload, bool]:
     """Returns the upload and whether it is new. A rejected one is checked again."""
-    return _create(DatasetUpload, owner, file, name, key={}, values={})
+    return _create(DatasetUpload, owner, file, name, key={"split_folder": split_folder}, values={})
 
 
 def known_file(owner: User, sha256: str, name: str = "") -> KnownFile:
@@ -72,13 +77,11 @@ def _create(kind: type[Upload], owner: User, file: StoredUpload | KnownFile, nam
         raise TooLarge(file.name, file.size, file.cap)
     if file.size == 0:
         raise Refused(f"{file.name} is empty.", "Choose the file again; the upload may have been cut short.")
-    _check_quota(owner, file)
+    ready = blobs.ready(file.path, file.sha256) if file.path is not None else None
     with transaction.atomic():
         if isinstance(file, KnownFile):
             known_file(owner, file.sha256)  # not deleted meanwhile
-            blob = Blob.objects.select_for_update().get(pk=file.sha256)
-        else:
-            blob = blobs.store(file.path, sha256=file.sha256)
+        blob = _blob(owner, file, ready)
         defaults = {**values, "name": (name or file.name)[:200], "file_name": file.name[:255]}
         upload, created = kind.objects.get_or_create(owner=owner, blob=blob, **key, defaults=defaults)
         if not created and upload.state == Upload.State.REJECTED:
@@ -91,18 +94,20 @@ def _create(kind: type[Upload], owner: User, file: StoredUpload | KnownFile, nam
     return upload, created
 
 
-def _check_quota(owner: User, file: StoredUpload | KnownFile) -> None:
-    used = set(ModelUpload.objects.filter(owner=owner).values_list("blob_id", flat=True))
-    used |= set(DatasetUpload.objects.filter(owner=owner).values_list("blob_id", flat=True))
-    if file.sha256 in used:
-        return
-    total = Blob.objects.filter(pk__in=used).aggregate(total=Sum("size"))["total"] or 0
-    if total + file.size > settings.USER_QUOTA_BYTES:
-        raise Refused(
-            f"Your uploads would take {total + file.size:,} bytes; you may keep {settings.USER_QUOTA_BYTES:,}.",
-            "Delete models or datasets that you no longer use.",
-            status=413,
-        )
+def _blob(owner: User, file: StoredUpload | KnownFile, ready: blobs.Ready | None) -> Blob:
+    """The file's, within the quota. What the owner has already takes no more room, so it is never refused."""
+    quota.lock(owner)
+    mine = [
+        kind.objects.filter(owner=owner, blob=file.sha256).exists() for kind in (ModelUpload, DatasetUpload)
+    ]  # fmt: skip
+    if not any(mine):
+        quota.check(owner, file.size, file.name, besides=file.reservation)
+    if ready is not None:
+        return blobs.put(ready)
+    blob = Blob.objects.select_for_update().filter(pk=file.sha256).first()
+    if not any(mine) or blob is None or not blob.path.exists():
+        raise Refused(f"There was no room for {file.name} when it began to arrive.", "Send it again.", status=413)
+    return blob
 
 
 def ring(upload: Upload) -> None:

@@ -11,13 +11,14 @@ from contextlib import contextmanager
 
 from celery import Task, shared_task
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 from django.db.models import QuerySet
 from django.utils import timezone
 
 from repair_engine.errors import BadInput
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
 from webapp.library.validation import check
+from webapp.steady import is_full
 
 log = logging.getLogger(__name__)
 KINDS: dict[str, type[Upload]] = {"modelupload": ModelUpload, "datasetupload": DatasetUpload}
@@ -54,7 +55,7 @@ def alive(asked: QuerySet[Upload]) -> Iterator[None]:
         try:
             while not stop.wait(settings.LEASE_SECONDS / 6):
                 asked.update(rung_at=timezone.now())
-        except DatabaseError as error:
+        except Error as error:
             log.warning("upload: %s", error)
         finally:
             connection.close()
@@ -82,8 +83,11 @@ def validate(kind: str, pk: str) -> None:
             found = check(upload)
     except BadInput as error:
         changes = {"state": Upload.State.REJECTED, "error": error.problem, "mend": error.mend}
-    except Exception:
+    except Exception as error:
         log.exception("checking %s %s failed", kind, pk)
+        if is_full(error):  # nobody's fault, and no attempt: the reaper rings again
+            asked.update(attempts=upload.attempts)
+            return
         if upload.attempts + 1 < settings.MAX_ATTEMPTS:
             return  # the reaper rings again
         changes = {

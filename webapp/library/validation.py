@@ -44,7 +44,7 @@ def _check_model(upload: ModelUpload) -> Found:
     with tempfile.TemporaryDirectory(dir=settings.INCOMING_DIR, prefix="check-") as folder:
         opened = open_upload(
             upload.blob.path, upload.file_name, upload.architecture, upload.num_classes, upload.options,
-            settings.ARCHITECTURES, upload.preprocessing, Path(folder) / "unpacked",
+            settings.ARCHITECTURES, upload.preprocessing, Path(folder) / "unpacked", upload.key, upload.strip_prefix,
         )  # fmt: skip
         checkpoint = convert(
             opened.path,
@@ -108,7 +108,7 @@ def _filters(checkpoint, preprocessing) -> tuple[dict, list[str]]:
 def _check_dataset(upload: DatasetUpload) -> Found:
     from repair_engine.datasets import inspect_archive
 
-    info = inspect_archive(upload.blob.path, upload.file_name)
+    info = inspect_archive(upload.blob.path, upload.file_name, split=upload.split_folder)
     return Found(
         {
             "images": info.n_images,

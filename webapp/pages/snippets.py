@@ -31,6 +31,7 @@ WORDS = {
     "order": "order of removal",
     "precision": "the search computes in",
     "batch_size": "images per draw",
+    "memory": "memory",
     "attack_images": "images attacked, at most",
     "queries": "black-box queries per image",
     "subset": "images queried, at most",
@@ -116,9 +117,13 @@ def _command(job: Job, asked: dict) -> str:
     if model.architecture in settings.ARCHITECTURES:
         options.append(["--register", f"{model.architecture}={settings.ARCHITECTURES[model.architecture]}"])
     options += [["--weights", model.weights]] if model.weights else []
+    options += [["--key", model.key]] if model.key else []
+    options += [["--strip-prefix", model.strip_prefix]] if model.strip_prefix else []
     options += [["--classes", "classes.txt"]] if model.classes_text else []
     options.append(["--data", job.dataset.file_name])
+    options += [["--split-folder", job.dataset.split_folder]] if job.dataset.split_folder else []
     options += [["--guard", job.guard.file_name]] if job.guard else []
+    options += [["--guard-split-folder", job.guard.split_folder]] if job.guard and job.guard.split_folder else []
     for key in ("resize", "crop"):
         options += [[f"--{key}", "none" if read[key] is None else str(read[key])]] if key in read else []
     for key in ("mean", "std"):
@@ -169,7 +174,8 @@ def _option(key: str, value: object) -> list[str]:
 def _notes(job: Job) -> list[str]:
     notes = [
         "Make a token on the page of API tokens and put it into NR_TOKEN.",
-        f"On {job.device}, with the same versions and number of threads, the values come out the same to the last bit.",
+        f"On {job.device}, with the same versions, number of threads and instruction set, the values come out the same "
+        "to the last bit.",
     ]
     if _needs_values(job):
         notes.append(f"For the command line, save the {VALUES} of the run that valued them in a folder values.")

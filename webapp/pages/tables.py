@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from pathlib import Path
 from django.core.paginator import Page, Paginator
 from django.http import QueryDict
 
+from repair_engine import tables
+from repair_engine.report.known import is_known
 from webapp.jobs.models import Job
 
 PER_PAGE = 100
@@ -38,10 +39,15 @@ class FilterRow:
     ablated: bool
     place: int  # in the network's order
 
+    @property
+    def known(self) -> bool:
+        """Its interval leaves something out of all that a value can be."""
+        return is_known(self.value, self.lower, self.upper)
+
 
 COLUMNS: dict[str, tuple[str, Callable[[FilterRow], object]]] = {
     "filter": ("filter", lambda row: row.place),
-    "value": ("value", lambda row: row.value),
+    "value": ("value", lambda row: row.value if row.known else None),
     "samples": ("samples", lambda row: row.samples),
     "searched": ("ranked by", lambda row: row.searched),
     "constant": ("constant", lambda row: row.constant),
@@ -57,6 +63,7 @@ class View:
         sort, descending: by which of COLUMNS, and how; filters without a figure always come last.
         text: part of the filter's name.
         show: a key of SHOW.
+        valued: filters that were sampled.
         ticked: ids of filters, in the order of the table they were ticked on.
     """
 
@@ -68,6 +75,7 @@ class View:
     shows: Mapping[str, str]
     found: int
     total: int
+    valued: int
     ticked: tuple[str, ...]
 
     @property
@@ -95,8 +103,7 @@ def _read(path: Path, name: str) -> tuple[FilterRow, ...]:
     if name == "score.json":
         rows = json.loads(path.read_text(encoding="utf-8"))["filters"]
         return tuple(_scored(place, row) for place, row in enumerate(rows))
-    with path.open(newline="", encoding="utf-8") as file:
-        return tuple(_row(place, cells) for place, cells in enumerate(csv.DictReader(file)))
+    return tuple(_row(place, cells) for place, cells in enumerate(tables.read(path)))
 
 
 def _scored(place: int, row: dict) -> FilterRow:
@@ -149,4 +156,5 @@ def view(rows: tuple[FilterRow, ...], asked: QueryDict, first: str = "value") ->
     page = Paginator(ordered, PER_PAGE).get_page(asked.get("page"))
     ids = {row.id for row in rows}
     ticked = tuple(name for name in dict.fromkeys(asked.getlist("pick")) if name in ids)
-    return View(page, sort, descending, text, show if show in SHOW else "", SHOW, len(kept), len(rows), ticked)
+    valued = sum(row.value is not None for row in rows)
+    return View(page, sort, descending, text, show if show in SHOW else "", SHOW, len(kept), len(rows), valued, ticked)

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from webapp.pages.views import attacks, comparisons, followups, home, repairs, results, uploads
+from webapp.pages.views import attacks, comparisons, followups, home, operator, repairs, results, uploads
 
 app_name = "pages"
 urlpatterns = [
@@ -17,6 +17,7 @@ urlpatterns = [
     path("datasets/<uuid:pk>/", uploads.dataset, name="dataset"),
     path("datasets/<uuid:pk>/state/", uploads.dataset_state, name="dataset_state"),
     path("datasets/<uuid:pk>/delete/", uploads.delete_dataset, name="delete_dataset"),
+    path("operator/", operator.operator, name="operator"),
     path("compare/", comparisons.compare, name="compare"),
     path("attacks/new/", attacks.new_attack, name="new_attack"),
     path("repairs/", repairs.RepairList.as_view(), name="repairs"),
@@ -24,6 +25,7 @@ urlpatterns = [
     path("repairs/<uuid:pk>/", repairs.repair, name="repair"),
     path("repairs/<uuid:pk>/progress/", repairs.progress, name="progress"),
     path("repairs/<uuid:pk>/cancel/", repairs.cancel, name="cancel"),
+    path("repairs/<uuid:pk>/retry/", repairs.retry, name="retry"),
     path("repairs/<uuid:pk>/delete/", repairs.delete, name="delete_repair"),
     path("repairs/<uuid:pk>/filters/", results.filters, name="filters"),
     path("repairs/<uuid:pk>/follow/", followups.follow, name="follow"),

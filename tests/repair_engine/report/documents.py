@@ -102,6 +102,7 @@ def document(metric: str = "recall:shirt", k: int = 2, culprits: int = 4, gain: 
             "seed": 5,
             "device": "cpu",
             "threads": 1,
+            "instruction_set": "AVX512",
             "seconds": 141.5,
             "interval": {"name": "clt", "claims": 4, "text": "asymptotic, 95% for all 4 intervals together"},
             "reported_values": "fresh samples",

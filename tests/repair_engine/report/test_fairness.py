@@ -10,7 +10,7 @@ from repair_engine.objectives.metric import Metric
 from repair_engine.report.fairness import describe
 from repair_engine.report.html import render
 from repair_engine.report.wording import fairness_said
-from repair_engine.statistics import paired_cell_means
+from repair_engine.statistics import paired_draws
 from tests.repair_engine.report.documents import document
 from tests.repair_engine.report.pages import Page
 
@@ -65,18 +65,34 @@ def test_the_mean_over_the_rows_is_the_metric(world: tuple[np.ndarray, ...]) -> 
 def test_the_bootstrap_has_the_closed_form_of_the_variance(world: tuple[np.ndarray, ...]) -> None:
     """Of a change of a cell's mean: s²/n with s² over n − 1, paired."""
     codes, _, before, after = world
-    _, draws = paired_cell_means(before, after, codes, seed=3, resamples=20_000)
+    change = after.astype(float) - before
+    parts = np.stack([np.where(codes == g, change / (codes == g).sum(), 0.0) for g in range(3)])
+    draws = paired_draws(parts, codes, [3], resamples=20_000)
     for g in range(3):
-        change = (after.astype(float) - before)[codes == g]
-        expected = change.var(ddof=1) / len(change)
-        assert (draws[1, :, g] - draws[0, :, g]).var() == pytest.approx(expected, rel=0.05)
+        mine = change[codes == g]
+        assert draws[g].var() == pytest.approx(mine.var(ddof=1) / len(mine), rel=0.05)
 
 
-def test_cells_of_one_image_do_not_vary() -> None:
-    means, draws = paired_cell_means(np.array([True, False]), np.array([False, False]), np.array([0, 1]), 0, 50)
-    assert means.tolist() == [[1, 0], [0, 0]]
-    assert (draws[0] == [1, 0]).all()
-    assert not draws[1].any()
+def test_subgroups_of_one_image_a_class_have_intervals_that_cover() -> None:
+    """Each class's chance is drawn anew with its one image, so the truth is the chances' mean."""
+    codes, labels = np.repeat([0, 1], 60), np.tile(np.arange(60), 2)
+    rng = np.random.default_rng(5)
+    covered = 0
+    for seed in range(150):
+        before = rng.random(120) < 0.7
+        after = rng.random(120) < np.where(codes == 0, 0.9, 0.5)
+        rows = describe(["a", "b"], codes, labels, before, after, seed)["rows"]
+        for row, truth in zip(rows, (0.2, -0.2), strict=True):
+            assert row["change"]["lower"] < row["change"]["upper"]
+            covered += row["change"]["lower"] <= truth <= row["change"]["upper"]
+    assert covered / 300 >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / 300)
+
+
+def test_of_a_subgroup_of_one_image_nothing_is_known() -> None:
+    codes = np.array([0] * 10 + [1])
+    right = np.arange(11) % 2 == 0
+    rows = describe(["a", "b"], codes, np.zeros(11, int), right, ~right, seed=0)["rows"]
+    assert (rows[1]["change"]["lower"], rows[1]["change"]["upper"]) == (-1.0, 1.0)
 
 
 def test_too_few_images_for_a_worst_subgroup() -> None:

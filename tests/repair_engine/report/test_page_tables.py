@@ -3,7 +3,9 @@
 import pytest
 
 from repair_engine.audit.rows import NO_SURROGATE
+from repair_engine.report import results
 from repair_engine.report.html import render
+from repair_engine.report.wording import tried
 from tests.repair_engine.report.documents import METRICS, document, with_guard
 from tests.repair_engine.report.pages import Page
 
@@ -162,3 +164,23 @@ def test_method_limits_and_files():
         "1 layer is not a player",
     ):
         assert said in text
+
+
+def test_what_was_valued_is_said_of_this_run() -> None:
+    found = document("recall:shirt", k=0)
+    screened = {**found["run"], "screen": {"by": "gradients", "images": 9, "sampled": 364, "of": 2944}}
+    assert "were screened, and 364 of them valued, with" in tried(found | {"run": screened})[0]
+    said = " ".join(tried(found | {"by_hand": True}))
+    assert "chosen by hand" in said
+    assert "no other filter was valued" in said
+    assert f"{found['model']['filters']:,} filters at" not in said
+
+
+def test_values_that_are_not_known_are_no_figures() -> None:
+    found = document("recall:shirt")
+    for row in found["culprits"]:
+        row |= {"value": -0.12345, "lower": -1.0, "upper": 1.0, "samples": 4}
+    shown = results.culprits(found)
+    assert "0.12345" not in shown
+    assert "not known (4 samples)" in shown
+    assert "Values of the ranked candidates" not in shown

@@ -71,6 +71,26 @@ def test_what_was_not_sampled_comes_last_either_way(table, order):
     assert all(row[1] != "not sampled" for row in cells(table(order=order)))
 
 
+def test_what_is_not_known_is_no_figure_and_comes_last(world):
+    succeed(world.owner.job)
+    rows = [filter_cells(1, -0.4), filter_cells(2, -0.5) | {"lower": -1.0, "upper": 1.0}, filter_cells(3, None)]
+    Artifact.objects.filter(job=world.owner.job, name="filters.csv").update(blob=blob_of(filters_csv(rows)))
+    page = read(world.owner.browser.get(reverse("pages:filters", args=[world.owner.job.pk]), {"sort": "value"}))
+    assert [row[1] for row in cells(page)] == ["−0.40000", "not known", "not sampled"]
+    assert [row[2] for row in cells(page)][1:] == ["", ""]
+    assert "of those that were sampled, 2 of 3" in page.text
+
+
+def test_of_a_run_by_hand_only_its_filters_were_valued(world):
+    job = world.owner.job
+    succeed(job)
+    job.request = job.request | {"filters": ["features.3:1"]}
+    job.save()
+    page = read(world.owner.browser.get(reverse("pages:filters", args=[job.pk])))
+    assert "The values of the 1 filter chosen by hand" in page.text
+    assert "this run valued no other" in page.text
+
+
 def test_every_filter_is_on_exactly_one_page(table):
     seen = [row[0] for page in (1, 2, 172, 173) for row in cells(table(page=page, sort="filter"))]
     assert len(seen) == len(set(seen)) == 3 * 100 + N % 100

@@ -54,7 +54,7 @@ def test_without_columns_there_are_no_subgroups_to_choose(world):
 def test_everything_that_is_asked_reaches_the_repair(owner):
     answer = send(
         owner, metric="subgroup-recall", column="ground", max_clean_drop="1.5", max_subgroup_drop="7", max_filters="9",
-        choose="one-se", order="value", constant="bn_beta", precision="bfloat16",
+        choose="one-se", order="value", constant="bn_beta", precision="bfloat16", memory="3G",
         budget="50000", seed="7", estimator="tmab", top_k="4", side="both", batch_size="8", group="ground", name="Mine",
         epsilon="8", attack="standard",
     )  # fmt: skip
@@ -63,7 +63,7 @@ def test_everything_that_is_asked_reaches_the_repair(owner):
     assert job.name == "Mine"
     assert job.request == {
         "metric": "subgroup-recall:ground", "max_clean_drop": 0.015, "max_subgroup_drop": 0.07, "max_filters": 9,
-        "choose": "one-se", "order": "value", "constant": "bn_beta", "precision": "bfloat16",
+        "choose": "one-se", "order": "value", "constant": "bn_beta", "precision": "bfloat16", "memory": "3G",
         "budget": 50000, "seed": 7, "estimator": "tmab", "top_k": 4, "side": "both", "batch_size": 8, "group": "ground",
     }  # fmt: skip
 

@@ -45,11 +45,14 @@ def test_a_model_is_taken_on_and_checked(world):
         "crop": "28",
         "mean": "0.5, 0.4 0.3",
         "std": "0.2 0.2 0.2",
+        "key": "teacher",
+        "strip_prefix": "backbone.",
     }
     answer = world.owner.browser.post(NEW_MODEL, sent)
     made = ModelUpload.objects.get(owner=world.owner.user, file_name="net.pth", architecture="resnet18", num_classes=3)
     assert answer["Location"] == reverse("pages:model", args=[made.pk])
     assert made.options == {"transform_input": True, "width": 64}
+    assert (made.key, made.strip_prefix) == ("teacher", "backbone.")
     assert made.classes_text == "coat\nshirt\nbag\n"
     assert made.preprocessing == {"resize": None, "crop": 28, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.2]}
     assert made.state == Upload.State.VALIDATING

@@ -27,6 +27,7 @@ class AttackList(APIView):
             400: PROBLEM,
             404: PROBLEM,
             409: PROBLEM,
+            413: PROBLEM,
             422: PROBLEM,
         },
     )

@@ -54,6 +54,7 @@ class ProgressSerializer(serializers.Serializer):
     percent = serializers.FloatField()
     eta_seconds = serializers.FloatField(allow_null=True)
     workers = serializers.IntegerField()
+    held = serializers.CharField(help_text="Why work waits: a full disk, a pause after a failed attempt. Empty else.")
     waiting = serializers.BooleanField()
     worker_alive = serializers.BooleanField()
     retries = serializers.IntegerField()
@@ -65,7 +66,9 @@ class RepairSerializer(serializers.ModelSerializer):
     outcome = serializers.ChoiceField(
         choices=Job.Outcome.choices, allow_blank=True, help_text="Empty until the repair has succeeded."
     )
-    fault = serializers.CharField(help_text="Whose, of a failure: input (mend it) or server (try again).")
+    fault = serializers.CharField(
+        help_text="Whose, of a failure: input (mend it) or server (POST to retry/ goes on from what is done)."
+    )
     parent = serializers.PrimaryKeyRelatedField(
         read_only=True, allow_null=True, help_text="The run that it goes on from; null if none, or if that was deleted."
     )
@@ -223,6 +226,12 @@ class CreateRepairSerializer(LimitFields, PgdFields):
         required=False,
         help_text="Of the search: float32 (default), or bfloat16, which is faster where the worker's processor has it "
         "and is given up where its predictions differ. What is reported is float32 always.",
+    )
+    memory = serializers.CharField(
+        required=False,
+        max_length=20,
+        help_text="That each process may take for it, such as 2G (default) or 1500M; on a GPU, of its "
+        "memory, by default a quarter. Changes no figure.",
     )
     top_k = Whole(**within("top_k"), required=False)
     side = serializers.ChoiceField(choices=SIDES, required=False)

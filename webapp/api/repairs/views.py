@@ -1,4 +1,4 @@
-"""Repairs: start, list, watch, cancel, fetch the results."""
+"""Repairs: start, list, watch, cancel, try again, fetch the results."""
 
 from __future__ import annotations
 
@@ -69,6 +69,7 @@ class RepairList(ListView):
             400: PROBLEM,
             404: PROBLEM,
             409: PROBLEM,
+            413: PROBLEM,
             422: PROBLEM,
         },
     )
@@ -132,6 +133,18 @@ class RepairCancel(APIView):
         if job.state != Job.State.CANCELED:
             raise Refused(f"This {job.word} has ended: it {job.state}.", status=409)
         return Response(RepairSerializer(job, context={"request": request}).data)
+
+
+class RepairRetry(APIView):
+    """Take up a repair again."""
+
+    @extend_schema(request=None, responses={202: RepairSerializer, 404: PROBLEM, 409: PROBLEM})
+    def post(self, request: Request, pk: UUID) -> Response:
+        """Go on with what failed on our side (fault: server), from what is done. Anything else answers 409."""
+        job = access.job_for(request.user, pk)
+        services.retry_job(job=job)
+        job.refresh_from_db()
+        return Response(RepairSerializer(job, context={"request": request}).data, status=status.HTTP_202_ACCEPTED)
 
 
 class RepairEvents(APIView):

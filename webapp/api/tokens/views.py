@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
 from rest_framework.exceptions import PermissionDenied
@@ -21,8 +24,17 @@ class TokenSerializer(Body, serializers.ModelSerializer):
 
     class Meta:
         model = ApiToken
-        fields = ["id", "name", "hint", "created_at", "last_used_at"]
+        fields = ["id", "name", "hint", "scope", "expires_at", "created_at", "last_used_at"]
         read_only_fields = ["id", "hint", "created_at", "last_used_at"]
+        extra_kwargs = {
+            "scope": {"help_text": "read: GET only. run (the default): whatever you can do but make tokens."},
+            "expires_at": {"help_text": "When it stops working; null (the default): never."},
+        }
+
+    def validate_expires_at(self, value: datetime | None) -> datetime | None:
+        if value is not None and value <= timezone.now():
+            raise serializers.ValidationError("This time is over: give one to come, or null.")
+        return value
 
 
 class CreatedTokenSerializer(TokenSerializer):
@@ -47,7 +59,7 @@ class TokenList(ListView):
             raise PermissionDenied("A token cannot make tokens: sign in with your password.")
         data = TokenSerializer(data=request.data)
         data.is_valid(raise_exception=True)
-        token, key = services.create_token(owner=request.user, name=data.validated_data["name"])
+        token, key = services.create_token(owner=request.user, **data.validated_data)
         return Response({**TokenSerializer(token).data, "key": key}, status=status.HTTP_201_CREATED)
 
 

@@ -10,7 +10,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from webapp.api.base import Body
-from webapp.api.fields import LINE_OR_NONE, Line, Real, Whole
+from webapp.api.fields import LINE_OR_NONE, Line, Real, Text, Whole
 from webapp.library import services
 from webapp.library.architectures import Untold, told_by
 from webapp.library.models import DatasetUpload, ModelUpload
@@ -54,6 +54,8 @@ class ModelSerializer(_UploadSerializer):
             "num_classes",
             "options",
             "weights",
+            "key",
+            "strip_prefix",
             "class_names",
             "preprocessing",
         ]
@@ -63,7 +65,7 @@ class ModelSerializer(_UploadSerializer):
 class DatasetSerializer(_UploadSerializer):
     class Meta:
         model = DatasetUpload
-        fields = _COMMON
+        fields = [*_COMMON, "split_folder"]
         read_only_fields = fields
 
 
@@ -130,7 +132,17 @@ class CreateModelSerializer(Body):
     weights = serializers.ChoiceField(
         choices=["model", "ema"], required=False, help_text="Which, where the file holds both."
     )
-    classes = serializers.CharField(
+    key = Line(
+        required=False,
+        max_length=200,
+        help_text="The entry of the file that holds the state dict, where several might.",
+    )
+    strip_prefix = Line(
+        required=False,
+        max_length=200,
+        help_text='Of the keys that are the network\'s, where others stand beside them, such as "backbone.".',
+    )
+    classes = Text(
         required=False,
         trim_whitespace=False,
         max_length=SMALL,
@@ -201,6 +213,12 @@ class CreateDatasetSerializer(Body):
 
     file = serializers.FileField()
     name = Line(required=False, max_length=200)
+    split_folder = Line(
+        required=False,
+        max_length=200,
+        help_text="Where the zip holds splits (train, test; fold1, fold2): the top folder that is read. none: the top "
+        "folders are the classes.",
+    )
 
 
 class KnownDatasetSerializer(_Known, CreateDatasetSerializer):

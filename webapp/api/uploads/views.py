@@ -24,7 +24,7 @@ from webapp.api.uploads.serializers import (
     ModelSerializer,
 )
 from webapp.jobs import reaper
-from webapp.library import services
+from webapp.library import services, uploads
 
 
 class UploadQuery(ListQuery):
@@ -53,8 +53,21 @@ def _read(request: Request, sent: type[serializers.Serializer], known: type[seri
     return data
 
 
-class ModelList(ListView):
+class TakesFile:
+    """Files are let in once it is known who sends them, and that they may: what a stranger sends is thrown away."""
+
+    takes_file: str
+
+    def initial(self, request: Request, *args: object, **kwargs: object) -> None:
+        super().initial(request, *args, **kwargs)  # type: ignore[misc]
+        if request.method == "POST":
+            uploads.accept(request._request, request.user, self.takes_file)
+
+
+class ModelList(TakesFile, ListView):
     """Your models."""
+
+    takes_file = "model"
 
     parser_classes = [MultiPartParser, JSONParser]
     queries = {"GET": UploadQuery}
@@ -94,8 +107,10 @@ class ModelDetail(DetailView):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
-class DatasetList(ListView):
+class DatasetList(TakesFile, ListView):
     """Your datasets."""
+
+    takes_file = "dataset"
 
     parser_classes = [MultiPartParser, JSONParser]
     queries = {"GET": UploadQuery}

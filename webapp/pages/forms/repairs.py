@@ -78,6 +78,12 @@ class RepairForm(NamedForm, SplitFields, LimitFields, AdversaryFields):
         "An ablated filter gives", "Filters without a batch norm of their own give their mean either way.", *CONSTANTS
     )
     precision = choice("The search computes in", "What is reported is computed in float32 either way.", *PRECISIONS)
+    memory = forms.CharField(
+        required=False,
+        max_length=20,
+        label="Memory",
+        help_text="That a worker may take for it, such as 2G (blank) or 1500M. Changes no figure.",
+    )
     top_k = count("Culprits to tell apart", "tmab stops when these are clear.")
     side = choice(
         "End of the values",
@@ -174,6 +180,7 @@ class RepairForm(NamedForm, SplitFields, LimitFields, AdversaryFields):
             "estimator",
             "constant",
             "precision",
+            "memory",
             "seed",
             "top_k",
             "side",

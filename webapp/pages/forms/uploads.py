@@ -24,6 +24,13 @@ class DatasetForm(forms.Form):
     name = forms.CharField(
         required=False, max_length=200, label="Name", help_text="For your lists; the file's name if left out."
     )
+    split_folder = forms.CharField(
+        required=False,
+        max_length=200,
+        label="Split folder",
+        help_text="Only where the zip holds splits (train, test; fold1, fold2): the top folder that is read. "
+        "none: the top folders are the classes.",
+    )
 
     def values(self) -> dict[str, Any]:
         return dict(self.cleaned_data)
@@ -81,6 +88,21 @@ class ModelForm(forms.Form):
         label="Which weights",
         help_text="Only where the file holds both plain weights and their moving average.",
         choices=[("", "the only ones"), ("model", "the plain weights"), ("ema", "the moving average (EMA)")],
+    )
+    key = forms.CharField(
+        required=False,
+        max_length=200,
+        label="Entry of the file",
+        help_text="Which holds the state dict, where several might, such as teacher. Blank: found out.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+    strip_prefix = forms.CharField(
+        required=False,
+        max_length=200,
+        label="Prefix of the keys",
+        help_text="Of the network's own, where others stand beside them, such as backbone. with its dot. Blank: found "
+        "out.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
     resize = forms.CharField(
         required=False, label="Resize, pixels", help_text="Shorter side; none: no resizing. Blank: the default."
@@ -186,6 +208,8 @@ class ModelForm(forms.Form):
             "name": given["name"],
             "options": given["options"],
             "weights": given["weights"],
+            "key": given["key"],
+            "strip_prefix": given["strip_prefix"],
             "classes_text": text if text.strip() else "",
             "preprocessing": preprocessing or None,
         }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlencode
 
 from django import template
 
+from repair_engine.report.known import row_known
 from webapp.jobs.models import Job
 from webapp.library.models import Upload
 
@@ -33,6 +36,12 @@ def state(thing: Upload | Job) -> dict:
     """A state as a word with a mark. A repair that has succeeded shows what came of it."""
     value = str(getattr(thing, "outcome", "") or thing.state)
     return {"value": value, "words": STATES.get(value, value)}
+
+
+@register.filter
+def known(row: Mapping[str, Any]) -> bool:
+    """A filter's interval leaves something out of all that a value can be."""
+    return row_known(row)
 
 
 @register.filter

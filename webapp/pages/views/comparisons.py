@@ -21,12 +21,15 @@ from webapp.pages.templatetags.ui import title
 @require_safe
 def compare(request: HttpRequest) -> HttpResponse:
     """`?a=…&b=…`; with one or none of them, the choice of two."""
-    runs = list(comparable(access.jobs_of(request.user)))
+    mine = access.jobs_of(request.user)
     chosen = [access.job_for(request.user, pk) if (pk := request.GET.get(side)) else None for side in ("a", "b")]
-    for job in chosen:
+    sides = []
+    for side, words, job, other in zip("ab", ("One run", "The other"), chosen, reversed(chosen), strict=True):
+        runs = comparable(mine, other)
         if job is not None and job not in runs:  # named in the address: it stays the choice, and it is said why not
             runs.insert(0, job)
-    context = {"runs": runs, "sides": list(zip("ab", ("One run", "The other"), chosen, strict=True))}
+        sides.append((side, words, job, runs))
+    context = {"runs": sum(len(runs) for *_, runs in sides), "sides": sides}
     a, b = chosen
     if a is None or b is None:
         return render(request, "pages/compare.html", context)

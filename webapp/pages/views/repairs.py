@@ -176,6 +176,19 @@ def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 @login_required
 @require_POST
+def retry(request: HttpRequest, pk: UUID) -> HttpResponse:
+    job = access.job_for(request.user, pk)
+    try:
+        services.retry_job(job=job)
+    except Refused as error:
+        messages.error(request, f"{error.problem} {error.mend}".strip())
+    else:
+        messages.success(request, f"The {job.word} goes on from what was done.")
+    return redirect("pages:repair", job.pk)
+
+
+@login_required
+@require_POST
 def delete(request: HttpRequest, pk: UUID) -> HttpResponse:
     job = access.job_for(request.user, pk)
     try:

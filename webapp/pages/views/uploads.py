@@ -13,12 +13,13 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django.views.generic import ListView
 
-from webapp import access
+from webapp import access, quota
 from webapp.jobs import reaper
 from webapp.library import services
 from webapp.library.architectures import architectures
 from webapp.library.errors import Refused
 from webapp.library.models import Upload
+from webapp.library.uploads import takes_file
 from webapp.pages.forms.uploads import DatasetForm, ModelForm
 
 PER_PAGE = 50
@@ -38,23 +39,26 @@ class DatasetList(LoginRequiredMixin, ListView):
         return access.datasets_of(self.request.user)
 
 
+@takes_file("model")
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def new_model(request: HttpRequest) -> HttpResponse:
     form = ModelForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid() and (made := _create(request, form, services.create_model)):
         return redirect("pages:model", made.pk)
-    context = {"form": form, "architectures": architectures()}
+    context = {"form": form, "architectures": architectures(), "usage": quota.usage(request.user)}
     return render(request, "pages/model_new.html", context, status=_status(form))
 
 
+@takes_file("dataset")
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def new_dataset(request: HttpRequest) -> HttpResponse:
     form = DatasetForm(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid() and (made := _create(request, form, services.create_dataset)):
         return redirect("pages:dataset", made.pk)
-    return render(request, "pages/dataset_new.html", {"form": form}, status=_status(form))
+    context = {"form": form, "usage": quota.usage(request.user)}
+    return render(request, "pages/dataset_new.html", context, status=_status(form))
 
 
 def _create(request: HttpRequest, form: Form, service) -> Upload | None:

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 
+from repair_engine import sandbox
 from webapp.devserver.stack import Stack
 from webapp.devserver.supervisor import Supervisor, print_line, stop_on_signals
 
@@ -43,6 +44,7 @@ class Command(BaseCommand):
         try:
             stack.start()
             stack.wait_until_ready()
+            print_line(f"\n{sandbox.sentence(sandbox.in_force()).capitalize()}")
             print_line(f"\nNeuron Repair is at {stack.url}   (Ctrl-C stops it)\n")
             stack.supervisor.run()
         except KeyboardInterrupt:

@@ -1,0 +1,155 @@
+"""The real web server on loopback: slow people stop nothing, and what nobody may send never reaches the disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.faults.slow_clients import attack, is_well
+
+ROOT = Path(__file__).resolve().parents[2]
+MAKE = (
+    "import django; django.setup(); from webapp.accounts import services as s; "
+    "u = s.create_user(username='ada', password='correct horse battery'); "
+    "print(s.create_token(owner=u, name='run')[1], s.create_token(owner=u, name='read', scope='read')[1])"
+)
+
+
+class Server:
+    def __init__(self, folder: Path) -> None:
+        self.data = folder
+        self.env = {
+            **os.environ, "NR_DATA_DIR": str(folder), "NR_HTTPS": "0", "DATABASE_URL": "",
+            "DJANGO_SETTINGS_MODULE": "webapp.settings", "NR_UPLOADS_AT_ONCE": "3",
+        }  # fmt: skip
+        self._run("manage.py", "migrate", "-v0")
+        self.key, self.read_key = self._run("-c", MAKE).split()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "webapp.serving", "--port", str(self.port), "--grace", "2", "--header-seconds", "2"],
+            cwd=ROOT,
+            env=self.env,
+        )
+        end = time.monotonic() + 60
+        while not is_well("127.0.0.1", self.port, 5):
+            assert self.process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+    def _run(self, *command: str) -> str:
+        done = subprocess.run([sys.executable, *command], cwd=ROOT, env=self.env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def well(self) -> bool:
+        return is_well("127.0.0.1", self.port)
+
+    def family(self) -> list[psutil.Process]:
+        parent = psutil.Process(self.process.pid)
+        return [parent, *parent.children(recursive=True)]
+
+    def send(self, headers: dict[str, str], body: bytes = b"", path: str = "/api/v1/models/") -> tuple[int, dict]:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        with closing(connection):
+            connection.request("POST", path, body, {"Host": "localhost", **headers})
+            answer = connection.getresponse()
+            content = answer.read()
+            return answer.status, json.loads(content) if content.startswith(b"{") else {}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("serving"))
+    yield server
+    family = server.family()
+    server.process.terminate()
+    _, alive = psutil.wait_procs(family, timeout=30)
+    for process in alive:
+        process.kill()
+    assert not alive
+
+
+FORM = {"Content-Type": "multipart/form-data; boundary=b"}
+BIG = (
+    b'--b\r\nContent-Disposition: form-data; name="architecture"\r\n\r\nresnet18\r\n'
+    b'--b\r\nContent-Disposition: form-data; name="num_classes"\r\n\r\n2\r\n'
+    b'--b\r\nContent-Disposition: form-data; name="file"; filename="net.pth"\r\n\r\n'
+    + b"x" * 3 * 2**20
+    + b"\r\n--b--\r\n"
+)
+
+
+@pytest.mark.parametrize("signed_in", [False, True])
+def test_slow_people_do_not_stop_the_site(server, signed_in):
+    """More of them than any pool of threads has: half-sent headers and trickling uploads of 200 MB."""
+    key = server.key if signed_in else ""
+    with attack("127.0.0.1", server.port, headers=60, uploads=40, key=key, pause=0.1):
+        assert [server.well() for _ in range(10)] == [True] * 10
+        assert max(process.num_threads() for process in server.family()) < 40
+    assert server.well()
+
+
+def test_headers_have_their_time(server):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as half:
+        half.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+        assert half.recv(100) == b""
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {**FORM, "Authorization": f"Bearer {key}"}
+
+
+def test_a_large_body_of_whoever_may_send_it_arrives(server):
+    status, body = server.send(bearer(server.key), BIG)
+    assert (status, body["size"]) == (201, 3 * 2**20)
+
+
+@pytest.mark.parametrize("who", ["nobody", "unknown", "read"])
+def test_a_large_body_of_others_is_refused_unread(server, who):
+    """Told by the headers alone: 200 GB are announced, none sent."""
+    key = {"nobody": "", "unknown": "nr_unknown", "read": server.read_key}[who]
+    said = bearer(key) if key else FORM
+    status, body = server.send({**said, "Content-Length": str(200 * 10**9), "Expect": "100-continue"})
+    assert status == 401, body
+    assert "account" in body["detail"]
+    assert server.send(said, BIG)[0] == 401
+    assert list((server.data / "incoming").iterdir()) == []
+
+
+def test_more_than_may_be_is_refused_unread(server):
+    headers = {**bearer(server.key), "Content-Length": str(200 * 10**9), "Expect": "100-continue"}
+    assert server.send(headers)[0] == 413
+    assert server.send(headers, path="/api/v1/repairs/")[0] == 413
+
+
+def test_one_account_has_a_few_uploads_at_once(server):
+    with attack("127.0.0.1", server.port, headers=0, uploads=3, key=server.key):
+        end = time.monotonic() + 30
+        while server.send(bearer(server.key), BIG)[0] != 429:
+            assert time.monotonic() < end
+    end = time.monotonic() + 30
+    while server.send(bearer(server.key), BIG)[0] == 429:  # their connections are gone
+        assert time.monotonic() < end
+
+
+def test_a_killed_server_leaves_nothing_behind(tmp_path):
+    server = Server(tmp_path)
+    family = server.family()
+    assert len(family) > 1
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.process.wait(10)
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive

@@ -1,0 +1,34 @@
+"""Is this error a full disk's? Files, SQLite and PostgreSQL say it each in their own way."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sqlite3
+
+from django.conf import settings
+from django.db import DatabaseError
+
+DETAIL = "The server's disk is full."
+MEND = "Ask the operator to make room; nothing was lost."
+# With no room left SQLite may also fail to open or to grow a file of its journal.
+_PERHAPS = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+
+
+def is_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if isinstance(error, DatabaseError) and _database_is(error.__cause__):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _database_is(cause: BaseException | None) -> bool:
+    if getattr(cause, "sqlstate", None) == "53100":  # PostgreSQL: disk_full
+        return True
+    code = (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return True
+    return code in _PERHAPS and shutil.disk_usage(settings.DATA_DIR).free < 1 << 20
