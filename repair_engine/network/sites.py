@@ -8,6 +8,7 @@ nor norm (DenseNet: norm before convolution) has its site at its own output, if 
 from __future__ import annotations
 
 import operator
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -99,6 +100,10 @@ class NotAPlayer:
     reason: str
 
 
+# The weight of a convolution in the state dict, also under weight norm (its direction: weight_v, original1).
+_WEIGHT = re.compile(r"\.(parametrizations\.)?weight(\.original\d+|_v)?$")
+
+
 def find_sites(
     graph: FlatGraph, dtypes: Mapping[str, torch.dtype] | None = None
 ) -> tuple[tuple[Site, ...], tuple[NotAPlayer, ...]]:
@@ -149,7 +154,7 @@ def _site(
         return refuse("it is a transposed convolution")
     computed = None if weight in graph.names else source_of(graph, weight, uses)
     key = computed.weight if computed else graph.names.get(weight, "")
-    name, zeroed = key.removesuffix(".weight") or name, computed.zeroed if computed else ""
+    name, zeroed = _WEIGHT.sub("", key) or name, computed.zeroed if computed else ""
     if not key or (bias is not None and not graph.names.get(bias)):
         return refuse("its weight is computed (a parametrization) or fixed: no edit of the state dict changes it")
     if (not computed and uses[key] > 1) or (bias is not None and uses[graph.names[bias]] > 1):
