@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from repair_engine.report.axes import area, decimals, percents, x_axis, y_axis
-from repair_engine.report.markup import Markup
-from repair_engine.report.svg import WIDE, figure, label, legend, marker, nice_scale, path, percent
+from repair_engine.pages.axes import area, decimals, percents, x_axis, y_axis
+from repair_engine.pages.markup import Markup
+from repair_engine.pages.svg import WIDE, figure, label, legend, marker, nice_scale, path, percent
 
 _STYLES = (
     ("disc", "after", None),

@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from repair_engine import formats
 from repair_engine.cli import options
 from repair_engine.cli.emit import emit
 from repair_engine.errors import BadInput
-from repair_engine.outputs import sha256
-from repair_engine.redo import chosen_filters, edited, read_plan
+from repair_engine.models import formats
+from repair_engine.support.outputs import sha256
+from repair_engine.verbs.redo import chosen_filters, edited, read_plan
 
 
 def apply(args: argparse.Namespace) -> int:

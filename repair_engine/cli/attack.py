@@ -6,15 +6,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from repair_engine.audit import files
-from repair_engine.audit.run import run
 from repair_engine.cli import options
 from repair_engine.cli.emit import emit
 from repair_engine.cli.progress import Bars
 from repair_engine.cli.text import attack_row
-from repair_engine.outputs import claimed, results
-from repair_engine.report.attacks import settings_text
-from repair_engine.scratch import scratch
+from repair_engine.documents import attack_files as files
+from repair_engine.pages.attacks import settings_text
+from repair_engine.support.outputs import claimed, results
+from repair_engine.support.scratch import scratch
+from repair_engine.verbs.attack import run
 
 
 def attack(args: argparse.Namespace) -> int:

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 from repair_engine.cli.emit import emit
-from repair_engine.compare.document import compare as compare_results
-from repair_engine.compare.page import render
-from repair_engine.compare.wording import compare_text
-from repair_engine.outputs import claimed, results
+from repair_engine.documents.compare import compare as compare_results
+from repair_engine.pages.compare_page import render
+from repair_engine.pages.compare_wording import compare_text
+from repair_engine.support.outputs import claimed, results
 
 
 def compare(args: argparse.Namespace) -> int:

@@ -7,17 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from repair_engine import pipeline
+from repair_engine.case.explain_settings import Explain
 from repair_engine.cli import options
 from repair_engine.cli.emit import emit
 from repair_engine.cli.progress import Bars
 from repair_engine.cli.text import players_text
-from repair_engine.explain.page import at_ends, samples_of, shown
-from repair_engine.explain.settings import Explain
-from repair_engine.explain.wording import advantage_line, headline, shift_text
-from repair_engine.outputs import claimed, results
-from repair_engine.report.known import is_known, unknown_words
-from repair_engine.scratch import scratch
+from repair_engine.documents.known import is_known, unknown_words
+from repair_engine.pages.explain_page import at_ends, samples_of, shown
+from repair_engine.pages.explain_wording import advantage_line, headline, shift_text
+from repair_engine.support.outputs import claimed, results
+from repair_engine.support.scratch import scratch
+from repair_engine.verbs import pipeline
 
 _SHOWN = 10
 

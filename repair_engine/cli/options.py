@@ -8,18 +8,8 @@ from pathlib import Path
 
 import torch
 
-from repair_engine import hf_models
-from repair_engine.architectures import ONNX, Architecture, parse_options, parse_register
-from repair_engine.attacks import NORMS, AttackSettings
-from repair_engine.datasets import Preprocessing, check_not_folder
-from repair_engine.errors import BadInput
-from repair_engine.explain.settings import Explain
-from repair_engine.formats import is_onnx
-from repair_engine.memory import parse_memory
-from repair_engine.network import CONSTANTS
-from repair_engine.objectives import Metric
-from repair_engine.precision import PRECISIONS
-from repair_engine.request import (
+from repair_engine.case.explain_settings import Explain
+from repair_engine.case.request import (
     CHOICES,
     DEFAULT_ESTIMATOR,
     DEFAULT_QUERIES,
@@ -29,7 +19,18 @@ from repair_engine.request import (
     RepairRequest,
     preprocessing_from,
 )
-from repair_engine.surrogates import parse_surrogate
+from repair_engine.errors import BadInput
+from repair_engine.models import hf_models
+from repair_engine.models.architectures import ONNX, Architecture, parse_options, parse_register
+from repair_engine.models.formats import is_onnx
+from repair_engine.models.preprocessing import Preprocessing
+from repair_engine.network import CONSTANTS
+from repair_engine.question.attacks import NORMS, AttackSettings
+from repair_engine.question.objectives import Metric
+from repair_engine.question.surrogates import parse_surrogate
+from repair_engine.support.archive import check_not_folder
+from repair_engine.support.memory import parse_memory
+from repair_engine.support.precision import PRECISIONS
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

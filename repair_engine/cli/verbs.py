@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from repair_engine import formats, pipeline
-from repair_engine.case import Case, prepare
-from repair_engine.classes import class_names
+from repair_engine.case.case import Case, prepare
+from repair_engine.case.inspection import inspect_network, preprocessing_of
+from repair_engine.case.stored_values import objectives_in
+from repair_engine.choosing.plan import masked_predictions
 from repair_engine.cli import options
 from repair_engine.cli.apply import apply
 from repair_engine.cli.attack import attack
@@ -24,16 +25,17 @@ from repair_engine.cli.explain import explain
 from repair_engine.cli.parties import CONSTANTS_MERGE, constants, constants_merge, merge
 from repair_engine.cli.progress import Bars
 from repair_engine.cli.text import evaluate_text, inspect_text, players_text, repair_text, score_text
-from repair_engine.datasets import read_dataset
+from repair_engine.data import read_dataset
+from repair_engine.documents import measures
+from repair_engine.documents import repair as documents
 from repair_engine.errors import BadInput
-from repair_engine.eta import Foresight
-from repair_engine.inspection import inspect_network, preprocessing_of
-from repair_engine.outputs import check_folder, claimed, results
-from repair_engine.plan import masked_predictions
-from repair_engine.report import documents, measures
-from repair_engine.scoring import scored
-from repair_engine.scratch import scratch
-from repair_engine.stored_values import objectives_in
+from repair_engine.models import formats
+from repair_engine.models.classes import class_names
+from repair_engine.search.forecast import Foresight
+from repair_engine.support.outputs import check_folder, claimed, results
+from repair_engine.support.scratch import scratch
+from repair_engine.verbs import pipeline
+from repair_engine.verbs.scoring import scored
 
 NO_REPAIR = 5
 

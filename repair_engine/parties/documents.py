@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from repair_engine import tables
-from repair_engine.estimation import DELTA
+from repair_engine.documents import repair as documents
+from repair_engine.pages.markup import Markup, bullets, definitions, element, join, name, table
+from repair_engine.pages.repair_page import page
+from repair_engine.pages.repair_wording import count, p_value
+from repair_engine.pages.svg import decimal
 from repair_engine.parties.merging import Merged
-from repair_engine.report import documents
-from repair_engine.report.html import page
-from repair_engine.report.markup import Markup, bullets, definitions, element, join, name, table
-from repair_engine.report.svg import decimal
-from repair_engine.report.wording import count, p_value
+from repair_engine.search.phases import DELTA
+from repair_engine.support import tables
 
 _SHOWN = 30  # filters at each end of the page's table
 

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from repair_engine import sandbox, verify
+from repair_engine.support import sandbox
+from repair_engine.verbs import verify
 from tests.repair_engine import tiny
 
 

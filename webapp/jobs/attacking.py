@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from repair_engine import formats, hf_archive
-from repair_engine.audit import files
-from repair_engine.audit.run import run
-from repair_engine.progress import Progress
+from repair_engine.documents import attack_files as files
+from repair_engine.models import formats, hf_archive
+from repair_engine.support.progress import Progress
+from repair_engine.verbs.attack import run
 from webapp.jobs import translation
 from webapp.jobs.engine import ATTACK
 

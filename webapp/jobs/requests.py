@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from django.conf import settings
 
 from repair_engine.errors import BadInput
-from repair_engine.memory import parse_memory
+from repair_engine.support.memory import parse_memory
 from webapp.jobs import surrogates
 from webapp.jobs.models import Job
 from webapp.library.models import ModelUpload

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from repair_engine.columns import columns_of
+from repair_engine.data.columns import columns_of
 from repair_engine.errors import BadInput
 from webapp import quota
 from webapp.accounts.models import User

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from repair_engine.attacks import AttackSettings
-from repair_engine.estimation import CONFIRM_SHARE, reported
-from repair_engine.explain.page import at_ends
-from repair_engine.explain.settings import Explain
-from repair_engine.memory import parse_memory
-from repair_engine.objectives import Metric
-from repair_engine.request import Limits, RepairRequest
-from repair_engine.surrogates import Surrogate
+from repair_engine.case.explain_settings import Explain
+from repair_engine.case.request import Limits, RepairRequest
+from repair_engine.pages.explain_page import at_ends
+from repair_engine.question.attacks import AttackSettings
+from repair_engine.question.objectives import Metric
+from repair_engine.question.surrogates import Surrogate
+from repair_engine.search.phases import CONFIRM_SHARE, reported
+from repair_engine.support.memory import parse_memory
 from shapley import Settings, State
 from webapp.jobs.requests import VALUES
 from webapp.library.checkpoints import Opened, open_upload

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from django.utils.safestring import SafeString, mark_safe
 
-from repair_engine.report.charts import ValueRow, interval_plot, responsive
-from repair_engine.report.convergence import RoundPoint, convergence
+from repair_engine.pages.convergence import RoundPoint, convergence
+from repair_engine.pages.repair_charts import ValueRow, interval_plot, responsive
 
 
 def leaders(rows: Sequence[dict]) -> SafeString | None:

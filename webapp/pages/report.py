@@ -9,12 +9,19 @@ from urllib.parse import urlencode
 from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
 
-from repair_engine.audit import page as attack_page
-from repair_engine.audit import wording as attack_wording
-from repair_engine.explain import page as explain_page
-from repair_engine.explain import wording as explain_wording
-from repair_engine.report import attacks, groups, method, results, scores, wording
-from repair_engine.report.markup import Markup, element
+from repair_engine.pages import (
+    attack_page,
+    attack_wording,
+    attacks,
+    explain_page,
+    explain_wording,
+    groups,
+    method,
+    results,
+    scores,
+)
+from repair_engine.pages import repair_wording as wording
+from repair_engine.pages.markup import Markup, element
 from webapp.jobs.followups import objectives_of
 from webapp.jobs.models import Job
 

@@ -8,8 +8,8 @@ from django.shortcuts import render
 from django.utils.safestring import mark_safe
 from django.views.decorators.http import require_safe
 
-from repair_engine.compare import page
-from repair_engine.compare.wording import headline
+from repair_engine.pages import compare_page as page
+from repair_engine.pages.compare_wording import headline
 from webapp import access
 from webapp.jobs.comparing import comparable, compare_runs
 from webapp.library.errors import Refused
