@@ -7,6 +7,7 @@ Derived from them are the command line, the API, the forms, the client's options
 from repair_engine.settings.answer import Explanation, Export, Limits, Sampling, Search, quality_of
 from repair_engine.settings.fields import (
     MISSING,
+    MOST_PIXELS,
     NONE,
     Option,
     Settings,
@@ -56,6 +57,7 @@ __all__ = [
     "EVERYTHING",
     "GREY_LEVEL",
     "MISSING",
+    "MOST_PIXELS",
     "NONE",
     "Ablation",
     "Apply",
