@@ -33,6 +33,7 @@ from repair_engine.settings.question import (
 from repair_engine.settings.verbs import (
     ASKED,
     COMMANDS,
+    FOLLOWED,
     Apply,
     Attack,
     AttackHere,
@@ -55,6 +56,7 @@ __all__ = [
     "ASKED",
     "COMMANDS",
     "EVERYTHING",
+    "FOLLOWED",
     "GREY_LEVEL",
     "MISSING",
     "MOST_PIXELS",

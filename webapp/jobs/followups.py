@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from repair_engine.errors import BadInput
-from repair_engine.settings import Limits, Rows, options
+from repair_engine.settings import FOLLOWED, options
 from webapp.accounts.models import User
 from webapp.jobs import services
 from webapp.jobs.models import Job
 from webapp.jobs.requests import VALUES, stored
 from webapp.library.errors import Refused
 
-CHANGES = ("budget", *(name for group in (Limits, Rows) for name in options(group)))
+CHANGES = ("budget", *(name for group in FOLLOWED for name in options(group)))
 MOST_FILTERS = 100  # chosen by hand: they stand in addresses
 _NOT_TAKEN_OVER = ("kind", "filters", "stored", "report_uses", "budget", "minutes", "quality")
 _REPORTS = (Job.Outcome.REPAIRED, Job.Outcome.NO_REPAIR, Job.Outcome.EXPLAINED)  # which show report images' figures
