@@ -295,7 +295,8 @@ def judge(document: dict[str, Any]) -> None:
         if shown <= 0:
             worse = change["lower"] > 0 if lower else change["upper"] < 0
             reasons.append(
-                f"On the report images the metric changes by {points(change['value'])} with a 95% interval of "
+                f"On the report images the metric changes by {points(change['value'])} with a "
+                f"{100 * change.get('level', 0.95):.10g}% interval of "
                 f"{points(change['lower'])} to {points(change['upper'])}: "
                 + ("it got worse." if worse else "an improvement is not shown.")
             )

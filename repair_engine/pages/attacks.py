@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from repair_engine.pages.markup import Markup, definitions, element, join, name, table
-from repair_engine.pages.repair_wording import count, interval, points
+from repair_engine.pages.repair_wording import count, interval, level_of, points
 from repair_engine.pages.svg import percent
 
 Row = dict[str, Any]
@@ -50,7 +50,9 @@ def attack(document: Row) -> Markup:
 
 def rows_table(rows: list[Row], caption: str) -> Markup:
     """The rows before and after, what could not be measured with its reason."""
-    header = ("attack", "n", "success before", "success after", "change, points", "true label before", "after")
+    level = level_of(next((row["change"] for row in rows if "change" in row), {}))
+    changed = f"change, points, {level} interval"
+    header = ("attack", "n", "success before", "success after", changed, "true label before", "after")
     return table(caption, header, [_cells(row) for row in rows], range(1, 7))
 
 

@@ -20,7 +20,7 @@ from repair_engine.pages.explain_wording import (
     shift_text,
 )
 from repair_engine.pages.markup import Markup, details, element, join, name, table
-from repair_engine.pages.repair_wording import points
+from repair_engine.pages.repair_wording import level_of, points
 from repair_engine.pages.results import notices
 from repair_engine.pages.svg import decimal, digits_for, percent, responsive
 from repair_engine.studies.names import ENDS, LEAST, MOST, SHAPLEY
@@ -179,7 +179,7 @@ def _advantage_table(document: Row, end: str) -> Markup:
         for r in rows
     ]
     caption = f"Mean of the metric over the curve, {SHAPLEY} minus rival, points, {end}"
-    return table(caption, ("rival", "difference", "95% interval"), body, (1, 2))
+    return table(caption, ("rival", "difference", f"{level_of(next(iter(rows), {}))} interval"), body, (1, 2))
 
 
 def filter_pictures(document: Row, pictures: Pictures) -> Markup:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from repair_engine.pages.repair_wording import count, points
+from repair_engine.pages.repair_wording import count, level_of, points
 from repair_engine.pages.svg import percent
 from repair_engine.studies.names import LEAVE_ONE_OUT, MOST, RESPONSES, SHAPLEY, WEIGHTS
 from repair_engine.support.statistics import REFUSE_BELOW
@@ -31,7 +31,7 @@ def headline(document: Row) -> list[str]:
         said.append(
             f"Removing the {count(removed, end.split()[0] + ' critical filter')} of {document['model']['filters']:,} "
             f"took {document['metric']['text']} from {percent(row['metric'][0])} to {percent(row['metric'][at])} "
-            f"({points(found['change'])} points, {100 * found['level']:.0f}% interval {points(found['lower'])} to "
+            f"({points(found['change'])} points, {level_of(found)} interval {points(found['lower'])} to "
             f"{points(found['upper'])}; n = {found['images']:,}){overall} on report images."
         )
     said.append(

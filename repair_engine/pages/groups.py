@@ -7,7 +7,7 @@ from typing import Any
 
 from repair_engine.pages import repair_charts as charts
 from repair_engine.pages.markup import Markup, details, element, join, name, table
-from repair_engine.pages.repair_wording import SIZES, count, fairness_said, interval, p_value, points
+from repair_engine.pages.repair_wording import SIZES, count, fairness_said, interval, level_of, p_value, points
 from repair_engine.pages.svg import percent
 
 _MOST_ROWS = 60  # of a group table before the unchanged groups are folded away
@@ -39,7 +39,9 @@ def groups(document: Row) -> Markup:
 
 def _fairness(found: Row, changed: bool) -> list[object]:
     """The subgroups as the metric weighs them, the worst one and the gap."""
-    header = ["subgroup", "n", "classes", "before"] + (["after", "change, points", "95% interval"] if changed else [])
+    header = ["subgroup", "n", "classes", "before"] + (
+        ["after", "change, points", f"{level_of(found['rows'][0]['change'])} interval"] if changed else []
+    )
     body = []
     for r in found["rows"]:
         cells: list[object] = [name(r["name"]), f"{r['n']:,}", r["classes"], percent(r["before"])]

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from repair_engine.pages.markup import Markup, definitions, details, element, join, name, table
-from repair_engine.pages.repair_wording import ABLATIONS, ESTIMATORS, STOPPED, count, interval, points, processor
+from repair_engine.pages.repair_wording import (
+    ABLATIONS,
+    ESTIMATORS,
+    STOPPED,
+    count,
+    interval,
+    level_of,
+    points,
+    processor,
+)
 from repair_engine.pages.svg import decimal, percent
 from repair_engine.support.precision import Precision
 
@@ -87,8 +96,12 @@ def measured(document: Row) -> Markup:
     ]
     again = f"The same files and options with --budget {run['budget']} --seed {run['seed']} give the same values on "
     again += "the same kind of device."
-    intervals = "Intervals of changes are paired 95% bootstrap intervals over the report images; those of single rates "
-    intervals += "are Wilson's. They speak of images like these, not of another population."
+    intervals = (
+        f"Intervals of changes are paired {level_of(document['gain'])} bootstrap intervals over the report images; "
+    )
+    intervals += (
+        "those of single rates are Wilson's, of 95%. They speak of images like these, not of another population."
+    )
     return join((definitions(pairs), element("p", again), element("p", intervals, class_="note")))
 
 
@@ -172,7 +185,8 @@ def compact(document: Row) -> Markup:
         ("removed", f"{count(len(found['removed']), 'filter')}: {', '.join(found['removed'])}"),
         ("parameters", f"{widths['before']:,} before, {widths['after']:,} after"),
         ("metric on the report images", f"{percent(after['metric'])} (the repaired checkpoint: "
-                                        f"{percent(repaired['metric'])}); change {points(found['gain']['value'])}, 95% "
+                                        f"{percent(repaired['metric'])}); change {points(found['gain']['value'])}, "
+                                        f"{level_of(found['gain'])} "
                                         f"{interval(found['gain'])}"),
         ("clean accuracy", f"{percent(after['accuracy'])} (the repaired checkpoint: {percent(repaired['accuracy'])})"),
         ("against the repaired checkpoint", f"{against['different_predictions']:,} of {against['images']:,} images "

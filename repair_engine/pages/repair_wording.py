@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from repair_engine.pages.svg import percent
@@ -89,13 +90,18 @@ def _read_before(document: dict[str, Any]) -> str:
     return f" {count(uses, 'earlier report')} on these images may have guided what was asked: see the warning."
 
 
+def level_of(change: Mapping[str, Any]) -> str:
+    """Of the interval of a change, such as 95%."""
+    return f"{100 * change.get('level', 0.95):.10g}%"
+
+
 def headline(document: dict[str, Any]) -> str:
     """The outcome in one sentence, to stand below `title`."""
     metric, change, k = document["metric"]["text"], document["gain"], document["k"]
     before, after = document["before"]["report"]["metric"], document["after"]["report"]["metric"]
     _, images = metric_images(document)
     filters = count(k, "filter")
-    level = f"{change.get('level', 0.95):.0%}"
+    level = level_of(change)
     if repaired(document):
         verb = "lowered" if lowers(document) else "raised"
         return (
@@ -270,8 +276,9 @@ def fairness_said(found: dict[str, Any], changed: bool) -> list[str]:
         names = (before["name"], after["name"] if after["name"] != before["name"] else "the same")
         said.append(
             f"Worst subgroup before: {names[0]}, {percent(before['recall'])}; after: {names[1]}, "
-            f"{percent(after['recall'])} (change of the least {points(worst['change']['value'])} points, 95% interval "
-            f"{interval(worst['change'])}). Gap between the best and the worst: {points(gap['before']).lstrip('+')} "
+            f"{percent(after['recall'])} (change of the least {points(worst['change']['value'])} points, "
+            f"{level_of(worst['change'])} interval {interval(worst['change'])}). "
+            f"Gap between the best and the worst: {points(gap['before']).lstrip('+')} "
             f"points before, {points(gap['after']).lstrip('+')} after (change {points(gap['change']['value'])}, "
             f"{interval(gap['change'])})."
         )

@@ -13,6 +13,7 @@ from repair_engine.pages.repair_wording import (
     count,
     headline,
     interval,
+    level_of,
     lowers,
     metric_images,
     points,
@@ -66,7 +67,9 @@ def figures(document: Row) -> Markup:
     if "guard" in document:
         guard = document["guard"]
         lines.append(("accuracy on the guard set", guard["n"], guard["before"], guard["after"], guard.get("change")))
-    header = ["figure", "images", "before"] + (["after", "change, points", "95% interval"] if k else [])
+    header = ["figure", "images", "before"] + (
+        ["after", "change, points", f"{level_of(document['gain'])} interval"] if k else []
+    )
     rows = []
     for what, images, b, a, change in lines:
         cells: list[object] = [what, f"{images:,}", percent(b)]
@@ -155,7 +158,8 @@ def curve(document: Row) -> Markup:
     guard, drop = steps[0].get("guard") is not None, steps[0].get("subgroup_drop") is not None
     true = steps[0].get("true_label") is not None
     banded = steps[0].get("lower") is not None
-    header = ["k", metric, *["95% band"] * banded, *["true label under attack"] * true, "clean accuracy"]
+    level = level_of(document.get("selection") or {})
+    header = ["k", metric, *[f"{level} band"] * banded, *["true label under attack"] * true, "clean accuracy"]
     header += ["guard set"] * guard
     header += ["largest subgroup drop, points"] * drop
     body = []
@@ -171,7 +175,8 @@ def curve(document: Row) -> Markup:
     said = f"Metric and clean accuracy on the select images with the first k of {len(steps) - 1} ranked culprits "
     said += "ablated; k was chosen here, so these figures are optimistic. Hatched: outside a limit."
     if banded:
-        said += " Shaded: pointwise 95% band of the paired change against the intact model (bootstrap over the images)."
+        said += f" Shaded: pointwise {level} band of the paired change against the intact model (bootstrap over "
+        said += "the images)."
     header += ["Pareto front"] * banded
     rows = table("Every prefix on the select images", [*header, "within limits", ""], body, range(len(header)))
     parts = [element("p", sentence) for sentence in selection_said(document)]

@@ -200,6 +200,22 @@ class Export(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Report(Settings):
+    """How what was measured is reported."""
+
+    level: float = option(
+        0.95,
+        "Of the report's intervals of changes, by a paired bootstrap; that of the gain decides whether it is shown. "
+        "Intervals of single rates are of 95%.",
+        label="Level of intervals",
+        low=0.5,
+        high=1,
+        open=True,
+        metavar="SHARE",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Explanation(Settings):
     """What an explanation shows beside the values."""
 
