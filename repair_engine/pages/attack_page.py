@@ -8,10 +8,11 @@ from typing import Any
 from repair_engine.pages import attack_charts as charts
 from repair_engine.pages import repair_page as html
 from repair_engine.pages.attack_wording import headline, title
-from repair_engine.pages.attacks import how_made, length, rows_table, settings_text
+from repair_engine.pages.attacks import how_made, rows_table, settings_text
 from repair_engine.pages.markup import Markup, definitions, details, element, join, name, table
 from repair_engine.pages.repair_wording import count, processor
 from repair_engine.pages.svg import percent, responsive
+from repair_engine.support.words import length
 
 Document = dict[str, Any]
 Row = dict[str, Any]

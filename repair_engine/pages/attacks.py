@@ -8,6 +8,7 @@ from typing import Any
 from repair_engine.pages.markup import Markup, definitions, element, join, name, table
 from repair_engine.pages.repair_wording import count, interval, points
 from repair_engine.pages.svg import percent
+from repair_engine.support.words import length
 
 Row = dict[str, Any]
 _NORMS = {"linf": "ℓ∞", "l2": "ℓ2"}
@@ -63,11 +64,6 @@ def settings_text(settings: Mapping[str, Any]) -> str:
         f"PGD in {_NORMS[norm]}, {aim}: ε = {length(settings['epsilon'], norm)}, {count(settings['steps'], 'step')} of "
         f"{length(settings['step'], norm)}, {start}, {count(settings['restarts'], 'start')}"
     )
-
-
-def length(value: float, norm: str) -> str:
-    """A length as ℓ∞ is usually written, in parts of 255, or as it is."""
-    return f"{value * 255:.4g}/255" if norm == "linf" else f"{value:.4g}"
 
 
 def how_made(row: Row) -> str:
