@@ -9,9 +9,8 @@ import logging
 from django.db import transaction
 from django.utils import timezone
 
-from webapp import quota
 from webapp.accounts.models import User
-from webapp.library import blobs
+from webapp.library import blobs, quota
 from webapp.library.errors import InUse, Refused, TooLarge
 from webapp.library.models import Blob, DatasetUpload, ModelUpload, Upload
 from webapp.library.uploads import KnownFile, StoredUpload
