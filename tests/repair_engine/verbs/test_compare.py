@@ -51,6 +51,15 @@ def compared(tmp_path: Path, a: dict, b: dict) -> dict:
     return compare(*paths)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"), [("split_folder", "val", "images"), ("preprocessing", {"resize": 32}, "preprocessing")]
+)
+def test_other_images_of_one_file_differ(tmp_path: Path, key: str, value: object, said: str) -> None:
+    a, b = result(np.arange(8.0)), result(np.arange(8.0))
+    b["data"][key] = value
+    assert compared(tmp_path, a, b)["differs"] == [said]
+
+
 @pytest.fixture
 def pair() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(3)
