@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from repair_engine.case.explain_settings import Explain
+
 from repair_engine.case.request import Limits, RepairRequest
 from repair_engine.pages.explain_page import at_ends
 from repair_engine.question.attacks import AttackSettings
