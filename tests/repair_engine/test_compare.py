@@ -18,6 +18,8 @@ from repair_engine.compare.wording import compare_text, headline
 from repair_engine.errors import BadInput
 from tests.repair_engine.tiny import World, call
 
+pytestmark = pytest.mark.usefixtures("quick_module")
+
 N = 40
 
 

@@ -25,7 +25,7 @@ from tests.repair_engine.report.documents import document
 from tests.repair_engine.test_exact_values import request_of
 from tests.repair_engine.tiny import World, call
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_module")
 METRIC = "subgroup-recall:ground"
 
 
