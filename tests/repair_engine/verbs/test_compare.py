@@ -18,6 +18,8 @@ from repair_engine.pages.compare_wording import compare_text, headline
 from repair_engine.studies.agreement_figures import spearman
 from tests.repair_engine.tiny import World, call
 
+pytestmark = pytest.mark.usefixtures("quick_module")
+
 N = 40
 
 
