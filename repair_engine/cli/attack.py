@@ -10,11 +10,11 @@ from repair_engine.cli import options
 from repair_engine.cli.emit import emit
 from repair_engine.cli.progress import Bars
 from repair_engine.cli.text import attack_row
-from repair_engine.documents import attack_files as files
-from repair_engine.pages.attacks import settings_text
+from repair_engine.pages.attack_wording import settings_text
 from repair_engine.support.outputs import claimed, results
 from repair_engine.support.scratch import scratch
 from repair_engine.verbs.attack import run
+from repair_engine.verbs.attack_files import write_all
 
 
 def attack(args: argparse.Namespace) -> int:
@@ -26,7 +26,7 @@ def attack(args: argparse.Namespace) -> int:
         bars.close()
         if out is not None:
             with results(out) as made:
-                files.write_all(found, made)
+                write_all(found, made)
     document = found.document
     emit(args, document, attack_text)
     return 0

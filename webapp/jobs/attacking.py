@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from repair_engine.documents import attack_files as files
 from repair_engine.models import formats, hf_archive
 from repair_engine.support.progress import Progress
 from repair_engine.verbs.attack import run
+from repair_engine.verbs.attack_files import write_all
 from webapp.jobs import translation
 from webapp.jobs.engine import ATTACK
 
@@ -45,5 +45,5 @@ def finish(work: Path, out: Path, note: Progress) -> dict[str, Any]:
         after = str(_checkpoint(repaired, Path(folder))) if repaired else None
         called = repaired["file_name"] if repaired else ""
         found = run(request, after, bool(asked.get("all_images")), Path(folder), note, called)
-        files.write_all(found, out)
+        write_all(found, out)
     return {"attacked": True, **found.document}
