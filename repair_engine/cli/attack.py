@@ -9,7 +9,7 @@ from repair_engine.cli import options
 from repair_engine.cli.emit import emit
 from repair_engine.cli.progress import Bars
 from repair_engine.cli.text import attack_row
-from repair_engine.pages.attacks import settings_text
+from repair_engine.pages.attack_wording import settings_text
 from repair_engine.settings import AttackHere
 from repair_engine.support.outputs import claimed, results
 from repair_engine.support.scratch import scratch
