@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser, record: type[settings.Settings]
 
 
 def _add(group: argparse._ArgumentGroup, one: settings.Option) -> None:
-    more: dict[str, Any] = {"help": _help(one)}
+    more: dict[str, Any] = {"help": texts.help_of(one).replace("%", "%%")}
     if one.metavar:
         more["metavar"] = one.metavar
     if one.positional:
@@ -60,11 +60,6 @@ def _add(group: argparse._ArgumentGroup, one: settings.Option) -> None:
     else:
         more |= {"choices": tuple(one.words)} if one.words else {}
         group.add_argument(texts.flag_of(one), type=_TYPES.get(one.kind, str), **more)
-
-
-def _help(one: settings.Option) -> str:
-    default = one.default not in (None, (), "", False) and not one.required and "efault" not in one.help
-    return (one.help + (f" Default: {texts.written(one, one.default)}." if default else "")).replace("%", "%%")
 
 
 def read(args: argparse.Namespace, record: type[Asked]) -> Asked:
