@@ -1,7 +1,7 @@
 """The benchmark's cases: networks and images as users bring them, each played as a `repair_engine` game.
 
-The real ones are prepared exactly as a repair is (`repair_engine.case.prepare`): the same split into *score*, *select*
-and *report*, the same constants, the same objective (accuracy on *score*, seed 0).
+The real ones are prepared exactly as a repair is (`repair_engine.case.case.prepare`): the same split into *score*,
+*select* and *report*, the same constants, the same objective (accuracy on *score*, seed 0).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 import torch
 import torchvision
 
-from repair_engine.architectures import Architecture
-from repair_engine.case import prepare
-from repair_engine.datasets import Preprocessing
-from repair_engine.game import NeuronGame
+from repair_engine.case.case import prepare
+from repair_engine.case.request import RepairRequest
+from repair_engine.models.architectures import Architecture
+from repair_engine.models.preprocessing import Preprocessing
 from repair_engine.network import Network
-from repair_engine.objectives import Metric, Objective
-from repair_engine.request import RepairRequest
+from repair_engine.question.objectives import Metric, Objective
+from repair_engine.search.game import NeuronGame
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"

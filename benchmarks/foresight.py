@@ -8,11 +8,11 @@ from typing import Any
 
 from benchmarks.cases import BenchCase, describe
 from benchmarks.masked import forward_rate
-from repair_engine.architectures import Architecture
-from repair_engine.estimation import affordable
-from repair_engine.eta import Foresight
-from repair_engine.objectives import Metric
-from repair_engine.request import RepairRequest
+from repair_engine.case.request import RepairRequest
+from repair_engine.models.architectures import Architecture
+from repair_engine.question.objectives import Metric
+from repair_engine.search.forecast import Foresight
+from repair_engine.search.phases import affordable
 from shapley import merge_round, next_round, run_block, start
 
 ASKED = ((20, 0.7), (50, 0.7), (50, 0.8))  # K, overlap: as in `score --quality K,OVERLAP`

@@ -17,7 +17,7 @@ from benchmarks import reference_sampler
 from benchmarks.cases import ROOT, BenchCase
 from benchmarks.metrics import Reference
 from benchmarks.reference_sampler import Pool
-from repair_engine.game import NeuronGame
+from repair_engine.search.game import NeuronGame
 from shapley import Settings, merge_round, next_round, run_block, start
 
 FOLDER = Path(__file__).resolve().parent / "references"

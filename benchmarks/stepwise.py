@@ -20,14 +20,14 @@ import numpy as np
 import torch
 
 from benchmarks.cases import DATA, SOURCES, Source
-from repair_engine import pipeline
-from repair_engine.architectures import Architecture
-from repair_engine.case import Case
-from repair_engine.estimation import culprit_sign
-from repair_engine.objectives import Metric
-from repair_engine.plan import better, make_plan, masked_predictions
-from repair_engine.request import Limits, RepairRequest
-from repair_engine.stepwise import AGAIN_SHARE, MARGIN, Greedy
+from repair_engine.case.case import Case
+from repair_engine.case.request import Limits, RepairRequest
+from repair_engine.choosing.plan import better, make_plan, masked_predictions
+from repair_engine.choosing.stepwise import AGAIN_SHARE, MARGIN, Greedy
+from repair_engine.models.architectures import Architecture
+from repair_engine.question.objectives import Metric
+from repair_engine.search.phases import culprit_sign
+from repair_engine.verbs import pipeline
 from shapley import State
 
 CATDOG = Source(

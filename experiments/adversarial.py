@@ -33,11 +33,11 @@ from experiments.common import (
     spearman,
     values_of,
 )
-from repair_engine import pipeline
-from repair_engine.attacks import AttackSettings
-from repair_engine.progress import silent
-from repair_engine.request import Limits
-from repair_engine.surrogates import Surrogate
+from repair_engine.case.request import Limits
+from repair_engine.question.attacks import AttackSettings
+from repair_engine.question.surrogates import Surrogate
+from repair_engine.support.progress import silent
+from repair_engine.verbs import pipeline
 
 ATTACKED = 100  # images per split
 DEPTHS = (0, 1, 2, 4, 8, 12, 16, 24, 32)

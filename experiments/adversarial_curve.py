@@ -27,13 +27,13 @@ from experiments.common import (
     searched,
     share,
 )
-from repair_engine import pipeline
-from repair_engine.attacks import AttackSettings
-from repair_engine.case import Case
-from repair_engine.plan import make_plan
-from repair_engine.progress import silent
-from repair_engine.request import Limits
-from repair_engine.stepwise import MARGIN, Greedy
+from repair_engine.case.case import Case
+from repair_engine.case.request import Limits
+from repair_engine.choosing.plan import make_plan
+from repair_engine.choosing.stepwise import MARGIN, Greedy
+from repair_engine.question.attacks import AttackSettings
+from repair_engine.support.progress import silent
+from repair_engine.verbs import pipeline
 
 DEPTHS = (0, 1, 2, 3, 4, 6, 8, 12, 16)
 LOOKS = 150_000  # the stepwise order takes its share of this budget: it looks at few filters, on many images

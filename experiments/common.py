@@ -19,19 +19,19 @@ import torch
 
 from benchmarks import cases, references
 from benchmarks.cases import DATA, MissingData, Source
-from repair_engine import pipeline
-from repair_engine.architectures import Architecture
-from repair_engine.case import Case
-from repair_engine.controls import leave_one_out, response_norms, weight_norms
-from repair_engine.datasets import Preprocessing
-from repair_engine.estimation import reported
-from repair_engine.objectives import Metric
-from repair_engine.outputs import sha256
-from repair_engine.pipeline import Job
-from repair_engine.plan import prefix_predictions
-from repair_engine.progress import silent
-from repair_engine.request import RepairRequest
-from repair_engine.statistics import wilson
+from repair_engine.case.case import Case
+from repair_engine.case.request import RepairRequest
+from repair_engine.choosing.controls import leave_one_out, response_norms, weight_norms
+from repair_engine.choosing.plan import prefix_predictions
+from repair_engine.models.architectures import Architecture
+from repair_engine.models.preprocessing import Preprocessing
+from repair_engine.question.objectives import Metric
+from repair_engine.search.phases import reported
+from repair_engine.support.outputs import sha256
+from repair_engine.support.progress import silent
+from repair_engine.support.statistics import wilson
+from repair_engine.verbs import pipeline
+from repair_engine.verbs.pipeline import Job
 from shapley import Estimate, State
 
 Say = Callable[[str], None]

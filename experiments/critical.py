@@ -31,7 +31,7 @@ from experiments.common import (
     spread,
     values_of,
 )
-from repair_engine.statistics import paired_bootstrap
+from repair_engine.support.statistics import paired_bootstrap
 
 FROM_TOP = (0, 1, 2, 5, 10, 15, 20, 30, 50)
 FROM_BOTTOM = (0, 20, 50, 100, 150, 200, 250, 344, 450)

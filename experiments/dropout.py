@@ -34,9 +34,10 @@ from experiments.common import (
     source,
     values_of,
 )
-from repair_engine.architectures import Architecture
-from repair_engine.classes import ClassNames
-from repair_engine.datasets import Preprocessing, read_dataset
+from repair_engine.data import read_dataset
+from repair_engine.models.architectures import Architecture
+from repair_engine.models.classes import ClassNames
+from repair_engine.models.preprocessing import Preprocessing
 
 P_DROP = 0.5  # the paper's
 TRAINED = 0.6  # of the images; the others are the experiment's

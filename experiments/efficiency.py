@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.charts import Series, lines
 from experiments.common import Options, Result, Say, grid, opened, request_for, spearman
-from repair_engine import pipeline
+from repair_engine.verbs import pipeline
 from shapley import Estimate, Settings, estimate, merge_round, next_round, run_block, start
 
 K = 10

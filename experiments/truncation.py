@@ -12,8 +12,8 @@ import numpy as np
 
 from experiments.charts import Series, lines
 from experiments.common import SMALL, Options, Result, Say, grid, opened, request_for, right_after
-from repair_engine import pipeline
-from repair_engine.pipeline import Job
+from repair_engine.verbs import pipeline
+from repair_engine.verbs.pipeline import Job
 from shapley import merge_round, next_round, run_block, start
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0)

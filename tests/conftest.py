@@ -19,7 +19,8 @@ import statsmodels.stats.multitest  # noqa: F401  # its `multipletests` collects
 import torch  # noqa: F401
 import torchvision  # noqa: F401
 
-from repair_engine import sandbox, verify
+from repair_engine.support import sandbox
+from repair_engine.verbs import verify
 
 gc.freeze()
 

@@ -54,7 +54,7 @@ def architectures(**_: object) -> list:
 @register(Tags.security)
 def sandbox_as_asked(**_: object) -> list:
     """Costs a child process, and is looked at only where the operator insists on something."""
-    from repair_engine import sandbox
+    from repair_engine.support import sandbox
 
     try:
         if sandbox.required():
@@ -67,7 +67,7 @@ def sandbox_as_asked(**_: object) -> list:
 
 @register(Tags.security, deploy=True)
 def sandbox_in_force(**_: object) -> list:
-    from repair_engine import sandbox
+    from repair_engine.support import sandbox
 
     found = sandbox.in_force()
     if all(found.values()):

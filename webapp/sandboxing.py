@@ -12,7 +12,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from repair_engine import sandbox
+from repair_engine.support import sandbox
 from webapp import private
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ class Bars:
         self._began = self._said = time.monotonic()
 
     def stage(self, name: str, share: float) -> None:
-        """`repair_engine.case.Progress`."""
+        """`repair_engine.case.case.Progress`."""
         if self._lines:
             self._line(name, share)
             return

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from repair_engine.scratch import STOPPING
+from repair_engine.support.scratch import STOPPING
 
 # What a user can mend without us; anything else is an error of ours and comes with its traceback.
 _OF_THE_MACHINE = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from repair_engine.documents.known import not_known_said, row_known, unknown_words
 from repair_engine.network import Network
-from repair_engine.report.known import not_known_said, row_known, unknown_words
-from repair_engine.report.wording import fairness_said, selection_said
+from repair_engine.pages.repair_wording import fairness_said, selection_said
 
 _SHOWN = 15
 _VALUES = 10  # of a column

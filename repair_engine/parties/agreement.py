@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from repair_engine.documents.estimates import MODEL_KEYS, PartyEstimate
 from repair_engine.errors import BadInput
-from repair_engine.parties.estimates import MODEL_KEYS, PartyEstimate
 
 _SHOWN = 80
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from repair_engine.documents.estimates import PartyEstimate
 from repair_engine.errors import BadInput
-from repair_engine.estimation import DELTA
 from repair_engine.parties.agreement import check_fit
-from repair_engine.parties.estimates import PartyEstimate
 from repair_engine.parties.weights import party_weights
-from repair_engine.statistics import holm
+from repair_engine.search.phases import DELTA
+from repair_engine.support.statistics import holm
 from shapley import bounds
 
 _MANY = 1e9  # degrees of freedom of what has no sampling error

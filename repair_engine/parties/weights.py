@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from repair_engine.documents.estimates import PartyEstimate
 from repair_engine.errors import BadInput
-from repair_engine.objectives import Metric, metric_weights
-from repair_engine.objectives.metric import accuracy_weights
-from repair_engine.parties.estimates import PartyEstimate
+from repair_engine.question.objectives import Metric, metric_weights
+from repair_engine.question.objectives.metric import accuracy_weights
 
 _RELATIVE = 1e-9
 

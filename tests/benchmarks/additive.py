@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from benchmarks.cases import BenchCase
-from repair_engine.objectives import Objective, plan_batches
+from repair_engine.question.objectives import Objective, plan_batches
 from shapley import Outcomes
 from shapley.games import flip_differences
 

@@ -8,9 +8,9 @@ from torch import nn
 
 from benchmarks import foresight, tables
 from benchmarks.cases import BenchCase
-from repair_engine.game import NeuronGame
 from repair_engine.network import Network
-from repair_engine.objectives import Objective
+from repair_engine.question.objectives import Objective
+from repair_engine.search.game import NeuronGame
 
 
 def small_case() -> BenchCase:

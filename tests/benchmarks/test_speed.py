@@ -10,9 +10,9 @@ import torch
 
 from benchmarks import hotspots, memory, scaling, tables, throughput
 from benchmarks.cases import BenchCase
-from repair_engine.game import NeuronGame
 from repair_engine.network import Network
-from repair_engine.objectives import Objective
+from repair_engine.question.objectives import Objective
+from repair_engine.search.game import NeuronGame
 from shapley import next_round, run_block, start
 from tests.repair_engine.tiny import Tiny
 

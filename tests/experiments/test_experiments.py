@@ -16,7 +16,7 @@ from experiments import __main__ as command
 from experiments import common, critical, dropout, efficiency
 from experiments.charts import Series, histogram, lines
 from experiments.registry import EXPERIMENTS
-from repair_engine.architectures import Architecture
+from repair_engine.models.architectures import Architecture
 from shapley import Estimate, Interval
 from tests.repair_engine.tiny import make_world
 

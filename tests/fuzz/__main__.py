@@ -23,17 +23,17 @@ from pathlib import Path
 
 import torch
 
-from repair_engine import hf_archive
-from repair_engine.architectures import Architecture
-from repair_engine.datasets import inspect_archive
-from repair_engine.datasets.inspection import inspect_here
-from repair_engine.datasets.metadata import parse_metadata
+from repair_engine.data import inspect_archive
+from repair_engine.data.inspection import inspect_here
+from repair_engine.data.metadata import parse_metadata
 from repair_engine.errors import BadInput
-from repair_engine.formats import convert
-from repair_engine.formats.convert import parse
-from repair_engine.formats.torch_file import refuse_pickle
+from repair_engine.models import hf_archive
+from repair_engine.models.architectures import Architecture
+from repair_engine.models.formats import convert
+from repair_engine.models.formats.convert import parse
+from repair_engine.models.formats.torch_file import refuse_pickle
 from tests.fuzz.mutations import mutate, seeds, with_table
-from tests.repair_engine.test_checkpoint_round_trip import TINY
+from tests.repair_engine.models.test_checkpoint_round_trip import TINY
 
 BATCH = 200
 MEMORY = 2 << 30  # beyond what the imports took, as for the child
@@ -125,6 +125,7 @@ class Run:
         now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, now + MEMORY))
         null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)  # onnxruntime prints there
         os.dup2(null, 2)
         for number in range(first, end):
             kind, data = self.input(number)

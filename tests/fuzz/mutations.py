@@ -18,8 +18,8 @@ from safetensors.torch import save
 from torch import nn
 
 from tests.repair_engine.image_sets import encoded, pixels
+from tests.repair_engine.models.test_checkpoint_round_trip import tiny_state
 from tests.repair_engine.onnx_models import export
-from tests.repair_engine.test_checkpoint_round_trip import tiny_state
 
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 63, (1 << 64) - 1)
 CSV = "file_name,label,subgroup\ncat/0.png,cat,light\ncat/1.png,cat,dark\ndog/0.jpg,dog,light\ndog/1.webp,dog,dark\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from repair_engine.formats.pickles import check_globals
+from repair_engine.models.formats.pickles import check_globals
 from tests.fuzz import __main__ as fuzz
 from tests.fuzz.mutations import payloads
 

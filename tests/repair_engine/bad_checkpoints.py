@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from repair_engine.architectures import Architecture
 from repair_engine.errors import BadInput
-from repair_engine.formats.convert import parse
-from tests.repair_engine.test_checkpoint_round_trip import TINY
+from repair_engine.models.architectures import Architecture
+from repair_engine.models.formats.convert import parse
+from tests.repair_engine.models.test_checkpoint_round_trip import TINY
 
 
 def refuse(path: Path, architecture: Architecture = TINY, name: str = "") -> BadInput:

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from repair_engine.architectures import Architecture
-from repair_engine.formats import Checkpoint
-from repair_engine.formats.convert import parse
+from repair_engine.models.architectures import Architecture
+from repair_engine.models.formats import Checkpoint
+from repair_engine.models.formats.convert import parse
 
 State = dict[str, Any]
 REGISTER = {"two": f"{__name__}:two", "dense": f"{__name__}:dense"}

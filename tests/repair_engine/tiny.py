@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from repair_engine import tables
 from repair_engine.cli.main import main
+from repair_engine.support import tables
 from tests.repair_engine.image_sets import encoded, make_zip
 
 CLASSES = ("ant", "bee", "cat")

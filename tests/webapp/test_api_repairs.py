@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from repair_engine.attacks import AttackSettings
+from repair_engine.question.attacks import AttackSettings
 from webapp.jobs.models import Job
 from webapp.jobs.requests import for_engine
 from webapp.jobs.translation import repair_request

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from repair_engine.compare.document import compare
+from repair_engine.documents.compare import compare
 from tests.webapp.helpers import blob_of
 from tests.webapp.pages.helpers import filters_csv, read
 from webapp.jobs import services

@@ -9,7 +9,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from tests.repair_engine import tiny
-from tests.repair_engine.test_cli_onnx import argv, model_of
+from tests.repair_engine.cli.test_cli_onnx import argv, model_of
 from tests.webapp.pages.helpers import read
 from webapp.devserver.samples import client
 from webapp.jobs.models import Job

@@ -13,10 +13,10 @@ import pytest
 import torch
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from repair_engine import hf_archive
 from repair_engine.errors import BadInput
+from repair_engine.models import hf_archive
 from tests.repair_engine import tiny
-from tests.repair_engine.test_huggingface import PROCESSOR, resnet
+from tests.repair_engine.models.test_huggingface import PROCESSOR, resnet
 from tests.repair_engine.tiny import CLASSES
 from tests.webapp.pages.helpers import read
 from webapp.jobs.models import Job

@@ -9,8 +9,8 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from tests.repair_engine import tiny
+from tests.repair_engine.cli.test_cli_onnx import model_of
 from tests.repair_engine.onnx_models import run
-from tests.repair_engine.test_cli_onnx import model_of
 from webapp.jobs.models import Job
 from webapp.library.models import ModelUpload
 from webapp.pages.snippets import ONNX

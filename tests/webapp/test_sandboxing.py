@@ -6,7 +6,7 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 
-from repair_engine import sandbox
+from repair_engine.support import sandbox
 from webapp import sandboxing
 
 

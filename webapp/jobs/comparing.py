@@ -10,8 +10,8 @@ from typing import Any
 
 from django.db.models import Prefetch, QuerySet
 
-from repair_engine.compare.document import compare
-from repair_engine.compare.reading import FILES, TABLE, Place, read_result
+from repair_engine.documents.compare import compare
+from repair_engine.documents.reading import FILES, TABLE, Place, read_result
 from repair_engine.errors import BadInput
 from webapp.jobs.models import Artifact, Job
 from webapp.library.errors import Refused

@@ -18,6 +18,8 @@ from typing import Any, Protocol
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from webapp.jobs.files import ATTACK
+
 Note = Callable[..., None]  # note("choosing k"): says what is done now; may raise to stop
 Count = Callable[[int], None]  # count(512): so many more evaluations are done; may raise to stop
 
@@ -55,13 +57,13 @@ def get_engine() -> Engine:
 
 
 class RepairEngine:
-    """The real one: `repair_engine.pipeline`, driven block by block."""
+    """The real one: `repair_engine.verbs.pipeline`, driven block by block."""
 
     phases = ("search", "confirm")
 
     def prepare(self, request: dict, work: Path, note: Note) -> dict:
-        from repair_engine import pipeline
-        from repair_engine.estimation import culprit_sign
+        from repair_engine.search.phases import culprit_sign
+        from repair_engine.verbs import pipeline
         from webapp.jobs import attacking, translation
 
         _use_threads(request["threads"])
@@ -83,7 +85,7 @@ class RepairEngine:
 
     def start(self, work: Path, phase: str, earlier: dict[str, bytes]) -> bytes:
         import shapley
-        from repair_engine import pipeline
+        from repair_engine.verbs import pipeline
 
         if _attacks(work):
             return b""  # an attack samples nothing
@@ -115,7 +117,7 @@ class RepairEngine:
 
     def merge(self, work: Path, phase: str, state: bytes, blocks: list[bytes]) -> bytes:
         import shapley
-        from repair_engine import pipeline
+        from repair_engine.verbs import pipeline
 
         settings, now = _read(state)
         results = [shapley.BlockResult.from_bytes(block) for block in blocks]
@@ -131,8 +133,9 @@ class RepairEngine:
         return translation.snapshot(settings, now, notes["filters"], notes["culprit_sign"])
 
     def finish(self, work: Path, states: dict[str, bytes], out: Path, note: Note) -> dict:
-        from repair_engine import hf_archive, pipeline
-        from repair_engine.outputs import HUGGING_FACE
+        from repair_engine.models import hf_archive
+        from repair_engine.support.outputs import HUGGING_FACE
+        from repair_engine.verbs import pipeline
         from webapp.jobs import attacking, translation
 
         if _attacks(work):
@@ -141,7 +144,7 @@ class RepairEngine:
         _use_threads(_notes(work)["threads"])
         last = {phase: _read(state)[1] for phase, state in states.items() if state}
         if _notes(work)["scores"]:
-            from repair_engine.scoring import scored
+            from repair_engine.verbs.scoring import scored
 
             found = scored(_open(work), last.get("search"))
             found.write(out)
@@ -151,9 +154,6 @@ class RepairEngine:
             hf_archive.pack(folder, out / f"{HUGGING_FACE}{hf_archive.SUFFIX}")
             shutil.rmtree(folder)
         return translation.headline(document)
-
-
-ATTACK = "attack-request.json"  # in the work directory of a job of the kind attack: what was asked
 
 
 def _attacks(work: Path) -> bool:
@@ -172,7 +172,7 @@ class _Opened:
         self.job: Any = None
 
     def get(self, work: Path) -> Any:
-        from repair_engine import pipeline
+        from repair_engine.verbs import pipeline
 
         with self.lock:
             if self.work != work:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from django.conf import settings
 
 from repair_engine.errors import BadInput
-from repair_engine.memory import parse_memory
+from repair_engine.support.memory import parse_memory
 from webapp.jobs import surrogates
 from webapp.jobs.models import Job
 from webapp.library.models import ModelUpload
@@ -250,9 +250,7 @@ def _repaired(repair: Job | None) -> dict | None:
     """The checkpoint of the repair that an attack is also made on."""
     if repair is None:
         return None
-    from webapp.jobs.attacks import checkpoint
-
-    found = checkpoint(repair)
+    found = repair.checkpoint
     return None if found is None else {"path": str(found.blob.path), "file_name": found.name}
 
 

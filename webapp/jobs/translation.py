@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from repair_engine.attacks import AttackSettings
-from repair_engine.estimation import CONFIRM_SHARE, reported
-from repair_engine.explain.page import at_ends
-from repair_engine.explain.settings import Explain
-from repair_engine.memory import parse_memory
-from repair_engine.objectives import Metric
-from repair_engine.request import Limits, RepairRequest
-from repair_engine.surrogates import Surrogate
+from repair_engine.case.request import Limits, RepairRequest
+from repair_engine.pages.explain_page import at_ends
+from repair_engine.question.attacks import AttackSettings
+from repair_engine.question.objectives import Metric
+from repair_engine.question.surrogates import Surrogate
+from repair_engine.search.phases import CONFIRM_SHARE, reported
+from repair_engine.settings import Explanation
+from repair_engine.support.memory import parse_memory
 from shapley import Settings, State
 from webapp.jobs.requests import VALUES
 from webapp.library.checkpoints import Opened, open_upload
@@ -82,7 +82,7 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
         },
         **given,
     )
-    return request.to_explain(Explain()) if asked.get("kind") == "explain" else request
+    return request.to_explain(Explanation()) if asked.get("kind") == "explain" else request
 
 
 def _open(model: dict, folder: Path) -> Opened:

@@ -14,7 +14,7 @@ from webapp.library.incoming import write_whole
 
 ONNX = "onnx"  # the architecture of a model that is its own: its graph
 HUGGING_FACE = "huggingface"  # of a zip of a Hugging Face folder: its config.json
-_LIST = "import json; from repair_engine.architectures import list_architectures as l; print(json.dumps(l()))"
+_LIST = "import json; from repair_engine.models.architectures import list_architectures as l; print(json.dumps(l()))"
 
 
 def told_by(file_name: str, architecture: str, num_classes: int | None) -> dict[str, str | int]:

@@ -34,8 +34,8 @@ def check(upload: Upload) -> Found:
 
 
 def _check_model(upload: ModelUpload) -> Found:
-    from repair_engine.classes import class_names, parse_class_names
-    from repair_engine.formats import convert
+    from repair_engine.models.classes import class_names, parse_class_names
+    from repair_engine.models.formats import convert
     from webapp.library.checkpoints import open_upload
 
     settings.INCOMING_DIR.mkdir(parents=True, exist_ok=True)
@@ -90,8 +90,8 @@ def _filters(checkpoint, preprocessing) -> tuple[dict, list[str]]:
 
     A network that cannot be captured with what is known now is no reason to reject the file: a warning says so.
     """
+    from repair_engine.case.inspection import inspect_network
     from repair_engine.errors import BadInput
-    from repair_engine.inspection import inspect_network
 
     try:
         with _one_capture:
@@ -106,7 +106,7 @@ def _filters(checkpoint, preprocessing) -> tuple[dict, list[str]]:
 
 
 def _check_dataset(upload: DatasetUpload) -> Found:
-    from repair_engine.datasets import inspect_archive
+    from repair_engine.data import inspect_archive
 
     info = inspect_archive(upload.blob.path, upload.file_name, split=upload.split_folder)
     return Found(

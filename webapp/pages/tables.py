@@ -11,8 +11,8 @@ from pathlib import Path
 from django.core.paginator import Page, Paginator
 from django.http import QueryDict
 
-from repair_engine import tables
-from repair_engine.report.known import is_known
+from repair_engine.documents.known import is_known
+from repair_engine.support import tables
 from webapp.jobs.models import Job
 
 PER_PAGE = 100

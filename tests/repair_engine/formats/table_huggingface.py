@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from repair_engine import hf_models, hf_processors
+from repair_engine.models import hf_models, hf_processors
 from tests.repair_engine.formats.rows import Row
 
 

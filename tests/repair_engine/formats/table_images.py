@@ -8,11 +8,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from repair_engine.classes import ClassNames
-from repair_engine.datasets import Preprocessing, read_dataset
+from repair_engine.data import read_dataset
+from repair_engine.models.classes import ClassNames
+from repair_engine.models.preprocessing import Preprocessing
+from tests.repair_engine.data.test_dataset_names import CHINESE, FRENCH, raw_zip
 from tests.repair_engine.formats.rows import Row
 from tests.repair_engine.image_sets import encoded, make_zip, pixels, png, two_classes
-from tests.repair_engine.test_dataset_names import CHINESE, FRENCH, raw_zip
 
 Entries = Mapping[str, bytes | str]
 NAMED = ClassNames(3, ("cat", "dog", "fox"))

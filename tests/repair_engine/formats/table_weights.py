@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from onnx import helper, numpy_helper
 
-from repair_engine.architectures import Architecture
-from repair_engine.formats.convert import parse
-from repair_engine.inspection import describe_layout, inspect_network
+from repair_engine.case.inspection import describe_layout, inspect_network
+from repair_engine.models.architectures import Architecture
+from repair_engine.models.formats.convert import parse
 from tests.repair_engine import layouts
 from tests.repair_engine.formats.rows import Row
 from tests.repair_engine.layouts import LAYOUTS, Layout

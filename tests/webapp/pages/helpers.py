@@ -8,9 +8,9 @@ from io import StringIO
 
 from django.http import HttpResponse
 
-from repair_engine.report.filters import HEADER
-from tests.repair_engine.report.documents import document
-from tests.repair_engine.report.pages import Page
+from repair_engine.documents.filters import HEADER
+from tests.repair_engine.pages.documents import document
+from tests.repair_engine.pages.pages import Page
 from tests.webapp.helpers import blob_of
 from webapp.jobs.models import Artifact, Job
 from webapp.jobs.results import media_type

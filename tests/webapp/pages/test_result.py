@@ -10,7 +10,7 @@ import shlex
 import pytest
 from django.urls import reverse
 
-from tests.repair_engine.report.documents import METRICS
+from tests.repair_engine.pages.documents import METRICS
 from tests.webapp.pages.helpers import read, succeed
 
 

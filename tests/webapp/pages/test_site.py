@@ -19,7 +19,7 @@ CSS = (ROOT / "webapp/static/css/app.css").read_text()
 
 
 def test_the_charts_have_their_colours():
-    chart_rules = (ROOT / "repair_engine/report/charts.css").read_text()
+    chart_rules = (ROOT / "repair_engine/pages/charts.css").read_text()
     classes = set(re.findall(r"\.[a-z][\w-]*(?=[\s,{])", chart_rules))
     assert len(classes) >= 15
     assert classes <= set(re.findall(r"\.[a-z][\w-]*", CSS))

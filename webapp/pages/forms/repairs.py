@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 
-from repair_engine.columns import argument_of, columns_of
+from repair_engine.data.columns import argument_of, columns_of
 from repair_engine.errors import BadInput
 from webapp.jobs.models import Job
 from webapp.jobs.requests import Asked, BadRequest

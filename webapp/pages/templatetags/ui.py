@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from django import template
 
-from repair_engine.report.known import row_known
+from repair_engine.documents.known import row_known
 from webapp.jobs.models import Job
 from webapp.library.models import Upload
 

@@ -9,7 +9,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from repair_engine import sandbox
+from repair_engine.support import sandbox
 from webapp import sandboxing
 
 MEANS = {

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 
-from repair_engine import sandbox
+from repair_engine.support import sandbox
 from webapp.devserver.stack import Stack
 from webapp.devserver.supervisor import Supervisor, print_line, stop_on_signals
 

@@ -1,1 +1,0 @@
-"""What adversaries achieve against a model, and against its repair: honest rows, curves, self-tests."""

@@ -1,0 +1,130 @@
+"""What a checkpoint holds: its sites and filters, and which convolutions are not players."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from repair_engine.errors import BadInput
+from repair_engine.models.formats import Checkpoint
+from repair_engine.models.preprocessing import Preprocessing
+from repair_engine.models.weights_metadata import weights_metadata
+from repair_engine.network import Network
+from repair_engine.network.activations import describe
+
+_SIZES = (32, 28, 64, 96, 128, 224, 256, 299)  # tried in turn where nothing tells the input size
+
+
+def inspect_network(
+    checkpoint: Checkpoint,
+    given: Preprocessing | None = None,
+    size: tuple[int, ...] | None = None,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """JSON-able description of a checkpoint's filters.
+
+    Args:
+        given: tells the input size (crop, or a fixed resize) unless `size` (height, width) does; else torchvision's
+            metadata, else sizes are tried.
+
+    Raises:
+        BadInput: the network takes none of the sizes, or cannot be captured.
+        NoPlayers: no filter can be ablated and written back.
+    """
+    architecture = checkpoint.architecture
+    preprocessing = preprocessing_of(checkpoint, given)
+    module = checkpoint.module().to(device)
+    size = _size(module, size or _fixed(preprocessing), checkpoint.in_channels, device)
+    network = Network.capture(module, torch.zeros(2, checkpoint.in_channels, *size, device=device), checkpoint.dtypes)
+    return {
+        "schema": 1,
+        "verb": "inspect",
+        "sha256": checkpoint.sha256,
+        "architecture": architecture.name,
+        "num_classes": architecture.num_classes,
+        "logits": network.classes,
+        "format": checkpoint.source.format,
+        "layout": describe_layout(checkpoint),
+        "dtypes": sorted({str(t.dtype).removeprefix("torch.") for t in checkpoint.tensors.values()}),
+        "input": [checkpoint.in_channels, *size],
+        "preprocessing": preprocessing.to_json(),
+        "onnx": describe_onnx(checkpoint),
+        "filters": network.n_filters,
+        "parameter_share": round(network.coverage.share, 4),
+        "sites": [
+            {
+                "name": site.name,
+                "filters": site.channels,
+                "norm": site.norm,
+                "activation": describe(site.activation),
+            }
+            for site in network.sites
+        ],
+        "not_players": [asdict(p) for p in network.not_players],
+        "warnings": []
+        if network.coverage.share >= 0.5
+        else [f"The filters cover {network.coverage.share:.0%} of the network's parameters."],
+    }
+
+
+def describe_layout(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Where in the file the network's tensors lay, and what beside them is kept or is not written back."""
+    source, used = checkpoint.source, set(checkpoint.source.names.values())
+    return {
+        "wrapper": [level.key for level in source.wrapper],
+        "prefix": source.prefix,
+        "beside": [key for key in source.order if key not in used],
+        "dropped": list(source.dropped),
+    }
+
+
+def describe_onnx(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """What an ONNX file is, and how its import was checked; None for other formats."""
+    plan = checkpoint.architecture.plan
+    if plan is None:
+        return None
+    ends = {"": "its output is the logits"}
+    return {
+        "opset": plan.opset,
+        "producer": plan.producer,
+        "nodes": len(plan.nodes),
+        "logits": ends.get(plan.ends, f"it ends in {plan.ends}; the logits are what goes in there"),
+        "batch": plan.batch,
+        "import_checked": checkpoint.source.checked,
+    }
+
+
+def preprocessing_of(checkpoint: Checkpoint, given: Preprocessing | None) -> Preprocessing:
+    """What was given, else that of torchvision's weights, else none; for the checkpoint's input channels."""
+    if given is not None:
+        return given.for_channels(checkpoint.in_channels)
+    plan = checkpoint.architecture.plan
+    if plan is not None and plan.size[1] and plan.size[2]:
+        return Preprocessing(channels=checkpoint.in_channels, resize=(plan.size[1], plan.size[2]))
+    metadata = weights_metadata(checkpoint.architecture.name)
+    if checkpoint.architecture.registered or metadata is None or checkpoint.in_channels != 3:
+        return Preprocessing(channels=checkpoint.in_channels)
+    return metadata.preprocessing
+
+
+def _fixed(preprocessing: Preprocessing) -> int | tuple[int, ...] | None:
+    return preprocessing.crop or (preprocessing.resize if isinstance(preprocessing.resize, tuple) else None)
+
+
+def _size(module: torch.nn.Module, fixed: int | tuple[int, ...] | None, channels: int, device: str) -> tuple[int, int]:
+    if fixed:  # capturing says so where it does not suit
+        return (fixed, fixed) if isinstance(fixed, int) else (fixed[0], fixed[1])
+    for size in _SIZES:
+        height, width = (size, size) if isinstance(size, int) else size
+        try:
+            with torch.inference_mode():
+                module(torch.zeros(2, channels, height, width, device=device))
+        except (RuntimeError, ValueError):  # Unsupported is one: an ONNX graph takes no other size
+            continue
+        return height, width
+    raise BadInput(
+        f"The network takes images of none of these sizes: {', '.join(str(s) for s in _SIZES)}.",
+        "Give the input size with --crop.",
+    )

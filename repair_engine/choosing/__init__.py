@@ -1,0 +1,1 @@
+"""Which units go: orders of removal, plans, controls."""

@@ -1,0 +1,213 @@
+"""The plan: every prefix of the ranking is tried on *select*, and the best one within the limits is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from repair_engine.case.case import Case
+from repair_engine.case.request import Limits
+from repair_engine.choosing.selection import Seen, Stability, Sweep, judge, resample
+from repair_engine.network import Network, Trail, predictions
+from repair_engine.question.objectives import cell_codes
+from repair_engine.question.objectives.pixels import Pixels, Rows
+from repair_engine.support.memory import DEFAULT, Room
+from repair_engine.support.progress import BATCH
+from repair_engine.support.statistics import REFUSE_BELOW, percentiles
+
+
+@dataclass(frozen=True)
+class Step:
+    """One prefix of the ranking on *select*.
+
+    Attributes:
+        k: filters ablated.
+        objective: the metric, as shown.
+        clean, guard: accuracy on clean images (guard None without a guard set).
+        subgroup_drop: largest loss of recall of any subgroup that gates, None without subgroups.
+        feasible: within all limits.
+        true_label: share of the attacked images that are predicted as what they are, None without an attack.
+        lower, upper: pointwise 95% band of the metric, of its paired change against the intact model.
+        front: on the Pareto front of metric against clean accuracy.
+    """
+
+    k: int
+    objective: float
+    clean: float
+    guard: float | None
+    subgroup_drop: float | None
+    feasible: bool
+    true_label: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    front: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Ordered culprits, the curve over all prefixes, the chosen k and how stable the choice is."""
+
+    players: np.ndarray
+    steps: tuple[Step, ...]
+    k: int
+    stability: Stability | None = None
+    resampled: np.ndarray | None = None  # the metric at the chosen k on each resample of the select images, [R]
+
+    @property
+    def chosen(self) -> np.ndarray:
+        return self.players[: self.k]
+
+
+def prefix_predictions(
+    network: Network,
+    pixels: Pixels,
+    normalize: Callable[[torch.Tensor], torch.Tensor],
+    removals: Sequence[int | np.ndarray],
+    tick: Callable[[int], None] | None = None,
+    room: Room | None = None,
+) -> np.ndarray:
+    """Predictions int64 [m + 1, N] with nothing ablated, then after each of m removals in turn.
+
+    Args:
+        removals: the player or players that each step removes in addition.
+        room: how many images at once, and bytes for their states; by default that of a small network.
+    """
+    out = np.empty((len(removals) + 1, len(pixels)), dtype=np.int64)
+    step, stored = (BATCH, DEFAULT) if room is None else (room.along, room.stored)
+    for i in range(0, len(pixels), step):
+        trail = Trail(network, normalize(pixels[i : i + step].to(network.device)), stored)
+        coalition = np.ones(network.n_filters, dtype=bool)
+        for k in range(len(removals) + 1):
+            if k:
+                coalition[removals[k - 1]] = False
+            out[k, i : i + step] = predictions(trail.logits(coalition)).cpu().numpy()
+            if tick:
+                tick(min(step, len(pixels) - i))
+    return out
+
+
+def masked_predictions(case: Case, pixels: Pixels, players: np.ndarray) -> np.ndarray:
+    """Predictions int64 [N] of the network with `players` ablated."""
+    return prefix_predictions(case.network, pixels, case.normalize, [players], room=case.room)[1]
+
+
+def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], None]) -> Plan:
+    """Tries every prefix of `players` on *select* (and the guard set's) and chooses k."""
+    clean_indices = case.splits.select
+    sets: dict[str, Pixels] = {"clean": Rows(case.pixels, clean_indices)}
+    if case.request.metric.kind == "attack-success":
+        sets["attacked"] = case.attacked["select"].pixels
+    if case.guard is not None and case.guard_parts is not None:
+        guard_pixels = torch.from_numpy(np.array(case.guard.images[case.guard_parts.select]))
+        sets["guard"] = guard_pixels
+    total = sum(len(p) for p in sets.values()) * (len(players) + 1)
+    done = 0
+
+    def tick(count: int) -> None:
+        nonlocal done
+        done += count
+        progress("trying every number of filters on the select images", done / total)
+
+    predicted = {
+        name: prefix_predictions(case.network, pixels, case.normalize, list(players), tick, case.room)
+        for name, pixels in sets.items()
+    }
+    labels = case.dataset.labels[clean_indices]
+    subgroups = None if case.subgroups is None else [case.subgroups[i] for i in clean_indices]
+    objective, rows = case.objective("select"), None
+    asked = predicted.get("attacked")
+    if asked is None:
+        position = {int(index): i for i, index in enumerate(clean_indices)}
+        rows = np.array([position[int(i)] for i in case.objective_indices("select")], dtype=np.int64)
+        asked = predicted["clean"][:, rows]
+    clean = Seen(predicted["clean"] == labels, cell_codes(labels, subgroups))
+    guard = None
+    if "guard" in predicted and case.guard is not None and case.guard_parts is not None:
+        guard_labels = case.guard.labels[case.guard_parts.select]
+        guard = Seen(predicted["guard"] == guard_labels, cell_codes(guard_labels, None))
+    sweep = Sweep(
+        objective.value(asked),
+        clean.right.mean(axis=1),
+        None if guard is None else guard.right.mean(axis=1),
+        None if subgroups is None else largest_drops(clean.right, subgroups),
+        objective.goal == "lower",
+    )
+    draws = resample(clean, objective, asked, rows, guard, subgroups, case.request.seed)
+    true = None
+    if "attacked" in predicted:
+        true = (predicted["attacked"] == case.dataset.labels[case.attacked["select"].indices]).mean(axis=1)
+    return choose(players, sweep, case.request.limits, draws, len(objective), true)
+
+
+def choose(
+    players: np.ndarray,
+    sweep: Sweep,
+    limits: Limits,
+    draws: Sweep,
+    images: int,
+    true_label: np.ndarray | None = None,
+) -> Plan:
+    """The best feasible prefix, or the smallest within one standard error of it; ties go to the fewest filters.
+
+    Args:
+        sweep: of the prefixes 0..m, [m + 1].
+        draws: of resamples of the images, [R, m + 1].
+        images: of the objective on *select*.
+        true_label: share of the attacked images predicted as what they are, [m + 1], for the record.
+    """
+    found = judge(sweep, draws, limits, images)
+    k = int(sweep.best(limits, found.margin if limits.choose == "one-se" else 0.0))
+    feasible = sweep.feasible(limits)
+    steps = tuple(
+        Step(
+            i,
+            float(sweep.values[i]),
+            float(sweep.clean[i]),
+            None if sweep.guard is None else float(sweep.guard[i]),
+            None if sweep.drops is None else float(sweep.drops[i]),
+            bool(feasible[i]),
+            None if true_label is None else float(true_label[i]),
+            float(found.lower[i]),
+            float(found.upper[i]),
+            bool(found.front[i]),
+        )
+        for i in range(len(sweep.values))
+    )
+    return Plan(players, steps, k, found, draws.values[:, k])
+
+
+def better(plan: Plan, other: Plan, lower: bool) -> str:
+    """Why `other`, of another order of the candidates, is to take `plan`'s place, by the select images.
+
+    Both plans were resampled with the same seed, so a resample has the same images in both.
+
+    Returns:
+        "gain": the 95% interval of the paired difference of their metrics is on `other`'s side; "fewer": the interval
+        holds 0 and `other` ablates fewer filters, but some; "" where neither holds.
+    """
+    assert plan.resampled is not None
+    assert other.resampled is not None
+    ahead = (plan.resampled - other.resampled) if lower else (other.resampled - plan.resampled)
+    low, high = percentiles(ahead)
+    if low > 0:
+        return "gain"
+    return "fewer" if high >= 0 and 0 < other.k < plan.k else ""
+
+
+def largest_drops(correct: np.ndarray, subgroups: list[str]) -> np.ndarray:
+    """Largest loss of accuracy of any subgroup of at least 30 images, against row 0, float64 [m + 1].
+
+    Args:
+        correct: bool [m + 1, N].
+    """
+    drops = np.full(len(correct), -np.inf)
+    groups = np.asarray(subgroups)
+    for group in np.unique(groups):
+        inside = groups == group
+        if inside.sum() >= REFUSE_BELOW:
+            rates = correct[:, inside].mean(axis=1)
+            drops = np.maximum(drops, rates[0] - rates)
+    return np.where(np.isinf(drops), 0.0, drops)

@@ -1,1 +1,0 @@
-"""Two results of `explain`, `score` or `repair` side by side: do they hold the same filters responsible?"""

@@ -1,0 +1,16 @@
+"""Labelled image sets: reading zips, splitting, columns."""
+
+from repair_engine.data.inspection import ArchiveInfo, inspect_archive
+from repair_engine.data.reading import Dataset, read_dataset
+from repair_engine.data.splits import Holdout, Splits, holdout, split
+
+__all__ = [
+    "ArchiveInfo",
+    "Dataset",
+    "Holdout",
+    "Splits",
+    "holdout",
+    "inspect_archive",
+    "read_dataset",
+    "split",
+]

@@ -1,0 +1,145 @@
+"""explain.json as a dictionary. Its keys are part of the product's interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from repair_engine.case.case import Case
+from repair_engine.choosing.controls import RESPONSE_IMAGES
+from repair_engine.documents import repair as documents
+from repair_engine.studies.arrays import histogram
+from repair_engine.studies.explain_curves import Curve, CurveImages, advantages, first_removed
+from repair_engine.studies.names import ENDS, LEAVE_ONE_OUT, RANDOM, RESPONSES, SHAPLEY, WEIGHTS
+from repair_engine.studies.noise import noise_of, noise_warning
+from repair_engine.studies.rankings import Rankings
+from shapley import Estimate
+
+_KEYS = {WEIGHTS: "weight_norm", RESPONSES: "response_norm", LEAVE_ONE_OUT: "leave_one_out"}
+
+
+def explain_document(
+    case: Case,
+    found: Estimate,
+    fresh: Estimate | None,
+    rankings: Rankings,
+    curves: Sequence[Curve],
+    images: CurveImages,
+    run: dict[str, Any],
+) -> dict[str, Any]:
+    """The document without its logit shift, pictures and files.
+
+    Args:
+        found, fresh: of the two phases (`found` twice where values are exact).
+        images: on which the curves were measured.
+        run: `documents.describe_run`.
+    """
+    asked = case.request.explain
+    assert asked is not None
+    confirmed = fresh if fresh is not found else None
+    order = rankings.order(SHAPLEY)
+    rank = np.empty(len(order), dtype=int)
+    rank[order] = np.arange(1, len(order) + 1)
+    filters = [_row(case, p, found, confirmed, rankings, int(rank[p])) for p in range(len(order))]
+    k = min(case.request.top_k, len(order) // 2) or 1
+    noise = noise_of(found.values[0], found.std_errors[0])
+    scores = rankings.scores[SHAPLEY]
+    warnings = list(case.warnings)
+    if said := noise_warning(noise):
+        warnings.append(said)
+    return {
+        "schema": documents.SCHEMA,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "verb": "explain",
+        "metric": documents.describe_metric(case),
+        "model": documents.describe_model(case),
+        "data": documents.describe_data(case),
+        "run": run,
+        "asked": asdict(asked) | {"top_k": case.request.top_k},
+        "k": k,
+        "filters": filters,
+        "noise": {key: None if value != value else value for key, value in asdict(noise).items()},
+        "histogram": histogram(scores),
+        "layers": layers(case, order, k),
+        "curves": {
+            "images": {"metric": len(images.asked), "accuracy": len(images.clean),
+                       "of": (case.request.metric.kind != "attack-success" and len(case.objective("report"))) or None},
+            "loo_images": rankings.loo_images,
+            "ranked_on": ranked_on(case, found, confirmed, rankings, run["images_per_draw"]),
+            "first_removed": first_removed(list(curves), images, max(1, min(10, len(order) // 2)), case.request.seed),
+            "rows": curve_rows(curves),
+            "advantages": advantages(list(curves), images, case.request.seed),
+        },
+        "warnings": warnings,
+        "versions": documents.versions(),
+        "files": {},
+    }  # fmt: skip
+
+
+def _row(
+    case: Case, player: int, found: Estimate, fresh: Estimate | None, rankings: Rankings, rank: int
+) -> dict[str, Any]:
+    row = documents.filter_row(case, player, found)
+    again = documents.filter_row(case, player, fresh) if fresh is not None and fresh.samples[player] else None
+    for key in ("value", "lower", "upper", "std_error", "samples"):
+        row[f"fresh_{key}"] = again[key] if again else None
+    score = float(rankings.scores[SHAPLEY][player])
+    row |= {"rank": rank, "ranked_by": None if np.isnan(score) else score}
+    return row | {key: float(rankings.scores[name][player]) for name, key in _KEYS.items()}
+
+
+def ranked_on(
+    case: Case, found: Estimate, fresh: Estimate | None, rankings: Rankings, batch_size: int
+) -> dict[str, int]:
+    """How many score images each ranking saw, at most; of Shapley values, the median sampled filter."""
+    images = len(case.objective("score"))
+    samples = found.samples + (0 if fresh is None else fresh.samples)
+    draws = int(np.median(samples[samples > 0])) if (samples > 0).any() else 0
+    sampled = images if found.estimator == "exact" else min(images, draws * batch_size)
+    return {SHAPLEY: sampled, WEIGHTS: 0, RESPONSES: min(RESPONSE_IMAGES, len(case.splits.score)),
+            LEAVE_ONE_OUT: rankings.loo_images, RANDOM: 0}  # fmt: skip
+
+
+def layers(case: Case, order: np.ndarray, k: int) -> list[dict[str, Any]]:
+    """How the k most and the k least critical filters are spread over the sites, in the order of computation."""
+    network = case.network
+    most, least = (np.bincount(network.site_of(p), minlength=len(network.sites)) for p in (order[:k], order[-k:]))
+    return [
+        {
+            "site": site.name,
+            "filters": site.channels,
+            "most": int(most[i]),
+            "least": int(least[i]),
+            "expected": k * site.channels / network.n_filters,
+        }
+        for i, site in enumerate(network.sites)
+    ]
+
+
+def curve_rows(curves: Sequence[Curve]) -> list[dict[str, Any]]:
+    """One row per end and ranking; the random orders as their mean and range."""
+    rows = []
+    for end in ENDS:
+        here = [c for c in curves if c.end == end]
+        for name in dict.fromkeys(c.ranking for c in here):
+            mine = [c for c in here if c.ranking == name]
+            metric, accuracy = np.stack([c.metric for c in mine]), np.stack([c.accuracy for c in mine])
+            row: dict[str, Any] = {
+                "end": end,
+                "ranking": name,
+                "ks": mine[0].ks.tolist(),
+                "metric": metric.mean(axis=0).tolist(),
+                "accuracy": accuracy.mean(axis=0).tolist(),
+            }
+            if name == RANDOM:
+                row |= {
+                    "draws": len(mine),
+                    "metric_range": [metric.min(axis=0).tolist(), metric.max(axis=0).tolist()],
+                    "accuracy_range": [accuracy.min(axis=0).tolist(), accuracy.max(axis=0).tolist()],
+                }
+            rows.append(row)
+    return rows

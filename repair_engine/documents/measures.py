@@ -1,0 +1,132 @@
+"""Figures of a report, from predictions before and after: all on images, none on estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from repair_engine.case.case import SPLITS, Case
+from repair_engine.question.objectives import Objective
+from repair_engine.question.objectives.metric import accuracy_weights
+from repair_engine.studies import fairness
+from repair_engine.support.statistics import cell_flag, holm, mcnemar, paired_bootstrap, wilson
+
+
+def split_figures(case: Case, predicted: np.ndarray, attacked: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Metric and clean accuracy per split and over all images.
+
+    Args:
+        predicted: of all images, int64 [N].
+        attacked: split -> predictions of its attacked images (attack-success only).
+    """
+    figures = {}
+    right = predicted == case.dataset.labels
+    for part in (*SPLITS, "all"):
+        figures[part] = {"accuracy": float(right[case.indices(part)].mean())}
+        value = metric_value(case, part, predicted, attacked)
+        if value is not None:
+            figures[part]["metric"] = value
+    return figures
+
+
+def metric_value(case: Case, part: str, predicted: np.ndarray, attacked: dict[str, np.ndarray]) -> float | None:
+    """The metric on one split; None for attack success over "all" (each split has its own attacked images)."""
+    if case.request.metric.kind == "attack-success":
+        return float(case.objective(part).value(attacked[part])) if part in attacked else None
+    return float(case.objective(part).value(predicted[case.objective_indices(part)]))
+
+
+def gain(objective: Objective, before: np.ndarray, after: np.ndarray, seed: int) -> dict[str, Any]:
+    """Change of the metric as shown, with its paired 95% interval and McNemar's test.
+
+    Args:
+        before, after: predictions of the objective's images, int64 [N].
+    """
+    hits = before == objective.targets, after == objective.targets
+    shown = (~hits[0], ~hits[1]) if objective.complement else hits
+    return _change(*shown, objective.weights, objective.cells, seed)
+
+
+def change_of_accuracy(
+    right_before: np.ndarray, right_after: np.ndarray, labels: np.ndarray, seed: int
+) -> dict[str, Any]:
+    """Like `gain`, of plain accuracy, from correctness bool [N]; stratified by class."""
+    return _change(right_before, right_after, accuracy_weights(len(labels)), labels, seed)
+
+
+def _change(before: np.ndarray, after: np.ndarray, weights: np.ndarray, cells: np.ndarray, seed: int) -> dict[str, Any]:
+    interval = paired_bootstrap(before, after, weights, cells, seed)
+    return {
+        "value": interval.estimate,
+        "lower": interval.lower,
+        "upper": interval.upper,
+        "level": interval.level,
+        "method": interval.method,
+        "mcnemar": asdict(mcnemar(before, after)),
+    }
+
+
+def group_table(
+    names: Sequence[str], right_before: np.ndarray, right_after: np.ndarray, groups: np.ndarray
+) -> list[dict[str, Any]]:
+    """Recall per group with Wilson intervals, the paired change, McNemar with Holm, and the small-cell flag.
+
+    Args:
+        names: name of each group code.
+        right_before, right_after: bool [N] on the report images.
+        groups: group code [N].
+    """
+    rows: list[dict[str, Any]] = []
+    for code, name in enumerate(names):
+        inside = groups == code
+        n = int(inside.sum())
+        if not n:
+            continue
+        before, after = wilson(int(right_before[inside].sum()), n), wilson(int(right_after[inside].sum()), n)
+        test = mcnemar(right_before[inside], right_after[inside])
+        rows.append(
+            {
+                "name": name,
+                "n": n,
+                "before": before.estimate,
+                "before_interval": [before.lower, before.upper],
+                "after": after.estimate,
+                "after_interval": [after.lower, after.upper],
+                "change": after.estimate - before.estimate,
+                "won": test.won,
+                "lost": test.lost,
+                "p": test.p_value,
+                "size": cell_flag(n),
+            }
+        )
+    for row, adjusted in zip(rows, holm([r["p"] for r in rows])):
+        row["p_holm"] = adjusted
+    return rows
+
+
+def group_tables(case: Case, before: np.ndarray, after: np.ndarray) -> dict[str, list[dict[str, Any]]]:
+    """Tables by subgroup and by class within subgroup (where the metric has columns) and by class, on *report*."""
+    indices = case.splits.report
+    labels = case.dataset.labels[indices]
+    classes = case.dataset.class_names
+    right_before, right_after = before[indices] == labels, after[indices] == labels
+    tables = {"classes": group_table(classes, right_before, right_after, labels)}
+    if case.subgroups is not None:
+        names, codes = np.unique([case.subgroups[i] for i in indices], return_inverse=True)
+        tables["subgroups"] = group_table([str(n) for n in names], right_before, right_after, codes)
+        cells = [f"{name}: {title}" for name in names for title in classes]
+        tables["cells"] = group_table(cells, right_before, right_after, codes * len(classes) + labels)
+    return tables
+
+
+def fairness_of(case: Case, before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
+    """See `fairness.describe`, on *report*. The metric must have subgroups."""
+    assert case.subgroups is not None
+    indices = case.splits.report
+    labels = case.dataset.labels[indices]
+    names, codes = np.unique([case.subgroups[i] for i in indices], return_inverse=True)
+    right = [(predicted[indices] == labels) for predicted in (before, after)]
+    return fairness.describe([str(n) for n in names], codes, labels, right[0], right[1], case.request.seed)

@@ -1,0 +1,421 @@
+"""report.json and repair.json as dictionaries. Their keys are part of the product's interface."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import torch
+
+from repair_engine.case.case import SPLITS, Case
+from repair_engine.case.inspection import describe_onnx
+from repair_engine.choosing.plan import Plan
+from repair_engine.choosing.selection import describe as describe_selection
+from repair_engine.data.columns import columns_of
+from repair_engine.models.hf_models import config_sha256
+from repair_engine.network import constant_of
+from repair_engine.network.write_back import edits_of
+from repair_engine.question.subgroups import size_warnings
+from repair_engine.search.phases import Ranking, culprit_sign
+from shapley import Estimate
+
+SCHEMA = 1
+
+
+def versions() -> dict[str, str]:
+    packages = ("torch", "torchvision", "numpy", "pillow", "safetensors")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
+
+
+def instruction_set() -> str:
+    """The widest vector instructions that this process lets torch use: sums of float32 round by it.
+
+    oneDNN, which computes convolutions on a CPU, has a limit of its own.
+    """
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA")
+    return torch.backends.cpu.get_cpu_capability() + (f", oneDNN at most {limit}" if limit else "")
+
+
+def describe_model(case: Case) -> dict[str, Any]:
+    architecture, network = case.checkpoint.architecture, case.network
+    return {
+        "file": case.request.name_of("model"),
+        "sha256": case.checkpoint.sha256,
+        "architecture": architecture.name,
+        "num_classes": architecture.num_classes,
+        "options": dict(architecture.options),
+        "weights": case.request.weights,
+        "key": architecture.key,
+        "strip_prefix": architecture.strip_prefix,
+        "registered": architecture.register.get(architecture.name),
+        "onnx": describe_onnx(case.checkpoint),
+        "config_sha256": None if architecture.config is None else config_sha256(architecture.config),
+        "logits": network.classes,
+        "filters": network.n_filters,
+        "sites": len(network.sites),
+        "parameter_share": round(network.coverage.share, 4),
+        "not_players": [asdict(p) for p in network.not_players],
+    }
+
+
+_INPUTS = ("file", "sha256", "split_folder", "images", "splits", "group", "preprocessing")
+
+
+def describe_data(case: Case) -> dict[str, Any]:
+    dataset = case.dataset
+    counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
+    document: dict[str, Any] = {
+        "file": case.request.name_of("data"),
+        "sha256": dataset.sha256,
+        "images": len(dataset),
+        "classes": [{"name": n, "images": int(c)} for n, c in zip(dataset.class_names, counts)],
+        "splits": {part: len(case.indices(part)) for part in SPLITS},
+        "group": case.request.group,
+        "preprocessing": dataset.preprocessing.to_json(),
+        "notes": list(dataset.notes),
+    }
+    if dataset.split:
+        document["split_folder"] = dataset.split
+    if case.guard is not None and case.guard_parts is not None:
+        document["guard"] = {
+            "file": case.request.name_of("guard"),
+            "sha256": case.guard.sha256,
+            **({"split_folder": case.guard.split} if case.guard.split else {}),
+            "select": len(case.guard_parts.select),
+            "report": len(case.guard_parts.report),
+            "excluded": len(case.guard_parts.excluded),
+        }
+    return document
+
+
+def describe_metric(case: Case) -> dict[str, Any]:
+    request = case.request
+    attack = request.metric.kind == "attack-success"
+    text = {
+        "accuracy": "accuracy",
+        "recall": f"recall of {request.metric.argument}",
+        "subgroup-recall": _over_subgroups(case) if case.subgroups else "",
+        "attack-success": "success of the attack",
+    }[request.metric.kind]
+    document: dict[str, Any] = {
+        "name": str(request.metric),
+        "text": text,
+        "goal": "lower" if attack else "raise",
+    }
+    if attack:
+        document["attack"] = request.attack.to_json()
+    return document
+
+
+def _over_subgroups(case: Case) -> str:
+    columns = columns_of(case.request.metric.argument, case.dataset.attributes)
+    if len(columns) == 1:
+        return f"mean recall over the values of {columns[0]}"
+    return f"mean recall over the combinations of {', '.join(columns[:-1])} and {columns[-1]}"
+
+
+def describe_run(
+    case: Case,
+    batch_size: int,
+    budget: int,
+    evaluations: int,
+    found: Estimate,
+    fresh: Estimate | None,
+    seconds: float,
+) -> dict[str, Any]:
+    """How the estimate was obtained."""
+    request = case.request
+    shown = fresh or found
+    certificate = None
+    if found.certificate is not None:
+        c = found.certificate
+        certificate = {
+            "walks": c.walks,
+            "intact": float(c.intact[0]),
+            "at_stop": float(c.stop[0]),
+            "all_ablated": float(c.empty[0]),
+            "missing": float(c.missing[0]),
+            "missing_error": None if np.isnan(c.missing_error[0]) else float(c.missing_error[0]),
+        }
+    return {
+        "estimator": request.estimator,
+        "ablation": {"mean": "activation_mean"}.get(request.constant, request.constant),
+        "constants": _constants(case),
+        "constants_from": case.constants_from,
+        "images_per_draw": batch_size,
+        "budget": budget,
+        "budget_was": "given" if request.budget else "calibrated",
+        "evaluations": evaluations,
+        "rounds": found.rounds,
+        "stopped": found.stopped,
+        "depth": found.depth,
+        "expected_overlap": found.expected_overlap,
+        "seed": request.seed,
+        "device": request.device,
+        "threads": torch.get_num_threads(),
+        "instruction_set": instruction_set(),
+        "seconds": round(seconds, 1),
+        "interval": {
+            "name": shown.interval.name,
+            "claims": shown.interval.claims,
+            "text": shown.interval.text,
+        },
+        "reported_values": "fresh samples" if fresh is not None and fresh is not found else found.estimator,
+        "estimand": "the Shapley value of each filter for the metric on the score images",
+        "certificate": certificate,
+    }
+
+
+def constant_from(case: Case, player: int) -> str:
+    """What a filter's constant was taken from: "mean" or "bn_beta"."""
+    site = case.network.sites[int(case.network.site_of(np.array([player]))[0])]
+    return constant_of(site, case.request.constant)
+
+
+def _constants(case: Case) -> dict[str, int]:
+    """How many filters have each kind of constant."""
+    counts: dict[str, int] = {}
+    for site in case.network.sites:
+        kind = constant_of(site, case.request.constant)
+        counts[kind] = counts.get(kind, 0) + site.channels
+    return counts
+
+
+def filter_row(case: Case, player: int, estimate: Estimate) -> dict[str, Any]:
+    """One filter as `score --json` gives it; bounds are null where it was never sampled."""
+
+    def number(array: np.ndarray) -> float | None:
+        value = float(array[0][player])
+        return None if np.isnan(value) else value
+
+    row = {
+        "id": case.network.filter_id(player),
+        "value": number(estimate.values),
+        "lower": number(estimate.lower),
+        "upper": number(estimate.upper),
+        "std_error": number(estimate.std_errors),
+        "samples": int(estimate.samples[player]),
+        "constant": float(case.network.constants[player]),
+        "constant_from": constant_from(case, player),
+    }
+    if estimate.best is not None:
+        row["best"] = float(estimate.best[player])
+    return row
+
+
+def _searched(found: Estimate, player: int) -> float:
+    """What the search took the filter's value for."""
+    return float(found.values[0][player] if found.best is None else found.best[player])
+
+
+def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any]) -> dict[str, Any]:
+    """The report before anything is measured on *report*."""
+    shown = ranking.fresh or ranking.found
+    culprits = []
+    for rank, player in enumerate(ranking.players, 1):
+        row = filter_row(case, int(player), shown)
+        row |= {
+            "rank": rank,
+            "ablated": rank <= plan.k,
+            "searched_value": _searched(ranking.found, int(player)),
+            "edits": [asdict(edit) for edit in edits_of(case.network, case.biases, int(player), case.request.constant)],
+        }
+        culprits.append(row)
+    warnings = list(case.warnings)
+    warnings += _size_warnings(case)
+    if case.request.report_uses:
+        warnings.append(
+            f"Before this repair was asked for, {case.request.report_uses} other report(s) on the same report images "
+            "had been made. A choice made after reading them is not judged on unseen images: its figures tend to be "
+            "too good."
+        )
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "verb": "repair",
+        "outcome": "",
+        "reasons": [],
+        "k": plan.k,
+        "metric": describe_metric(case),
+        "model": describe_model(case),
+        "data": describe_data(case),
+        "limits": asdict(case.request.limits),
+        "run": run,
+        "culprit_sign": culprit_sign(case.request),
+        "culprits": culprits,
+        "curve": [asdict(step) for step in plan.steps],
+        "by_hand": bool(case.request.by_hand),
+        "selection": None if plan.stability is None else describe_selection(plan.stability, plan.k),
+        "controls": [],
+        "groups": {},
+        "report_uses": 1 + case.request.report_uses,
+        "warnings": warnings,
+        "versions": versions(),
+        "files": {},
+    }
+    if case.attacked:
+        document["attack"] = {
+            "settings": case.request.attack.to_json(),
+            "images": {part: len(a.indices) for part, a in case.attacked.items()},
+            "left_out": {part: a.excluded for part, a in case.attacked.items()},
+            "rows": [],
+            "note": "A repaired model stays open to new attacks made on it (Ghorbani & Zou 2020, §4); "
+            "the row of the new white-box attack shows how open.",
+        }
+    return document
+
+
+def judge(document: dict[str, Any]) -> None:
+    """Sets `outcome` and `reasons`: "no repair found" is a valid answer, and an improvement must be shown."""
+    reasons = []
+    lower = document["metric"]["goal"] == "lower"
+    change = document["gain"]
+    if document["k"] == 0:
+        selection = document.get("selection") or {}
+        if selection.get("best"):
+            reasons.append(
+                f"On the select images the best number of culprits, {selection['best']}, gains less than one standard "
+                f"error ({points(selection['standard_error'], sign=False)}): by the one-standard-error rule none is "
+                "ablated."
+            )
+        elif document["culprits"]:
+            reasons.append(
+                "On the select images no number of culprits improved the metric within the limits "
+                f"(clean drop ≤ {document['limits']['max_clean_drop']:g})."
+            )
+        else:
+            reasons.append("No filter had a value on the culprits' side.")
+    else:
+        shown = -change["upper"] if lower else change["lower"]
+        if shown <= 0:
+            worse = change["lower"] > 0 if lower else change["upper"] < 0
+            reasons.append(
+                f"On the report images the metric changes by {points(change['value'])} with a 95% interval of "
+                f"{points(change['lower'])} to {points(change['upper'])}: "
+                + ("it got worse." if worse else "an improvement is not shown.")
+            )
+    document["outcome"] = "no_repair_found" if reasons else "repaired"
+    document["reasons"] = reasons
+    document["findings"] = _findings(document)
+
+
+def repair_document(document: dict[str, Any]) -> dict[str, Any]:
+    """What a pipeline needs to trace and repeat the repair."""
+    keys = (
+        "schema",
+        "outcome",
+        "reasons",
+        "k",
+        "metric",
+        "limits",
+        "selection",
+        "orders",
+        "run",
+        "versions",
+        "files",
+        "verification",
+    )
+    model, data = document["model"], document["data"]
+    return {
+        **{key: document[key] for key in keys if key in document},
+        "inputs": {
+            "model": {
+                key: model[key]
+                for key in (
+                    "file",
+                    "sha256",
+                    "architecture",
+                    "num_classes",
+                    "options",
+                    "weights",
+                    "key",
+                    "strip_prefix",
+                )
+            },
+            "data": {key: data[key] for key in _INPUTS if key in data},
+            "guard": data.get("guard"),
+        },
+        "filters": [row for row in document["culprits"] if row["ablated"]],
+        "candidates": [
+            {key: row[key] for key in ("id", "rank", "constant", "edits")}
+            for row in document["culprits"]
+            if not row["ablated"]
+        ],
+        "before": document["before"],
+        "after": document["after"],
+        "gain": document["gain"],
+    }
+
+
+def _findings(document: dict[str, Any]) -> list[str]:
+    """Sentences that an auditor would want to read first."""
+    findings = []
+    for table, rows in document["groups"].items():
+        worse = [r for r in rows if r["change"] < 0]
+        if document["k"] and worse and table != "cells":  # many and small: the table says it
+            names = ", ".join(f"{r['name']} ({points(r['change'])}, n = {r['n']})" for r in worse[:10])
+            more = f" and {len(worse) - 10} more" if len(worse) > 10 else ""
+            findings.append(f"{table.capitalize()} that got worse: {names}{more}.")
+    worst = document.get("fairness", {}).get("worst")
+    if document["k"] and worst and worst["change"]["value"] < 0:
+        findings.append(
+            f"The worst subgroup is worse off than before: {worst['after']['name']} with "
+            f"{worst['after']['recall']:.1%} ({worst['before']['name']} had {worst['before']['recall']:.1%})."
+        )
+    lower = document["metric"]["goal"] == "lower"
+    for row in document["controls"]:
+        if "advantage" in row:
+            interval = row["advantage"]
+            low, high = (-interval["upper"], -interval["lower"]) if lower else (interval["lower"], interval["upper"])
+            if high < 0:
+                findings.append(f"The control “{row['name']}” did better than the repair ({row['metric']:.1%}).")
+            elif low <= 0:
+                findings.append(f"The repair is not told apart from the control “{row['name']}” ({row['metric']:.1%}).")
+    findings += _attack_findings(document)
+    limit = document["limits"]["max_clean_drop"]
+    for name, before, after in _clean_figures(document):
+        if before - after > limit:
+            findings.append(
+                f"{name} fell by {points(before - after, sign=False)} on the report images; the limit is {limit:.1%}."
+            )
+    return findings
+
+
+def _attack_findings(document: dict[str, Any]) -> list[str]:
+    """How open the repaired model stays, and what the self-tests warn of."""
+    attack = document.get("attack", {})
+    found = []
+    for row in attack.get("rows", []):
+        if row.get("kind") == "white-box":
+            found.append(
+                f"A new white-box attack on the repaired model wins {row['success']:.1%} of {row['n']} images "
+                f"(before the repair: {row['before']['success']:.1%})."
+            )
+    tests = [test for test in attack.get("self_tests", []) if test["warns"]]
+    return found + [f"Attacks on the {test['model']} model: {test['text']}" for test in tests]
+
+
+def points(change: float, sign: bool = True) -> str:
+    """A change of a share in percentage points, such as "−6.4 points"."""
+    text = f"{100 * change:+.1f}" if sign else f"{100 * change:.1f}"
+    return text.replace("-", "−") + " points"
+
+
+def _clean_figures(document: dict[str, Any]) -> list[tuple[str, float, float]]:
+    figures = [("Clean accuracy", document["before"]["report"]["accuracy"], document["after"]["report"]["accuracy"])]
+    if "guard" in document:
+        figures.append(("Accuracy on the guard set", document["guard"]["before"], document["guard"]["after"]))
+    return figures
+
+
+def _size_warnings(case: Case) -> list[str]:
+    if case.subgroups is None:
+        return []
+    report = case.splits.report
+    groups = [case.subgroups[i] for i in report]
+    return size_warnings(groups, case.dataset.labels[report], case.dataset.class_names)

@@ -1,0 +1,275 @@
+"""The sentences of a report, from its document alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from repair_engine.pages.rendering import interval
+from repair_engine.support.words import count, p_value, percent, points
+
+ESTIMATORS = {
+    "tmab": "truncated multi-armed bandit over permutations (Ghorbani & Zou 2020, Algorithm 1, arXiv 2002.09815)",
+    "monte_carlo": "permutation sampling (Castro, Gómez & Tejada 2009)",
+    "fast": "gradients screen all filters, comparable marginal contributions (arXiv 2504.02019) of those near the end "
+    "that is asked for decide, with the gradients as control variates",
+    "cmcs": "comparable marginal contributions sampling (arXiv 2504.02019)",
+    "exact": "enumeration of all coalitions",
+}
+ABLATIONS = {
+    "activation_mean": "each ablated filter's output is replaced by its mean over the score images and all positions, "
+    "taken on the intact model after the activation",
+    "bn_beta": "each ablated filter's batch norm gives its β alone (γ = 0), so its output is the activation of β, a "
+    "constant that training left (the authors' code); filters without a batch norm of their own are replaced by their "
+    "mean over the score images and all positions",
+}
+STOPPED = {
+    "budget": "when the budget was spent",
+    "converged": "when the stopping rule was met",
+    "exact": "after enumerating everything",
+}
+SIZES = {"ok": "", "few": "fewer than 100 images: wide interval", "too few": "fewer than 30 images: does not gate"}
+
+
+def processor(run: Mapping[str, Any]) -> str:
+    """On what the same bits rest: device, threads and instructions (runs of earlier versions do not say those)."""
+    instructions = f" of {run['instruction_set']}" if run.get("instruction_set") else ""
+    return f"{run['device']}, {count(run['threads'], 'thread')}{instructions}"
+
+
+def repaired(document: Mapping[str, Any]) -> bool:
+    return document["outcome"] == "repaired"
+
+
+def lowers(document: Mapping[str, Any]) -> bool:
+    """Whether the metric is to be lowered."""
+    return document["metric"]["goal"] == "lower"
+
+
+def metric_images(document: Mapping[str, Any]) -> tuple[int, str]:
+    """How many report images the metric is taken over, and in words which."""
+    kind, _, argument = document["metric"]["name"].partition(":")
+    if kind == "attack-success" and "attack" in document:
+        n = document["attack"]["images"]["report"]
+        return n, count(n, "attacked report image")
+    if kind == "recall":
+        for row in document["groups"].get("classes", []):
+            if row["name"] == argument:
+                return row["n"], f"{count(row['n'], 'report image')} of class {argument}"
+    n = document["images_right"]["n"]
+    return n, count(n, "report image")
+
+
+def title(document: Mapping[str, Any]) -> str:
+    """The outcome in a word or three."""
+    return "Repaired" if repaired(document) else "No repair found"
+
+
+def _read_before(document: Mapping[str, Any]) -> str:
+    """Where reports on the same images had been read, the choice may have been made after them."""
+    uses = document.get("report_uses", 1) - 1
+    if uses < 1:
+        return ""
+    return f" {count(uses, 'earlier report')} on these images may have guided what was asked: see the warning."
+
+
+def headline(document: Mapping[str, Any]) -> str:
+    """The outcome in one sentence, to stand below `title`."""
+    metric, change, k = document["metric"]["text"], document["gain"], document["k"]
+    before, after = document["before"]["report"]["metric"], document["after"]["report"]["metric"]
+    _, images = metric_images(document)
+    filters = count(k, "filter")
+    level = f"{change.get('level', 0.95):.0%}"
+    if repaired(document):
+        verb = "lowered" if lowers(document) else "raised"
+        return (
+            f"Ablating {filters} {verb} {metric} from {percent(before)} to {percent(after)} on {images} that "
+            f"the repair never saw (change {points(change['value'])} percentage points, {level} interval "
+            f"{interval(change)}).{_read_before(document)}"
+        )
+    if k:
+        return (
+            f"Ablating {filters}, the best number on the select images, took {metric} from "
+            f"{percent(before)} to {percent(after)} on {images} that the search never saw (change "
+            f"{points(change['value'])} percentage points, {level} interval {interval(change)}). An improvement is "
+            "not shown, so no checkpoint was exported."
+        )
+    aim = "lowers" if lowers(document) else "raises"
+    if not document["culprits"]:
+        why = "No filter was found whose presence hurts"
+    else:
+        why = f"No number of ablated filters {aim} {metric} on the select images within the limits"
+    return f"{why}. The model is best left as it is: {metric} is {percent(before)} on {images}."
+
+
+def swaps(document: Mapping[str, Any]) -> str:
+    """How many images changed sides, with McNemar's test, in one sentence."""
+    test = document["gain"]["mcnemar"]
+    won, lost = test["won"], test["lost"]
+    p = f"McNemar, {test['method']}, p {'' if test['p_value'] < 0.001 else '= '}{p_value(test['p_value'])}"
+    if not lowers(document):
+        return f"{count(won, 'image')} went from wrong to right, {lost:,} from right to wrong ({p})."
+    if document.get("attack", {}).get("settings", {}).get("targeted", True):
+        won, lost = lost, won  # an outcome is then "the adversary's class was predicted"
+    return f"The attack no longer succeeds on {count(won, 'image')} and newly succeeds on {lost:,} ({p})."
+
+
+def _by_hand_tried(document: Mapping[str, Any]) -> str:
+    rows, run = document["culprits"], document["run"]
+    was = "was" if len(rows) == 1 else "were"
+    return (
+        f"{count(len(rows), 'filter')} of {document['model']['filters']:,}, chosen by hand, {was} valued with "
+        f"{count(run['evaluations'], 'evaluation')} and ablated; no other filter was valued, and none was searched for."
+    )
+
+
+def _screened(run: Mapping[str, Any]) -> str:
+    """What was done with all filters: where gradients screened them, fewer were sampled."""
+    screen = run.get("screen")
+    if not screen or screen["sampled"] >= screen["of"]:
+        return "were valued with "
+    return f"were screened, and {screen['sampled']:,} of them valued, with "
+
+
+def tried(document: Mapping[str, Any]) -> list[str]:
+    """What was tried, for an answer that is "no repair found"."""
+    run, model, curve = document["run"], document["model"], document["curve"]
+    stored = run.get("values_from")
+    before = f"{count(stored['evaluations'], 'evaluation')} of an earlier run and " if stored else ""
+    if document.get("by_hand"):
+        return [_by_hand_tried(document)]
+    said = [
+        f"{count(model['filters'], 'filter')} at {count(model['sites'], 'site')} {_screened(run)}"
+        f"{before}{count(run['evaluations'], 'evaluation')} ({run['estimator']}).",
+        f"{count(len(document['culprits']), 'filter')} with a value on the culprits' side "
+        f"{'was' if len(document['culprits']) == 1 else 'were'} ranked; every prefix of the ranking, "
+        f"k = 0 to {max(len(curve) - 1, 0)}, was tried on the {document['data']['splits']['select']:,} select images.",
+    ]
+    if len(curve) > 1:
+        sign = -1.0 if lowers(document) else 1.0
+        best = max(curve[1:], key=lambda step: sign * step["objective"])
+        where = "within the limits" if best["feasible"] else "but outside the limits"
+        said.append(
+            f"The best value of the metric with anything ablated was {percent(best['objective'])} at k = {best['k']} "
+            f"({percent(curve[0]['objective'])} at k = 0), {where}: clean accuracy {percent(best['clean'])} against "
+            f"{percent(curve[0]['clean'])}."
+        )
+        held = sum(step["feasible"] for step in curve[1:])
+        said.append(f"{held} of {len(curve) - 1} prefixes kept all limits.")
+    return said
+
+
+def orders_said(document: Mapping[str, Any]) -> list[str]:
+    """Which order of removal was used and why, in sentences; nothing where one order was tried."""
+    found = document.get("orders")
+    if not found:
+        return []
+    value, other, *again = found["rows"]
+    by_value = f"by value (k = {value['k']}, {percent(value['select'])})"
+    greedy = f"stepwise (k = {other['k']}, {percent(other['select'])})"
+    said = (
+        f"Two orders of removal were tried on the select images: {by_value} and {greedy}, where after each removal the "
+        f"candidates are scored again on {count(found['images'], 'score image')} ({found['evaluations']:,} evaluations "
+        f"over {count(found['candidates'], 'candidate')}, in addition to the budget). "
+    )
+    if passed := found.get("passed_over"):
+        were = "was" if passed == 1 else "were"
+        said += f"{count(passed, 'filter')} that would not keep the limits on score images {were} passed over. "
+    if again:
+        said += (
+            "As that order did not do better and came near a limit on score images, it was made once more, with limits "
+            f"kept by {found['margin']:.1f} standard errors (k = {again[0]['k']}, {percent(again[0]['select'])}). "
+        )
+    if found["used"] == "stepwise":
+        how = "The stepwise order was used: it did better by more than resampling the select images explains"
+        fewer = "The stepwise order was used: it is not told apart from the other and ablates fewer filters"
+        return [said + (how if found["why"] == "gain" else fewer) + "."]
+    return [said + "The order by value was used: the other is not shown to do better, nor ablates fewer filters."]
+
+
+def selection_said(document: Mapping[str, Any]) -> list[str]:
+    """By which rule k was chosen, and how stable the choice is, in sentences."""
+    found, k = document.get("selection"), document["k"]
+    if document.get("by_hand"):
+        return ["The filters and their number were chosen by hand; limits were not applied to the choice."]
+    if not found or len(document["curve"]) < 2:
+        return []
+    said = orders_said(document)
+    error = f"{100 * found['standard_error']:.1f} points"
+    if found["choose"] == "one-se":
+        said += [
+            f"Rule: the fewest filters whose metric is within one standard error ({error}, of the best prefix's paired "
+            f"gain) of the best within the limits. The best was k = {found['best']}; chosen: k = {k}."
+        ]
+    else:
+        said += [
+            f"Rule: the best metric within the limits, of equals the fewest filters: k = {k}. The standard error "
+            f"of its gain is {error}."
+        ]
+    low, _, high = found["middle"]
+    spread = f"{low}" if low == high else f"between {low} and {high}"
+    said.append(
+        f"Chosen again on {found['resamples']:,} bootstrap resamples of the {count(found['images'], 'select image')} "
+        f"that the metric is taken over, k was {spread} in at least 90% of them, {k} in {percent(found['same'], 0)}, "
+        f"and leaving the model as it is won in {percent(found['none'], 0)}."
+    )
+    if k and found["none"] >= 0.05:
+        said.append("So these images alone do not settle whether anything should be ablated.")
+    said.append("The ranking was kept: what another score split would have ranked first is not in these shares.")
+    return said
+
+
+def verdict(row: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+    """How the repair compares with one control: "repair better", "control better" or "not told apart"."""
+    sign = -1.0 if lowers(document) else 1.0
+    if "advantage" in row:
+        ends = sorted((sign * row["advantage"]["lower"], sign * row["advantage"]["upper"]))
+        return "repair better" if ends[0] > 0 else "control better" if ends[1] < 0 else "not told apart"
+    mine = sign * document["after"]["report"]["metric"]
+    picks = [sign * v for v in row.get("metric_range", [row["metric"]])]
+    return "repair better" if mine > max(picks) else "control better" if mine < min(picks) else "not told apart"
+
+
+def beaten(document: Mapping[str, Any]) -> str:
+    """Whether the repair beats its controls, in one sentence."""
+    rivals = [row["name"] for row in document["controls"] if verdict(row, document) != "repair better"]
+    if not rivals:
+        return "The repair does better on the report images than every control below."
+    named = ", ".join(f"“{r}”" for r in rivals)
+    return f"The repair is not shown to beat {'this control' if len(rivals) == 1 else 'these controls'}: {named}."
+
+
+def fairness_said(found: Mapping[str, Any], changed: bool) -> list[str]:
+    """The worst subgroup, the gap and who got worse, in sentences (see `fairness.describe`)."""
+    worst, gap, said = found["worst"], found["gap"], []
+    if worst is None:
+        said.append("The worst subgroup and the gap are not given: fewer than two subgroups have 30 report images.")
+    elif not changed:
+        said.append(
+            f"The worst subgroup is {worst['before']['name']} ({percent(worst['before']['recall'])}), "
+            f"{points(gap['before']).lstrip('+')} points behind the best."
+        )
+    else:
+        before, after = worst["before"], worst["after"]
+        names = (before["name"], after["name"] if after["name"] != before["name"] else "the same")
+        said.append(
+            f"Worst subgroup before: {names[0]}, {percent(before['recall'])}; after: {names[1]}, "
+            f"{percent(after['recall'])} (change of the least {points(worst['change']['value'])} points, 95% interval "
+            f"{interval(worst['change'])}). Gap between the best and the worst: {points(gap['before']).lstrip('+')} "
+            f"points before, {points(gap['after']).lstrip('+')} after (change {points(gap['change']['value'])}, "
+            f"{interval(gap['change'])})."
+        )
+    if worst is not None:
+        said.append(
+            "The least of several noisy shares lies below the least true one on average, and a gap above the true one; "
+            "their changes are less affected."
+        )
+    if found["left_out"] and worst is not None:
+        said.append(f"Left out of both, for fewer than 30 images: {', '.join(found['left_out'])}.")
+    if changed:
+        said.append(
+            f"Subgroups that got worse: {', '.join(found['worse'])}."
+            if found["worse"]
+            else "No subgroup got worse on these images."
+        )
+    return said

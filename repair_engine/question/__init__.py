@@ -1,0 +1,1 @@
+"""What is asked of a network: objectives, subgroups, and the adversary's images."""

@@ -1,0 +1,1 @@
+"""What is measured beside a repair: curves, rankings, pictures of filters, attack rows, subgroups, two runs."""

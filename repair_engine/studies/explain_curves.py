@@ -1,0 +1,230 @@
+"""Removal curves: the metric on *report* images against the number of filters removed, for every ranking.
+
+Each removed filter is ablated to its constant. From the most critical end the curve of a good ranking falls fast (the
+paper's Fig. 4b). The least critical end is the lowest values (Fig. 4c): it rises where filters hurt the metric, and
+falls where the intact network uses what hurts when many others are gone. So at that end the order of the values' sizes
+stands beside it: what is estimated to do least either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from repair_engine.case.case import Case, Progress
+from repair_engine.choosing.plan import prefix_predictions
+from repair_engine.question.objectives import Objective, cell_codes, plan_batches
+from repair_engine.question.objectives.metric import accuracy_weights
+from repair_engine.question.objectives.pixels import Rows, taken
+from repair_engine.studies.names import ENDS, LEAST, MOST, NEAREST_ZERO, RANDOM, SHAPLEY
+from repair_engine.studies.rankings import Rankings
+from repair_engine.support.statistics import Interval, paired_bootstrap
+
+MOST_IMAGES, FEWEST_IMAGES = 1000, 50
+_SHARE = 0.25  # of the budget, spent in addition
+_STREAM = 0xE2
+_RATIO = 2**0.5  # of neighbouring numbers of removed filters
+_DENSE = 3  # up to here every number is looked at
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One order of removal.
+
+    Attributes:
+        end, ranking: of `ENDS` and `rankings`; draw: number of the random order, else None.
+        ks: filters removed, ascending from 0, int64 [m].
+        metric, accuracy: on the report images that were used, float64 [m].
+        outcomes: 0/1 of each image of the metric, [m, N] (see `Objective`).
+    """
+
+    end: str
+    ranking: str
+    draw: int | None
+    ks: np.ndarray
+    metric: np.ndarray
+    accuracy: np.ndarray
+    outcomes: np.ndarray
+
+
+@dataclass(frozen=True)
+class CurveImages:
+    """The report images on which curves are measured.
+
+    Attributes:
+        asked: of the metric.
+        clean: of accuracy; the same object where the metric is accuracy.
+    """
+
+    asked: Objective
+    clean: Objective
+
+    def __len__(self) -> int:
+        return len(self.asked) + (0 if self.clean is self.asked else len(self.clean))
+
+
+def grid(most: int) -> np.ndarray:
+    """Numbers of removed filters from 0 to `most`, ever farther apart, int64."""
+    points = list(range(min(_DENSE, most) + 1))
+    while points[-1] < most:
+        points.append(min(most, max(points[-1] + 1, round(points[-1] * _RATIO))))
+    return np.array(points, dtype=np.int64)
+
+
+def grids(n: int, remove: int) -> dict[str, np.ndarray]:
+    """The numbers of removed filters at each end, of n filters."""
+    most = min(remove, n)
+    return {MOST: grid(most), LEAST: grid(max(most, n // 2))}
+
+
+def evaluations_per_image(n: int, remove: int, draws: int, rankings: int = 4) -> int:
+    """Coalitions that all curves evaluate on an image, at most."""
+    ends = grids(n, remove)
+    return rankings * sum(len(ks) for ks in ends.values()) + len(ends[LEAST]) + draws * len(_union(ends))
+
+
+def images_for(case: Case, budget: int) -> int:
+    """How many report images are used at most: as asked, else by the budget."""
+    asked = case.request.explain
+    assert asked is not None
+    if asked.curve_images is not None:
+        return asked.curve_images
+    sets = 1 if case.request.metric.kind == "accuracy" else 2
+    points = sets * evaluations_per_image(case.network.n_filters, asked.remove, asked.draws)
+    return int(np.clip(_SHARE * budget // points, FEWEST_IMAGES, MOST_IMAGES))
+
+
+def curve_images(case: Case, most: int) -> CurveImages:
+    """At most about `most` images each for metric and accuracy, in fixed numbers per class × subgroup."""
+    rng = np.random.default_rng([case.request.seed, _STREAM])
+    asked = _drawn(case.objective("report"), most, rng)
+    if case.request.metric.kind == "accuracy":
+        return CurveImages(asked, asked)
+    rows = case.splits.report
+    labels = case.dataset.labels[rows]
+    everyone = Objective(Rows(case.pixels, rows), labels, accuracy_weights(len(rows)), cell_codes(labels, None))
+    return CurveImages(asked, _drawn(everyone, most, rng))
+
+
+def _drawn(objective: Objective, most: int, rng: np.random.Generator) -> Objective:
+    if most >= len(objective):
+        return objective
+    rows, weights = plan_batches(objective, most).draw(rng)
+    return replace(
+        objective,
+        pixels=taken(objective.pixels, rows),
+        targets=objective.targets[rows],
+        weights=weights[0],  # of the one objective
+        cells=objective.cells[rows],
+    )
+
+
+def removal_curves(case: Case, rankings: Rankings, images: CurveImages, remove: int, progress: Progress) -> list[Curve]:
+    """Curves of every ranking from both ends, then of the random orders, cut to both ends' numbers."""
+    ends = grids(case.network.n_filters, remove)
+    total = len(images) * evaluations_per_image(case.network.n_filters, remove, len(rankings.random))
+    done = 0
+
+    def tick(count: int) -> None:
+        nonlocal done
+        done += count
+        progress("measuring removal curves on report images", min(done / total, 1.0))
+
+    curves = []
+    for name in rankings.scores:
+        order = rankings.order(name)
+        for end, ks in ends.items():
+            along = order if end == MOST else order[::-1]
+            curves.append(_measure(case, images, end, name, None, along, ks, tick))
+            if (end, name) == (LEAST, SHAPLEY):
+                nearest = rankings.nearest_zero
+                curves.append(_measure(case, images, end, NEAREST_ZERO, None, nearest, ks, tick))
+    for draw, order in enumerate(rankings.random):
+        whole = _measure(case, images, MOST, RANDOM, draw, order, _union(ends), tick)
+        for end, ks in ends.items():
+            at = np.searchsorted(whole.ks, ks)
+            curves.append(
+                replace(
+                    whole, end=end, ks=ks, metric=whole.metric[at], accuracy=whole.accuracy[at],
+                    outcomes=whole.outcomes[at],
+                )
+            )  # fmt: skip
+    return curves
+
+
+def _union(ends: dict[str, np.ndarray]) -> np.ndarray:
+    return np.unique(np.concatenate(list(ends.values())))
+
+
+def _measure(
+    case: Case, images: CurveImages, end: str, ranking: str, draw: int | None, order: np.ndarray, ks: np.ndarray,
+    tick: Callable[[int], None],
+) -> Curve:  # fmt: skip
+    removals = [order[low:high] for low, high in pairwise(ks.tolist())]
+
+    def hits(objective: Objective) -> np.ndarray:
+        predicted = prefix_predictions(case.network, objective.pixels, case.normalize, removals, tick, case.room)
+        return predicted == objective.targets
+
+    asked = hits(images.asked)
+    clean = asked if images.clean is images.asked else hits(images.clean)
+    return Curve(
+        end, ranking, draw, ks, images.asked.weigh(asked, images.asked.weights),
+        images.clean.weigh(clean, images.clean.weights), asked,
+    )  # fmt: skip
+
+
+def mean_over_removals(ks: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Mean of a piecewise linear curve over its range: its area by trapezoids, over its length.
+
+    Args:
+        values: at ks [m], [m, ...].
+    """
+    return np.trapezoid(values, ks, axis=0) / (ks[-1] - ks[0])
+
+
+def advantages(curves: list[Curve], images: CurveImages, seed: int) -> list[dict[str, object]]:
+    """Shapley's mean metric over the removals minus each rival's, per end, with a paired 95% interval.
+
+    The mean over the curve is linear in the images' outcomes, so images can be resampled. Random orders are averaged;
+    the interval does not speak of other draws.
+    """
+    rows: list[dict[str, object]] = []
+    for end in ENDS:
+        here = [c for c in curves if c.end == end]
+        mine = next(_per_image(c) for c in here if c.ranking == SHAPLEY)
+        for name in dict.fromkeys(c.ranking for c in here if c.ranking != SHAPLEY):
+            rival = np.mean([_per_image(c) for c in here if c.ranking == name], axis=0)
+            interval = _gain(images.asked, rival, mine, seed)
+            rows.append(
+                {"end": end, "rival": name, "value": interval.estimate, "lower": interval.lower,
+                 "upper": interval.upper, "level": interval.level}
+            )  # fmt: skip
+    return rows
+
+
+def first_removed(curves: list[Curve], images: CurveImages, most: int, seed: int) -> list[dict[str, object]]:
+    """Per end, what removing up to `most` filters by Shapley value changed, with a paired 95% interval."""
+    rows: list[dict[str, object]] = []
+    for end in ENDS:
+        mine = next(c for c in curves if c.end == end and c.ranking == SHAPLEY)
+        at = int(np.searchsorted(mine.ks, most, side="right")) - 1
+        interval = _gain(images.asked, mine.outcomes[0].astype(float), mine.outcomes[at].astype(float), seed)
+        rows.append(
+            {"end": end, "removed": int(mine.ks[at]), "images": len(images.asked), "change": interval.estimate,
+             "lower": interval.lower, "upper": interval.upper, "level": interval.level}
+        )  # fmt: skip
+    return rows
+
+
+def _per_image(curve: Curve) -> np.ndarray:
+    return mean_over_removals(curve.ks, curve.outcomes.astype(float))
+
+
+def _gain(objective: Objective, before: np.ndarray, after: np.ndarray, seed: int) -> Interval:
+    if objective.complement:
+        before, after = 1.0 - before, 1.0 - after
+    return paired_bootstrap(before, after, objective.weights, objective.cells, seed)

@@ -1,0 +1,299 @@
+"""The attack verb: one model under attack, and where its repair is given, the rows before and after."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from repair_engine.case.case import SPLITS, read_set
+from repair_engine.case.request import RepairRequest
+from repair_engine.data import Dataset, Splits
+from repair_engine.documents.attack_files import write_attacked, write_attacks
+from repair_engine.documents.repair import SCHEMA, instruction_set, versions
+from repair_engine.errors import BadInput
+from repair_engine.models import formats
+from repair_engine.models.formats import Checkpoint
+from repair_engine.pages import attack_page
+from repair_engine.question.attacked import ATTACK_IMAGES, choose, generator_after
+from repair_engine.question.surrogates import open_surrogates
+from repair_engine.question.victims import AttackImages, BlackBox, Victim, black_box, counting, white_box
+from repair_engine.studies import masking
+from repair_engine.studies.attack_curves import Curves, forwards, measure_curves
+from repair_engine.studies.attack_rows import Fixed, Row, describe_rows, measure_rows
+from repair_engine.support.progress import BATCH, Progress
+from repair_engine.support.statistics import wilson
+
+SUBSET = 100  # images for queries, curves and self-tests where nothing else is asked
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was measured.
+
+    Attributes:
+        document: attack.json.
+        rows: as in the document, with every image's predictions; without a repaired model the fixed set alone.
+        images: those attacked, with the fixed set `fixed` [N, C, H, W] that PGD made of them.
+    """
+
+    document: dict[str, Any]
+    dataset: Dataset
+    images: AttackImages
+    fixed: torch.Tensor
+    rows: tuple[Row, ...]
+
+    def write(self, out: Path) -> None:
+        """attack.json, attack.html, attack.csv and attack.npz."""
+        write_attacks(self.rows, self.dataset, out / "attack.csv", repaired="repaired" in self.document)
+        write_attacked(self.images, self.fixed, self.dataset, out / "attack.npz")
+        (out / "attack.json").write_text(json.dumps(self.document, indent=1))
+        (out / "attack.html").write_text(attack_page.render(self.document), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """The model, its images, and which of them are attacked."""
+
+    checkpoint: Checkpoint
+    dataset: Dataset
+    splits: Splits
+    victim: Victim
+    logits: int
+    intact: np.ndarray
+    picked: np.ndarray
+    images: AttackImages
+    generator: torch.Generator
+
+
+def run(
+    request: RepairRequest,
+    repaired: str | None,
+    everything: bool,
+    folder: Path,
+    progress: Progress,
+    repaired_name: str = "",
+) -> Audit:
+    """Attacks the model, and with it the repaired one.
+
+    Args:
+        request: with metric attack-success; ε may be 0, which must change nothing.
+        repaired: path of a checkpoint that `repair` wrote, or None.
+        everything: all images instead of the report split.
+        folder: for work; nothing there is kept.
+        repaired_name: what the repaired file is called in the document; the path's own name by default.
+
+    Raises:
+        BadInput: anything about the models, the images or the options that cannot be used.
+    """
+    began, settings, seed = time.time(), request.attack, request.seed
+    subject = _open(request, everything, folder, progress)
+    victim, images, device = subject.victim, subject.images, subject.victim.device
+    shape = tuple(subject.dataset.images.shape[1:])
+    surrogates = open_surrogates(request.surrogates, subject.dataset.preprocessing, shape, subject.logits, device)
+    mended = _repaired(request, repaired, subject)
+    tick = counting(progress, "attacking the model", len(images))
+    fixed = white_box(victim.logits, images, settings, subject.generator, device, tick)
+    predicted = victim.predict(fixed)
+    subset = images.spread(request.subset or SUBSET)
+    few = images.subset(subset)
+    clean = victim.predict(few.pixels)
+    curves, black, checks = _self_tests(request, victim, few, predicted[subset], clean, None, progress)
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "verb": "attack",
+        "model": _describe_model(request.name_of("model"), subject.checkpoint, subject.logits),
+        "data": {
+            "file": request.name_of("data"),
+            "sha256": subject.dataset.sha256,
+            **({"split_folder": subject.dataset.split} if subject.dataset.split else {}),
+            "images": len(subject.dataset),
+            "splits": {part: len(getattr(subject.splits, part)) for part in SPLITS},
+            "group": request.group,
+            "preprocessing": subject.dataset.preprocessing.to_json(),
+            "notes": list(subject.dataset.notes),
+        },
+        "attack": {**settings.to_json(), "seed": seed},
+        "images": {
+            "part": "all" if everything else "report",
+            "picked": len(subject.picked),
+            "attacked": len(images),
+            "left_out": len(subject.picked) - len(images),
+            "subset": len(subset),
+        },
+        "figures": _figures(subject, predicted),
+        "curves": curves.to_json(),
+        "self_tests": [c.to_json("intact") for c in checks],
+        "rows": [],
+    }
+    if black is not None:
+        document["black_box"] = {
+            "queries": request.queries,
+            "queries_used": float(black.queries.mean()),
+            **_shares({"success": few.success(black.predicted), "true_label": black.predicted == few.labels}),
+        }
+    rows = [Row("replay", "the fixed set", images, predicted, predicted, "the intact model")]
+    if mended is not None:
+        twin = Victim("the repaired model", mended.module().to(device), victim.preprocessing, device)
+        kept = Fixed(fixed, predicted, twin.predict(fixed))
+        rows = measure_rows(
+            victim, twin, images, kept, settings, surrogates, subset, request.queries, seed, progress, black
+        )
+        document["repaired"] = _describe_model(repaired_name or Path(str(repaired)).name, mended, subject.logits)
+        document["rows"] = describe_rows(rows, seed)
+        document["clean_after"] = _shares(
+            {"accuracy": twin.predict(torch.from_numpy(np.array(subject.dataset.images[subject.picked])))
+             == subject.dataset.labels[subject.picked]}
+        )  # fmt: skip
+        again = {row.kind: row for row in rows}
+        found = BlackBox(again["black-box"].after, np.empty(0, np.int64)) if "black-box" in again else None
+        curves, _, checks = _self_tests(
+            request, twin, few, again["white-box"].after[subset], twin.predict(few.pixels), found, progress
+        )
+        document["curves_repaired"] = curves.to_json()
+        document["self_tests"] += [c.to_json("repaired") for c in checks]
+    document["warnings"] = _warnings(subject, document)
+    document["run"] = {"seconds": round(time.time() - began, 1), "device": request.device, "seed": seed,
+                       "threads": torch.get_num_threads(), "instruction_set": instruction_set()}  # fmt: skip
+    document["versions"] = versions()
+    return Audit(document, subject.dataset, images, fixed, tuple(rows))
+
+
+def _open(request: RepairRequest, everything: bool, folder: Path, progress: Progress) -> _Subject:
+    progress("reading the model", 0.0)
+    name = request.name_of("model")
+    checkpoint = formats.convert(
+        request.model, folder / "model.safetensors", request.architecture, request.weights, name
+    )
+    _, dataset, splits = read_set(request, checkpoint, folder, progress)
+    device, settings = torch.device(request.device), request.attack
+    victim = Victim("the intact model", checkpoint.module().to(device), dataset.preprocessing, device)
+    settings.check_images(dataset.images.shape[1:])
+    logits = _count_logits(victim, dataset, checkpoint.architecture.num_classes)
+    settings.check_logits(logits)
+    intact = _predict_all(victim, dataset, progress)
+    parts = {"all": np.arange(len(dataset))} if everything else {part: getattr(splits, part) for part in SPLITS}
+    most = request.attack_images or ATTACK_IMAGES
+    chosen = choose(parts, dataset.labels, intact, settings, max(logits, 2), request.seed, most)
+    last = list(parts)[-1]
+    which = chosen.pop(last)
+    images = AttackImages(
+        which.usable,
+        torch.from_numpy(np.array(dataset.images[which.usable])),
+        dataset.labels[which.usable],
+        which.targets,
+        settings.targeted,
+    )
+    generator = generator_after(chosen, dataset.images.shape[1:], settings, request.seed)
+    return _Subject(checkpoint, dataset, splits, victim, logits, intact, which.picked, images, generator)
+
+
+def _predict_all(victim: Victim, dataset: Dataset, progress: Progress) -> np.ndarray:
+    """Classes of all images, which may lie in a file, int64 [N]."""
+    tick = counting(progress, "predicting with the intact model", len(dataset))
+    out = []
+    for i in range(0, len(dataset), BATCH):
+        out.append(victim.predict(torch.from_numpy(np.array(dataset.images[i : i + BATCH]))))
+        tick(len(out[-1]))
+    return np.concatenate(out)
+
+
+def _count_logits(victim: Victim, dataset: Dataset, classes: int) -> int:
+    with torch.inference_mode():
+        example = torch.from_numpy(np.array(dataset.images[:2])).to(victim.device)
+        found = victim.logits(victim.preprocessing.unit(example))
+    count = found.shape[1] if found.dim() > 1 else 1
+    if count not in (classes, 1 if classes == 2 else classes):
+        raise BadInput(
+            f"The network puts out {count} logits; --num-classes says {classes}.",
+            "Give the number of classes that the model was trained for.",
+        )
+    return count
+
+
+def _repaired(request: RepairRequest, path: str | None, subject: _Subject) -> Checkpoint | None:
+    if path is None:
+        return None
+    mended = formats.read(path, subject.checkpoint.architecture)
+    if mended.sha256 == subject.checkpoint.sha256:
+        raise BadInput("--repaired is the same file as --model.", "Give the checkpoint that repair wrote.")
+    return mended
+
+
+def _self_tests(
+    request: RepairRequest,
+    victim: Victim,
+    images: AttackImages,
+    white: np.ndarray,
+    clean: np.ndarray,
+    known: BlackBox | None,
+    progress: Progress,
+) -> tuple[Curves, BlackBox | None, list[masking.Check]]:
+    """Curves, queries and self-tests on a subset; `white`: predictions under the attack as asked."""
+    settings, seed = request.attack, request.seed + 1
+    tick = counting(progress, f"curves of {victim.name}", len(images) * max(forwards(settings), 1))
+    curves = measure_curves(victim, images, settings, white, seed, tick)
+    checks = [masking.zero_equals_clean(curves, clean)]
+    if settings.epsilon == 0:
+        return curves, None, checks
+    found = known
+    if found is None and request.queries:
+        tick = counting(progress, f"querying {victim.name}", len(images))
+        found = black_box(victim, images, settings, request.queries, request.seed, tick)
+    checks += [masking.grows_with_epsilon(curves), masking.grows_with_steps(curves)]
+    if found is not None:
+        checks.append(masking.black_box_is_not_better(images, white, found, request.queries))
+    progress(f"self-tests on {victim.name}", 0.0)
+    checks.append(masking.random_points_are_not_better(victim, images, white, settings, seed))
+    checks.append(masking.unbounded_wins_all(victim, images, settings, seed))
+    return curves, found, checks
+
+
+def _figures(subject: _Subject, predicted: np.ndarray) -> dict[str, Any]:
+    """Clean accuracy and accuracy under attack over all picked images; success and true label over the attacked."""
+    images, labels = subject.images, subject.dataset.labels
+    held = np.zeros(len(subject.picked), dtype=bool)  # what is not attacked is wrong already
+    held[np.isin(subject.picked, images.indices)] = predicted == images.labels
+    return _shares(
+        {
+            "clean_accuracy": (subject.intact == labels)[subject.picked],
+            "accuracy_under_attack": held,
+            "success": images.success(predicted),
+            "true_label": predicted == images.labels,
+        }
+    )
+
+
+def _shares(hits: dict[str, np.ndarray]) -> dict[str, Any]:
+    out = {}
+    for name, hit in hits.items():
+        interval = wilson(int(hit.sum()), len(hit))
+        out[name] = {"value": interval.estimate, "lower": interval.lower, "upper": interval.upper, "n": len(hit)}
+    return out
+
+
+def _describe_model(file: str, checkpoint: Checkpoint, logits: int) -> dict[str, Any]:
+    architecture = checkpoint.architecture
+    return {
+        "file": file,
+        "sha256": checkpoint.sha256,
+        "architecture": architecture.name,
+        "num_classes": architecture.num_classes,
+        "options": dict(architecture.options),
+        "registered": architecture.register.get(architecture.name),
+        "logits": logits,
+    }
+
+
+def _warnings(subject: _Subject, document: dict[str, Any]) -> list[str]:
+    found: Sequence[str] = [*subject.dataset.warnings, *subject.splits.warnings]
+    out = list(found)
+    if document["figures"]["success"]["value"] == 0 and document["attack"]["epsilon"] > 0:
+        out.append("The attack never succeeds: a larger ε or more steps would show whether it can.")
+    return out

@@ -1,0 +1,391 @@
+"""The phases of a request, as functions that a command line runs in one process and a web app over many.
+
+prepare → (search: rounds of blocks) → (confirm: rounds of blocks) → finish. The sampling phases are driven by
+`shapley.start / next_round / run_block / merge_round` with the settings given here.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from repair_engine.case.case import Case, Progress, open_case, prepare, silent
+from repair_engine.case.request import RepairRequest
+from repair_engine.case.stored_values import read_values
+from repair_engine.choosing.afresh import SHARE as AFRESH_SHARE
+from repair_engine.choosing.stepwise import SHARE as STEPWISE_SHARE
+from repair_engine.documents import repair as documents
+from repair_engine.documents.attack_repair import subset_size
+from repair_engine.errors import BadInput
+from repair_engine.network import Network
+from repair_engine.question.surrogates import open_surrogates
+from repair_engine.search import calibrate
+from repair_engine.search.forecast import Foresight
+from repair_engine.search.game import NeuronGame
+from repair_engine.search.lowering import choose, lowered
+from repair_engine.search.phases import (
+    BATCH_SIZES,
+    GUESSES_FROM,
+    MAX_EXACT,
+    PHASES,
+    SEARCH_STREAM,
+    Ranking,
+    affordable,
+    by_hand_settings,
+    confirm_settings,
+    least_budget,
+    rank,
+    reported,
+    search_settings,
+    search_share,
+    whole_budget,
+)
+from repair_engine.support.memory import give_back
+from repair_engine.support.precision import Precision
+from repair_engine.verbs import explain
+from repair_engine.verbs.finish import finish
+from shapley import (
+    BlockResult,
+    BudgetTooSmall,
+    Estimate,
+    Settings,
+    State,
+    exact,
+    merge_round,
+    next_round,
+    run_block,
+    start,
+)
+
+__all__ = [
+    "PHASES",
+    "Case",
+    "Job",
+    "RepairRequest",
+    "merge",
+    "open_job",
+    "phase_settings",
+    "prepare_job",
+    "ranking_of",
+    "run_finish",
+    "run_phase",
+]
+
+_BUDGET_FILE = "budget.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A prepared request: its case, its game on the score images, and the budget that was chosen.
+
+    Attributes:
+        game: in float32.
+        search_game: the same in the search's precision.
+        notes: how the budget came about, for people.
+        precision: what the search computes in.
+        started: when the work on it began, in seconds since the epoch.
+    """
+
+    case: Case
+    game: NeuronGame
+    search_game: NeuronGame
+    budget: int
+    notes: tuple[str, ...]
+    started: float
+    precision: Precision
+
+    def playing(self, settings: Settings) -> NeuronGame:
+        """The game as a phase plays it: the search in its own precision, all else in float32."""
+        return self.search_game if settings.stream == SEARCH_STREAM else self.game
+
+    @property
+    def request(self) -> RepairRequest:
+        return self.case.request
+
+    def summary(self) -> dict[str, Any]:
+        """What is known before sampling, JSON-able."""
+        case = self.case
+        everyone = case.intact == case.dataset.labels
+        return {
+            "model": documents.describe_model(case),
+            "data": documents.describe_data(case),
+            "metric": documents.describe_metric(case),
+            "intact": {"accuracy": float(everyone.mean())},
+            "budget": self.budget,
+            "notes": list(self.notes),
+            "warnings": list(case.warnings),
+            **({"attack_images": case.request.attack_images} if case.attacked else {}),
+        }
+
+
+def prepare_job(
+    request: RepairRequest,
+    folder: Path,
+    progress: Progress = silent,
+    repair: bool = True,
+    captured: Callable[[Network], None] | None = None,
+) -> Job:
+    """Prepares a case in `folder` and fixes its budget.
+
+    Args:
+        captured: see `case.prepare`.
+        repair: leave time for the plan and the report, and budget for the confirm phase.
+
+    Raises:
+        BadInput: see `case.prepare`; or a budget that does not buy one draw.
+    """
+    began = time.time()
+    case = prepare(request, folder, progress, captured)
+    give_back()
+    progress("measuring the speed of this machine", 0.0)
+    game = case.game(request.batch_size or BATCH_SIZES[0])
+    precision = Precision("float32", "float32")
+    if request.estimator != "exact" and request.searches:
+        precision = choose(game, request.precision, request.seed)
+    search_game = game.playing(lowered(game.network, precision.used))
+    if case.attacked:
+        _check_adversaries(case, game)
+    budget, notes = request.budget, _quality_notes(request, game.n_players)
+    notes += [precision.note()] if precision.note() else []
+    if request.estimator == "exact":
+        budget = _exact_cost(game, budget)
+    else:
+        if budget is None:
+            rates = calibrate.measure(search_game, request.seed)
+            spent = time.time() - began
+            other = spent + (_finish_seconds(case, rates) if repair else 5.0)
+            target = calibrate.TARGET_SECONDS if request.minutes is None else 60 * request.minutes
+            budget = calibrate.choose_budget(rates, request.estimator, other, target)
+            if request.explain is not None:
+                budget = calibrate.largest_budget(
+                    lambda chosen: spent + sum(explain.seconds_of(case, rates, chosen).values()), target
+                )
+            if repair and case.attacked and request.explain is None:
+                queries = 2 * request.queries * subset_size(case, budget) / rates.forward
+                budget = calibrate.choose_budget(rates, request.estimator, other + queries, target)
+            if repair and request.explain is None:
+                more = AFRESH_SHARE + (STEPWISE_SHARE if request.limits.order == "auto" else 0.0)
+                budget = int(budget / (1 + more))
+            smallest = game if request.batch_size else game.resized(BATCH_SIZES[-1])
+            budget = max(budget, least_budget(request, smallest, repair))
+            images = f" --attack-images {case.request.attack_images}" if case.attacked else ""
+            if request.explain is not None:
+                notes.append(explain.forecast_text(explain.seconds_of(case, rates, budget), spent))
+            notes.append(f"Budget chosen by calibration: {budget} evaluations (repeat with --budget {budget}{images}).")
+        game, _ = affordable(request, game.resized, search_share(budget) if repair else budget, repair)
+        if request.searches:
+            search_settings(request, game, budget, repair)  # raises where the budget is too small
+            notes.append(calibrate.reach(budget, game.n_players))
+    stored = {
+        "budget": budget,
+        "batch_size": game.batch_size,
+        "notes": notes,
+        "precision": precision.to_json(),
+        "started": began,
+    }
+    (folder / _BUDGET_FILE).write_text(json.dumps(stored))
+    return Job(case, game, search_game.resized(game.batch_size), budget, tuple(notes), began, precision)
+
+
+def _quality_notes(request: RepairRequest, n: int) -> list[str]:
+    """What is to be said where no quality can be waited for. Raises BadInput: it is asked of too many filters."""
+    if request.overlap is None:
+        return []
+    if request.top_k >= n:
+        raise BadInput(
+            f"--quality asks for the {request.top_k} filters of one end; the network has {n} in all.",
+            "Ask for fewer, or leave --quality out.",
+        )
+    if n >= GUESSES_FROM:
+        return []
+    return [f"--quality is left aside: fewer than {GUESSES_FROM} filters are all sampled until the budget is spent."]
+
+
+def _check_adversaries(case: Case, game: NeuronGame) -> None:
+    """Raises BadInput where an attack never succeeds on the score images, or a surrogate does not fit."""
+    request, shape = case.request, tuple(case.dataset.images.shape[1:])
+    if float(game.objective.value(game.intact)) <= 0:
+        raise BadInput(
+            f"The attack never succeeds on the {game.n_images} score images that it was made on: there is nothing to "
+            "repair.",
+            "A larger --epsilon or more --steps would show whether it can; `attack` measures without repairing.",
+        )
+    network = case.network
+    open_surrogates(request.surrogates, case.dataset.preprocessing, shape, network.classes, network.device)
+
+
+def open_job(folder: Path) -> Job:
+    """The job that `prepare_job` left in a folder."""
+    case = open_case(folder)
+    stored = json.loads((folder / _BUDGET_FILE).read_text())
+    game = case.game(stored["batch_size"])
+    said = stored.get("precision") or Precision("float32", "float32").to_json()  # none: prepared by an earlier version
+    precision = Precision(**said)
+    search_game = game.playing(lowered(game.network, precision.used))
+    return Job(case, game, search_game, stored["budget"], tuple(stored["notes"]), stored["started"], precision)
+
+
+def phase_settings(job: Job, phase: str, search: State | None = None, repair: bool = True) -> Settings | None:
+    """Settings of a sampling phase; None where it has nothing to do (exact values, no candidates, no budget).
+
+    Filters chosen by hand are valued in the phase confirm. Values that were found before (`stored_values`) take the
+    place of the search.
+
+    Raises:
+        BadInput: the budget does not buy a draw; there is no filter that the request names; the values do not fit.
+    """
+    request = job.request
+    if request.by_hand:
+        if phase == "search":
+            return None
+        players = np.array([job.case.network.player(name) for name in request.by_hand], dtype=np.int64)
+        return by_hand_settings(request, job.game, players, job.budget)
+    if request.values is not None:
+        if phase == "search" or (found := read_values(request.values, job.case)).estimator == "exact":
+            return None
+        enough = max(job.budget, least_budget(request, job.game, repair))  # of a search that is not made
+        return confirm_settings(request, search_settings(request, job.game, enough, repair), found, job.budget)
+    if request.estimator == "exact":
+        return None
+    settings = search_settings(request, job.game, job.budget, repair)
+    if phase == "search":
+        return settings
+    assert search is not None
+    return confirm_settings(request, settings, reported(search, settings), job.budget - search.evaluations)
+
+
+def merge(settings: Settings, state: State, results: Sequence[BlockResult], repair: bool = True) -> State:
+    """`shapley.merge_round`, in the user's words.
+
+    Raises:
+        BadInput: the pilot round showed that the budget does not buy one draw, saying what does.
+    """
+    try:
+        return merge_round(state, settings, results)
+    except BudgetTooSmall as error:
+        raise BadInput(
+            f"The first walks show that one draw of {settings.estimator} over {settings.n_players} filters takes more "
+            f"evaluations than the budget has left.",
+            f"Give --budget {whole_budget(error.least, repair)} or more, or none: then one is chosen.",
+        ) from error
+
+
+def run_phase(
+    job: Job,
+    settings: Settings,
+    tick: Callable[[int], None] | None = None,
+    repair: bool = True,
+    foresight: Foresight | None = None,
+) -> State:
+    """All rounds of a phase in this process, each told to `foresight`. Raises BadInput, see `merge`."""
+    state, game = start(settings), job.playing(settings)
+    while tasks := next_round(state, settings):
+        results = [run_block(game, settings, state, task, tick) for task in tasks]
+        state = merge(settings, state, results, repair)
+        give_back()
+        if foresight is not None:
+            foresight.after_round(state)
+    return state
+
+
+def ranking_of(job: Job, search: State | None, confirm: State | None) -> tuple[Ranking, int]:
+    """The ranking from the phases' final states (exact values where the estimator is exact), and the cost."""
+    found, fresh, spent = _estimates(job, search, confirm)
+    return rank(job.request, found, fresh), spent
+
+
+def _estimates(job: Job, search: State | None, confirm: State | None) -> tuple[Estimate, Estimate | None, int]:
+    """What both phases found, and the cost; exact values, and those of filters chosen by hand, stand for both."""
+    request, fresh, spent = job.request, None, 0
+    if confirm is not None:
+        again = phase_settings(job, "confirm", search)
+        assert again is not None
+        fresh, spent = reported(confirm, again), confirm.evaluations
+    if request.by_hand:
+        assert fresh is not None
+        return fresh, fresh, spent
+    if request.values is not None:
+        found = read_values(request.values, job.case)
+        return found, found if found.estimator == "exact" else fresh, spent
+    if request.estimator == "exact":
+        values = exact(job.game)
+        return values, values, values.evaluations
+    assert search is not None
+    settings = phase_settings(job, "search")
+    assert settings is not None
+    return reported(search, settings), fresh, spent + search.evaluations
+
+
+def run_of(job: Job, spent: int, found: Estimate, fresh: Estimate | None) -> dict[str, Any]:
+    """How a job's estimates were obtained, for the record; with the search's precision where there was a search.
+
+    Args:
+        spent: evaluations.
+    """
+    seconds = time.time() - job.started
+    run = documents.describe_run(job.case, job.game.batch_size, job.budget, spent, found, fresh, seconds)
+    return run | ({"precision": job.precision.to_json()} if job.request.searches else {})
+
+
+def run_finish(
+    job: Job, search: State | None, confirm: State | None, out: Path, progress: Progress = silent
+) -> dict[str, Any]:
+    """Plan, checkpoint and report into `out`; the report document (see `finish.finish`).
+
+    A request to explain leaves an explanation instead (see `explain.finish.finish`).
+    """
+    request = job.request
+    found, fresh, spent = _estimates(job, search, confirm)
+    run = run_of(job, spent, found, fresh)
+    if search is not None and (images := int(search.screened.count.max(initial=0)) * job.game.batch_size):
+        sampled = int((search.paired.count > 0).sum())
+        run["screen"] = {"by": "gradients", "images": images, "sampled": sampled, "of": job.game.n_players}
+    if request.explain is not None:
+        return explain.finish(job.case, found, fresh, run, out, progress)
+    if request.by_hand:
+        players = np.array([job.case.network.player(name) for name in request.by_hand], dtype=np.int64)
+        return finish(job.case, Ranking(players, found, found), run | {"estimator": "cmcs"}, out, progress)
+    if request.values is not None:
+        run |= {"estimator": found.estimator}
+        run["values_from"] = {"evaluations": found.evaluations, "objectives": list(job.case.objective_names)}
+    return finish(job.case, rank(request, found, fresh), run, out, progress)
+
+
+def _exact_cost(game: NeuronGame, budget: int | None) -> int:
+    if game.n_players > MAX_EXACT:
+        raise BadInput(
+            f"The estimator exact enumerates 2^n coalitions: it takes at most {MAX_EXACT} filters, and this network "
+            f"has {game.n_players}.",
+            "Use --estimator tmab, monte_carlo or cmcs.",
+        )
+    cost = int(2**game.n_players * game.n_images)
+    if budget is not None and budget < cost:
+        raise BadInput(
+            f"Exact values cost {cost:,} evaluations (2^{game.n_players} coalitions × {game.n_images} images); the "
+            f"budget is {budget:,}.",
+            f"Give --budget {cost} or more, or no --budget.",
+        )
+    return cost
+
+
+def _finish_seconds(case: Case, rates: calibrate.Rates) -> float:
+    """About how long plan, controls, reload and report take."""
+    select, report, everyone = len(case.splits.select), len(case.splits.report), len(case.dataset)
+    guard = len(case.guard) if case.guard is not None else 0
+    prefixes = case.request.limits.max_filters
+    sweep = prefixes * (select + guard / 2) / rates.walk
+    plain = (3 * everyone + 2 * guard + 14 * report) / rates.forward
+    leave_one_out = 4 * case.network.n_filters / rates.toggle
+    attack = 0.0
+    if case.attacked:
+        n = len(case.attacked["report"].indices)
+        sweep *= 1 + n / max(select, 1)
+        attack = n * 3 * case.request.attack.steps * case.request.attack.restarts / rates.forward
+        attack *= 1 + len(case.request.surrogates)
+    return 20.0 + sweep + plain + leave_one_out + attack

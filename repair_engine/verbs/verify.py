@@ -1,0 +1,124 @@
+"""Predictions of a written checkpoint, made in a fresh process with the original plain module, or by onnxruntime.
+
+python -m repair_engine.verbs.verify < request.json     (the child's part; `fresh_predictions` starts it)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from repair_engine.errors import VerificationFailed
+from repair_engine.models import formats
+from repair_engine.models.architectures import Architecture
+from repair_engine.models.preprocessing import Preprocessing
+from repair_engine.onnx import comparable, onnxruntime_version, run_file
+from repair_engine.support.progress import BATCH
+from repair_engine.support.scratch import scratch
+from repair_engine.verbs.compact import load_module
+
+
+def fresh_predictions(
+    checkpoint: Path,
+    architecture: Architecture,
+    preprocessing: Preprocessing,
+    image_sets: Mapping[str, np.ndarray],
+    device: str,
+    weights: str | None = None,
+    compact: bool = False,
+    at_once: int = BATCH,
+) -> dict[str, np.ndarray]:
+    """Logits float32 [N, classes] of each image set from the file as a user would load it.
+
+    Args:
+        image_sets: name -> pixels [N, C, H, W], uint8 or float32 in [0, 1].
+        at_once: images of a forward.
+        compact: it is a compact checkpoint (`compact.export`), with its widths beside it.
+
+    Raises:
+        VerificationFailed: the file cannot be loaded there.
+    """
+    with scratch("verify") as folder:
+        for name, pixels in image_sets.items():
+            np.save(folder / f"{name}.npy", pixels)
+        request = {
+            "checkpoint": str(checkpoint.resolve()),
+            "architecture": architecture.to_json(),
+            "preprocessing": preprocessing.to_json(),
+            "names": list(image_sets),
+            "folder": str(folder),
+            "device": device,
+            "weights": weights,
+            "compact": compact,
+            "at_once": at_once,
+            "threads": torch.get_num_threads(),
+        }
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
+        done = subprocess.run(
+            [sys.executable, "-m", "repair_engine.verbs.verify"],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise VerificationFailed(f"The written checkpoint does not load in a fresh process: {last}")
+        return {name: np.load(folder / f"{name}.logits.npy") for name in image_sets}
+
+
+def judge_of(architecture: Architecture) -> str:
+    """What predicts in the fresh process, for reports."""
+    if architecture.plan is None:
+        return "the plain module"
+    version = onnxruntime_version()
+    return f"onnxruntime {version}" if version else "this project's importer (onnxruntime is not installed)"
+
+
+def main() -> None:
+    """The child: loads the checkpoint strictly into the plain module and predicts."""
+    request: dict[str, Any] = json.load(sys.stdin)
+    torch.set_num_threads(request["threads"])
+    architecture = Architecture.from_json(request["architecture"])
+    preprocessing = Preprocessing.from_json(request["preprocessing"])
+    if request["compact"]:
+        plan = None
+        plain = load_module(Path(request["checkpoint"]), architecture.build("cpu"))
+    else:
+        checkpoint = formats.read(request["checkpoint"], architecture, request["weights"])
+        plan, plain = checkpoint.architecture.plan, None
+    if plan is not None and onnxruntime_version():
+        path, threads = Path(request["checkpoint"]), request["threads"]
+
+        def predict(images: torch.Tensor) -> torch.Tensor:
+            return run_file(path, plan, images.cpu(), threads)
+    else:
+        module = (plain or checkpoint.module()).to(request["device"])
+
+        def predict(images: torch.Tensor) -> torch.Tensor:
+            logits = module(images.to(request["device"])).cpu()
+            logits = logits.unsqueeze(1) if logits.dim() == 1 else logits
+            return logits if plan is None else comparable(plan, logits)
+
+    folder, step = Path(request["folder"]), request["at_once"]
+    for name in request["names"]:
+        pixels = torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c"))
+        out = []
+        with torch.inference_mode():
+            for i in range(0, len(pixels), step):
+                part = pixels[i : i + step].to(request["device"])
+                floating = part.is_floating_point()
+                out.append(predict(preprocessing.standardize(part) if floating else preprocessing.normalize(part)))
+        np.save(folder / f"{name}.logits.npy", torch.cat(out).numpy())
+
+
+if __name__ == "__main__":
+    main()
