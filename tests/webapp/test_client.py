@@ -23,7 +23,7 @@ CLIENT = ROOT / "clients" / "neuron_repair.py"
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stack")
-    with RealStack(folder, workers=1, NR_TINY_HOLD=str(folder)) as stack:
+    with RealStack(folder, workers=1, NR_TINY_HOLD=str(folder), NR_RETRY_SECONDS="0") as stack:
         stack.seed()
         yield stack
 
