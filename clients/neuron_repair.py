@@ -48,7 +48,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 PASS, GATE_FAILED, BAD_INPUT, SERVER_ERROR, TIMEOUT, NO_REPAIR = range(6)
 CHUNK = 1 << 18
-POLL = 2.0  # seconds between two looks at a run
+POLL = 2.0  # longest pause between two looks at a run, in seconds
 RETRIES = 6
 OPERATORS = {
     ">=": operator.ge,
@@ -253,12 +253,21 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def pauses() -> Iterator[float]:
+    """Seconds between two looks: short at first, so that little is added to what is soon over."""
+    pause = POLL / 16
+    while True:
+        yield pause
+        pause = min(2 * pause, POLL)
+
+
 def wait_for_upload(api: Api, kind: str, upload: dict) -> dict:
     """Until it has been checked."""
+    pause = pauses()
     while upload["state"] == "validating":
         if time.monotonic() > api.deadline:
             raise Failure(TIMEOUT, f"{upload['file_name']} is still being checked.")
-        time.sleep(min(POLL, 1.0))
+        time.sleep(next(pause))
         upload = api.json("GET", f"{kind}/{upload['id']}/")
     if upload["state"] == "rejected":
         raise Failure(BAD_INPUT, f"{upload['file_name']} was rejected: {upload['error']}\n{upload['mend']}".rstrip())
@@ -495,6 +504,7 @@ def wait(api: Api, repair: dict) -> dict:
     """Until it has ended."""
     shown = ""
     say(f"run {repair['id']}")
+    pause = pauses()
     while repair["state"] in ("starting", "processing"):
         progress = repair["progress"]
         line = f"{progress['percent']:5.1f} %  {progress['phase']}"
@@ -507,10 +517,11 @@ def wait(api: Api, repair: dict) -> dict:
         if line != shown:
             say(line)
             shown = line
-        if time.monotonic() + POLL > api.deadline:
+        seconds = next(pause)
+        if time.monotonic() + seconds > api.deadline:
             message = f"Out of time; run {repair['id']} goes on. Run the same command again."
             raise Failure(TIMEOUT, message)
-        time.sleep(POLL)
+        time.sleep(seconds)
         repair = api.json("GET", f"repairs/{repair['id']}/")
     return repair
 

@@ -158,7 +158,7 @@ def preprocessing_from(
     if not given:
         return base
     metadata = None if architecture.registered or base is not None else weights_metadata(architecture.name)
-    base = base or (Preprocessing.from_weights(metadata) if metadata else Preprocessing())
+    base = base or (metadata.preprocessing if metadata else Preprocessing())
     channels = given.get("channels") or len(given.get("mean") or given.get("std") or base.mean)
     if metadata and channels != base.channels:  # torchvision's weights are of colour images: they say nothing of these
         base = Preprocessing(channels=channels)

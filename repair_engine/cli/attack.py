@@ -9,8 +9,7 @@ from repair_engine.cli import options
 from repair_engine.cli.emit import emit
 from repair_engine.cli.progress import Bars
 from repair_engine.cli.text import attack_row
-from repair_engine.documents import attack_files as files
-from repair_engine.pages.attacks import settings_text
+from repair_engine.pages.attack_wording import settings_text
 from repair_engine.settings import AttackHere
 from repair_engine.support.outputs import claimed, results
 from repair_engine.support.scratch import scratch
@@ -26,7 +25,7 @@ def attack(here: AttackHere, to: TextIO) -> int:
         bars.close()
         if out is not None:
             with results(out) as made:
-                files.write_all(found, made)
+                found.write(made)
     document = found.document
     emit(here, to, document, attack_text)
     return 0

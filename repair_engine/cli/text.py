@@ -7,7 +7,8 @@ from typing import Any
 
 from repair_engine.documents.known import not_known_said, row_known, unknown_words
 from repair_engine.network import Network
-from repair_engine.pages.repair_wording import fairness_said, level_of, selection_said
+from repair_engine.pages.repair_wording import fairness_said, selection_said
+from repair_engine.support.words import level_of
 
 _SHOWN = 15
 _VALUES = 10  # of a column

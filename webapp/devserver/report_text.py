@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from repair_engine.pages.repair_wording import level_of
+from repair_engine.support.words import level_of
 
 
 def describe(report: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from tests.repair_engine import tiny
 from tests.repair_engine.search.test_exact_values import request_of
 from tests.repair_engine.tiny import CLASSES, Tiny, World, call, images, save
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_module")
 
 # option, value, words of the error, words of the mending
 REFUSED = [

@@ -13,8 +13,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from repair_engine.errors import BadInput
-from webapp import access
-from webapp.jobs import followups
+from webapp.jobs import access, followups
 from webapp.jobs.models import Job
 from webapp.library.errors import Refused
 from webapp.pages import tables

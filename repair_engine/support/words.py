@@ -1,0 +1,50 @@
+"""Numbers as people read them: shares, differences, counts. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def percent(value: float, digits: int = 1, sign: bool = False) -> str:
+    """A share as a percentage, with a real minus sign."""
+    return decimal(100 * value, digits, sign) + "%"
+
+
+def points(share: float) -> str:
+    """A difference of shares in percentage points, signed."""
+    return decimal(100 * share, 1, sign=True)
+
+
+def level_of(change: Mapping[str, Any]) -> str:
+    """That of the interval of a change, such as 95%."""
+    return f"{100 * change.get('level', 0.95):.10g}%"
+
+
+def decimal(value: float, digits: int = 4, sign: bool = False) -> str:
+    """`value` with a real minus sign, and no sign on what is shown as zero."""
+    plain = f"{abs(value):.{digits}f}"
+    if not any(c in "123456789" for c in plain):
+        return plain
+    return ("−" if value < 0 else "+" if sign else "") + plain
+
+
+def digits_for(values: Sequence[float]) -> int:
+    """Decimals that show the largest of the values with three significant digits."""
+    largest = max((abs(v) for v in values), default=0.0)
+    return 4 if largest <= 0 else min(max(2 - math.floor(math.log10(largest)), 3), 8)
+
+
+def count(n: int, one: str, many: str | None = None) -> str:
+    """How many of what, such as "1 filter" or "2,944 filters"."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def length(value: float, norm: str) -> str:
+    """A length as ℓ∞ is usually written, in parts of 255, or as it is."""
+    return f"{value * 255:.4g}/255" if norm == "linf" else f"{value:.4g}"
