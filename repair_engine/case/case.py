@@ -173,7 +173,7 @@ def default_preprocessing(
     metadata = weights_metadata(request.architecture.name)
     if request.architecture.registered or metadata is None or channels != 3:
         return Preprocessing(channels=channels), "pixels in [0, 1], no resizing (none was given)"
-    return Preprocessing.from_weights(metadata), f"torchvision's {request.architecture.name} {metadata.variant}"
+    return metadata.preprocessing, f"torchvision's {request.architecture.name} {metadata.variant}"
 
 
 def prepare(

@@ -30,16 +30,14 @@ def parse_memory(text: str) -> int:
     """Bytes of `2G`, `1500M` or a plain number. Raises BadInput."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
     if found is None:
-        raise BadInput(f"--memory {text!r} is no size.", "Give for example --memory 2G or --memory 1500M.")
+        raise BadInput(f"{text!r} is no size.", "Give for example 2G or 1500M.", "memory")
     return check_memory(int(float(found[1]) * _UNITS[found[2].upper()]))
 
 
 def check_memory(size: int) -> int:
     """The size, if a run can begin with it. Raises BadInput."""
     if size < PROGRAM:
-        raise BadInput(
-            f"--memory is {said(size)}; the program itself takes {said(PROGRAM)}.", "Give --memory 2G or more."
-        )
+        raise BadInput(f"It is {said(size)}; the program itself takes {said(PROGRAM)}.", "Give 2G or more.", "memory")
     return size
 
 

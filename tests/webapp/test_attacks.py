@@ -11,13 +11,14 @@ import torch
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from tests.repair_engine import tiny
-from tests.repair_engine.conftest import quick  # noqa: F401
 from tests.webapp.helpers import ready_model
 from tests.webapp.pages.helpers import read, succeed
 from webapp.jobs.attacks import AskedAttack
 from webapp.jobs.models import Job
 from webapp.jobs.requests import BadRequest, for_engine
 from webapp.jobs.translation import repair_request
+
+pytestmark = pytest.mark.usefixtures("quick_module")
 
 MODELS, DATASETS, REPAIRS, ATTACKS = (f"/api/v1/{name}/" for name in ("models", "datasets", "repairs", "attacks"))
 NOBODY = "3f0c6a9e-0000-4000-8000-000000000000"
@@ -192,7 +193,7 @@ def test_without_uploads_the_page_says_what_is_missing(world):
 
 
 @pytest.mark.slow
-def test_through_the_engine_the_figures_are_those_of_the_command_line(world, settings, tmp_path, quick):  # noqa: F811
+def test_through_the_engine_the_figures_are_those_of_the_command_line(world, settings, tmp_path):
     """A model alone; with its repair; without any change; and one that is never right, which fails with the reason."""
     garden = tiny.make_sabotaged(tmp_path / "garden", tiny.images(96, seed=1))
     settings.ENGINE = "webapp.jobs.engine:RepairEngine"

@@ -14,6 +14,8 @@ from webapp.jobs import services
 from webapp.jobs.models import Artifact, Job
 from webapp.jobs.requests import Asked
 
+pytestmark = pytest.mark.usefixtures("quick_module")
+
 API, PAGE = "/api/v1/compare/", "/compare/"
 IDS = [f"features.{i // 8}:{i % 8}" for i in range(40)]
 

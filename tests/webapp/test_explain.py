@@ -16,6 +16,8 @@ from webapp.jobs.models import Job
 from webapp.jobs.requests import Asked, BadRequest, for_engine
 from webapp.jobs.translation import repair_request
 
+pytestmark = pytest.mark.usefixtures("quick_module")
+
 MODELS, DATASETS, REPAIRS = "/api/v1/models/", "/api/v1/datasets/", "/api/v1/repairs/"
 
 

@@ -13,6 +13,8 @@ from webapp.jobs.requests import Asked, BadRequest, for_engine
 from webapp.jobs.translation import repair_request
 from webapp.pages.selectors import phases
 
+pytestmark = pytest.mark.usefixtures("quick_module")
+
 REPAIRS = "/api/v1/repairs/"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from webapp.accounts.models import User
 from webapp.jobs import services
-from webapp.jobs.models import Artifact, Job
+from webapp.jobs.models import Job
 from webapp.jobs.requests import GREY_LEVEL, Asked
 from webapp.library.errors import Refused
 from webapp.library.models import DatasetUpload, ModelUpload
@@ -87,7 +87,7 @@ def create_attack(
             "Name a repair, or leave the surrogates out.",
         )
     if repair is not None:
-        if checkpoint(repair) is None:
+        if repair.checkpoint is None:
             raise Refused(
                 f"{repair} left no repaired checkpoint, so there is no 'after'.",
                 "Choose a repair that has ended as repaired, or leave it out: then the model alone is attacked.",
@@ -102,10 +102,3 @@ def create_attack(
         missing = "model" if model is None else "dataset"
         raise Refused(f"No {missing} is named.", "Name a model and a dataset, or a repair that has both.")
     return services.create_job(owner=owner, model=model, dataset=dataset, asked=asked, audited=repair, **more)
-
-
-def checkpoint(repair: Job) -> Artifact | None:
-    """The repaired checkpoint that a job left."""
-    if repair.outcome != Job.Outcome.REPAIRED:
-        return None
-    return repair.artifacts.select_related("blob").filter(name__startswith="repaired.").first()

@@ -250,9 +250,7 @@ def _repaired(repair: Job | None) -> dict | None:
     """The checkpoint of the repair that an attack is also made on."""
     if repair is None:
         return None
-    from webapp.jobs.attacks import checkpoint
-
-    found = checkpoint(repair)
+    found = repair.checkpoint
     return None if found is None else {"path": str(found.blob.path), "file_name": found.name}
 
 

@@ -13,14 +13,13 @@ from django.utils import timezone
 
 from repair_engine.data.columns import columns_of
 from repair_engine.errors import BadInput
-from webapp import quota
 from webapp.accounts.models import User
 from webapp.jobs import bells, coordinator, resuming, webhooks
 from webapp.jobs import surrogates as transfer
 from webapp.jobs.models import PREPARE, Event, Job, Shard
 from webapp.jobs.requests import Asked, new_secret
 from webapp.jobs.selectors import live_workers
-from webapp.library import blobs
+from webapp.library import blobs, quota
 from webapp.library.errors import Refused
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
 

@@ -10,7 +10,7 @@ import traceback
 from celery import current_task, shared_task
 
 from repair_engine.errors import BadInput, VerificationFailed
-from webapp.jobs import coordinator, leases, reaper, runner, webhooks
+from webapp.jobs import coordinator, leases, reaper, runner
 from webapp.jobs.leases import Lease, LeaseLost
 from webapp.steady import NO_ROOM, is_away, is_full, steadily
 
@@ -69,8 +69,3 @@ def advance(job_id: str) -> None:
 @shared_task
 def reap() -> None:
     reaper.reap(force=True)
-
-
-@shared_task
-def deliver(pk: str) -> None:
-    webhooks.deliver(pk)

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from repair_engine.case.explain_settings import Explain
 from repair_engine.case.request import Limits, RepairRequest
 from repair_engine.pages.explain_page import at_ends
 from repair_engine.question.attacks import AttackSettings
 from repair_engine.question.objectives import Metric
 from repair_engine.question.surrogates import Surrogate
 from repair_engine.search.phases import CONFIRM_SHARE, reported
+from repair_engine.settings import Explanation
 from repair_engine.support.memory import parse_memory
 from shapley import Settings, State
 from webapp.jobs.requests import VALUES
@@ -82,7 +82,7 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
         },
         **given,
     )
-    return request.to_explain(Explain()) if asked.get("kind") == "explain" else request
+    return request.to_explain(Explanation()) if asked.get("kind") == "explain" else request
 
 
 def _open(model: dict, folder: Path) -> Opened:

@@ -12,7 +12,6 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from webapp.jobs import surrogates
-from webapp.jobs.attacks import checkpoint
 from webapp.jobs.followups import CHANGES
 from webapp.jobs.models import Job
 from webapp.jobs.requests import VALUES
@@ -152,7 +151,7 @@ def _needs_values(job: Job) -> bool:
 
 def _after(repair: Job) -> str:
     """The file that a repair left, as it lies beside the shell: a Hugging Face zip is unpacked."""
-    found = checkpoint(repair)
+    found = repair.checkpoint
     name = found.name if found else ""
     return "repaired/model.safetensors" if name.endswith(".zip") else name
 

@@ -25,7 +25,7 @@ from tests.repair_engine.pages.documents import document
 from tests.repair_engine.search.test_exact_values import request_of
 from tests.repair_engine.tiny import World, call
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_module")
 METRIC = "subgroup-recall:ground"
 
 

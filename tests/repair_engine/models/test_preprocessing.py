@@ -69,7 +69,7 @@ def test_without_normalization_it_is_totensor() -> None:
 def test_preset_of_torchvision_weights_agrees_on_resized_pixels() -> None:
     metadata = weights_metadata("squeezenet1_0")
     assert metadata is not None
-    ours = Preprocessing.from_weights(metadata)
+    ours = metadata.preprocessing
     assert (ours.resize, ours.crop, ours.mean, ours.std) == (256, 224, MEAN, STD)
     image = Image.fromarray(pixels(0, 300, 260))
     assert ours.pixels(image).shape == (3, 224, 224)

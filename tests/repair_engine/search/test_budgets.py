@@ -12,7 +12,7 @@ from torch import nn
 from repair_engine.search import calibrate
 from tests.repair_engine.tiny import World, call, images, save
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_module")
 FILTERS = 600
 SHORT = {"score": {}, "repair": {"max_filters": "2"}}
 

@@ -25,7 +25,7 @@ SITES = (("stem", 3), ("branch", 3), ("last", 2))
 FILTERS = [f"{site}:{channel}" for site, count in SITES for channel in range(count)]
 N = len(FILTERS)
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_module")
 
 
 def request_of(world: World, metric: str, **more: object) -> RepairRequest:

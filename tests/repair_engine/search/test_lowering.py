@@ -22,7 +22,7 @@ from tests.repair_engine.search.test_exact_values import request_of
 from tests.repair_engine.search.test_phases import prepared
 from tests.repair_engine.tiny import World, call
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_module")
 
 
 @pytest.fixture

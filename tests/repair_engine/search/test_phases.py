@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(int(sys.argv[3]))
 import shapley
-from repair_engine import pipeline
+from repair_engine.verbs import pipeline
 
 work, verb = Path(sys.argv[1]), sys.argv[2]
 job = pipeline.open_job(work)

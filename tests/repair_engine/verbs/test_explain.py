@@ -24,6 +24,8 @@ from repair_engine.studies.noise import noise_of
 from repair_engine.studies.rankings import descending
 from tests.repair_engine.tiny import Result, Sabotaged, World, call, rows_of
 
+pytestmark = pytest.mark.usefixtures("quick_module")
+
 NO_PICTURES = {"pictures": "0", "visualize": "0"}  # they have tests of their own
 
 

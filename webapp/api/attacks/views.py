@@ -6,12 +6,12 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from webapp import access
 from webapp.api.attacks.serializers import CreateAttackSerializer
 from webapp.api.base import APIView
 from webapp.api.repairs.serializers import CreatedRepairSerializer, RepairSerializer
 from webapp.api.repairs.starting import IDEMPOTENCY_KEY, of_any_job, started
 from webapp.api.uploads.views import PROBLEM
+from webapp.jobs import access
 from webapp.jobs.attacks import AskedAttack, create_attack
 
 

@@ -11,7 +11,6 @@ from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from webapp import access
 from webapp.api.base import APIView, ListQuery, ListView, Query
 from webapp.api.repairs.serializers import (
     CreatedRepairSerializer,
@@ -24,7 +23,7 @@ from webapp.api.repairs.serializers import (
 from webapp.api.repairs.starting import IDEMPOTENCY_KEY, of_any_job, started
 from webapp.api.uploads.views import PROBLEM
 from webapp.downloads import send_artifact
-from webapp.jobs import followups, reaper, selectors, services
+from webapp.jobs import access, followups, reaper, selectors, services
 from webapp.jobs.models import Job
 from webapp.jobs.requests import Asked
 from webapp.jobs.results import MEDIA_TYPES

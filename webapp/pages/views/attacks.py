@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from webapp import access
+from webapp.jobs import access
 from webapp.jobs import selectors as jobs
 from webapp.jobs.attacks import create_attack
 from webapp.jobs.models import Job

@@ -9,7 +9,7 @@ from django.views.decorators.http import require_safe
 
 from repair_engine.pages import compare_page as page
 from repair_engine.pages.compare_wording import headline
-from webapp import access
+from webapp.jobs import access
 from webapp.jobs.comparing import comparable, compare_runs
 from webapp.library.errors import Refused
 from webapp.pages.templatetags.ui import title

@@ -12,8 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from webapp import access
-from webapp.jobs import followups
+from webapp.jobs import access, followups
 from webapp.jobs.models import Job
 from webapp.jobs.requests import BadRequest
 from webapp.library.errors import Refused

@@ -14,9 +14,8 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django.views.generic import ListView
 
-from webapp import access
 from webapp.accounts.models import User
-from webapp.jobs import reaper, services
+from webapp.jobs import access, reaper, services
 from webapp.jobs import selectors as jobs
 from webapp.jobs.models import Job
 from webapp.library.errors import Refused

@@ -12,9 +12,10 @@ from django.shortcuts import redirect, render
 from django.urls import reverse_lazy
 from django.views.decorators.http import require_http_methods, require_POST
 
-from webapp import access
 from webapp.accounts import attempts, services
-from webapp.accounts.forms import (
+from webapp.accounts.models import ApiToken
+from webapp.jobs import access
+from webapp.pages.forms.accounts import (
     AskResetForm,
     ChangePasswordForm,
     ResetPasswordForm,
@@ -22,7 +23,6 @@ from webapp.accounts.forms import (
     SignUpForm,
     TokenForm,
 )
-from webapp.accounts.models import ApiToken
 
 
 class Limited:

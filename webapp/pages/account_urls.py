@@ -1,7 +1,7 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from webapp.accounts import views
+from webapp.pages.views import accounts as views
 
 app_name = "accounts"
 urlpatterns = [
