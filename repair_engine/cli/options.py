@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 import torch
 
 from repair_engine import settings
-from repair_engine.case.request import RepairRequest, preprocessing_from
 from repair_engine.errors import BadInput
 from repair_engine.models import hf_models
 from repair_engine.models.architectures import ONNX, Architecture, parse_register
 from repair_engine.models.formats import is_onnx
 from repair_engine.models.preprocessing import Preprocessing
 from repair_engine.question.objectives import Metric
+from repair_engine.question.request import RepairRequest, preprocessing_from
 from repair_engine.question.surrogates import parse_surrogate
 from repair_engine.settings import texts
 from repair_engine.support.archive import check_not_folder

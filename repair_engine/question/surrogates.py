@@ -14,6 +14,7 @@ from repair_engine.models import formats
 from repair_engine.models.architectures import Architecture
 from repair_engine.models.preprocessing import Preprocessing
 from repair_engine.models.timm_models import PREFIX
+from repair_engine.support.words import first_line
 
 _FORM = "FILE:ARCHITECTURE[:NUM_CLASSES][,mean=M/M/M][,std=S/S/S]"
 _USUAL_SIDES = (28, 32, 64, 96, 128, 224, 256, 299, 384)
@@ -144,7 +145,7 @@ def _open(
         takes = f"it takes {' or '.join(f'{shape[0]}×{s}×{s}' for s in sides)}" if sides else "it fails on them"
         raise BadInput(
             f"The surrogate {spec.called} takes another input size: the attacked model's images are {size}, {takes} "
-            f"({str(error).splitlines()[0]}).",
+            f"({first_line(error)}).",
             "An attack that transfers is made on a model of the same images.",
         ) from error
     count = found.shape[1] if found.dim() > 1 else 1

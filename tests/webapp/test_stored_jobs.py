@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from repair_engine.case.request import RepairRequest
+from repair_engine.question.request import RepairRequest
 from webapp.jobs import requests, translation
 
 KEPT = json.loads(Path(__file__).with_name("jobs_of_0_1.json").read_text(encoding="utf-8"))

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from repair_engine.case.request import RepairRequest
 from repair_engine.pages.explain_page import at_ends
 from repair_engine.question.objectives import Metric
+from repair_engine.question.request import RepairRequest
 from repair_engine.question.surrogates import Surrogate
 from repair_engine.search.phases import CONFIRM_SHARE, reported
 from repair_engine.settings import Repair
