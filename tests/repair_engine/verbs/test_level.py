@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.repair_engine.tiny import World, call
@@ -29,7 +30,11 @@ def test_all_intervals_of_changes_have_the_level(sabotaged: World, tmp_path: Pat
         page = (tmp_path / ("a" if report is usual else "b") / "report.html").read_text()
         assert f"paired {words} bootstrap intervals" in page
         assert f"{words} band" in page
-    assert wide["gain"]["lower"] < usual["gain"]["lower"] < usual["gain"]["upper"] < wide["gain"]["upper"]
+    widths = np.array([[c["upper"] - c["lower"] for c in r["fairness"]["rows"][0].values() if isinstance(c, dict)]
+                       + [r[key]["upper"] - r[key]["lower"] for key in ("gain", "clean_change")]
+                       + [step["upper"] - step["lower"] for step in r["curve"]] for r in (usual, wide)])  # fmt: skip
+    assert (widths[1] >= widths[0]).all()
+    assert widths[1].sum() > 1.2 * widths[0].sum() > 0
     assert wide["gain"]["value"] == usual["gain"]["value"]
 
 
