@@ -13,6 +13,7 @@ from repair_engine.errors import BadInput
 from repair_engine.models import formats
 from repair_engine.models.architectures import Architecture
 from repair_engine.models.preprocessing import Preprocessing
+from repair_engine.models.timm_models import PREFIX
 from repair_engine.support.words import first_line
 
 _FORM = "FILE:ARCHITECTURE[:NUM_CLASSES][,mean=M/M/M][,std=S/S/S]"
@@ -87,7 +88,11 @@ def parse_surrogate(text: str, num_classes: int, register: Mapping[str, str]) ->
         num_classes = int(parts.pop())
     if len(parts) < 2 or not parts[-1] or num_classes < 1:
         raise BadInput(f"--surrogate {text!r} is not of the form {_FORM}.")
-    architecture, file = parts.pop(), ":".join(parts)
+    architecture = parts.pop()
+    if len(parts) > 1 and f"{parts[-1]}:" == PREFIX:
+        architecture = PREFIX + architecture
+        parts.pop()
+    file = ":".join(parts)
     if not Path(file).is_file():
         raise BadInput(f"--surrogate: there is no file {file}.")
     return Surrogate(

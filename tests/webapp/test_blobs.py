@@ -54,7 +54,7 @@ def test_two_processes_that_have_the_same_process_id(transactional_db, settings,
         for me in ("one", "two")
     ]  # fmt: skip
     for process in running:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=240)
         assert process.returncode == 0, errors
     files = list(settings.BLOB_DIR.glob("??/*"))
     assert [path.name for path in files if sha256(path) != path.name] == []

@@ -265,7 +265,7 @@ def test_a_server_that_never_ends_its_answer_is_left(world, allowed, settings):
     url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
     calling = threading.Thread(target=_ignoring, args=(delivery_of._post, url, b"{}", {}), daemon=True)
     calling.start()
-    calling.join(20)
+    calling.join(60)
     left = not calling.is_alive()
     over.set()
     listening.close()
