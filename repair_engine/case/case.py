@@ -19,7 +19,6 @@ import numpy as np
 import torch
 
 from repair_engine.case.mean_constants import channel_sums, means_of
-from repair_engine.case.request import RepairRequest
 from repair_engine.case.warnings import warnings_of
 from repair_engine.data import Dataset, Holdout, Splits, holdout, read_dataset, split
 from repair_engine.errors import BadInput
@@ -36,6 +35,7 @@ from repair_engine.question.further import FurtherObjective, all_columns, check_
 from repair_engine.question.objectives import Metric, Objective, cell_codes, metric_weights
 from repair_engine.question.objectives.metric import accuracy_weights
 from repair_engine.question.objectives.pixels import Rows
+from repair_engine.question.request import RepairRequest
 from repair_engine.question.subgroups import absence_warnings, subgroups_of
 from repair_engine.search.game import NeuronGame
 from repair_engine.support.memory import Room, give_back

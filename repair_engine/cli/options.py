@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 import torch
 
 from repair_engine import settings
-from repair_engine.case.request import RepairRequest, preprocessing_from
 from repair_engine.errors import BadInput
 from repair_engine.models import hf_models
 from repair_engine.models.architectures import ONNX, Architecture, parse_register
 from repair_engine.models.formats import is_onnx
 from repair_engine.models.preprocessing import Preprocessing
 from repair_engine.question.objectives import Metric
+from repair_engine.question.request import RepairRequest, preprocessing_from
 from repair_engine.question.surrogates import parse_surrogate
 from repair_engine.settings import texts
 from repair_engine.support.archive import check_not_folder
@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser, record: type[settings.Settings]
 
 
 def _add(group: argparse._ArgumentGroup, one: settings.Option) -> None:
-    more: dict[str, Any] = {"help": _help(one)}
+    more: dict[str, Any] = {"help": texts.help_of(one).replace("%", "%%")}
     if one.metavar:
         more["metavar"] = one.metavar
     if one.positional:
@@ -60,11 +60,6 @@ def _add(group: argparse._ArgumentGroup, one: settings.Option) -> None:
     else:
         more |= {"choices": tuple(one.words)} if one.words else {}
         group.add_argument(texts.flag_of(one), type=_TYPES.get(one.kind, str), **more)
-
-
-def _help(one: settings.Option) -> str:
-    default = one.default not in (None, (), "", False) and not one.required and "efault" not in one.help
-    return (one.help + (f" Default: {texts.written(one, one.default)}." if default else "")).replace("%", "%%")
 
 
 def read(args: argparse.Namespace, record: type[Asked]) -> Asked:

@@ -76,7 +76,7 @@ def removal_curve(
             lines.append(Line(name, look, points, size=big - 0.5))
     rules = [Rule(chosen, f"k = {chosen} chosen" if chosen else "k = 0: nothing ablated", upright=True)]
     if floor is not None:
-        rules.append(Rule(floor, "least clean accuracy allowed", role="clean", dash="2 4"))
+        rules.append(Rule(floor, "least clean accuracy allowed", below=True, role="clean", dash="2 4"))
     said = f"{metric} goes from {percent(first['objective'])} at k = 0 to {percent(at['objective'])} at the "
     said += f"chosen k = {chosen}; clean accuracy from {percent(first['clean'])} to {percent(at['clean'])}. "
     if first.get("true_label") is not None:

@@ -85,11 +85,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Rule:
-    """A dashed line across the plot at a level, or upright at an x, and what it is."""
+    """A dashed line across the plot at a level, or upright at an x, and what it is: above it, or `below`."""
 
     at: float
     text: str
     upright: bool = False
+    below: bool = False
     role: str = "text"
     dash: str = "5 4"
 
@@ -187,7 +188,7 @@ def _rule(
         at, (top, bottom) = x(rule.at), ends
         return [line(at, top - 6, at, bottom, rule.role, 1, rule.dash), inside(at, top - 12, rule.text, width)]
     at, (left, right) = y(rule.at), sides
-    beside = at - 5 if at > ends[1] - 18 else at + 14
+    beside = at + 14 if (rule.below and at < ends[1] - 18) or at < ends[0] + 12 else at - 5
     return [
         line(left, at, right, at, rule.role, 1, rule.dash),
         label(right, beside, rule.text, rule.role, "end", SMALL - 1),

@@ -176,6 +176,8 @@ def bars(
         if row.low is not None and row.high is not None:
             parts.append(whisker(x(row.low), x(row.high), y + 10, "text"))
             end = max(end, x(row.high))
+        if reference and end < x(reference[1]) < end + 52:
+            end = x(reference[1])  # the share stands beside the line, not on it
         parts.append(label(end + 6, y + 14, percent(row.value), size=SMALL))
     described = [f"{r.name} {percent(r.value)}" for r in rows]
     if reference:

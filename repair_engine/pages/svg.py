@@ -221,10 +221,11 @@ def x_grid(x: Scale, top: float, bottom: float, write: Write, zero: str = "grid"
 
 
 def bar(x: float, y: float, width: float, height: float, role: str, tip: str, opacity: float = 1) -> Markup:
-    """A rectangle with its outline; with little opacity it is faint inside."""
+    """A rectangle; a faint one has an outline."""
+    outline = {"stroke": _COLOURS[role]} if opacity < 1 else {}
     return element(
         "rect", element("title", tip), x=x, y=y, width=round(width, 2), height=round(height, 2),
-        class_=f"f-{role} s-{role}", fill=_COLOURS[role], fill_opacity=opacity, stroke=_COLOURS[role],
+        class_=f"f-{role}" + (f" s-{role}" if outline else ""), fill=_COLOURS[role], fill_opacity=opacity, **outline,
     )  # fmt: skip
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from repair_engine.case.request import RepairRequest
 from repair_engine.errors import BadInput
+from repair_engine.question.request import RepairRequest
 from repair_engine.search.game import NeuronGame
 from shapley import BudgetTooSmall, Estimate, Settings, State, draw_cost, estimate, fast, start
 

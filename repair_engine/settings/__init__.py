@@ -7,6 +7,7 @@ Derived from them are the command line, the API, the forms, the client's options
 from repair_engine.settings.answer import Explanation, Export, Limits, Sampling, Search, quality_of
 from repair_engine.settings.fields import (
     MISSING,
+    MOST_PIXELS,
     NONE,
     Option,
     Settings,
@@ -32,6 +33,7 @@ from repair_engine.settings.question import (
 from repair_engine.settings.verbs import (
     ASKED,
     COMMANDS,
+    FOLLOWED,
     Apply,
     Attack,
     AttackHere,
@@ -54,8 +56,10 @@ __all__ = [
     "ASKED",
     "COMMANDS",
     "EVERYTHING",
+    "FOLLOWED",
     "GREY_LEVEL",
     "MISSING",
+    "MOST_PIXELS",
     "NONE",
     "Ablation",
     "Apply",

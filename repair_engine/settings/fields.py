@@ -6,6 +6,7 @@ What the command line, the API, the forms, the client and the docs say of an opt
 from __future__ import annotations
 
 import math
+import re
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -26,6 +27,7 @@ _WHAT = {
     "size": "pixels: one number, a height and a width, or none",
     "pairs": "a mapping of names to numbers, texts, true or false",
 }
+MOST_PIXELS = 10_000  # of a side
 NONE = "none"  # of a size: no resizing, no crop, whatever the model's own preprocessing says
 
 
@@ -44,6 +46,7 @@ class Option:
         words: the choices with what forms call them; empty: anything of the kind.
         blank: what a form says of a field that is left blank.
         metavar, flag, off: on the command line: the value's name, another flag, the flag that says False.
+        pattern: a regular expression of the whole text, with what is said of other texts.
         length: most characters of a text; `required`: must be given wherever a record is asked for from outside.
         kept: stands in records as JSON also where it has its default.
         here: why it is of the command line and Python alone: the docs say it. Empty: of every way in.
@@ -67,6 +70,7 @@ class Option:
     metavar: str = ""
     flag: str = ""
     off: str = ""
+    pattern: tuple[str, str] | None = None
     length: int | None = None
     required: bool = False
     kept: bool = False
@@ -96,6 +100,8 @@ class Option:
                 f"{found!r} is not one of {', '.join(self.words)}.", f"Is {near[0]} meant?" if near else ""
             )
         for text in (found,) if self.kind == "text" else found if self.kind == "texts" else ():
+            if self.pattern and not re.fullmatch(self.pattern[0], text):
+                raise self.wrong(f"{text!r} cannot be. {self.pattern[1]}")
             if self.length is not None and len(text) > self.length:
                 raise self.wrong(f"It has {len(text):,} characters; at most {self.length:,} are read.")
         if self.kind in ("whole", "real", "reals"):
@@ -154,7 +160,7 @@ def _of_kind(kind: Kind, value: Any) -> Any:
 
 
 def _is_side(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and 1 <= int(value) <= 10_000
+    return isinstance(value, Integral) and not isinstance(value, bool) and 1 <= int(value) <= MOST_PIXELS
 
 
 def _each(values: Sequence[Any], of: Any) -> tuple[Any, ...] | None:

@@ -25,6 +25,7 @@ class Network(Settings):
         label="Architecture",
         metavar="NAME",
         length=100,
+        pattern=(r"^(timm:)?[\w.-]+$", "A name such as resnet18 or timm:resnet18: letters, digits, _ . and -."),
     )
     num_classes: int | None = option(
         None,

@@ -13,6 +13,13 @@ _UNITS = {"share": "points", "levels": "of 255 levels"}
 _SAID = {"yes": True, "true": True, "no": False, "false": False}
 
 
+def help_of(one: Option, besides: str = "") -> str:
+    """What is said of it, with its default and what else there is to say."""
+    default = one.default not in (None, (), "", False) and not one.required and "efault" not in one.help
+    said = f" Default: {written(one, one.default)}." if default else ""
+    return f"{one.help}{said}{besides}"
+
+
 def flag_of(one: Option) -> str:
     return one.flag or "--" + one.name.replace("_", "-")
 
@@ -49,7 +56,7 @@ def parse(one: Option, text: str) -> Any:
 
 _EXPECTED = {
     "flag": "yes or no", "whole": "a whole number", "real": "a number",
-    "size": "pixels, such as 224 or 224,224, or none", "reals": "one number per channel, such as 0.485 0.456 0.406",
+    "size": "pixels, such as 224 or 224,224, or none", "reals": "numbers, one per channel, such as 0.485 0.456 0.406",
 }  # fmt: skip
 
 
@@ -89,7 +96,7 @@ def written(one: Option, value: Any) -> str:
     if one.kind == "flag":
         return "yes" if value else "no"
     if one.kind == "reals":
-        return " ".join(f"{number:g}" for number in value)
+        return " ".join(f"{n:g}" if float(f"{n:g}") == n else repr(n) for n in value)
     if one.kind == "texts":
         return ",".join(value)
     if one.kind == "size":

@@ -81,6 +81,9 @@ class Attack(Splits, Pgd, Attacked, Rows):
 ASKED: dict[str, type[Settings]] = {kind.verb: kind for kind in (Repair, Explain, Score, Attack)}  # of the server, too
 
 
+FOLLOWED: tuple[type[Settings], ...] = (Limits, Rows)  # with the budget: what a repair that goes on may change
+
+
 @dataclass(frozen=True, kw_only=True)
 class Merging(AsJson, Folder):
     """What the verbs over results take."""

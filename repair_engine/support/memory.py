@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from repair_engine.errors import BadInput
 from repair_engine.support.progress import BATCH
+from repair_engine.support.words import byte_size
 
 DEFAULT = 2 << 30  # bytes, on a CPU
 PROGRAM = 1000 << 20  # Python, torch, its compiler and the scratch of its kernels, whatever the images
@@ -37,13 +38,10 @@ def parse_memory(text: str) -> int:
 def check_memory(size: int) -> int:
     """The size, if a run can begin with it. Raises BadInput."""
     if size < PROGRAM:
-        raise BadInput(f"It is {said(size)}; the program itself takes {said(PROGRAM)}.", "Give 2G or more.", "memory")
+        raise BadInput(
+            f"It is {byte_size(size)}; the program itself takes {byte_size(PROGRAM)}.", "Give 2G or more.", "memory"
+        )
     return size
-
-
-def said(size: int) -> str:
-    """A size for people."""
-    return f"{size / (1 << 30):.2g} GiB" if size >= 1 << 30 else f"{size >> 20} MiB"
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ class Room:
         if memory < least:
             enough = -(-least // (100 << 20)) * 100
             raise BadInput(
-                f"--memory is {said(memory)}: this network with images of this size takes {said(least)}.",
+                f"--memory is {byte_size(memory)}: this network with images of this size takes {byte_size(least)}.",
                 f"Give --memory {enough}M or more, or smaller images (--resize, --crop).",
             )
         left = memory - fixed

@@ -1,4 +1,4 @@
-"""Numbers as people read them: shares, differences, counts. Imports nothing heavy."""
+"""Numbers and errors as people read them: shares, counts, sizes, a first line. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -42,3 +42,18 @@ def p_value(p: float) -> str:
 def length(value: float, norm: str) -> str:
     """A length as ℓ∞ is usually written, in parts of 255, or as it is."""
     return f"{value * 255:.4g}/255" if norm == "linf" else f"{value:.4g}"
+
+
+def byte_size(number: int) -> str:
+    """Bytes, such as "1.5 GiB" or "640 MiB"."""
+    return f"{number / (1 << 30):.2g} GiB" if number >= 1 << 30 else f"{number >> 20} MiB"
+
+
+def first_line(error: object, most: int = 300) -> str:
+    """The first line of what an error says, at most so many characters of it; of a silent one its kind."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
+
+
+def last_line(said: str, most: int = 500) -> str:
+    """What a process that failed said last."""
+    return (said.strip().splitlines() or ["no message"])[-1][:most]

@@ -14,13 +14,13 @@ from django.db.models.signals import post_migrate
 from django.test import Client
 from rest_framework.test import APIClient
 
+from repair_engine.settings import Repair
 from tests.webapp.helpers import Bells, ready_dataset, ready_model
 from webapp.accounts import services as accounts
 from webapp.accounts.models import User
 from webapp.jobs import reaper, services
 from webapp.jobs.engine import get_engine
 from webapp.jobs.models import Job
-from webapp.jobs.requests import Asked
 from webapp.library import architectures
 from webapp.library import tasks as library_tasks
 from webapp.library.models import DatasetUpload, ModelUpload
@@ -104,7 +104,7 @@ def world(transactional_db, bells: Bells) -> World:
     owner, team_mate = person("owner", b"of the owner"), person("mate", b"of the team-mate")
     for one in (owner, team_mate):
         one.job, _ = services.create_job(
-            owner=one.user, model=one.model, dataset=one.dataset, asked=Asked(metric="accuracy", seed=1)
+            owner=one.user, model=one.model, dataset=one.dataset, asked=Repair(metric="accuracy", seed=1)
         )
     return World(owner, team_mate, APIClient(), bells)
 

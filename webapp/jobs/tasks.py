@@ -40,7 +40,7 @@ def run_shard(pk: str) -> None:
         if is_full(error):
             leases.put_off(lease, held=NO_ROOM)
         else:
-            leases.fail(lease, fault="input", problem=error.problem, mend=error.mend)
+            leases.fail(lease, fault="input", problem=error.whole, mend=error.mend)
     except VerificationFailed as error:
         leases.fail(lease, fault="server", problem=str(error), mend="Please tell the operator: this is a bug.")
     except Exception as error:

@@ -84,7 +84,7 @@ def validate(kind: str, pk: str) -> None:
         with alive(asked):
             found = check(upload)
     except BadInput as error:
-        changes = {"state": Upload.State.REJECTED, "error": error.problem, "mend": error.mend}
+        changes = {"state": Upload.State.REJECTED, "error": error.whole, "mend": error.mend}
     except Exception as error:
         log.exception("checking %s %s failed", kind, pk)
         if is_full(error):  # nobody's fault, and no attempt: the reaper rings again

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from scipy.optimize import brentq
 
 from repair_engine.case.case import prepare
-from repair_engine.case.request import RepairRequest
 from repair_engine.models.architectures import Architecture
 from repair_engine.question.attacks import AttackSettings
 from repair_engine.question.objectives import Metric
+from repair_engine.question.request import RepairRequest
 from repair_engine.verbs import pipeline
 from shapley import Estimate
 from tests.repair_engine.tiny import CLASSES, Tiny, World, call
