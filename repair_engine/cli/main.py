@@ -13,6 +13,8 @@ import traceback
 import warnings
 from typing import NoReturn
 
+from repair_engine import __version__
+from repair_engine.cli import server
 from repair_engine.cli.stopping import machine_problem, stoppable, stopped_by
 from repair_engine.errors import BadInput, VerificationFailed
 
@@ -24,9 +26,10 @@ def parser() -> argparse.ArgumentParser:
     from repair_engine.cli.parties import add_parties
 
     top = _Parser(
-        prog="python -m repair_engine",
+        prog="neuron-repair",
         description="Find the filters that carry a behaviour of an image classifier, and repair the checkpoint.",
     )
+    top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     inspect = verbs.add_parser("inspect", help="what a checkpoint holds: sites, filters, what is not a player")
     options.add_model(inspect)
@@ -85,6 +88,8 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("--filters", metavar="SITE:CHANNEL,…", help="these of its candidates, and no others")
     apply.add_argument("--out", required=True, metavar="FILE", help="the checkpoint to be written; must not exist yet")
     add_parties(verbs)
+    for verb, what in server.VERBS.items():
+        verbs.add_parser(verb, help=what, add_help=False)
     return top
 
 
@@ -94,6 +99,7 @@ def main(argv: list[str] | None = None) -> int:
     as_json, stdout = "--json" in argv, sys.stdout
     with stoppable():
         try:
+            server.start_if_asked(argv)
             args = parser().parse_args(argv)
             args.stdout = stdout
             warnings.filterwarnings("ignore", module="torch")
