@@ -41,21 +41,21 @@ class Failed(Exception):
     """A command did not run on one side: its last words."""
 
 
-def _sample(name: str) -> list[str]:
-    """Model and data of a shipped sample, as options."""
+def _sample(name: str) -> tuple[list[str], list[str]]:
+    """A shipped sample as options: the model alone, and with its data."""
     folder = SAMPLES / name
     said = json.loads((folder / "sample.json").read_text())
     read = said["preprocessing"]
-    options = ["--model", folder / said["model"], "--data", (folder / said["data"]).resolve()]
-    options += ["--classes", folder / said["classes"], "--architecture", said["architecture"]]
-    options += ["--num-classes", said["num_classes"], "--resize", read["resize"] or "none"]
-    options += ["--crop", read["crop"] or "none", "--mean", *read["mean"], "--std", *read["std"]]
-    return [str(option) for option in (*options, "--device", "cpu")]
+    options = ["--model", folder / said["model"], "--classes", folder / said["classes"], "--device", "cpu"]
+    options += ["--architecture", said["architecture"], "--num-classes", said["num_classes"]]
+    options += ["--resize", read["resize"] or "none", "--crop", read["crop"] or "none"]
+    model = [str(option) for option in (*options, "--mean", *read["mean"], "--std", *read["std"])]
+    return model, [*model, "--data", str((folder / said["data"]).resolve())]
 
 
 def commands() -> dict[str, list[str]]:
     """Name -> what is run in a folder that belongs to one side; later ones read what earlier ones left."""
-    tags, balanced = _sample("stock_tags"), _sample("stock_tags_balanced")
+    (alone, tags), (_, balanced) = _sample("stock_tags"), _sample("stock_tags_balanced")
     fair = ["--metric", "subgroup-recall:subgroup"]
     few = ["--attack-images", "24", "--subset", "24", "--queries", "10"]
     small = ["--remove", "8", "--random-draws", "2", "--curve-images", "100", "--pictures", "1", "--visualize", "1"]
@@ -66,7 +66,7 @@ def commands() -> dict[str, list[str]]:
         "repair": ["repair", *tags, *fair, "--budget", "20000", "--seed", "3", "--out", "repair"],
         "values": ["repair", *tags, *fair, "--values", "score", "--choose", "one-se", "--out", "values"],
         "by-hand": ["repair", *tags, *fair, "--filters", BY_HAND, "--compact", "--budget", "8000"],
-        "apply": ["apply", *tags, "--plan", "by-hand/repair.json", "--without", BY_HAND.partition(",")[0]],
+        "apply": ["apply", *alone, "--plan", "by-hand/repair.json", "--without", BY_HAND.partition(",")[0]],
         "balanced": ["repair", *balanced, "--metric", "accuracy", "--estimator", "cmcs", "--order", "value"],
         "adversary": ["repair", *tags, "--metric", "attack-success", *few, "--budget", "6000", "--out", "adversary"],
         "explain": ["explain", *tags, "--metric", "recall:Coat", "--budget", "15000", *small, "--out", "explain"],
@@ -114,7 +114,7 @@ def same_bits(before: str, say: Callable[[str], None], only: list[str] | None = 
             for job in jobs:
                 job.result()
         compared = compare_folders(folders["before"], folders["after"])
-    return _told(before, compared)
+    return told(before, compared)
 
 
 class _checked_out:
@@ -255,7 +255,8 @@ _KINDS: dict[str, tuple[str, Callable[[Path], Iterator[tuple[str, Any]]]]] = {
 }
 
 
-def _told(before: str, compared: list[Compared]) -> str:
+def told(before: str, compared: list[Compared]) -> str:
+    """The tables. Raises Different, with them, where there is a difference."""
     this = _git("rev-parse", "--short", "HEAD").stdout.strip() + ("+" if _git("status", "--porcelain").stdout else "")
     rows = [[c.name, c.kind, f"{c.values:,}", str(len(c.differences))] for c in compared]
     total = sum(len(c.differences) for c in compared)
