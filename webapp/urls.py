@@ -26,7 +26,7 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [
     path("healthz", healthz, name="healthz"),
-    path("account/", include("webapp.accounts.urls")),
+    path("account/", include("webapp.pages.account_urls")),
     path("api/v1/", include("webapp.api.urls")),
     path("api/schema/", SpectacularAPIView.as_view(permission_classes=[], authentication_classes=[]), name="schema"),
     path("api/docs/", ApiDocs.as_view(), name="api_docs"),

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 
 from repair_engine.case.mean_constants import channel_sums, means_of
-from repair_engine.case.request import RepairRequest
 from repair_engine.case.warnings import warnings_of
 from repair_engine.data import Dataset, Holdout, Splits, holdout, read_dataset, split
 from repair_engine.errors import BadInput
@@ -36,6 +35,7 @@ from repair_engine.question.further import FurtherObjective, all_columns, check_
 from repair_engine.question.objectives import Metric, Objective, cell_codes, metric_weights
 from repair_engine.question.objectives.metric import accuracy_weights
 from repair_engine.question.objectives.pixels import Rows
+from repair_engine.question.request import RepairRequest
 from repair_engine.question.subgroups import absence_warnings, subgroups_of
 from repair_engine.search.game import NeuronGame
 from repair_engine.support.memory import Room, give_back
@@ -173,7 +173,7 @@ def default_preprocessing(
     metadata = weights_metadata(request.architecture.name)
     if request.architecture.registered or metadata is None or channels != 3:
         return Preprocessing(channels=channels), "pixels in [0, 1], no resizing (none was given)"
-    return Preprocessing.from_weights(metadata), f"torchvision's {request.architecture.name} {metadata.variant}"
+    return metadata.preprocessing, f"torchvision's {request.architecture.name} {metadata.variant}"
 
 
 def prepare(

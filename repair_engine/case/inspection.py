@@ -106,7 +106,7 @@ def preprocessing_of(checkpoint: Checkpoint, given: Preprocessing | None) -> Pre
     metadata = weights_metadata(checkpoint.architecture.name)
     if checkpoint.architecture.registered or metadata is None or checkpoint.in_channels != 3:
         return Preprocessing(channels=checkpoint.in_channels)
-    return Preprocessing.from_weights(metadata)
+    return metadata.preprocessing
 
 
 def _fixed(preprocessing: Preprocessing) -> int | tuple[int, ...] | None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from repair_engine.case.explain_settings import Explain
 from repair_engine.cli import options
 from repair_engine.cli.emit import emit
 from repair_engine.cli.progress import Bars
@@ -15,6 +13,7 @@ from repair_engine.cli.text import players_text
 from repair_engine.documents.known import is_known, unknown_words
 from repair_engine.pages.explain_page import at_ends, samples_of, shown
 from repair_engine.pages.explain_wording import advantage_line, headline, shift_text
+from repair_engine.settings import ExplainHere
 from repair_engine.support.outputs import claimed, results
 from repair_engine.support.scratch import scratch
 from repair_engine.verbs import pipeline
@@ -22,11 +21,9 @@ from repair_engine.verbs import pipeline
 _SHOWN = 10
 
 
-def explain(args: argparse.Namespace) -> int:
+def explain(here: ExplainHere, to: TextIO) -> int:
     """Values of all filters, removal curves of every ranking, pictures of filters."""
-    asked = Explain(args.remove, args.random_draws, args.curve_images, args.pictures, args.visualize)
-    request, bars, out = options.request_of(args), Bars(args.json), Path(args.out)
-    request = request.to_explain(asked)
+    request, bars, out = options.request_of(here), Bars(here.json), Path(here.out)
     with claimed(out, "explain.json"), scratch("explain") as folder:
         job = pipeline.prepare_job(request, folder, bars.stage)
         for note in (players_text(job.case.network), *job.notes):
@@ -41,7 +38,7 @@ def explain(args: argparse.Namespace) -> int:
         with results(out) as made:
             document = pipeline.run_finish(job, search, confirm, made, bars.stage)
         bars.close()
-    emit(args, {**document, "out": str(out)}, explain_text)
+    emit(here, to, {**document, "out": str(out)}, explain_text)
     return 0
 
 

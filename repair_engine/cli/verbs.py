@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -32,6 +31,7 @@ from repair_engine.errors import BadInput
 from repair_engine.models import formats
 from repair_engine.models.classes import class_names
 from repair_engine.search.forecast import Foresight
+from repair_engine.settings import EvaluateHere, Inspect, RepairHere, ScoreHere
 from repair_engine.support.outputs import check_folder, claimed, results
 from repair_engine.support.scratch import scratch
 from repair_engine.verbs import pipeline
@@ -40,15 +40,15 @@ from repair_engine.verbs.scoring import scored
 NO_REPAIR = 5
 
 
-def inspect(args: argparse.Namespace) -> int:
+def inspect(here: Inspect, to: TextIO) -> int:
     """Sites, filters, and which convolutions are not players and why."""
-    architecture = options.architecture_of(args)  # first: it finds the weights where --model is a folder
-    checkpoint = formats.read(args.model, architecture, args.weights)
-    preprocessing = preprocessing_of(checkpoint, options.preprocessing_of(args))
+    architecture, weights_file, folder = options.architecture_of(here)
+    checkpoint = formats.read(weights_file, architecture, here.weights)
+    preprocessing = preprocessing_of(checkpoint, options.preprocessing_of(here, architecture, folder))
     dataset = size = None
-    if args.data:
+    if here.data:
         dataset = read_dataset(
-            args.data, class_names(checkpoint.architecture, args.classes), preprocessing, split=args.split_folder
+            here.data, class_names(checkpoint.architecture, here.classes), preprocessing, split=here.split_folder
         )
         size = dataset.images.shape[2:]
     document = inspect_network(checkpoint, preprocessing, size)
@@ -62,24 +62,24 @@ def inspect(args: argparse.Namespace) -> int:
             "warnings": list(dataset.warnings),
             "notes": list(dataset.notes),
         }
-    emit(args, document, inspect_text)
+    emit(here, to, document, inspect_text)
     return 0
 
 
-def score(args: argparse.Namespace) -> int:
+def score(here: ScoreHere, to: TextIO) -> int:
     """Values of all filters."""
-    request, bars = options.request_of(args), Bars(args.json)
-    out = Path(args.out) if args.out else None
+    request, bars = options.request_of(here), Bars(here.json)
+    out = Path(here.out) if here.out else None
     with claimed(out), scratch("score") as folder:
         job = pipeline.prepare_job(
-            request, folder, bars.stage, repair=False, captured=lambda n: _say(args, (players_text(n),))
+            request, folder, bars.stage, repair=False, captured=lambda n: _say((players_text(n),))
         )
-        _say(args, job.notes)
+        _say(job.notes)
         settings = pipeline.phase_settings(job, "search", repair=False)
         state, forecast = None, None
         tick = bars.counting("enumerating" if settings is None else "sampling", job.budget)
         if settings is not None:
-            foresight = Foresight(settings, lambda text: _say(args, (text,)))
+            foresight = Foresight(settings, lambda text: _say((text,)))
             state = pipeline.run_phase(job, settings, tick, repair=False, foresight=foresight)
             forecast = None if foresight.first is None else foresight.first.to_json()
         found = scored(job, state, forecast, tick)
@@ -88,24 +88,24 @@ def score(args: argparse.Namespace) -> int:
             with results(out) as made:
                 found.write(made)
     document = found.document
-    emit(args, document, score_text)
+    emit(here, to, document, score_text)
     return 0
 
 
-def repair(args: argparse.Namespace) -> int:
+def repair(here: RepairHere, to: TextIO) -> int:
     """Search, confirm, plan, write back, report."""
-    request, bars, out = options.request_of(args), Bars(args.json), Path(args.out)
-    if args.values:
-        values = None if request.by_hand else args.values
-        request = replace(request, also=_others(args.values, str(request.metric)), values=values)
+    request, bars, out = options.request_of(here), Bars(here.json), Path(here.out)
+    if here.values:
+        values = None if request.by_hand else here.values
+        request = replace(request, also=_others(here.values, str(request.metric)), values=values)
     with claimed(out, "repair.json"), scratch("repair") as folder:
-        check_folder(out, [path for path in (request.model, request.data, request.guard, args.values) if path])
-        job = pipeline.prepare_job(request, folder, bars.stage, captured=lambda n: _say(args, (players_text(n),)))
-        _say(args, job.notes)
+        check_folder(out, [path for path in (request.model, request.data, request.guard, here.values) if path])
+        job = pipeline.prepare_job(request, folder, bars.stage, captured=lambda n: _say((players_text(n),)))
+        _say(job.notes)
         search = confirm = None
         settings = pipeline.phase_settings(job, "search")
         if settings is not None:
-            foresight = Foresight(settings, lambda text: _say(args, (text,)))
+            foresight = Foresight(settings, lambda text: _say((text,)))
             search = pipeline.run_phase(job, settings, bars.counting("searching", settings.budget), foresight=foresight)
             again = pipeline.phase_settings(job, "confirm", search)
         else:
@@ -114,13 +114,13 @@ def repair(args: argparse.Namespace) -> int:
             stage = "valuing the filters" if request.by_hand else "confirming"
             confirm = pipeline.run_phase(job, again, bars.counting(stage, again.budget))
         document = pipeline.run_finish(job, search, confirm, out, bars.stage)
-    return _repaired(args, document, bars)
+    return _repaired(here, to, document, bars)
 
 
-def _repaired(args: argparse.Namespace, document: dict[str, Any], bars: Bars) -> int:
+def _repaired(here: RepairHere, to: TextIO, document: dict[str, Any], bars: Bars) -> int:
     bars.close()
-    document["out"] = args.out
-    emit(args, document, repair_text)
+    document["out"] = here.out
+    emit(here, to, document, repair_text)
     return 0 if document["outcome"] == "repaired" else NO_REPAIR
 
 
@@ -132,9 +132,9 @@ def _others(values: str, metric: str) -> tuple[str, ...]:
     return tuple(name for name in names if name != metric)
 
 
-def evaluate(args: argparse.Namespace) -> int:
+def evaluate(here: EvaluateHere, to: TextIO) -> int:
     """The metric on each split and on all images; with --ablate, before and after."""
-    request, bars = options.request_of(args), Bars(args.json)
+    request, bars = options.request_of(here), Bars(here.json)
     with scratch("evaluate") as folder:
         case = prepare(request, folder, bars.stage)
         document: dict[str, Any] = {
@@ -147,9 +147,8 @@ def evaluate(args: argparse.Namespace) -> int:
             "warnings": list(case.warnings),
             "versions": documents.versions(),
         }
-        if args.ablate:
-            ids = [part.strip() for part in args.ablate.split(",") if part.strip()]
-            players = np.array(list(dict.fromkeys(case.network.player(i) for i in ids)), dtype=np.int64)
+        if here.ablate:
+            players = np.array(list(dict.fromkeys(case.network.player(i) for i in here.ablate)), dtype=np.int64)
             document["ablated"] = [
                 {
                     "id": case.network.filter_id(int(p)),
@@ -160,7 +159,7 @@ def evaluate(args: argparse.Namespace) -> int:
             ]
             document["figures_ablated"] = _figures(case, players)
         bars.close()
-    emit(args, document, evaluate_text)
+    emit(here, to, document, evaluate_text)
     return 0
 
 
@@ -178,12 +177,12 @@ def _full(case: Case) -> np.ndarray:
     return np.ones((1, case.network.n_filters), dtype=bool)
 
 
-def _say(args: argparse.Namespace, notes: tuple[str, ...]) -> None:
+def _say(notes: tuple[str, ...]) -> None:
     for note in notes:
         print(note, file=sys.stderr)
 
 
-VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
+VERBS: dict[str, Callable[[Any, TextIO], int]] = {
     "inspect": inspect,
     "score": score,
     "explain": explain,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,11 +9,9 @@ import numpy as np
 import torch
 
 from repair_engine.data import Dataset
-from repair_engine.pages import attack_page as page
 from repair_engine.question.victims import AttackImages
 from repair_engine.studies.attack_rows import Row
 from repair_engine.support import tables
-from repair_engine.verbs.attack import Audit
 
 HEADER = ("attack", "kind", "file_name", "label", "target", "predicted_before", "predicted_after")
 
@@ -43,16 +40,3 @@ def write_attacked(images: AttackImages, fixed: torch.Tensor, dataset: Dataset, 
     np.savez_compressed(
         path, file_names=names, labels=images.labels, targets=images.goals, pixels=fixed.numpy().astype(np.float32)
     )
-
-
-def write_document(document: dict[str, object], path: Path) -> None:
-    path.write_text(json.dumps(document, indent=1))
-
-
-def write_all(found: Audit, out: Path) -> None:
-    """attack.json, attack.html, attack.csv and attack.npz."""
-    document = found.document
-    write_attacks(found.rows, found.dataset, out / "attack.csv", repaired="repaired" in document)
-    write_attacked(found.images, found.fixed, found.dataset, out / "attack.npz")
-    write_document(document, out / "attack.json")
-    (out / "attack.html").write_text(page.render(document), encoding="utf-8")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from repair_engine.errors import BadInput
+from repair_engine.studies.agreement_figures import Valued
 from repair_engine.support import tables
 
 TABLE = "filters.csv"  # of a repair: all its filters, of which report.json has the culprits alone
@@ -43,43 +44,6 @@ class Place:
         if not path.is_file():
             raise BadInput(f"There is no {path}.", f"Name folders that {_WRITERS} wrote.")
         return cls(path, path.with_name(TABLE))
-
-
-@dataclass(frozen=True)
-class Valued:
-    """One result.
-
-    Attributes:
-        path: of its file.
-        called: what it is called in messages.
-        document: as it was written.
-        ids: of the filters, [n].
-        values, errors: of the search's samples, unbiased or nearly, float64 [n]; NaN where a filter was not sampled.
-        scores: what is known of the values for ranking, float64 [n]; NaN where nothing is.
-    """
-
-    path: Path
-    called: str
-    document: dict[str, Any]
-    ids: tuple[str, ...]
-    values: np.ndarray
-    errors: np.ndarray
-    scores: np.ndarray
-
-    def reordered(self, ids: tuple[str, ...]) -> Valued:
-        """The same with its filters in the given order."""
-        at = {name: i for i, name in enumerate(self.ids)}
-        return self._taken(np.array([at[name] for name in ids], dtype=np.int64))
-
-    def only(self, some: np.ndarray) -> Valued:
-        """The same of some of its filters, bool [n]."""
-        return self._taken(np.flatnonzero(some))
-
-    def _taken(self, rows: np.ndarray) -> Valued:
-        ids = tuple(self.ids[i] for i in rows)
-        return Valued(
-            self.path, self.called, self.document, ids, self.values[rows], self.errors[rows], self.scores[rows]
-        )
 
 
 def read_result(given: str | Place, called: str | None = None) -> Valued:

@@ -16,8 +16,6 @@ from repair_engine.models.images import MODES, convert
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from repair_engine.models.weights_metadata import WeightsMetadata
-
 Size = int | tuple[int, int]
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 
@@ -151,11 +149,6 @@ class Preprocessing:
     def from_json(cls, data: Mapping[str, Any]) -> Preprocessing:
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
         return cls(**plain)
-
-    @classmethod
-    def from_weights(cls, metadata: WeightsMetadata) -> Preprocessing:
-        """That of torchvision's weights (3 channels)."""
-        return cls(metadata.resize, metadata.crop, metadata.mean, metadata.std, 3, metadata.interpolation)
 
 
 def _counted(n: int, what: str) -> str:

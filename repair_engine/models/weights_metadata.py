@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torchvision.models
 
 from repair_engine.models.architectures import list_architectures
+from repair_engine.models.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class WeightsMetadata:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Of these weights (3 channels)."""
+        return Preprocessing(self.resize, self.crop, self.mean, self.std, 3, self.interpolation)
 
 
 def weights_metadata(name: str, variant: str = "IMAGENET1K_V1") -> WeightsMetadata | None:

@@ -3,16 +3,53 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from repair_engine.documents.reading import Valued
 from repair_engine.studies.arrays import descending
 from repair_engine.studies.noise import noise_of
 
 _KS = (5, 10, 20, 50, 100, 200, 500)
 _LEAST = 5  # filters that a correlation needs
+
+
+@dataclass(frozen=True)
+class Valued:
+    """One result.
+
+    Attributes:
+        path: of its file.
+        called: what it is called in messages.
+        document: as it was written.
+        ids: of the filters, [n].
+        values, errors: of the search's samples, unbiased or nearly, float64 [n]; NaN where a filter was not sampled.
+        scores: what is known of the values for ranking, float64 [n]; NaN where nothing is.
+    """
+
+    path: Path
+    called: str
+    document: dict[str, Any]
+    ids: tuple[str, ...]
+    values: np.ndarray
+    errors: np.ndarray
+    scores: np.ndarray
+
+    def reordered(self, ids: tuple[str, ...]) -> Valued:
+        """The same with its filters in the given order."""
+        at = {name: i for i, name in enumerate(self.ids)}
+        return self._taken(np.array([at[name] for name in ids], dtype=np.int64))
+
+    def only(self, some: np.ndarray) -> Valued:
+        """The same of some of its filters, bool [n]."""
+        return self._taken(np.flatnonzero(some))
+
+    def _taken(self, rows: np.ndarray) -> Valued:
+        ids = tuple(self.ids[i] for i in rows)
+        return Valued(
+            self.path, self.called, self.document, ids, self.values[rows], self.errors[rows], self.scores[rows]
+        )
 
 
 @dataclass(frozen=True)

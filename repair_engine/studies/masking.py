@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from repair_engine.pages.attacks import length
 from repair_engine.question.attacks import AttackSettings, random_point
 from repair_engine.question.victims import AttackImages, BlackBox, Victim, white_box
 from repair_engine.studies.attack_curves import Curves, Point
 from repair_engine.support.progress import BATCH
 from repair_engine.support.statistics import mcnemar
+from repair_engine.support.words import length
 
 _LEVEL = 0.05
 _RANDOM_DRAWS = 50

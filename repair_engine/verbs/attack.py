@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +13,15 @@ import numpy as np
 import torch
 
 from repair_engine.case.case import SPLITS, read_set
-from repair_engine.case.request import RepairRequest
 from repair_engine.data import Dataset, Splits
+from repair_engine.documents.attack_files import write_attacked, write_attacks
 from repair_engine.documents.repair import SCHEMA, instruction_set, versions
 from repair_engine.errors import BadInput
 from repair_engine.models import formats
 from repair_engine.models.formats import Checkpoint
+from repair_engine.pages import attack_page
 from repair_engine.question.attacked import ATTACK_IMAGES, choose, generator_after
+from repair_engine.question.request import RepairRequest
 from repair_engine.question.surrogates import open_surrogates
 from repair_engine.question.victims import AttackImages, BlackBox, Victim, black_box, counting, white_box
 from repair_engine.studies import masking
@@ -45,6 +48,13 @@ class Audit:
     images: AttackImages
     fixed: torch.Tensor
     rows: tuple[Row, ...]
+
+    def write(self, out: Path) -> None:
+        """attack.json, attack.html, attack.csv and attack.npz."""
+        write_attacks(self.rows, self.dataset, out / "attack.csv", repaired="repaired" in self.document)
+        write_attacked(self.images, self.fixed, self.dataset, out / "attack.npz")
+        (out / "attack.json").write_text(json.dumps(self.document, indent=1))
+        (out / "attack.html").write_text(attack_page.render(self.document), encoding="utf-8")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from repair_engine.case.case import Case, Progress, open_case, prepare, silent
-from repair_engine.case.request import RepairRequest
 from repair_engine.case.stored_values import read_values
 from repair_engine.choosing.afresh import SHARE as AFRESH_SHARE
 from repair_engine.choosing.stepwise import SHARE as STEPWISE_SHARE
@@ -24,6 +23,7 @@ from repair_engine.documents import repair as documents
 from repair_engine.documents.attack_repair import subset_size
 from repair_engine.errors import BadInput
 from repair_engine.network import Network
+from repair_engine.question.request import RepairRequest
 from repair_engine.question.surrogates import open_surrogates
 from repair_engine.search import calibrate
 from repair_engine.search.forecast import Foresight

@@ -15,8 +15,7 @@ from django.core.management import CommandError, call_command
 
 from tests.webapp.helpers import blob_of
 from tests.webapp.real_stack import ROOT
-from webapp import storage
-from webapp.jobs import reaper
+from webapp.jobs import reaper, storage
 from webapp.library.models import Blob
 
 

@@ -15,9 +15,8 @@ from django.test import Client
 from django.utils import timezone
 
 from tests.webapp.helpers import blob_of
-from webapp import quota
 from webapp.jobs.models import Artifact, Job
-from webapp.library import uploads
+from webapp.library import quota, uploads
 from webapp.library.models import DatasetUpload, ModelUpload, Reservation
 
 MODELS, DATASETS = "/api/v1/models/", "/api/v1/datasets/"

@@ -7,12 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from repair_engine.documents import attack_files as files
 from repair_engine.models import formats, hf_archive
 from repair_engine.support.progress import Progress
 from repair_engine.verbs.attack import run
 from webapp.jobs import translation
-from webapp.jobs.engine import ATTACK
+from webapp.jobs.files import ATTACK
 
 
 def prepare(asked: dict[str, Any], work: Path) -> dict[str, Any]:
@@ -45,5 +44,5 @@ def finish(work: Path, out: Path, note: Progress) -> dict[str, Any]:
         after = str(_checkpoint(repaired, Path(folder))) if repaired else None
         called = repaired["file_name"] if repaired else ""
         found = run(request, after, bool(asked.get("all_images")), Path(folder), note, called)
-        files.write_all(found, out)
+        found.write(out)
     return {"attacked": True, **found.document}

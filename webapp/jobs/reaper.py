@@ -17,9 +17,9 @@ from django.db import Error, connection
 from django.db.models import F, Q
 from django.utils import timezone
 
-from webapp import quota, storage
-from webapp.jobs import bells, leases, webhooks
+from webapp.jobs import bells, leases, storage, webhooks
 from webapp.jobs.models import Job, Shard
+from webapp.library import quota
 from webapp.library import services as library
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
 

@@ -9,9 +9,8 @@ import logging
 from django.db import transaction
 from django.utils import timezone
 
-from webapp import quota
 from webapp.accounts.models import User
-from webapp.library import blobs
+from webapp.library import blobs, quota
 from webapp.library.errors import InUse, Refused, TooLarge
 from webapp.library.models import Blob, DatasetUpload, ModelUpload, Upload
 from webapp.library.uploads import KnownFile, StoredUpload
@@ -116,7 +115,7 @@ def ring(upload: Upload) -> None:
 
     kind = upload._meta.model_name
     type(upload).objects.filter(pk=upload.pk).update(rung_at=timezone.now())
-    transaction.on_commit(lambda: tasks.send(tasks.validate, kind, str(upload.pk)))
+    transaction.on_commit(lambda: tasks.send(tasks.validate.name, kind, str(upload.pk)))
 
 
 def delete_upload(*, upload: Upload) -> None:

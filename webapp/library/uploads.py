@@ -20,9 +20,8 @@ from django.core.files.uploadhandler import FileUploadHandler, SkipFile
 from django.db import DatabaseError
 from django.http import HttpRequest
 
-from webapp import quota
 from webapp.accounts.models import User
-from webapp.library import incoming
+from webapp.library import incoming, quota
 from webapp.library.models import Reservation
 
 log = logging.getLogger(__name__)

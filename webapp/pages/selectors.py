@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from webapp import access
 from webapp.accounts.models import User
+from webapp.jobs import access
 from webapp.jobs import selectors as jobs
 from webapp.jobs.engine import get_engine
 from webapp.jobs.models import FINISH, PREPARE, Artifact, Job

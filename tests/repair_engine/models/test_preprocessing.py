@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from repair_engine.case.request import preprocessing_from
 from repair_engine.errors import BadInput
 from repair_engine.models.architectures import Architecture
 from repair_engine.models.images import decode
 from repair_engine.models.preprocessing import Preprocessing
 from repair_engine.models.weights_metadata import weights_metadata
+from repair_engine.question.request import preprocessing_from
 from tests.repair_engine.image_sets import encoded, pixels
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -69,7 +69,7 @@ def test_without_normalization_it_is_totensor() -> None:
 def test_preset_of_torchvision_weights_agrees_on_resized_pixels() -> None:
     metadata = weights_metadata("squeezenet1_0")
     assert metadata is not None
-    ours = Preprocessing.from_weights(metadata)
+    ours = metadata.preprocessing
     assert (ours.resize, ours.crop, ours.mean, ours.std) == (256, 224, MEAN, STD)
     image = Image.fromarray(pixels(0, 300, 260))
     assert ours.pixels(image).shape == (3, 224, 224)

@@ -7,9 +7,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from webapp import access
 from webapp.api.base import APIView, Query
 from webapp.api.uploads.views import PROBLEM
+from webapp.jobs import access
 from webapp.jobs.comparing import compare_runs
 
 

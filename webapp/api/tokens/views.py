@@ -11,12 +11,12 @@ from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from webapp import access
 from webapp.accounts import services
 from webapp.accounts.models import ApiToken
 from webapp.api.base import APIView, Body, ListView
 from webapp.api.fields import Line
 from webapp.api.uploads.views import PROBLEM
+from webapp.jobs import access
 
 
 class TokenSerializer(Body, serializers.ModelSerializer):

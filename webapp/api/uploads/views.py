@@ -10,7 +10,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
-from webapp import access
 from webapp.api.base import DetailView, ListQuery, ListView
 from webapp.api.parsing import JSONParser, MultiPartParser
 from webapp.api.problems import ProblemSerializer
@@ -23,7 +22,7 @@ from webapp.api.uploads.serializers import (
     KnownModelSerializer,
     ModelSerializer,
 )
-from webapp.jobs import reaper
+from webapp.jobs import access, reaper
 from webapp.library import services, uploads
 
 

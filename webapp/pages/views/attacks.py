@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from webapp import access
+from webapp.jobs import access
 from webapp.jobs import selectors as jobs
 from webapp.jobs.attacks import create_attack
 from webapp.jobs.models import Job
@@ -92,5 +92,5 @@ def _once(given: dict, model: ModelUpload, dataset: DatasetUpload, repair: Job |
     if not given["key"]:
         return None
     asked = [str(model.pk), str(dataset.pk), str(repair and repair.pk), given["surrogates"], given["device"]]
-    text = json.dumps([*asked, given["asked"].to_json()])
+    text = json.dumps([*asked, given["asked"].to_record()])
     return f"{given['key']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

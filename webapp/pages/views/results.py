@@ -9,8 +9,8 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from webapp import access
 from webapp.downloads import send_artifact
+from webapp.jobs import access
 from webapp.jobs.followups import MOST_FILTERS
 from webapp.pages import tables
 

@@ -13,9 +13,8 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django.views.generic import ListView
 
-from webapp import access, quota
-from webapp.jobs import reaper
-from webapp.library import services
+from webapp.jobs import access, reaper
+from webapp.library import quota, services
 from webapp.library.architectures import architectures
 from webapp.library.errors import Refused
 from webapp.library.models import Upload

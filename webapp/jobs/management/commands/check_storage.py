@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from webapp import storage
+from webapp.jobs import storage
 from webapp.library.models import Blob
 
 
