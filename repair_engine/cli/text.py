@@ -8,6 +8,7 @@ from typing import Any
 from repair_engine.documents.known import not_known_said, row_known, unknown_words
 from repair_engine.network import Network
 from repair_engine.pages.repair_wording import fairness_said, selection_said
+from repair_engine.support.words import level_of
 
 _SHOWN = 15
 _VALUES = 10  # of a column
@@ -124,7 +125,8 @@ def repair_text(document: dict[str, Any]) -> str:
         head,
         f"On {document['data']['splits']['report']} report images: {document['metric']['text']} "
         f"{before['metric']:.4f} -> {after['metric']:.4f} "
-        f"(change {change['value']:+.4f}, 95% interval {change['lower']:+.4f} to {change['upper']:+.4f}); "
+        f"(change {change['value']:+.4f}, {level_of(change)} interval "
+        f"{change['lower']:+.4f} to {change['upper']:+.4f}); "
         f"clean accuracy {before['accuracy']:.4f} -> {after['accuracy']:.4f}",
     ]
     if "guard" in document:
