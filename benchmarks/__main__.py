@@ -20,14 +20,16 @@ from benchmarks import parts, tables
 from benchmarks.cases import CASES, RANDOM, SOURCES, MissingData, open_case
 from benchmarks.machine import machine
 from benchmarks.references import NoReference, make, path_of
-from repair_engine.cli.options import device_of
 from repair_engine.errors import BadInput
+from repair_engine.support.process import prepare_process
+from repair_engine.verbs.asking import device_of
 
 TABLES = Path(__file__).resolve().parent / "tables"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0; 2 where data, a reference or an option is missing, with the reason on stderr."""
+    prepare_process()
     args = _parser().parse_args(arguments)
     try:
         args.device = device_of(args.device)

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from repair_engine.cli.stopping import machine_problem, stoppable, stopped_by
 from repair_engine.errors import BadInput, VerificationFailed
+from repair_engine.support.process import prepare_process
 
 OK, BAD_INPUT, FAILED, NO_REPAIR = 0, 2, 3, 5
 
@@ -90,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one verb and returns the exit code. With `--json`, stdout gets one document whatever happens."""
+    prepare_process()
     argv = _verb_of_two_words(sys.argv[1:] if argv is None else argv)
     as_json, stdout = "--json" in argv, sys.stdout
     with stoppable():

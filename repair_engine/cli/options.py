@@ -6,8 +6,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from repair_engine.case.explain_settings import Explain
 from repair_engine.case.request import (
     CHOICES,
@@ -21,8 +19,7 @@ from repair_engine.case.request import (
 )
 from repair_engine.errors import BadInput
 from repair_engine.models import hf_models
-from repair_engine.models.architectures import ONNX, Architecture, parse_options, parse_register
-from repair_engine.models.formats import is_onnx
+from repair_engine.models.architectures import Architecture, parse_options, parse_register
 from repair_engine.models.preprocessing import Preprocessing
 from repair_engine.network import CONSTANTS
 from repair_engine.question.attacks import NORMS, AttackSettings
@@ -31,6 +28,8 @@ from repair_engine.question.surrogates import parse_surrogate
 from repair_engine.support.archive import check_not_folder
 from repair_engine.support.memory import parse_memory
 from repair_engine.support.precision import PRECISIONS
+from repair_engine.verbs import opening
+from repair_engine.verbs.asking import device_of
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -230,41 +229,19 @@ def _quality_of(text: str | None) -> tuple[int, float] | None:
 
 
 def architecture_of(args: argparse.Namespace) -> Architecture:
-    """What the options say; an ONNX model needs to be told nothing. Raises BadInput."""
-    if args.num_classes is not None and args.num_classes < 1:
-        raise BadInput(f"--num-classes is {args.num_classes}; it must be at least 1.")
-    name, classes = args.architecture, args.num_classes
-    if folder := _folder_of(args):
-        if name is not None or args.arch_option:
-            raise BadInput(f"--model: the folder {folder.path} brings its architecture.", "Leave --architecture out.")
-        if classes not in (None, folder.num_classes):
-            raise BadInput(f"--num-classes is {classes}; {folder.path}/config.json has {folder.num_classes} classes.")
-        return Architecture(
-            folder.name, folder.num_classes, config=folder.config, key=args.key, strip_prefix=args.strip_prefix
+    """What the options say (`opening.architecture_of`); from then on `args.model` is the weights in a folder."""
+    if getattr(args, "made_by", None) is None:
+        args.made_by, file = opening.architecture_of(
+            args.model,
+            args.architecture,
+            args.num_classes,
+            parse_options(args.arch_option),
+            parse_register(args.register),
+            args.key,
+            args.strip_prefix,
         )
-    if name is None or classes is None:
-        if not Path(args.model).is_file():
-            raise BadInput(f"--model: there is no file {args.model}.")
-        if not is_onnx(Path(args.model)):
-            missing = [o for o, v in (("--architecture", name), ("--num-classes", classes)) if v is None]
-            raise BadInput(f"{' and '.join(missing)} must be given: only an ONNX model brings its own.")
-    register = parse_register(args.register)
-    return Architecture(
-        name or ONNX,
-        classes or 0,
-        parse_options(args.arch_option),
-        register,
-        key=args.key,
-        strip_prefix=args.strip_prefix,
-    )
-
-
-def _folder_of(args: argparse.Namespace) -> hf_models.Folder | None:
-    """The Hugging Face folder that --model names, if it does; from then on --model is the weights in it."""
-    if Path(args.model).is_dir():
-        args.folder = hf_models.open_folder(args.model)
-        args.model = str(args.folder.weights)
-    return getattr(args, "folder", None)
+        args.model = str(file)
+    return args.made_by
 
 
 def preprocessing_of(args: argparse.Namespace) -> Preprocessing | None:
@@ -276,10 +253,11 @@ def preprocessing_of(args: argparse.Namespace) -> Preprocessing | None:
         "std": _numbers("--std", args.std),
         "interpolation": args.interpolation,
     }
-    architecture, folder = architecture_of(args), _folder_of(args)
+    architecture = architecture_of(args)
     asked = {key: value for key, value in given.items() if getattr(args, key) is not None}
     whole = {"resize", "crop", "mean", "std"} <= asked.keys()
-    base = None if folder is None or whole else hf_models.preprocessing_of(folder.path)
+    in_folder = architecture.config is not None and not whole
+    base = hf_models.preprocessing_of(Path(args.model).parent) if in_folder else None
     return preprocessing_from(architecture, asked, base)
 
 
@@ -350,14 +328,6 @@ def _attack_of(args: argparse.Namespace) -> AttackSettings:
         random_start=args.random_start,
         zero=args.verb == "attack",
     )
-
-
-def device_of(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise BadInput("--device cuda: torch sees no GPU here.", "Use --device cpu, or install a GPU build of torch.")
-    return name
 
 
 def _numbers(option: str, values: Sequence[str] | None) -> tuple[float, ...]:

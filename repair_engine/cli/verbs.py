@@ -3,39 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-
-from repair_engine.case.case import Case, prepare
-from repair_engine.case.inspection import inspect_network, preprocessing_of
-from repair_engine.case.stored_values import objectives_in
-from repair_engine.choosing.plan import masked_predictions
+from repair_engine.case.explain_settings import Explain
+from repair_engine.case.inspection import default_preprocessing
 from repair_engine.cli import options
 from repair_engine.cli.apply import apply
 from repair_engine.cli.attack import attack
 from repair_engine.cli.compare import compare
 from repair_engine.cli.emit import emit
-from repair_engine.cli.explain import explain
 from repair_engine.cli.parties import CONSTANTS_MERGE, constants, constants_merge, merge
-from repair_engine.cli.progress import Bars
-from repair_engine.cli.text import evaluate_text, inspect_text, players_text, repair_text, score_text
 from repair_engine.data import read_dataset
-from repair_engine.documents import measures
-from repair_engine.documents import repair as documents
-from repair_engine.errors import BadInput
 from repair_engine.models import formats
 from repair_engine.models.classes import class_names
-from repair_engine.search.forecast import Foresight
+from repair_engine.pages.text import evaluate_text, explain_text, inspect_text, repair_text, score_text
+from repair_engine.support.bars import Bars
 from repair_engine.support.outputs import check_folder, claimed, results
 from repair_engine.support.scratch import scratch
-from repair_engine.verbs import pipeline
-from repair_engine.verbs.scoring import scored
+from repair_engine.verbs import running
 
 NO_REPAIR = 5
 
@@ -44,24 +31,13 @@ def inspect(args: argparse.Namespace) -> int:
     """Sites, filters, and which convolutions are not players and why."""
     architecture = options.architecture_of(args)  # first: it finds the weights where --model is a folder
     checkpoint = formats.read(args.model, architecture, args.weights)
-    preprocessing = preprocessing_of(checkpoint, options.preprocessing_of(args))
-    dataset = size = None
+    preprocessing, _ = default_preprocessing(options.preprocessing_of(args), checkpoint)
+    dataset = None
     if args.data:
         dataset = read_dataset(
             args.data, class_names(checkpoint.architecture, args.classes), preprocessing, split=args.split_folder
         )
-        size = dataset.images.shape[2:]
-    document = inspect_network(checkpoint, preprocessing, size)
-    if dataset is not None:
-        counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
-        document["data"] = {
-            "images": len(dataset),
-            "classes": {name: int(c) for name, c in zip(dataset.class_names, counts)},
-            "columns": {name: sorted(set(values))[:50] for name, values in dataset.attributes.items()},
-            "column_sizes": {name: len(set(values)) for name, values in dataset.attributes.items()},
-            "warnings": list(dataset.warnings),
-            "notes": list(dataset.notes),
-        }
+    document = running.inspect(checkpoint, preprocessing, dataset)
     emit(args, document, inspect_text)
     return 0
 
@@ -71,116 +47,48 @@ def score(args: argparse.Namespace) -> int:
     request, bars = options.request_of(args), Bars(args.json)
     out = Path(args.out) if args.out else None
     with claimed(out), scratch("score") as folder:
-        job = pipeline.prepare_job(
-            request, folder, bars.stage, repair=False, captured=lambda n: _say(args, (players_text(n),))
-        )
-        _say(args, job.notes)
-        settings = pipeline.phase_settings(job, "search", repair=False)
-        state, forecast = None, None
-        tick = bars.counting("enumerating" if settings is None else "sampling", job.budget)
-        if settings is not None:
-            foresight = Foresight(settings, lambda text: _say(args, (text,)))
-            state = pipeline.run_phase(job, settings, tick, repair=False, foresight=foresight)
-            forecast = None if foresight.first is None else foresight.first.to_json()
-        found = scored(job, state, forecast, tick)
+        found = running.score(request, folder, bars)
         bars.close()
         if out is not None:
             with results(out) as made:
                 found.write(made)
-    document = found.document
-    emit(args, document, score_text)
+    emit(args, found.document, score_text)
+    return 0
+
+
+def explain(args: argparse.Namespace) -> int:
+    """Values of all filters, removal curves of every ranking, pictures of filters."""
+    asked = Explain(args.remove, args.random_draws, args.curve_images, args.pictures, args.visualize)
+    request, bars, out = options.request_of(args).to_explain(asked), Bars(args.json), Path(args.out)
+    with claimed(out, "explain.json"), scratch("explain") as folder:
+        with results(out) as made:
+            document = running.explain(request, folder, made, bars)
+        bars.close()
+    emit(args, {**document, "out": str(out)}, explain_text)
     return 0
 
 
 def repair(args: argparse.Namespace) -> int:
     """Search, confirm, plan, write back, report."""
-    request, bars, out = options.request_of(args), Bars(args.json), Path(args.out)
-    if args.values:
-        values = None if request.by_hand else args.values
-        request = replace(request, also=_others(args.values, str(request.metric)), values=values)
+    bars, out = Bars(args.json), Path(args.out)
+    request = replace(options.request_of(args), values=args.values or None)
     with claimed(out, "repair.json"), scratch("repair") as folder:
         check_folder(out, [path for path in (request.model, request.data, request.guard, args.values) if path])
-        job = pipeline.prepare_job(request, folder, bars.stage, captured=lambda n: _say(args, (players_text(n),)))
-        _say(args, job.notes)
-        search = confirm = None
-        settings = pipeline.phase_settings(job, "search")
-        if settings is not None:
-            foresight = Foresight(settings, lambda text: _say(args, (text,)))
-            search = pipeline.run_phase(job, settings, bars.counting("searching", settings.budget), foresight=foresight)
-            again = pipeline.phase_settings(job, "confirm", search)
-        else:
-            again = pipeline.phase_settings(job, "confirm")  # of what was chosen or valued before
-        if again is not None:
-            stage = "valuing the filters" if request.by_hand else "confirming"
-            confirm = pipeline.run_phase(job, again, bars.counting(stage, again.budget))
-        document = pipeline.run_finish(job, search, confirm, out, bars.stage)
-    return _repaired(args, document, bars)
-
-
-def _repaired(args: argparse.Namespace, document: dict[str, Any], bars: Bars) -> int:
+        document = running.repair(request, folder, out, bars)
     bars.close()
-    document["out"] = args.out
-    emit(args, document, repair_text)
+    emit(args, {**document, "out": args.out}, repair_text)
     return 0 if document["outcome"] == "repaired" else NO_REPAIR
-
-
-def _others(values: str, metric: str) -> tuple[str, ...]:
-    """The stored objectives beside the metric: they had a part in the splits. Raises BadInput."""
-    names = objectives_in(values)
-    if metric not in names:
-        raise BadInput(f"--values {values} has no values of {metric}.", f"It has: {', '.join(names)}.")
-    return tuple(name for name in names if name != metric)
 
 
 def evaluate(args: argparse.Namespace) -> int:
     """The metric on each split and on all images; with --ablate, before and after."""
     request, bars = options.request_of(args), Bars(args.json)
+    ids = [part.strip() for part in (args.ablate or "").split(",") if part.strip()]
     with scratch("evaluate") as folder:
-        case = prepare(request, folder, bars.stage)
-        document: dict[str, Any] = {
-            "schema": documents.SCHEMA,
-            "verb": "evaluate",
-            "metric": documents.describe_metric(case),
-            "model": documents.describe_model(case),
-            "data": documents.describe_data(case),
-            "figures": _figures(case, np.empty(0, np.int64)),
-            "warnings": list(case.warnings),
-            "versions": documents.versions(),
-        }
-        if args.ablate:
-            ids = [part.strip() for part in args.ablate.split(",") if part.strip()]
-            players = np.array(list(dict.fromkeys(case.network.player(i) for i in ids)), dtype=np.int64)
-            document["ablated"] = [
-                {
-                    "id": case.network.filter_id(int(p)),
-                    "constant": float(case.network.constants[int(p)]),
-                    "constant_from": documents.constant_from(case, int(p)),
-                }
-                for p in players
-            ]
-            document["figures_ablated"] = _figures(case, players)
+        document = running.evaluate(request, ids, folder, bars)
         bars.close()
     emit(args, document, evaluate_text)
     return 0
-
-
-def _figures(case: Case, players: np.ndarray) -> dict[str, Any]:
-    """Metric and accuracy per split, by the masked network with `players` ablated."""
-
-    def predict(pixels: torch.Tensor) -> np.ndarray:
-        return masked_predictions(case, pixels, players)
-
-    attacked = {part: predict(a.pixels) for part, a in case.attacked.items()}
-    return measures.split_figures(case, predict(case.pixels), attacked)
-
-
-def _full(case: Case) -> np.ndarray:
-    return np.ones((1, case.network.n_filters), dtype=bool)
-
-
-def _say(args: argparse.Namespace, notes: tuple[str, ...]) -> None:
-    for note in notes:
-        print(note, file=sys.stderr)
 
 
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
