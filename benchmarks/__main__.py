@@ -22,7 +22,7 @@ from benchmarks.machine import machine
 from benchmarks.references import NoReference, make, path_of
 from repair_engine.errors import BadInput
 from repair_engine.support.process import prepare_process
-from repair_engine.verbs.asking import device_of
+from repair_engine.verbs.opening import device_for
 
 TABLES = Path(__file__).resolve().parent / "tables"
 
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     prepare_process()
     args = _parser().parse_args(arguments)
     try:
-        args.device = device_of(args.device)
+        args.device = device_for(args.device)
         # Libraries print; stdout is for the result.
         with contextlib.redirect_stdout(sys.stderr):
             text = args.do(args)

@@ -18,11 +18,11 @@ import torch
 import torchvision
 
 from repair_engine.case.preparing import prepare
-from repair_engine.case.request import RepairRequest
 from repair_engine.models.architectures import Architecture
 from repair_engine.models.preprocessing import Preprocessing
 from repair_engine.network import Network
 from repair_engine.question.objectives import Metric, Objective
+from repair_engine.question.request import RepairRequest
 from repair_engine.search.game import NeuronGame
 
 ROOT = Path(__file__).resolve().parents[1]

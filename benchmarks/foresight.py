@@ -8,9 +8,9 @@ from typing import Any
 
 from benchmarks.cases import BenchCase, describe
 from benchmarks.masked import forward_rate
-from repair_engine.case.request import RepairRequest
 from repair_engine.models.architectures import Architecture
 from repair_engine.question.objectives import Metric
+from repair_engine.question.request import RepairRequest
 from repair_engine.search.forecast import Foresight
 from repair_engine.search.phases import affordable
 from shapley import merge_round, next_round, run_block, start

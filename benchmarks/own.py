@@ -7,9 +7,9 @@ import numpy as np
 from benchmarks.cases import IMAGES, BenchCase
 from benchmarks.masked import forward_rate
 from benchmarks.methods import Cannot, Recorder, Snapshot, images_per_draw
-from repair_engine.case.request import RepairRequest
 from repair_engine.models.architectures import Architecture
 from repair_engine.question.objectives import Metric
+from repair_engine.question.request import RepairRequest
 from repair_engine.search.lowering import choose, lowered
 from repair_engine.search.phases import affordable
 from shapley import Settings, estimate, merge_round, next_round, run, run_block, start

@@ -21,11 +21,11 @@ import torch
 
 from benchmarks.cases import DATA, SOURCES, Source
 from repair_engine.case.case import Case
-from repair_engine.case.request import Limits, RepairRequest
 from repair_engine.choosing.plan import better, make_plan, masked_predictions
 from repair_engine.choosing.stepwise import AGAIN_SHARE, MARGIN, Greedy
 from repair_engine.models.architectures import Architecture
 from repair_engine.question.objectives import Metric
+from repair_engine.question.request import Limits, RepairRequest
 from repair_engine.search.phases import culprit_sign
 from repair_engine.verbs import pipeline
 from shapley import State

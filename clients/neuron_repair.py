@@ -48,7 +48,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 PASS, GATE_FAILED, BAD_INPUT, SERVER_ERROR, TIMEOUT, NO_REPAIR = range(6)
 CHUNK = 1 << 18
-POLL = 2.0  # seconds between two looks at a run
+POLL = 2.0  # longest pause between two looks at a run, in seconds
 RETRIES = 6
 OPERATORS = {
     ">=": operator.ge,
@@ -253,12 +253,21 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def pauses() -> Iterator[float]:
+    """Seconds between two looks: short at first, so that little is added to what is soon over."""
+    pause = POLL / 16
+    while True:
+        yield pause
+        pause = min(2 * pause, POLL)
+
+
 def wait_for_upload(api: Api, kind: str, upload: dict) -> dict:
     """Until it has been checked."""
+    pause = pauses()
     while upload["state"] == "validating":
         if time.monotonic() > api.deadline:
             raise Failure(TIMEOUT, f"{upload['file_name']} is still being checked.")
-        time.sleep(min(POLL, 1.0))
+        time.sleep(next(pause))
         upload = api.json("GET", f"{kind}/{upload['id']}/")
     if upload["state"] == "rejected":
         raise Failure(BAD_INPUT, f"{upload['file_name']} was rejected: {upload['error']}\n{upload['mend']}".rstrip())
@@ -267,36 +276,131 @@ def wait_for_upload(api: Api, kind: str, upload: dict) -> dict:
     return upload
 
 
-# Options that the API takes under the same name, by the verbs that have them.
-ADVERSARY = ("attack", "norm", "epsilon", "steps", "step_size", "restarts", "targeted", "random_start")
-ADVERSARY += ("attack_images", "queries", "subset")
-LIMITS = ("max_clean_drop", "max_subgroup_drop", "max_filters", "choose", "order")
-SEARCH = (
-    "metric",
-    "estimator",
-    "constant",
-    "precision",
-    "memory",
-    "top_k",
-    "side",
-    "budget",
-    "batch_size",
-    "compact",
-    "also",
-)
-RUN = ("name", "group", "seed", "device")
-BODIES = {
-    "repair": (*RUN, *SEARCH, *LIMITS, *ADVERSARY),
-    "follow": ("name", "metric", "filters", "budget", *LIMITS, "queries", "subset"),
-    "attack": (*RUN, *ADVERSARY, "repair", "all_images"),
-}
+# What the API takes, by name: flag, flag for false, kind, choices, metavar, help; and who takes it.
+# Written by `python -m repair_engine.settings`.
+# options: begin
+_OPTIONS = """\
+metric | --metric |  | text |  |  | accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success. Of several columns (subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a comma in it stands in double quotes.
+group | --group |  | text |  | COLUMN | A column of metadata.csv whose values (patient, writer, identity) must not be in two of the three splits.
+seed | --seed |  | whole |  |  | Fixes the splits and every random choice: the same seed and budget give the same result.
+max_clean_drop | --max-clean-drop |  | real |  | X | How far clean accuracy may fall, on the select images and on the guard set. Default: 0.02.
+max_subgroup_drop | --max-subgroup-drop |  | real |  | X | How far the recall of any subgroup may fall. Subgroups of fewer than 30 images do not count. Default: 0.1.
+max_filters | --max-filters |  | whole |  | N | The longest list of culprits that is tried. Default: 50.
+choose | --choose |  | text | best,one-se |  | How many filters, of those within the limits: the best figure on the select images, or the fewest within one standard error of it. Default: best.
+order | --order |  | text | auto,value |  | Order of removal: by value alone, or also stepwise, where candidates are scored again after each removal, for up to 45% of the budget in addition; whichever does better on the select images (auto). Default: auto.
+quality | --quality |  | text |  | K,OVERLAP | K,OVERLAP such as 50,0.9, of the estimator fast: stop when it expects this share of the true top (bottom) K found, at the latest at the budget.
+memory | --memory |  | text |  | SIZE | That the run may take, such as 2G or 1500M. Default: 2G on a CPU, on a GPU a quarter of its memory. Changes no figure.
+estimator | --estimator |  | text | fast,tmab,monte_carlo,cmcs,exact |  | How filters are valued. Default: fast.
+top_k | --top-k |  | whole |  | K | Filters to tell from the rest; tmab stops when these are clear. Default: 20.
+side | --side |  | text | top,bottom,both |  | At which end of the values culprits are looked for. Default: where they are.
+budget | --budget |  | whole |  | EVALUATIONS | Evaluations: images × coalitions. Default: a short calibration chooses one that ends in about five minutes.
+minutes | --minutes |  | real |  | M | In the place of a budget: one that ends within so many minutes on one worker. A budget repeats a result, minutes do not.
+precision | --precision |  | text | float32,bfloat16 |  | Of the search: bfloat16 is faster where the processor has it, and is given up where its predictions differ. What is reported is float32 always. Default: float32.
+batch_size | --batch-size |  | whole |  | IMAGES | Images per draw. Default: chosen so that the budget buys enough draws.
+depth | --depth |  | whole |  | N | Most filters removed in a draw. Default: learned from the first walks.
+constant | --constant |  | text | mean,bn_beta |  | What an ablated filter's output becomes. Filters without a batch norm of their own give their mean either way. Default: mean.
+compact | --compact |  | flag |  |  | Also write the network without the culprits' channels, where they can be removed: smaller, not equal to the repaired checkpoint, and measured by itself.
+attack | --attack |  | text | paper,standard |  | Preset of PGD: who the adversary is. Default: paper.
+norm | --norm |  | text | linf,l2 |  | What ε measures: linf (default), or l2, the Euclidean length of the whole change, with an ε.
+epsilon | --epsilon |  | real |  |  | How far a pixel may be moved; in l2 the whole image. Default: the preset's (paper: 16/255, standard: 8/255).
+steps | --steps |  | whole |  | N | Gradient steps per image. Default: the preset's.
+step_size | --step-size |  | real |  |  | Length of one gradient step. By default all steps together keep the preset's ratio to ε.
+restarts | --restarts |  | whole |  | N | Random starts, of which any may succeed.
+targeted | --targeted | --untargeted | flag |  |  | The adversary wants a random other class; untargeted: anything but the label. Default: the preset's.
+random_start | --random-start | --no-random-start | flag |  |  | Starts within the ε-ball. Default: the preset's.
+attack_images | --attack-images |  | whole |  | N | Images attacked per split, at most. Default: 500, or fewer where the budget is calibrated.
+queries | --queries |  | whole |  | N | Of the black-box attack, per image of the subset; 0: no such attack. Default: 500.
+subset | --subset |  | whole |  | N | Most images for what is costly: queries, curves, self-tests. Default: 100; of a repair 10 to 100, by the budget.
+remove | --remove |  | whole |  | N | Filters removed, at most, on the curves from the most critical end; from the other end at least half of all are. Default: 50.
+draws | --random-draws |  | whole |  | N | Random orders of removal; a band needs two. Default: 5.
+curve_images | --curve-images |  | whole |  | N | Report images on which the curves are measured, at most. Default: by the budget.
+pictures | --pictures |  | whole |  | N | Filters from each end that are shown by their most extreme score images; 0: none. Default: 6.
+visualize | --visualize |  | whole |  | N | Filters from each end for which an image is optimized; 0: none. Default: 2.
+also | --also |  | texts |  | METRIC | Value this, too, on the same evaluations, at the price of one; may be repeated. A metric, subgroup:COLUMN=VALUE, classes, subgroups, or all. Not beside attack-success.
+all_images | --all-images |  | flag |  |  | Attack all images, not those of the report split alone. A repair has seen the score and the select images: for figures after it leave this out.
+device | --device |  | text | auto,cpu,cuda |  | A run stays on one kind of device. Default: auto.
+architecture | --architecture |  | text |  | NAME | torchvision's name, timm:NAME where timm is installed, or a registered one. Needed unless the model is ONNX or a Hugging Face folder.
+num_classes | --num-classes |  | whole |  | N | 1 is a single logit: yes or no at 0. Needed unless the model is ONNX or a Hugging Face folder.
+options | --arch-option |  | pairs |  | KEY=VALUE | Keyword arguments of the architecture, such as transform_input=true. Auxiliary heads and input channels are read from the file.
+weights | --weights |  | text | model,ema |  | Which weights, where the file holds both plain ones and their moving average.
+key | --key |  | text |  | NAME | The entry of the file that holds the state dict, where several might, such as teacher. Default: found out.
+strip_prefix | --strip-prefix |  | text |  | PREFIX | Of the keys that are the network's, where others stand beside them, such as backbone. with its dot. Default: found out.
+resize | --resize |  | size |  | PIXELS | Shorter side in pixels, or height,width; none: no resizing. Default: the architecture's.
+crop | --crop |  | size |  | PIXELS | Side of the central square in pixels, or height,width; none: no crop. Default: the architecture's.
+mean | --mean |  | reals |  | X | Per channel, of pixels in [0, 1], such as 0.485 0.456 0.406.
+std | --std |  | reals |  | X | Per channel, such as 0.229 0.224 0.225.
+channels | --channels |  | whole |  | N | 1: greyscale, 3: RGB (2 and 4: these with alpha). Default: what the first convolution takes.
+interpolation | --interpolation |  | text | nearest,bilinear,bicubic,box,hamming,lanczos |  | How images are resized. Default: the architecture's, else bilinear.
+split_folder | --split-folder |  | text |  | NAME | Where the zip holds splits (train, test; fold1, fold2): the top folder that is read. none: the top folders are the classes.
+"""  # noqa: E501
+_TAKES = """\
+repair: metric group seed max_clean_drop max_subgroup_drop max_filters choose order quality memory estimator top_k side budget minutes precision batch_size depth constant compact attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset
+explain: metric group seed constant quality memory estimator top_k side budget minutes precision batch_size depth remove draws curve_images pictures visualize attack norm epsilon steps step_size restarts targeted random_start attack_images
+score: metric also group seed constant quality memory estimator top_k side budget minutes precision batch_size depth attack norm epsilon steps step_size restarts targeted random_start attack_images
+attack: group seed attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset all_images
+run: device
+model: architecture num_classes options weights key strip_prefix resize crop mean std channels interpolation
+images: split_folder
+follow: max_clean_drop max_subgroup_drop max_filters choose order queries subset budget
+"""  # noqa: E501
+# options: end
+OPTIONS = {line.split(" | ")[0]: line.split(" | ")[1:] for line in _OPTIONS.splitlines()}
+TAKES = {line.split(": ")[0]: line.split(": ")[1].split() for line in _TAKES.splitlines()}
+
+
+def add_options(run: argparse.ArgumentParser, group: str, required: tuple[str, ...] = ()) -> None:
+    """Those of OPTIONS that `group` takes. Left out they are the server's defaults."""
+    for name in TAKES[group]:
+        flag, off, kind, choices, metavar, text = OPTIONS[name]
+        more: dict[str, Any] = {"dest": name, "default": None, "help": text.replace("%", "%%")}
+        if kind == "flag":
+            run.add_argument(flag, action="store_const", const=True, **more)
+            if off:
+                run.add_argument(off, action="store_const", const=False, dest=name)
+            continue
+        more |= {"choices": choices.split(",")} if choices else {}
+        more |= {"metavar": metavar} if metavar else {}
+        many = {"nargs": "+"} if kind == "reals" else {"action": "append"}
+        more |= many if kind in ("reals", "texts", "pairs") else {"type": KINDS[kind]}
+        run.add_argument(flag, required=name in required, **more)
+
+
+def given(options: argparse.Namespace, group: str) -> dict[str, Any]:
+    """What was said of a group, as the API takes it."""
+    found = {name: getattr(options, name, None) for name in TAKES[group]}
+    said = {name: value for name, value in found.items() if value is not None}
+    for name, value in said.items():
+        if OPTIONS[name][2] == "pairs":
+            said[name] = dict(parse_option(item) for item in value)
+        elif OPTIONS[name][2] == "reals":
+            said[name] = numbers(name, " ".join(value))
+    return said
+
+
+def size(text: str) -> Any:
+    """Pixels, or a height and a width, or None: none, where the architecture's own would be taken."""
+    if text in ("none", "0"):
+        return NO_SIZE
+    sides = [int(part) for part in text.replace("x", ",").split(",")]
+    return sides[0] if len(sides) == 1 else sides
+
+
+def numbers(name: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        raise Failure(BAD_INPUT, f"--{name}: numbers, one per channel, not {text!r}.") from None
+
+
+NO_SIZE = "none"
+KINDS = {"whole": int, "real": float, "text": str, "size": size}
 
 
 def start(api: Api, options: argparse.Namespace) -> dict:
     """Upload what is not there yet and start the run, or find the one that was started before."""
     verb = options.command
-    kept = BODIES.get(verb, BODIES["repair"])
-    body = {name: value for name in kept if (value := getattr(options, name, None)) not in (None, [])}
+    body = {**given(options, verb), **given(options, "run")}
+    body |= {name: value for name in ("name", "repair", "filters", "metric") if (value := getattr(options, name, None))}
     if verb == "follow":
         body["from"] = options.id
     else:
@@ -320,7 +424,7 @@ def upload_all(api: Api, options: argparse.Namespace) -> dict:
     sent = {}
     for role, path in there.items():
         kind = "models" if role == "model" else "datasets"
-        sent[role] = kind, api.upload(f"{kind}/", path, model_fields(options) if role == "model" else {})
+        sent[role] = kind, api.upload(f"{kind}/", path, upload_fields(options, role))
     others = [api.upload("models/", path, fields) for path, fields in surrogates]
     ids: dict[str, Any] = {role: wait_for_upload(api, kind, upload)["id"] for role, (kind, upload) in sent.items()}
     if others:
@@ -328,34 +432,30 @@ def upload_all(api: Api, options: argparse.Namespace) -> dict:
     return ids
 
 
-def model_fields(options: argparse.Namespace) -> dict[str, Any]:
-    fields: dict[str, Any] = {}  # an ONNX model brings its architecture and classes
-    if options.architecture:
-        fields["architecture"] = options.architecture
-    if options.num_classes is not None:
-        fields["num_classes"] = options.num_classes
-    if options.arch_option:
-        fields["options"] = dict(parse_option(item) for item in options.arch_option)
-    if options.weights:
-        fields["weights"] = options.weights
-    if options.key:
-        fields["key"] = options.key
-    if options.strip_prefix:
-        fields["strip_prefix"] = options.strip_prefix
+def upload_fields(options: argparse.Namespace, role: str) -> dict[str, Any]:
+    """What is said of a file."""
+    if role != "model":
+        folder = getattr(options, "split_folder" if role == "dataset" else "guard_split_folder", None)
+        return {"split_folder": folder} if folder else {}
+    fields = given(options, "model")  # an ONNX model brings its architecture and classes
     if options.classes:
         fields["classes"] = options.classes.read_text(encoding="utf-8-sig")
-    if preprocessing := parse_preprocessing(options):
-        fields["preprocessing"] = preprocessing
+    pixels = {name: fields.pop(name) for name in PIXELS if name in fields}
+    if pixels:
+        fields["preprocessing"] = {name: None if value == NO_SIZE else value for name, value in pixels.items()}
     return fields
+
+
+PIXELS = ("resize", "crop", "mean", "std", "channels", "interpolation")
 
 
 def parse_surrogate(text: str) -> tuple[Path, dict[str, Any]]:
     """FILE, or FILE:ARCHITECTURE:NUM_CLASSES."""
-    name, _, rest = text.partition(":")
-    architecture, _, classes = rest.partition(":")
-    if rest and not (architecture and classes.isdigit()):
+    found = re.fullmatch(r"(?P<file>.*?)(:(?P<architecture>(timm:)?[^:]+):(?P<classes>\d+))?", text)
+    if found is None or (found["architecture"] is None and ":" in text):
         raise Failure(BAD_INPUT, f"--surrogate {text!r} is neither FILE nor FILE:ARCHITECTURE:NUM_CLASSES.")
-    return Path(name), {"architecture": architecture, "num_classes": int(classes)} if rest else {}
+    told = {"architecture": found["architecture"], "num_classes": int(found["classes"] or 0)}
+    return Path(found["file"]), told if found["architecture"] else {}
 
 
 def post(api: Api, path: str, body: dict, run_id: str) -> dict:
@@ -399,29 +499,11 @@ def parse_option(item: str) -> tuple[str, Any]:
         return key, value
 
 
-def pixels(text: str) -> int | str:
-    """Of --resize and --crop: a number, or none to have no resizing where the architecture's own would be taken."""
-    return "none" if text == "none" else int(text)
-
-
-def parse_preprocessing(options: argparse.Namespace) -> dict:
-    found: dict[str, Any] = {}
-    for name in ("resize", "crop"):
-        if (size := getattr(options, name)) is not None:
-            found[name] = None if size == "none" else size
-    for name in ("mean", "std"):
-        if getattr(options, name):
-            try:
-                found[name] = [float(part) for part in getattr(options, name).split(",")]
-            except ValueError:
-                raise Failure(BAD_INPUT, f"--{name}: numbers separated by commas.") from None
-    return found
-
-
 def wait(api: Api, repair: dict) -> dict:
     """Until it has ended."""
     shown = ""
     say(f"run {repair['id']}")
+    pause = pauses()
     while repair["state"] in ("starting", "processing"):
         progress = repair["progress"]
         line = f"{progress['percent']:5.1f} %  {progress['phase']}"
@@ -434,10 +516,11 @@ def wait(api: Api, repair: dict) -> dict:
         if line != shown:
             say(line)
             shown = line
-        if time.monotonic() + POLL > api.deadline:
+        seconds = next(pause)
+        if time.monotonic() + seconds > api.deadline:
             message = f"Out of time; run {repair['id']} goes on. Run the same command again."
             raise Failure(TIMEOUT, message)
-        time.sleep(POLL)
+        time.sleep(seconds)
         repair = api.json("GET", f"repairs/{repair['id']}/")
     return repair
 
@@ -654,7 +737,7 @@ def parser() -> argparse.ArgumentParser:
         if verb == "compare":
             command.add_argument("other", help="of the other run")
         if verb not in ("compare", "wait"):
-            OPTIONS[verb](command)
+            ADDED[verb](command, verb)
             command.add_argument("--name")
             command.add_argument("--run-id", default="", help="a new id starts a new run of the same input")
     return top
@@ -671,91 +754,38 @@ VERBS = {
 }
 
 
-def add_search(run: argparse.ArgumentParser) -> None:
-    """Of a repair, and of an explanation and a score, which the server tells what they do not take."""
+def add_search(run: argparse.ArgumentParser, verb: str) -> None:
     add_inputs(run)
-    run.add_argument("--guard", type=Path)
-    run.add_argument("--metric", required=True)
-    run.add_argument("--also", action="append", default=[], help="of score: value this, too; may be repeated")
-    run.add_argument("--estimator", choices=["fast", "tmab", "monte_carlo", "cmcs", "exact"])
-    run.add_argument("--precision", choices=["float32", "bfloat16"], help="of the search")
-    run.add_argument("--memory", help="that a worker may take for it, such as 2G; changes no figure")
-    run.add_argument("--constant", choices=["mean", "bn_beta"], help="what an ablated filter's output becomes")
-    run.add_argument("--top-k", type=int)
-    run.add_argument("--side", choices=["top", "bottom", "both"])
-    run.add_argument("--budget", type=int, help="evaluations")
-    run.add_argument("--batch-size", type=int, help="images per draw")
-    run.add_argument("--compact", action="store_const", const=True, help="also without the culprits' channels")
-    add_limits(run)
-    add_adversary(run)
+    run.add_argument("--guard", type=Path, help="a second labelled set on which clean accuracy must hold too")
+    run.add_argument("--guard-split-folder", metavar="NAME", help="as --split-folder, of the guard set")
+    add_options(run, verb, required=("metric",))
 
 
-def add_attack(run: argparse.ArgumentParser) -> None:
+def add_attack(run: argparse.ArgumentParser, verb: str) -> None:
     """Of a model with images, or of a finished repair, whose they are then."""
     add_inputs(run, required=False)
-    run.set_defaults(seed=None)
     run.add_argument("--repair", help="id of a finished repair, for figures before and after it (its seed and group)")
-    run.add_argument("--all-images", action="store_const", const=True, help="not those of the report split alone")
-    add_adversary(run)
+    add_options(run, verb)
 
 
-def add_follow(run: argparse.ArgumentParser) -> None:
+def add_follow(run: argparse.ArgumentParser, verb: str) -> None:
     """Of what may differ from the run that is gone on from."""
     run.add_argument("--filters", type=lambda text: text.split(","), help="ablate these: SITE:CHANNEL,SITE:CHANNEL")
     run.add_argument("--metric", help="one that the run valued")
-    run.add_argument("--budget", type=int, help="evaluations")
-    add_limits(run)
-    add_queries(run)
+    add_options(run, verb)
 
 
-OPTIONS = {"repair": add_search, "explain": add_search, "score": add_search, "attack": add_attack, "follow": add_follow}
+ADDED = {"repair": add_search, "explain": add_search, "score": add_search, "attack": add_attack, "follow": add_follow}
 
 
 def add_inputs(run: argparse.ArgumentParser, required: bool = True) -> None:
     run.add_argument("--model", type=Path, required=required)
-    run.add_argument("--architecture", help="needed unless the model is ONNX or a Hugging Face zip")
-    run.add_argument("--num-classes", type=int, help="needed unless the model is ONNX or a Hugging Face zip")
-    run.add_argument("--arch-option", action="append", default=[], metavar="KEY=VALUE")
-    run.add_argument("--weights", choices=["model", "ema"])
-    run.add_argument("--key", metavar="NAME", help="the entry of the file that holds the state dict")
-    run.add_argument("--strip-prefix", metavar="PREFIX", help="of the keys that are the network's")
-    run.add_argument("--classes", type=Path)
+    run.add_argument("--classes", type=Path, metavar="FILE", help="class names: one per line, or JSON")
     run.add_argument("--data", type=Path, required=required)
-    for name, kind in (("resize", pixels), ("crop", pixels), ("mean", str), ("std", str)):
-        run.add_argument(f"--{name}", type=kind)
-    run.add_argument("--group", help="a column whose values never cross the splits")
-    run.add_argument("--seed", type=int, default=0)
-    run.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-
-
-def add_limits(run: argparse.ArgumentParser) -> None:
-    run.add_argument("--max-clean-drop", type=float)
-    run.add_argument("--max-subgroup-drop", type=float)
-    run.add_argument("--max-filters", type=int)
-    run.add_argument("--choose", choices=["best", "one-se"], help="how many filters, of those within the limits")
-    run.add_argument("--order", choices=["auto", "value"], help="of removal: also stepwise, or by value alone")
-
-
-def add_adversary(run: argparse.ArgumentParser) -> None:
-    run.add_argument("--attack", choices=["paper", "standard"], help="PGD preset")
-    run.add_argument("--norm", choices=["linf", "l2"], help="what epsilon measures")
-    run.add_argument("--epsilon", type=float, help="in pixels of [0, 1]")
-    run.add_argument("--steps", type=int)
-    run.add_argument("--step-size", type=float)
-    run.add_argument("--restarts", type=int)
-    aim = run.add_mutually_exclusive_group()
-    aim.add_argument("--targeted", action="store_const", const=True)
-    aim.add_argument("--untargeted", dest="targeted", action="store_const", const=False)
-    run.add_argument("--random-start", action=argparse.BooleanOptionalAction)
-    run.add_argument("--attack-images", type=int)
     surrogate = "FILE[:ARCHITECTURE:NUM_CLASSES]"
     run.add_argument("--surrogate", action="append", default=[], metavar=surrogate, help="transfer attacks from it")
-    add_queries(run)
-
-
-def add_queries(run: argparse.ArgumentParser) -> None:
-    run.add_argument("--queries", type=int, help="of the black-box attack, per image")
-    run.add_argument("--subset", type=int, help="images that are queried, at most")
+    for group in ("model", "images", "run"):
+        add_options(run, group)
 
 
 def run(options: argparse.Namespace, known: dict) -> int:

@@ -33,8 +33,8 @@ from experiments.common import (
     spearman,
     values_of,
 )
-from repair_engine.case.request import Limits
 from repair_engine.question.attacks import AttackSettings
+from repair_engine.question.request import Limits
 from repair_engine.question.surrogates import Surrogate
 from repair_engine.support.progress import silent
 from repair_engine.verbs import pipeline

@@ -28,10 +28,10 @@ from experiments.common import (
     share,
 )
 from repair_engine.case.case import Case
-from repair_engine.case.request import Limits
 from repair_engine.choosing.plan import make_plan
 from repair_engine.choosing.stepwise import MARGIN, Greedy
 from repair_engine.question.attacks import AttackSettings
+from repair_engine.question.request import Limits
 from repair_engine.support.progress import silent
 from repair_engine.verbs import pipeline
 

@@ -6,23 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 
-from repair_engine.pages.axes import area, decimals, percents, x_axis, y_axis
-from repair_engine.pages.markup import Markup
-from repair_engine.pages.svg import WIDE, figure, label, legend, marker, nice_scale, path, percent
-
-_STYLES = (
-    ("disc", "after", None),
-    ("square", "clean", "7 3"),
-    ("triangle", "guard", "2 3"),
-    ("cross", "bad", "5 2"),
-    ("ring", "before", "1 3"),
-    ("diamond", "text", "9 4"),
-    ("ring", "after", "4 4"),
-    ("square", "bad", "1 2"),
-)
-_HEIGHT = 250
-_LEFT, _RIGHT = 56, WIDE - 14
+from repair_engine.pages.lines import LOOKS, Axis, Line, Point, line_chart
+from repair_engine.pages.svg import decimals, percents
+from repair_engine.support.words import percent
 
 
 @dataclass(frozen=True)
@@ -40,27 +28,18 @@ def lines(series: Sequence[Series], title: str, x_name: str, y_name: str, ident:
     Args:
         shares: y is a share of [0, 1], written as a percentage.
     """
-    styles = [_STYLES[i % len(_STYLES)] for i in range(len(series))]
-    key, used = legend([(s[0], s[1], of.name) for s, of in zip(styles, series)], 4, 12, WIDE - 8)
-    top, bottom = used + 24, used + 24 + _HEIGHT
-    ys = [y for of in series for _, y in of.points] + [e for of in series for _, *ends in of.band for e in ends]
-    y = nice_scale([*ys, 0.0] if shares else ys, bottom, top, 6, (0.0, 1.0) if shares else (-np.inf, np.inf))
-    x = nice_scale([p[0] for of in series for p in of.points], _LEFT + 8, _RIGHT - 8, 10, (-np.inf, np.inf))
-    parts: list[object] = [key, label(_LEFT - 46, top - 8, y_name, "muted", size=12)]
-    parts += y_axis(y, _LEFT, _RIGHT, percents(y) if shares else decimals(y), "axis")
-    parts += x_axis(x, bottom, decimals(x), x_name, marks=True)
-    for (shape, role, dash), of in zip(styles, series):
-        if of.band:
-            parts.append(area([(x(a), y(low), y(high)) for a, low, high in of.band], role, 0.15))
-        parts.append(path([(x(a), y(b)) for a, b in of.points], role, 1.8, dash))
-        for a, b in of.points:
-            parts.append(marker(shape, x(a), y(b), role, 3, f"{of.name}, {a:g}: {_said(b, shares)}"))
+    drawn = []
+    for i, of in enumerate(series):
+        points = [Point(a, b, f"{of.name}, {a:g}: {_said(b, shares)}") for a, b in of.points]
+        drawn.append(Line(of.name, LOOKS[i % len(LOOKS)], points, of.band, 1.8))
     described = "; ".join(
         f"{of.name} from {_said(of.points[0][1], shares)} at {of.points[0][0]:g} to {_said(of.points[-1][1], shares)} "
         f"at {of.points[-1][0]:g}"
         for of in series
     )
-    return figure(ident, WIDE, bottom + 46, title, f"{described}.", *parts)
+    x = Axis(x_name, decimals, (-np.inf, np.inf), (10, 5))
+    y = Axis(y_name, percents, also=(0.0,)) if shares else Axis(y_name, decimals, (-np.inf, np.inf))
+    return line_chart(drawn, title, f"{described}.", x, y, height=(250, 250), ident=ident)
 
 
 def histogram(values: dict[str, np.ndarray], title: str, x_name: str, ident: str, bins: int = 40) -> Markup:

@@ -20,12 +20,12 @@ import torch
 from benchmarks import cases, references
 from benchmarks.cases import DATA, MissingData, Source
 from repair_engine.case.case import Case
-from repair_engine.case.request import RepairRequest
 from repair_engine.choosing.controls import leave_one_out, response_norms, weight_norms
 from repair_engine.choosing.plan import prefix_predictions
 from repair_engine.models.architectures import Architecture
 from repair_engine.models.preprocessing import Preprocessing
 from repair_engine.question.objectives import Metric
+from repair_engine.question.request import RepairRequest
 from repair_engine.search.phases import reported
 from repair_engine.support.outputs import sha256
 from repair_engine.support.process import prepare_process

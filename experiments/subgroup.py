@@ -14,7 +14,7 @@ from typing import Any
 
 from experiments.charts import Series, lines
 from experiments.common import Options, Result, Say, ablated_of, grid, request_for, searched, source
-from repair_engine.case.request import Limits
+from repair_engine.question.request import Limits
 from repair_engine.support.progress import silent
 from repair_engine.verbs import pipeline
 

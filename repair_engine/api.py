@@ -19,13 +19,14 @@ from typing import Any
 
 import torch
 
+from repair_engine import settings
 from repair_engine.case.preparing import Given
-from repair_engine.case.request import RepairRequest
 from repair_engine.data.in_memory import fit_classes
 from repair_engine.documents.compare import compare as compare_results
 from repair_engine.errors import BadInput
 from repair_engine.models.in_memory import hold
 from repair_engine.pages.compare_page import render as render_comparison
+from repair_engine.question.request import RepairRequest
 from repair_engine.support.bars import Bars
 from repair_engine.support.process import prepare_process
 from repair_engine.support.progress import Progress, Teller
@@ -134,7 +135,7 @@ def inspect(model: Any, images: Any = None, *, progress: Told = None, **options:
             document = running.inspect(at_hand.checkpoint, dataset.preprocessing, dataset, at_hand.device)
         else:
             at_hand = _model_alone(model, size, options)
-            document = running.inspect(at_hand.checkpoint, at_hand.own, None, at_hand.device, size)
+            document = running.inspect(at_hand.checkpoint, at_hand.preprocessing, None, at_hand.device, size)
         return Inspection(document)
 
 
@@ -149,31 +150,24 @@ def compare(first: Any, second: Any, *, names: tuple[str, str] = ("A", "B")) -> 
 
 
 def open_model(
-    path: str | Path,
-    architecture: str | None = None,
-    num_classes: int | None = None,
-    *,
-    arch_options: Mapping[str, Any] | None = None,
-    register: Mapping[str, str] | None = None,
-    weights: str | None = None,
-    key: str = "",
-    strip_prefix: str = "",
-    device: str = "auto",
+    path: str | Path, architecture: str | None = None, num_classes: int | None = None, **options: Any
 ) -> Model:
     """A model from a file (safetensors, .pth, .onnx) or a Hugging Face folder; what the functions here take as model.
 
     Args:
-        architecture: torchvision's name, timm:NAME, or a key of `register`; ONNX and folders bring their own.
-        arch_options: keyword arguments of its factory.
-        register: name -> "package.module:factory".
-        weights: "model" or "ema", where the file holds both.
-        key, strip_prefix: where in the file the network's tensors lie, if that is not found.
+        architecture: torchvision's name, timm:NAME, or a registered one; ONNX and folders bring their own.
+        options: those of the command line about the model: options (of the architecture, a mapping), register
+            (NAME=PACKAGE.MODULE:FACTORY), weights, key, strip_prefix, classes (a file), device; and resize, crop, mean,
+            std, interpolation, which say what its images become.
     """
     with _python_words(), _set_up(None):
-        made_by, file = opening.architecture_of(
-            str(path), architecture, num_classes, arch_options or {}, register or {}, key, strip_prefix
-        )
-        return opening.read_model(str(file), made_by, weights, asking.device_of(device))
+        known = [name for name in settings.keywords(settings.ModelFile) if name not in ("model", "json")]
+        asking.check_names("open_model", options, known)
+        if isinstance(register := options.get("register"), str):
+            options["register"] = (register,)
+        asked = {"model": str(path), "architecture": architecture, "num_classes": num_classes, **options}
+        given = {name: value for name, value in asked.items() if value is not None}
+        return opening.open_model(settings.from_keywords(settings.ModelFile, **given))
 
 
 def open_images(
@@ -199,15 +193,13 @@ def open_images(
         resizing: resize, crop, interpolation; of a zip.
     """
     with _python_words(), _set_up(progress) as teller:
-        asking.check_names("open_images", resizing, ("resize", "crop", "interpolation"))
+        asking.check_names("open_images", resizing, ("resize", "crop", "interpolation", "channels"))
         options = {"columns": columns, "classes": classes, "normalized": normalized, "mean": mean, "std": std}
         if isinstance(source, str | Path):
             if model is None:
                 raise BadInput("The images of a zip are read as a model takes them.", "open_images(PATH, model)")
             opening.check_zip(str(source))
-            given = resizing | {name: tuple(v) for name, v in (("mean", mean), ("std", std)) if v is not None}
-            at_hand = _model_alone(model, _side(resizing), {})
-            return opening.images_of_zip(str(source), at_hand, classes, given, split_folder, columns, teller.stage)
+            return _of_zip(source, _model_alone(model, _side(resizing), {}), options | resizing, teller, split_folder)
         if resizing or split_folder:
             named = ", ".join([*resizing, *(["split_folder"] if split_folder else [])])
             raise BadInput(f"{named}: these are about a zip; images in memory are taken as they are.")
@@ -244,15 +236,21 @@ def _ready(verb: str, model: Any, images: Any, metric: str, progress: Told, opti
                 "Give pixels (uint8, or floating point in [0, 1]), and mean= and std= as the model needs them.",
             )
         asked = {name: value for name, value in options.items() if name not in _ABOUT_IMAGES}
-        if "values" in asked:
-            asked["values"] = place_of(asked["values"]) if asked["values"] is not None else None
-        request = asking.request_of(verb, at_hand.checkpoint.architecture, metric, {
-            **asked,
-            **{role: str(one.path) if one.path else one.name for role, one in roles.items()},
-            "names": {role: one.name for role, one in roles.items()},
-            "weights": at_hand.weights, "split_folder": shown.split_folder, "device": at_hand.device,
-            "preprocessing": shown.dataset.preprocessing,
-        })  # fmt: skip
+        if asked.get("values") is not None:
+            asked["values"] = place_of(asked["values"])
+        paths = {role: str(one.path) if one.path else one.name for role, one in roles.items()}
+        request = asking.request_of(
+            verb,
+            at_hand.checkpoint.architecture,
+            metric,
+            asked,
+            **paths,
+            names={role: one.name for role, one in roles.items()},
+            weights=at_hand.weights,
+            split_folder=shown.split_folder,
+            device=at_hand.device,
+            preprocessing=shown.dataset.preprocessing,
+        )
         yield _Run(request, given, at_hand, folder, teller)
 
 
@@ -263,11 +261,11 @@ def _at_hand(model: Any, images: Any, options: Mapping[str, Any], teller: Teller
         model = _model_alone(model, None, options)
     shown = _images(images, model, options, teller)
     if isinstance(model, Model):
-        found = model if options.get("device") is None else replace(model, device=asking.device_of(options["device"]))
+        found = model if options.get("device") is None else replace(model, device=opening.device_for(options["device"]))
     elif isinstance(model, torch.nn.Module):
         device = options.get("device")
         found = opening.hold_model(
-            model, opening.example_of(shown), device=None if device is None else asking.device_of(device)
+            model, opening.example_of(shown), device=None if device is None else opening.device_for(device)
         )
     else:
         raise _no_model(model)
@@ -289,14 +287,24 @@ def _images(source: Any, model: Any, options: Mapping[str, Any], teller: Teller)
             raise BadInput(f"{' and '.join(told)}: these images were opened before.", "Say it to open_images().")
         return opening.with_columns(source, options.get("columns"))
     if isinstance(source, str | Path):
-        given: dict[str, Any] = {name: tuple(told[name]) for name in ("mean", "std") if name in told}
-        classes, columns = told.get("classes"), options.get("columns")
-        return opening.images_of_zip(str(source), model, classes, given, "", columns, teller.stage)
+        return _of_zip(source, model, options, teller)
     opening.check_same_device(source, model)
     return opening.images_in_memory(
         source, told.get("classes", ()), options.get("columns"), bool(told.get("normalized")), told.get("mean"),
         told.get("std"), progress=teller.stage,
     )  # fmt: skip
+
+
+def _of_zip(
+    path: str | Path, model: Model, options: Mapping[str, Any], teller: Teller, split_folder: str = ""
+) -> Images:
+    if options.get("normalized"):
+        raise BadInput("normalized=True is about images in memory; those of a zip are pixels.", "Leave it out.")
+    said = {name: options[name] for name in settings.options(settings.Pixels) if options.get(name) is not None}
+    pixels = settings.from_keywords(settings.Pixels, **said) if said else None
+    return opening.images_of_zip(
+        str(path), model, options.get("classes"), pixels, split_folder, options.get("columns"), teller.stage
+    )
 
 
 def _guard(source: Any, model: Model, shown: Images, teller: Teller) -> Images:
@@ -305,8 +313,9 @@ def _guard(source: Any, model: Model, shown: Images, teller: Teller) -> Images:
         return source
     given = shown.dataset.preprocessing
     if isinstance(source, str | Path):
-        asked = {name: getattr(given, name) for name in ("resize", "crop", "mean", "std", "interpolation")}
-        return opening.images_of_zip(str(source), model, shown.class_names, asked, "", None, teller.stage)
+        opening.check_zip(str(source))
+        as_shown = replace(model, preprocessing=given)
+        return opening.images_of_zip(str(source), as_shown, shown.class_names, progress=teller.stage)
     told = {"classes": shown.class_names, "normalized": given.normalized}
     found = _images(source, model, told, teller)
     return replace(found, dataset=replace(found.dataset, preprocessing=given))
@@ -371,7 +380,7 @@ def _python_words() -> Iterator[None]:
         yield
     except BadInput as error:
         error.problem, error.mend = _as_keywords(error.problem), _as_keywords(error.mend)
-        error.args = (f"{error.problem}\n{error.mend}" if error.mend else error.problem,)
+        error.args = (f"{error.whole}\n{error.mend}" if error.mend else error.whole,)
         raise
 
 

@@ -9,12 +9,20 @@ class BadInput(ValueError):
     Args:
         problem: what is wrong, naming the file, tensor, class or option, in one or two sentences.
         mend: what the user can do about it; may span lines (code to paste).
+        field: the option that is wrong, where it is one (`repair_engine.settings`); `problem` then leaves its name to
+            whoever shows it: the command line has flags, a form has labels.
     """
 
-    def __init__(self, problem: str, mend: str = "") -> None:
-        super().__init__(f"{problem}\n{mend}" if mend else problem)
+    def __init__(self, problem: str, mend: str = "", field: str = "") -> None:
+        super().__init__((f"{field}: " if field else "") + (f"{problem}\n{mend}" if mend else problem))
         self.problem = problem
         self.mend = mend
+        self.field = field
+
+    @property
+    def whole(self) -> str:
+        """The problem with the option's name, for where nothing else says which it is."""
+        return f"{self.field}: {self.problem}" if self.field else self.problem
 
 
 class NoPlayers(BadInput):

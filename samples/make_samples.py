@@ -6,7 +6,6 @@ Needs the Debian package `dataset-fashion-mnist` and a few minutes of one core f
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from repair_engine.support.outputs import sha256
 from samples.images import GARMENTS, Pictures, draw_pictures, write_zip
 from samples.training import ARCHITECTURE, MEAN, STD, Recipe, train
 
@@ -75,15 +75,11 @@ def make(name: str, say: Callable[[str], None]) -> None:
         "num_classes": len(GARMENTS),
         "preprocessing": {"resize": None, "crop": None, "mean": MEAN, "std": STD},
         "sha256": {
-            "model": _sha256(folder / "model.safetensors"),
-            "data": _sha256(folder / description["data"]),
+            "model": sha256(folder / "model.safetensors"),
+            "data": sha256(folder / description["data"]),
         },
     }
     (folder / "sample.json").write_text(json.dumps(document, indent=1) + "\n")
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def main() -> None:

@@ -1,9 +1,74 @@
-"""For all tests: what the large libraries left on the heap is not looked through again at every collection."""
+"""For all tests: a switch that saves them the starting of processes, and the long files first.
 
+What the large libraries left on the heap is not looked through again at every collection.
+"""
+
+from __future__ import annotations
+
+import contextlib
 import gc
+import importlib
+import io
+import sys
+import tempfile
+from collections.abc import Iterator
+from types import SimpleNamespace
 
+import pytest
 import statsmodels.stats.multitest  # noqa: F401  # its `multipletests` collects on every call: .45 s each beside torch's objects
 import torch  # noqa: F401
 import torchvision  # noqa: F401
 
+from repair_engine.support import sandbox
+from repair_engine.verbs import verify
+
 gc.freeze()
+
+# Begun first, so that at the end no process has one of them left while the others have nothing (`--dist loadfile`).
+LONGEST = ("webapp/test_killed_workers.py", "webapp/test_real_engine.py", "webapp/test_client.py",
+           "browser/test_whole_way.py", "webapp/test_uploads.py", "webapp/test_serving.py")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        return next((i for i, name in enumerate(LONGEST) if item.path.match(name)), len(LONGEST))
+
+    items.sort(key=place)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs in this process what otherwise runs in fresh ones (those have tests of their own)."""
+    _stay_here(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def quick_module() -> Iterator[None]:
+    """`quick` for all tests of a module and what they share."""
+    with pytest.MonkeyPatch.context() as patch:
+        _stay_here(patch)
+        yield
+
+
+def _stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(task: str, payload: dict, limits: sandbox.Limits, reads=None, writes=None, imports=(), pours=None) -> dict:
+        module, _, function = sandbox.TASKS[task].partition(":")
+        paths = {name: str(path) for name, path in (reads or {}).items()}
+        with contextlib.ExitStack() as stack:
+            opened = {name: stack.enter_context(path.open("wb")).fileno() for name, path in (writes or {}).items()}
+            poured = {name: stack.enter_context(tempfile.TemporaryFile()) for name in pours or {}}
+            opened |= {name: file.fileno() for name, file in poured.items()}
+            answer = getattr(importlib.import_module(module), function)({**payload, **paths, **opened})
+            for name, file in poured.items():
+                file.seek(0)
+                pours[name](file.read())
+            return answer
+
+    def run(command: list[str], input: str, **_: object) -> SimpleNamespace:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", io.StringIO(input))
+            verify.main()
+        return SimpleNamespace(returncode=0, stderr="")
+
+    monkeypatch.setattr(sandbox, "call", call)
+    monkeypatch.setattr(verify, "subprocess", SimpleNamespace(run=run))

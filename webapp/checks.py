@@ -8,6 +8,8 @@ import shutil
 from django.conf import settings
 from django.core.checks import Error, Tags, Warning, register
 
+from repair_engine.support.words import byte_size
+
 
 @register(Tags.security)
 def secret_key(**_: object) -> list:
@@ -30,7 +32,7 @@ def data_directory(**_: object) -> list:
     elif (free := shutil.disk_usage(settings.DATA_DIR).free) < 1 << 30:
         messages.append(
             Warning(
-                f"Only {free >> 20} MiB are free in {settings.DATA_DIR}.",
+                f"Only {byte_size(free)} are free in {settings.DATA_DIR}.",
                 hint="Uploads and jobs need room: free some, or set NR_DATA_DIR.",
                 id="webapp.W003",
             )

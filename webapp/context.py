@@ -7,4 +7,5 @@ from django.http import HttpRequest
 
 
 def site(request: HttpRequest) -> dict:
-    return {"site_name": "Neuron Repair", "sign_up_open": settings.SIGN_UP_OPEN}
+    # Not `site_name`: Django's sign-in and reset views put the host's name there.
+    return {"product": "Neuron Repair", "sign_up_open": settings.SIGN_UP_OPEN}

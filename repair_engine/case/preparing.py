@@ -18,7 +18,6 @@ import torch
 from repair_engine.case.case import SPLITS, Case, plain_predictions
 from repair_engine.case.inspection import default_preprocessing
 from repair_engine.case.mean_constants import channel_sums, means_of
-from repair_engine.case.request import RepairRequest
 from repair_engine.case.warnings import warnings_of
 from repair_engine.data import Dataset, Splits, holdout, read_dataset, split
 from repair_engine.errors import BadInput
@@ -30,6 +29,7 @@ from repair_engine.network.channel_sums import ChannelSums
 from repair_engine.question.attacked import ATTACK_IMAGES, AttackedSplit, attack_splits
 from repair_engine.question.further import all_columns, further_objectives, subgroup_names
 from repair_engine.question.objectives import Metric
+from repair_engine.question.request import RepairRequest
 from repair_engine.question.subgroups import absence_warnings, subgroups_of
 from repair_engine.support.memory import give_back
 from repair_engine.support.progress import Progress, silent

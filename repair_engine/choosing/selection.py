@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from repair_engine.case.request import Limits
 from repair_engine.question.objectives import Objective
+from repair_engine.question.request import Limits
 from repair_engine.support.statistics import REFUSE_BELOW, image_counts
 
 RESAMPLES = 1_000

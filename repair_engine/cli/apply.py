@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import argparse
-import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from repair_engine.cli import options
 from repair_engine.cli.emit import emit
 from repair_engine.errors import BadInput
 from repair_engine.models import formats
+from repair_engine.settings import Apply, Network
+from repair_engine.settings import options as fields
 from repair_engine.support.outputs import sha256
+from repair_engine.verbs import opening
 from repair_engine.verbs.redo import chosen_filters, edited, read_plan
 
 
-def apply(args: argparse.Namespace) -> int:
+def apply(here: Apply, to: TextIO) -> int:
     """Writes the original checkpoint with other filters of a repair's list ablated, or with none."""
-    out, plan = Path(args.out), read_plan(args.plan)
+    out, plan = Path(here.out), read_plan(here.plan)
     if out.exists():
         raise BadInput(f"--out: {out} exists already.", "Name a file that does not.")
     if not out.parent.is_dir():
         raise BadInput(f"--out: there is no folder {out.parent}.", "Make it first.")
-    filters = chosen_filters(plan, _listed(args.without), _listed(args.filters))
+    filters = chosen_filters(plan, here.without, here.filters)
     model = plan.model
-    if not Path(args.model).is_file():
-        raise BadInput(f"--model: there is no file {args.model}.")
-    args.architecture = args.architecture or model["architecture"]
-    args.num_classes = args.num_classes or model["num_classes"]
-    args.arch_option = args.arch_option or [
-        f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in model["options"].items()
-    ]
-    args.key, args.strip_prefix = args.key or model.get("key", ""), args.strip_prefix or model.get("strip_prefix", "")
-    checkpoint = formats.read(args.model, options.architecture_of(args), args.weights or model.get("weights"))
+    if not Path(here.model).is_file():
+        raise BadInput(f"--model: there is no file {here.model}.")
+    own = {name: getattr(here, name) or model.get(name) or one.default for name, one in fields(Network).items()}
+    architecture, weights_file = opening.architecture_of(replace(here, **own))
+    checkpoint = formats.read(weights_file, architecture, own["weights"])
     if out.suffix != checkpoint.source.suffix:
         raise BadInput(
             f"--out: {out.name} does not end in {checkpoint.source.suffix}.", "The format is that of the original file."
@@ -41,7 +38,7 @@ def apply(args: argparse.Namespace) -> int:
     digest = sha256(out)
     document: dict[str, Any] = {
         "verb": "apply",
-        "plan": str(args.plan),
+        "plan": str(here.plan),
         "filters": list(filters),
         "left_out": [name for name in plan.ablated if name not in filters],
         "added": [name for name in filters if name not in plan.ablated],
@@ -49,7 +46,7 @@ def apply(args: argparse.Namespace) -> int:
         "sha256": digest,
         "same_as_repaired": digest == plan.checkpoint,
     }
-    emit(args, document, apply_text)
+    emit(here, to, document, apply_text)
     return 0
 
 
@@ -69,7 +66,3 @@ def apply_text(document: dict[str, Any]) -> str:
             "Nothing was measured of this file: `evaluate --model` it on images that no choice of filters has seen."
         )
     return "\n".join(lines)
-
-
-def _listed(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())

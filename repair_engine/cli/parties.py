@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from repair_engine.case.preparing import own_sums
 from repair_engine.cli import options
@@ -15,6 +14,7 @@ from repair_engine.errors import BadInput
 from repair_engine.network.channel_sums import ChannelSums, merge_sums, read_sums, write_sums
 from repair_engine.parties.documents import merged_document, merged_text, write_merged
 from repair_engine.parties.merging import merge_estimates, need_two
+from repair_engine.settings import Constants, ConstantsMerge, Merge
 from repair_engine.support.bars import Bars
 from repair_engine.support.outputs import claimed, results
 from repair_engine.support.scratch import scratch
@@ -22,57 +22,37 @@ from repair_engine.support.scratch import scratch
 CONSTANTS_MERGE = "constants merge"
 
 
-def add_parties(verbs: Any) -> None:
-    """The verbs' parsers."""
-    constants = verbs.add_parser(
-        "constants", help="sums of the filters' outputs, from which several parties make common constants"
-    )
-    options.add_model(constants)
-    options.add_images(constants)
-    constants.add_argument("--metric", default="accuracy", help="as in `score`, whose splits it decides with")
-    constants.add_argument("--out", required=True, metavar="FILE", help="where the sums go, such as sums.npz")
-    together = verbs.add_parser(CONSTANTS_MERGE, help="common mean constants from the parties' sums")
-    together.add_argument("sums", nargs="+", metavar="SUMS", help="files that `constants` wrote")
-    together.add_argument("--out", required=True, metavar="FILE", help="for `score --constants FILE`")
-    together.add_argument("--json", action="store_true", help="one JSON document on stdout and nothing else")
-    merge = verbs.add_parser("merge", help="the parties' estimates as one, over all their images")
-    merge.add_argument("estimates", nargs="+", metavar="DIR", help="folders that `score --out` wrote")
-    merge.add_argument("--out", metavar="DIR", help="write merged.json, merged.html and filters.csv there")
-    merge.add_argument("--json", action="store_true", help="one JSON document on stdout and nothing else")
-
-
-def constants(args: argparse.Namespace) -> int:
+def constants(here: Constants, to: TextIO) -> int:
     """Sums of the filters' outputs over the score images of one party."""
-    args.constant = "mean"  # these are sums of outputs
-    request, bars = options.request_of(args), Bars(args.json)
-    out = _file(args.out, [path for path in (request.model, request.data, request.classes) if path])
+    request, bars = options.request_of(here), Bars(here.json)
+    out = _file(here.out, [path for path in (request.model, request.data, request.classes) if path])
     with scratch("constants") as folder:
         sums = own_sums(request, folder, bars.stage)
     bars.close()
     write_sums(sums, out)
-    emit(args, _document("constants", sums, out), _text)
+    emit(here, to, _document("constants", sums, out), _text)
     return 0
 
 
-def constants_merge(args: argparse.Namespace) -> int:
+def constants_merge(here: ConstantsMerge, to: TextIO) -> int:
     """Common constants."""
-    out = _file(args.out, args.sums)
-    sums = merge_sums([(path, read_sums(path)) for path in args.sums])
+    out = _file(here.out, here.sums)
+    sums = merge_sums([(path, read_sums(path)) for path in here.sums])
     write_sums(sums, out)
-    emit(args, _document(CONSTANTS_MERGE, sums, out), _text)
+    emit(here, to, _document(CONSTANTS_MERGE, sums, out), _text)
     return 0
 
 
-def merge(args: argparse.Namespace) -> int:
+def merge(here: Merge, to: TextIO) -> int:
     """Estimates of several parties as one."""
-    need_two(args.estimates)
-    merged = merge_estimates([read_estimate(path) for path in args.estimates])
+    need_two(here.estimates)
+    merged = merge_estimates([read_estimate(path) for path in here.estimates])
     document = merged_document(merged)
-    if args.out:
-        out = Path(args.out)
+    if here.out:
+        out = Path(here.out)
         with claimed(out, "merged.json"), results(out) as made:
             write_merged(merged, document, made)
-    emit(args, document, merged_text)
+    emit(here, to, document, merged_text)
     return 0
 
 

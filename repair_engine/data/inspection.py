@@ -12,7 +12,8 @@ from repair_engine.data.reading import labels_in_column, read_metadata
 from repair_engine.errors import BadInput
 from repair_engine.models.images import TURNED, decode, is_deep, turned
 from repair_engine.support import sandbox
-from repair_engine.support.archive import check_not_folder, list_images, open_archive, read_entry, sha256_of
+from repair_engine.support.archive import check_not_folder, list_images, open_archive, read_entry
+from repair_engine.support.outputs import sha256
 
 MAX_VALUES = 1000  # of one column, the most frequent first
 
@@ -116,6 +117,6 @@ def inspect_here(path: Path, name: str, split: str = "") -> ArchiveInfo:
         distinct={column: len(count) for column, count in counts.items()},
         sizes=dict(sizes.most_common(MAX_VALUES)),
         modes=dict(modes.most_common()),
-        sha256=sha256_of(path),
+        sha256=sha256(path),
         warnings=tuple(warnings),
     )

@@ -16,8 +16,9 @@ from repair_engine.errors import BadInput
 from repair_engine.models.classes import ClassNames, map_labels
 from repair_engine.models.decoding import Basin, Progress, pour, pour_apart
 from repair_engine.models.preprocessing import Preprocessing
-from repair_engine.support.archive import MAX_METADATA_BYTES, Listing, list_images, open_archive, read_entry, sha256_of
+from repair_engine.support.archive import MAX_METADATA_BYTES, Listing, list_images, open_archive, read_entry
 from repair_engine.support.layout import LAYOUT
+from repair_engine.support.outputs import sha256
 
 IN_MEMORY_BYTES = 1 << 30  # larger pixel arrays live in a file
 
@@ -121,7 +122,7 @@ def read_dataset(
         if metadata.labels is not None and not by_column:
             named = ClassNames(classes.num_classes, mapping.names, classes.folders, classes.source)
             _check_labels(metadata.labels, listing, labels, named)
-        digest = sha256_of(path)
+        digest = sha256(path)
 
         def decode(basin: Basin) -> list[str]:
             if apart:

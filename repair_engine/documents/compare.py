@@ -64,7 +64,8 @@ def _differs(a: Valued, b: Valued) -> list[str]:
     """What is not the same on both sides, in words."""
     pairs = {
         "weights": [v.document["model"]["sha256"] for v in (a, b)],
-        "images": [v.document["data"]["sha256"] for v in (a, b)],
+        "images": [(v.document["data"]["sha256"], v.document["data"].get("split_folder")) for v in (a, b)],
+        "preprocessing": [v.document["data"].get("preprocessing") for v in (a, b)],
         "metric": [v.document["metric"]["name"] for v in (a, b)],
         "attack": [v.document["metric"].get("attack") for v in (a, b)],
         "constants": [v.document["run"].get("ablation") for v in (a, b)],

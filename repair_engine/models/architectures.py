@@ -159,17 +159,6 @@ def list_architectures() -> list[str]:
     return list(torchvision.models.list_models(module=torchvision.models))
 
 
-def parse_options(pairs: Sequence[str]) -> dict[str, Option]:
-    """["transform_input=true", "width_mult=0.5"] -> {"transform_input": True, "width_mult": 0.5}."""
-    options: dict[str, Option] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key.strip().isidentifier():
-            raise BadInput(f"The architecture option {pair!r} is not of the form KEY=VALUE.")
-        options[key.strip()] = _parse_value(value.strip())
-    return options
-
-
 def parse_register(entries: Sequence[str]) -> dict[str, str]:
     """["resnet20=my_models.cifar:resnet20"] -> {"resnet20": "my_models.cifar:resnet20"}."""
     register: dict[str, str] = {}
@@ -188,17 +177,6 @@ def first_convolution(module: nn.Module) -> tuple[str, nn.Conv2d] | None:
         if isinstance(child, nn.Conv2d):
             return name, child
     return None
-
-
-def _parse_value(text: str) -> Option:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _factory(architecture: Architecture) -> tuple[Callable[..., nn.Module], list[str] | None]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from repair_engine.errors import BadInput
 from repair_engine.models.architectures import Architecture
 from repair_engine.models.formats.checkpoint import Checkpoint, Source
+from repair_engine.support.words import first_line
 
 NAME = "{} in memory"  # what stands in reports where a file's name would
 
@@ -30,7 +31,7 @@ def hold(module: nn.Module, num_classes: int) -> Checkpoint:
         held = copy.deepcopy(module)
     except Exception as error:  # modules may refuse in many ways
         raise BadInput(
-            f"The module {_class_of(module)} cannot be copied (the one given is never changed): {_first_line(error)}",
+            f"The module {_class_of(module)} cannot be copied (the one given is never changed): {first_line(error)}",
             "Tensors that forward() leaves behind as attributes stand in the way, as those of "
             "torch.nn.utils.weight_norm do; torch.nn.utils.parametrizations.weight_norm leaves none.",
         ) from error
@@ -78,7 +79,7 @@ def count_logits(module: nn.Module, example: Tensor) -> int:
             found = module(example)
     except Exception as error:  # whatever forward() does with images that do not suit it
         raise BadInput(
-            f"The model takes no images of shape {list(example.shape[1:])} ([C, H, W]): {_first_line(error)}",
+            f"The model takes no images of shape {list(example.shape[1:])} ([C, H, W]): {first_line(error)}",
             "Give the images as it was trained with: the same size, the same number of channels.",
         ) from error
     if not isinstance(found, Tensor) or found.dim() not in (1, 2) or len(found) != len(example):
@@ -101,7 +102,3 @@ def sha256_of(tensors: dict[str, Tensor]) -> str:
 
 def _class_of(module: nn.Module) -> str:
     return type(module).__name__
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

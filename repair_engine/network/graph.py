@@ -16,6 +16,7 @@ import torch
 from torch import fx
 
 from repair_engine.errors import BadInput
+from repair_engine.support.words import first_line
 
 aten = torch.ops.aten
 
@@ -55,13 +56,9 @@ def _try(module: torch.nn.Module, example: torch.Tensor) -> None:
         channels, height, width = example.shape[1:]
         raise BadInput(
             f"The network takes no images of {width} × {height} pixels and {channels} channel{'s' * (channels > 1)}: "
-            f"{_first_line(error)}",
+            f"{first_line(error)}",
             "Give the size that it was trained with (--resize, --crop; for ImageNet mostly 256 and 224).",
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
 
 
 def capture(module: torch.nn.Module, example: torch.Tensor) -> FlatGraph:
@@ -79,7 +76,7 @@ def capture(module: torch.nn.Module, example: torch.Tensor) -> FlatGraph:
     except Exception as error:  # torch.export raises many kinds; all mean the same to the user
         raise BadInput(
             f"The network cannot be captured by torch.export on images of shape {tuple(example.shape[1:])}: "
-            f"{_first_line(error)}",
+            f"{first_line(error)}",
             "Check that forward() has no control flow that depends on the data and no fixed batch size.",
         ) from error
     signature = program.graph_signature

@@ -15,6 +15,7 @@ from repair_engine.onnx.parsing import read_plan
 from repair_engine.onnx.plan import GraphPlan
 from repair_engine.onnx.standardized import INSTEAD_OF_STANDARDIZED, STANDARDIZED, standardizes
 from repair_engine.onnx.wire import Span, by_name, float_spans, read_span, split
+from repair_engine.support.words import first_line
 
 MAX_BYTES = (2 << 30) - 1  # what protobuf takes
 TOLERANCE = 1e-3  # of the logits' scale
@@ -147,7 +148,7 @@ def _first_run(module: GraphModule, plan: GraphPlan, name: str) -> tuple[torch.T
             with torch.inference_mode():
                 return images, module(images)
         except (RuntimeError, ValueError, IndexError, TypeError, KeyError) as error:
-            errors.append(f"{type(error).__name__}: {str(error).splitlines()[0][:300]}")
+            errors.append(f"{type(error).__name__}: {first_line(error)}")
         if height and width:
             break
     raise BadInput(f"{name} cannot be imported: {errors[0]}.")

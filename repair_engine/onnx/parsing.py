@@ -80,7 +80,7 @@ def read_plan(model: Any, spans: Sequence[Span], name: str) -> GraphPlan:
     size, channels_last = _layout(dims, image.name, name)
     return GraphPlan(
         opset=opset,
-        producer=" ".join(p for p in (model.producer_name, model.producer_version) if p)[:100],
+        producer=" ".join(_text(p) for p in (model.producer_name, model.producer_version) if p)[:100],
         input=image.name,
         size=size,
         channels_last=channels_last,
@@ -92,6 +92,11 @@ def read_plan(model: Any, spans: Sequence[Span], name: str) -> GraphPlan:
         constants=constants,
         weights=weights,
     )
+
+
+def _text(value: str | bytes) -> str:
+    """protobuf gives bytes for a string field that is no UTF-8."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _is_weight(proto: Any) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from repair_engine.pages.attacks import settings_text
-from repair_engine.pages.repair_wording import count
-from repair_engine.pages.svg import percent
+from repair_engine.support.words import count, length, percent
 
-Document = dict[str, Any]
+Document = Mapping[str, Any]
+_NORMS = {"linf": "ℓ∞", "l2": "ℓ2"}
 
 
 def title(document: Document) -> str:
@@ -50,3 +50,32 @@ def _after_the_repair(document: Document) -> str:
         f"{percent(replay['before']['success'])}; an adversary who attacks the repaired model anew wins "
         f"{percent(fresh['success'])}. Clean accuracy: {percent(before)} before, {percent(after)} after."
     )
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """PGD with its figures, such as "PGD in ℓ∞, untargeted: ε = 8/255, 20 steps of 1/255, random start, 1 start"."""
+    aim = "targeted at a random other class" if settings["targeted"] else "untargeted"
+    norm = settings.get("norm", "linf")
+    start = "random start" if settings["random_start"] else "no random start"
+    return (
+        f"PGD in {_NORMS[norm]}, {aim}: ε = {length(settings['epsilon'], norm)}, {count(settings['steps'], 'step')} of "
+        f"{length(settings['step'], norm)}, {start}, {count(settings['restarts'], 'start')}"
+    )
+
+
+def how_made(row: Document) -> str:
+    """Which images, on what, with which seed and ε, in words."""
+    if row["kind"] == "black-box":
+        used = row["queries_used"]
+        return (
+            f"Square (arXiv 1912.00049) in {_NORMS[row['norm']]}, ε = {length(row['epsilon'], row['norm'])}, at most "
+            f"{row['queries']:,} queries per image and no gradients, on {row['n']:,} of the images, evenly spaced in "
+            f"their order; seed {row['seed']} and the image's index. Queries used on average: "
+            f"{used['before']:.0f} before, {used['after']:.0f} after."
+        )
+    text = f"{settings_text(row)}; seed {row['seed']}; made on {row['made_on']}."
+    if row["kind"] == "transfer":
+        twin = row["surrogate"]
+        text += f" It is right on {percent(twin['accuracy'])} of these images, and the attack wins "
+        text += f"{percent(twin['success_on_itself'])} of them on it (sha256 {twin['sha256'][:16]}…)."
+    return text

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from repair_engine.pages.repair_wording import p_value
-from repair_engine.pages.svg import decimal, percent
+from repair_engine.support.words import decimal, p_value, percent
 
 
-def headline(document: dict[str, Any]) -> list[str]:
+def headline(document: Mapping[str, Any]) -> list[str]:
     """The two figures that say most."""
     found = document["agreement"]
     if found["spearman"] is None:
@@ -27,7 +27,7 @@ def headline(document: dict[str, Any]) -> list[str]:
     return [first, f"Both share {second}{among}; chance gives {chance} of them."]
 
 
-def differs_text(document: dict[str, Any]) -> str:
+def differs_text(document: Mapping[str, Any]) -> str:
     """What is not the same on both sides; budgets with their figures."""
     said = []
     for what in document["differs"]:
@@ -37,12 +37,12 @@ def differs_text(document: dict[str, Any]) -> str:
     return ", ".join(said) or "nothing that is recorded"
 
 
-def _shown_k(document: dict[str, Any]) -> int:
+def _shown_k(document: Mapping[str, Any]) -> int:
     ks = sorted({row["k"] for row in document["overlaps"]})
     return 20 if 20 in ks else ks[-1]
 
 
-def agreement_text(document: dict[str, Any]) -> list[str]:
+def agreement_text(document: Mapping[str, Any]) -> list[str]:
     """The correlation with what it does and does not say."""
     found = document["agreement"]
     known = [None if r is None else percent(r, 0) for r in found["reliabilities"]]
@@ -67,7 +67,7 @@ def agreement_text(document: dict[str, Any]) -> list[str]:
     return said
 
 
-def compare_text(document: dict[str, Any]) -> str:
+def compare_text(document: Mapping[str, Any]) -> str:
     """What the verb prints for people."""
     lines = [f"{called}: {side['path']} ({side['metric']['text']})" for called, side in zip("AB", document["results"])]
     lines += [f"Differs: {differs_text(document)}", *headline(document)]

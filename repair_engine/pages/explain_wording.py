@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from repair_engine.pages.repair_wording import count, points
-from repair_engine.pages.svg import percent
 from repair_engine.studies.names import LEAVE_ONE_OUT, MOST, RESPONSES, SHAPLEY, WEIGHTS
 from repair_engine.support.statistics import REFUSE_BELOW
+from repair_engine.support.words import count, percent, points
 
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 
 PICTURES = (
     "A filter's response is its output before the activation function, averaged over positions. Optimized images "

@@ -1,70 +1,135 @@
-"""report.html: the report document as one self-contained page, without scripts or outside resources."""
+"""report.html: the document of a repair as sections, and as one self-contained page without scripts."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from repair_engine.pages import attacks, groups, method, results
-from repair_engine.pages.markup import Markup, element, join, name
-from repair_engine.pages.repair_wording import title
+from markupsafe import Markup
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+from repair_engine.documents.known import row_known
+from repair_engine.pages import attack_wording, charts, rendering, row_charts
+from repair_engine.pages import repair_wording as words
+from repair_engine.pages.measured import MEASURED
+from repair_engine.pages.rendering import Section
+from repair_engine.pages.svg import responsive
+
+Row = dict[str, Any]
+
+_ORDER = ("subgroups", "cells", "classes")  # of the tables of groups
+_MOST_DRAWN = 24  # groups
+_MOST_VALUES = 30
+_ABSENT = {"transfer": "transfer from other models", "black-box": "a black-box attack"}
 
 
-def render(document: dict[str, Any]) -> str:
+def render(document: Row) -> str:
     """The page for a report document (see `documents.report_document`)."""
-    sections = [
-        ("figures", "At a glance", results.figures(document)),
-        ("notices", "Findings and warnings", results.notices(document)),
-        ("groups", "Groups", groups.groups(document)),
-        ("controls", "Controls", results.controls(document)),
-        ("choice", "Choice of the number of filters", results.curve(document)),
-        ("culprits", "Culprits", results.culprits(document)),
-        ("method", "How it was measured", method.measured(document)),
-        ("verification", "Verification", method.verification(document)),
-        ("limits", "Limits", method.limits(document)),
-        ("files", "Files and versions", method.files(document)),
-        ("not-players", "Not players", method.not_players(document)),
+    files = rendering.sections([("files", "Files and versions", "files.html")], d=document, **MEASURED)
+    return rendering.page("repair/page.html", [*sections(document), *files], d=document, words=words)
+
+
+def sections(document: Row) -> list[Section]:
+    """The page's parts in the order in which they are read; the web pages show the same."""
+    listed = [
+        ("figures", "At a glance", "repair/figures.html"),
+        ("notices", "Findings and warnings", "notices.html"),
+        ("groups", "Groups", "repair/groups.html"),
+        ("controls", "Controls", "repair/controls.html"),
+        ("choice", "Choice of the number of filters", "repair/choice.html"),
+        ("culprits", "Culprits", "repair/culprits.html"),
+        *([("attack", "Attack", "repair/attack.html")] if "attack" in document else []),
+        *([("compact", "Compact export", "repair/compact.html")] if "compact" in document else []),
+        ("method", "How it was measured", "measured.html"),
+        ("verification", "Verification", "repair/verification.html"),
+        ("limits", "Limits", "repair/limits.html"),
+        ("not-players", "Not players", "not_players.html"),
     ]
-    if "attack" in document:
-        sections.insert(6, ("attack", "Attack", attacks.attack(document)))
-    if "compact" in document:
-        sections.insert(-2, ("compact", "Compact export", method.compact(document)))
-    model, data = document["model"], document["data"]
-    contents = element("ul", *(element("li", element("a", h, href=f"#{i}")) for i, h, _ in sections))
-    body = join(
-        (
-            element("p", "Repair report: ", name(model["file"]), " on ", name(data["file"]), class_="kicker"),
-            results.outcome(document),
-            element("nav", contents, aria_label="Contents"),
-            *(element("section", element("h2", h, id=i), part, aria_labelledby=i) for i, h, part in sections),
-        )
+    return rendering.sections(listed, d=document, words=words, **_SHOWN, **MEASURED)
+
+
+def glance(document: Row) -> list[Row]:
+    """Metric, clean accuracy and guard set before and after, each with its number of images."""
+    before, after = document["before"]["report"], document["after"]["report"]
+    n, _ = words.metric_images(document)
+    aim = "lower is better" if words.lowers(document) else "higher is better"
+    named = [(document["metric"]["text"], aim, n, "metric", "gain")]
+    if document["metric"]["name"] != "accuracy":
+        named.append(("clean accuracy", "", document["images_right"]["n"], "accuracy", "clean_change"))
+    rows = [
+        {"what": what, "aim": aim, "n": n, "before": before[key], "after": after[key], "change": document.get(change)}
+        for what, aim, n, key, change in named
+    ]
+    if "guard" in document:
+        rows.append({"what": "accuracy on the guard set", "aim": "", "change": None, **document["guard"]})
+    return rows
+
+
+def groups(document: Row) -> list[tuple[str, list[Row]]]:
+    """The tables of groups in the order in which they are read."""
+    return [(which, document["groups"][which]) for which in sorted(document["groups"], key=_ORDER.index)]
+
+
+def drawn_groups(rows: Sequence[Row]) -> list[Row]:
+    """The groups that changed most; none where all are too small to be drawn."""
+    drawn = sorted(rows, key=lambda r: -abs(r["change"]))[:_MOST_DRAWN]
+    if all(r["size"] == "too few" for r in drawn):
+        return []
+    return [r for r in rows if any(r is d for d in drawn)]
+
+
+def groups_chart(which: str, rows: Sequence[Row], changed: bool) -> Markup:
+    heading = f"Recall of {which} on the report images"
+    return responsive(lambda w: row_charts.before_after(rows, changed, heading, width=w, ident=f"groups-{which}"))
+
+
+def controls_chart(document: Row) -> Markup:
+    data = [row_charts.Bar("this repair", document["after"]["report"]["metric"], marked=True)]
+    data += [
+        row_charts.Bar(r["name"], r["metric"], *(r.get("metric_range") or (None, None))) for r in document["controls"]
+    ]
+    heading = f"{document['metric']['text']} by the repair and by its controls"
+    reference = ("intact model", document["before"]["report"]["metric"])
+    return responsive(lambda w: row_charts.bars(data, heading, reference, width=w, ident="controls"))
+
+
+def curve_chart(document: Row) -> Markup:
+    steps, metric = document["curve"], document["metric"]
+    floor = max(0.0, steps[0]["clean"] - document["limits"]["max_clean_drop"])
+    same = metric["name"] == "accuracy"
+    return responsive(
+        lambda w: charts.removal_curve(steps, document["k"], metric["text"], floor=floor, one_line=same, width=w)
     )
-    return page(f"{title(document)}: {model['file']}", body)
 
 
-def page(heading: str, body: Markup, pictures: bool = False) -> str:
-    """A whole HTML document around `body`, with the stylesheets inside.
-
-    Args:
-        pictures: the body embeds images as data URLs.
-    """
-    policy = f"{_POLICY}; img-src data:" if pictures else _POLICY
-    head = join(
-        (
-            element("meta", charset="utf-8"),
-            element("meta", http_equiv="Content-Security-Policy", content=policy),
-            element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            element("title", heading),
-            element("style", Markup(stylesheet())),
-        )
-    )
-    return "<!doctype html>\n" + element(
-        "html", element("head", head), element("body", element("main", body)), lang="en"
-    )
+def front_chart(document: Row) -> Markup:
+    return responsive(lambda w: charts.front(document, width=w))
 
 
-def stylesheet() -> str:
-    folder = Path(__file__).parent
-    return "\n".join((folder / sheet).read_text(encoding="utf-8") for sheet in ("report.css", "charts.css"))
+def known_rows(rows: Sequence[Row]) -> list[Row]:
+    """The first candidates whose values are known."""
+    return [r for r in rows if row_known(r)][:_MOST_VALUES]
+
+
+def values_chart(rows: Sequence[Row], heading: str) -> Markup:
+    data = [row_charts.ValueRow(r["id"], r["value"], r["lower"], r["upper"], r["ablated"]) for r in rows]
+    return responsive(lambda w: row_charts.interval_plot(data, heading, width=w))
+
+
+def beyond(document: Row) -> int:
+    """How many candidates have an interval wholly on the culprits' side of zero."""
+    up = document["culprit_sign"] > 0
+    near = [r["lower" if up else "upper"] for r in document["culprits"]]
+    return sum(end is not None and (end > 0 if up else end < 0) for end in near)
+
+
+def not_measured(rows: Sequence[Row]) -> list[str]:
+    """Which kinds of attack have no row."""
+    return [what for kind, what in _ABSENT.items() if not any(r.get("kind") == kind for r in rows)]
+
+
+_SHOWN: dict[str, Any] = {
+    **rendering.named(glance, groups, drawn_groups, groups_chart, controls_chart, curve_chart, front_chart),
+    **rendering.named(known_rows, values_chart, beyond, not_measured),
+    "SIZES": words.SIZES,
+    "attack_words": attack_wording,
+}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from repair_engine.pages.svg import percent
+from repair_engine.pages.rendering import interval
+from repair_engine.support.words import count, p_value, percent, points
 
 ESTIMATORS = {
     "tmab": "truncated multi-armed bandit over permutations (Ghorbani & Zou 2020, Algorithm 1, arXiv 2002.09815)",
@@ -29,35 +31,22 @@ STOPPED = {
 SIZES = {"ok": "", "few": "fewer than 100 images: wide interval", "too few": "fewer than 30 images: does not gate"}
 
 
-def points(share: float) -> str:
-    """A difference of shares in percentage points, signed."""
-    return percent(share, sign=True).removesuffix("%")
-
-
-def processor(run: dict[str, Any]) -> str:
+def processor(run: Mapping[str, Any]) -> str:
     """On what the same bits rest: device, threads and instructions (runs of earlier versions do not say those)."""
     instructions = f" of {run['instruction_set']}" if run.get("instruction_set") else ""
     return f"{run['device']}, {count(run['threads'], 'thread')}{instructions}"
 
 
-def count(n: int, one: str, many: str | None = None) -> str:
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
-
-
-def p_value(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def repaired(document: dict[str, Any]) -> bool:
+def repaired(document: Mapping[str, Any]) -> bool:
     return document["outcome"] == "repaired"
 
 
-def lowers(document: dict[str, Any]) -> bool:
+def lowers(document: Mapping[str, Any]) -> bool:
     """Whether the metric is to be lowered."""
     return document["metric"]["goal"] == "lower"
 
 
-def metric_images(document: dict[str, Any]) -> tuple[int, str]:
+def metric_images(document: Mapping[str, Any]) -> tuple[int, str]:
     """How many report images the metric is taken over, and in words which."""
     kind, _, argument = document["metric"]["name"].partition(":")
     if kind == "attack-success" and "attack" in document:
@@ -71,17 +60,12 @@ def metric_images(document: dict[str, Any]) -> tuple[int, str]:
     return n, count(n, "report image")
 
 
-def interval(change: dict[str, Any]) -> str:
-    """The interval of a change, in points."""
-    return f"{points(change['lower'])} to {points(change['upper'])}"
-
-
-def title(document: dict[str, Any]) -> str:
+def title(document: Mapping[str, Any]) -> str:
     """The outcome in a word or three."""
     return "Repaired" if repaired(document) else "No repair found"
 
 
-def _read_before(document: dict[str, Any]) -> str:
+def _read_before(document: Mapping[str, Any]) -> str:
     """Where reports on the same images had been read, the choice may have been made after them."""
     uses = document.get("report_uses", 1) - 1
     if uses < 1:
@@ -89,7 +73,7 @@ def _read_before(document: dict[str, Any]) -> str:
     return f" {count(uses, 'earlier report')} on these images may have guided what was asked: see the warning."
 
 
-def headline(document: dict[str, Any]) -> str:
+def headline(document: Mapping[str, Any]) -> str:
     """The outcome in one sentence, to stand below `title`."""
     metric, change, k = document["metric"]["text"], document["gain"], document["k"]
     before, after = document["before"]["report"]["metric"], document["after"]["report"]["metric"]
@@ -118,7 +102,7 @@ def headline(document: dict[str, Any]) -> str:
     return f"{why}. The model is best left as it is: {metric} is {percent(before)} on {images}."
 
 
-def swaps(document: dict[str, Any]) -> str:
+def swaps(document: Mapping[str, Any]) -> str:
     """How many images changed sides, with McNemar's test, in one sentence."""
     test = document["gain"]["mcnemar"]
     won, lost = test["won"], test["lost"]
@@ -130,7 +114,7 @@ def swaps(document: dict[str, Any]) -> str:
     return f"The attack no longer succeeds on {count(won, 'image')} and newly succeeds on {lost:,} ({p})."
 
 
-def _by_hand_tried(document: dict[str, Any]) -> str:
+def _by_hand_tried(document: Mapping[str, Any]) -> str:
     rows, run = document["culprits"], document["run"]
     was = "was" if len(rows) == 1 else "were"
     return (
@@ -139,7 +123,7 @@ def _by_hand_tried(document: dict[str, Any]) -> str:
     )
 
 
-def _screened(run: dict[str, Any]) -> str:
+def _screened(run: Mapping[str, Any]) -> str:
     """What was done with all filters: where gradients screened them, fewer were sampled."""
     screen = run.get("screen")
     if not screen or screen["sampled"] >= screen["of"]:
@@ -147,7 +131,7 @@ def _screened(run: dict[str, Any]) -> str:
     return f"were screened, and {screen['sampled']:,} of them valued, with "
 
 
-def tried(document: dict[str, Any]) -> list[str]:
+def tried(document: Mapping[str, Any]) -> list[str]:
     """What was tried, for an answer that is "no repair found"."""
     run, model, curve = document["run"], document["model"], document["curve"]
     stored = run.get("values_from")
@@ -175,7 +159,7 @@ def tried(document: dict[str, Any]) -> list[str]:
     return said
 
 
-def orders_said(document: dict[str, Any]) -> list[str]:
+def orders_said(document: Mapping[str, Any]) -> list[str]:
     """Which order of removal was used and why, in sentences; nothing where one order was tried."""
     found = document.get("orders")
     if not found:
@@ -203,7 +187,7 @@ def orders_said(document: dict[str, Any]) -> list[str]:
     return [said + "The order by value was used: the other is not shown to do better, nor ablates fewer filters."]
 
 
-def selection_said(document: dict[str, Any]) -> list[str]:
+def selection_said(document: Mapping[str, Any]) -> list[str]:
     """By which rule k was chosen, and how stable the choice is, in sentences."""
     found, k = document.get("selection"), document["k"]
     if document.get("by_hand"):
@@ -235,7 +219,7 @@ def selection_said(document: dict[str, Any]) -> list[str]:
     return said
 
 
-def verdict(row: dict[str, Any], document: dict[str, Any]) -> str:
+def verdict(row: Mapping[str, Any], document: Mapping[str, Any]) -> str:
     """How the repair compares with one control: "repair better", "control better" or "not told apart"."""
     sign = -1.0 if lowers(document) else 1.0
     if "advantage" in row:
@@ -246,7 +230,7 @@ def verdict(row: dict[str, Any], document: dict[str, Any]) -> str:
     return "repair better" if mine > max(picks) else "control better" if mine < min(picks) else "not told apart"
 
 
-def beaten(document: dict[str, Any]) -> str:
+def beaten(document: Mapping[str, Any]) -> str:
     """Whether the repair beats its controls, in one sentence."""
     rivals = [row["name"] for row in document["controls"] if verdict(row, document) != "repair better"]
     if not rivals:
@@ -255,7 +239,7 @@ def beaten(document: dict[str, Any]) -> str:
     return f"The repair is not shown to beat {'this control' if len(rivals) == 1 else 'these controls'}: {named}."
 
 
-def fairness_said(found: dict[str, Any], changed: bool) -> list[str]:
+def fairness_said(found: Mapping[str, Any], changed: bool) -> list[str]:
     """The worst subgroup, the gap and who got worse, in sentences (see `fairness.describe`)."""
     worst, gap, said = found["worst"], found["gap"], []
     if worst is None:

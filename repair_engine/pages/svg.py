@@ -1,7 +1,7 @@
 """Scales, ticks and primitives for the server-made charts.
 
-Everything carries a class for the page's stylesheet (light, dark, print) and presentation attributes that keep
-a chart readable without one.
+Strings are escaped unless they are Markup. Everything carries a class for the page's stylesheet (light, dark, print)
+and presentation attributes that keep a chart readable without one.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from repair_engine.pages.markup import Markup, element
+from markupsafe import Markup, escape
+
+from repair_engine.support.words import decimal, percent
 
 WIDE, NARROW = 760, 340  # units of the viewBox; one unit is one CSS pixel at full size
-FONT = 13
+FONT, SMALL = 13, 12
 _LETTER = 6.9  # average width of a letter at that size
+
+Write = Callable[[float], str]  # a tick in words
 
 _COLOURS = {
     "before": "#5b6570",
@@ -59,25 +63,6 @@ def nice_scale(values: Sequence[float], start: float, end: float, most: int, bou
     return Scale(max(first * step, bounds[0]), min(last * step, bounds[1]), start, end, tuple(ticks))
 
 
-def percent(value: float, digits: int = 1, sign: bool = False) -> str:
-    """A share as a percentage, with a real minus sign."""
-    return decimal(100 * value, digits, sign) + "%"
-
-
-def decimal(value: float, digits: int = 4, sign: bool = False) -> str:
-    """`value` with a real minus sign, and no sign on what is shown as zero."""
-    plain = f"{abs(value):.{digits}f}"
-    if not any(c in "123456789" for c in plain):
-        return plain
-    return ("−" if value < 0 else "+" if sign else "") + plain
-
-
-def digits_for(values: Sequence[float]) -> int:
-    """Decimals that show the largest of the values with three significant digits."""
-    largest = max((abs(v) for v in values), default=0.0)
-    return 4 if largest <= 0 else min(max(2 - math.floor(math.log10(largest)), 3), 8)
-
-
 def tick_digits(scale: Scale, factor: float = 1.0) -> int:
     """Decimals that tell neighbouring ticks apart, of values times `factor`."""
     if len(scale.ticks) < 2:
@@ -96,8 +81,11 @@ def text_width(label: str, size: int = FONT) -> float:
     return len(label) * _LETTER * size / FONT
 
 
-def colour(role: str) -> str:
-    return _COLOURS[role]
+def element(tag: str, *children: object, **attributes: object) -> Markup:
+    """An element; `class_` becomes class, `aria_label` aria-label; None leaves an attribute out."""
+    named = ((key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items() if value is not None)
+    written = "".join(f' {name}="{escape(value)}"' for name, value in named)
+    return Markup(f"<{tag}{written}>{''.join(map(escape, children))}</{tag}>")
 
 
 def label(
@@ -113,6 +101,12 @@ def label(
         "text", content, x=round(x, 2), y=round(y, 2), class_=f"c-{role}", fill=_COLOURS[role], text_anchor=anchor,
         font_size=size, font_weight=weight, font_family="system-ui, sans-serif",
     )  # fmt: skip
+
+
+def inside(x: float, y: float, content: str, width: float) -> Markup:
+    """A small label centred on x where it fits, else moved inside the chart."""
+    half = text_width(content, SMALL) / 2
+    return label(min(max(x, half + 4), width - half - 4), y, content, "text", "middle", SMALL)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, role: str, width: float = 1, dash: str | None = None) -> Markup:
@@ -156,7 +150,7 @@ def whisker(
 ) -> Markup:
     """A horizontal interval with end caps; without one where it reaches further than is drawn."""
     ends = [line(x, y - 4, x, y + 4, role, 1.5) for x, cap in zip((x1, x2), caps) if cap]
-    return Markup(line(x1, y, x2, y, role, 1.5, dash) + "".join(ends))
+    return Markup("").join([line(x1, y, x2, y, role, 1.5, dash), *ends])
 
 
 def legend(entries: Sequence[tuple[str, str, str]], x: float, y: float, width: float) -> tuple[Markup, float]:
@@ -165,14 +159,14 @@ def legend(entries: Sequence[tuple[str, str, str]], x: float, y: float, width: f
     Args:
         entries: (shape, role, meaning) each.
     """
-    out, at, row = "", x, 0
+    out, at, row = Markup(), x, 0
     for shape, role, meaning in entries:
         needed = 18 + text_width(meaning) + 16
         if at > x and at + needed - 16 > x + width:
             at, row = x, row + 1
         out += marker(shape, at + 6, y + 20 * row, role, 4.5) + label(at + 18, y + 20 * row + 4.5, meaning)
         at += needed
-    return Markup(out), 20.0 * (row + 1)
+    return out, 20.0 * (row + 1)
 
 
 def figure(ident: str, width: float, height: float, title: str, description: str, *parts: object) -> Markup:
@@ -197,4 +191,61 @@ def responsive(draw: Callable[[int], Markup]) -> Markup:
     Args:
         draw: the chart for a width; it must put the width into its ids.
     """
-    return Markup(element("div", draw(WIDE), class_="chart-wide") + element("div", draw(NARROW), class_="chart-narrow"))
+    return element("div", draw(WIDE), class_="chart-wide") + element("div", draw(NARROW), class_="chart-narrow")
+
+
+def percents(scale: Scale) -> Write:
+    """Writes shares as percentages with as many decimals as tell the scale's ticks apart."""
+    digits = tick_digits(scale, 100)
+    return lambda tick: percent(tick, digits)
+
+
+def decimals(scale: Scale) -> Write:
+    """Writes numbers with as many decimals as tell the scale's ticks apart; zero without any."""
+    digits = tick_digits(scale)
+    return lambda tick: "0" if is_zero(tick) else decimal(tick, digits)
+
+
+def whole(_: Scale) -> Write:
+    """Writes whole numbers."""
+    return lambda tick: f"{round(tick):,}"
+
+
+def x_grid(x: Scale, top: float, bottom: float, write: Write, zero: str = "grid") -> list[Markup]:
+    """A grid line down at each tick (`zero`: the role of that at 0), written below it."""
+    out = []
+    for tick in x.ticks:
+        out.append(line(x(tick), top, x(tick), bottom, zero if is_zero(tick) else "grid"))
+        out.append(label(x(tick), bottom + 16, write(tick), "muted", "middle", SMALL))
+    return out
+
+
+def bar(x: float, y: float, width: float, height: float, role: str, tip: str, opacity: float = 1) -> Markup:
+    """A rectangle; a faint one has an outline."""
+    outline = {"stroke": _COLOURS[role]} if opacity < 1 else {}
+    return element(
+        "rect", element("title", tip), x=x, y=y, width=round(width, 2), height=round(height, 2),
+        class_=f"f-{role}" + (f" s-{role}" if outline else ""), fill=_COLOURS[role], fill_opacity=opacity, **outline,
+    )  # fmt: skip
+
+
+def hatching(ident: str, spans: Sequence[tuple[float, float]], top: float, bottom: float) -> list[Markup]:
+    """Hatched areas from left to right ends."""
+    stripe = element("path", d="M0,6L6,0", class_="s-grid", stroke=_COLOURS["grid"], stroke_width=1)
+    pattern = element("pattern", stripe, id=f"{ident}-hatch", width=6, height=6, patternUnits="userSpaceOnUse")
+    boxes = [
+        element("rect", x=a, y=top, width=round(b - a, 2), height=round(bottom - top, 2), fill=f"url(#{ident}-hatch)")
+        for a, b in spans
+    ]
+    return [element("defs", pattern), *boxes] if boxes else []
+
+
+def area(ends: Sequence[tuple[float, float, float]], role: str, opacity: float) -> Markup:
+    """A shaded band through (x, one end, other end), in units of the chart."""
+    there, back = [(x, a) for x, a, _ in ends], [(x, b) for x, _, b in reversed(ends)]
+    outline = "M" + "L".join(f"{x:g},{y:g}" for x, y in (*there, *back)) + "Z"
+    return element("path", d=outline, class_=f"f-{role}", fill=_COLOURS[role], fill_opacity=opacity)
+
+
+def is_zero(tick: float) -> bool:
+    return abs(tick) < 1e-12

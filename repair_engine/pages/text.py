@@ -6,36 +6,16 @@ import json
 from typing import Any
 
 from repair_engine.documents.known import is_known, not_known_said, row_known, unknown_words
-from repair_engine.network import Network
-from repair_engine.pages.attacks import settings_text
+from repair_engine.pages.attack_wording import settings_text
 from repair_engine.pages.explain_page import at_ends, samples_of, shown
 from repair_engine.pages.explain_wording import advantage_line, headline, shift_text
 from repair_engine.pages.repair_wording import fairness_said, selection_said
+from repair_engine.support.words import level_of
 
 _SHOWN = 15
 _VALUES = 10  # of a column
 _ENDS_SHOWN = 10  # filters of each end of an explanation
 _ENDS = 3  # filters shown at each end of a further objective
-_NAMED = 8  # layers that share a reason
-
-
-def players_text(network: Network) -> str:
-    """Before a run: what can be ablated, and what cannot be repaired exactly, by reason and by name."""
-    said = (
-        f"{network.n_filters:,} filters at {len(network.sites)} sites are players "
-        f"({network.coverage.share:.0%} of the parameters)"
-    )
-    others = network.not_players
-    if not others:
-        return said + "; every convolution's filters are."
-    by_reason: dict[str, list[str]] = {}
-    for one in others:
-        by_reason.setdefault(one.reason, []).append(f"{one.name} ({one.channels})")
-    lines = [f"{said}; {len(others)} convolution{'s have' if len(others) > 1 else ' has'} none (channels in brackets):"]
-    for reason, names in by_reason.items():
-        more = f" and {len(names) - _NAMED} more (inspect lists all)" if len(names) > _NAMED else ""
-        lines.append(f"  {', '.join(names[:_NAMED])}{more}: {reason}")
-    return "\n".join(lines)
 
 
 def inspect_text(document: dict[str, Any]) -> str:
@@ -128,7 +108,8 @@ def repair_text(document: dict[str, Any]) -> str:
         head,
         f"On {document['data']['splits']['report']} report images: {document['metric']['text']} "
         f"{before['metric']:.4f} -> {after['metric']:.4f} "
-        f"(change {change['value']:+.4f}, 95% interval {change['lower']:+.4f} to {change['upper']:+.4f}); "
+        f"(change {change['value']:+.4f}, {level_of(change)} interval "
+        f"{change['lower']:+.4f} to {change['upper']:+.4f}); "
         f"clean accuracy {before['accuracy']:.4f} -> {after['accuracy']:.4f}",
     ]
     if "guard" in document:

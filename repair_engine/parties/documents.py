@@ -9,15 +9,10 @@ from typing import Any
 import numpy as np
 
 from repair_engine.documents import repair as documents
-from repair_engine.pages.markup import Markup, bullets, definitions, element, join, name, table
-from repair_engine.pages.repair_page import page
-from repair_engine.pages.repair_wording import count, p_value
-from repair_engine.pages.svg import decimal
+from repair_engine.pages import merge_page
 from repair_engine.parties.merging import Merged
 from repair_engine.search.phases import DELTA
 from repair_engine.support import tables
-
-_SHOWN = 30  # filters at each end of the page's table
 
 
 def merged_document(merged: Merged) -> dict[str, Any]:
@@ -61,7 +56,7 @@ def merged_document(merged: Merged) -> dict[str, Any]:
 def write_merged(merged: Merged, document: dict[str, Any], out: Path) -> None:
     """merged.json, filters.csv and merged.html in the folder `out`."""
     (out / "merged.json").write_text(json.dumps(document, indent=1))
-    (out / "merged.html").write_text(_page(document), encoding="utf-8")
+    (out / "merged.html").write_text(merge_page.render(document), encoding="utf-8")
     parties = [f"value_{i}" for i in range(1, len(merged.parties) + 1)]
     errors = [f"std_error_{i}" for i in range(1, len(merged.parties) + 1)]
     ours = ("filter", "value", "std_error", "lower", "upper", "samples", "differing_p")
@@ -90,7 +85,7 @@ def merged_text(document: dict[str, Any]) -> str:
             f"… {len(known) - 2 * shown} more (--json or --out gives all)" if row is None else
             f"{row['id']:<44}{row['value']:>10.5f}{row['lower']:>10.5f}{row['upper']:>10.5f}{row['samples']:>9}"
         )  # fmt: skip
-    return "\n".join([*lines, _differing_text(document), *(f"warning: {w}" for w in document["warnings"])])
+    return "\n".join([*lines, merge_page.differing_text(document), *(f"warning: {w}" for w in document["warnings"])])
 
 
 def _row(merged: Merged, player: int) -> dict[str, Any]:
@@ -120,72 +115,3 @@ def _differing(merged: Merged) -> list[str]:
 
 def _number(x: float) -> float | None:
     return float(x) if np.isfinite(x) else None
-
-
-def _differing_text(document: dict[str, Any]) -> str:
-    found, tested = document["differing"]["filters"], document["differing"]["tested"]
-    if not tested:
-        return "Whether parties differ cannot be told: no filter has 30 samples at each."
-    if not found:
-        return f"No filter differs between the parties by more than sampling error ({tested:,} tested, Holm)."
-    more = f" and {len(found) - 10} more" if len(found) > 10 else ""
-    return (
-        f"{count(len(found), 'filter')} of {tested:,} differ between the parties by more than sampling error "
-        f"(Holm, 5%): {', '.join(found[:10])}{more}. What is common to all images hides that."
-    )
-
-
-def _page(document: dict[str, Any]) -> str:
-    model, metric = document["model"], document["metric"]
-    first = document["parties"]
-    origin = document["constants"]
-    facts: list[tuple[object, object]] = [
-        ("model", join((name(model["architecture"]), element("code", f" sha256 {model['sha256']}")))),
-        ("metric", f"{metric['text']} ({metric['name']}): {document['value_of_all']:.4f} on all score images"),
-        ("estimand", document["estimand"]),
-        ("constants", f"{origin['kind']}, over {count(origin['images'], 'image')} of "
-                      f"{count(origin['parties'], 'party', 'parties')} (sha256 {origin['sha256'][:16]}…)"),
-        ("truncation", f"at most {document['truncation']['depth']} filters removed ({document['truncation']['rule']})"),
-        ("interval", document["interval"]),
-    ]  # fmt: skip
-    parties = [
-        (name(p["name"]), f"{p['images']:,}", decimal(p["weight"], 3), decimal(p["value_of_all"], 4),
-         p["run"]["estimator"], f"{p['run']['evaluations']:,}", str(p["run"]["seed"]))
-        for p in first
-    ]  # fmt: skip
-    header = ("party", "images", "weight", "metric", "estimator", "evaluations", "seed")
-    sections = [
-        ("parties", "Parties", table("Parties", header, parties, (1, 2, 3, 5, 6))),
-        ("differing", "Where they differ", element("p", _differing_text(document))),
-        ("filters", "Filters", _filters(document)),
-        ("method", "How it was measured", definitions(facts)),
-    ]
-    if document["warnings"]:
-        sections.insert(1, ("warnings", "Warnings", bullets(document["warnings"])))
-    body = join(
-        (
-            element("p", f"Merged estimates of {len(first)} parties", class_="kicker"),
-            element("h1", f"{metric['text'].capitalize()}: which filters carry it, over all parties"),
-            *(element("section", element("h2", h, id=i), part, aria_labelledby=i) for i, h, part in sections),
-        )
-    )
-    return page(f"Merged estimates: {metric['text']}", body)
-
-
-def _filters(document: dict[str, Any]) -> Markup:
-    known = sorted((f for f in document["filters"] if f["value"] is not None), key=lambda f: f["value"])
-    shown = known if len(known) <= 2 * _SHOWN else [*known[:_SHOWN], *known[-_SHOWN:]]
-    parties = [p["name"] for p in document["parties"]]
-    rows = [
-        (
-            name(f["id"]),
-            decimal(f["value"], 5),
-            f"{decimal(f['lower'], 5)} to {decimal(f['upper'], 5)}",
-            *(decimal(one["value"], 5) for one in f["parties"]),
-            "" if f["differing_p"] is None else p_value(f["differing_p"]),
-        )
-        for f in shown
-    ]
-    header = ("filter", "value", "95% interval", *(name(p) for p in parties), "parties differ (p)")
-    caption = f"{len(shown):,} of {len(document['filters']):,} filters, by value; all are in filters.csv"
-    return table(caption, header, rows, range(1, len(header)))

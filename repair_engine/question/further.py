@@ -18,7 +18,6 @@ from repair_engine.errors import BadInput
 from repair_engine.question.objectives import Metric, metric_weights
 from repair_engine.question.objectives.metric import subgroup_weights
 
-EVERYTHING = ("classes", "subgroups", "all")
 MOST_BYTES = 2 << 30  # of the values, their spreads and what blocks pass on
 _ARRAYS = 8  # float64 [M, n] that are held at a time: state, round, block and draw
 _MOST_VALUES = 50  # of a column whose subgroups "subgroups" lists; more are identities, not subgroups

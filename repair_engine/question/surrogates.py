@@ -13,6 +13,8 @@ from repair_engine.errors import BadInput
 from repair_engine.models import formats
 from repair_engine.models.architectures import Architecture
 from repair_engine.models.preprocessing import Preprocessing
+from repair_engine.models.timm_models import PREFIX
+from repair_engine.support.words import first_line
 
 _FORM = "FILE:ARCHITECTURE[:NUM_CLASSES][,mean=M/M/M][,std=S/S/S]"
 _USUAL_SIDES = (28, 32, 64, 96, 128, 224, 256, 299, 384)
@@ -86,7 +88,11 @@ def parse_surrogate(text: str, num_classes: int, register: Mapping[str, str]) ->
         num_classes = int(parts.pop())
     if len(parts) < 2 or not parts[-1] or num_classes < 1:
         raise BadInput(f"--surrogate {text!r} is not of the form {_FORM}.")
-    architecture, file = parts.pop(), ":".join(parts)
+    architecture = parts.pop()
+    if len(parts) > 1 and f"{parts[-1]}:" == PREFIX:
+        architecture = PREFIX + architecture
+        parts.pop()
+    file = ":".join(parts)
     if not Path(file).is_file():
         raise BadInput(f"--surrogate: there is no file {file}.")
     return Surrogate(
@@ -139,7 +145,7 @@ def _open(
         takes = f"it takes {' or '.join(f'{shape[0]}×{s}×{s}' for s in sides)}" if sides else "it fails on them"
         raise BadInput(
             f"The surrogate {spec.called} takes another input size: the attacked model's images are {size}, {takes} "
-            f"({str(error).splitlines()[0]}).",
+            f"({first_line(error)}).",
             "An attack that transfers is made on a model of the same images.",
         ) from error
     count = found.shape[1] if found.dim() > 1 else 1

@@ -10,6 +10,7 @@ import torch
 from repair_engine.network import Network, predictions
 from repair_engine.search.game import NeuronGame
 from repair_engine.support.precision import LEAST_AGREEMENT, Precision
+from repair_engine.support.words import first_line
 
 _IMAGES = 128
 _REMOVED = (0, 64, 32, 16, 8, 4)  # coalitions without n / x filters at random; 0: the intact network
@@ -25,7 +26,7 @@ def choose(game: NeuronGame, asked: str, seed: int) -> Precision:
     try:
         share, count = agreement(game, lowered(game.network, asked), seed)
     except RuntimeError as error:  # an operator that mixes precisions
-        return Precision(asked, "float32", reason=f"the network does not run in bfloat16 ({_first_line(error)})")
+        return Precision(asked, "float32", reason=f"the network does not run in bfloat16 ({first_line(error, 120)})")
     if share < LEAST_AGREEMENT:
         reason = f"only {share:.2%} of {count:,} predictions in bfloat16 are those of float32"
         return Precision(asked, "float32", share, count, reason)
@@ -66,7 +67,3 @@ def _impossible(device: torch.device) -> str:
     if platform.machine() in ("x86_64", "AMD64") and able is not None and not able():
         return "this processor has no instructions for bfloat16"
     return ""
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:120]

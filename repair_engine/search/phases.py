@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from repair_engine.case.request import RepairRequest
 from repair_engine.errors import BadInput
+from repair_engine.question.request import RepairRequest
 from repair_engine.search.game import NeuronGame
 from shapley import BudgetTooSmall, Estimate, Settings, State, draw_cost, estimate, fast, start
 
@@ -88,7 +88,7 @@ def _search_settings(request: RepairRequest, game: NeuronGame, budget: int, repa
         seed=request.seed,
         stream=SEARCH_STREAM,
         top_k=min(top_k, max(1, (n - 1) // (2 if side == "both" else 1))),
-        side=side,  # type: ignore[arg-type]
+        side=side,
         tol=1e-4,
         delta=DELTA,
         depth=None if request.depth is None else min(request.depth, n),

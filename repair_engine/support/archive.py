@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 import stat
 import zipfile
@@ -197,11 +196,6 @@ def stream_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -
                 yield piece
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
         raise BadInput(f"{entry.filename} is damaged in the archive: {error}.", "Make the zip again.") from error
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_entry(entry: zipfile.ZipInfo, name: str, again: str = _AGAIN) -> None:

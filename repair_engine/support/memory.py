@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from repair_engine.errors import BadInput
 from repair_engine.support.progress import BATCH
+from repair_engine.support.words import byte_size
 
 DEFAULT = 2 << 30  # bytes, on a CPU
 PROGRAM = 1000 << 20  # Python, torch, its compiler and the scratch of its kernels, whatever the images
@@ -30,7 +31,7 @@ def parse_memory(text: str) -> int:
     """Bytes of `2G`, `1500M` or a plain number. Raises BadInput."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
     if found is None:
-        raise BadInput(f"--memory {text!r} is no size.", "Give for example --memory 2G or --memory 1500M.")
+        raise BadInput(f"{text!r} is no size.", "Give for example 2G or 1500M.", "memory")
     return check_memory(int(float(found[1]) * _UNITS[found[2].upper()]))
 
 
@@ -38,14 +39,9 @@ def check_memory(size: int) -> int:
     """The size, if a run can begin with it. Raises BadInput."""
     if size < PROGRAM:
         raise BadInput(
-            f"--memory is {said(size)}; the program itself takes {said(PROGRAM)}.", "Give --memory 2G or more."
+            f"It is {byte_size(size)}; the program itself takes {byte_size(PROGRAM)}.", "Give 2G or more.", "memory"
         )
     return size
-
-
-def said(size: int) -> str:
-    """A size for people."""
-    return f"{size / (1 << 30):.2g} GiB" if size >= 1 << 30 else f"{size >> 20} MiB"
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ class Room:
         if memory < least:
             enough = -(-least // (100 << 20)) * 100
             raise BadInput(
-                f"--memory is {said(memory)}: this network with images of this size takes {said(least)}.",
+                f"--memory is {byte_size(memory)}: this network with images of this size takes {byte_size(least)}.",
                 f"Give --memory {enough}M or more, or smaller images (--resize, --crop).",
             )
         left = memory - fixed

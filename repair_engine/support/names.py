@@ -115,8 +115,8 @@ def settle(
     """
     own = sorted(set(folders))
     warnings: list[str] = []
-    if page:
-        odd = next(e.filename for e in entries if not e.filename.isascii())
+    odd = next((e.filename for e in entries if not e.filename.isascii()), None)
+    if page and odd is not None:  # else the guess was about entries that are no images
         warnings.append(
             f"{name}: names are not marked as UTF-8; they were read as {page} by a guess, such as {odd}. "
             "Zip again with a tool that writes UTF-8 names if they are wrong."

@@ -32,6 +32,7 @@ HUGGING_FACE = "repaired"  # folder of a repaired Hugging Face model
 
 
 def sha256(path: Path) -> str:
+    """Of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -14,7 +14,6 @@ import torch
 
 from repair_engine.case.case import SPLITS
 from repair_engine.case.preparing import FROM_FILES, Given, read_model, read_set
-from repair_engine.case.request import RepairRequest
 from repair_engine.data import Dataset, Splits
 from repair_engine.documents.attack_files import write_attacked, write_attacks
 from repair_engine.documents.repair import SCHEMA, instruction_set, versions
@@ -23,6 +22,7 @@ from repair_engine.models import formats
 from repair_engine.models.formats import Checkpoint
 from repair_engine.pages import attack_page
 from repair_engine.question.attacked import ATTACK_IMAGES, choose, generator_after
+from repair_engine.question.request import RepairRequest
 from repair_engine.question.surrogates import open_surrogates
 from repair_engine.question.victims import AttackImages, BlackBox, Victim, black_box, counting, white_box
 from repair_engine.studies import masking

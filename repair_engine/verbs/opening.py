@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 
+from repair_engine import settings
 from repair_engine.case.inspection import default_preprocessing, usable_size
-from repair_engine.case.request import preprocessing_from
 from repair_engine.data import Dataset, read_dataset
 from repair_engine.data.in_memory import columns_of, read_images
 from repair_engine.errors import BadInput
 from repair_engine.models import formats, hf_models
-from repair_engine.models.architectures import ONNX, Architecture
+from repair_engine.models.architectures import ONNX, Architecture, parse_register
 from repair_engine.models.classes import ClassNames, class_names
 from repair_engine.models.formats import Checkpoint, is_onnx
 from repair_engine.models.in_memory import NAME, count_logits, device_of, hold
 from repair_engine.models.preprocessing import Preprocessing
+from repair_engine.question.request import preprocessing_from
 from repair_engine.support.archive import check_not_folder
 from repair_engine.support.progress import Progress, silent
 
@@ -34,15 +34,17 @@ class Model:
         checkpoint: what it is; of a module in memory, a copy (`Checkpoint.held`).
         path: of its file; None: it is in memory.
         weights: "model" or "ema", where the file holds both.
-        own: preprocessing that a Hugging Face folder brings; None where there is none.
+        preprocessing: what its images become, as far as that was said or a Hugging Face folder says it; else None.
         device: where it runs.
+        classes: path of a file of class names, or None.
     """
 
     checkpoint: Checkpoint
     path: Path | None
     weights: str | None
-    own: Preprocessing | None
+    preprocessing: Preprocessing | None
     device: str
+    classes: str | None = None
 
     @property
     def name(self) -> str:
@@ -100,51 +102,61 @@ class Images:
         return f"<Images {self.name}: {len(self)} of {shape}, {len(self.class_names)} classes{columns}>"
 
 
-def architecture_of(
-    path: str,
-    name: str | None,
-    num_classes: int | None,
-    options: Mapping[str, Any],
-    register: Mapping[str, str],
-    key: str,
-    strip_prefix: str,
-) -> tuple[Architecture, Path]:
-    """The architecture of a model's file, and the file of its weights; ONNX and Hugging Face folders bring their own.
+def architecture_of(here: settings.ModelFile) -> tuple[Architecture, Path]:
+    """What the options say (an ONNX model needs to be told nothing), and the file of the weights.
 
     Raises:
         BadInput: there is no such file, or it does not bring its architecture and none is given.
     """
-    if num_classes is not None and num_classes < 1:
-        raise BadInput(f"--num-classes is {num_classes}; it must be at least 1.")
-    if Path(path).is_dir():
-        folder = hf_models.open_folder(path)
-        if name is not None or options:
+    name, classes = here.architecture, here.num_classes
+    place: dict[str, Any] = {"key": here.key, "strip_prefix": here.strip_prefix}
+    if Path(here.model).is_dir():
+        folder = hf_models.open_folder(here.model)
+        if name is not None or here.options:
             raise BadInput(f"--model: the folder {folder.path} brings its architecture.", "Leave --architecture out.")
-        if num_classes not in (None, folder.num_classes):
-            raise BadInput(
-                f"--num-classes is {num_classes}; {folder.path}/config.json has {folder.num_classes} classes."
-            )
-        made_by = Architecture(
-            folder.name, folder.num_classes, config=folder.config, key=key, strip_prefix=strip_prefix
-        )
-        return made_by, folder.weights
-    if not Path(path).is_file():
-        raise BadInput(f"--model: there is no file {path}.")
-    if (name is None or num_classes is None) and not is_onnx(Path(path)):
-        missing = [o for o, v in (("--architecture", name), ("--num-classes", num_classes)) if v is None]
-        raise BadInput(f"{' and '.join(missing)} must be given: only an ONNX model brings its own.")
-    made_by = Architecture(
-        name or ONNX, num_classes or 0, dict(options), dict(register), key=key, strip_prefix=strip_prefix
-    )
-    return made_by, Path(path)
+        if classes not in (None, folder.num_classes):
+            raise BadInput(f"--num-classes is {classes}; {folder.path}/config.json has {folder.num_classes} classes.")
+        return Architecture(folder.name, folder.num_classes, config=folder.config, **place), folder.weights
+    if name is None or classes is None:
+        if not Path(here.model).is_file():
+            raise BadInput(f"--model: there is no file {here.model}.")
+        if not is_onnx(Path(here.model)):
+            missing = [o for o, v in (("--architecture", name), ("--num-classes", classes)) if v is None]
+            raise BadInput(f"{' and '.join(missing)} must be given: only an ONNX model brings its own.")
+    register = parse_register(here.register)
+    return Architecture(name or ONNX, classes or 0, here.options or {}, register, **place), Path(here.model)
 
 
-def read_model(path: str, architecture: Architecture, weights: str | None, device: str) -> Model:
+def preprocessing_of(here: settings.Pixels, architecture: Architecture, file: Path) -> Preprocessing | None:
+    """What was given, over the model's own where only a part was; None where nothing was.
+
+    Args:
+        file: of the weights; a Hugging Face folder's preprocessing lies beside it.
+    """
+    given = here.part(settings.Pixels).given()
+    whole = {"resize", "crop", "mean", "std"} <= given.keys()
+    in_folder = architecture.config is not None and not whole
+    return preprocessing_from(architecture, given, hf_models.preprocessing_of(file.parent) if in_folder else None)
+
+
+def device_for(name: str) -> str:
+    """The device of "auto", "cpu" or "cuda". Raises BadInput: there is no GPU."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BadInput("--device cuda: torch sees no GPU here.", "Use --device cpu, or install a GPU build of torch.")
+    return name
+
+
+def open_model(here: settings.ModelFile) -> Model:
     """A model from a file, or a Hugging Face folder's. Raises BadInput, see `formats.read`."""
-    file = Path(path)
-    folder = file.parent if architecture.config is not None else None
-    own = None if folder is None else hf_models.preprocessing_of(folder)
-    return Model(formats.read(file, architecture, weights), file, weights, own, device)
+    architecture, file = architecture_of(here)
+    if not file.is_file():
+        raise BadInput(f"--model: there is no file {file}.")
+    given = preprocessing_of(here, architecture, file)
+    return Model(
+        formats.read(file, architecture, here.weights), file, here.weights, given, device_for(here.device), here.classes
+    )
 
 
 def hold_model(
@@ -211,7 +223,7 @@ def images_of_zip(
     path: str,
     model: Model,
     classes: str | Sequence[str] | None = None,
-    given: Mapping[str, Any] = MappingProxyType({}),
+    pixels: settings.Pixels | None = None,
     split_folder: str = "",
     columns: Mapping[str, Any] | None = None,
     progress: Progress = silent,
@@ -220,13 +232,14 @@ def images_of_zip(
 
     Args:
         classes: names in the model's order, or the path of a file of them.
-        given: any of resize, crop, mean, std, interpolation; the rest is the model's own, or none.
+        pixels: over the model's own.
 
     Raises:
         BadInput: see `read_dataset`.
     """
     architecture = model.checkpoint.architecture
-    asked = preprocessing_from(architecture, given, model.own)
+    asked = preprocessing_from(architecture, {} if pixels is None else pixels.given(), model.preprocessing)
+    classes = model.classes if classes is None else classes
     preprocessing, origin = default_preprocessing(asked, model.checkpoint)
     if classes is None or isinstance(classes, str | Path):
         names = class_names(architecture, classes)

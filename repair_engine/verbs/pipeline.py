@@ -17,7 +17,6 @@ import numpy as np
 
 from repair_engine.case.case import Case
 from repair_engine.case.preparing import FROM_FILES, Given, open_case, prepare
-from repair_engine.case.request import RepairRequest
 from repair_engine.case.stored_values import read_values
 from repair_engine.choosing.afresh import SHARE as AFRESH_SHARE
 from repair_engine.choosing.stepwise import SHARE as STEPWISE_SHARE
@@ -25,6 +24,7 @@ from repair_engine.documents import repair as documents
 from repair_engine.documents.attack_repair import subset_size
 from repair_engine.errors import BadInput
 from repair_engine.network import Network
+from repair_engine.question.request import RepairRequest
 from repair_engine.question.surrogates import open_surrogates
 from repair_engine.search import calibrate
 from repair_engine.search.forecast import Foresight

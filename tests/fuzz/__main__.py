@@ -125,6 +125,7 @@ class Run:
         now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, now + MEMORY))
         null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)  # onnxruntime prints there
         os.dup2(null, 2)
         for number in range(first, end):
             kind, data = self.input(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import zipfile
 from dataclasses import dataclass
@@ -11,19 +12,23 @@ import pytest
 from django.test import Client
 from rest_framework.test import APIClient
 
+from repair_engine.settings import Repair
 from tests.webapp.helpers import Bells, ready_dataset, ready_model
 from webapp.accounts import services as accounts
 from webapp.accounts.models import User
 from webapp.jobs import reaper, services
 from webapp.jobs.engine import get_engine
 from webapp.jobs.models import Job
-from webapp.jobs.requests import Asked
+from webapp.library import architectures
 from webapp.library import tasks as library_tasks
 from webapp.library.models import DatasetUpload, ModelUpload
 
+# A child lists them, which takes seconds: once, and not in the data directory of each test.
+list_once = functools.cache(architectures._torchvision)
+
 
 @pytest.fixture(autouse=True)
-def directories(settings, tmp_path: Path):
+def directories(settings, monkeypatch, tmp_path: Path):
     """Every test has its own data directory, and the tiny engine unless it asks for the real one."""
     settings.DATA_DIR = tmp_path
     settings.BLOB_DIR = tmp_path / "blobs"
@@ -33,6 +38,7 @@ def directories(settings, tmp_path: Path):
     settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = False
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.ENGINE = "tests.webapp.tiny_engine:TinyEngine"
+    monkeypatch.setattr(architectures, "_torchvision", list_once)
     get_engine.cache_clear()
     reaper._last = library_tasks._away_until = 0.0
     yield
@@ -89,7 +95,7 @@ def world(transactional_db, bells: Bells) -> World:
     owner, team_mate = person("owner", b"of the owner"), person("mate", b"of the team-mate")
     for one in (owner, team_mate):
         one.job, _ = services.create_job(
-            owner=one.user, model=one.model, dataset=one.dataset, asked=Asked(metric="accuracy", seed=1)
+            owner=one.user, model=one.model, dataset=one.dataset, asked=Repair(metric="accuracy", seed=1)
         )
     return World(owner, team_mate, APIClient(), bells)
 

@@ -57,15 +57,15 @@ class RealStack:
             stdout=self.log,
             stderr=subprocess.STDOUT,
         )
-        self.wait(self.is_ready, 90, "the stack to answer")
-        self.wait(lambda: len(self.workers_alive()) > self.workers, 60, "the workers to come up")
+        self.wait(self.is_ready, 240, "the stack to answer")
+        self.wait(lambda: len(self.workers_alive()) > self.workers, 240, "the workers to come up")
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
         self.everyone = self.family()
         self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.wait(60)
+            self.process.wait(120)
         finally:
             self.process.kill()
             self.log.close()
@@ -74,7 +74,7 @@ class RealStack:
 
     def manage(self, *command: str) -> str:
         done = subprocess.run(
-            [sys.executable, *command], cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=120
+            [sys.executable, *command], cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=240
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -92,7 +92,7 @@ class RealStack:
             data=json.dumps(body).encode() if body is not None else None,
             headers={"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"},
         )
-        with urlopen(request, timeout=30) as answer:
+        with urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
     def is_ready(self) -> bool:
@@ -109,7 +109,7 @@ class RealStack:
         return [p for p in self.family() if any(name.split("@")[0] + "@" in " ".join(_line(p)) for name in names)]
 
     def query(self, sql: str) -> list[tuple]:
-        with sqlite3.connect(self.folder / "var" / "db.sqlite3", timeout=30) as connection:
+        with sqlite3.connect(self.folder / "var" / "db.sqlite3", timeout=60) as connection:
             return connection.execute(sql).fetchall()
 
     def cpu_workers(self) -> list[psutil.Process]:
@@ -131,7 +131,7 @@ class RealStack:
             time.sleep(0.1)
         raise AssertionError(f"waited {seconds} s for {what}\n" + (self.folder / "dev.log").read_text()[-4000:])
 
-    def finished(self, repair: dict, seconds: float = 120) -> dict:
+    def finished(self, repair: dict, seconds: float = 300) -> dict:
         def look() -> dict | None:
             now = self.call("GET", f"repairs/{repair['id']}/")
             return now if now["state"] not in ("starting", "processing") else None

@@ -41,6 +41,12 @@ def test_sign_up_can_be_closed(world, settings):
     assert b"Sign up" not in Client().get("/account/sign-in/").content
 
 
+@pytest.mark.parametrize("page", ["sign-in/", "sign-up/", "forgot/"])
+def test_pages_before_signing_in_carry_the_product_s_name(page):
+    """Django's own views put the host's name into the context."""
+    assert b'href="/">Neuron Repair</a>' in Client().get(f"/account/{page}").content
+
+
 def test_sign_in_and_out(world):
     client = Client()
     home = client.get("/")

@@ -10,14 +10,16 @@ import pytest
 import torch
 from django.core.files.uploadedfile import SimpleUploadedFile
 
+from repair_engine.errors import BadInput
+from repair_engine.settings import Attack
 from tests.repair_engine import tiny
-from tests.repair_engine.conftest import quick  # noqa: F401
 from tests.webapp.helpers import ready_model
 from tests.webapp.pages.helpers import read, succeed
-from webapp.jobs.attacks import AskedAttack
 from webapp.jobs.models import Job
-from webapp.jobs.requests import BadRequest, for_engine
+from webapp.jobs.requests import asked, for_engine, stored, to_row
 from webapp.jobs.translation import repair_request
+
+pytestmark = pytest.mark.usefixtures("quick_module")
 
 MODELS, DATASETS, REPAIRS, ATTACKS = (f"/api/v1/{name}/" for name in ("models", "datasets", "repairs", "attacks"))
 NOBODY = "3f0c6a9e-0000-4000-8000-000000000000"
@@ -92,12 +94,12 @@ def test_what_cannot_be_asked(world, changes, field):
 
 
 def test_the_limits_are_those_of_repairs_but_for_no_change():
-    assert AskedAttack(attack="standard", restarts=3).restarts == 3
-    with pytest.raises(BadRequest):
-        AskedAttack(restarts=3)
-    assert AskedAttack.from_json(AskedAttack(epsilon=0.0, targeted=False).to_json()) == AskedAttack(
-        epsilon=0.0, targeted=False
-    )
+    assert Attack(attack="standard", restarts=3).restarts == 3
+    with pytest.raises(BadInput):
+        Attack(restarts=3)
+    assert stored(to_row(Attack(epsilon=0.0, targeted=False))) == Attack(epsilon=0.0, targeted=False)
+    with pytest.raises(BadInput, match="no attack can succeed"):
+        asked({"metric": "attack-success", "epsilon": 0.0})
 
 
 def test_a_repair_gives_model_dataset_and_the_checkpoint_after(world):
@@ -192,7 +194,7 @@ def test_without_uploads_the_page_says_what_is_missing(world):
 
 
 @pytest.mark.slow
-def test_through_the_engine_the_figures_are_those_of_the_command_line(world, settings, tmp_path, quick):  # noqa: F811
+def test_through_the_engine_the_figures_are_those_of_the_command_line(world, settings, tmp_path):
     """A model alone; with its repair; without any change; and one that is never right, which fails with the reason."""
     garden = tiny.make_sabotaged(tmp_path / "garden", tiny.images(96, seed=1))
     settings.ENGINE = "webapp.jobs.engine:RepairEngine"
@@ -228,11 +230,11 @@ def test_through_the_engine_the_figures_are_those_of_the_command_line(world, set
     argv = garden.argv("attack", "--json", "--epsilon", "0.1", "--steps", "4", "--subset", "12", "--queries", "30")
     del argv[argv.index("--metric") : argv.index("--metric") + 2]
     kept = ("attack", "images", "figures", "curves", "self_tests", "rows", "black_box", "warnings")
-    for asked, more in (
+    for wanted, more in (
         ({"repair": repair["id"]}, ["--repaired", str(written)]),
         ({"model": model, "dataset": data}, []),
     ):
-        found = finished(ATTACKS, asked | small)
+        found = finished(ATTACKS, wanted | small)
         assert (found["state"], found["outcome"]) == ("succeeded", "attacked"), found
         plain = tiny.call([*argv, *more]).document
         results = {row["name"]: row["url"] for row in found["results"]}

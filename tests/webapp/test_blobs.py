@@ -12,6 +12,7 @@ import threading
 import pytest
 from django.db import connection, transaction
 
+from repair_engine.support.outputs import sha256
 from tests.webapp.helpers import blob_of
 from tests.webapp.real_stack import ROOT
 from webapp.library import blobs
@@ -53,10 +54,10 @@ def test_two_processes_that_have_the_same_process_id(transactional_db, settings,
         for me in ("one", "two")
     ]  # fmt: skip
     for process in running:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=240)
         assert process.returncode == 0, errors
     files = list(settings.BLOB_DIR.glob("??/*"))
-    assert [path.name for path in files if blobs.sha256_of(path) != path.name] == []
+    assert [path.name for path in files if sha256(path) != path.name] == []
     assert len(files) == Blob.objects.count() == 2 * STORES - 8
     assert list(settings.INCOMING_DIR.iterdir()) == []
 

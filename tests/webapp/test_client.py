@@ -22,7 +22,8 @@ CLIENT = ROOT / "clients" / "neuron_repair.py"
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
-    with RealStack(tmp_path_factory.mktemp("stack"), workers=1, NR_TINY_PAUSE="0.02") as stack:
+    folder = tmp_path_factory.mktemp("stack")
+    with RealStack(folder, workers=1, NR_TINY_HOLD=str(folder), NR_RETRY_SECONDS="0") as stack:
         stack.seed()
         yield stack
 
@@ -132,7 +133,9 @@ def test_3_server_or_job_error(stack, model, data, tmp_path):
 
 
 def test_4_out_of_time_and_then_on_with_it(stack, model, data, tmp_path):
+    (stack.folder / "search").touch()
     late = repair(stack, tmp_path / "out", model, data, "--seed", "4", "--timeout", "3")
+    (stack.folder / "search").unlink()
     assert late.returncode == 4, late.stderr
     done = repair(stack, tmp_path / "out", model, data, "--seed", "4")
     assert done.returncode == 0, done.stderr

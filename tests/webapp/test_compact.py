@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from repair_engine.settings import Repair
 from tests.webapp.helpers import blob_of
 from tests.webapp.pages.helpers import read, succeed
 from webapp.jobs.models import Artifact, Job
-from webapp.jobs.requests import Asked, for_engine
+from webapp.jobs.requests import for_engine, to_row
 from webapp.jobs.translation import repair_request
 from webapp.pages.snippets import _command
 
@@ -26,7 +27,7 @@ def test_the_engine_is_told(world):
         assert job.request.get("compact", False) is compact
         assert repair_request(for_engine(job), owner.model.blob.path.parent).compact is compact
         assert ("--compact" in _command(job, job.request)) is compact
-    assert Asked(compact=False) == Asked(), "said or not said, it is the same request"
+    assert to_row(Repair(compact=False)) == to_row(Repair()), "said or not said, it is the same request"
 
 
 def test_it_belongs_to_repairs(world):

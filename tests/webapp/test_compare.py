@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from repair_engine.documents.compare import compare
+from repair_engine.settings import Repair, Score
 from tests.webapp.helpers import blob_of
 from tests.webapp.pages.helpers import filters_csv, read
 from webapp.jobs import services
 from webapp.jobs.models import Artifact, Job
-from webapp.jobs.requests import Asked
+
+pytestmark = pytest.mark.usefixtures("quick_module")
 
 API, PAGE = "/api/v1/compare/", "/compare/"
 IDS = [f"features.{i // 8}:{i % 8}" for i in range(40)]
@@ -37,7 +39,7 @@ def document(seed: int, ids: list[str] = IDS) -> dict:
 
 def valued(person, seed: int, ids: list[str] = IDS) -> tuple[Job, bytes]:
     """A finished run of the kind score."""
-    asked = Asked(kind="score", metric="accuracy", seed=seed)
+    asked = Score(metric="accuracy", seed=seed)
     job, _ = services.create_job(
         owner=person.user, model=person.model, dataset=person.dataset, asked=asked, name=f"Seed {seed}"
     )
@@ -123,7 +125,7 @@ def test_networks_with_other_filters_are_refused_by_name(world, two):
 
 def repaired(person, seed: int, *, errors: bool = True, **request) -> Job:
     """A finished repair with the same values as `valued`; `errors` False: as an earlier version left it."""
-    asked = Asked(metric="accuracy", seed=seed, **request)
+    asked = Repair(metric="accuracy", seed=seed, **request)
     job, _ = services.create_job(
         owner=person.user, model=person.model, dataset=person.dataset, asked=asked, name=f"Repair {seed}"
     )

@@ -34,7 +34,7 @@ def test_samples_are_whole_and_ask_what_the_client_knows(sample):
     asked = options_of(sample)
     assert set(sample.request) <= set(vars(asked))
     assert asked.num_classes == len((sample.folder / sample.classes).read_text().splitlines())
-    sent = client().parse_preprocessing(asked)
+    sent = client().upload_fields(asked, "model")["preprocessing"]
     assert sent == {name: value for name, value in sample.preprocessing.items() if name in sent}
 
 

@@ -8,13 +8,16 @@ import re
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
+from repair_engine.errors import BadInput
 from tests.repair_engine import tiny
 from tests.repair_engine.cli.test_cli_onnx import argv, model_of
 from tests.webapp.pages.helpers import read
 from webapp.devserver.samples import client
 from webapp.jobs.models import Job
-from webapp.jobs.requests import Asked, BadRequest, for_engine
+from webapp.jobs.requests import asked, for_engine
 from webapp.jobs.translation import repair_request
+
+pytestmark = pytest.mark.usefixtures("quick_module")
 
 MODELS, DATASETS, REPAIRS = "/api/v1/models/", "/api/v1/datasets/", "/api/v1/repairs/"
 
@@ -68,8 +71,8 @@ def test_what_an_explanation_does_not_take(world, changes, field):
     answer = world.owner.api.post(REPAIRS, body(world.owner, **changes), format="json")
     assert answer.status_code == 400
     assert field in [error["field"] for error in answer.json()["errors"]]
-    with pytest.raises(BadRequest):
-        Asked.from_json({"metric": "accuracy", **changes})
+    with pytest.raises(BadInput):
+        asked({"metric": "accuracy", **changes})
 
 
 def test_the_form_starts_one_without_the_limits_of_repairs(world):

@@ -13,7 +13,6 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from tests.repair_engine import tiny
 from tests.repair_engine.cli.test_cli_onnx import argv, model_of
-from tests.repair_engine.conftest import quick  # noqa: F401 - a fixture
 from tests.webapp.helpers import blob_of
 from tests.webapp.pages.helpers import read, succeed
 from webapp.jobs.followups import reports_before
@@ -21,6 +20,8 @@ from webapp.jobs.models import Artifact, Job
 from webapp.jobs.requests import for_engine
 from webapp.jobs.translation import repair_request
 from webapp.pages.selectors import phases
+
+pytestmark = pytest.mark.usefixtures("quick_module")
 
 MODELS, DATASETS, REPAIRS = "/api/v1/models/", "/api/v1/datasets/", "/api/v1/repairs/"
 SITES = [{"name": "features.1", "filters": 4}, {"name": "features.2", "filters": 4}]
@@ -208,7 +209,7 @@ def _pre(world, job: Job) -> list[str]:
 
 
 @pytest.fixture
-def real(world, quick, settings, tmp_path: Path):  # noqa: F811
+def real(world, settings, tmp_path: Path):
     """The real engine in this process, with a model and images of its own: (body of a request, command line)."""
     garden = tiny.make_sabotaged(tmp_path / "garden", tiny.images(144, seed=1))
     graph = model_of(garden, tmp_path)

@@ -16,7 +16,6 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from repair_engine.errors import BadInput
 from repair_engine.models import hf_archive
 from tests.repair_engine import tiny
-from tests.repair_engine.conftest import quick  # noqa: F401
 from tests.repair_engine.models.test_huggingface import PROCESSOR, resnet
 from tests.repair_engine.tiny import CLASSES
 from tests.webapp.pages.helpers import read
@@ -88,6 +87,7 @@ def test_the_three_files_are_unpacked_and_nothing_else(folder, tmp_path, top):
     assert found.num_classes == 3
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -140,6 +140,7 @@ def test_an_architecture_beside_it_is_refused(world, folder):
     assert [error["field"] for error in answer.json()["errors"]] == ["architecture"]
 
 
+@pytest.mark.usefixtures("quick")
 def test_it_is_checked_with_its_own_classes_and_preprocessing(world, folder):
     made, wrong = send(world.owner, zipped(folder)).json(), send(world.owner, zipped(folder), num_classes="7").json()
     optioned = send(world.owner, zipped(folder), options='{"depth": 3}').json()
@@ -158,7 +159,8 @@ def test_it_is_checked_with_its_own_classes_and_preprocessing(world, folder):
 
 
 @pytest.mark.slow
-def test_through_the_engine_it_is_repaired_attacked_and_comes_back(world, settings, folder, tmp_path, quick):  # noqa: F811
+@pytest.mark.usefixtures("quick")
+def test_through_the_engine_it_is_repaired_attacked_and_comes_back(world, settings, folder, tmp_path):
     """With the command line's figures; the compact export is asked for, and what became of it is said."""
     settings.ENGINE = "webapp.jobs.engine:RepairEngine"
     api, data = world.owner.api, tiny.images(96, seed=1).zip(tmp_path / "data.zip")

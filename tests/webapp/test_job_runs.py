@@ -6,9 +6,9 @@ import random
 
 import pytest
 
+from repair_engine.settings import Repair
 from webapp.jobs import coordinator, services
 from webapp.jobs.models import Job, PhaseState, Shard
-from webapp.jobs.requests import Asked
 
 
 def final_values(job: Job) -> list[int]:
@@ -38,7 +38,7 @@ def test_goes_through_every_phase_to_results(world):
 
 def test_no_repair_found_is_a_success_without_a_checkpoint(world):
     owner = world.owner
-    job, _ = services.create_job(owner=owner.user, model=owner.model, dataset=owner.dataset, asked=Asked(seed=5))
+    job, _ = services.create_job(owner=owner.user, model=owner.model, dataset=owner.dataset, asked=Repair(seed=5))
     world.bells.answer()
     final_values(job)
     assert job.outcome == Job.Outcome.NO_REPAIR
@@ -54,7 +54,7 @@ def test_same_seed_same_bits_in_any_order_and_cut(world, order, monkeypatch):
     assert expected == other  # same seed, another person's job
     monkeypatch.setattr("webapp.jobs.sharding._blocks_in_a_minute", lambda job, tasks: order + 1)
     owner = world.owner
-    job, _ = services.create_job(owner=owner.user, model=owner.model, dataset=owner.dataset, asked=Asked(seed=1))
+    job, _ = services.create_job(owner=owner.user, model=owner.model, dataset=owner.dataset, asked=Repair(seed=1))
     shuffle = random.Random(order)
     while world.bells.rung:
         shuffle.shuffle(world.bells.rung)
@@ -64,7 +64,7 @@ def test_same_seed_same_bits_in_any_order_and_cut(world, order, monkeypatch):
 
 def test_another_seed_gives_other_values(world):
     owner = world.owner
-    job, _ = services.create_job(owner=owner.user, model=owner.model, dataset=owner.dataset, asked=Asked(seed=2))
+    job, _ = services.create_job(owner=owner.user, model=owner.model, dataset=owner.dataset, asked=Repair(seed=2))
     world.bells.answer()
     assert final_values(job) != final_values(owner.job)
 

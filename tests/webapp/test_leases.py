@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from repair_engine.settings import Repair
 from tests.webapp.helpers import rested
 from webapp.jobs import coordinator, leases, reaper, services
 from webapp.jobs.leases import LeaseLost
@@ -137,9 +138,7 @@ def test_a_restarted_worker_frees_what_its_earlier_life_held(shard):
 
 def test_bad_input_is_not_tried_again(world, shard):
     owner = world.owner
-    job, _ = services.create_job(
-        owner=owner.user, model=owner.model, dataset=owner.dataset, asked=services.Asked(seed=666)
-    )
+    job, _ = services.create_job(owner=owner.user, model=owner.model, dataset=owner.dataset, asked=Repair(seed=666))
     world.bells.answer()
     job.refresh_from_db()
     assert (job.state, job.fault, job.error, job.mend) == (
@@ -150,9 +149,7 @@ def test_bad_input_is_not_tried_again(world, shard):
 
 def test_a_crash_is_tried_three_times_by_the_reaper(world):
     owner = world.owner
-    job, _ = services.create_job(
-        owner=owner.user, model=owner.model, dataset=owner.dataset, asked=services.Asked(seed=667)
-    )
+    job, _ = services.create_job(owner=owner.user, model=owner.model, dataset=owner.dataset, asked=Repair(seed=667))
     for _ in range(4):
         world.bells.answer()
         rested()

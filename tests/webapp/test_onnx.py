@@ -15,6 +15,8 @@ from webapp.jobs.models import Job
 from webapp.library.models import ModelUpload
 from webapp.pages.snippets import ONNX
 
+pytestmark = pytest.mark.usefixtures("quick_module")
+
 MODELS, DATASETS, REPAIRS = "/api/v1/models/", "/api/v1/datasets/", "/api/v1/repairs/"
 
 

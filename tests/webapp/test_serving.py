@@ -44,7 +44,7 @@ class Server:
             cwd=ROOT,
             env=self.env,
         )
-        end = time.monotonic() + 60
+        end = time.monotonic() + 240
         while not is_well("127.0.0.1", self.port, 5):
             assert self.process.poll() is None
             assert time.monotonic() < end
@@ -77,7 +77,7 @@ def server(tmp_path_factory):
     yield server
     family = server.family()
     server.process.terminate()
-    _, alive = psutil.wait_procs(family, timeout=30)
+    _, alive = psutil.wait_procs(family, timeout=60)
     for process in alive:
         process.kill()
     assert not alive
@@ -156,6 +156,6 @@ def test_a_killed_server_leaves_nothing_behind(tmp_path):
     family = server.family()
     assert len(family) > 1
     os.kill(server.process.pid, signal.SIGKILL)
-    server.process.wait(10)
-    _, alive = psutil.wait_procs(family, timeout=20)
+    server.process.wait(60)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert not alive

@@ -58,7 +58,7 @@ def test_documentation_needs_no_other_server(world):
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess:
     env = {"PATH": os.environ["PATH"], "DJANGO_SETTINGS_MODULE": "webapp.settings", **environment}
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
 
 
 def test_settings_are_safe_unless_told_otherwise(tmp_path):

@@ -62,7 +62,7 @@ def test_processes_and_threads_that_read_and_then_write(world, settings):
     for thread in threads:
         thread.join()
     for writer in writers:
-        _, errors = writer.communicate(timeout=120)
+        _, errors = writer.communicate(timeout=240)
         assert writer.returncode == 0, errors
     assert failures == []
     job.refresh_from_db()

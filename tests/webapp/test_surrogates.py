@@ -16,6 +16,8 @@ from webapp.jobs.requests import for_engine
 from webapp.jobs.translation import repair_request
 from webapp.pages.snippets import _command
 
+pytestmark = pytest.mark.usefixtures("quick_module")
+
 MODELS, DATASETS, REPAIRS = "/api/v1/models/", "/api/v1/datasets/", "/api/v1/repairs/"
 
 

@@ -7,11 +7,14 @@ import re
 
 import pytest
 
+from repair_engine.errors import BadInput
 from tests.webapp.pages.helpers import read
 from webapp.jobs.models import Job
-from webapp.jobs.requests import Asked, BadRequest, for_engine
+from webapp.jobs.requests import asked, for_engine
 from webapp.jobs.translation import repair_request
 from webapp.pages.selectors import phases
+
+pytestmark = pytest.mark.usefixtures("quick_module")
 
 REPAIRS = "/api/v1/repairs/"
 
@@ -58,8 +61,8 @@ def test_bad_input_names_the_field(world, changes, field, said):
     assert answer.status_code == 400
     assert said in next(error["detail"] for error in answer.json()["errors"] if error["field"] == field)
     if field != "filters":
-        with pytest.raises(BadRequest):
-            Asked.from_json({"metric": "accuracy", **changes})
+        with pytest.raises(BadInput):
+            asked({"metric": "accuracy", **changes})
 
 
 def test_columns_that_the_dataset_does_not_have(world):

@@ -11,6 +11,7 @@ import pytest
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
+from repair_engine.settings import Repair
 from tests.webapp.helpers import rested
 from webapp import steady
 from webapp.jobs import coordinator, files, leases, reaper, runner, selectors, services
@@ -42,7 +43,7 @@ def undisturbed(job, world) -> dict:
     """What another job of the same seed gives that nothing happens to."""
     owner = world.owner
     other, _ = services.create_job(
-        owner=owner.user, model=owner.model, dataset=owner.dataset, asked=services.Asked(metric="accuracy", seed=1)
+        owner=owner.user, model=owner.model, dataset=owner.dataset, asked=Repair(metric="accuracy", seed=1)
     )
     held, world.bells.rung = world.bells.rung[:-1], world.bells.rung[-1:]
     world.bells.answer()
@@ -342,7 +343,7 @@ def test_repeated_attempts_do_not_fill_the_disk(world, job, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(engine, "prepare", half)
-    other, _ = services.create_job(owner=owner.user, model=owner.model, dataset=owner.dataset, asked=services.Asked())
+    other, _ = services.create_job(owner=owner.user, model=owner.model, dataset=owner.dataset, asked=Repair())
     shard = other.shards.get()
     for _ in range(3):
         lease = leases.claim(shard.pk, "a/1/1")
@@ -463,7 +464,7 @@ def test_try_again_where_preparing_or_finishing_was_done(world, job, undisturbed
     """What follows them failed: they are repeated only where what they wrote is gone."""
     owner, engine = world.owner, get_engine()
     other, _ = services.create_job(
-        owner=owner.user, model=owner.model, dataset=owner.dataset, asked=services.Asked(metric="accuracy", seed=1)
+        owner=owner.user, model=owner.model, dataset=owner.dataset, asked=Repair(metric="accuracy", seed=1)
     )
     world.bells.rung = world.bells.rung[-1:]
     place, name = (engine, "start") if phase == "prepare" else (coordinator.results, "succeed")

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from django.utils import timezone
 
+from webapp.api import delivery as delivery_of
 from webapp.jobs import reaper, webhooks
 from webapp.jobs.models import Delivery, Job
 
@@ -135,7 +136,7 @@ def test_tries_again_later_and_gives_up(world, receiver, allowed):
         world.bells.answer()
     delivery.refresh_from_db()
     assert delivery.state == "failed"
-    assert delivery.attempts == len(receiver.calls) == len(webhooks.PAUSES) + 1
+    assert delivery.attempts == len(receiver.calls) == len(delivery_of.PAUSES) + 1
 
 
 def test_succeeds_at_the_second_attempt(world, receiver, allowed):
@@ -153,7 +154,7 @@ def test_two_bells_are_one_call(world, receiver, allowed):
     start(world, receiver.url, events=["repair.finished"])
     world.bells.answer()
     delivery = Delivery.objects.get()
-    webhooks.deliver(str(delivery.pk))
+    delivery_of.deliver(str(delivery.pk))
     assert len(receiver.calls) == 1
 
 
@@ -187,7 +188,7 @@ def test_a_name_that_leads_to_a_private_address_is_not_called(world, receiver, m
     """Also when it led elsewhere before: the address is checked at each call, and that very one is used."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     monkeypatch.setattr(
-        "webapp.jobs.webhooks.socket.getaddrinfo",
+        "webapp.api.delivery.socket.getaddrinfo",
         lambda host, port, **_: [(family, socket.SOCK_STREAM, 6, "", (address, port))],
     )
     start(world, f"http://hooks.example.org:{receiver.server.server_port}/", events=["repair.finished"])
@@ -233,7 +234,7 @@ def test_an_address_that_cannot_be_called_is_given_up(world, allowed):
     job = world.owner.job
     Job.objects.filter(pk=job.pk).update(webhook_url="http://example.com:99999/", webhook_secret=SECRET)
     delivery = Delivery.objects.create(job=job, event="repair.started", due_at=timezone.now())
-    webhooks.deliver(str(delivery.pk))
+    delivery_of.deliver(str(delivery.pk))
     delivery.refresh_from_db()
     assert delivery.state == Delivery.State.FAILED
     assert "port" in delivery.last_error.lower()
@@ -262,9 +263,9 @@ def test_a_server_that_never_ends_its_answer_is_left(world, allowed, settings):
 
     threading.Thread(target=drip, daemon=True).start()
     url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
-    calling = threading.Thread(target=_ignoring, args=(webhooks._post, url, b"{}", {}), daemon=True)
+    calling = threading.Thread(target=_ignoring, args=(delivery_of._post, url, b"{}", {}), daemon=True)
     calling.start()
-    calling.join(20)
+    calling.join(60)
     left = not calling.is_alive()
     over.set()
     listening.close()

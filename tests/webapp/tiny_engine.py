@@ -2,7 +2,8 @@
 
 Deterministic in (seed, phase, round, block) as the real one is, so that tests can compare results bit by bit.
 `NR_TINY_PAUSE` (seconds per quarter of a block) makes it slow enough to be killed in the middle, `NR_TINY_BLOCKS`
-long enough to be killed often.
+long enough to be killed often. While the folder `NR_TINY_HOLD` has a file with the name of a phase, blocks of that
+phase wait in the middle: where a test kills a worker must not depend on how fast the machine is.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class TinyEngine:
         for _ in range(4):
             pause()
             count(25)
+            hold(phase, count)
         return dump({"block": task["block"], "values": values})
 
     def merge(self, work: Path, phase: str, state: bytes, blocks: list[bytes]) -> bytes:
@@ -112,3 +114,10 @@ def dump(value: dict) -> bytes:
 def pause() -> None:
     if seconds := float(os.environ.get("NR_TINY_PAUSE", "0")):
         time.sleep(seconds)
+
+
+def hold(phase: str, count) -> None:
+    folder = os.environ.get("NR_TINY_HOLD")
+    while folder and Path(folder, phase).exists():
+        time.sleep(0.05)
+        count(0)  # keeps the lease alive, and learns of a cancel

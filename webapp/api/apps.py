@@ -6,4 +6,7 @@ class ApiConfig(AppConfig):
     label = "api"
 
     def ready(self) -> None:
-        from webapp.api import schema  # noqa: F401  (tells the OpenAPI generator about tokens)
+        from webapp.api import (
+            schema,  # noqa: F401  (tells the OpenAPI generator about tokens)
+            tasks,  # noqa: F401
+        )

@@ -11,8 +11,8 @@ from rest_framework import exceptions, serializers
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from repair_engine.errors import BadInput
 from webapp import full_disk
-from webapp.jobs.requests import BadRequest
 from webapp.library.errors import Refused
 
 CONTENT_TYPE = "application/problem+json"
@@ -43,8 +43,8 @@ def problem(status: int, detail: str, *, mend: str = "", errors: list[dict] | No
 def handle(error: Exception, context: dict) -> Response | None:
     """DRF's exception handler. None: not ours, a server error."""
     headers: dict[str, str] = {}
-    if isinstance(error, BadRequest):
-        error = exceptions.ValidationError({error.field: [str(error)]})
+    if isinstance(error, BadInput) and error.field:
+        error = exceptions.ValidationError({error.field: [f"{error.problem} {error.mend}".strip()]})
     if isinstance(error, DjangoValidationError):
         error = exceptions.ValidationError(serializers.as_serializer_error(error))
     if isinstance(error, Refused):

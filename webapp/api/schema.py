@@ -62,6 +62,10 @@ class Schema(AutoSchema):
         schema = super()._map_serializer_field(field, direction, bypass_extensions)
         if isinstance(field, serializers.FileField) and direction == "request":
             schema["minLength"] = 1  # an empty file is refused
+        if getattr(field, "open", False):
+            for included, excluded in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+                if included in schema:
+                    schema[excluded] = schema.pop(included)
         return schema
 
 

@@ -50,12 +50,12 @@ def options_of(sample: Sample) -> Namespace:
     files = ["--model", str(sample.folder / sample.model), "--data", str(sample.folder / sample.data)]
     model = ["--architecture", sample.architecture, "--num-classes", str(sample.num_classes)]
     asked = client().parser().parse_args(["repair", *files, *model, "--metric", sample.request["metric"]])
-    asked.arch_option = [f"{key}={json.dumps(value)}" for key, value in sample.options.items()]
+    asked.options = [f"{key}={json.dumps(value)}" for key, value in sample.options.items()] or None
     for role in ("classes", "guard"):
         if name := getattr(sample, role):
             setattr(asked, role, sample.folder / name)
     for name, value in (sample.preprocessing or {}).items():
-        given = ",".join(map(str, value)) if isinstance(value, list) else value
+        given = [*map(str, value)] if name in ("mean", "std") else value
         setattr(asked, name, "none" if given is None else given)
     for name, value in sample.request.items():
         setattr(asked, name, value)

@@ -71,7 +71,7 @@ class Stack:
         beat = [python, "-m", "celery", "-q", "-A", "webapp", "beat", "--loglevel", "warning", *schedule]
         add(Child("beat", beat, around, 3.0, signal.SIGKILL))
 
-    def wait_until_ready(self, seconds: float = 60) -> None:
+    def wait_until_ready(self, seconds: float = 180) -> None:
         """Until the web process answers."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -120,7 +120,7 @@ class Stack:
         path = Path(settings.REDIS_SOCKET)
         path.unlink(missing_ok=True)
         self.supervisor.add(Child("redis", redis_command(program, path), dict(os.environ), 5.0))
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not _answers(path):
             if time.monotonic() > deadline:
                 raise CommandError(f"{program} did not start; see {path.parent / 'redis.log'}.")

@@ -7,4 +7,11 @@ class JobsConfig(AppConfig):
 
     def ready(self) -> None:
         from webapp import checks  # noqa: F401  (registers the system checks)
-        from webapp.jobs import worker_signals  # noqa: F401
+        from webapp.jobs import (
+            selectors,
+            tasks,  # noqa: F401
+            worker_signals,  # noqa: F401
+        )
+        from webapp.library import quota
+
+        quota.count(selectors)

@@ -11,7 +11,7 @@ from repair_engine.models import formats, hf_archive
 from repair_engine.support.progress import Progress
 from repair_engine.verbs.attack import run
 from webapp.jobs import translation
-from webapp.jobs.engine import ATTACK
+from webapp.jobs.files import ATTACK
 
 
 def prepare(asked: dict[str, Any], work: Path) -> dict[str, Any]:

@@ -2,70 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from repair_engine.settings import Attack
 from webapp.accounts.models import User
 from webapp.jobs import services
-from webapp.jobs.models import Artifact, Job
-from webapp.jobs.requests import GREY_LEVEL, Asked
+from webapp.jobs.models import Job
 from webapp.library.errors import Refused
 from webapp.library.models import DatasetUpload, ModelUpload
-
-METRIC = "attack-success"
-
-
-@dataclass(frozen=True)
-class AskedAttack:
-    """The knobs of an attack, with the defaults of the command line. None: the engine's default.
-
-    Attributes:
-        group: a metadata column whose values never cross the splits.
-        seed: fixes the splits, the targets and every random start.
-        attack, norm, epsilon, steps, step_size, restarts, targeted, random_start: of PGD, as of a repair for
-            attack-success; but ε may be 0, which must change nothing.
-        attack_images: how many images are attacked at most.
-        queries, subset: of the black-box attack, per image; and on how many images what is costly is measured.
-        all_images: all of them are attacked, not those of the report split.
-    """
-
-    kind: str = "attack"
-    metric: str = METRIC
-    group: str | None = None
-    seed: int = 0
-    attack: str | None = None
-    norm: str | None = None
-    epsilon: float | None = None
-    steps: int | None = None
-    step_size: float | None = None
-    restarts: int | None = None
-    targeted: bool | None = None
-    random_start: bool | None = None
-    attack_images: int | None = None
-    queries: int | None = None
-    subset: int | None = None
-    all_images: bool | None = None
-
-    def __post_init__(self) -> None:
-        own = asdict(self) | {"kind": None}
-        del own["all_images"]
-        if self.epsilon == 0:
-            own["epsilon"] = GREY_LEVEL  # allowed here; all else is as in a repair
-        Asked(**own)
-
-    def to_json(self) -> dict[str, Any]:
-        said = {name: value for name, value in asdict(self).items() if value is not None}
-        return {name: value for name, value in said.items() if name != "all_images" or value}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> AskedAttack:
-        return cls(**{field.name: values[field.name] for field in fields(cls) if values.get(field.name) is not None})
 
 
 def create_attack(
     *,
     owner: User,
-    asked: AskedAttack,
+    asked: Attack,
     model: ModelUpload | None = None,
     dataset: DatasetUpload | None = None,
     repair: Job | None = None,
@@ -87,7 +37,7 @@ def create_attack(
             "Name a repair, or leave the surrogates out.",
         )
     if repair is not None:
-        if checkpoint(repair) is None:
+        if repair.checkpoint is None:
             raise Refused(
                 f"{repair} left no repaired checkpoint, so there is no 'after'.",
                 "Choose a repair that has ended as repaired, or leave it out: then the model alone is attacked.",
@@ -102,10 +52,3 @@ def create_attack(
         missing = "model" if model is None else "dataset"
         raise Refused(f"No {missing} is named.", "Name a model and a dataset, or a repair that has both.")
     return services.create_job(owner=owner, model=model, dataset=dataset, asked=asked, audited=repair, **more)
-
-
-def checkpoint(repair: Job) -> Artifact | None:
-    """The repaired checkpoint that a job left."""
-    if repair.outcome != Job.Outcome.REPAIRED:
-        return None
-    return repair.artifacts.select_related("blob").filter(name__startswith="repaired.").first()

@@ -11,10 +11,8 @@ from webapp.library.tasks import send
 
 def ring(shard: Shard) -> None:
     """Tell the workers of the job's kind of device that this shard waits."""
-    from webapp.jobs import tasks
-
     if leases.mark_rung(shard):
-        send(tasks.run_shard, str(shard.pk), queue=shard.job.queue)
+        send("webapp.jobs.tasks.run_shard", str(shard.pk), queue=shard.job.queue)
 
 
 def ring_on_commit(shards: list[Shard]) -> None:
@@ -23,6 +21,4 @@ def ring_on_commit(shards: list[Shard]) -> None:
 
 def ring_advance(job: Job) -> None:
     """Every shard of the round is done, yet the job stands still: whoever finished the last one died."""
-    from webapp.jobs import tasks
-
-    send(tasks.advance, str(job.pk), queue=job.queue)
+    send("webapp.jobs.tasks.advance", str(job.pk), queue=job.queue)

@@ -60,7 +60,7 @@ def _elsewhere(job: Job) -> bool:
 
 def _fail_because(job: Job, error: Exception) -> None:
     if isinstance(error, BadInput):
-        end(job, Job.State.FAILED, fault="input", error=error.problem, mend=error.mend)
+        end(job, Job.State.FAILED, fault="input", error=error.whole, mend=error.mend)
         return
     log.error("job %s cannot go on", job.pk, exc_info=error)
     end(

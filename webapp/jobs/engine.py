@@ -18,6 +18,8 @@ from typing import Any, Protocol
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from webapp.jobs.files import ATTACK
+
 Note = Callable[..., None]  # note("choosing k"): says what is done now; may raise to stop
 Count = Callable[[int], None]  # count(512): so many more evaluations are done; may raise to stop
 
@@ -152,9 +154,6 @@ class RepairEngine:
             hf_archive.pack(folder, out / f"{HUGGING_FACE}{hf_archive.SUFFIX}")
             shutil.rmtree(folder)
         return translation.headline(document)
-
-
-ATTACK = "attack-request.json"  # in the work directory of a job of the kind attack: what was asked
 
 
 def _attacks(work: Path) -> bool:

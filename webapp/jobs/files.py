@@ -14,6 +14,7 @@ from pathlib import Path
 
 from webapp.jobs.models import Job
 
+ATTACK = "attack-request.json"  # in the work directory of a job of the kind attack: what was asked
 _LENGTH = struct.Struct("<Q")
 
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from repair_engine.errors import BadInput
+from repair_engine.settings import FOLLOWED, options
 from webapp.accounts.models import User
 from webapp.jobs import services
 from webapp.jobs.models import Job
-from webapp.jobs.requests import VALUES, Asked, BadRequest
+from webapp.jobs.requests import VALUES, stored
 from webapp.library.errors import Refused
 
-CHANGES = ("budget", "max_clean_drop", "max_subgroup_drop", "max_filters", "choose", "order", "queries", "subset")
+CHANGES = ("budget", *(name for group in FOLLOWED for name in options(group)))
 MOST_FILTERS = 100  # chosen by hand: they stand in addresses
-_NOT_TAKEN_OVER = ("kind", "filters", "stored", "report_uses", "budget")
+_NOT_TAKEN_OVER = ("kind", "filters", "stored", "report_uses", "budget", "minutes", "quality")
 _REPORTS = (Job.Outcome.REPAIRED, Job.Outcome.NO_REPAIR, Job.Outcome.EXPLAINED)  # which show report images' figures
 _NAMED = 12
 
@@ -39,7 +41,7 @@ def follow_up(
         more: name, idempotency_key and webhook of `create_job`.
 
     Raises:
-        BadRequest: unknown filters, or a metric that the parent did not value; says which there are.
+        BadInput: with its field: unknown filters, or a metric that the parent did not value; says which there are.
         Refused: the parent has not finished.
     """
     if parent.state != Job.State.SUCCEEDED:
@@ -49,7 +51,7 @@ def follow_up(
             status=409,
         )
     if not filters and metric is None:
-        raise BadRequest("filters", "Choose filters, or a metric that the run valued.")
+        raise BadInput("Choose filters, or a metric that the run valued.", field="filters")
     asked = {key: value for key, value in parent.request.items() if key not in _NOT_TAKEN_OVER}
     if filters:
         _check_filters(parent, filters)
@@ -60,12 +62,14 @@ def follow_up(
         asked |= _valued(parent, metric, ranks=not filters)
     asked |= {key: value for key, value in changes.items() if key in CHANGES and value is not None}
     asked["report_uses"] = reports_before(parent)
+    record = stored(asked)
+    record.check_served()
     return services.create_job(
         owner=owner,
         model=parent.model,
         dataset=parent.dataset,
         guard=parent.guard,
-        asked=Asked.from_json(asked),
+        asked=record,
         device=parent.device,
         parent=parent,
         **more,
@@ -105,15 +109,15 @@ def reports_before(job: Job) -> int:
 
 def _check_filters(parent: Job, filters: Sequence[str]) -> None:
     if len(filters) > MOST_FILTERS:
-        raise BadRequest("filters", f"{len(filters)} filters are chosen; at most {MOST_FILTERS} can be.")
+        raise BadInput(f"{len(filters)} filters are chosen; at most {MOST_FILTERS} can be.", field="filters")
     if twice := sorted({name for name in filters if list(filters).count(name) > 1}):
-        raise BadRequest("filters", f"Chosen twice: {_listed(twice)}.")
+        raise BadInput(f"Chosen twice: {_listed(twice)}.", field="filters")
     sites = {row["name"]: row["filters"] for row in parent.model.facts.get("sites", [])}
     if sites and (unknown := [name for name in filters if not _known(name, sites)]):
-        raise BadRequest(
-            "filters",
+        raise BadInput(
             f"The model has no such filter: {_listed(unknown)}. Filters are written site:channel, from 0; the sites "
             f"are {_listed(list(sites))}.",
+            field="filters",
         )
 
 
@@ -128,7 +132,7 @@ def _valued(parent: Job, metric: str, ranks: bool) -> dict[str, Any]:
         has = f"It valued: {_listed(known)}." if known else "It stored none; a run of kind score does."
         if any(row["name"] == metric for row in parent.result.get("objectives", [])):
             has = "In its samples no filter changed it, so all are 0: value it again with a larger budget. " + has
-        raise BadRequest("metric", f"The run {parent.pk} has no values of {metric} to start from. {has}")
+        raise BadInput(f"The run {parent.pk} has no values of {metric} to start from. {has}", field="metric")
     others = [row["name"] for row in parent.result["objectives"] if row["name"] != metric]
     return {"metric": metric, "also": others}
 

@@ -114,6 +114,13 @@ class Job(models.Model):
         )
 
     @property
+    def checkpoint(self) -> Artifact | None:
+        """The repaired checkpoint that it left."""
+        if self.outcome != self.Outcome.REPAIRED:
+            return None
+        return self.artifacts.select_related("blob").filter(name__startswith="repaired.").first()
+
+    @property
     def ended(self) -> bool:
         return self.state not in self.ACTIVE
 

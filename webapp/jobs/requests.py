@@ -1,228 +1,73 @@
-"""What may be asked of a repair: one table, used by the API's serializer, the pages' form and the worker."""
+"""What may be asked of a job (`repair_engine.settings`), as it is kept in its row, and as the worker gets it."""
 
 from __future__ import annotations
 
 import secrets
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
 
 from repair_engine.errors import BadInput
-from repair_engine.support.memory import parse_memory
+from repair_engine.settings import ASKED, Attack, Further, Repair, Settings, option, options
 from webapp.jobs import surrogates
 from webapp.jobs.models import Job
 from webapp.library.models import ModelUpload
 
-ESTIMATORS = ("fast", "tmab", "monte_carlo", "cmcs", "exact")
-ATTACKS = ("paper", "standard")
-NORMS = ("linf", "l2")
-GREY_LEVEL = 1 / 255
-SIDES = ("top", "bottom", "both")
-CONSTANTS = ("mean", "bn_beta")
-CHOICES = ("best", "one-se")
-ORDERS = ("auto", "value")
-PRECISIONS = ("float32", "bfloat16")
-METRICS = ("accuracy", "recall:CLASS", "subgroup-recall:COLUMN[,COLUMN…]", "attack-success")
-KINDS = ("repair", "explain", "score")
-# Both ends included; the API's document says the same.
-BOUNDS: dict[str, tuple[float, float]] = {
-    "top_k": (1, 10_000),
-    "budget": (1_000, 10**12),
-    "max_filters": (1, 10_000),
-    "max_clean_drop": (0, 1),
-    "max_subgroup_drop": (0, 1),
-    "seed": (0, 2**32 - 1),
-    "batch_size": (1, 4096),
-    "step_size": (1e-6, 1000),
-    "restarts": (1, 1000),
-    "queries": (0, 100_000),
-    "subset": (1, 10_000),
-    "steps": (1, 1000),
-    "attack_images": (1, 10**6),
-}
-EVERYTHING = ("classes", "subgroups", "all")  # several further objectives at once
+KINDS = tuple(kind for kind in ASKED if kind != Attack.verb)  # of runs under /repairs/
+ATTACK_METRIC = "attack-success"
 VALUES = "objectives.npz"  # the file of values that a repair may start from
+_REPAIRS_NOTHING = {"explain": "An explanation", "score": "A run that values filters", "attack": "An attack"}
 
 
-_OF_REPAIRS = ("max_clean_drop", "max_subgroup_drop", "max_filters", "choose", "order")
+@dataclass(frozen=True, kw_only=True)
+class Followed(Further, Repair):
+    """A repair as rows keep it; one that goes on from a run has that run's `also`, which had a part in the splits."""
+
+    stored: bool = option(False, "The values of the run that it goes on from stand for a search.")
+    report_uses: int = option(
+        0, "Reports on the same report images that were made before.", label="Reports on the same images before", low=0
+    )
 
 
-class BadRequest(ValueError):
-    """A field of the request that cannot be: `field` names it."""
+def asked(values: Mapping[str, Any], kind: str = "") -> Settings:
+    """The record of what somebody asks for; None, empty texts and empty lists say nothing.
 
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(problem)
-        self.field = field
+    Args:
+        kind: of ASKED; by default the one that `values` name, else a repair.
 
-
-@dataclass(frozen=True)
-class Asked:
-    """The knobs of a repair, with the defaults of the command line. None: the engine's default.
-
-    Attributes:
-        kind: "explain" shows what the metric is made of, "score" values all filters, and both change nothing; None: a
-            repair.
-        also: of a score: further objectives that are valued on the same evaluations, each a metric,
-            subgroup:COLUMN=VALUE, or one of EVERYTHING. Of a follow-up: those of its parent, which had a part in the
-            splits.
-        filters: of a follow-up: ablate these, in this order; nothing is searched.
-        stored: of a follow-up: its parent's values stand for a search.
-        report_uses: of a follow-up: reports on the same report images that were made before.
-        metric: accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success; of several columns, as in
-            subgroup-recall:sex,skin, the subgroups are the combinations of values that occur.
-        group: a metadata column whose values never cross the splits (patient, writer).
-        estimator: one of ESTIMATORS.
-        constant: what an ablated filter's output becomes: its mean, or the activation of its batch norm's beta.
-        precision: of the search: float32, or bfloat16 where it is faster and agrees.
-        memory: that each of its processes may take, such as 2G; changes no figure.
-        top_k, side: how many culprits are searched, and at which end of the values.
-        budget: evaluations; None: a short calibration chooses it, and the result says which.
-        max_clean_drop: how far clean accuracy may fall, as a share (0.02 = two points).
-        max_subgroup_drop: how far any subgroup may fall, as a share.
-        max_filters: how many filters may be ablated at most.
-        choose: of the numbers of filters within these limits, the best on the select images (best), or the smallest
-            within one standard error of it (one-se).
-        order: of removal: by value alone (value), or also stepwise, whichever does better on the select images (auto).
-        seed: fixes every random choice.
-        batch_size: images per draw.
-        attack, epsilon, steps, attack_images: of attack-success: the PGD preset, its strength as a share of the
-            pixel range, its gradient steps, and how many images are attacked per split at most.
-        norm, step_size, restarts, targeted, random_start: what else of the preset may be changed; in l2 ε is the
-            Euclidean length of the whole change.
-        queries, subset: of the black-box attack in the report, per image, and on how many images at most.
-        compact: also export the repair without the culprits' channels, measured by itself.
+    Raises:
+        BadInput: with its field: what cannot be, or belongs to another kind, or is more than a server takes.
     """
-
-    kind: str | None = None
-    metric: str = "accuracy"
-    also: tuple[str, ...] | None = None
-    filters: tuple[str, ...] | None = None
-    stored: bool | None = None
-    report_uses: int | None = None
-    group: str | None = None
-    estimator: str | None = None
-    constant: str | None = None
-    precision: str | None = None
-    memory: str | None = None
-    top_k: int | None = None
-    side: str | None = None
-    budget: int | None = None
-    max_clean_drop: float | None = None
-    max_subgroup_drop: float | None = None
-    max_filters: int | None = None
-    choose: str | None = None
-    order: str | None = None
-    seed: int = 0
-    batch_size: int | None = None
-    attack: str | None = None
-    epsilon: float | None = None
-    steps: int | None = None
-    attack_images: int | None = None
-    norm: str | None = None
-    step_size: float | None = None
-    restarts: int | None = None
-    targeted: bool | None = None
-    random_start: bool | None = None
-    queries: int | None = None
-    subset: int | None = None
-    compact: bool | None = None
-
-    def __post_init__(self) -> None:
-        if self.compact is False:
-            object.__setattr__(self, "compact", None)  # said or not said, it is the same request
-        _one_of("kind", self.kind, KINDS)
-        if self.kind == "repair":
-            object.__setattr__(self, "kind", None)  # said or not said, it is the same request
-        for field in (*_OF_REPAIRS, "queries", "subset", "compact") if self.kind else ():
-            if getattr(self, field) is not None:
-                what = "An explanation" if self.kind == "explain" else "A run that values filters"
-                raise BadRequest(field, f"{what} repairs nothing: this belongs to repairs.")
-        _check_metric("metric", self.metric)
-        self._check_further()
-        _one_of("estimator", self.estimator, ESTIMATORS)
-        _one_of("constant", self.constant, CONSTANTS)
-        _one_of("precision", self.precision, PRECISIONS)
-        _check_memory(self.memory)
-        _one_of("choose", self.choose, CHOICES)
-        _one_of("order", self.order, ORDERS)
-        _one_of("side", self.side, SIDES)
-        for field, (low, high) in BOUNDS.items():
-            _between(field, getattr(self, field), low, high)
-        _one_of("attack", self.attack, ATTACKS)
-        _one_of("norm", self.norm, NORMS)
-        self._check_ball()
-        if (self.restarts or 1) > 1 and not self._starts_at_random():
-            raise BadRequest("restarts", "Without a random start every restart is the same.")
-        if self.queries == 1:
-            raise BadRequest("queries", "One query asks for the clean image only; 0 makes no black-box attack.")
-
-    def _check_further(self) -> None:
-        if not self.also:
-            return
-        if self.kind != "score" and not (self.filters or self.stored):
-            raise BadRequest("also", "Only a run of kind score values further objectives.")
-        if "attack-success" in (self.metric, *self.also):
-            raise BadRequest("also", "Attack success is valued on attacked images, which no other metric shares.")
-        for text in self.also:
-            column, equals, _ = text.removeprefix("subgroup:").partition("=")
-            if text.startswith("subgroup:"):
-                if not column or not equals:
-                    raise BadRequest("also", f"{text!r}: it is subgroup:COLUMN=VALUE.")
-            elif text not in EVERYTHING:
-                _check_metric("also", text, (*EVERYTHING, "subgroup:COLUMN=VALUE"))
-
-    def _check_ball(self) -> None:
-        if self.epsilon == 0:
-            raise BadRequest("epsilon", "With ε = 0 an attack changes nothing, so there is nothing to repair.")
-        if self.norm != "l2":
-            _between("epsilon", self.epsilon, 0, 1)
-        elif self.epsilon is None:
-            raise BadRequest("epsilon", "In l2 an ε is needed: the presets' are of l∞.")
-        elif self.epsilon < GREY_LEVEL:
-            raise BadRequest("epsilon", f"{self.epsilon:g} is less than one grey level of one pixel (1/255).")
-
-    def _starts_at_random(self) -> bool:
-        return self.attack == "standard" if self.random_start is None else self.random_start
-
-    def to_json(self) -> dict:
-        given = {name: value for name, value in asdict(self).items() if value is not None}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
-
-    @classmethod
-    def from_json(cls, values: dict) -> Asked:
-        given = {field.name: values[field.name] for field in fields(cls) if values.get(field.name) not in (None, [])}
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    kind = kind or values.get("kind") or Repair.verb
+    if kind not in ASKED:
+        raise BadInput(f"{kind!r} is not one of {', '.join(KINDS)}.", field="kind")
+    given = {name: value for name, value in values.items() if name != "kind" and value not in (None, "", [])}
+    for name in given:
+        if name not in options(ASKED[kind]):
+            takes = [other for other, record in ASKED.items() if name in options(record)]
+            why = f" {_REPAIRS_NOTHING[kind]} repairs nothing." if kind != Repair.verb and Repair.verb in takes else ""
+            raise BadInput(f"Only a run of kind {' or '.join(takes)} takes this.{why}", field=name)
+    made = ASKED[kind].from_record(given)
+    made.check_served()
+    return made
 
 
-def _check_metric(field: str, metric: str, others: tuple[str, ...] = ()) -> None:
-    name, _, argument = metric.partition(":")
-    if name not in {known.partition(":")[0] for known in METRICS}:
-        raise BadRequest(field, f"{metric!r} is not one of {', '.join((*METRICS, *others))}.")
-    if name in ("recall", "subgroup-recall") and not argument.strip():
-        what = "a class: recall:CLASS" if name == "recall" else "a column or several: subgroup-recall:COLUMN,COLUMN"
-        raise BadRequest(field, f"{name} needs {what}.")
-    if name in ("accuracy", "attack-success") and argument:
-        raise BadRequest(field, f"{name} takes nothing after a colon.")
+def stored(row: Mapping[str, Any]) -> Settings:
+    """The record of a job's `request`. Raises BadInput."""
+    kind = row.get("kind") or Repair.verb
+    return (Followed if kind == Repair.verb else ASKED[kind]).from_record(row)
 
 
-def _check_memory(value: str | None) -> None:
-    if value is None:
-        return
-    try:
-        parse_memory(value)
-    except BadInput as error:
-        said = f"{error.problem} {error.mend}".replace("--memory ", "")
-        raise BadRequest("memory", said[:1].upper() + said[1:]) from None
+def to_row(record: Settings) -> dict[str, Any]:
+    """As `Job.request` keeps it: without defaults."""
+    kind = {} if record.verb == Repair.verb else {"kind": record.verb}
+    return kind | ({"metric": ATTACK_METRIC} if isinstance(record, Attack) else {}) | record.to_record()
 
 
-def _one_of(field: str, value: str | None, allowed: tuple[str, ...]) -> None:
-    if value is not None and value not in allowed:
-        raise BadRequest(field, f"{value!r} is not one of {', '.join(allowed)}.")
-
-
-def _between(field: str, value: float | None, low: float, high: float) -> None:
-    if value is not None and not low <= value <= high:
-        raise BadRequest(field, f"{value} is not between {low} and {high}.")
+def metric_of(record: Settings) -> str:
+    return getattr(record, "metric", ATTACK_METRIC)
 
 
 def new_secret() -> str:
@@ -250,9 +95,7 @@ def _repaired(repair: Job | None) -> dict | None:
     """The checkpoint of the repair that an attack is also made on."""
     if repair is None:
         return None
-    from webapp.jobs.attacks import checkpoint
-
-    found = checkpoint(repair)
+    found = repair.checkpoint
     return None if found is None else {"path": str(found.blob.path), "file_name": found.name}
 
 

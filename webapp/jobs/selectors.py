@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 from django.utils import timezone
 
+from webapp.accounts.models import User
 from webapp.jobs.leases import SILENT
-from webapp.jobs.models import FINISH, PREPARE, Event, Job, Shard, Worker
+from webapp.jobs.models import FINISH, PREPARE, Artifact, Event, Job, Shard, Worker
 from webapp.steady import NO_ROOM, no_room_left
 
 
 def live_workers() -> list[Worker]:
     """Worker processes that said something lately."""
     return list(Worker.objects.filter(seen_at__gt=timezone.now() - SILENT).order_by("name"))
+
+
+def results_of(owner: User) -> QuerySet:
+    """The names of blobs that are results of the account's runs."""
+    return Artifact.objects.filter(job__owner=owner).values("blob")
+
+
+def expected_of(owner: User) -> int:
+    """Bytes that runs under way will keep: a repaired checkpoint has its model's size."""
+    under_way = Job.objects.filter(owner=owner, state__in=Job.ACTIVE)
+    return under_way.aggregate(total=Sum("model__blob__size"))["total"] or 0
 
 
 def evaluations_per_second(job: Job) -> float | None:

@@ -6,27 +6,22 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from repair_engine.data.columns import columns_of
 from repair_engine.errors import BadInput
+from repair_engine.settings import Settings
 from webapp.accounts.models import User
 from webapp.jobs import bells, coordinator, resuming, webhooks
 from webapp.jobs import surrogates as transfer
 from webapp.jobs.models import PREPARE, Event, Job, Shard
-from webapp.jobs.requests import Asked, new_secret
+from webapp.jobs.requests import metric_of, new_secret, to_row
 from webapp.jobs.selectors import live_workers
 from webapp.library import blobs, quota
 from webapp.library.errors import Refused
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
-
-if TYPE_CHECKING:
-    from webapp.jobs.attacks import AskedAttack
-
-DEVICES = ("auto", "cpu", "cuda")
 
 
 def create_job(
@@ -34,7 +29,7 @@ def create_job(
     owner: User,
     model: ModelUpload,
     dataset: DatasetUpload,
-    asked: Asked | AskedAttack,
+    asked: Settings,
     audited: Job | None = None,
     guard: DatasetUpload | None = None,
     surrogates: Sequence[ModelUpload] = (),
@@ -53,7 +48,7 @@ def create_job(
     _check_uploads(model, dataset, guard, surrogates)
     _check_columns(asked, dataset)
     transfer.check(model, surrogates)
-    request = asked.to_json()
+    request = to_row(asked)
     if surrogates:
         if request["metric"] != "attack-success" or request.get("kind") == "explain":
             raise Refused("Surrogates belong to attacks, and to repairs for attack-success only.", "Leave them out.")
@@ -109,13 +104,13 @@ def create_job(
     return job, True
 
 
-def _check_columns(asked: Asked | AskedAttack, dataset: DatasetUpload) -> None:
+def _check_columns(asked: Settings, dataset: DatasetUpload) -> None:
     """Raises Refused where a metric's columns are not the dataset's, so that no worker starts in vain."""
     if "columns" not in dataset.facts:
         return
     known = list(dataset.facts["columns"])
     columns: list[str] = []
-    for metric in (asked.metric, *(getattr(asked, "also", None) or ())):
+    for metric in (metric_of(asked), *getattr(asked, "also", ())):
         kind, _, argument = metric.partition(":")
         try:
             columns += columns_of(argument, known) if kind == "subgroup-recall" else []

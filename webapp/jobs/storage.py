@@ -19,6 +19,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
+from repair_engine.support.outputs import sha256
 from webapp.jobs.models import Artifact, Job, Shard
 from webapp.library import blobs
 from webapp.library.models import Blob, DatasetUpload, ModelUpload
@@ -74,8 +75,8 @@ def sweep_sometimes() -> None:
 
 def sweep(before: float) -> None:
     """What crashes left before that time: rows that nothing uses, files that have no row; and an old quarantine."""
-    for sha256 in _unused(before)[:1000]:
-        blobs.drop(sha256)
+    for unused in _unused(before)[:1000]:
+        blobs.drop(unused)
     if Blob.objects.exists():  # an empty database beside a full store is a wrong DATABASE_URL, not a thousand crashes
         for path in _files():
             if _is_blob(path) and _placed(path) < before:
@@ -141,7 +142,7 @@ def check(*, repair: bool = False) -> Iterator[Finding]:
 def _check_file(path: Path, repair: bool) -> Finding | None:
     try:
         seen = path.stat()
-        actual = blobs.sha256_of(path)
+        actual = sha256(path)
     except FileNotFoundError:
         return None  # deleted meanwhile
     row = Blob.objects.filter(pk=path.name).first()
@@ -178,7 +179,7 @@ def _missing(blob: Blob, repair: bool) -> Finding:
     wrong = f"is missing; used by {_users(blob.pk)}"
     folder = _quarantine_folder()
     for kept in [*folder.glob(f"*--{blob.pk}"), *folder.glob(f"{blob.pk}--*")]:
-        if blobs.sha256_of(kept) != blob.pk:
+        if sha256(kept) != blob.pk:
             continue
         if not repair:
             return Finding(blob.path, f"{wrong}; {kept} holds it")
@@ -209,7 +210,7 @@ def _check_working_files(repair: bool) -> Iterator[Finding]:
         parts = job.directory / "parts"
         for path in sorted(parts.glob("*")):
             try:
-                if not _NAME.fullmatch(path.name) or blobs.sha256_of(path) == path.name:
+                if not _NAME.fullmatch(path.name) or sha256(path) == path.name:
                     continue
             except FileNotFoundError:
                 continue

@@ -10,7 +10,7 @@ import traceback
 from celery import current_task, shared_task
 
 from repair_engine.errors import BadInput, VerificationFailed
-from webapp.jobs import coordinator, leases, reaper, runner, webhooks
+from webapp.jobs import coordinator, leases, reaper, runner
 from webapp.jobs.leases import Lease, LeaseLost
 from webapp.steady import NO_ROOM, is_away, is_full, steadily
 
@@ -40,7 +40,7 @@ def run_shard(pk: str) -> None:
         if is_full(error):
             leases.put_off(lease, held=NO_ROOM)
         else:
-            leases.fail(lease, fault="input", problem=error.problem, mend=error.mend)
+            leases.fail(lease, fault="input", problem=error.whole, mend=error.mend)
     except VerificationFailed as error:
         leases.fail(lease, fault="server", problem=str(error), mend="Please tell the operator: this is a bug.")
     except Exception as error:
@@ -69,8 +69,3 @@ def advance(job_id: str) -> None:
 @shared_task
 def reap() -> None:
     reaper.reap(force=True)
-
-
-@shared_task
-def deliver(pk: str) -> None:
-    webhooks.deliver(pk)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from repair_engine.case.explain_settings import Explain
-from repair_engine.case.request import Limits, RepairRequest
 from repair_engine.pages.explain_page import at_ends
-from repair_engine.question.attacks import AttackSettings
 from repair_engine.question.objectives import Metric
+from repair_engine.question.request import RepairRequest
 from repair_engine.question.surrogates import Surrogate
 from repair_engine.search.phases import CONFIRM_SHARE, reported
-from repair_engine.support.memory import parse_memory
+from repair_engine.settings import Repair
 from shapley import Settings, State
-from webapp.jobs.requests import VALUES
+from webapp.jobs.requests import VALUES, metric_of, stored
 from webapp.library.checkpoints import Opened, open_upload
 
 LEADERS = 12  # shown while a repair runs
@@ -32,46 +31,28 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
     if model["classes_text"]:
         classes = work / "class list"  # as messages call it
         classes.write_text(model["classes_text"], encoding="utf-8")
-    names = ("estimator", "constant", "precision", "top_k", "side", "batch_size", "queries", "subset", "compact")
-    names += ("report_uses",)
-    given = {name: asked[name] for name in names if name in asked}
-    if asked.get("memory"):
-        given["memory"] = parse_memory(asked["memory"])
-    given |= {"also": tuple(asked.get("also", ())), "by_hand": tuple(asked.get("filters", ()))}
+    record = stored(asked)
     parent = asked.get("parent") or {}
-    budget = asked.get("budget") or parent.get("budget")
-    if parent.get("values"):
-        given["values"] = str(shutil.copyfile(parent["values"], work / VALUES))  # the parent may be deleted meanwhile
-        if asked.get("estimator") != "exact" and budget:  # the fresh samples' share of what a search would have
-            budget = asked.get("budget") or max(1, int(budget * CONFIRM_SHARE))
-    limits = {name: asked[name] for name in vars(Limits()) if name in asked}
-    request = RepairRequest(
+    given: dict[str, Any] = {"report_uses": asked.get("report_uses", 0)}
+    if guard:
+        given |= {"guard": guard["path"], "guard_split_folder": guard.get("split_folder", "")}
+    if isinstance(record, Repair):
+        budget = record.budget or parent.get("budget")
+        if parent.get("values"):
+            given["values"] = str(shutil.copyfile(parent["values"], work / VALUES))  # the parent may be deleted
+            if record.estimator != "exact" and budget:  # the fresh samples' share of what a search would have
+                budget = record.budget or max(1, int(budget * CONFIRM_SHARE))
+        record = replace(record, budget=budget, attack_images=record.attack_images or parent.get("attack_images"))
+    return RepairRequest.of(
+        record,
         model=str(opened.path),
         data=asked["data"]["path"],
         architecture=opened.architecture,
-        metric=Metric.parse(asked["metric"]),
+        metric=Metric.parse(metric_of(record)),
         classes=str(classes) if classes else None,
-        guard=guard["path"] if guard else None,
         split_folder=asked["data"].get("split_folder", ""),
-        guard_split_folder=guard.get("split_folder", "") if guard else "",
-        group=asked.get("group"),
         preprocessing=opened.preprocessing,
-        budget=budget,
-        limits=Limits(**limits),
-        attack=AttackSettings.of(
-            asked.get("attack", "paper"),
-            asked.get("epsilon"),
-            asked.get("steps"),
-            norm=asked.get("norm"),
-            step=asked.get("step_size"),
-            restarts=asked.get("restarts"),
-            targeted=asked.get("targeted"),
-            random_start=asked.get("random_start"),
-            zero=asked.get("kind") == "attack",
-        ),
-        attack_images=asked.get("attack_images") or parent.get("attack_images"),
         surrogates=tuple(_surrogate(one, work / f"surrogate-{i}") for i, one in enumerate(asked["surrogates"])),
-        seed=asked.get("seed", 0),
         weights=model["weights"],
         device=asked["device"],
         apart=True,
@@ -82,7 +63,6 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
         },
         **given,
     )
-    return request.to_explain(Explain()) if asked.get("kind") == "explain" else request
 
 
 def _open(model: dict, folder: Path) -> Opened:

@@ -13,6 +13,7 @@ from django.conf import settings
 from webapp.library.incoming import write_whole
 
 ONNX = "onnx"  # the architecture of a model that is its own: its graph
+TIMM = "timm:"  # before the name of one of timm's
 HUGGING_FACE = "huggingface"  # of a zip of a Hugging Face folder: its config.json
 _LIST = "import json; from repair_engine.models.architectures import list_architectures as l; print(json.dumps(l()))"
 

@@ -33,11 +33,6 @@ class Ready:
     size: int  # bytes
 
 
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def ready(path: Path, sha256: str | None = None) -> Ready:
     """Bring a file to the disk and read it again. It may take long: call it outside of a transaction.
 

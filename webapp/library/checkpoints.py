@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repair_engine.case.request import preprocessing_from
 from repair_engine.errors import BadInput
 from repair_engine.models import hf_archive, hf_models
 from repair_engine.models.architectures import Architecture
 from repair_engine.models.preprocessing import Preprocessing
+from repair_engine.question.request import preprocessing_from
 from webapp.library.architectures import HUGGING_FACE
 
 

@@ -9,19 +9,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q, Sum
+from django.db.models import Q, QuerySet, Sum
 from django.utils import timezone
 
 from webapp.accounts.models import User
-from webapp.jobs.models import Artifact, Job
 from webapp.library.errors import Refused
 from webapp.library.models import Blob, DatasetUpload, ModelUpload, Reservation
 
 TOUCH = timedelta(seconds=30)
 STALE = timedelta(minutes=15)  # nothing arrived for so long: the process that held the room has died
+
+
+class Runs(Protocol):
+    """What runs keep. They stand above uploads, and say it here: see `count`."""
+
+    def results_of(self, owner: User) -> QuerySet:
+        """The names of blobs that are results of the account's runs."""
+
+    def expected_of(self, owner: User) -> int:
+        """Bytes that runs under way will keep."""
+
+
+_runs: Runs | None = None
+
+
+def count(runs: Runs) -> None:
+    global _runs
+    _runs = runs
 
 
 @dataclass(frozen=True)
@@ -46,14 +64,15 @@ def usage(owner: User, *, besides: Reservation | None = None) -> Usage:
     uploaded = Q(pk__in=ModelUpload.objects.filter(owner=owner).values("blob")) | Q(
         pk__in=DatasetUpload.objects.filter(owner=owner).values("blob")
     )
-    results = Q(pk__in=Artifact.objects.filter(job__owner=owner).values("blob"))
+    assert _runs is not None, "webapp.jobs is not installed"
+    results = Q(pk__in=_runs.results_of(owner))
     uploads = _sum(Blob.objects.filter(uploaded), "size")
     under_way = Reservation.objects.filter(owner=owner, touched_at__gt=timezone.now() - STALE)
     return Usage(
         uploads=uploads,
         results=_sum(Blob.objects.filter(uploaded | results), "size") - uploads,
         arriving=_sum(under_way.exclude(pk=besides.pk) if besides else under_way, "size"),
-        expected=_sum(Job.objects.filter(owner=owner, state__in=Job.ACTIVE), "model__blob__size"),
+        expected=_runs.expected_of(owner),
     )
 
 

@@ -115,7 +115,7 @@ def ring(upload: Upload) -> None:
 
     kind = upload._meta.model_name
     type(upload).objects.filter(pk=upload.pk).update(rung_at=timezone.now())
-    transaction.on_commit(lambda: tasks.send(tasks.validate, kind, str(upload.pk)))
+    transaction.on_commit(lambda: tasks.send(tasks.validate.name, kind, str(upload.pk)))
 
 
 def delete_upload(*, upload: Upload) -> None:

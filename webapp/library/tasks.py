@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from celery import Task, shared_task
+from celery import current_app, shared_task
 from django.conf import settings
 from django.db import Error, connection
 from django.db.models import QuerySet
@@ -28,8 +28,10 @@ AWAY = 10.0  # seconds in which a broker that could not be reached is not tried 
 _away_until = 0.0
 
 
-def send(task: Task, *args: str, queue: str = "light") -> None:
-    """Ring a bell. A broker that is away costs nothing but time: the reaper rings again.
+def send(task: str, *args: str, queue: str = "light") -> None:
+    """Ring a bell: a task by its name, for who rings stands below who answers.
+
+    A broker that is away costs nothing but time: the reaper rings again.
 
     Each attempt may take seconds to fail, and a status poll may have many bells to ring: so one is enough.
     """
@@ -37,10 +39,10 @@ def send(task: Task, *args: str, queue: str = "light") -> None:
     if time.monotonic() < _away_until:
         return
     try:
-        task.apply_async(args=args, queue=queue)
+        current_app.tasks[task].apply_async(args=args, queue=queue)
     except Exception as error:  # kombu and redis have no common base class
         _away_until = time.monotonic() + AWAY
-        log.warning("could not reach the broker (%s): %s%s will be rung again", error, task.name, args)
+        log.warning("could not reach the broker (%s): %s%s will be rung again", error, task, args)
 
 
 @contextmanager
@@ -82,7 +84,7 @@ def validate(kind: str, pk: str) -> None:
         with alive(asked):
             found = check(upload)
     except BadInput as error:
-        changes = {"state": Upload.State.REJECTED, "error": error.problem, "mend": error.mend}
+        changes = {"state": Upload.State.REJECTED, "error": error.whole, "mend": error.mend}
     except Exception as error:
         log.exception("checking %s %s failed", kind, pk)
         if is_full(error):  # nobody's fault, and no attempt: the reaper rings again

@@ -97,7 +97,7 @@ def _filters(checkpoint, preprocessing) -> tuple[dict, list[str]]:
         with _one_capture:
             found = inspect_network(checkpoint, preprocessing)
     except BadInput as error:
-        return {}, [f"The filters could not be listed yet. {error.problem} {error.mend}".strip()]
+        return {}, [f"The filters could not be listed yet. {error.whole} {error.mend}".strip()]
     except Exception:
         log.exception("listing the filters failed")
         return {}, ["The filters could not be listed: this network cannot be captured as it is."]

@@ -1,4 +1,4 @@
-"""A finished repair as sections of a page, made by the functions that make report.html."""
+"""A finished run as sections of a page, made by the functions that make its file."""
 
 from __future__ import annotations
 
@@ -7,21 +7,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.urls import reverse
-from django.utils.safestring import SafeString, mark_safe
 
-from repair_engine.pages import (
-    attack_page,
-    attack_wording,
-    attacks,
-    explain_page,
-    explain_wording,
-    groups,
-    method,
-    results,
-    scores,
-)
+from repair_engine.pages import attack_page, attack_wording, explain_page, explain_wording, repair_page, score_page
 from repair_engine.pages import repair_wording as wording
-from repair_engine.pages.markup import Markup, element
+from repair_engine.pages.rendering import Section
 from webapp.jobs.followups import objectives_of
 from webapp.jobs.models import Job
 
@@ -42,13 +31,6 @@ class Outcome:
     changes: bool = True  # it was asked for a repair
 
 
-@dataclass(frozen=True)
-class Section:
-    ident: str
-    heading: str
-    body: SafeString
-
-
 def document(job: Job) -> Document | None:
     """The report document as far as the row keeps it; None where the repair has not succeeded."""
     if job.state == Job.State.SUCCEEDED and job.result.get("attacked"):
@@ -65,7 +47,7 @@ def outcome(of: Document) -> Outcome:
         first, *more = explain_wording.headline(of)
         return Outcome(False, title, first, " ".join(more), [], [], changes=False)
     if of["verb"] == "score":
-        first, *more = scores.headline(of)
+        first, *more = score_page.headline(of)
         return Outcome(False, f"Values for {of['metric']['text']}", first, " ".join(more), [], [], changes=False)
     if of["verb"] == "attack":
         first, *more = attack_wording.headline(of)
@@ -81,39 +63,14 @@ def outcome(of: Document) -> Outcome:
     )
 
 
-def _goes_on(job: Job) -> dict[str, Markup]:
-    """For each metric that the run valued, the way to a repair for it."""
+def _goes_on(job: Job) -> dict[str, str]:
+    """The address of a repair for each metric that the run valued."""
     address = reverse("pages:follow", args=[job.pk])
-    return {
-        name: element(
-            "a", "Repair for it", href=f"{address}?{urlencode({'metric': name})}", aria_label=f"Repair for {name}"
-        )
-        for name in objectives_of(job)
-    }
+    return {name: f"{address}?{urlencode({'metric': name})}" for name in objectives_of(job)}
 
 
 def sections(job: Job, of: Document) -> list[Section]:
     """In the order in which they are read."""
     if of["verb"] == "score":
-        parts = scores.sections(of, _goes_on(job))
-    elif of["verb"] in ("explain", "attack"):
-        parts = (explain_page if of["verb"] == "explain" else attack_page).sections(of)
-    else:
-        parts = None
-    if parts is not None:
-        return [Section(ident, heading, mark_safe(body)) for ident, heading, body in parts]
-    drawn = [
-        ("figures", "At a glance", results.figures),
-        ("notices", "Findings and warnings", results.notices),
-        ("groups", "Before and after, group by group", groups.groups),
-        ("choice", "Removal curve", results.curve),
-        ("culprits", "Culprits", results.culprits),
-        ("controls", "Controls", results.controls),
-        *([("attack", "Attacks", attacks.attack)] if "attack" in of else []),
-        *([("compact", "Compact export", method.compact)] if "compact" in of else []),
-        ("method", "How it was measured", method.measured),
-        ("limits", "Limits", method.limits),
-        ("verification", "Verification of the written file", method.verification),
-        ("not-players", "What is not a player", method.not_players),
-    ]
-    return [Section(ident, heading, mark_safe(draw(of))) for ident, heading, draw in drawn]
+        return score_page.sections(of, _goes_on(job))
+    return {"explain": explain_page, "attack": attack_page}.get(of["verb"], repair_page).sections(of)

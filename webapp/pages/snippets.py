@@ -4,44 +4,24 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
 
+from repair_engine.settings import ASKED, NONE, Network, Pixels, Repair, Settings, options
+from repair_engine.settings.texts import argv, rows
 from webapp.jobs import surrogates
-from webapp.jobs.attacks import checkpoint
 from webapp.jobs.followups import CHANGES
 from webapp.jobs.models import Job
-from webapp.jobs.requests import VALUES
+from webapp.jobs.requests import VALUES, stored
 from webapp.library.architectures import HUGGING_FACE, ONNX
 from webapp.library.models import ModelUpload
 from webapp.pages.templatetags.ui import metric_words
-
-WORDS = {
-    "group": "kept together",
-    "top_k": "culprits to tell apart",
-    "side": "end of the values",
-    "max_clean_drop": "clean accuracy may fall by",
-    "max_subgroup_drop": "any subgroup may fall by",
-    "max_filters": "filters, at most",
-    "choose": "how many of them",
-    "order": "order of removal",
-    "precision": "the search computes in",
-    "batch_size": "images per draw",
-    "memory": "memory",
-    "attack_images": "images attacked, at most",
-    "queries": "black-box queries per image",
-    "subset": "images queried, at most",
-    "also": "further objectives",
-    "filters": "filters, chosen by hand",
-    "report_uses": "reports on the same images before",
-    "compact": "compact network, too",
-}
-LENGTHS = ("epsilon", "step_size")
-SHARES = ("max_clean_drop", "max_subgroup_drop")
 
 
 @dataclass(frozen=True)
@@ -53,27 +33,21 @@ class Snippets:
 
 def settings_rows(job: Job) -> list[tuple[str, str]]:
     """What was asked, for people; what is not listed was left to the defaults."""
-    rows = [] if job.attacks else [("metric", metric_words(job.request.get("metric", "")))]
-    for key, value in job.request.items():
-        if key in ("metric", "stored") or (key == "also" and not job.scores) or (key == "report_uses" and not value):
-            continue
-        if key == "kind":
-            rows.append(("kind", job.word))
-            continue
-        if key == "surrogates":
-            rows.append(("transfer attacks from", ", ".join(one.name for one in surrogates.of(job))))
-            continue
-        shown = f"{value:.1%}" if key in SHARES else f"{value:,}" if type(value) is int else str(value)
-        shown = ("yes" if value else "no") if isinstance(value, bool) else shown
-        shown = f"{value * 255:.4g} of 255 levels ({value:.4g})" if key in LENGTHS else shown
-        shown = ", ".join(value) if isinstance(value, list) else shown
-        rows.append((WORDS.get(key, key.replace("_", " ")), shown))
+    found = [] if job.attacks else [("metric", metric_words(job.request.get("metric", "")))]
+    if "kind" in job.request:
+        found.append(("kind", job.word))
+    asked = {key: value for key, value in job.request.items() if key not in ("metric", "stored")}
+    if not job.scores:
+        asked.pop("also", None)  # of the run that it goes on from
+    found += rows(options(type(stored(job.request))), asked)
+    if "surrogates" in asked:
+        found.append(("transfer attacks from", ", ".join(one.name for one in surrogates.of(job))))
     if "budget" not in job.request and job.summary.get("budget"):
         how = "chosen by calibration" if job.searches else "in ratio to the run that it goes on from"
-        rows.append(("budget", f"{job.summary['budget']:,} evaluations, {how}"))
+        found.append(("budget", f"{job.summary['budget']:,} evaluations, {how}"))
     if job.request.get("stored"):
-        rows.append(("values", "of the run that it goes on from; no search"))
-    return [*rows, ("device", job.device), ("id", str(job.pk))]
+        found.append(("values", "of the run that it goes on from; no search"))
+    return [*found, ("device", job.device), ("id", str(job.pk))]
 
 
 def snippets(request: HttpRequest, job: Job) -> Snippets:
@@ -82,6 +56,8 @@ def snippets(request: HttpRequest, job: Job) -> Snippets:
     for key in ("budget", "attack_images"):
         if job.summary.get(key):
             asked[key] = job.summary[key]
+    if "budget" in asked:
+        asked.pop("minutes", None)  # which chose it, and would not repeat it
     return Snippets(_curl(request, job, asked), _command(job, asked), _notes(job))
 
 
@@ -110,39 +86,28 @@ def _curl(request: HttpRequest, job: Job, asked: dict) -> str:
 def _command(job: Job, asked: dict) -> str:
     model, read = job.model, job.model.preprocessing or {}
     folder = model.architecture == HUGGING_FACE
-    options = [["--model", f"./{PurePath(model.file_name).stem}" if folder else model.file_name]]
-    if model.architecture not in (ONNX, HUGGING_FACE):
-        options += [["--architecture", model.architecture], ["--num-classes", str(model.num_classes)]]
-    options += [["--arch-option", f"{name}={value}"] for name, value in model.options.items()]
+    words = [["--model", f"./{PurePath(model.file_name).stem}" if folder else model.file_name]]
+    upload = {name: getattr(model, name) for name in options(Network)}
+    if model.architecture in (ONNX, HUGGING_FACE):
+        upload |= {"architecture": "", "num_classes": None}
+    words += _words(Network, upload)
     if model.architecture in settings.ARCHITECTURES:
-        options.append(["--register", f"{model.architecture}={settings.ARCHITECTURES[model.architecture]}"])
-    options += [["--weights", model.weights]] if model.weights else []
-    options += [["--key", model.key]] if model.key else []
-    options += [["--strip-prefix", model.strip_prefix]] if model.strip_prefix else []
-    options += [["--classes", "classes.txt"]] if model.classes_text else []
-    options.append(["--data", job.dataset.file_name])
-    options += [["--split-folder", job.dataset.split_folder]] if job.dataset.split_folder else []
-    options += [["--guard", job.guard.file_name]] if job.guard else []
-    options += [["--guard-split-folder", job.guard.split_folder]] if job.guard and job.guard.split_folder else []
-    for key in ("resize", "crop"):
-        options += [[f"--{key}", "none" if read[key] is None else str(read[key])]] if key in read else []
-    for key in ("mean", "std"):
-        options += [[f"--{key}", *(f"{value:g}" for value in read[key])]] if read.get(key) else []
-    options += [["--interpolation", read["interpolation"]]] if read.get("interpolation") else []
-    further = asked.get("also", []) if job.scores else []
-    options += [["--also", name] for name in further]
-    options += [["--filters", ",".join(asked["filters"])]] if "filters" in asked else []
-    options += [["--values", "values"]] if _needs_values(job) else []
-    options += [["--repaired", _after(job.audited)]] if job.audited else []
-    options += [["--surrogate", _surrogate(one)] for one in surrogates.of(job)]
-    written = {"kind", "also", "filters", "stored", "report_uses", "surrogates"}
-    written |= {"metric"} if job.attacks else set()
-    options += [_option(key, value) for key, value in asked.items() if key not in written]
+        words.append(["--register", f"{model.architecture}={settings.ARCHITECTURES[model.architecture]}"])
+    words += [["--classes", "classes.txt"]] if model.classes_text else []
+    words += _words(Pixels, {name: NONE if value is None else value for name, value in read.items()})
+    words.append(["--data", job.dataset.file_name])
+    words += [["--split-folder", job.dataset.split_folder]] if job.dataset.split_folder else []
+    words += [["--guard", job.guard.file_name]] if job.guard else []
+    words += [["--guard-split-folder", job.guard.split_folder]] if job.guard and job.guard.split_folder else []
+    words += [["--values", "values"]] if _needs_values(job) else []
+    words += [["--repaired", _after(job.audited)]] if job.audited else []
+    words += [["--surrogate", _surrogate(one)] for one in surrogates.of(job)]
+    words += _words(ASKED[asked.get("kind") or Repair.verb], asked)
     verbs = {"explain": ("explain", "explained"), "score": ("score", "values"), "attack": ("attack", "attacked")}
     verb, out = verbs.get(asked.get("kind", ""), ("repair", "repair"))
-    options += [["--device", job.device], ["--out", out]]
+    words += [["--device", job.device], ["--out", out]]
     threads = f"OMP_NUM_THREADS={settings.WORKER_THREADS}"
-    return f"{threads} " + _lines(["python", "-m", "repair_engine", verb], options)
+    return f"{threads} " + _lines(["python", "-m", "repair_engine", verb], words)
 
 
 def _needs_values(job: Job) -> bool:
@@ -152,7 +117,7 @@ def _needs_values(job: Job) -> bool:
 
 def _after(repair: Job) -> str:
     """The file that a repair left, as it lies beside the shell: a Hugging Face zip is unpacked."""
-    found = checkpoint(repair)
+    found = repair.checkpoint
     name = found.name if found else ""
     return "repaired/model.safetensors" if name.endswith(".zip") else name
 
@@ -164,11 +129,10 @@ def _surrogate(one: ModelUpload) -> str:
     return ",".join(parts)
 
 
-def _option(key: str, value: object) -> list[str]:
-    name = key.replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{name}" if value else "--untargeted" if key == "targeted" else f"--no-{name}"]
-    return [f"--{name}", str(value)]
+def _words(record: type[Settings], values: Mapping[str, Any]) -> list[list[str]]:
+    """Of the options of `record`, in the order of `values`."""
+    said = {name: one for name, one in options(record).items() if values.get(name) not in (None, "", [], {})}
+    return [words for name in values if name in said for words in argv(said[name], values[name])]
 
 
 def _notes(job: Job) -> list[str]:

@@ -17,6 +17,7 @@ from asgiref.wsgi import WsgiToAsgiInstance
 from django.conf import settings
 from django.db import DatabaseError
 
+from repair_engine.support.words import byte_size
 from webapp.serving.gate import SMALL, Pass, Places, Refusal, admit
 
 log = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ class Bridge:
             async for part in _parts(receive):
                 size += len(part)
                 if size > most:
-                    raise Refusal(413, f"The body is larger than the {most >> 20} MiB that are taken here from you.")
+                    raise Refusal(413, f"The body is larger than the {byte_size(most)} that are taken here from you.")
                 if time.monotonic() - begun > GRACE + size / SLOWEST:
                     raise Refusal(408, "The body came too slowly.")
                 waiting += part

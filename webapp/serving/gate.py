@@ -16,6 +16,7 @@ from django.contrib.auth import get_user
 from django.db import close_old_connections
 from django.http import HttpRequest
 
+from repair_engine.support.words import byte_size
 from webapp.accounts.models import ApiToken
 from webapp.accounts.selectors import token_by_key
 
@@ -60,7 +61,7 @@ def admit(method: str, path: str, headers: Mapping[str, str], announced: int | N
     if match is None or method != "POST":
         if announced is None:
             return Pass(SMALL)
-        raise Refusal(413, "This address takes no files.", f"Send at most {SMALL >> 20} MiB.")
+        raise Refusal(413, "This address takes no files.", f"Send at most {byte_size(SMALL)}.")
     user = _caller(headers)
     if user is None:
         if announced is None:
@@ -68,7 +69,7 @@ def admit(method: str, path: str, headers: Mapping[str, str], announced: int | N
         raise Refusal(401, "Files are taken from people with an account.", "Sign in, or send a token that may run.")
     most = (settings.MAX_DATASET_BYTES if match[1] == "datasets" else settings.MAX_MODEL_BYTES) + FORM
     if announced is not None and announced > most:
-        raise Refusal(413, f"The file is larger than the {(most - FORM) / 2**30:.1f} GiB that are taken here.")
+        raise Refusal(413, f"The file is larger than the {byte_size(most - FORM)} that are taken here.")
     room = shutil.disk_usage(settings.DATA_DIR).free
     if announced is not None and 2 * announced > room:  # it is written as it comes, and once more out of its form
         raise Refusal(507, "The server's disk is too full for this file.", "Ask the operator to make room.")

@@ -6,7 +6,6 @@ Everything else in the project reads only the canonical pair: `NAME.safetensors`
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import OrderedDict
@@ -30,6 +29,7 @@ from repair_engine.models.formats.keys import module_names
 from repair_engine.models.formats.pickles import SAVE_A_STATE_DICT
 from repair_engine.models.formats.unwrap import unwrap
 from repair_engine.support import sandbox
+from repair_engine.support.outputs import sha256
 from repair_engine.support.scratch import scratch
 
 MAX_FILE_BYTES = 4 << 30
@@ -79,7 +79,7 @@ def convert(
         sidecar = {
             "architecture": _resolved(architecture, answer["resolved"]).to_json(),
             "source": asdict(Source.from_json(answer["source"])),
-            "sha256": sha256_of(path),
+            "sha256": sha256(path),
         }
         _sidecar(out).write_text(json.dumps(sidecar, indent=1))
         return load(out)
@@ -166,7 +166,7 @@ def parse(path: Path, architecture: Architecture, weights: str | None, name: str
         raise BadInput(f"Weights are 'model' or 'ema', not {weights!r}.")
     kind = _kind(path, name, architecture)
     if kind == "onnx":
-        checkpoint = onnx_file.read_onnx(path, architecture, weights, name, sha256_of(path))
+        checkpoint = onnx_file.read_onnx(path, architecture, weights, name, sha256(path))
         for key, tensor in checkpoint.tensors.items():
             _check_finite(tensor, key, name)
         return checkpoint
@@ -203,12 +203,7 @@ def parse(path: Path, architecture: Architecture, weights: str | None, name: str
         order=tuple(keys) if named.beside else (),
         **layout.source,
     )
-    return Checkpoint(resolved, {key: tensors[key] for key in names}, source, sha256_of(path), beside=beside)
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return Checkpoint(resolved, {key: tensors[key] for key in names}, source, sha256(path), beside=beside)
 
 
 def _kind(path: Path, name: str, architecture: Architecture) -> str:

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from repair_engine.errors import BadInput
+from repair_engine.settings import check_metric
 from repair_engine.support.nfc import normal
-
-KINDS = ("accuracy", "recall", "subgroup-recall", "attack-success")
 
 
 @dataclass(frozen=True)
@@ -33,14 +32,7 @@ class Metric:
         Raises:
             BadInput: unknown metric, or an argument that is missing or not wanted.
         """
-        kind, colon, argument = normal(text).partition(":")  # as the names of classes and columns are
-        needs = kind in ("recall", "subgroup-recall")
-        if kind not in KINDS or needs != bool(argument) or (colon and not argument):
-            raise BadInput(
-                f"{text!r} is not a metric.",
-                "Metrics are: accuracy, recall:CLASS, subgroup-recall:COLUMN (one or several columns of metadata.csv: "
-                "COLUMN1,COLUMN2), attack-success.",
-            )
+        kind, argument = check_metric("metric", normal(text))  # as the names of classes and columns are
         return cls(kind, argument)
 
     def __str__(self) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from repair_engine.errors import BadInput
 from repair_engine.support.sandbox import kernel, landlock, namespaces, seccomp
 from repair_engine.support.sandbox.parent import TOO_WEAK, Limits
+from repair_engine.support.words import byte_size
 
 _OPEN_FILES = 1024
 
@@ -63,7 +64,7 @@ def _answer(task: Callable[[Mapping[str, Any]], dict[str, Any]], payload: dict, 
     except Exception as error:  # a hostile file may make a parser fail in any way; all are refusals
         problem = f"The file cannot be read: {type(error).__name__}: {str(error)[:500]}"
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
-            problem = f"Reading the file needs more than the allowed {limits.memory_bytes >> 20} MiB of memory."
+            problem = f"Reading the file needs more than the allowed {byte_size(limits.memory_bytes)} of memory."
         return {"refused": {"problem": problem, "mend": ""}}
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from repair_engine.errors import BadInput, SandboxTooWeak
+from repair_engine.support.words import byte_size, last_line
 
 # The only functions that a child runs: task name -> module:function(payload) -> JSON-able answer.
 TASKS = {
@@ -197,7 +198,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _answer(code: int, said: bytes, complaint: str, limits: Limits) -> dict[str, Any]:
-    last = (complaint.strip().splitlines() or ["no message"])[-1][:500]
+    last = last_line(complaint)
     if code == TOO_WEAK:
         raise SandboxTooWeak(f"The process that reads uploads lacks what {REQUIRE} asks for: {last}.")
     if code != 0:
@@ -205,7 +206,7 @@ def _answer(code: int, said: bytes, complaint: str, limits: Limits) -> dict[str,
             "Reading the file was stopped: the process that read it "
             + (f"was ended by signal {-code}" if code < 0 else f"failed ({last})")
             + ".",
-            f"It may use {limits.memory_bytes >> 20} MiB of memory and {limits.cpu_seconds} s of CPU time.",
+            f"It may use {byte_size(limits.memory_bytes)} of memory and {limits.cpu_seconds} s of CPU time.",
         )
     try:
         answer = json.loads(said)

@@ -11,7 +11,7 @@ import pytest
 from tests.repair_engine import tiny
 from tests.repair_engine.tiny import CLASSES, World, call, images, rows_of
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_module")
 OPTIONS = {"metric": "subgroup-recall:ground", "budget": "8000"}
 
 

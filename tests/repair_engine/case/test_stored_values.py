@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from repair_engine.case.stored_values import FILE
 from tests.repair_engine.tiny import World, call
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_module")
 METRIC = "subgroup-recall:ground"
 
 

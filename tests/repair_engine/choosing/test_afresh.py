@@ -25,6 +25,8 @@ from shapley.games import ImageBatchGame
 from tests.repair_engine.search.test_exact_values import request_of
 from tests.repair_engine.tiny import World, call
 
+pytestmark = pytest.mark.usefixtures("quick_module")
+
 METRIC = "subgroup-recall:ground"
 
 
@@ -103,9 +105,7 @@ def run_of(ready: pipeline.Job) -> dict:
     return {"budget": ready.budget, "images_per_draw": ready.game.batch_size, "interval": {}, "reported_values": ""}
 
 
-def test_picks_without_samples_get_them_and_the_others_keep_theirs(
-    job: tuple[pipeline.Job, Ranking], quick: None
-) -> None:
+def test_picks_without_samples_get_them_and_the_others_keep_theirs(job: tuple[pipeline.Job, Ranking]) -> None:
     ready, ranking = job
     assert ranking.fresh is not None
     unseen = int(np.flatnonzero(ranking.fresh.samples == 0)[0])
@@ -127,7 +127,7 @@ def test_picks_without_samples_get_them_and_the_others_keep_theirs(
     assert found.fresh.values[0, first] != ranking.fresh.values[0, first], "other samples than helped to order it"
 
 
-def test_where_nothing_was_confirmed_the_ablated_filters_are(job: tuple[pipeline.Job, Ranking], quick: None) -> None:
+def test_where_nothing_was_confirmed_the_ablated_filters_are(job: tuple[pipeline.Job, Ranking]) -> None:
     ready, ranking = job
     bare = dataclasses.replace(ranking, fresh=None)
     found, run = afresh(ready.case, bare, Plan(ranking.players, (), 1), run_of(ready), silent)
@@ -137,7 +137,7 @@ def test_where_nothing_was_confirmed_the_ablated_filters_are(job: tuple[pipeline
 
 
 @pytest.mark.parametrize("why", ["no filter", "exact", "by hand"])
-def test_what_needs_no_samples_gets_none(job: tuple[pipeline.Job, Ranking], quick: None, why: str) -> None:
+def test_what_needs_no_samples_gets_none(job: tuple[pipeline.Job, Ranking], why: str) -> None:
     ready, ranking = job
     case, plan = ready.case, Plan(ranking.players, (), 0 if why == "no filter" else 1)
     if why == "exact":
@@ -153,7 +153,6 @@ def test_every_ablated_filter_of_a_report_has_fresh_samples(
     sabotaged: World,
     job: tuple[pipeline.Job, Ranking],
     tmp_path: Path,
-    quick: None,
     monkeypatch: pytest.MonkeyPatch,
     order: str,
 ) -> None:
@@ -185,7 +184,7 @@ def test_every_ablated_filter_of_a_report_has_fresh_samples(
     assert "had been chosen" in page
 
 
-def test_by_the_command_line(sabotaged: World, tmp_path: Path, quick: None) -> None:
+def test_by_the_command_line(sabotaged: World, tmp_path: Path) -> None:
     given = {"metric": METRIC, "budget": "8000", "seed": "3", "out": str(tmp_path / "out")}
     document = call(sabotaged.argv("repair", "--json", **given)).document
     stored = json.loads((tmp_path / "out" / "repair.json").read_text())

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from repair_engine.case.request import Limits
 from repair_engine.choosing.controls import logit_shift, shifted_predictions
 from repair_engine.choosing.plan import Plan, choose, largest_drops
 from repair_engine.choosing.selection import Sweep
@@ -14,6 +13,7 @@ from repair_engine.documents.measures import group_table
 from repair_engine.documents.repair import judge
 from repair_engine.errors import BadInput
 from repair_engine.pages.repair_wording import selection_said
+from repair_engine.question.request import Limits
 from repair_engine.support.statistics import resampling_cells
 
 

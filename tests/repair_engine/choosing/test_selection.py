@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from repair_engine.case.request import Limits
 from repair_engine.choosing.selection import Seen, Sweep, describe, judge, resample
 from repair_engine.pages.repair_page import render
 from repair_engine.question.objectives import Objective, cell_codes, metric_weights
 from repair_engine.question.objectives.metric import Metric
+from repair_engine.question.request import Limits
 from tests.repair_engine.pages.documents import document
 from tests.repair_engine.pages.pages import Page
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from repair_engine.case.case import Case
-from repair_engine.case.request import Limits
 from repair_engine.choosing.harm import LimitCheck
 from repair_engine.choosing.orders import plan_of
 from repair_engine.choosing.plan import Plan, better, masked_predictions
@@ -19,6 +18,7 @@ from repair_engine.choosing.stepwise import MARGIN, SHARE, Greedy, Stepwise, can
 from repair_engine.pages.repair_page import render
 from repair_engine.pages.repair_wording import orders_said
 from repair_engine.question.attacks import AttackSettings
+from repair_engine.question.request import Limits
 from repair_engine.search.phases import Ranking
 from repair_engine.support.progress import silent
 from repair_engine.verbs import pipeline
@@ -26,7 +26,7 @@ from tests.repair_engine.pages.documents import document
 from tests.repair_engine.search.test_exact_values import request_of
 from tests.repair_engine.tiny import World, call
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_module")
 METRIC = "subgroup-recall:ground"
 
 

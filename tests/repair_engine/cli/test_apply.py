@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from tests.repair_engine.tiny import CLASSES, Result, Sabotaged, World, call, rows_of
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_module")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tests.repair_engine import tiny
 from tests.repair_engine.search.test_exact_values import request_of
 from tests.repair_engine.tiny import CLASSES, Tiny, World, call, images, save
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_module")
 
 # option, value, words of the error, words of the mending
 REFUSED = [
@@ -103,7 +103,7 @@ def test_attacks_that_cannot_be(world: World, options: dict[str, str], named: st
 def test_limits_that_are_no_shares(world: World, limit: str, value: str, tmp_path: Path) -> None:
     result = call(world.argv("repair", "--json", out=str(tmp_path), **{limit: value}))
     assert result.code == 2
-    assert limit in result.document["error"]
+    assert f"--{limit.replace('_', '-')}: {value} is not between 0 and 1" in result.document["error"]
 
 
 @pytest.mark.parametrize(

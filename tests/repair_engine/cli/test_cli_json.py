@@ -14,7 +14,7 @@ from repair_engine.cli import verbs
 from repair_engine.errors import VerificationFailed
 from tests.repair_engine.tiny import Tiny, World, call
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_module")
 
 
 def talkative(num_classes: int) -> nn.Module:

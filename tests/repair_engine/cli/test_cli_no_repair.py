@@ -11,7 +11,7 @@ import pytest
 from repair_engine.verbs import finish
 from tests.repair_engine.tiny import World, call, rows_of
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_module")
 WORKS = {"metric": "subgroup-recall:ground", "budget": "8000"}
 NO_GAIN = {"metric": "recall:ant", "budget": "8000"}  # every ant is recognized already
 

@@ -15,7 +15,7 @@ from tests.repair_engine import tiny
 from tests.repair_engine.image_sets import encoded, make_zip
 from tests.repair_engine.tiny import Images, Sabotaged, World, call, images, rows_of, trained
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_module")
 OPTIONS = {"metric": "subgroup-recall:ground", "budget": "6000"}
 
 

@@ -94,7 +94,7 @@ def test_a_signal_leaves_nothing_behind(
     process = start(sabotaged.argv("repair", "--json", budget="3000", out=str(out)), stage)
     process.send_signal(number)
     try:
-        said, errors = process.communicate(timeout=120)
+        said, errors = process.communicate(timeout=240)
     finally:
         process.kill()
     assert process.returncode == 128 + number, errors.decode()
@@ -230,7 +230,7 @@ def test_the_reader_of_the_output_has_gone(skewed: World) -> None:
     argv = [sys.executable, "-m", "repair_engine", *skewed.argv("inspect")]
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(argv, stdout=write, stderr=subprocess.PIPE, timeout=120)
+    done = subprocess.run(argv, stdout=write, stderr=subprocess.PIPE, timeout=240)
     os.close(write)
     assert done.returncode == 128 + signal.SIGPIPE
     assert b"Traceback" not in done.stderr, done.stderr.decode()

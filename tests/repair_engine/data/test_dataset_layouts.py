@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from repair_engine.case.request import RepairRequest
 from repair_engine.data import inspect_archive, read_dataset
 from repair_engine.errors import BadInput
 from repair_engine.models.architectures import Architecture
 from repair_engine.models.classes import ClassNames
 from repair_engine.models.preprocessing import Preprocessing
 from repair_engine.question.objectives import Metric
+from repair_engine.question.request import RepairRequest
 from tests.repair_engine.image_sets import encoded, make_zip, pixels, png
 from tests.repair_engine.tiny import call, make_world
 

@@ -100,6 +100,16 @@ def test_guessed_file_names_alone_are_said(tmp_path: Path) -> None:
     assert any("by a guess" in warning for warning in data.warnings)
 
 
+def test_a_guess_about_entries_that_are_no_images_says_nothing(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        for i, name in enumerate(("cat/a.png", "dog/b.png")):
+            archive.writestr(name, png(i))
+        archive.writestr(_Raw("cat/été.txt".encode("cp850")), b"notes")
+    data = read_dataset(tmp_path / "images.zip", ClassNames(2), Preprocessing())
+    assert data.class_names == ("cat", "dog")
+    assert not any("by a guess" in warning for warning in data.warnings)
+
+
 def test_decomposed_names_are_composed_everywhere(tmp_path: Path) -> None:
     """Names of folders and rows of the table, in either spelling."""
     folders = ("abeille", "ours", unicodedata.normalize("NFD", "zèbre"))

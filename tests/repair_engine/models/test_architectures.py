@@ -9,10 +9,11 @@ from repair_engine.models.architectures import (
     Architecture,
     first_convolution,
     list_architectures,
-    parse_options,
     parse_register,
 )
 from repair_engine.models.weights_metadata import weights_metadata
+from repair_engine.settings import Network, options
+from repair_engine.settings.texts import pairs
 from tests.repair_engine.factories import REGISTER
 
 
@@ -168,13 +169,14 @@ def test_json_round_trip() -> None:
 
 
 def test_parse_options() -> None:
-    parsed = parse_options(["a=1", "b=0.5", "c=true", "d=False", "e=1e-3", "f=text", "g=a=b"])
+    one = options(Network)["options"]
+    parsed = pairs(one, ["a=1", "b=0.5", "c=true", "d=False", "e=1e-3", "f=text", "g=a=b"])
     assert parsed == {"a": 1, "b": 0.5, "c": True, "d": False, "e": 1e-3, "f": "text", "g": "a=b"}
     assert type(parsed["a"]) is int
     assert type(parsed["c"]) is bool
     for bad in ("a", "=1", "a b=1"):
         with pytest.raises(BadInput, match="KEY=VALUE"):
-            parse_options([bad])
+            pairs(one, [bad])
 
 
 def test_parse_register() -> None:

@@ -21,6 +21,8 @@ from repair_engine.network.write_back import write_back
 from tests.repair_engine import tiny
 from tests.repair_engine.tiny import CLASSES, call, images, trained
 
+pytestmark = pytest.mark.usefixtures("quick_module")
+
 LABELS = {"id2label": dict(enumerate(CLASSES)), "label2id": {name: i for i, name in enumerate(CLASSES)}}
 PROCESSOR = {
     "image_processor_type": "ConvNextImageProcessor", "do_resize": True, "size": {"shortest_edge": 16}, "crop_pct": 1.0,
@@ -105,7 +107,6 @@ def folder(transformers, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_folder_is_repaired_and_written_back(
     transformers, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

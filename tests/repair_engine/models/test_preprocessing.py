@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from repair_engine.case.request import preprocessing_from
 from repair_engine.errors import BadInput
 from repair_engine.models.architectures import Architecture
 from repair_engine.models.images import decode
 from repair_engine.models.preprocessing import Preprocessing
 from repair_engine.models.weights_metadata import weights_metadata
+from repair_engine.question.request import preprocessing_from
 from tests.repair_engine.image_sets import encoded, pixels
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

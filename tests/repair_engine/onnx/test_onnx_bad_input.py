@@ -286,3 +286,12 @@ def test_limits_are_in_the_message(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(parsing, "MAX_NODES", 2)
     with pytest.raises(BadInput, match="has 4 nodes; 1 to 2"):
         importing.import_file(path, "m.onnx")
+
+
+def test_a_producer_whose_name_is_no_utf8_is_read(tmp_path: Path) -> None:
+    """protobuf hands it over as bytes."""
+    path = changed(tmp_path, lambda model: setattr(model, "producer_name", "acmetool"))
+    path.write_bytes(path.read_bytes().replace(b"acmetool", b"acme\xfft\xf3l"))
+    read = formats.read(path, Architecture("onnx", 0), None, "m.onnx")
+    assert read.architecture.plan is not None
+    assert read.architecture.plan.producer.startswith("acme")

@@ -5,41 +5,65 @@ from itertools import pairwise
 
 import pytest
 
-from repair_engine.pages.repair_charts import (
-    NARROW,
-    WIDE,
-    Bar,
-    CurvePoint,
-    GroupRow,
-    ValueRow,
-    bars,
-    before_after,
-    interval_plot,
-    removal_curve,
-)
-from repair_engine.pages.svg import decimal, digits_for, nice_scale, percent, shorten
+from repair_engine.pages.charts import RoundPoint, convergence, front, removal, removal_curve, success
+from repair_engine.pages.row_charts import Bar, ValueRow, bars, before_after, histogram, interval_plot, layers
+from repair_engine.pages.svg import NARROW, WIDE, nice_scale, shorten
+from repair_engine.studies.names import RANDOM, SHAPLEY
+from repair_engine.support.words import decimal, digits_for, percent
 
 SVG = "{http://www.w3.org/2000/svg}"
 NAME = "<b>&\"'" + "very long name " * 8
-ATTACKED = [CurvePoint(k, 0.9 - 0.1 * k, 0.9, True, None, 0.1 * k) for k in range(7)]
-POINTS = [CurvePoint(k, 0.5 + 0.02 * k, 0.9 - 0.01 * k, k < 4, 0.8 - 0.02 * k) for k in range(7)]
-GROUPS = [
-    GroupRow(NAME, 20, 0.0, (0.0, 0.16), 1.0, (0.84, 1.0)),
-    GroupRow("b", 300, 0.5, (0.44, 0.56), 0.25, (0.2, 0.3)),
-]
+
+
+def step(k, objective, clean, feasible=True, **more):
+    return {"k": k, "objective": objective, "clean": clean, "feasible": feasible, **more}
+
+
+def group(name, n, before, before_interval, after=None, after_interval=None):
+    return {"name": name, "n": n, "before": before, "before_interval": before_interval,
+            "after": after, "after_interval": after_interval}  # fmt: skip
+
+
+ATTACKED = [step(k, 0.9 - 0.1 * k, 0.9, true_label=0.1 * k) for k in range(7)]
+POINTS = [step(k, 0.5 + 0.02 * k, 0.9 - 0.01 * k, k < 4, guard=0.8 - 0.02 * k) for k in range(7)]
+BANDED = [s | {"lower": s["objective"] - 0.6, "upper": s["objective"] + 0.6, "front": s["k"] % 2 == 0} for s in POINTS]
+GROUPS = [group(NAME, 20, 0.0, (0.0, 0.16), 1.0, (0.84, 1.0)), group("b", 300, 0.5, (0.44, 0.56), 0.25, (0.2, 0.3))]
 VALUES = [ValueRow(NAME, -0.02, -0.03, -0.01, True), ValueRow("conv:1", -0.001, None, None, False)]
 BARS = [Bar("this repair", 1.0, marked=True), Bar(NAME, 0.5, 0.4, 0.6), Bar("nothing", 0.0)]
+KS = [0, 1, 10, 2944]
+REMOVED = [
+    {"ranking": SHAPLEY, "ks": KS, "metric": [0.9, 0.8, 0.2, 0.0]},
+    {
+        "ranking": RANDOM,
+        "ks": KS,
+        "metric": [0.9, 0.9, 0.8, 0.0],
+        "metric_range": [[0.9, 0.8, 0.7, 0], [0.9, 1, 0.9, 0]],
+    },
+]
+HIT = [{"success": 0.1 * i, "success_interval": [0.09 * i, 0.11 * i]} for i in range(4)]
+SITES = [{"site": NAME, "filters": 64, "most": 3, "least": 0, "expected": 0.4}]
+ROUNDS = [RoundPoint(NAME, 300, 0.2), RoundPoint("search", 100_000, 0.01)]
 CHARTS = {
     "curve": lambda width: removal_curve(POINTS, 3, NAME, floor=0.88, width=width),
     "curve under attack": lambda width: removal_curve(ATTACKED, 3, NAME, width=width),
     "curve k=0": lambda width: removal_curve(POINTS[:1], 0, "accuracy", one_line=True, width=width),
-    "groups": lambda width: before_after(GROUPS, NAME, width=width),
-    "groups, intact only": lambda width: before_after([GroupRow("a", 5, 1.0, (0.5, 1.0))], width=width),
+    "curve with a band": lambda width: removal_curve(BANDED, 6, NAME, floor=0.0, width=width),
+    "front": lambda width: front({"curve": BANDED, "k": 2, "metric": {"text": NAME}}, width=width),
+    "removal": lambda width: removal(REMOVED, "metric", NAME, shift=1.0, width=width),
+    "removal, of two runs": lambda width: removal(REMOVED, "metric", "m", names=[NAME, NAME], width=width),
+    "success": lambda width: success({NAME: HIT, "b": HIT}, ["1/255", "2/255", "4/255", NAME[:9]], 3, NAME, "ε",
+                                     width=width, ident="s"),
+    "success of one point": lambda width: success({"a": HIT[:1]}, ["0"], 0, NAME, "ε", width=width, ident="s"),
+    "convergence": lambda width: convergence(ROUNDS, 300_000, width=width),
+    "histogram": lambda width: histogram([-0.1, 0.0, 0.1], [1, 2943], NAME, width=width, ident="h"),
+    "layers": lambda width: layers(SITES, NAME, width=width),
+    "groups": lambda width: before_after(GROUPS, True, NAME, width=width),
+    "groups, intact only": lambda width: before_after([group("a", 5, 1.0, (0.5, 1.0))], False, width=width),
     "values": lambda width: interval_plot(VALUES, width=width),
     "values of few samples": lambda width: interval_plot([ValueRow("a", -0.03, -60.0, 60.0, True)], width=width),
     "values all alike": lambda width: interval_plot([ValueRow("a", 0.0, 0.0, 0.0, True)], width=width),
     "bars": lambda width: bars(BARS, NAME, ("intact model", 0.0), width=width),
-}
+}  # fmt: skip
 
 
 @pytest.fixture(params=CHARTS.values(), ids=CHARTS.keys())
@@ -64,6 +88,11 @@ def test_is_wellformed_named_and_inside_its_frame(chart, width):
         for key in ("y", "y1", "y2", "cy"):
             if node.get(key):
                 assert 0 <= float(node.get(key)) <= bottom, (node.tag, node.attrib)
+        if node.tag == SVG + "text":  # about as wide as its letters
+            wide = len(node.text or "") * 5.5 * float(node.get("font-size")) / 13
+            before = {"start": 0, "middle": 0.5, "end": 1}[node.get("text-anchor")] * wide
+            assert float(node.get("x")) - before >= -1, node.text
+            assert len(node.text or "") > 40 or float(node.get("x")) - before + wide <= right + 1, node.text
         assert "<" not in (node.get("class") or "")
 
 
@@ -90,12 +119,12 @@ def test_curve_places_marks_by_k_and_tells_infeasible_ones_apart_by_shape():
 
 
 def test_groups_draw_rings_before_and_diamonds_after():
-    marks = tips(before_after(GROUPS, "Recall"))
+    marks = tips(before_after(GROUPS, True, "Recall"))
     before, after = marks["b before: 50.0%"], marks["b after: 25.0%"]
     assert before.tag == SVG + "circle"
     assert after.tag == SVG + "path"
     at = float(after.get("d")[1:].split(",")[0])
-    whole = tips(before_after([GroupRow("a", 9, 1.0, (0, 1), 0.0, (0, 1))], "Recall"))
+    whole = tips(before_after([group("a", 9, 1.0, (0, 1), 0.0, (0, 1))], True, "Recall"))
     zero, one = float(whole["a after: 0.0%"].get("d")[1:].split(",")[0]), float(whole["a before: 100.0%"].get("cx"))
     assert zero < at < float(before.get("cx")) < one
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from repair_engine.documents.filters import HEADER, write_filters
-from repair_engine.pages.convergence import RoundPoint, convergence
+from repair_engine.pages.charts import RoundPoint, convergence
 from repair_engine.pages.svg import NARROW, WIDE
 from repair_engine.search.phases import Ranking
 

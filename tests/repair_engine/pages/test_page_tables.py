@@ -2,8 +2,7 @@
 
 import pytest
 
-from repair_engine.pages import results
-from repair_engine.pages.repair_page import render
+from repair_engine.pages.repair_page import render, sections
 from repair_engine.pages.repair_wording import tried
 from repair_engine.studies.attack_rows import NO_SURROGATE
 from tests.repair_engine.pages.documents import METRICS, document, with_guard
@@ -180,7 +179,7 @@ def test_values_that_are_not_known_are_no_figures() -> None:
     found = document("recall:shirt")
     for row in found["culprits"]:
         row |= {"value": -0.12345, "lower": -1.0, "upper": 1.0, "samples": 4}
-    shown = results.culprits(found)
+    shown = next(part.body for part in sections(found) if part.ident == "culprits")
     assert "0.12345" not in shown
     assert "not known (4 samples)" in shown
     assert "Values of the ranked candidates" not in shown

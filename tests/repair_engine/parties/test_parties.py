@@ -27,7 +27,7 @@ from tests.repair_engine import tiny
 from tests.repair_engine.search.test_exact_values import FILTERS, means, request_of
 from tests.repair_engine.tiny import CLASSES, World, call, rows_of
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_module")
 
 
 @dataclass(frozen=True)

@@ -30,17 +30,17 @@ def test_another_epsilon_or_other_steps_reach_equally_far() -> None:
 
 
 BAD = {
-    "norm": ({"norm": "l1"}, "linf or l2"),
-    "l2 without ε": ({"norm": "l2"}, "needs --epsilon"),
+    "norm": ({"norm": "l1"}, "linf, l2"),
+    "l2 without ε": ({"norm": "l2"}, "an ε is needed"),
     "l2 below one grey level": ({"norm": "l2", "epsilon": 0.003}, "less than one grey level of one pixel"),
     "l2 of nothing": ({"norm": "l2", "epsilon": 0.0}, "no attack can succeed"),
-    "l2 that is no number": ({"norm": "l2", "epsilon": float("nan")}, "positive length"),
-    "ε in grey levels": ({"epsilon": 8.0}, "outside \\(0, 1\\]"),
+    "l2 that is no number": ({"norm": "l2", "epsilon": float("nan")}, "no finite number"),
+    "ε in grey levels": ({"epsilon": 8.0}, "is not between 0 and 1"),
     "ε = 0": ({"epsilon": 0.0}, "no attack can succeed"),
-    "step of nothing": ({"step": 0.0}, "--step-size"),
-    "step that is no number": ({"step": float("inf")}, "--step-size"),
-    "no start": ({"restarts": 0}, "starts at least once"),
-    "restarts that are all the same": ({"restarts": 2}, "without a random start"),
+    "step of nothing": ({"step": 0.0}, "step_size"),
+    "step that is no number": ({"step": float("inf")}, "step_size"),
+    "no start": ({"restarts": 0}, "less than 1"),
+    "restarts that are all the same": ({"restarts": 2}, "Without a random start"),
 }
 
 

@@ -14,7 +14,7 @@ from repair_engine.question.further import check_size
 from tests.repair_engine.image_sets import encoded, make_zip
 from tests.repair_engine.tiny import CLASSES, World, call
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_module")
 RECALLS = tuple(f"recall:{name}" for name in CLASSES)
 SUBGROUPS = ("subgroup-recall:ground", "subgroup:ground=dark", "subgroup:ground=light")
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.repair_engine.tiny import World, call, rows_of
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_module")
 METRIC = "subgroup-recall:ground,side"
 
 

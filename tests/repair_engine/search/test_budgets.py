@@ -12,7 +12,7 @@ from torch import nn
 from repair_engine.search import calibrate
 from tests.repair_engine.tiny import World, call, images, save
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_module")
 FILTERS = 600
 SHORT = {"score": {}, "repair": {"max_filters": "2"}}
 
@@ -184,8 +184,8 @@ def test_quality_that_cannot_be_waited_for_is_said(skewed: World) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"minutes": "0"}, "must be positive"),
-        ({"minutes": "nan"}, "positive and finite"),
+        ({"minutes": "0"}, "is not above 0"),
+        ({"minutes": "nan"}, "is no finite number"),
         ({"minutes": "2", "budget": "5000"}, "exclude each other"),
         ({"quality": "20"}, "K,OVERLAP"),
         ({"quality": "0,0.9"}, "K counts filters"),

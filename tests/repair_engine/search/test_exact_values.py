@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from scipy.optimize import brentq
 
 from repair_engine.case.preparing import prepare
-from repair_engine.case.request import RepairRequest
 from repair_engine.models.architectures import Architecture
 from repair_engine.question.attacks import AttackSettings
 from repair_engine.question.objectives import Metric
+from repair_engine.question.request import RepairRequest
 from repair_engine.verbs import pipeline
 from shapley import Estimate
 from tests.repair_engine.tiny import CLASSES, Tiny, World, call
@@ -25,7 +25,7 @@ SITES = (("stem", 3), ("branch", 3), ("last", 2))
 FILTERS = [f"{site}:{channel}" for site, count in SITES for channel in range(count)]
 N = len(FILTERS)
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_module")
 
 
 def request_of(world: World, metric: str, **more: object) -> RepairRequest:

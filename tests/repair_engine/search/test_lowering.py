@@ -11,7 +11,8 @@ import torch
 
 from repair_engine.errors import BadInput
 from repair_engine.network import predictions
-from repair_engine.pages.method import measured
+from repair_engine.pages.measured import MEASURED
+from repair_engine.pages.rendering import render
 from repair_engine.search import lowering
 from repair_engine.search.game import NeuronGame
 from repair_engine.support import precision
@@ -21,7 +22,7 @@ from tests.repair_engine.search.test_exact_values import request_of
 from tests.repair_engine.search.test_phases import prepared
 from tests.repair_engine.tiny import World, call
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_module")
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_a_repair_and_values_say_in_what_they_were_found(sabotaged: World, tmp_p
     assert said["used"] == "bfloat16"
     assert said["agreement"] >= precision.LEAST_AGREEMENT
     assert document["outcome"] == "repaired"
-    assert "The search runs in bfloat16" in str(measured(document))
+    assert "The search runs in bfloat16" in render("measured.html", d=document, **MEASURED)
     scored = call(sabotaged.argv("score", "--json", **options)).document
     assert scored["run"]["precision"] == said
     plain = call(sabotaged.argv("score", "--json", **(options | {"precision": "float32"}))).document

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import shapley
-from repair_engine.case.request import RepairRequest
 from repair_engine.question.attacks import AttackSettings
+from repair_engine.question.request import RepairRequest
 from repair_engine.search.game import NeuronGame
 from repair_engine.verbs import pipeline
 from tests.repair_engine.search.test_exact_values import request_of
@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(int(sys.argv[3]))
 import shapley
-from repair_engine import pipeline
+from repair_engine.verbs import pipeline
 
 work, verb = Path(sys.argv[1]), sys.argv[2]
 job = pipeline.open_job(work)

@@ -11,7 +11,7 @@ import pytest
 from tests.repair_engine import tiny
 from tests.repair_engine.tiny import World, call
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_module")
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,8 @@ from tests.repair_engine.cli.test_cli_onnx import argv, model_of
 from tests.repair_engine.tiny import SIDE as TINY_SIDE
 from tests.repair_engine.tiny import Sabotaged, Tiny, World, call, trained
 
+pytestmark = pytest.mark.usefixtures("quick_module")
+
 
 @pytest.fixture(scope="module")
 def tiny(sabotaged: World) -> tuple[Network, Tiny]:

@@ -17,6 +17,8 @@ from repair_engine.search.guesses import guess_differences
 from repair_engine.support.memory import DEFAULT, PROGRAM, Room, parse_memory
 from tests.repair_engine.tiny import World, call
 
+pytestmark = pytest.mark.usefixtures("quick_module")
+
 MIB = 1 << 20
 SQUEEZENET = [600_000] + [4_562_304] + [800_000] * 24  # bytes of the states of one image of 224 px, about
 

@@ -210,8 +210,8 @@ def test_both_processors_programs_are_whole() -> None:
 
 UNDER_A_PROFILE = """
 import ctypes, struct, sys
-from repair_engine import sandbox
-from repair_engine.sandbox import kernel, seccomp
+from repair_engine.support import sandbox
+from repair_engine.support.sandbox import kernel, seccomp
 kernel.no_new_privileges()
 forbidden = [seccomp._load(0)]
 for number in {numbers}:

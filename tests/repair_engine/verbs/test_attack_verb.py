@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from repair_engine.case.request import RepairRequest
 from repair_engine.choosing.plan import make_plan, masked_predictions
 from repair_engine.models.architectures import Architecture
 from repair_engine.question.attacks import AttackSettings
 from repair_engine.question.objectives import Metric
+from repair_engine.question.request import RepairRequest
 from repair_engine.question.surrogates import Surrogate
 from repair_engine.studies.attack_rows import BLACK_BOX, NO_QUERIES, NO_SURROGATE
 from repair_engine.support.progress import silent

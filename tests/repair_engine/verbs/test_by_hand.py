@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from tests.repair_engine.tiny import Sabotaged, World, call, rows_of
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("quick_module")
 
 
 def by_hand(world: World, filters: str, out: Path, **options: str):

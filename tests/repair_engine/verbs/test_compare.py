@@ -18,6 +18,8 @@ from repair_engine.pages.compare_wording import compare_text, headline
 from repair_engine.studies.agreement_figures import spearman
 from tests.repair_engine.tiny import World, call
 
+pytestmark = pytest.mark.usefixtures("quick_module")
+
 N = 40
 
 
@@ -49,6 +51,15 @@ def compared(tmp_path: Path, a: dict, b: dict) -> dict:
         (tmp_path / name / "explain.json").write_text(json.dumps(document))
         paths.append(str(tmp_path / name))
     return compare(*paths)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"), [("split_folder", "val", "images"), ("preprocessing", {"resize": 32}, "preprocessing")]
+)
+def test_other_images_of_one_file_differ(tmp_path: Path, key: str, value: object, said: str) -> None:
+    a, b = result(np.arange(8.0)), result(np.arange(8.0))
+    b["data"][key] = value
+    assert compared(tmp_path, a, b)["differs"] == [said]
 
 
 @pytest.fixture

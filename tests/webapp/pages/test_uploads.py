@@ -70,10 +70,10 @@ def test_blank_preprocessing_is_the_architectures_default(world):
     [
         ("architecture", "resnet19", "Similar: resnet18"),
         ("architecture", "os.system", "neither a torchvision classifier nor registered"),
-        ("num_classes", "0", "greater than or equal to 1"),
+        ("num_classes", "0", "0 is not between 1 and 1000000"),
         ("num_classes", "many", "whole number"),
-        ("options", "just words", "not name=value"),
-        ("resize", "large", "Pixels between 1 and 4096"),
+        ("options", "just words", "not of the form KEY=VALUE"),
+        ("resize", "large", "is not pixels, such as 224 or 224,224, or none"),
         ("std", "0.2 0", "above 0"),
         ("mean", "a b c", "one per channel"),
         ("std", "0.2 0.2", "one per channel in both"),

@@ -12,7 +12,8 @@ from webapp.api.repairs.serializers import CreatedRepairSerializer, RepairSerial
 from webapp.api.repairs.starting import IDEMPOTENCY_KEY, of_any_job, started
 from webapp.api.uploads.views import PROBLEM
 from webapp.jobs import access
-from webapp.jobs.attacks import AskedAttack, create_attack
+from webapp.jobs.attacks import create_attack
+from webapp.jobs.requests import asked
 
 
 class AttackList(APIView):
@@ -44,6 +45,6 @@ class AttackList(APIView):
             "repair": access.job_for(user, values["repair"]) if values.get("repair") else None,
             "surrogates": [access.model_for(user, pk) for pk in values.get("surrogates", [])],
         }
-        asked, more = AskedAttack.from_json(data.asked), of_any_job(request, values)
-        job, new = create_attack(owner=user, asked=asked, device=values["device"], **things, **more)
+        wanted, more = asked(data.asked, "attack"), of_any_job(request, values)
+        job, new = create_attack(owner=user, asked=wanted, device=values.get("device", "auto"), **things, **more)
         return started(request, job, new)

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from repair_engine.settings import Device, Explain, Repair, Score, options
 from webapp.api.base import Body
-from webapp.api.fields import Flag, Line, Real, WebAddress, Whole
+from webapp.api.derived import body, field_of, said_in
+from webapp.api.fields import Line, WebAddress
 from webapp.jobs import selectors
-from webapp.jobs.followups import MOST_FILTERS
+from webapp.jobs.followups import CHANGES, MOST_FILTERS
 from webapp.jobs.models import Artifact, Event, Job
-from webapp.jobs.requests import (
-    ATTACKS,
-    BOUNDS,
-    CHOICES,
-    CONSTANTS,
-    ESTIMATORS,
-    KINDS,
-    NORMS,
-    ORDERS,
-    PRECISIONS,
-    SIDES,
-    Asked,
-)
-from webapp.jobs.services import DEVICES
+from webapp.jobs.requests import KINDS
 from webapp.jobs.surrogates import MOST
 from webapp.jobs.webhooks import EVENTS, Blocked, check_url
 
@@ -138,145 +125,45 @@ class WebhookSerializer(Body):
         return url
 
 
-def within(name: str) -> dict[str, float]:
-    """The bounds of a knob, as `Asked` has them."""
-    low, high = BOUNDS[name]
-    return {"min_value": low, "max_value": high}
-
-
-class PgdFields(Body):
-    """What may be changed of a PGD preset, in a repair and in an attack alike."""
-
-    steps = Whole(**within("steps"), required=False)
-    step_size = Real(**within("step_size"), required=False, help_text="Of one gradient step, in pixels of [0, 1].")
-    restarts = Whole(**within("restarts"), required=False, help_text="Random starts; any may succeed.")
-    targeted = Flag(required=False, allow_null=True, default=None, help_text="The preset's if null.")
-    random_start = Flag(required=False, allow_null=True, default=None, help_text="The preset's if null.")
-
-
-class LimitFields(Body):
-    """How a repair is chosen, of the ranked culprits."""
-
-    max_clean_drop = Real(
-        **within("max_clean_drop"),
+def surrogates_field(help_text: str) -> serializers.ListField:
+    return serializers.ListField(
+        child=serializers.UUIDField(),
         required=False,
-        help_text="How far clean accuracy may fall, as a share. Default: 0.02.",
-    )
-    max_subgroup_drop = Real(
-        **within("max_subgroup_drop"),
-        required=False,
-        help_text="How far any subgroup may fall, as a share. Default: 0.1.",
-    )
-    max_filters = Whole(**within("max_filters"), required=False, help_text="Default: 50.")
-    choose = serializers.ChoiceField(
-        choices=CHOICES,
-        required=False,
-        help_text="How many filters: the best on the select images (best), or the fewest within one standard error of "
-        "it (one-se).",
-    )
-    order = serializers.ChoiceField(
-        choices=ORDERS,
-        required=False,
-        help_text="Of removal: by value and stepwise, whichever does better on the select images (auto, for up to 45% "
-        "of the budget in addition), or by value alone.",
+        max_length=MOST,
+        help_text=f"{help_text} models of yours, for the same images and the same classes in the same order, on which "
+        "transfer attacks are made for the report. Their own normalization is used.",
     )
 
 
-class CreateRepairSerializer(LimitFields, PgdFields):
+class StartSerializer(Body):
+    """What every request that starts a run may say."""
+
+    name = Line(required=False, max_length=200, allow_blank=True)
+    webhook = WebhookSerializer(required=False)
+
+
+class CreateRepairSerializer(StartSerializer, body(Repair, Explain, Score, Device)):
     model = serializers.UUIDField()
     dataset = serializers.UUIDField()
-    guard = serializers.UUIDField(required=False, allow_null=True)
-    name = Line(required=False, max_length=200, allow_blank=True)
-    device = serializers.ChoiceField(choices=DEVICES, default="auto")
+    guard = serializers.UUIDField(
+        required=False, allow_null=True, help_text="A second labelled set on which clean accuracy must hold too."
+    )
     kind = serializers.ChoiceField(
         choices=KINDS,
         required=False,
         help_text="repair (default), or explain: values, removal curves and pictures of filters, and no checkpoint; or "
-        "score: the values of all filters alone. Neither of the two takes max_clean_drop, max_subgroup_drop, "
-        "max_filters, choose, order, queries and subset. An explanation's outcome is explained, its page explain.html, "
-        "its document explain.json; a score's is scored, its documents score.json and objectives.npz.",
+        "score: the values of all filters alone. Each takes the options of its verb on the command line. An "
+        "explanation's outcome is explained, its page explain.html, its document explain.json; a score's is scored, "
+        "its documents score.json and objectives.npz.",
     )
-    also = serializers.ListField(
-        child=Line(max_length=1000),
-        required=False,
-        max_length=1000,
-        help_text="Of kind score: value these, too, on the same evaluations. Each is a metric, subgroup:COLUMN=VALUE, "
-        "classes, subgroups, or all.",
-    )
-    metric = Line(
-        max_length=1000,
-        help_text="accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success. Of several columns "
-        "(subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a comma "
-        "in it stands in double quotes.",
-    )
-    group = Line(
-        required=False,
-        allow_null=True,
-        max_length=100,
-        help_text="A column whose values never cross the splits.",
-    )
-    estimator = serializers.ChoiceField(choices=ESTIMATORS, required=False)
-    constant = serializers.ChoiceField(
-        choices=CONSTANTS,
-        required=False,
-        help_text="What an ablated filter's output becomes: its mean (default), or what its batch norm's beta gives.",
-    )
-    precision = serializers.ChoiceField(
-        choices=PRECISIONS,
-        required=False,
-        help_text="Of the search: float32 (default), or bfloat16, which is faster where the worker's processor has it "
-        "and is given up where its predictions differ. What is reported is float32 always.",
-    )
-    memory = serializers.CharField(
-        required=False,
-        max_length=20,
-        help_text="That each process may take for it, such as 2G (default) or 1500M; on a GPU, of its "
-        "memory, by default a quarter. Changes no figure.",
-    )
-    top_k = Whole(**within("top_k"), required=False)
-    side = serializers.ChoiceField(choices=SIDES, required=False)
-    budget = Whole(
-        **within("budget"),
-        required=False,
-        allow_null=True,
-        help_text="Evaluations. Default: chosen by a short calibration.",
-    )
-    seed = Whole(**within("seed"), required=False, default=0)
-    batch_size = Whole(**within("batch_size"), required=False, help_text="Images per draw.")
-    attack = serializers.ChoiceField(choices=ATTACKS, required=False, help_text="PGD preset of attack-success.")
-    norm = serializers.ChoiceField(choices=NORMS, required=False, help_text="linf (default), or l2 with an epsilon.")
-    epsilon = Real(
-        required=False, min_value=0, help_text="In pixels of [0, 1]; in l2 the Euclidean length of the whole change."
-    )
-    attack_images = Whole(**within("attack_images"), required=False)
-    queries = Whole(
-        **within("queries"), required=False, help_text="Of the black-box attack in the report, per image; 0 = none."
-    )
-    subset = Whole(**within("subset"), required=False, help_text="Images that are queried, at most.")
-    webhook = WebhookSerializer(required=False)
-
-    compact = Flag(
-        required=False,
-        default=False,
-        help_text="Also write repaired_compact.safetensors: the network without the culprits' channels where they can "
-        "be removed. It is not equal to the repaired checkpoint and is measured by itself: result.compact.",
-    )
-    surrogates = serializers.ListField(
-        child=serializers.UUIDField(),
-        required=False,
-        max_length=MOST,
-        help_text="Of attack-success: models of yours, for the same images and the same classes in the same order, on "
-        "which transfer attacks are made for the report. Their own normalization is used.",
-    )
-
-    NOT_ASKED = ("model", "dataset", "guard", "name", "device", "webhook", "surrogates")
+    surrogates = surrogates_field("Of attack-success:")
 
     @property
     def asked(self) -> dict:
-        return {name: value for name, value in self.validated_data.items() if name not in self.NOT_ASKED}
+        return {"kind": self.validated_data.get("kind"), **said_in(self.validated_data, Repair, Explain, Score)}
 
 
-class FollowUpSerializer(LimitFields):
+class FollowUpSerializer(StartSerializer, body(Repair, only=CHANGES)):
     """A repair that goes on from a finished run, without a search; all that is not here is as in that run."""
 
     filters = serializers.ListField(
@@ -290,23 +177,18 @@ class FollowUpSerializer(LimitFields):
         max_length=1000,
         help_text="One that the run valued (kind score, with also). With filters its own metric is the default.",
     )
-    name = Line(required=False, max_length=200, allow_blank=True)
-    budget = Whole(
-        **within("budget"),
-        required=False, allow_null=True,
+    budget = field_of(
+        options(Repair)["budget"],
         help_text="Evaluations, of which 30% at most value filters chosen by hand. "
-        "Default: the run's; with its values in the place of a search 30% of it."
-    )  # fmt: skip
-    queries = Whole(**within("queries"), required=False)
-    subset = Whole(**within("subset"), required=False)
-    webhook = WebhookSerializer(required=False)
+        "Default: the run's; with its values in the place of a search 30% of it.",
+    )
 
     def get_fields(self) -> dict[str, serializers.Field]:
         given = serializers.UUIDField(help_text="The run to go on from: it has succeeded.")
         return {"from": given, **super().get_fields()}
 
     def unknown(self, name: str, known: list[str]) -> str:
-        of_repairs = {field.name for field in fields(Asked)} | {"model", "dataset", "guard", "device", "kind"}
+        of_repairs = CreateRepairSerializer().fields
         return "It is as in the run that is gone on from." if name in of_repairs else super().unknown(name, known)
 
 

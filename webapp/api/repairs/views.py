@@ -25,7 +25,7 @@ from webapp.api.uploads.views import PROBLEM
 from webapp.downloads import send_artifact
 from webapp.jobs import access, followups, reaper, selectors, services
 from webapp.jobs.models import Job
-from webapp.jobs.requests import Asked
+from webapp.jobs.requests import asked
 from webapp.jobs.results import MEDIA_TYPES
 from webapp.library.errors import Refused
 
@@ -96,8 +96,8 @@ class RepairList(ListView):
                 dataset=access.dataset_for(user, values["dataset"]),
                 guard=access.dataset_for(user, values["guard"]) if values.get("guard") else None,
                 surrogates=[access.model_for(user, pk) for pk in values.get("surrogates", [])],
-                asked=Asked.from_json(data.asked),
-                device=values["device"],
+                asked=asked(data.asked),
+                device=values.get("device", "auto"),
                 **more,
             )
         return started(request, job, new)

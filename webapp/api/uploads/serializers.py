@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import re
-from typing import Any
-
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from repair_engine.errors import BadInput
+from repair_engine.settings import NONE, ImagesUpload, Network, Pixels
 from webapp.api.base import Body
-from webapp.api.fields import LINE_OR_NONE, Line, Real, Text, Whole
+from webapp.api.derived import body
+from webapp.api.fields import Json, Line, Text
 from webapp.library import services
 from webapp.library.architectures import Untold, told_by
 from webapp.library.models import DatasetUpload, ModelUpload
@@ -69,79 +68,21 @@ class DatasetSerializer(_UploadSerializer):
         read_only_fields = fields
 
 
-class PreprocessingSerializer(Body):
-    """How an image becomes the network's input. Everything is optional; see `repair --help`."""
-
-    resize = Whole(required=False, min_value=1, max_value=4096, allow_null=True)
-    crop = Whole(required=False, min_value=1, max_value=4096, allow_null=True)
-    mean = serializers.ListField(child=Real(), required=False, max_length=4)
-    std = serializers.ListField(child=Real(min_value=1e-6), required=False, max_length=4)
-    channels = Whole(required=False, min_value=1, max_value=4)
-    interpolation = serializers.ChoiceField(choices=["nearest", "bilinear", "bicubic", "lanczos"], required=False)
-
-
-class _Json(serializers.JSONField):
-    """In a form: text that is JSON."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        try:
-            return super().to_internal_value(data)
-        except RecursionError:  # lists in lists in lists …
-            self.fail("invalid")
-
-
-@extend_schema_field(
-    {
-        "type": "object",
-        "propertyNames": {"pattern": LINE_OR_NONE},
-        "additionalProperties": {
-            "anyOf": [{"type": "boolean"}, {"type": "number"}, {"type": "string", "pattern": LINE_OR_NONE}]
-        },
-    }
-)
-class Options(_Json):
-    pass
+class PreprocessingSerializer(body(Pixels)):
+    """How an image becomes the network's input. Everything is optional."""
 
 
 @extend_schema_field(PreprocessingSerializer)
-class Preprocessing(_Json):
+class Preprocessing(Json):
     pass
 
 
-def _plain(value: object) -> bool:
-    return isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
-
-
-class CreateModelSerializer(Body):
+class CreateModelSerializer(body(Network, form=True)):
     """A checkpoint (safetensors, or a state dict of torch.save) and what is needed to build its network; or an ONNX
     model (.onnx), or a Hugging Face folder as one zip (config.json, model.safetensors), which need neither architecture
     nor number of classes."""
 
     file = serializers.FileField()
-    architecture = serializers.RegexField(
-        r"^[\w.-]+$",
-        max_length=100,
-        required=False,
-        help_text="A torchvision model, or a name that the operator registered. Required unless the file is ONNX or a "
-        "zip.",
-    )
-    num_classes = serializers.IntegerField(
-        min_value=1, max_value=1_000_000, required=False, help_text="Required unless the file is ONNX or a zip."
-    )
-    options = Options(required=False, help_text='JSON: {"transform_input": true}')
-    weights = serializers.ChoiceField(
-        choices=["model", "ema"], required=False, help_text="Which, where the file holds both."
-    )
-    key = Line(
-        required=False,
-        max_length=200,
-        help_text="The entry of the file that holds the state dict, where several might.",
-    )
-    strip_prefix = Line(
-        required=False,
-        max_length=200,
-        help_text='Of the keys that are the network\'s, where others stand beside them, such as "backbone.".',
-    )
     classes = Text(
         required=False,
         trim_whitespace=False,
@@ -155,19 +96,16 @@ class CreateModelSerializer(Body):
     )
     name = Line(required=False, max_length=200)
 
-    def validate_options(self, value: object) -> dict:
-        if not isinstance(value, dict) or not all(map(_plain, value.values())):
-            raise serializers.ValidationError("Give a JSON object of numbers, strings or true/false.")
-        if not all(re.fullmatch(LINE_OR_NONE, text) for text in (*value, *value.values()) if isinstance(text, str)):
-            raise serializers.ValidationError("Texts are of one line, without control characters.")
-        return value
-
     def validate_preprocessing(self, value: object) -> dict:
         if not isinstance(value, dict):
             raise serializers.ValidationError("Give a JSON object.")
         known = PreprocessingSerializer(data=value)
         known.is_valid(raise_exception=True)
-        return dict(known.validated_data)
+        said = {name: NONE if given is None else given for name, given in known.validated_data.items()}
+        try:
+            return Pixels.from_record(said).given()
+        except BadInput as error:
+            raise serializers.ValidationError({error.field: error.problem}) from None
 
     def validate(self, values: dict) -> dict:
         text, file = values.pop("classes", ""), values.pop("classes_file", None)
@@ -208,17 +146,11 @@ class KnownModelSerializer(_Known, CreateModelSerializer):
     classes_file = None
 
 
-class CreateDatasetSerializer(Body):
+class CreateDatasetSerializer(body(ImagesUpload, form=True)):
     """A zip of images: class/name.png, and optionally metadata.csv (file_name, label, attribute columns)."""
 
     file = serializers.FileField()
     name = Line(required=False, max_length=200)
-    split_folder = Line(
-        required=False,
-        max_length=200,
-        help_text="Where the zip holds splits (train, test; fold1, fold2): the top folder that is read. none: the top "
-        "folders are the classes.",
-    )
 
 
 class KnownDatasetSerializer(_Known, CreateDatasetSerializer):

@@ -4,62 +4,45 @@ from __future__ import annotations
 
 from typing import Any
 
-from django import forms
-
-from webapp.jobs.attacks import AskedAttack
+from repair_engine.errors import BadInput
+from repair_engine.settings import Attack, Attacked, Device, Pgd, Rows, Splits, options
+from webapp.jobs import requests
 from webapp.jobs.models import Job
-from webapp.jobs.requests import BadRequest
 from webapp.library.models import DatasetUpload, ModelUpload
-from webapp.pages.forms.fields import AdversaryFields, NamedForm, SplitFields
+from webapp.pages.forms.fields import NamedForm, column_field, offer_columns, options_form, surrogates_field
 
 HELP = {
-    "epsilon": "0 must change nothing: a test of the measurement.",
-    "seed": "Of splits, targets and random starts. A repair's own seed gives its own report images.",
-    "attack_images": "Blank: 500.",
+    "epsilon": " 0 must change nothing: a test of the measurement.",
+    "seed": " A repair's own seed gives its own report images.",
 }
 
 
-class AttackForm(NamedForm, SplitFields, AdversaryFields):
-    all_images = forms.BooleanField(
-        required=False,
-        label="All images, not the report split alone",
-        help_text="A repair has seen the score and the select images: for 'after' figures leave this out.",
-    )
+class AttackForm(NamedForm, options_form(Attack, Device)):
+    placed = (*options(Pgd), *options(Attacked), *options(Rows), *options(Splits), "all_images", "device")
+    group = column_field()
+    surrogates = surrogates_field()
 
     def __init__(
-        self,
-        *args: Any,
-        model: ModelUpload,
-        dataset: DatasetUpload,
-        models: list[ModelUpload],
-        initial: dict[str, Any] | None = None,
-        **kwargs: Any,
+        self, *args: Any, model: ModelUpload, dataset: DatasetUpload, models: list[ModelUpload], **kwargs: Any
     ) -> None:
-        super().__init__(*args, initial={"seed": 0, "device": "auto", **(initial or {})}, **kwargs)
-        self.offer_columns(dataset.facts.get("columns", {}))
+        super().__init__(*args, **kwargs)
+        offer_columns(self.fields["group"], dataset.facts.get("columns", {}))
         self.fields["surrogates"].choices = [(str(m.pk), m.name) for m in models if m.pk != model.pk]
-        for key in ("seed", "attack_images"):
-            self.fields[key].help_text = HELP[key]
-        self.fields["epsilon"].help_text += f" {HELP['epsilon']}"
+        for name, text in HELP.items():
+            self.fields[name].help_text += text
 
     def clean(self) -> dict[str, Any]:
         given = self.cleaned_data
         if self.errors:
             return given
-        values = self.adversary() | {key: given[key] for key in OWN}
         try:
-            asked = {key: value for key, value in values.items() if value not in (None, "")}
-            given["asked"] = AskedAttack.from_json(asked)
-        except BadRequest as error:
-            self.add_error(error.field if error.field in self.fields else None, str(error))
+            given["asked"] = requests.asked(self.said(Attack), Attack.verb)
+        except BadInput as error:
+            self.add_error(error.field if error.field in self.fields else None, f"{error.problem} {error.mend}".strip())
         return given
-
-
-OWN = ("seed", "group", "all_images")
 
 
 def initial_from(job: Job) -> dict[str, Any]:
     """The form as an attack was asked for, or as a repair for attack success attacked."""
-    asked = job.request
-    values = AdversaryFields.adversary_of(asked) | {key: asked[key] for key in OWN if key in asked}
-    return values | ({"name": job.name, "device": job.device} if job.attacks else {})
+    values = AttackForm.initial_of(job.request)
+    return values | ({"name": job.name, "device": job.device} if job.attacks else {"device": "auto"})

@@ -1,39 +1,97 @@
-"""Fields that several forms share, each with the way from a request and back."""
+"""Form fields from the options in `repair_engine.settings`, and the way from a record and back."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 from django import forms
 
-PIXEL = 255  # levels of a pixel: lengths of attacks are shown in these
-TRUTH = {"yes": True, "no": False}
-LENGTHS = ("epsilon", "step_size")
-SAID = ("targeted", "random_start")
-SHARES = ("max_clean_drop", "max_subgroup_drop")  # shown in percentage points
+from repair_engine.errors import BadInput
+from repair_engine.settings import Option, Settings, Splits, options
+from repair_engine.settings.texts import SCALES, help_of, parse, title_of, written
+
+_TRUTH = {"yes": True, "no": False}
 
 
-def number(label: str, help_text: str, **limits: Any) -> forms.FloatField:
-    """An optional number, of which any step is accepted."""
-    any_step = forms.NumberInput(attrs={"step": "any"})
-    return forms.FloatField(required=False, label=label, help_text=help_text, widget=any_step, **limits)
+def field_of(one: Option, **more: Any) -> forms.Field:
+    """The field of an option: lengths and shares in the units that people type, with the bounds of a server."""
+    given = {"required": False, "label": title_of(one), "help_text": help_of(one), **more}
+    if one.kind == "flag" and not one.words:
+        return forms.BooleanField(**given)
+    if one.words:
+        blank = [("", one.blank or "the default")] if one.default is None else []
+        return forms.ChoiceField(choices=[*blank, *one.words.items()], **given)
+    typed = Whole if one.kind == "whole" else Number if one.kind == "real" else Text
+    return typed(one, **given)
 
 
-def shown(value: float) -> float | int:
-    """As people would type it: 2, not 2.0."""
-    near = round(value, 6)
-    return int(near) if near == int(near) else near
+class _Checked:
+    """What the option refuses is said at its field, in the field's unit."""
+
+    one: Option
+
+    def check(self, value: Any) -> Any:
+        try:
+            return self.one.check(value, served=True)
+        except BadInput as error:
+            raise forms.ValidationError(error.problem) from None
 
 
-def count(label: str, help_text: str, least: int | None = 1) -> forms.IntegerField:
-    """An optional whole number."""
-    return forms.IntegerField(required=False, min_value=least, label=label, help_text=help_text)
+class Whole(_Checked, forms.IntegerField):
+    def __init__(self, one: Option, **more: Any) -> None:
+        super().__init__(**more)
+        self.one = one
+
+    def clean(self, value: Any) -> int | None:
+        number = super().clean(value)
+        return None if number is None else self.check(number)
 
 
-def choice(label: str, help_text: str, *choices: tuple[str, str]) -> forms.ChoiceField:
-    return forms.ChoiceField(required=False, label=label, help_text=help_text, choices=choices)
+class Number(_Checked, forms.FloatField):
+    """A number, of which any step is accepted."""
+
+    def __init__(self, one: Option, **more: Any) -> None:
+        super().__init__(widget=forms.NumberInput(attrs={"step": "any"}), **more)
+        self.scale = SCALES.get(one.unit, 1)
+        low, high = (bound if bound is None else bound * self.scale for bound in one.bounds)
+        self.one = replace(one, low=low, high=high, served=None, open=one.open and not one.served)
+
+    def clean(self, value: Any) -> float | None:
+        number = super().clean(value)
+        if number is None:
+            return None
+        exact = self.check(number) / self.scale
+        return round(exact, 10) if self.one.unit == "share" else exact  # 1.1% is 0.011
+
+
+class Text(_Checked, forms.CharField):
+    """A text that says the value."""
+
+    def __init__(self, one: Option, **more: Any) -> None:
+        small = forms.Textarea(attrs={"rows": 2, "spellcheck": "false"})
+        plain = forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"})
+        super().__init__(max_length=one.length, widget=small if one.kind == "pairs" else plain, **more)
+        self.one = one
+
+    def clean(self, value: Any) -> Any:
+        text = super().clean(value)
+        try:
+            return self.check(parse(self.one, text)) if text else None
+        except BadInput as error:
+            raise forms.ValidationError(error.problem) from None
+
+
+def shown(one: Option, value: Any) -> Any:
+    """A record's value as the field shows it: of numbers, as people would type them: 2, not 2.0."""
+    if one.kind == "flag":
+        return ("yes" if value else "no") if one.words else value
+    if one.kind == "real":
+        near = round(value * SCALES.get(one.unit, 1), 6)
+        return int(near) if near == int(near) else near
+    return value if one.kind == "whole" or one.words else written(one, value)
 
 
 class NamedForm(forms.Form):
@@ -46,110 +104,60 @@ class NamedForm(forms.Form):
         super().__init__(*args, initial={"key": f"page-{uuid.uuid4()}", **(initial or {})}, **kwargs)
 
 
-class SplitFields(forms.Form):
-    """What decides the splits, and where it runs."""
+class OptionsForm(forms.Form):
+    """Fields of options beside a form's own.
 
-    group = choice(
-        "Keep together", "A column whose values (patient, writer, identity) must not be in two of the three splits."
-    )
-    seed = count("Seed", "The same seed and budget give the same result.", least=0)
-    device = choice(
-        "Device",
-        "A run stays on one kind of device.",
-        ("auto", "a GPU if there is one"),
-        ("cpu", "CPU"),
-        ("cuda", "GPU"),
-    )
+    Attributes:
+        known: the options that have a field.
+        placed: names of fields that the form's page sets by itself; `rest` are the others.
+    """
 
-    def offer_columns(self, columns: Mapping[str, object]) -> None:
-        self.fields["group"].choices = [("", "nothing but identical images"), *((name, name) for name in columns)]
+    known: ClassVar[Mapping[str, Option]] = {}
+    placed: ClassVar[tuple[str, ...]] = ()
 
+    def __init__(self, *args: Any, initial: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, initial=self.initial_of({}) | (initial or {}), **kwargs)
 
-class LimitFields(forms.Form):
-    """How a repair is chosen, of the ranked culprits."""
+    @classmethod
+    def initial_of(cls, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields as a row has them, or their defaults; those that neither has are blank."""
+        values = {name: row.get(name, one.default) for name, one in cls.known.items()}
+        return {name: shown(cls.known[name], value) for name, value in values.items() if value not in (None, (), [])}
 
-    max_clean_drop = number(
-        "Clean accuracy may fall by, points", "On the select images and on the guard set.", min_value=0, max_value=100
-    )
-    max_subgroup_drop = number(
-        "Any subgroup may fall by, points",
-        "Subgroups of fewer than 30 images do not count.",
-        min_value=0,
-        max_value=100,
-    )
-    max_filters = count("Filters, at most", "The longest list of culprits that is tried.")
-    choose = choice(
-        "How many of them",
-        "Chosen on the select images, within the limits.",
-        ("", "the number with the best figure"),
-        ("one-se", "the fewest within one standard error of the best"),
-    )
-    order = choice(
-        "Order of removal",
-        "The stepwise order scores candidates again after each removal, for up to 45% of the budget in addition.",
-        ("", "by value and stepwise: the better one on the select images"),
-        ("value", "by value alone"),
-    )
+    def said(self, *records: type[Settings]) -> dict[str, Any]:
+        """Of the cleaned data, the options of `records`, as `requests.asked` takes them."""
+        given = {name: self.cleaned_data.get(name) for record in records for name in options(record)}
+        tri = {name: _TRUTH.get(str(given[name])) for name in given if name in self.known and self.known[name].off}
+        return {name: value for name, value in (given | tri).items() if value not in (None, "", [])}
 
-    def limits(self) -> dict[str, Any]:
-        """Of the cleaned data, as a request has them; None where a field is blank."""
-        given = {key: self.cleaned_data.get(key) for key in LimitFields.base_fields}
-        return given | {key: round(given[key] / 100, 10) for key in SHARES if given[key] is not None}
+    def rest(self) -> list[forms.BoundField]:
+        return [self[name] for name in self.fields if name in self.known and name not in self.placed]
 
-    @staticmethod
-    def limits_of(asked: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields as a request has them, or its defaults."""
-        start = {"max_clean_drop": 2, "max_subgroup_drop": 10, "max_filters": 50}
-        found = start | {key: asked[key] for key in LimitFields.base_fields if key in asked}
-        return found | {key: shown(asked[key] * 100) for key in SHARES if key in asked}
+    def rest_is_wrong(self) -> bool:
+        return any(field.errors for field in self.rest())
 
 
-class AdversaryFields(forms.Form):
-    """PGD, and what is measured beside it."""
+def options_form(*records: type[Settings], only: tuple[str, ...] = ()) -> type[OptionsForm]:
+    """A form with a field for every option that goes over the web; `only`: for these."""
+    found = {name: one for record in records for name, one in options(record).items() if not one.here}
+    kept = {name: one for name, one in found.items() if not only or name in only}
+    return type("Derived", (OptionsForm,), {"known": kept, **{name: field_of(one) for name, one in kept.items()}})
 
-    attack = choice(
-        "Preset",
-        "Who the adversary is.",
-        ("", "paper: targeted, 30 steps, no random start"),
-        ("standard", "standard: untargeted, random start, restarts"),
-    )
-    norm = choice("Norm", "What ε measures.", ("", "ℓ∞: any pixel"), ("l2", "ℓ2: the whole image"))
-    targeted = choice(
-        "Aim",
-        "What the adversary wants.",
-        ("", "the preset's"),
-        ("yes", "a random other class"),
-        ("no", "anything but the label"),
-    )
-    epsilon = number(
-        "ε, of 255 levels",
-        "How far a pixel may be moved; in ℓ2, the whole image (128 is an ε of 0.5). Blank: the preset's (paper: 16, "
-        "standard: 8).",
-        min_value=0,
-    )
-    steps = count("Steps", "Gradient steps per image. Blank: the preset's.")
-    step_size = number("Step size, of 255 levels", "Blank: all steps together keep the preset's ratio to ε.")
-    random_start = choice("Random start", "Within the ε-ball.", ("", "the preset's"), ("yes", "yes"), ("no", "no"))
-    restarts = count("Restarts", "Random starts, of which any may succeed.")
-    attack_images = count("Images attacked, at most", "Per split. Blank: 500.")
-    queries = count("Black-box queries", "Per image of the subset. Blank: 500; 0: none.", least=0)
-    subset = count("Subset, images", "For what is costly: queries, curves, self-tests. Blank: 100.")
-    surrogates = forms.MultipleChoiceField(
+
+def column_field() -> forms.ChoiceField:
+    """That of a column of the image set."""
+    one = options(Splits)["group"]
+    return forms.ChoiceField(required=False, label=title_of(one), help_text=help_of(one))
+
+
+def offer_columns(field: forms.Field, columns: Mapping[str, object]) -> None:
+    field.choices = [("", options(Splits)["group"].blank), *((name, name) for name in columns)]
+
+
+def surrogates_field() -> forms.MultipleChoiceField:
+    return forms.MultipleChoiceField(
         required=False,
         label="Transfer attacks from",
         help_text="Other models of the same images and classes: attacks made on them are tried on this one.",
         widget=forms.CheckboxSelectMultiple,
     )
-
-    def adversary(self) -> dict[str, Any]:
-        """Of the cleaned data, as a request has it; None where a field is blank."""
-        given = {key: self.cleaned_data.get(key) for key in AdversaryFields.base_fields if key != "surrogates"}
-        given |= {key: given[key] / PIXEL for key in LENGTHS if given[key] is not None}
-        return given | {key: TRUTH.get(given[key]) for key in SAID}
-
-    @staticmethod
-    def adversary_of(asked: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields as a request has them."""
-        found = {key: asked[key] for key in AdversaryFields.base_fields if key in asked}
-        found |= {key: shown(asked[key] * PIXEL) for key in LENGTHS if key in asked}
-        return found | {key: "yes" if asked[key] else "no" for key in SAID if key in asked}

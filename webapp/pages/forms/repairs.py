@@ -8,10 +8,11 @@ from django import forms
 
 from repair_engine.data.columns import argument_of, columns_of
 from repair_engine.errors import BadInput
+from repair_engine.settings import Attacked, Device, Explain, Pgd, Repair, Rows, Score, options
+from webapp.jobs import requests
 from webapp.jobs.models import Job
-from webapp.jobs.requests import Asked, BadRequest
 from webapp.library.models import DatasetUpload, ModelUpload
-from webapp.pages.forms.fields import AdversaryFields, LimitFields, NamedForm, SplitFields, choice, count
+from webapp.pages.forms.fields import NamedForm, column_field, offer_columns, options_form, surrogates_field
 
 METRICS = (
     ("subgroup-recall", "Subgroup-fair recall", "The mean recall over subgroups: raises those that are failed."),
@@ -25,24 +26,16 @@ KINDS = (
     ("score", "Values only", "Of all filters, for several objectives at once; repairs can go on from them."),
 )
 ALSO = (("accuracy", "accuracy"), ("classes", "recall of every class"), ("subgroups", "every subgroup of every column"))
-ESTIMATORS = (
-    ("", "fast: gradients screen, comparable marginal contributions decide (the default)"),
-    ("cmcs", "cmcs: comparable marginal contributions of all filters"),
-    ("tmab", "tmab: the truncated bandit of the paper"),
-    ("monte_carlo", "monte_carlo: permutations"),
-    ("exact", "exact: enumeration, at most 20 filters"),
-)
-CONSTANTS = (
-    ("", "its mean over the score images, as in the paper"),
-    ("bn_beta", "what its batch norm's β gives, as in the authors' code"),
-)
-PRECISIONS = (
-    ("", "float32"),
-    ("bfloat16", "bfloat16 where it agrees: faster on newer processors"),
-)
+VERBS = (Repair, Explain, Score)
+OF_ATTACKS = (*options(Pgd), *options(Attacked), *options(Rows))
+_CLASSES = {"repair": "of-repairs", "explain": "of-explanations", "score": "of-scores"}  # of the stylesheet
 
 
-class RepairForm(NamedForm, SplitFields, LimitFields, AdversaryFields):
+class RepairForm(NamedForm, options_form(*VERBS, Device)):
+    placed = (
+        *("metric", "also", "group", "seed", "budget", "minutes", "device", "max_clean_drop", "max_subgroup_drop"),
+        *("max_filters", "choose", "compact", *OF_ATTACKS),
+    )
     kind = forms.ChoiceField(
         required=False, choices=[(key, label) for key, label, _ in KINDS], widget=forms.RadioSelect
     )
@@ -59,7 +52,7 @@ class RepairForm(NamedForm, SplitFields, LimitFields, AdversaryFields):
     also = forms.MultipleChoiceField(
         required=False,
         choices=ALSO,
-        label="Value these, too",
+        label=options(Score)["also"].title,
         help_text="On the same evaluations, at the price of one. For values only; not beside attack success.",
         widget=forms.CheckboxSelectMultiple,
     )
@@ -68,36 +61,8 @@ class RepairForm(NamedForm, SplitFields, LimitFields, AdversaryFields):
         label="Guard set",
         help_text="A second labelled set on which clean accuracy must hold too.",
     )
-    budget = count(
-        "Budget, evaluations",
-        "One evaluation is one image under one coalition. Blank: enough for about five minutes.",
-        least=None,
-    )
-    estimator = choice("Estimator", "How the filters are valued.", *ESTIMATORS)
-    constant = choice(
-        "An ablated filter gives", "Filters without a batch norm of their own give their mean either way.", *CONSTANTS
-    )
-    precision = choice("The search computes in", "What is reported is computed in float32 either way.", *PRECISIONS)
-    memory = forms.CharField(
-        required=False,
-        max_length=20,
-        label="Memory",
-        help_text="That a worker may take for it, such as 2G (blank) or 1500M. Changes no figure.",
-    )
-    top_k = count("Culprits to tell apart", "tmab stops when these are clear.")
-    side = choice(
-        "End of the values",
-        "Where tmab looks.",
-        *(("", "where culprits are"), ("top", "top"), ("bottom", "bottom"), ("both", "both")),
-    )
-    batch_size = count("Images per draw", "Blank: chosen so that the budget buys enough.")
-    compact = forms.BooleanField(
-        required=False,
-        label="Also write a compact network",
-        help_text="Without the culprits' channels, where they can be removed: smaller, not equal to the repaired "
-        "checkpoint, and measured by itself.",
-    )
-    DEFAULTS = {"kind": "repair", "seed": 0, "device": "auto", **LimitFields.limits_of({})}
+    group = column_field()
+    surrogates = surrogates_field()
 
     def __init__(
         self,
@@ -111,16 +76,15 @@ class RepairForm(NamedForm, SplitFields, LimitFields, AdversaryFields):
     ) -> None:
         columns = list(dataset.facts.get("columns", {}))
         start = {"metric": "subgroup-recall" if columns else "recall", "column": columns[:1]}
-        start |= {**self.DEFAULTS, **(initial or {})}
-        super().__init__(*args, initial=start, **kwargs)
+        super().__init__(*args, initial={**start, "kind": "repair", **(initial or {})}, **kwargs)
         self.class_names = class_names(model, dataset)
         self.columns = columns
         self.fields["column"].choices = [(name, name) for name in columns]
-        own = [name for name in start.get("also", ()) if name not in dict(ALSO)]  # named by the API
+        own = [name for name in (initial or {}).get("also", ()) if name not in dict(ALSO)]  # named by the API
         listed = [pair for pair in ALSO if columns or pair[0] != "subgroups"]
         self.fields["also"].choices = [*listed, *((name, name) for name in own)]
         self.fields["surrogates"].choices = [(str(m.pk), m.name) for m in models if m.pk != model.pk]
-        self.offer_columns(dataset.facts.get("columns", {}))
+        offer_columns(self.fields["group"], dataset.facts.get("columns", {}))
         self.fields["guard"].choices = [("", "none"), *((str(g.pk), g.name) for g in guards if g.pk != dataset.pk)]
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -144,6 +108,14 @@ class RepairForm(NamedForm, SplitFields, LimitFields, AdversaryFields):
         chosen = self["kind"].value() or "repair"
         return [{"name": n, "label": label, "meaning": m, "checked": n == chosen} for n, label, m in KINDS]
 
+    def rest(self) -> list[forms.BoundField]:
+        """What is not placed, each with the class of the kinds of run that have it."""
+        found = super().rest()
+        for field in found:
+            having = [record.verb for record in VERBS if field.name in options(record)]
+            field.kinds = _CLASSES[having[0]] if len(having) == 1 else ""
+        return found
+
     def clean(self) -> dict[str, Any]:
         given = self.cleaned_data
         metric = given.get("metric")
@@ -162,9 +134,9 @@ class RepairForm(NamedForm, SplitFields, LimitFields, AdversaryFields):
         if self.errors:
             return given
         try:
-            given["asked"] = Asked.from_json(self._request())
-        except BadRequest as error:
-            self.add_error(error.field if error.field in self.fields else None, str(error))
+            given["asked"] = requests.asked(self._request())
+        except BadInput as error:
+            self.add_error(error.field if error.field in self.fields else None, f"{error.problem} {error.mend}".strip())
         return given
 
     def _request(self) -> dict[str, Any]:
@@ -174,30 +146,14 @@ class RepairForm(NamedForm, SplitFields, LimitFields, AdversaryFields):
             "subgroup-recall": argument_of(given["column"], self.columns),
         }
         argument = arguments.get(given["metric"])
-        same = (
-            "group",
-            "budget",
-            "estimator",
-            "constant",
-            "precision",
-            "memory",
-            "seed",
-            "top_k",
-            "side",
-            "batch_size",
-            "compact",
-        )
-        values = {key: given[key] for key in same} | self.limits()
-        values["metric"] = f"{given['metric']}:{argument}" if argument else given["metric"]
-        if given["metric"] == "attack-success":
-            values |= self.adversary()
-        if given["kind"] == "score":
-            values["also"] = given["also"]
-        if given["kind"] in ("explain", "score"):
-            values["kind"] = given["kind"]
-            of_repairs = (*LimitFields.base_fields, "queries", "subset", "compact")
-            values = {key: value for key, value in values.items() if key not in of_repairs}
-        return {key: value for key, value in values.items() if value not in (None, "", [])}
+        kind = given["kind"] or Repair.verb
+        values = self.said(requests.ASKED[kind])
+        if given["metric"] != requests.ATTACK_METRIC:
+            values = {name: value for name, value in values.items() if name not in OF_ATTACKS}
+        return values | {
+            "kind": kind,
+            "metric": f"{given['metric']}:{argument}" if argument else given["metric"],
+        }
 
 
 def class_names(model: ModelUpload, dataset: DatasetUpload) -> list[str]:
@@ -207,13 +163,13 @@ def class_names(model: ModelUpload, dataset: DatasetUpload) -> list[str]:
 
 def initial_from(job: Job) -> dict[str, Any]:
     """The form as it was when this repair was asked for."""
-    asked = dict(job.request)
-    metric, _, argument = asked.pop("metric", "accuracy").partition(":")
-    values: dict[str, Any] = {**asked, "metric": metric, "name": job.name, "device": job.device}
-    if not job.scores:
-        values.pop("also", None)  # a follow-up's: of the run that it goes on from
-    elif "all" in asked.get("also", ()):
-        values["also"] = [key for key, _ in ALSO]
+    asked = job.request
+    metric, _, argument = asked.get("metric", "accuracy").partition(":")
+    values: dict[str, Any] = RepairForm.initial_of(asked)
+    values |= {"metric": metric, "name": job.name, "device": job.device, "kind": asked.get("kind", Repair.verb)}
+    values.pop("also", None)  # a follow-up's: of the run that it goes on from
+    if job.scores:
+        values["also"] = [key for key, _ in ALSO] if "all" in asked.get("also", ()) else list(asked.get("also", ()))
     if metric == "recall":
         values["class_name"] = argument
     elif metric == "subgroup-recall":
@@ -221,7 +177,6 @@ def initial_from(job: Job) -> dict[str, Any]:
             values["column"] = list(columns_of(argument, job.dataset.facts.get("columns", {})))
         except BadInput:  # a request that failed for it
             values["column"] = []
-    values |= LimitFields.limits_of(asked) | AdversaryFields.adversary_of(asked)
     if job.guard_id:
         values["guard"] = str(job.guard_id)
     return values

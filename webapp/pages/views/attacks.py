@@ -92,5 +92,5 @@ def _once(given: dict, model: ModelUpload, dataset: DatasetUpload, repair: Job |
     if not given["key"]:
         return None
     asked = [str(model.pk), str(dataset.pk), str(repair and repair.pk), given["surrogates"], given["device"]]
-    text = json.dumps([*asked, given["asked"].to_json()])
+    text = json.dumps([*asked, given["asked"].to_record()])
     return f"{given['key']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

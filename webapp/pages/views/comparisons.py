@@ -5,7 +5,6 @@ from __future__ import annotations
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils.safestring import mark_safe
 from django.views.decorators.http import require_safe
 
 from repair_engine.pages import compare_page as page
@@ -13,7 +12,6 @@ from repair_engine.pages.compare_wording import headline
 from webapp.jobs import access
 from webapp.jobs.comparing import comparable, compare_runs
 from webapp.library.errors import Refused
-from webapp.pages.report import Section
 from webapp.pages.templatetags.ui import title
 
 
@@ -38,5 +36,5 @@ def compare(request: HttpRequest) -> HttpResponse:
     except Refused as error:
         return render(request, "pages/compare.html", context | {"refused": error}, status=error.status)
     context["headline"] = headline(document)
-    context["sections"] = [Section(ident, words, mark_safe(body)) for ident, words, body in page.sections(document)]
+    context["sections"] = page.sections(document)
     return render(request, "pages/compare.html", context)

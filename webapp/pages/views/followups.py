@@ -12,9 +12,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
+from repair_engine.errors import BadInput
 from webapp.jobs import access, followups
 from webapp.jobs.models import Job
-from webapp.jobs.requests import BadRequest
 from webapp.library.errors import Refused
 from webapp.pages import tables
 from webapp.pages.forms.followups import FollowForm
@@ -62,8 +62,8 @@ def _start(request: HttpRequest, form: FollowForm, job: Job, picked: list[str]) 
             name=changes.get("name", ""),
             idempotency_key=once,
         )
-    except BadRequest as error:
-        form.add_error(error.field if error.field in form.fields else None, str(error))
+    except BadInput as error:
+        form.add_error(error.field if error.field in form.fields else None, f"{error.problem} {error.mend}".strip())
         return None
     except Refused as error:
         form.add_error(None, f"{error.problem} {error.mend}".strip())

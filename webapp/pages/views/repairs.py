@@ -92,7 +92,7 @@ def _start(request: HttpRequest, form: RepairForm, model, dataset) -> Job | None
 def surrogates_of(user: User, given: dict) -> list[ModelUpload]:
     """Those that were ticked; of a metric that attacks nothing, none."""
     asked = given["asked"]
-    ticked = given["surrogates"] if asked.metric == "attack-success" and asked.kind != "explain" else []
+    ticked = given["surrogates"] if asked.metric == "attack-success" and asked.verb != "explain" else []
     return [access.model_for(user, pk) for pk in ticked]
 
 
@@ -101,7 +101,7 @@ def _once(form: RepairForm, model, dataset) -> str | None:
     given = form.cleaned_data
     if not given["key"]:
         return None
-    asked = [str(model.pk), str(dataset.pk), given["guard"], given["device"], given["asked"].to_json()]
+    asked = [str(model.pk), str(dataset.pk), given["guard"], given["device"], given["asked"].to_record()]
     asked += [given["surrogates"]] if given["surrogates"] else []
     return f"{given['key']}-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]}"
 

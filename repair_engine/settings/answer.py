@@ -1,0 +1,246 @@
+"""How it is answered: the search, what a repair may cost, what is shown. In groups; `verbs` puts them together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from repair_engine.errors import BadInput
+from repair_engine.settings.fields import Settings, option
+from repair_engine.support.memory import parse_memory
+
+MOST_PICTURED = 50  # filters from each end: the page embeds ten images of each
+
+
+def quality_of(text: str) -> tuple[int, float]:
+    """K and the overlap of `K,OVERLAP`. Raises BadInput."""
+    try:
+        k, overlap = text.split(",")
+        found = int(k), float(overlap)
+    except ValueError:
+        raise BadInput(f"{text!r} is not K,OVERLAP.", "For example 50,0.9.", "quality") from None
+    if found[0] < 1:
+        raise BadInput(f"{text!r}: K counts filters, at least one.", "For example 50,0.9.", "quality")
+    if not 0 < found[1] < 1:
+        raise BadInput(f"{text!r} asks for an overlap of {found[1]:g}; it lies between 0 and 1.", "", "quality")
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling(Settings):
+    """How filters are valued."""
+
+    estimator: Literal["fast", "tmab", "monte_carlo", "cmcs", "exact"] = option(
+        "fast",
+        "How filters are valued.",
+        label="Estimator",
+        words={
+            "fast": "fast: gradients screen, comparable marginal contributions decide",
+            "tmab": "tmab: the truncated bandit of the paper",
+            "monte_carlo": "monte_carlo: permutations",
+            "cmcs": "cmcs: comparable marginal contributions of all filters",
+            "exact": "exact: enumeration, at most 20 filters",
+        },
+    )
+    top_k: int = option(
+        20,
+        "Filters to tell from the rest; tmab stops when these are clear.",
+        label="Culprits to tell apart",
+        low=1,
+        served=(1, 10_000),
+        metavar="K",
+    )
+    side: Literal["top", "bottom", "both"] | None = option(
+        None,
+        "At which end of the values culprits are looked for. Default: where they are.",
+        label="End of the values",
+        blank="where culprits are",
+    )
+    budget: int | None = option(
+        None,
+        "Evaluations: images × coalitions. Default: a short calibration chooses one that ends in about five minutes.",
+        label="Budget, evaluations",
+        low=1,
+        served=(1_000, 10**12),
+        metavar="EVALUATIONS",
+    )
+    minutes: float | None = option(
+        None,
+        "In the place of a budget: one that ends within so many minutes on one worker. A budget repeats a result, "
+        "minutes do not.",
+        label="Minutes",
+        low=0,
+        open=True,
+        served=(0.1, 10_000),
+        metavar="M",
+    )
+    precision: Literal["float32", "bfloat16"] = option(
+        "float32",
+        "Of the search: bfloat16 is faster where the processor has it, and is given up where its predictions differ. "
+        "What is reported is float32 always.",
+        label="The search computes in",
+        words={"float32": "float32", "bfloat16": "bfloat16 where it agrees: faster on newer processors"},
+    )
+    batch_size: int | None = option(
+        None,
+        "Images per draw. Default: chosen so that the budget buys enough draws.",
+        label="Images per draw",
+        low=1,
+        served=(1, 4096),
+        metavar="IMAGES",
+    )
+    depth: int | None = option(
+        None,
+        "Most filters removed in a draw. Default: learned from the first walks.",
+        label="Depth",
+        low=1,
+        metavar="N",
+    )
+
+    def rules(self) -> None:
+        if self.depth is not None and self.estimator == "exact":
+            raise self.wrong(
+                "depth", "It limits what is sampled; the estimator exact samples nothing.", "Leave one out."
+            )
+        if self.minutes is not None and self.budget is not None:
+            said = "Minutes and a budget exclude each other."
+            raise self.wrong("minutes", said, "A budget repeats a result, minutes do not.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(Sampling):
+    """How filters are valued, as it is asked for."""
+
+    quality: str | None = option(
+        None,
+        "K,OVERLAP such as 50,0.9, of the estimator fast: stop when it expects this share of the true top (bottom) K "
+        "found, at the latest at the budget.",
+        label="Quality",
+        metavar="K,OVERLAP",
+        length=40,
+    )
+    memory: str | None = option(
+        None,
+        "That the run may take, such as 2G or 1500M. Default: 2G on a CPU, on a GPU a quarter of its memory. Changes "
+        "no figure.",
+        label="Memory",
+        metavar="SIZE",
+        length=20,
+    )
+
+    def rules(self) -> None:
+        if self.memory is not None:
+            parse_memory(self.memory)
+        if self.quality is None:
+            return
+        quality_of(self.quality)
+        if self.estimator != "fast":
+            raise self.wrong("quality", "It is known to the estimator fast only.", "Leave the estimator out.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits(Settings):
+    """What a repair may cost."""
+
+    max_clean_drop: float = option(
+        0.02,
+        "How far clean accuracy may fall, on the select images and on the guard set.",
+        label="Clean accuracy may fall by",
+        low=0,
+        high=1,
+        unit="share",
+        metavar="X",
+    )
+    max_subgroup_drop: float = option(
+        0.10,
+        "How far the recall of any subgroup may fall. Subgroups of fewer than 30 images do not count.",
+        label="Any subgroup may fall by",
+        low=0,
+        high=1,
+        unit="share",
+        metavar="X",
+    )
+    max_filters: int = option(
+        50,
+        "The longest list of culprits that is tried.",
+        label="Filters, at most",
+        low=1,
+        served=(1, 10_000),
+        metavar="N",
+    )
+    choose: Literal["best", "one-se"] = option(
+        "best",
+        "How many filters, of those within the limits: the best figure on the select images, or the fewest within one "
+        "standard error of it.",
+        label="How many of them",
+        words={
+            "best": "the number with the best figure",
+            "one-se": "the fewest within one standard error of the best",
+        },
+    )
+    order: Literal["auto", "value"] = option(
+        "auto",
+        "Order of removal: by value alone, or also stepwise, where candidates are scored again after each removal, "
+        "for up to 45% of the budget in addition; whichever does better on the select images (auto).",
+        label="Order of removal",
+        words={"auto": "by value and stepwise: the better one on the select images", "value": "by value alone"},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(Settings):
+    """What else is written."""
+
+    compact: bool = option(
+        False,
+        "Also write the network without the culprits' channels, where they can be removed: smaller, not equal to the "
+        "repaired checkpoint, and measured by itself.",
+        label="Also write a compact network",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation(Settings):
+    """What an explanation shows beside the values."""
+
+    remove: int = option(
+        50,
+        "Filters removed, at most, on the curves from the most critical end; from the other end at least half of all "
+        "are.",
+        label="Filters removed, at most",
+        low=1,
+        served=(1, 10_000),
+        metavar="N",
+    )
+    draws: int = option(
+        5,
+        "Random orders of removal; a band needs two.",
+        label="Random orders",
+        low=2,
+        served=(2, 100),
+        flag="--random-draws",
+        metavar="N",
+    )
+    curve_images: int | None = option(
+        None,
+        "Report images on which the curves are measured, at most. Default: by the budget.",
+        label="Images of the curves, at most",
+        low=1,
+        metavar="N",
+    )
+    pictures: int = option(
+        6,
+        "Filters from each end that are shown by their most extreme score images; 0: none.",
+        label="Filters shown by images",
+        low=0,
+        high=MOST_PICTURED,
+        metavar="N",
+    )
+    visualize: int = option(
+        2,
+        "Filters from each end for which an image is optimized; 0: none.",
+        label="Filters with an image made for them",
+        low=0,
+        high=MOST_PICTURED,
+        metavar="N",
+    )

@@ -1,0 +1,246 @@
+"""What is asked: the metric, the splits, the adversary. In groups; `verbs` puts them together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from repair_engine.errors import BadInput
+from repair_engine.settings.fields import Settings, option
+
+METRICS = ("accuracy", "recall:CLASS", "subgroup-recall:COLUMN[,COLUMN…]", "attack-success")
+EVERYTHING = ("classes", "subgroups", "all")  # several further objectives at once
+GREY_LEVEL = 1 / 255  # one level of one pixel
+_ARGUMENTS = {
+    "recall": "a class: recall:CLASS",
+    "subgroup-recall": "a column or several: subgroup-recall:COLUMN,COLUMN",
+}
+
+
+def check_metric(name: str, metric: str, others: tuple[str, ...] = ()) -> tuple[str, str]:
+    """The parts of a metric before and after its colon.
+
+    Raises:
+        BadInput: of the option `name`: no such metric, or an argument that is missing or not wanted.
+    """
+    kind, colon, argument = metric.partition(":")
+    if kind not in {known.partition(":")[0] for known in METRICS}:
+        raise BadInput(
+            f"{metric!r} is not one of {', '.join((*METRICS, *others))}.",
+            "subgroup-recall:COLUMN takes one or several columns of metadata.csv: COLUMN1,COLUMN2.",
+            name,
+        )
+    if kind in _ARGUMENTS and not argument.strip():
+        raise BadInput(f"{kind} needs {_ARGUMENTS[kind]}.", "", name)
+    if kind not in _ARGUMENTS and colon:
+        raise BadInput(f"{kind} takes nothing after a colon.", "", name)
+    return kind, argument
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question(Settings):
+    """The behaviour that is asked about."""
+
+    metric: str = option(
+        "accuracy",
+        "accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success. Of several columns (subgroup-"
+        "recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a comma in it "
+        "stands in double quotes.",
+        required=True,
+        kept=True,
+        length=1000,
+    )
+
+    def rules(self) -> None:
+        check_metric("metric", self.metric)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Further(Settings):
+    """What is valued beside the metric."""
+
+    also: tuple[str, ...] = option(
+        (),
+        "Value this, too, on the same evaluations, at the price of one; may be repeated. A metric, "
+        "subgroup:COLUMN=VALUE, classes, subgroups, or all. Not beside attack-success.",
+        label="Value these, too",
+        metavar="METRIC",
+        length=1000,
+    )
+
+    def rules(self) -> None:
+        if self.also and "attack-success" in (getattr(self, "metric", ""), *self.also):
+            raise self.wrong("also", "Attack success is valued on attacked images, which no other metric shares.")
+        for text in self.also:
+            column, equals, _ = text.removeprefix("subgroup:").partition("=")
+            if text.startswith("subgroup:"):
+                if not column or not equals:
+                    raise self.wrong("also", f"{text!r}: it is subgroup:COLUMN=VALUE.")
+            elif text not in EVERYTHING:
+                check_metric("also", text, (*EVERYTHING, "subgroup:COLUMN=VALUE"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits(Settings):
+    """What decides which images value filters, choose their number, and are reported on."""
+
+    group: str | None = option(
+        None,
+        "A column of metadata.csv whose values (patient, writer, identity) must not be in two of the three splits.",
+        label="Keep together",
+        blank="nothing but identical images",
+        metavar="COLUMN",
+        length=100,
+    )
+    seed: int = option(
+        0,
+        "Fixes the splits and every random choice: the same seed and budget give the same result.",
+        label="Seed",
+        low=0,
+        high=2**32 - 1,
+        kept=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation(Settings):
+    """What replaces a filter's output."""
+
+    constant: Literal["mean", "bn_beta"] = option(
+        "mean",
+        "What an ablated filter's output becomes. Filters without a batch norm of their own give their mean either "
+        "way.",
+        label="An ablated filter gives",
+        words={
+            "mean": "its mean over the score images, as in the paper",
+            "bn_beta": "what its batch norm's β gives, as in the authors' code",
+        },
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pgd(Settings):
+    """The adversary of attack-success: PGD on pixels in [0, 1]. What is left out is the preset's."""
+
+    zero: ClassVar[bool] = False  # ε = 0 may be asked for
+
+    attack: Literal["paper", "standard"] = option(
+        "paper",
+        "Preset of PGD: who the adversary is.",
+        label="Preset",
+        words={
+            "paper": "paper: targeted, 30 steps, no random start",
+            "standard": "standard: untargeted, 20 steps, random start",
+        },
+    )
+    norm: Literal["linf", "l2"] | None = option(
+        None,
+        "What ε measures: linf (default), or l2, the Euclidean length of the whole change, with an ε.",
+        label="Norm",
+        words={"linf": "ℓ∞: any pixel", "l2": "ℓ2: the whole image"},
+        blank="ℓ∞: any pixel",
+    )
+    epsilon: float | None = option(
+        None,
+        "How far a pixel may be moved; in l2 the whole image. Default: the preset's (paper: 16/255, standard: 8/255).",
+        label="ε",
+        low=0,
+        unit="levels",
+    )
+    steps: int | None = option(
+        None,
+        "Gradient steps per image. Default: the preset's.",
+        label="Steps",
+        low=1,
+        served=(1, 1000),
+        metavar="N",
+    )
+    step_size: float | None = option(
+        None,
+        "Length of one gradient step. By default all steps together keep the preset's ratio to ε.",
+        label="Step size",
+        low=0,
+        open=True,
+        served=(1e-6, 1000),
+        unit="levels",
+    )
+    restarts: int | None = option(
+        None, "Random starts, of which any may succeed.", label="Restarts", low=1, served=(1, 1000), metavar="N"
+    )
+    targeted: bool | None = option(
+        None,
+        "The adversary wants a random other class; untargeted: anything but the label. Default: the preset's.",
+        label="Aim",
+        off="--untargeted",
+        words={"yes": "a random other class", "no": "anything but the label"},
+        blank="the preset's",
+    )
+    random_start: bool | None = option(
+        None,
+        "Starts within the ε-ball. Default: the preset's.",
+        label="Random start",
+        off="--no-random-start",
+        words={"yes": "yes", "no": "no"},
+        blank="the preset's",
+    )
+
+    def rules(self) -> None:
+        if self.epsilon == 0 and not self.zero:
+            raise self.wrong("epsilon", "With ε = 0 no attack can succeed: it changes nothing.")
+        usual = (
+            "ℓ2 counts the Euclidean length over all pixels, in units of [0, 1]: 0.5 is usual for 32×32 images, 3 for "
+        )
+        usual += "224×224."
+        if self.norm == "l2" and self.epsilon is None:
+            raise self.wrong("epsilon", "In l2 an ε is needed: the presets' are of l∞.", usual)
+        if self.norm == "l2" and self.epsilon and self.epsilon < GREY_LEVEL:
+            said = f"{self.epsilon:g} is less than one grey level of one pixel ({GREY_LEVEL:.4f})."
+            raise self.wrong("epsilon", said, usual)
+        if self.norm != "l2" and self.epsilon is not None and self.epsilon > 1:
+            said = f"{self.epsilon:g} is not between 0 and 1, the range of pixels."
+            raise self.wrong("epsilon", said, "8 of 255 levels are 0.03137.")
+        at_random = self.attack == "standard" if self.random_start is None else self.random_start
+        if (self.restarts or 1) > 1 and not at_random:
+            said = "Without a random start every restart is the same."
+            raise self.wrong("restarts", said, "Ask for a random start, or for the preset standard.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attacked(Settings):
+    """How many images are attacked."""
+
+    attack_images: int | None = option(
+        None,
+        "Images attacked per split, at most. Default: 500, or fewer where the budget is calibrated.",
+        label="Images attacked, at most",
+        low=1,
+        served=(1, 10**6),
+        metavar="N",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows(Settings):
+    """Other adversaries, before and after a repair."""
+
+    queries: int = option(
+        500,
+        "Of the black-box attack, per image of the subset; 0: no such attack.",
+        label="Black-box queries per image",
+        low=0,
+        served=(0, 100_000),
+        metavar="N",
+    )
+    subset: int | None = option(
+        None,
+        "Most images for what is costly: queries, curves, self-tests. Default: 100; of a repair 10 to 100, by the "
+        "budget.",
+        label="Subset, images",
+        low=1,
+        served=(1, 10_000),
+        metavar="N",
+    )
+
+    def rules(self) -> None:
+        if self.queries == 1:
+            raise self.wrong("queries", "One query asks for the clean image only; 0 makes no black-box attack.")

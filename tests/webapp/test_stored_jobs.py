@@ -1,0 +1,37 @@
+"""Rows that version 0.1 stored, before options were declared once: each asks the engine for the same as then."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from repair_engine.question.request import RepairRequest
+from webapp.jobs import requests, translation
+
+KEPT = json.loads(Path(__file__).with_name("jobs_of_0_1.json").read_text(encoding="utf-8"))
+ROWS = KEPT["rows"]
+
+
+def for_engine(row: dict, kept: dict) -> dict:
+    data = {"path": "images.zip", "file_name": "images.zip", "split_folder": "test", "sha256": "1" * 64}
+    return {
+        **row, "model": KEPT["model"], "surrogates": [], "data": data, "guard": None, "repaired": None, "device": "cpu",
+        "threads": 1, "parent": kept["parent"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kept", ROWS, ids=lambda kept: json.dumps(kept["request"])[:60])
+def test_the_engine_is_asked_for_the_same(kept: dict, tmp_path: Path) -> None:
+    found = json.loads(translation.repair_request(for_engine(kept["request"], kept), tmp_path).to_json())
+    assert {name: found[name] for name in kept["engine"]} == kept["engine"]
+    written = requests.to_row(requests.stored(kept["request"]))
+    again = json.loads(translation.repair_request(for_engine(written, kept), tmp_path).to_json())
+    assert again == found, "as a row of today, without defaults"
+
+
+@pytest.mark.parametrize("kept", ROWS, ids=lambda kept: json.dumps(kept["request"])[:60])
+def test_a_run_that_was_prepared_then_goes_on_now(kept: dict) -> None:
+    before = RepairRequest.from_json(json.dumps(kept["engine"]))
+    assert {name: json.loads(before.to_json())[name] for name in kept["engine"]} == kept["engine"]
