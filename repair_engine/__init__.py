@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     )
     from repair_engine.errors import BadInput, Cancelled, NoPlayers, VerificationFailed
 
+__version__ = "0.1.0"  # the only place: the package, reports, the API's document and `--version` take it from here
+
 __all__ = [
     "BadInput",
     "Cancelled",

@@ -65,7 +65,7 @@ def measure_attack(
         victims[0], victims[1], images, fixed, request.attack, surrogates, subset, request.queries, request.seed,
         progress,
     )  # fmt: skip
-    document["attack"]["rows"] = describe_rows(rows, request.seed)
+    document["attack"]["rows"] = describe_rows(rows, request.seed, request.level)
     document["attack"]["self_tests"] = _self_tests(rows, subset, request.queries)
     return rows
 

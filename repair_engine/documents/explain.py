@@ -38,6 +38,7 @@ def explain_document(
         images: on which the curves were measured.
         run: `documents.describe_run`.
     """
+    resampling = case.request.seed, case.request.level
     asked = case.request.explain
     assert asked is not None
     confirmed = fresh if fresh is not found else None
@@ -70,9 +71,9 @@ def explain_document(
                        "of": (case.request.metric.kind != "attack-success" and len(case.objective("report"))) or None},
             "loo_images": rankings.loo_images,
             "ranked_on": ranked_on(case, found, confirmed, rankings, run["images_per_draw"]),
-            "first_removed": first_removed(list(curves), images, max(1, min(10, len(order) // 2)), case.request.seed),
+            "first_removed": first_removed(list(curves), images, max(1, min(10, len(order) // 2)), *resampling),
             "rows": curve_rows(curves),
-            "advantages": advantages(list(curves), images, case.request.seed),
+            "advantages": advantages(list(curves), images, *resampling),
         },
         "warnings": warnings,
         "versions": documents.versions(),

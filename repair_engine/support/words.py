@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def percent(value: float, digits: int = 1, sign: bool = False) -> str:
@@ -14,6 +15,11 @@ def percent(value: float, digits: int = 1, sign: bool = False) -> str:
 def points(share: float) -> str:
     """A difference of shares in percentage points, signed."""
     return decimal(100 * share, 1, sign=True)
+
+
+def level_of(change: Mapping[str, Any]) -> str:
+    """That of the interval of a change, such as 95%."""
+    return f"{100 * change.get('level', 0.95):.10g}%"
 
 
 def decimal(value: float, digits: int = 4, sign: bool = False) -> str:

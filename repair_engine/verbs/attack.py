@@ -149,7 +149,7 @@ def run(
             victim, twin, images, kept, settings, surrogates, subset, request.queries, seed, progress, black
         )
         document["repaired"] = _describe_model(repaired_name or Path(str(repaired)).name, mended, subject.logits)
-        document["rows"] = describe_rows(rows, seed)
+        document["rows"] = describe_rows(rows, seed, request.level)
         document["clean_after"] = _shares(
             {"accuracy": twin.predict(torch.from_numpy(np.array(subject.dataset.images[subject.picked])))
              == subject.dataset.labels[subject.picked]}

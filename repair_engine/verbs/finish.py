@@ -172,11 +172,12 @@ def _compact(
         return document | {"written": False, "failed": str(error)}
     objective, report, labels = case.objective("report"), case.splits.report, case.dataset.labels
     document["report"] = measures.split_figures(case, found.of("all"), found.attacked)["report"]
-    document["gain"] = measures.gain(
-        objective, _objective_predictions(case, before), _objective_predictions(case, found), case.request.seed
-    )
+    asked = [_objective_predictions(case, model) for model in (before, found)]
+    document["gain"] = measures.gain(objective, asked[0], asked[1], case.request.seed, case.request.level)
     right = [(p.of("all") == labels)[report] for p in (before, found)]
-    document["clean_change"] = measures.change_of_accuracy(right[0], right[1], labels[report], case.request.seed)
+    document["clean_change"] = measures.change_of_accuracy(
+        right[0], right[1], labels[report], case.request.seed, case.request.level
+    )
     document["against_repaired"] = {
         "images": len(case.dataset),
         "different_predictions": int((found.of("all") != after.of("all")).sum()),
@@ -250,10 +251,12 @@ def _measure(case: Case, plan: Plan, before: Predictions, after: Predictions, do
         )
     objective = case.objective("report")
     b, a = _objective_predictions(case, before), _objective_predictions(case, after)
-    document["gain"] = measures.gain(objective, b, a, case.request.seed)
+    document["gain"] = measures.gain(objective, b, a, case.request.seed, case.request.level)
     labels, report = case.dataset.labels, case.splits.report
     right = [(predicted == labels)[report] for predicted in (all_before, all_after)]
-    document["clean_change"] = measures.change_of_accuracy(right[0], right[1], labels[report], case.request.seed)
+    document["clean_change"] = measures.change_of_accuracy(
+        right[0], right[1], labels[report], case.request.seed, case.request.level
+    )
     document["groups"] = measures.group_tables(case, all_before, all_after)
     if case.subgroups is not None:
         document["fairness"] = measures.fairness_of(case, all_before, all_after)
@@ -269,7 +272,9 @@ def _measure(case: Case, plan: Plan, before: Predictions, after: Predictions, do
             "n": len(rows),
             "before": float(right[0].mean()),
             "after": float(right[1].mean()),
-            "change": measures.change_of_accuracy(right[0], right[1], case.guard.labels[rows], case.request.seed),
+            "change": measures.change_of_accuracy(
+                right[0], right[1], case.guard.labels[rows], case.request.seed, case.request.level
+            ),
         }
 
 
@@ -311,7 +316,7 @@ def _measure_controls(
                 "accuracy_range": [min(accuracy), max(accuracy)],
             }
         else:
-            row["advantage"] = measures.gain(objective, asked[0], mine, case.request.seed)
+            row["advantage"] = measures.gain(objective, asked[0], mine, case.request.seed, case.request.level)
         if name == "leave-one-out":
             row["note"] = f"ranked on {loo} score images"
         rows.append(row)
@@ -363,7 +368,7 @@ def _logit_shift(case: Case, before: Predictions, mine: np.ndarray) -> dict[str,
         "accuracy": float((clean == labels[report]).mean()),
         **({"guard": guard.accuracy("report", offsets)} if guard else {}),
         "picks": 1,
-        "advantage": measures.gain(final, asked, mine, case.request.seed),
+        "advantage": measures.gain(final, asked, mine, case.request.seed, case.request.level),
         "note": how,
     }
 

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from django.core.exceptions import PermissionDenied
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.http import Http404, HttpRequest, JsonResponse
+from drf_spectacular.utils import OpenApiResponse
 from rest_framework import exceptions, serializers
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -29,6 +30,9 @@ class ProblemSerializer(serializers.Serializer):
     errors = serializers.ListField(
         child=serializers.DictField(), required=False, help_text="One entry per field: {field, detail}."
     )
+
+
+PROBLEM = OpenApiResponse(ProblemSerializer, "What is wrong.")  # of any status; for the OpenAPI document
 
 
 def problem(status: int, detail: str, *, mend: str = "", errors: list[dict] | None = None) -> dict:

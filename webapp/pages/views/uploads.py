@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import UUID
 
 from django.contrib import messages
@@ -79,15 +80,19 @@ def _status(form: Form) -> int:
 @login_required
 @require_safe
 def model(request: HttpRequest, pk: UUID) -> HttpResponse:
-    reaper.reap()
-    return render(request, "pages/model.html", {"model": access.model_for(request.user, pk)})
+    return _page(request, "model", access.model_for, pk)
 
 
 @login_required
 @require_safe
 def dataset(request: HttpRequest, pk: UUID) -> HttpResponse:
+    return _page(request, "dataset", access.dataset_for, pk)
+
+
+def _page(request: HttpRequest, kind: str, find: Callable[..., Upload], pk: UUID) -> HttpResponse:
     reaper.reap()
-    return render(request, "pages/dataset.html", {"dataset": access.dataset_for(request.user, pk)})
+    upload = find(request.user, pk)
+    return render(request, f"pages/{kind}.html", {"kind": kind, "upload": upload, kind: upload})
 
 
 @login_required
