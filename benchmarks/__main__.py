@@ -20,17 +20,19 @@ from benchmarks import parts, same_bits, tables
 from benchmarks.cases import CASES, RANDOM, SOURCES, MissingData, open_case
 from benchmarks.machine import machine
 from benchmarks.references import NoReference, make, path_of
-from repair_engine.cli.options import device_of
 from repair_engine.errors import BadInput
+from repair_engine.support.process import prepare_process
+from repair_engine.verbs.opening import device_for
 
 TABLES = Path(__file__).resolve().parent / "tables"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0; 1 where bits are not the same; 2 where something is missing, with the reason on stderr."""
+    prepare_process()
     args = _parser().parse_args(arguments)
     try:
-        args.device = device_of(args.device)
+        args.device = device_for(args.device)
         # Libraries print; stdout is for the result.
         with contextlib.redirect_stdout(sys.stderr):
             text = args.do(args)

@@ -18,6 +18,7 @@ from repair_engine.cli import server
 from repair_engine.cli.stopping import machine_problem, stoppable, stopped_by
 from repair_engine.errors import BadInput, VerificationFailed
 from repair_engine.settings import COMMANDS
+from repair_engine.support.process import prepare_process
 
 OK, BAD_INPUT, FAILED, NO_REPAIR = 0, 2, 3, 5
 
@@ -45,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     with stoppable():
         try:
             server.start_if_asked(argv)
+            prepare_process()
             args = parser().parse_args(argv)
             warnings.filterwarnings("ignore", module="torch")
             from repair_engine.cli import options, verbs

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from repair_engine.case.case import SPLITS, Case, Progress
+from repair_engine.case.case import SPLITS, Case
 from repair_engine.choosing import controls
 from repair_engine.choosing.afresh import afresh
 from repair_engine.choosing.orders import plan_of
@@ -25,6 +25,7 @@ from repair_engine.documents.filters import write_filters
 from repair_engine.documents.predictions import write_guard_predictions, write_predictions
 from repair_engine.errors import VerificationFailed
 from repair_engine.models import formats, hf_models
+from repair_engine.models.formats import Checkpoint
 from repair_engine.network import predictions
 from repair_engine.network.write_back import write_back
 from repair_engine.onnx import comparable
@@ -34,9 +35,10 @@ from repair_engine.search.calibrate import LEAVE_ONE_OUT_SHARE
 from repair_engine.search.phases import Ranking
 from repair_engine.studies.attack_rows import Row
 from repair_engine.support.outputs import HUGGING_FACE, publish, sha256
+from repair_engine.support.progress import Progress
 from repair_engine.support.scratch import scratch
-from repair_engine.verbs.compact import TENSORS, WIDTHS, write_compact
-from repair_engine.verbs.verify import fresh_predictions, judge_of
+from repair_engine.verbs.compact import TENSORS, WIDTHS, load_module, write_compact
+from repair_engine.verbs.verify import fresh_predictions, how_of, in_memory_predictions, judge_of
 
 _MARGIN = 1e-3  # of the logits' scale: closer calls may fall either way with float32 rounding
 
@@ -77,29 +79,18 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
     ranking, run = afresh(case, ranking, plan, run, progress)
     suffix = case.checkpoint.source.suffix
     sets = _image_sets(case)
-    preprocessing = case.dataset.preprocessing
     with scratch("finish") as folder:
         progress("checking the intact model in a fresh process", 0.0)
-        before = Predictions(
-            fresh_predictions(
-                Path(case.request.model), case.checkpoint.architecture, preprocessing, sets, case.request.device,
-                case.request.weights, at_once=case.room.plain,
-            )
-        )  # fmt: skip
-        after = before
-        written = folder / f"repaired{suffix}"
+        before = after = _predictions(case, case.checkpoint, Path(case.request.model), sets, case.request.weights)
+        edited, written = case.checkpoint, folder / f"repaired{suffix}"
         if plan.k:
             progress("writing the repaired checkpoint and reloading it in a fresh process", 0.0)
             tensors = write_back(
                 case.checkpoint.tensors, case.network, case.biases, (int(p) for p in plan.chosen), case.request.constant
             )
-            formats.write(case.checkpoint.edited(tensors), written)
-            after = Predictions(
-                fresh_predictions(
-                    written, case.checkpoint.architecture, preprocessing, sets, case.request.device,
-                    at_once=case.room.plain,
-                )
-            )  # fmt: skip
+            edited = case.checkpoint.edited(tensors)
+            formats.write(edited, written)
+            after = _predictions(case, edited, written, sets)
         agreement = _check_masked(case, plan, after)
         document = documents.report_document(case, ranking, plan, run)
         document["verification"] = agreement
@@ -110,7 +101,7 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
             _measure_controls(case, plan, before, after, document, run, progress)
             if case.attacked:
                 fixed = before.attacked["report"], after.attacked["report"]
-                attacks = measure_attack(case, written, *fixed, run["budget"], document, progress)
+                attacks = measure_attack(case, edited, *fixed, run["budget"], document, progress)
         documents.judge(document)
         repaired = document["outcome"] == "repaired"
         if repaired and case.request.compact:
@@ -141,6 +132,17 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
     return document
 
 
+def _predictions(
+    case: Case, checkpoint: Checkpoint, file: Path, sets: dict[str, np.ndarray], weights: str | None = None
+) -> Predictions:
+    """What a checkpoint says of the image sets: of a file in a fresh process, of a module in memory in this one."""
+    device, preprocessing, step = case.request.device, case.dataset.preprocessing, case.room.plain
+    if checkpoint.held is not None:
+        return Predictions(in_memory_predictions(checkpoint.module(), preprocessing, sets, device, step))
+    architecture = checkpoint.architecture
+    return Predictions(fresh_predictions(file, architecture, preprocessing, sets, device, weights, at_once=step))
+
+
 def _place(case: Case, written: Path, out: Path) -> dict[str, dict[str, str]]:
     """Moves the checkpoint to its place; a Hugging Face model into a folder with its own files, as they were."""
     if case.checkpoint.architecture.config is None:
@@ -165,13 +167,8 @@ def _compact(
     if not document["written"]:
         return document
     try:
-        found = Predictions(
-            fresh_predictions(
-                folder / TENSORS, case.checkpoint.architecture, case.dataset.preprocessing, sets, case.request.device,
-                compact=True, at_once=case.room.plain,
-            )
-        )  # fmt: skip
-    except VerificationFailed as error:  # its own code fixes a width
+        found = _compact_predictions(case, folder / TENSORS, sets)
+    except (RuntimeError, ValueError) as error:  # its own code fixes a width
         return document | {"written": False, "failed": str(error)}
     objective, report, labels = case.objective("report"), case.splits.report, case.dataset.labels
     document["report"] = measures.split_figures(case, found.of("all"), found.attacked)["report"]
@@ -187,6 +184,15 @@ def _compact(
         "largest_logit_difference": float(np.abs(found.logits["all"] - after.logits["all"]).max()),
     }
     return document
+
+
+def _compact_predictions(case: Case, file: Path, sets: dict[str, np.ndarray]) -> Predictions:
+    device, preprocessing, step = case.request.device, case.dataset.preprocessing, case.room.plain
+    if case.checkpoint.held is not None:
+        small = load_module(file, case.checkpoint.module())
+        return Predictions(in_memory_predictions(small, preprocessing, sets, device, step))
+    made_by = case.checkpoint.architecture
+    return Predictions(fresh_predictions(file, made_by, preprocessing, sets, device, compact=True, at_once=step))
 
 
 def _image_sets(case: Case) -> dict[str, np.ndarray]:
@@ -223,9 +229,8 @@ def _check_masked(case: Case, plan: Plan, after: Predictions) -> dict[str, Any]:
         "images": len(logits),
         "different_predictions": int(differing.sum()),
         "largest_logit_difference": largest,
-        "by": judge_of(architecture),
-        "how": f"the written file, reloaded into {judge_of(architecture)} in a fresh process, against the masked "
-        "network",
+        "by": judge_of(case.checkpoint),
+        "how": how_of(case.checkpoint),
     }
 
 

@@ -24,7 +24,7 @@ from tests.repair_engine.tiny import World, call
 # The command line, telling on file descriptor 3 which stage it is in.
 TELLING = """
 import os, sys
-from repair_engine.cli import progress
+from repair_engine.support import bars as progress
 class Bars(progress.Bars):
     def stage(self, name, share):
         os.write(3, (name + chr(10)).encode())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from repair_engine.case.case import prepare
+from repair_engine.case.preparing import prepare
 from repair_engine.documents import measures
 from repair_engine.errors import BadInput
 from repair_engine.question.attacks import AttackSettings, pgd, random_targets
