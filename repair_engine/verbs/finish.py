@@ -280,7 +280,7 @@ def _measure(case: Case, plan: Plan, before: Predictions, after: Predictions, do
 
 
 def _objective_predictions(case: Case, of: Predictions) -> np.ndarray:
-    if case.request.metric.kind == "attack-success":
+    if case.request.metric.attacked:
         return of.attacked["report"]
     return of.of("all")[case.objective_indices("report")]
 
@@ -293,7 +293,7 @@ def _measure_controls(
     picks = controls.rankings(case, plan.k, loo, progress)
     report, objective = case.splits.report, case.objective("report")
     mine = _objective_predictions(case, after)
-    is_attack = case.request.metric.kind == "attack-success"
+    is_attack = case.request.metric.attacked
     rows = []
     for name, chosen in picks.items():
         clean = [masked_predictions(case, Rows(case.pixels, report), players) for players in chosen]
@@ -331,7 +331,7 @@ def _logit_shift(case: Case, before: Predictions, mine: np.ndarray) -> dict[str,
     select, report, limits = case.splits.select, case.splits.report, case.request.limits
     labels = case.dataset.labels
     everything = torch.from_numpy(before.logits["all"])
-    attack = case.request.metric.kind == "attack-success"
+    attack = case.request.metric.attacked
     objective = case.objective("select")
     searched = everything[torch.from_numpy(select)]
     n_clean = len(select)

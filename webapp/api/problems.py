@@ -48,7 +48,7 @@ def handle(error: Exception, context: dict) -> Response | None:
     """DRF's exception handler. None: not ours, a server error."""
     headers: dict[str, str] = {}
     if isinstance(error, BadInput) and error.field:
-        error = exceptions.ValidationError({error.field: [f"{error.problem} {error.mend}".strip()]})
+        error = exceptions.ValidationError({error.field: [error.said]})
     if isinstance(error, DjangoValidationError):
         error = exceptions.ValidationError(serializers.as_serializer_error(error))
     if isinstance(error, Refused):

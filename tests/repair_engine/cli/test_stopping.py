@@ -197,7 +197,7 @@ def test_results_without_room_leave_the_folder_as_it_was(tmp_path: Path, monkeyp
 
 
 def test_a_full_disk_is_no_error_of_ours(monkeypatch: pytest.MonkeyPatch, skewed: World) -> None:
-    def full(args: object) -> int:
+    def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device", "/scratch/x")
 
     monkeypatch.setitem(verbs.VERBS, "inspect", full)

@@ -66,7 +66,7 @@ def _create(request: HttpRequest, form: Form, service) -> Upload | None:
     try:
         upload, new = service(owner=request.user, **form.values())
     except Refused as error:
-        form.add_error("file", f"{error.problem} {error.mend}".strip())
+        form.add_error("file", error.said)
         return None
     if not new:
         messages.info(request, "You had uploaded this very file before, with the same settings: here it is.")
@@ -133,7 +133,7 @@ def _delete(request: HttpRequest, upload: Upload, page: str) -> HttpResponse:
     try:
         services.delete_upload(upload=upload)
     except Refused as error:
-        messages.error(request, f"{error.problem} {error.mend}")
+        messages.error(request, error.said)
         return redirect(page, upload.pk)
     messages.success(request, f"{upload.name} was deleted.")
     return redirect("pages:home")
