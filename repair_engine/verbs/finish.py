@@ -115,11 +115,11 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
             for role, name in (("compact", TENSORS), ("compact_widths", WIDTHS)):
                 shutil.move(folder / name, staged / name)
                 document["files"][role] = {"name": name, "sha256": sha256(staged / name)}
-        said = [predicted(one.logits["all"]) for one in (before, after)]
-        write_predictions(case, *said, staged / "predictions.csv")
+        b, a = predicted(before.logits["all"]), predicted(after.logits["all"])
+        write_predictions(case, b, a, staged / "predictions.csv")
         if case.guard is not None:
-            said = [predicted(one.logits["guard"]) for one in (before, after)]
-            write_guard_predictions(case, *said, staged / "guard_predictions.csv")
+            b, a = predicted(before.logits["guard"]), predicted(after.logits["guard"])
+            write_guard_predictions(case, b, a, staged / "guard_predictions.csv")
         write_filters(case.network, ranking, plan.k, staged / "filters.csv")
         tables = {"predictions.csv": True, "guard_predictions.csv": case.guard is not None, "filters.csv": True}
         if attacks:

@@ -15,7 +15,7 @@ from webapp.pages.gallery import COLUMN, EMPTY, Images, Tile, tile
 
 CLASSES = 8  # of a page
 MOST_VALUES = 12  # of a column, in columns of the page
-FIRST = 4  # images of a cell
+FIRST = 6  # images of a cell
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from repair_engine.pages.rendering import printable
 from repair_engine.support import tables, thumbnail_pack
 from repair_engine.support.thumbnail_pack import Column, Pack
 
-PER_PAGE = 48
+PER_PAGE = 30
 MOST_CHOICES = 300  # values of a metadata column, above which it is no list to choose from
 EXACT = 64  # pixels of an image's longer side
 EMPTY = "(empty)"  # how an address and a list name an empty value
@@ -29,7 +29,7 @@ KINDS = {
     "newly-right": "newly right",
     "newly-wrong": "newly wrong",
     "still-wrong": "still wrong",
-    "right": "right before and after",
+    "still-right": "still right",
 }
 ORDERS = {
     "": "file name",
@@ -88,7 +88,16 @@ def _joined(predictions: Path, pictures: Path) -> Images:
     place = np.fromiter((number.get(name, -1) for name in images.names), np.int64, len(images))
     known = bool((place >= 0).all())
     more = {name: Column(c.values, c.codes[place]) for name, c in found.columns.items()} if known else {}
-    return Images(images.names, {**images.columns, **_metadata(more)}, images.kind, images.confidence, place, found)
+    columns = dict(images.columns)
+    for name in [
+        name for name, column in more.items() if "subgroup" in columns and _equal(columns["subgroup"][1], column)
+    ]:
+        columns["subgroup"] = (name, more.pop(name))  # the metric's own column, by its name
+    return Images(images.names, {**columns, **_metadata(more)}, images.kind, images.confidence, place, found)
+
+
+def _equal(one: Column, other: Column) -> bool:
+    return bool(_same(one, other).all())
 
 
 def _metadata(columns: Mapping[str, Column]) -> dict[str, tuple[str, Column]]:
@@ -163,7 +172,7 @@ class Tile:
 
     @property
     def good(self) -> bool:
-        return self.kind in ("newly-right", "right")
+        return self.kind in ("newly-right", "still-right")
 
 
 def tile(images: Images, number: int) -> Tile:

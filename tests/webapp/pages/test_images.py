@@ -21,7 +21,7 @@ def url(world) -> str:
     """A finished repair with predictions and pictures."""
     succeed(world.owner.job)
     with_predictions(world.owner.job, predictions_csv(subgroups=GROUND))
-    with_pictures(world.owner.dataset)
+    with_pictures(world.owner.dataset, pack_of(columns={"ground": GROUND, "size": ("big", "big", "", "big", "")}))
     return reverse("pages:repair", args=[world.owner.job.pk])
 
 
@@ -32,7 +32,7 @@ def tiles(page) -> list[str]:
 def test_report_images_with_what_was_said_of_them(world, url):
     page = read(world.owner.browser.get(url))
     assert tiles(page) == ["cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png"], "no image that a choice was made on"
-    for words in ("Newly right", "Newly wrong", "Still wrong", "Right before and after", "61%", "92%"):
+    for words in ("Newly right", "Newly wrong", "Still wrong", "Still right", "61%", "92%"):
         assert words in page.text
     image = page.all("img")[0]
     answer = world.owner.browser.get(image["src"])
@@ -48,15 +48,15 @@ def test_report_images_with_what_was_said_of_them(world, url):
         ({"show": "newly-right"}, ["cat/1.png"]),
         ({"show": "newly-wrong"}, ["cat/2.png"]),
         ({"show": "still-wrong"}, ["dog/1.png"]),
-        ({"show": "right"}, ["dog/2.png"]),
+        ({"show": "still-right"}, ["dog/2.png"]),
         ({"class": "cat"}, ["cat/1.png", "cat/2.png"]),
         ({"before": "cat"}, ["cat/2.png", "dog/1.png"]),
         ({"after": "dog"}, ["cat/2.png", "dog/2.png"]),
         ({"subgroup": "light"}, ["cat/1.png", "dog/1.png"]),
-        ({"column.ground": "dark", "class": "dog"}, ["dog/2.png"]),
+        ({"column.size": "(empty)", "class": "dog"}, ["dog/2.png"]),
         ({"order": "unsure"}, ["cat/2.png", "dog/1.png", "cat/1.png", "dog/2.png"]),
         ({"order": "change"}, ["cat/1.png", "cat/2.png", "dog/2.png", "dog/1.png"]),
-        ({"show": "right", "class": "cat"}, []),
+        ({"show": "still-right", "class": "cat"}, []),
         (
             {"show": "nonsense", "class": "cow", "order": "x", "page": "-3"},
             [name for name in NAMES if name != NAMES[2]],
@@ -69,8 +69,14 @@ def test_the_address_says_what_is_shown(world, url, asked, expected):
 
 def test_counts_are_of_what_a_choice_would_leave(world, url):
     html = world.owner.browser.get(url, {"class": "cat"}).content.decode()
-    counts = re.findall(r'class="(every|newly-right|newly-wrong|still-wrong|right)"[^>]*>[^<]*<b>(\d+)</b>', html)
-    assert counts == [("every", "2"), ("newly-right", "1"), ("newly-wrong", "1"), ("still-wrong", "0"), ("right", "0")]
+    counts = re.findall(r' class="(every|newly-right|newly-wrong|still-wrong|still-right)"[^>]*>[^<]*<b>(\d+)</b>', html)
+    assert counts == [
+        ("every", "2"),
+        ("newly-right", "1"),
+        ("newly-wrong", "1"),
+        ("still-wrong", "0"),
+        ("still-right", "0"),
+    ]
     assert '<option value="cat" selected>cat (2)</option><option value="dog">dog (2)</option>' in html
 
 
@@ -88,18 +94,26 @@ def test_pages(world, url):
     rows = [(f"cat/{i:03}.png", "report", "cat", "cat", "cat", 0.5, 0.5) for i in range(100)]
     with_predictions(world.owner.job, predictions_csv(rows))
     first, last = (read(world.owner.browser.get(url, {"page": page})) for page in (1, 99))
-    assert "1 to 48 of 100 images" in first.text
-    assert "97 to 100 of 100 images" in last.text
+    assert "1 to 30 of 100 images" in first.text
+    assert "91 to 100 of 100 images" in last.text
     assert "cat/096.png" in last.text
     nexts = [a["href"] for a in first.all("a") if a.get("rel") == "next"]
     assert nexts == [f"{url}?page=2#images"]
-    assert [a["href"] for a in last.all("a") if a.get("rel") == "prev"] == [f"{url}?page=2#images"]
+    assert [a["href"] for a in last.all("a") if a.get("rel") == "prev"] == [f"{url}?page=3#images"]
+
+
+def test_the_metrics_own_column_is_listed_once(world, url):
+    html = world.owner.browser.get(url).content.decode()
+    assert re.findall(r'<select id="images-\d" name="([^"]+)"', html) == [
+        "class", "subgroup", "before", "after", "column.size", "order",
+    ]  # fmt: skip
+    assert ">Ground</label>" in html
 
 
 def test_one_image_with_all_its_facts_and_those_beside_it(world, url):
     address = reverse("pages:image", args=[world.owner.job.pk, 1])
     page = read(world.owner.browser.get(address, {"class": "cat"}))
-    for fact in ("cat/2.png", "Newly wrong", "prediction before", "subgroup", "ground", "55.00%", "71.00%", "8 × 8"):
+    for fact in ("cat/2.png", "Newly wrong", "prediction before", "ground", "size", "55.00%", "71.00%", "8 × 8"):
         assert fact in page.text
     beside = {a["rel"]: a["href"] for a in page.all("a") if a.get("rel")}
     assert beside == {"prev": reverse("pages:image", args=[world.owner.job.pk, 0]) + "?class=cat"}

@@ -117,10 +117,11 @@ def _one(request: HttpRequest, number: int, context: dict[str, Any], address) ->
     shown = gallery.tile(images, number)
     before, after = view.beside(number)
     query = f"?{view.query}" if view.query else ""
+    sure = dict(zip(("before", "after"), shown.confidence or (), strict=False))
     size = images.pack.sizes[shown.picture] if shown.picture is not None else None
     context |= {
         "tile": shown,
-        "facts": [(words, shown.values[key]) for key, (words, _) in images.columns.items()],
+        "facts": [(words, shown.values[key], sure.get(key)) for key, (words, _) in images.columns.items()],
         "size": size,
         "before_url": address(before) + query if before is not None else "",
         "after_url": address(after) + query if after is not None else "",
