@@ -69,7 +69,7 @@ def test_the_address_says_what_is_shown(world, url, asked, expected):
 
 def test_counts_are_of_what_a_choice_would_leave(world, url):
     html = world.owner.browser.get(url, {"class": "cat"}).content.decode()
-    counts = re.findall(r' class="(every|newly-right|newly-wrong|still-wrong|still-right)"[^>]*>[^<]*<b>(\d+)</b>', html)
+    counts = re.findall(r'id="kind-([a-z-]+)"[^>]*>[^<]*<b>(\d+)</b>', html)
     assert counts == [
         ("every", "2"),
         ("newly-right", "1"),
