@@ -22,6 +22,7 @@ from webapp.library.errors import Refused
 from webapp.library.models import ModelUpload, Upload
 from webapp.pages import charts, report, selectors, snippets
 from webapp.pages.forms.repairs import RepairForm, initial_from
+from webapp.pages.views import images
 
 
 class RepairList(LoginRequiredMixin, ListView):
@@ -124,9 +125,10 @@ def repair(request: HttpRequest, pk: UUID) -> HttpResponse:
         "progress": jobs.progress(job),
         "downloads": selectors.downloads(job),
         "document": document,
-        "sections": report.sections(job, document) if document else [],
+        "parts": report.parts(job, document) if document else {},
         "followups": access.jobs_of(request.user).filter(parent=job),
         "outcome": report.outcome(document) if document else None,
+        **(images.of_run(request, job) if job.state == Job.State.SUCCEEDED else {}),
     }
     return render(request, "pages/repair.html", context)
 
