@@ -70,7 +70,7 @@ class Case:
     def objective(self, part: str) -> Objective:
         """The metric as an objective on one split ("all" for every image; not for attacks)."""
         metric = self.request.metric
-        if metric.kind == "attack-success":
+        if metric.attacked:
             return self._attack_objective(part)
         indices = self.indices(part)
         labels = self.dataset.labels[indices]
@@ -109,7 +109,7 @@ class Case:
 
     def objective_indices(self, part: str) -> np.ndarray:
         """Dataset indices of the objective's images."""
-        if self.request.metric.kind == "attack-success":
+        if self.request.metric.attacked:
             return self.attacked[part].indices
         indices = self.indices(part)
         if self.request.metric.kind == "recall":

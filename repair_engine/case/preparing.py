@@ -80,10 +80,10 @@ def prepare(
     )
     began = time.perf_counter()
     intact = plain_predictions(module, case, case.pixels, progress)
-    if request.metric.kind == "attack-success" and request.attack_images is None:
+    if request.metric.attacked and request.attack_images is None:
         request = replace(request, attack_images=_attack_images(request, len(intact), time.perf_counter() - began))
         case = replace(case, request=request)
-    attacked = _attack(case, module, intact, progress) if request.metric.kind == "attack-success" else {}
+    attacked = _attack(case, module, intact, progress) if request.metric.attacked else {}
     shown = len(attacked["report"].indices) if attacked else None
     found = [*case.warnings, *warnings_of(case, intact, shown)]
     arrays = {"constants": constants.numpy(), "biases": biases.numpy(), "intact": intact}

@@ -98,7 +98,7 @@ def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], 
     """Tries every prefix of `players` on *select* (and the guard set's) and chooses k."""
     clean_indices = case.splits.select
     sets: dict[str, Pixels] = {"clean": Rows(case.pixels, clean_indices)}
-    if case.request.metric.kind == "attack-success":
+    if case.request.metric.attacked:
         sets["attacked"] = case.attacked["select"].pixels
     if case.guard is not None and case.guard_parts is not None:
         guard_pixels = torch.from_numpy(np.array(case.guard.images[case.guard_parts.select]))

@@ -68,7 +68,7 @@ def explain_document(
         "layers": layers(case, order, k),
         "curves": {
             "images": {"metric": len(images.asked), "accuracy": len(images.clean),
-                       "of": (case.request.metric.kind != "attack-success" and len(case.objective("report"))) or None},
+                       "of": (not case.request.metric.attacked and len(case.objective("report"))) or None},
             "loo_images": rankings.loo_images,
             "ranked_on": ranked_on(case, found, confirmed, rankings, run["images_per_draw"]),
             "first_removed": first_removed(list(curves), images, max(1, min(10, len(order) // 2)), *resampling),

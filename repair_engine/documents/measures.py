@@ -34,7 +34,7 @@ def split_figures(case: Case, predicted: np.ndarray, attacked: dict[str, np.ndar
 
 def metric_value(case: Case, part: str, predicted: np.ndarray, attacked: dict[str, np.ndarray]) -> float | None:
     """The metric on one split; None for attack success over "all" (each split has its own attacked images)."""
-    if case.request.metric.kind == "attack-success":
+    if case.request.metric.attacked:
         return float(case.objective(part).value(attacked[part])) if part in attacked else None
     return float(case.objective(part).value(predicted[case.objective_indices(part)]))
 

@@ -97,7 +97,7 @@ def describe_data(case: Case) -> dict[str, Any]:
 
 def describe_metric(case: Case) -> dict[str, Any]:
     request = case.request
-    attack = request.metric.kind == "attack-success"
+    attack = request.metric.attacked
     text = {
         "accuracy": "accuracy",
         "recall": f"recall of {request.metric.argument}",

@@ -80,11 +80,12 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
     suffix = case.checkpoint.source.suffix
     sets = _image_sets(case)
     with scratch("finish") as folder:
-        progress("checking the intact model in a fresh process", 0.0)
+        where = "" if case.checkpoint.held is not None else " in a fresh process"
+        progress(f"checking the intact model{where}", 0.0)
         before = after = _predictions(case, case.checkpoint, Path(case.request.model), sets, case.request.weights)
         edited, written = case.checkpoint, folder / f"repaired{suffix}"
         if plan.k:
-            progress("writing the repaired checkpoint and reloading it in a fresh process", 0.0)
+            progress(f"writing the repaired checkpoint and reloading it{where}", 0.0)
             tensors = write_back(
                 case.checkpoint.tensors, case.network, case.biases, (int(p) for p in plan.chosen), case.request.constant
             )
@@ -105,7 +106,7 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
         documents.judge(document)
         repaired = document["outcome"] == "repaired"
         if repaired and case.request.compact:
-            progress("removing the culprits and measuring the compact network in a fresh process", 0.0)
+            progress(f"removing the culprits and measuring the compact network{where}", 0.0)
             document["compact"] = _compact(case, plan, before, after, sets, folder)
         staged = folder / "results"
         staged.mkdir()
@@ -279,7 +280,7 @@ def _measure(case: Case, plan: Plan, before: Predictions, after: Predictions, do
 
 
 def _objective_predictions(case: Case, of: Predictions) -> np.ndarray:
-    if case.request.metric.kind == "attack-success":
+    if case.request.metric.attacked:
         return of.attacked["report"]
     return of.of("all")[case.objective_indices("report")]
 
@@ -292,7 +293,7 @@ def _measure_controls(
     picks = controls.rankings(case, plan.k, loo, progress)
     report, objective = case.splits.report, case.objective("report")
     mine = _objective_predictions(case, after)
-    is_attack = case.request.metric.kind == "attack-success"
+    is_attack = case.request.metric.attacked
     rows = []
     for name, chosen in picks.items():
         clean = [masked_predictions(case, Rows(case.pixels, report), players) for players in chosen]
@@ -330,7 +331,7 @@ def _logit_shift(case: Case, before: Predictions, mine: np.ndarray) -> dict[str,
     select, report, limits = case.splits.select, case.splits.report, case.request.limits
     labels = case.dataset.labels
     everything = torch.from_numpy(before.logits["all"])
-    attack = case.request.metric.kind == "attack-success"
+    attack = case.request.metric.attacked
     objective = case.objective("select")
     searched = everything[torch.from_numpy(select)]
     n_clean = len(select)
