@@ -119,10 +119,10 @@ def ring(upload: Upload) -> None:
 
 
 def delete_upload(*, upload: Upload) -> None:
-    """Raises InUse while a repair refers to it."""
+    """Raises InUse while a run refers to it; what was deleted and can come back is not asked (`jobs.removal`)."""
     others = upload.guarded_jobs if isinstance(upload, DatasetUpload) else upload.surrogate_jobs
     with transaction.atomic():
-        users = {job.pk: str(job) for jobs in (upload.jobs, others) for job in jobs.all()[:100]}
+        users = {job.pk: str(job) for jobs in (upload.jobs, others) for job in jobs.filter(deleted_at=None)[:100]}
         if names := list(users.values()):
             raise InUse(upload.name, names)
         used = {upload.blob_id, *_thumbnails_of(upload)}

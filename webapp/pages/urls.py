@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from webapp.pages.views import attacks, comparisons, followups, home, images, operator, repairs, results, uploads
+from webapp.pages.views import attacks, comparisons, followups, home, images, operator, repairs, results, runs, uploads
 
 app_name = "pages"
 urlpatterns = [
@@ -29,13 +29,18 @@ urlpatterns = [
     path("operator/", operator.operator, name="operator"),
     path("compare/", comparisons.compare, name="compare"),
     path("attacks/new/", attacks.new_attack, name="new_attack"),
-    path("repairs/", repairs.RepairList.as_view(), name="repairs"),
+    path("repairs/", runs.run_list, name="repairs"),
+    path("repairs/rows/", runs.rows, name="rows"),
+    path("repairs/selected/", runs.selected, name="selected"),
+    path("repairs/undo/", runs.undo, name="undo"),
     path("repairs/new/", repairs.new_repair, name="new_repair"),
     path("repairs/<uuid:pk>/", repairs.repair, name="repair"),
     path("repairs/<uuid:pk>/progress/", repairs.progress, name="progress"),
     path("repairs/<uuid:pk>/cancel/", repairs.cancel, name="cancel"),
     path("repairs/<uuid:pk>/retry/", repairs.retry, name="retry"),
     path("repairs/<uuid:pk>/delete/", repairs.delete, name="delete_repair"),
+    path("repairs/<uuid:pk>/restore/", runs.restore, name="restore"),
+    path("repairs/<uuid:pk>/edit/", runs.edit, name="edit"),
     path("repairs/<uuid:pk>/filters/", results.filters, name="filters"),
     path("repairs/<uuid:pk>/images/", images.images, name="images"),
     path("repairs/<uuid:pk>/images/<int:number>/", images.image, name="image"),

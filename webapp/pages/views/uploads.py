@@ -14,7 +14,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django.views.generic import ListView
 
-from webapp.jobs import access, reaper
+from webapp.jobs import access, reaper, removal
 from webapp.library import quota, services
 from webapp.library.architectures import architectures
 from webapp.library.errors import Refused
@@ -135,7 +135,7 @@ def delete_dataset(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 def _delete(request: HttpRequest, upload: Upload, page: str) -> HttpResponse:
     try:
-        services.delete_upload(upload=upload)
+        removal.delete_upload(upload)
     except Refused as error:
         messages.error(request, error.said)
         return redirect(page, upload.pk)
