@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from repair_engine.documents.known import not_known_said, row_known, unknown_words
@@ -17,26 +18,38 @@ _NAMED = 8  # layers that share a reason
 
 def players_text(network: Network) -> str:
     """Before a run: what can be ablated, and what cannot be repaired exactly, by reason and by name."""
+    counts = {k: sum(s.channels for s in network.sites if s.kind == k) for k in network.coverage.kinds}
     said = (
-        f"{network.n_filters:,} filters at {len(network.sites)} sites are players "
-        f"({network.coverage.share:.0%} of the parameters)"
+        f"{kinds_said(counts)} at {len(network.sites)} sites are players ({network.coverage.share:.0%} of the "
+        "parameters)"
     )
     others = network.not_players
     if not others:
-        return said + "; every convolution's filters are."
+        return said + ("; every convolution's filters are." if list(counts) == ["filter"] else "; every layer's are.")
     by_reason: dict[str, list[str]] = {}
     for one in others:
         by_reason.setdefault(one.reason, []).append(f"{one.name} ({one.channels})")
-    lines = [f"{said}; {len(others)} convolution{'s have' if len(others) > 1 else ' has'} none (channels in brackets):"]
+    layers = "convolution" if {one.kind for one in others} == {"filter"} else "layer"
+    lines = [f"{said}; {len(others)} {layers}{'s have' if len(others) > 1 else ' has'} none (channels in brackets):"]
     for reason, names in by_reason.items():
         more = f" and {len(names) - _NAMED} more (inspect lists all)" if len(names) > _NAMED else ""
         lines.append(f"  {', '.join(names[:_NAMED])}{more}: {reason}")
     return "\n".join(lines)
 
 
+_KINDS = {"filter": ("filter", "filters"), "hidden": ("hidden unit", "hidden units"), "head": ("head", "heads")}
+
+
+def kinds_said(counts: Mapping[str, int]) -> str:
+    """Kind of unit -> how many: "768 filters, 36,864 hidden units and 144 heads"."""
+    said = [f"{count:,} {_KINDS[kind][count != 1]}" for kind, count in counts.items()]
+    return f"{', '.join(said[:-1])} and {said[-1]}" if len(said) > 1 else said[0]
+
+
 def inspect_text(document: dict[str, Any]) -> str:
     lines = [
-        f"{document['architecture']}: {document['filters']:,} filters at {len(document['sites'])} sites, "
+        f"{document['architecture']}: {kinds_said({k: v['units'] for k, v in document['kinds'].items()})} at "
+        f"{len(document['sites'])} sites, "
         f"{document['parameter_share']:.0%} of the parameters; {document['logits']} logits; "
         f"{document['format']} ({', '.join(document['dtypes'])})",
     ]
@@ -50,8 +63,10 @@ def inspect_text(document: dict[str, Any]) -> str:
         shown = ", ".join(layout[key][:5]) + (f" and {len(layout[key]) - 5} more" if len(layout[key]) > 5 else "")
         found += [f"{said}: {shown}"] if layout[key] else []
     lines += [f"read as {'; '.join(found)}"] if found else []
-    lines.append(f"{'site':<44}{'filters':>8}  norm     activation")
-    lines += [f"{s['name']:<44}{s['filters']:>8}  {s['norm']:<8} {s['activation']}" for s in document["sites"]]
+    lines.append(f"{'site':<44}{'units':>8}  kind    norm     activation")
+    lines += [
+        f"{s['name']:<44}{s['filters']:>8}  {s['kind']:<7} {s['norm']:<8} {s['activation']}" for s in document["sites"]
+    ]
     if document["not_players"]:
         lines.append("Not players:")
         lines += [f"  {p['name']} ({p['channels']} channels): {p['reason']}" for p in document["not_players"]]

@@ -51,7 +51,7 @@ def inspect(here: Inspect, to: TextIO) -> int:
             here.data, class_names(checkpoint.architecture, here.classes), preprocessing, split=here.split_folder
         )
         size = dataset.images.shape[2:]
-    document = inspect_network(checkpoint, preprocessing, size)
+    document = inspect_network(checkpoint, preprocessing, size, units=here.units)
     if dataset is not None:
         counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
         document["data"] = {
@@ -152,7 +152,7 @@ def evaluate(here: EvaluateHere, to: TextIO) -> int:
             document["ablated"] = [
                 {
                     "id": case.network.filter_id(int(p)),
-                    "constant": float(case.network.constants[int(p)]),
+                    "constant": case.network.constant(int(p)),
                     "constant_from": documents.constant_from(case, int(p)),
                 }
                 for p in players
