@@ -11,20 +11,23 @@ RUN grep -E '^(torch|torchvision)==' requirements.txt > torch.txt \
  && /venv/bin/pip install --index-url "$TORCH_INDEX" -r torch.txt \
  && /venv/bin/pip install -r requirements.txt
 
+COPY pyproject.toml README.md LICENSE CHANGELOG.md /source/
+COPY repair_engine /source/repair_engine
+COPY shapley /source/shapley
+COPY webapp /source/webapp
+COPY templates /source/templates
+COPY samples /source/samples
+COPY clients /source/clients
+RUN /venv/bin/pip install --no-deps /source
+
 FROM python:3.11-slim-bookworm
 RUN useradd --create-home --uid 10001 repair && mkdir /data && chown repair /data
 COPY --from=packages /venv /venv
-WORKDIR /app
-COPY shapley shapley
-COPY repair_engine repair_engine
-COPY webapp webapp
-COPY templates templates
-COPY samples samples
-COPY manage.py .
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     DJANGO_SETTINGS_MODULE=webapp.settings NR_DATA_DIR=/data NR_COLLECTED_STATIC=1
 RUN NR_DATA_DIR=/tmp/build SECRET_KEY=only-for-the-build-only-for-the-build \
-    python manage.py collectstatic --noinput && rm -rf /tmp/build && python -m compileall -q shapley repair_engine webapp
+    python -m webapp collectstatic --noinput && rm -rf /tmp/build
+WORKDIR /app
 USER repair
 VOLUME /data
 EXPOSE 8000

@@ -2,7 +2,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 PY := $(VENV)/bin/python
-# One stamp per content of the requirement files and Python: nothing is installed twice, nothing stale is used.
+# One stamp per content of the requirement files: nothing is installed twice, nothing stale is used. The checkout itself
+# is installed as it lies here, for the command neuron-repair.
 STAMP := $(VENV)/.installed-$(shell cat requirements.txt requirements-dev.txt | cksum | cut -d' ' -f1)
 
 .PHONY: help setup demo run test test-slow faults fuzz lint types bench samples clean
@@ -23,6 +24,7 @@ setup: $(STAMP)
 $(STAMP): requirements.txt requirements-dev.txt
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 

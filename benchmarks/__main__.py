@@ -16,25 +16,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import parts, tables
+from benchmarks import parts, same_bits, tables
 from benchmarks.cases import CASES, RANDOM, SOURCES, MissingData, open_case
 from benchmarks.machine import machine
 from benchmarks.references import NoReference, make, path_of
-from repair_engine.cli.options import device_of
 from repair_engine.errors import BadInput
+from repair_engine.support.process import prepare_process
+from repair_engine.verbs.opening import device_for
 
 TABLES = Path(__file__).resolve().parent / "tables"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0; 2 where data, a reference or an option is missing, with the reason on stderr."""
+    """Exit code 0; 1 where bits are not the same; 2 where something is missing, with the reason on stderr."""
+    prepare_process()
     args = _parser().parse_args(arguments)
     try:
-        args.device = device_of(args.device)
+        args.device = device_for(args.device)
         # Libraries print; stdout is for the result.
         with contextlib.redirect_stdout(sys.stderr):
             text = args.do(args)
-    except (MissingData, NoReference, BadInput, KeyError) as error:
+    except same_bits.Different as different:
+        print(different)
+        return 1
+    except (MissingData, NoReference, BadInput, KeyError, same_bits.Failed) as error:
         why = str(error.args[0] if isinstance(error, KeyError) else error)
         print(why, file=sys.stderr)
         if getattr(args, "json", False):
@@ -89,6 +94,11 @@ def reference(args: argparse.Namespace) -> str:
     return json.dumps(header, indent=1)
 
 
+def bits(args: argparse.Namespace) -> str:
+    """What a commit and this tree compute, side by side."""
+    return same_bits.same_bits(args.before, teller(), args.command)
+
+
 def teller() -> Callable[[str], None]:
     """Progress on stderr, with the seconds since the beginning."""
     began = time.perf_counter()
@@ -133,6 +143,10 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--path", type=Path, help="instead of benchmarks/references/CASE.npz")
     verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     verb.set_defaults(do=reference)
+    verb = verbs.add_parser("same_bits", help="the same commands by a commit and by this tree: what differs")
+    verb.add_argument("--before", required=True, metavar="COMMIT")
+    verb.add_argument("--command", action="append", metavar="NAME", help="only this one; may be repeated")
+    verb.set_defaults(do=bits, device="cpu")
     return parser
 
 

@@ -1,6 +1,6 @@
 """The benchmark's cases: networks and images as users bring them, each played as a `repair_engine` game.
 
-The real ones are prepared exactly as a repair is (`repair_engine.case.case.prepare`): the same split into *score*,
+The real ones are prepared exactly as a repair is (`repair_engine.case.preparing.prepare`): the same split into *score*,
 *select* and *report*, the same constants, the same objective (accuracy on *score*, seed 0).
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torchvision
 
-from repair_engine.case.case import prepare
+from repair_engine.case.preparing import prepare
 from repair_engine.models.architectures import Architecture
 from repair_engine.models.preprocessing import Preprocessing
 from repair_engine.network import Network

@@ -28,11 +28,14 @@ from repair_engine.question.objectives import Metric
 from repair_engine.question.request import RepairRequest
 from repair_engine.search.phases import reported
 from repair_engine.support.outputs import sha256
+from repair_engine.support.process import prepare_process
 from repair_engine.support.progress import silent
 from repair_engine.support.statistics import wilson
 from repair_engine.verbs import pipeline
 from repair_engine.verbs.pipeline import Job
 from shapley import Estimate, State
+
+prepare_process()
 
 Say = Callable[[str], None]
 

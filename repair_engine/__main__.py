@@ -1,4 +1,4 @@
-"""`python -m repair_engine inspect|score|repair|evaluate`: the product without a server."""
+"""`python -m repair_engine`: the same as the command `neuron-repair`."""
 
 from repair_engine.cli.main import main
 

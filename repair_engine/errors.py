@@ -20,6 +20,11 @@ class BadInput(ValueError):
         self.field = field
 
     @property
+    def said(self) -> str:
+        """Problem and mend, for where there is one place for both, beside the option's name."""
+        return f"{self.problem} {self.mend}".strip()
+
+    @property
     def whole(self) -> str:
         """The problem with the option's name, for where nothing else says which it is."""
         return f"{self.field}: {self.problem}" if self.field else self.problem

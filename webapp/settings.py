@@ -1,6 +1,7 @@
 """Settings, all from the environment (see README, "Settings"). Nothing here needs a network.
 
-`manage.py dev` starts everything with these defaults: SQLite and files under `var/`, a private redis-server.
+`neuron-repair serve` (`manage.py dev`) starts everything with these defaults: SQLite and files in DATA_DIR, a private
+redis-server.
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ from pathlib import Path
 
 import dj_database_url
 
+from repair_engine import __version__
 from webapp import env, private
 
-BASE_DIR = Path(__file__).resolve().parent.parent
+_PACKAGE = Path(__file__).resolve().parent
+BASE_DIR = _PACKAGE.parent
+# Templates, samples and the client: beside the packages in a checkout, within this one where it is installed.
+INSTALLED = (_PACKAGE / "shipped").is_dir()
+SHIPPED = _PACKAGE / "shipped" if INSTALLED else BASE_DIR
 
 # --- where things are kept -------------------------------------------------------------------------------
 # Web and workers share this directory (one machine, or a shared volume).
-DATA_DIR = Path(env.text("NR_DATA_DIR", str(BASE_DIR / "var"))).resolve()
+DATA_DIR = Path(env.text("NR_DATA_DIR", "neuron-repair-data" if INSTALLED else str(BASE_DIR / "var"))).resolve()
 DATA_DIR.mkdir(parents=True, exist_ok=True)
 BLOB_DIR = DATA_DIR / "blobs"
 INCOMING_DIR = DATA_DIR / "incoming"
@@ -107,7 +113,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
+        "DIRS": [SHIPPED / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -161,7 +167,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / f"test-{os.getpid()}.sqlite3")}
 
 # --- broker and workers ----------------------------------------------------------------------------------
-# Without REDIS_URL `manage.py dev` starts a private server on this socket (a path may have 107 bytes).
+# Without REDIS_URL `neuron-repair serve` starts a private server on this socket (a path may have 107 bytes).
 REDIS_SOCKET = DATA_DIR / "redis" / "redis.sock"
 if len(str(REDIS_SOCKET)) > 100:
     _place = hashlib.sha256(str(DATA_DIR).encode()).hexdigest()[:12]
@@ -239,7 +245,7 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Neuron Repair",
     "DESCRIPTION": "Find the filters that are responsible for a misbehaving image classifier, and export a "
     "repaired checkpoint. Errors are application/problem+json.",
-    "VERSION": "1",
+    "VERSION": __version__,
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
@@ -256,13 +262,13 @@ SPECTACULAR_SETTINGS = {
 STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
 STATIC_ROOT.mkdir(exist_ok=True)
-STATICFILES_DIRS = [BASE_DIR / "webapp" / "static"]
+STATICFILES_DIRS = [_PACKAGE / "static"]
 # Files are served from where they are: nothing to collect on a laptop. The image collects and hashes them.
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 if env.flag("NR_COLLECTED_STATIC", False):
     WHITENOISE_USE_FINDERS = False
-    STATIC_ROOT = BASE_DIR / "static_collected"
+    STATIC_ROOT = SHIPPED / "static_collected"
     STORAGES = {
         "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
         "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},

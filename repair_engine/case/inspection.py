@@ -36,9 +36,9 @@ def inspect_network(
         NoPlayers: no unit can be ablated and written back.
     """
     architecture = checkpoint.architecture
-    preprocessing = preprocessing_of(checkpoint, given)
+    preprocessing, _ = default_preprocessing(given, checkpoint)
     module = checkpoint.module().to(device)
-    size = _size(module, size or _fixed(preprocessing), checkpoint.in_channels, device)
+    size = usable_size(module, size or fixed_size(preprocessing), checkpoint.in_channels, device)
     example = torch.zeros(2, checkpoint.in_channels, *size, device=device)
     network = Network.capture(module, example, checkpoint.dtypes, units)
     return {
@@ -113,24 +113,34 @@ def describe_onnx(checkpoint: Checkpoint) -> dict[str, Any] | None:
     }
 
 
-def preprocessing_of(checkpoint: Checkpoint, given: Preprocessing | None) -> Preprocessing:
-    """What was given, else that of torchvision's weights, else none; for the checkpoint's input channels."""
+def default_preprocessing(given: Preprocessing | None, checkpoint: Checkpoint) -> tuple[Preprocessing, str]:
+    """The preprocessing that is used, for the checkpoint's input channels, and where it comes from.
+
+    What was given, else what an ONNX graph says of its size, else that of torchvision's weights, else none.
+    """
+    channels, architecture = checkpoint.in_channels, checkpoint.architecture
     if given is not None:
-        return given.for_channels(checkpoint.in_channels)
-    plan = checkpoint.architecture.plan
+        return given.for_channels(channels), "given"
+    plan = architecture.plan
     if plan is not None and plan.size[1] and plan.size[2]:
-        return Preprocessing(channels=checkpoint.in_channels, resize=(plan.size[1], plan.size[2]))
-    metadata = weights_metadata(checkpoint.architecture.name)
-    if checkpoint.architecture.registered or metadata is None or checkpoint.in_channels != 3:
-        return Preprocessing(channels=checkpoint.in_channels)
-    return metadata.preprocessing
+        size = (plan.size[1], plan.size[2])
+        how = f"pixels in [0, 1], resized to the {size[0]} × {size[1]} that the ONNX graph takes (none was given)"
+        return Preprocessing(channels=channels, resize=size), how
+    metadata = weights_metadata(architecture.name)
+    if architecture.registered or metadata is None or channels != 3:
+        return Preprocessing(channels=channels), "pixels in [0, 1], no resizing (none was given)"
+    return metadata.preprocessing, f"torchvision's {architecture.name} {metadata.variant}"
 
 
-def _fixed(preprocessing: Preprocessing) -> int | tuple[int, ...] | None:
+def fixed_size(preprocessing: Preprocessing) -> int | tuple[int, ...] | None:
+    """What a preprocessing makes of every image, where that does not depend on the image."""
     return preprocessing.crop or (preprocessing.resize if isinstance(preprocessing.resize, tuple) else None)
 
 
-def _size(module: torch.nn.Module, fixed: int | tuple[int, ...] | None, channels: int, device: str) -> tuple[int, int]:
+def usable_size(
+    module: torch.nn.Module, fixed: int | tuple[int, ...] | None, channels: int, device: str
+) -> tuple[int, int]:
+    """Height and width of images that a module in eval mode takes: what is fixed, else found by trying."""
     if fixed:  # capturing says so where it does not suit
         return (fixed, fixed) if isinstance(fixed, int) else (fixed[0], fixed[1])
     for size in _SIZES:

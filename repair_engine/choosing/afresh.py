@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from repair_engine.case.case import Case, Progress
+from repair_engine.case.case import Case
 from repair_engine.choosing.plan import Plan
 from repair_engine.search.game import NeuronGame
 from repair_engine.search.phases import BATCH_SIZES, DELTA, Ranking
+from repair_engine.support.progress import Progress
 from shapley import Estimate, Settings, estimate, merge_round, next_round, run_block, start
 
 SHARE = 0.1  # of the budget, spent in addition

@@ -10,10 +10,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from repair_engine.case.case import Case, Progress
+from repair_engine.case.case import Case
 from repair_engine.question.objectives.pixels import Rows
 from repair_engine.search.game import NeuronGame
-from repair_engine.support.progress import BATCH
+from repair_engine.support.progress import BATCH, Progress
 
 RANDOM_PICKS = 10
 MAX_SHIFTED_CLASSES = 20

@@ -30,7 +30,7 @@ class Step:
         subgroup_drop: largest loss of recall of any subgroup that gates, None without subgroups.
         feasible: within all limits.
         true_label: share of the attacked images that are predicted as what they are, None without an attack.
-        lower, upper: pointwise 95% band of the metric, of its paired change against the intact model.
+        lower, upper: pointwise band of the metric, of its paired change against the intact model.
         front: on the Pareto front of metric against clean accuracy.
     """
 
@@ -98,7 +98,7 @@ def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], 
     """Tries every prefix of `players` on *select* (and the guard set's) and chooses k."""
     clean_indices = case.splits.select
     sets: dict[str, Pixels] = {"clean": Rows(case.pixels, clean_indices)}
-    if case.request.metric.kind == "attack-success":
+    if case.request.metric.attacked:
         sets["attacked"] = case.attacked["select"].pixels
     if case.guard is not None and case.guard_parts is not None:
         guard_pixels = torch.from_numpy(np.array(case.guard.images[case.guard_parts.select]))
@@ -139,7 +139,7 @@ def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], 
     true = None
     if "attacked" in predicted:
         true = (predicted["attacked"] == case.dataset.labels[case.attacked["select"].indices]).mean(axis=1)
-    return choose(players, sweep, case.request.limits, draws, len(objective), true)
+    return choose(players, sweep, case.request.limits, draws, len(objective), true, case.request.level)
 
 
 def choose(
@@ -149,6 +149,7 @@ def choose(
     draws: Sweep,
     images: int,
     true_label: np.ndarray | None = None,
+    level: float = 0.95,
 ) -> Plan:
     """The best feasible prefix, or the smallest within one standard error of it; ties go to the fewest filters.
 
@@ -157,8 +158,9 @@ def choose(
         draws: of resamples of the images, [R, m + 1].
         images: of the objective on *select*.
         true_label: share of the attacked images predicted as what they are, [m + 1], for the record.
+        level: of the band of the metric.
     """
-    found = judge(sweep, draws, limits, images)
+    found = judge(sweep, draws, limits, images, level)
     k = int(sweep.best(limits, found.margin if limits.choose == "one-se" else 0.0))
     feasible = sweep.feasible(limits)
     steps = tuple(

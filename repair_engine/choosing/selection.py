@@ -13,7 +13,6 @@ from repair_engine.question.request import Limits
 from repair_engine.support.statistics import REFUSE_BELOW, image_counts
 
 RESAMPLES = 1_000
-LEVEL = 0.95
 _SLACK = 1e-12  # a drop of exactly the limit is within it, whatever its rounding
 _CELLS_AT_ONCE = 10_000_000  # of a chunk of resamples × images
 
@@ -86,12 +85,13 @@ class Stability:
     front: np.ndarray
     counts: np.ndarray
     images: int
+    level: float = 0.95
 
 
-def judge(sweep: Sweep, draws: Sweep, limits: Limits, images: int) -> Stability:
+def judge(sweep: Sweep, draws: Sweep, limits: Limits, images: int, level: float = 0.95) -> Stability:
     """What the resamples `draws` say of the choice on `sweep`."""
     change = draws.values - draws.values[:, :1]
-    tail = (1 - LEVEL) / 2
+    tail = (1 - level) / 2
     lower, upper = sweep.values[0] + np.quantile(change, [tail, 1 - tail], axis=0)
     best = int(sweep.best(limits))
     margin = float(change[:, best].std(ddof=1))
@@ -105,6 +105,7 @@ def judge(sweep: Sweep, draws: Sweep, limits: Limits, images: int) -> Stability:
         front=sweep.front(),
         counts=np.bincount(chosen, minlength=len(sweep.values)),
         images=images,
+        level=level,
     )
 
 
@@ -118,7 +119,7 @@ def describe(found: Stability, k: int) -> dict[str, Any]:
         "standard_error": found.margin,
         "images": found.images,
         "resamples": total,
-        "level": LEVEL,
+        "level": found.level,
         "none": float(found.counts[0] / total),
         "same": float(found.counts[k] / total),
         "middle": [int(np.searchsorted(within, share)) for share in (0.05, 0.5, 0.95)],

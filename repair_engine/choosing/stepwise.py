@@ -107,7 +107,7 @@ class Greedy:
     def __init__(self, case: Case, ranking: Ranking, budget: int, progress: Callable[[str, float], None]) -> None:
         self.case, self.ranking, self.budget, self.progress = case, ranking, budget, progress
         self.sign, self.limit = culprit_sign(case.request), case.request.limits.max_filters
-        self.smooth = case.request.metric.kind == "attack-success"
+        self.smooth = case.request.metric.attacked
         self.game: NeuronGame = case.game(_LEAST_IMAGES)
         rng = np.random.default_rng(np.random.SeedSequence([case.request.seed, 0x57E9]))
         self.spent = self.steps = self.images = 0

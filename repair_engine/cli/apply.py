@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from repair_engine.cli import options
 from repair_engine.cli.emit import emit
 from repair_engine.errors import BadInput
 from repair_engine.models import formats
 from repair_engine.settings import Apply, Network
 from repair_engine.settings import options as fields
 from repair_engine.support.outputs import sha256
+from repair_engine.verbs import opening
 from repair_engine.verbs.redo import chosen_filters, edited, read_plan
 
 
@@ -28,7 +28,7 @@ def apply(here: Apply, to: TextIO) -> int:
     if not Path(here.model).is_file():
         raise BadInput(f"--model: there is no file {here.model}.")
     own = {name: getattr(here, name) or model.get(name) or one.default for name, one in fields(Network).items()}
-    architecture, weights_file, _ = options.architecture_of(replace(here, **own))
+    architecture, weights_file = opening.architecture_of(replace(here, **own))
     checkpoint = formats.read(weights_file, architecture, own["weights"])
     if out.suffix != checkpoint.source.suffix:
         raise BadInput(

@@ -13,9 +13,12 @@ import traceback
 import warnings
 from typing import NoReturn
 
+from repair_engine import __version__
+from repair_engine.cli import server
 from repair_engine.cli.stopping import machine_problem, stoppable, stopped_by
 from repair_engine.errors import BadInput, VerificationFailed
 from repair_engine.settings import COMMANDS
+from repair_engine.support.process import prepare_process
 
 OK, BAD_INPUT, FAILED, NO_REPAIR = 0, 2, 3, 5
 
@@ -24,12 +27,15 @@ def parser() -> argparse.ArgumentParser:
     from repair_engine.cli.options import add_options
 
     top = _Parser(
-        prog="python -m repair_engine",
+        prog="neuron-repair",
         description="Find the filters that carry a behaviour of an image classifier, and repair the checkpoint.",
     )
+    top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb, (record, said) in COMMANDS.items():
         add_options(verbs.add_parser(verb, help=said), record)
+    for verb, said in server.VERBS.items():
+        verbs.add_parser(verb, help=said, add_help=False)
     return top
 
 
@@ -39,6 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     as_json, stdout = "--json" in argv, sys.stdout
     with stoppable():
         try:
+            server.start_if_asked(argv)
+            prepare_process()
             args = parser().parse_args(argv)
             warnings.filterwarnings("ignore", module="torch")
             from repair_engine.cli import options, verbs

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from repair_engine.case.case import own_sums
+from repair_engine.case.preparing import own_sums
 from repair_engine.cli import options
 from repair_engine.cli.emit import emit
-from repair_engine.cli.progress import Bars
 from repair_engine.documents.estimates import read_estimate
 from repair_engine.errors import BadInput
 from repair_engine.network.channel_sums import ChannelSums, merge_sums, read_sums, write_sums
 from repair_engine.parties.documents import merged_document, merged_text, write_merged
 from repair_engine.parties.merging import merge_estimates, need_two
 from repair_engine.settings import Constants, ConstantsMerge, Merge
+from repair_engine.support.bars import Bars
 from repair_engine.support.outputs import claimed, results
 from repair_engine.support.scratch import scratch
 

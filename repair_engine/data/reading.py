@@ -145,7 +145,7 @@ def read_dataset(
             *listing.warnings,
             *mapping.warnings,
             *pixels.warnings,
-            *_twins(pixels.hashes, labels, file_names),
+            *twins(pixels.hashes, labels, file_names),
         ),
         notes=mapping.notes + (("The labels are the column label of metadata.csv.",) if by_column else ()),
     )
@@ -206,7 +206,7 @@ def _pixels(
         return maker.store(key, cache.Pixels(basin.filled(), tuple(basin.hashes), tuple(warnings)))
 
 
-def _twins(hashes: Sequence[str], labels: np.ndarray, file_names: Sequence[str]) -> list[str]:
+def twins(hashes: Sequence[str], labels: np.ndarray, file_names: Sequence[str]) -> list[str]:
     """Warn of images that are the same to the network, above all under different labels."""
     repeated = sum(count - 1 for count in Counter(hashes).values())
     if not repeated:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from repair_engine.case.case import Case
-from repair_engine.models import formats
+from repair_engine.models.formats import Checkpoint
 from repair_engine.question.surrogates import open_surrogates
 from repair_engine.question.victims import AttackImages, BlackBox, Victim
 from repair_engine.studies import masking
@@ -29,7 +28,7 @@ def subset_size(case: Case, budget: int) -> int:
 
 def measure_attack(
     case: Case,
-    written: Path,
+    edited: Checkpoint,
     before: np.ndarray,
     after: np.ndarray,
     budget: int,
@@ -39,7 +38,7 @@ def measure_attack(
     """Fills `document["attack"]` with rows and self-tests; the rows with every image's predictions.
 
     Args:
-        written: the repaired checkpoint.
+        edited: the repaired checkpoint.
         before, after: predictions on the fixed set of *report*, by both files in fresh processes, int64 [N].
         budget: evaluations of the run.
 
@@ -52,7 +51,7 @@ def measure_attack(
         Victim(name, checkpoint.module().to(device), preprocessing, device)
         for name, checkpoint in (
             ("the intact model", case.checkpoint),
-            ("the repaired model", formats.read(written, case.checkpoint.architecture)),
+            ("the repaired model", edited),
         )
     ]
     labels = case.dataset.labels[part.indices]
@@ -66,7 +65,7 @@ def measure_attack(
         victims[0], victims[1], images, fixed, request.attack, surrogates, subset, request.queries, request.seed,
         progress,
     )  # fmt: skip
-    document["attack"]["rows"] = describe_rows(rows, request.seed)
+    document["attack"]["rows"] = describe_rows(rows, request.seed, request.level)
     document["attack"]["self_tests"] = _self_tests(rows, subset, request.queries)
     return rows
 

@@ -38,6 +38,7 @@ def explain_document(
         images: on which the curves were measured.
         run: `documents.describe_run`.
     """
+    resampling = case.request.seed, case.request.level
     asked = case.request.explain
     assert asked is not None
     confirmed = fresh if fresh is not found else None
@@ -67,12 +68,12 @@ def explain_document(
         "layers": layers(case, order, k),
         "curves": {
             "images": {"metric": len(images.asked), "accuracy": len(images.clean),
-                       "of": (case.request.metric.kind != "attack-success" and len(case.objective("report"))) or None},
+                       "of": (not case.request.metric.attacked and len(case.objective("report"))) or None},
             "loo_images": rankings.loo_images,
             "ranked_on": ranked_on(case, found, confirmed, rankings, run["images_per_draw"]),
-            "first_removed": first_removed(list(curves), images, max(1, min(10, len(order) // 2)), case.request.seed),
+            "first_removed": first_removed(list(curves), images, max(1, min(10, len(order) // 2)), *resampling),
             "rows": curve_rows(curves),
-            "advantages": advantages(list(curves), images, case.request.seed),
+            "advantages": advantages(list(curves), images, *resampling),
         },
         "warnings": warnings,
         "versions": documents.versions(),

@@ -34,31 +34,33 @@ def split_figures(case: Case, predicted: np.ndarray, attacked: dict[str, np.ndar
 
 def metric_value(case: Case, part: str, predicted: np.ndarray, attacked: dict[str, np.ndarray]) -> float | None:
     """The metric on one split; None for attack success over "all" (each split has its own attacked images)."""
-    if case.request.metric.kind == "attack-success":
+    if case.request.metric.attacked:
         return float(case.objective(part).value(attacked[part])) if part in attacked else None
     return float(case.objective(part).value(predicted[case.objective_indices(part)]))
 
 
-def gain(objective: Objective, before: np.ndarray, after: np.ndarray, seed: int) -> dict[str, Any]:
-    """Change of the metric as shown, with its paired 95% interval and McNemar's test.
+def gain(objective: Objective, before: np.ndarray, after: np.ndarray, seed: int, level: float = 0.95) -> dict[str, Any]:
+    """Change of the metric as shown, with its paired interval and McNemar's test.
 
     Args:
         before, after: predictions of the objective's images, int64 [N].
     """
     hits = before == objective.targets, after == objective.targets
     shown = (~hits[0], ~hits[1]) if objective.complement else hits
-    return _change(*shown, objective.weights, objective.cells, seed)
+    return _change(*shown, objective.weights, objective.cells, seed, level)
 
 
 def change_of_accuracy(
-    right_before: np.ndarray, right_after: np.ndarray, labels: np.ndarray, seed: int
+    right_before: np.ndarray, right_after: np.ndarray, labels: np.ndarray, seed: int, level: float = 0.95
 ) -> dict[str, Any]:
     """Like `gain`, of plain accuracy, from correctness bool [N]; stratified by class."""
-    return _change(right_before, right_after, accuracy_weights(len(labels)), labels, seed)
+    return _change(right_before, right_after, accuracy_weights(len(labels)), labels, seed, level)
 
 
-def _change(before: np.ndarray, after: np.ndarray, weights: np.ndarray, cells: np.ndarray, seed: int) -> dict[str, Any]:
-    interval = paired_bootstrap(before, after, weights, cells, seed)
+def _change(
+    before: np.ndarray, after: np.ndarray, weights: np.ndarray, cells: np.ndarray, seed: int, level: float
+) -> dict[str, Any]:
+    interval = paired_bootstrap(before, after, weights, cells, seed, level=level)
     return {
         "value": interval.estimate,
         "lower": interval.lower,
@@ -129,4 +131,6 @@ def fairness_of(case: Case, before: np.ndarray, after: np.ndarray) -> dict[str, 
     labels = case.dataset.labels[indices]
     names, codes = np.unique([case.subgroups[i] for i in indices], return_inverse=True)
     right = [(predicted[indices] == labels) for predicted in (before, after)]
-    return fairness.describe([str(n) for n in names], codes, labels, right[0], right[1], case.request.seed)
+    return fairness.describe(
+        [str(n) for n in names], codes, labels, right[0], right[1], case.request.seed, case.request.level
+    )

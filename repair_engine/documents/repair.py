@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from repair_engine import __version__
 from repair_engine.case.case import SPLITS, Case
 from repair_engine.case.inspection import describe_onnx, kinds_of
 from repair_engine.choosing.plan import Plan
@@ -29,7 +30,8 @@ SCHEMA = 1
 
 def versions() -> dict[str, str]:
     packages = ("torch", "torchvision", "numpy", "pillow", "safetensors")
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
+    installed = {name: metadata.version(name) for name in packages}
+    return {"neuron-repair": __version__, "python": platform.python_version(), **installed}
 
 
 def instruction_set() -> str:
@@ -96,7 +98,7 @@ def describe_data(case: Case) -> dict[str, Any]:
 
 def describe_metric(case: Case) -> dict[str, Any]:
     request = case.request
-    attack = request.metric.kind == "attack-success"
+    attack = request.metric.attacked
     text = {
         "accuracy": "accuracy",
         "recall": f"recall of {request.metric.argument}",
@@ -302,7 +304,8 @@ def judge(document: dict[str, Any]) -> None:
         if shown <= 0:
             worse = change["lower"] > 0 if lower else change["upper"] < 0
             reasons.append(
-                f"On the report images the metric changes by {points(change['value'])} with a 95% interval of "
+                f"On the report images the metric changes by {points(change['value'])} with a "
+                f"{100 * change.get('level', 0.95):.10g}% interval of "
                 f"{points(change['lower'])} to {points(change['upper'])}: "
                 + ("it got worse." if worse else "an improvement is not shown.")
             )

@@ -16,7 +16,7 @@ from repair_engine.errors import BadInput
 from repair_engine.models import hf_models
 from repair_engine.models.formats.convert import MAX_FILE_BYTES
 from repair_engine.support import sandbox
-from repair_engine.support.archive import MAX_ENTRIES, check_entry, stream_entry
+from repair_engine.support.archive import MAX_ENTRIES, check_entry, check_size, stream_entry
 
 SUFFIX = ".zip"
 NAMES = (hf_models.CONFIG, hf_models.WEIGHTS, hf_models.PREPROCESSOR, hf_models.JOINT)
@@ -40,9 +40,7 @@ def unpack(path: Path, folder: Path, name: str) -> hf_models.Folder:
         BadInput: no zip; links, absolute paths, `..`, encrypted or overlapping entries, bombs; files missing or twice;
             and what `hf_models.open_folder` refuses.
     """
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise BadInput(f"{name} has {size:,} bytes; at most {MAX_FILE_BYTES:,} are read.")
+    size = check_size(path, name, MAX_FILE_BYTES)
     folder.mkdir(parents=True, exist_ok=True)
     megabytes = size >> 20
     limits = sandbox.Limits(1 << 30, MAX_FILE_BYTES, cpu_seconds=120 + megabytes, wall_seconds=300 + 3 * megabytes)

@@ -34,6 +34,7 @@ class Preprocessing:
             processors of Hugging Face transformers do it.
         longest: with a resize of the shorter side: the longer one becomes no longer than this.
         bgr: the network reads the channels in the order blue, green, red; mean and std are in the order of the images.
+        normalized: the images are floating point as the network takes them; nothing is done to them.
     """
 
     resize: Size | None = None
@@ -45,6 +46,7 @@ class Preprocessing:
     tensors: bool = False
     longest: int | None = None
     bgr: bool = False
+    normalized: bool = False
 
     def __post_init__(self) -> None:
         if self.channels not in MODES:
@@ -121,10 +123,8 @@ class Preprocessing:
         return [long, short] if width <= height else [short, long]
 
     def unit(self, pixels: Tensor) -> Tensor:
-        """uint8 [B, C, H, W] -> float32 in [0, 1], the space in which attacks work."""
-        import torch
-
-        return pixels.to(torch.float32).div(255)
+        """See `unit`."""
+        return unit(pixels)
 
     def standardize(self, unit: Tensor) -> Tensor:
         """float32 [B, C, H, W] in [0, 1] -> the network's input (differentiable)."""
@@ -138,17 +138,29 @@ class Preprocessing:
         return standardized.flip(-3) if self.bgr else standardized
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """uint8 [B, C, H, W] -> the network's input, float32, bit-identical to ToTensor and Normalize."""
+        """uint8 or float [B, C, H, W] -> the network's input, float32, bit-identical to ToTensor and Normalize."""
         return self.standardize(self.unit(pixels))
 
     def to_json(self) -> dict[str, Any]:
-        unusual = {"tensors": False, "longest": None, "bgr": False}  # said where they are not as usual
+        unusual = {
+            "tensors": False,
+            "longest": None,
+            "bgr": False,
+            "normalized": False,
+        }  # said where they are not as usual
         return {key: value for key, value in asdict(self).items() if key not in unusual or value != unusual[key]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Preprocessing:
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
         return cls(**plain)
+
+
+def unit(pixels: Tensor) -> Tensor:
+    """uint8 [B, C, H, W] -> float32 in [0, 1], the space in which attacks work; float pixels are there already."""
+    import torch
+
+    return pixels if pixels.is_floating_point() else pixels.to(torch.float32).div(255)
 
 
 def _counted(n: int, what: str) -> str:

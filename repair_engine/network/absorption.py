@@ -16,17 +16,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from repair_engine.network.graph import BATCH_NORM, FlatGraph, aten, is_number
-
-_KEEPS = {
-    aten.clone.default,
-    aten.alias.default,
-    aten.detach.default,
-    aten.dropout.default,
-    aten.max_pool2d.default,
-    aten.adaptive_max_pool2d.default,
-    aten.adaptive_avg_pool2d.default,
-}
+from repair_engine.network.graph import BATCH_NORM, KEEPS_CONSTANTS, FlatGraph, aten, is_number
 
 
 @dataclass(frozen=True)
@@ -87,7 +77,7 @@ def _running_mean(graph: FlatGraph, norm: fx.Node, shifted: Mapping[fx.Node, Any
 def _passed(node: fx.Node, shifted: Mapping[fx.Node, Counter[int]]) -> Counter[int] | None:
     """Channel offsets at which the shift leaves an operator; None where it does not leave as a shift."""
     arrived: Counter[int] = Counter()
-    if node.target in _KEEPS or (node.target is aten.avg_pool2d.default and _averages_no_padding(node)):
+    if node.target in KEEPS_CONSTANTS or (node.target is aten.avg_pool2d.default and _averages_no_padding(node)):
         return shifted[node.args[0]]  # type: ignore[index]
     if node.target is aten.cat.default:
         parts, dim = node.args[0], node.args[1] if len(node.args) > 1 else 0

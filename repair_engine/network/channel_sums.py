@@ -22,7 +22,7 @@ from repair_engine.errors import BadInput
 
 _KIND = "neuron-repair channel sums"
 _MAX_BYTES = 64 << 20  # of all arrays, unpacked: the largest torchvision network has under 100,000 units
-_MADE_BY = "Such files are made by `python -m repair_engine constants`."
+_MADE_BY = "Such files are made by `neuron-repair constants`."
 
 
 @dataclass(frozen=True)

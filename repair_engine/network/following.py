@@ -18,30 +18,13 @@ import torch
 from torch import fx
 
 from repair_engine.network.activations import Activation, is_activation
-from repair_engine.network.graph import BATCH_NORM, FlatGraph, aten, is_number
+from repair_engine.network.graph import BATCH_NORM, KEEPS_CONSTANTS, RESHAPES, FlatGraph, aten, is_number
 from repair_engine.network.sites import CONVOLUTIONS
 
 Cut = dict[int, float]
 
-_KEEPS = {
-    aten.clone.default,
-    aten.alias.default,
-    aten.detach.default,
-    aten.dropout.default,
-    aten.max_pool2d.default,
-    aten.avg_pool2d.default,
-    aten.adaptive_avg_pool2d.default,
-    aten.adaptive_max_pool2d.default,
-}
+_KEEPS = KEEPS_CONSTANTS | {aten.avg_pool2d.default}
 _MEANS = {aten.mean.dim, aten.amax.default}
-_RESHAPES = {
-    aten.view.default,
-    aten.reshape.default,
-    aten._unsafe_view.default,
-    aten.flatten.using_ints,
-    aten.squeeze.dims,
-    aten.squeeze.dim,
-}
 _NAMED = {
     aten.add.Tensor: "a sum (a residual connection)",
     aten.add_.Tensor: "a sum (a residual connection)",
@@ -140,7 +123,7 @@ def _passed(node: fx.Node, cuts: Mapping[fx.Node, Cut]) -> Cut:
     if is_activation(node.target):
         act = Activation(node.target, tuple(node.args[1:]), tuple(node.kwargs.items()))  # type: ignore[arg-type]
         return {c: float(act(torch.tensor(value, dtype=torch.float64))) for c, value in cut.items()}
-    if node.target in _RESHAPES:
+    if node.target in RESHAPES:
         return _reshaped(node, source, cut)
     raise CannotCut(f"it goes into {_operator(node)}")
 

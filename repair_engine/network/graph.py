@@ -23,6 +23,21 @@ aten = torch.ops.aten
 BATCH_NORM = aten._native_batch_norm_legit_no_training.default
 _BATCH_STATISTICS = {aten._native_batch_norm_legit.no_stats, aten._native_batch_norm_legit.default}
 _MAX_BATCH = 2**20
+PASS_THROUGH = {aten.clone.default, aten.alias.default, aten.detach.default, aten.dropout.default}
+# A channel that is constant over positions stays so, with the same value.
+KEEPS_CONSTANTS = PASS_THROUGH | {
+    aten.max_pool2d.default,
+    aten.adaptive_max_pool2d.default,
+    aten.adaptive_avg_pool2d.default,
+}
+RESHAPES = {
+    aten.view.default,
+    aten.reshape.default,
+    aten._unsafe_view.default,
+    aten.flatten.using_ints,
+    aten.squeeze.dims,
+    aten.squeeze.dim,
+}
 
 
 @dataclass(frozen=True)

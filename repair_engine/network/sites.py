@@ -20,7 +20,15 @@ from torch import fx
 from repair_engine.network.absorption import Absorber, absorbers
 from repair_engine.network.activations import Activation, is_activation
 from repair_engine.network.computed_weights import source_of
-from repair_engine.network.graph import BATCH_NORM, FlatGraph, aten, has_plain_batch
+from repair_engine.network.graph import (
+    BATCH_NORM,
+    KEEPS_CONSTANTS,
+    PASS_THROUGH,
+    RESHAPES,
+    FlatGraph,
+    aten,
+    has_plain_batch,
+)
 from repair_engine.network.layouts import EACH, PLAIN, Layout, Rows
 
 CONVOLUTIONS = {aten.conv2d.default, aten.conv2d.padding, aten.convolution.default}
@@ -31,27 +39,21 @@ _OTHER_CONVOLUTIONS = {
     aten.conv3d.padding,
     aten.conv_transpose2d.input,
 }
-PASS_THROUGH = {aten.clone.default, aten.alias.default, aten.detach.default, aten.dropout.default}
 # Operators that keep channels apart: behind a convolution, nothing but these up to the logits means that its
 # channels are the logits.
-_CHANNELWISE = PASS_THROUGH | {
-    BATCH_NORM,
-    operator.getitem,
-    aten.adaptive_avg_pool2d.default,
-    aten.avg_pool2d.default,
-    aten.max_pool2d.default,
-    aten.adaptive_max_pool2d.default,
-    aten.mean.dim,
-    aten.amax.default,
-    aten.sum.dim_IntList,
-    aten.view.default,
-    aten.reshape.default,
-    aten._unsafe_view.default,
-    aten.flatten.using_ints,
-    aten.squeeze.dims,
-    aten.squeeze.dim,
-    aten.squeeze.default,
-}
+_CHANNELWISE = (
+    KEEPS_CONSTANTS
+    | RESHAPES
+    | {
+        BATCH_NORM,
+        operator.getitem,
+        aten.avg_pool2d.default,
+        aten.mean.dim,
+        aten.amax.default,
+        aten.sum.dim_IntList,
+        aten.squeeze.default,
+    }
+)
 
 
 KINDS = {"filter": "filters", "hidden": "hidden", "head": "heads"}  # of units -> what --units calls them

@@ -7,7 +7,7 @@ from typing import Any
 
 from repair_engine.studies.names import LEAVE_ONE_OUT, MOST, RESPONSES, SHAPLEY, WEIGHTS
 from repair_engine.support.statistics import REFUSE_BELOW
-from repair_engine.support.words import count, percent, points
+from repair_engine.support.words import count, level_of, percent, points
 
 Row = Mapping[str, Any]
 
@@ -31,7 +31,7 @@ def headline(document: Row) -> list[str]:
         said.append(
             f"Removing the {count(removed, end.split()[0] + ' critical filter')} of {document['model']['filters']:,} "
             f"took {document['metric']['text']} from {percent(row['metric'][0])} to {percent(row['metric'][at])} "
-            f"({points(found['change'])} points, {100 * found['level']:.0f}% interval {points(found['lower'])} to "
+            f"({points(found['change'])} points, {level_of(found)} interval {points(found['lower'])} to "
             f"{points(found['upper'])}; n = {found['images']:,}){overall} on report images."
         )
     said.append(

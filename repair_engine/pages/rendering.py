@@ -38,7 +38,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= named(words.percent, words.points, words.decimal, words.count, words.p_value, interval, ends)
+    made.filters |= named(
+        words.percent, words.points, words.level_of, words.decimal, words.count, words.p_value, interval, ends
+    )
     made.filters["grouped"] = "{:,}".format
     made.globals |= named(row_known, unknown_words, words.digits_for)
     made.globals["ui"] = made.get_template("macros.html").module

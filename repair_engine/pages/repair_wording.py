@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from repair_engine.pages.rendering import interval
-from repair_engine.support.words import count, p_value, percent, points
+from repair_engine.support.words import count, level_of, p_value, percent, points
 
 ESTIMATORS = {
     "tmab": "truncated multi-armed bandit over permutations (Ghorbani & Zou 2020, Algorithm 1, arXiv 2002.09815)",
@@ -79,7 +79,7 @@ def headline(document: Mapping[str, Any]) -> str:
     before, after = document["before"]["report"]["metric"], document["after"]["report"]["metric"]
     _, images = metric_images(document)
     filters = count(k, "filter")
-    level = f"{change.get('level', 0.95):.0%}"
+    level = level_of(change)
     if repaired(document):
         verb = "lowered" if lowers(document) else "raised"
         return (
@@ -254,8 +254,9 @@ def fairness_said(found: Mapping[str, Any], changed: bool) -> list[str]:
         names = (before["name"], after["name"] if after["name"] != before["name"] else "the same")
         said.append(
             f"Worst subgroup before: {names[0]}, {percent(before['recall'])}; after: {names[1]}, "
-            f"{percent(after['recall'])} (change of the least {points(worst['change']['value'])} points, 95% interval "
-            f"{interval(worst['change'])}). Gap between the best and the worst: {points(gap['before']).lstrip('+')} "
+            f"{percent(after['recall'])} (change of the least {points(worst['change']['value'])} points, "
+            f"{level_of(worst['change'])} interval {interval(worst['change'])}). "
+            f"Gap between the best and the worst: {points(gap['before']).lstrip('+')} "
             f"points before, {points(gap['after']).lstrip('+')} after (change {points(gap['change']['value'])}, "
             f"{interval(gap['change'])})."
         )

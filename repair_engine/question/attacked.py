@@ -138,4 +138,4 @@ def generator_after(
 
 def unit_pixels(dataset: Dataset, indices: np.ndarray, device: torch.device) -> torch.Tensor:
     """Clean pixels of some images in [0, 1], float32 [N, C, H, W]."""
-    return torch.from_numpy(np.array(dataset.images[indices])).to(device).float().div(255)
+    return dataset.preprocessing.unit(torch.from_numpy(np.array(dataset.images[indices])).to(device))

@@ -68,7 +68,7 @@ def further_objectives(metric: Metric, asked: Sequence[str], dataset: Dataset) -
     """
     if not asked:
         return ()
-    if metric.kind == "attack-success":
+    if metric.attacked:
         raise BadInput("--also: attack success is valued on attacked images, which no other metric shares.")
     found: dict[str, FurtherObjective] = {}
     for text in asked:
@@ -126,7 +126,7 @@ def _expanded(text: str, dataset: Dataset) -> list[FurtherObjective]:
             raise BadInput(f"--also {text}: it is subgroup:COLUMN=VALUE.", f"The values of {column} are: {known}.")
         return [FurtherObjective(text, (column,))]
     metric = Metric.parse(text)
-    if metric.kind == "attack-success":
+    if metric.attacked:
         raise BadInput("--also: attack success is valued on attacked images, which no other metric shares.")
     if metric.kind == "recall":
         metric.class_index(dataset.class_names)

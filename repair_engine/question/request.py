@@ -21,6 +21,7 @@ from repair_engine.settings import (
     Export,
     Limits,
     Pgd,
+    Report,
     Rows,
     Sampling,
     Search,
@@ -33,7 +34,7 @@ from repair_engine.support.memory import check_memory, parse_memory
 
 
 @dataclass(frozen=True)
-class RepairRequest(Splits, Ablation, Sampling, Export, Attacked, Rows):
+class RepairRequest(Splits, Ablation, Sampling, Report, Export, Attacked, Rows):
     """One request: the options of `repair_engine.settings` that decide a result, beside the files.
 
     Attributes:

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from repair_engine.models.preprocessing import Preprocessing
+from repair_engine.models.preprocessing import Preprocessing, unit
 from repair_engine.network import check_finite
 from repair_engine.question.attacks import AttackSettings, pgd, predicted_classes, square
 from repair_engine.support.progress import BATCH, Progress
@@ -39,13 +39,10 @@ class Victim:
 
     def predict(self, pixels: torch.Tensor) -> np.ndarray:
         """Classes int64 [N] of pixels [N, C, H, W], uint8 or float in [0, 1]. Raises BadInput, see `check_finite`."""
-        unit = not pixels.is_floating_point()
         out = []
         with torch.inference_mode():
             for i in range(0, len(pixels), BATCH):
-                part = pixels[i : i + BATCH].to(self.device)
-                part = self.preprocessing.unit(part) if unit else part
-                logits = self.logits(part)
+                logits = self.logits(self.preprocessing.unit(pixels[i : i + BATCH].to(self.device)))
                 check_finite(logits if logits.dim() > 1 else logits[:, None])
                 out.append(predicted_classes(logits).cpu())
         return torch.cat(out).numpy()
@@ -57,7 +54,7 @@ class AttackImages:
 
     Attributes:
         indices: into the dataset, int64 [N].
-        pixels: clean, uint8 [N, C, H, W].
+        pixels: clean, uint8 or float in [0, 1], [N, C, H, W].
         labels: int64 [N].
         goals: the adversary's targets, or the labels where the attack is untargeted, int64 [N].
         targeted: which of the two.
@@ -98,7 +95,7 @@ def white_box(
     """PGD over all images in batches of 64; float32 [N, C, H, W] on the CPU."""
     out = []
     for i in range(0, len(images), BATCH):
-        clean = images.pixels[i : i + BATCH].to(device).float().div(255)
+        clean = unit(images.pixels[i : i + BATCH].to(device))
         goals = torch.from_numpy(images.goals[i : i + BATCH]).to(device)
         out.append(pgd(logits, clean, goals, settings, generator).cpu())
         if tick:
@@ -125,7 +122,7 @@ def black_box(
     """Square over all images; the random numbers of an image come from the seed and its dataset index."""
     predicted, used = [], []
     for i in range(0, len(images), BATCH):
-        clean = images.pixels[i : i + BATCH].to(victim.device).float().div(255)
+        clean = unit(images.pixels[i : i + BATCH].to(victim.device))
         goals = torch.from_numpy(images.goals[i : i + BATCH])
         streams = [(seed, int(index)) for index in images.indices[i : i + BATCH]]
         found = square(victim.logits, clean, goals, settings, queries, streams)

@@ -262,7 +262,7 @@ def _at_the_ends(values: np.ndarray, k: int, side: str) -> np.ndarray:
 
 def culprit_sign(request: RepairRequest) -> int:
     """+1 where culprits have positive values (attack success is to be lowered), else −1."""
-    return 1 if request.metric.kind == "attack-success" else -1
+    return 1 if request.metric.attacked else -1
 
 
 @dataclass(frozen=True)

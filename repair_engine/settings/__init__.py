@@ -4,7 +4,7 @@
 Derived from them are the command line, the API, the forms, the client's options and the tables in docs.
 """
 
-from repair_engine.settings.answer import Explanation, Export, Limits, Sampling, Search, quality_of
+from repair_engine.settings.answer import Explanation, Export, Limits, Report, Sampling, Search, quality_of
 from repair_engine.settings.fields import (
     MISSING,
     MOST_PIXELS,
@@ -93,6 +93,7 @@ __all__ = [
     "Question",
     "Repair",
     "RepairHere",
+    "Report",
     "Rows",
     "Sampling",
     "Score",

@@ -31,9 +31,7 @@ class Sampling(Settings):
     """How filters are valued."""
 
     estimator: Literal["fast", "tmab", "monte_carlo", "cmcs", "exact"] = option(
-        "fast",
-        "How filters are valued.",
-        label="Estimator",
+        "fast", label="Estimator",
         words={
             "fast": "fast: gradients screen, comparable marginal contributions decide",
             "tmab": "tmab: the truncated bandit of the paper",
@@ -41,61 +39,40 @@ class Sampling(Settings):
             "cmcs": "cmcs: comparable marginal contributions of all filters",
             "exact": "exact: enumeration, at most 20 filters",
         },
-    )
+        help="How filters are valued.",
+    )  # fmt: skip
     top_k: int = option(
-        20,
-        "Filters to tell from the rest; tmab stops when these are clear.",
-        label="Culprits to tell apart",
-        low=1,
-        served=(1, 10_000),
-        metavar="K",
-    )
+        20, label="Culprits to tell apart", low=1, served=(1, 10_000), metavar="K",
+        help="Filters to tell from the rest; tmab stops when these are clear.",
+    )  # fmt: skip
     side: Literal["top", "bottom", "both"] | None = option(
-        None,
-        "At which end of the values culprits are looked for. Default: where they are.",
-        label="End of the values",
-        blank="where culprits are",
-    )
+        None, label="End of the values", blank="where culprits are",
+        help="At which end of the values culprits are looked for. Default: where they are.",
+    )  # fmt: skip
     budget: int | None = option(
-        None,
-        "Evaluations: images × coalitions. Default: a short calibration chooses one that ends in about five minutes.",
-        label="Budget, evaluations",
-        low=1,
-        served=(1_000, 10**12),
-        metavar="EVALUATIONS",
-    )
+        None, label="Budget, evaluations", low=1, served=(1_000, 10**12), metavar="EVALUATIONS",
+        help="Evaluations: images × coalitions. Default: a short calibration chooses one that ends in about five "
+        "minutes.",
+    )  # fmt: skip
     minutes: float | None = option(
-        None,
-        "In the place of a budget: one that ends within so many minutes on one worker. A budget repeats a result, "
-        "minutes do not.",
-        label="Minutes",
-        low=0,
-        open=True,
-        served=(0.1, 10_000),
-        metavar="M",
-    )
+        None, label="Minutes", low=0, open=True, served=(0.1, 10_000), metavar="M",
+        help="In the place of a budget: one that ends within so many minutes on one worker. A budget repeats a "
+        "result, minutes do not.",
+    )  # fmt: skip
     precision: Literal["float32", "bfloat16"] = option(
-        "float32",
-        "Of the search: bfloat16 is faster where the processor has it, and is given up where its predictions differ. "
-        "What is reported is float32 always.",
-        label="The search computes in",
+        "float32", label="The search computes in",
         words={"float32": "float32", "bfloat16": "bfloat16 where it agrees: faster on newer processors"},
-    )
+        help="Of the search: bfloat16 is faster where the processor has it, and is given up where its predictions "
+        "differ. What is reported is float32 always.",
+    )  # fmt: skip
     batch_size: int | None = option(
-        None,
-        "Images per draw. Default: chosen so that the budget buys enough draws.",
-        label="Images per draw",
-        low=1,
-        served=(1, 4096),
-        metavar="IMAGES",
-    )
+        None, label="Images per draw", low=1, served=(1, 4096), metavar="IMAGES",
+        help="Images per draw. Default: chosen so that the budget buys enough draws.",
+    )  # fmt: skip
     depth: int | None = option(
-        None,
-        "Most filters removed in a draw. Default: learned from the first walks.",
-        label="Depth",
-        low=1,
-        metavar="N",
-    )
+        None, label="Depth", low=1, metavar="N",
+        help="Most filters removed in a draw. Default: learned from the first walks.",
+    )  # fmt: skip
 
     def rules(self) -> None:
         if self.depth is not None and self.estimator == "exact":
@@ -112,21 +89,15 @@ class Search(Sampling):
     """How filters are valued, as it is asked for."""
 
     quality: str | None = option(
-        None,
-        "K,OVERLAP such as 50,0.9, of the estimator fast: stop when it expects this share of the true top (bottom) K "
-        "found, at the latest at the budget.",
-        label="Quality",
-        metavar="K,OVERLAP",
-        length=40,
-    )
+        None, label="Quality", metavar="K,OVERLAP", length=40,
+        help="K,OVERLAP such as 50,0.9, of the estimator fast: stop when it expects this share of the true top "
+        "(bottom) K found, at the latest at the budget.",
+    )  # fmt: skip
     memory: str | None = option(
-        None,
-        "That the run may take, such as 2G or 1500M. Default: 2G on a CPU, on a GPU a quarter of its memory. Changes "
-        "no figure.",
-        label="Memory",
-        metavar="SIZE",
-        length=20,
-    )
+        None, label="Memory", metavar="SIZE", length=20,
+        help="That the run may take, such as 2G or 1500M. Default: 2G on a CPU, on a GPU a quarter of its memory. "
+        "Changes no figure.",
+    )  # fmt: skip
 
     def rules(self) -> None:
         if self.memory is not None:
@@ -143,48 +114,29 @@ class Limits(Settings):
     """What a repair may cost."""
 
     max_clean_drop: float = option(
-        0.02,
-        "How far clean accuracy may fall, on the select images and on the guard set.",
-        label="Clean accuracy may fall by",
-        low=0,
-        high=1,
-        unit="share",
-        metavar="X",
-    )
+        0.02, label="Clean accuracy may fall by", low=0, high=1, unit="share", metavar="X",
+        help="How far clean accuracy may fall, on the select images and on the guard set.",
+    )  # fmt: skip
     max_subgroup_drop: float = option(
-        0.10,
-        "How far the recall of any subgroup may fall. Subgroups of fewer than 30 images do not count.",
-        label="Any subgroup may fall by",
-        low=0,
-        high=1,
-        unit="share",
-        metavar="X",
-    )
+        0.10, label="Any subgroup may fall by", low=0, high=1, unit="share", metavar="X",
+        help="How far the recall of any subgroup may fall. Subgroups of fewer than 30 images do not count.",
+    )  # fmt: skip
     max_filters: int = option(
-        50,
-        "The longest list of culprits that is tried.",
-        label="Filters, at most",
-        low=1,
-        served=(1, 10_000),
-        metavar="N",
-    )
+        50, label="Filters, at most", low=1, served=(1, 10_000), metavar="N",
+        help="The longest list of culprits that is tried.",
+    )  # fmt: skip
     choose: Literal["best", "one-se"] = option(
-        "best",
-        "How many filters, of those within the limits: the best figure on the select images, or the fewest within one "
-        "standard error of it.",
-        label="How many of them",
-        words={
-            "best": "the number with the best figure",
-            "one-se": "the fewest within one standard error of the best",
-        },
-    )
+        "best", label="How many of them",
+        words={"best": "the number with the best figure", "one-se": "the fewest within one standard error of the best"},
+        help="How many filters, of those within the limits: the best figure on the select images, or the fewest "
+        "within one standard error of it.",
+    )  # fmt: skip
     order: Literal["auto", "value"] = option(
-        "auto",
-        "Order of removal: by value alone, or also stepwise, where candidates are scored again after each removal, "
-        "for up to 45% of the budget in addition; whichever does better on the select images (auto).",
-        label="Order of removal",
+        "auto", label="Order of removal",
         words={"auto": "by value and stepwise: the better one on the select images", "value": "by value alone"},
-    )
+        help="Order of removal: by value alone, or also stepwise, where candidates are scored again after each "
+        "removal, for up to 45% of the budget in addition; whichever does better on the select images (auto).",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,11 +144,21 @@ class Export(Settings):
     """What else is written."""
 
     compact: bool = option(
-        False,
-        "Also write the network without the culprits' channels, where they can be removed: smaller, not equal to the "
-        "repaired checkpoint, and measured by itself.",
-        label="Also write a compact network",
-    )
+        False, label="Also write a compact network",
+        help="Also write the network without the culprits' channels, where they can be removed: smaller, not equal "
+        "to the repaired checkpoint, and measured by itself.",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Settings):
+    """How what was measured is reported."""
+
+    level: float = option(
+        0.95, label="Level of intervals", low=0.5, high=1, open=True, metavar="SHARE",
+        help="Of the report's intervals of changes, by a paired bootstrap; that of the gain decides whether it is "
+        "shown. Intervals of single rates are of 95%.",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,43 +166,23 @@ class Explanation(Settings):
     """What an explanation shows beside the values."""
 
     remove: int = option(
-        50,
-        "Filters removed, at most, on the curves from the most critical end; from the other end at least half of all "
-        "are.",
-        label="Filters removed, at most",
-        low=1,
-        served=(1, 10_000),
-        metavar="N",
-    )
+        50, label="Filters removed, at most", low=1, served=(1, 10_000), metavar="N",
+        help="Filters removed, at most, on the curves from the most critical end; from the other end at least half "
+        "of all are.",
+    )  # fmt: skip
     draws: int = option(
-        5,
-        "Random orders of removal; a band needs two.",
-        label="Random orders",
-        low=2,
-        served=(2, 100),
-        flag="--random-draws",
-        metavar="N",
-    )
+        5, label="Random orders", low=2, served=(2, 100), flag="--random-draws", metavar="N",
+        help="Random orders of removal; a band needs two.",
+    )  # fmt: skip
     curve_images: int | None = option(
-        None,
-        "Report images on which the curves are measured, at most. Default: by the budget.",
-        label="Images of the curves, at most",
-        low=1,
-        metavar="N",
-    )
+        None, label="Images of the curves, at most", low=1, metavar="N",
+        help="Report images on which the curves are measured, at most. Default: by the budget.",
+    )  # fmt: skip
     pictures: int = option(
-        6,
-        "Filters from each end that are shown by their most extreme score images; 0: none.",
-        label="Filters shown by images",
-        low=0,
-        high=MOST_PICTURED,
-        metavar="N",
-    )
+        6, label="Filters shown by images", low=0, high=MOST_PICTURED, metavar="N",
+        help="Filters from each end that are shown by their most extreme score images; 0: none.",
+    )  # fmt: skip
     visualize: int = option(
-        2,
-        "Filters from each end for which an image is optimized; 0: none.",
-        label="Filters with an image made for them",
-        low=0,
-        high=MOST_PICTURED,
-        metavar="N",
-    )
+        2, label="Filters with an image made for them", low=0, high=MOST_PICTURED, metavar="N",
+        help="Filters from each end for which an image is optimized; 0: none.",
+    )  # fmt: skip

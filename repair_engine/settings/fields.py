@@ -24,7 +24,7 @@ _WHAT = {
     "text": "a text",
     "texts": "a list of texts",
     "reals": "a list of numbers",
-    "size": "pixels: one number, a height and a width, or none",
+    "size": "pixels from 1 to 10,000: one number, a height and a width, or none",
     "pairs": "a mapping of names to numbers, texts, true or false",
 }
 MOST_PIXELS = 10_000  # of a side

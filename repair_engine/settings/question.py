@@ -42,14 +42,11 @@ class Question(Settings):
     """The behaviour that is asked about."""
 
     metric: str = option(
-        "accuracy",
-        "accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success. Of several columns (subgroup-"
-        "recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a comma in it "
-        "stands in double quotes.",
-        required=True,
-        kept=True,
-        length=1000,
-    )
+        "accuracy", required=True, kept=True, length=1000,
+        help="accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success. Of several columns "
+        "(subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a "
+        "comma in it stands in double quotes.",
+    )  # fmt: skip
 
     def rules(self) -> None:
         check_metric("metric", self.metric)
@@ -60,13 +57,10 @@ class Further(Settings):
     """What is valued beside the metric."""
 
     also: tuple[str, ...] = option(
-        (),
-        "Value this, too, on the same evaluations, at the price of one; may be repeated. A metric, "
+        (), label="Value these, too", metavar="METRIC", length=1000,
+        help="Value this, too, on the same evaluations, at the price of one; may be repeated. A metric, "
         "subgroup:COLUMN=VALUE, classes, subgroups, or all. Not beside attack-success.",
-        label="Value these, too",
-        metavar="METRIC",
-        length=1000,
-    )
+    )  # fmt: skip
 
     def rules(self) -> None:
         if self.also and "attack-success" in (getattr(self, "metric", ""), *self.also):
@@ -85,21 +79,14 @@ class Splits(Settings):
     """What decides which images value filters, choose their number, and are reported on."""
 
     group: str | None = option(
-        None,
-        "A column of metadata.csv whose values (patient, writer, identity) must not be in two of the three splits.",
-        label="Keep together",
-        blank="nothing but identical images",
-        metavar="COLUMN",
-        length=100,
-    )
+        None, label="Keep together", blank="nothing but identical images", metavar="COLUMN", length=100,
+        help="A column of metadata.csv whose values (patient, writer, identity) must not be in two of the three "
+        "splits.",
+    )  # fmt: skip
     seed: int = option(
-        0,
-        "Fixes the splits and every random choice: the same seed and budget give the same result.",
-        label="Seed",
-        low=0,
-        high=2**32 - 1,
-        kept=True,
-    )
+        0, label="Seed", low=0, high=2**32 - 1, kept=True,
+        help="Fixes the splits and every random choice: the same seed and budget give the same result.",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,15 +112,14 @@ class Ablation(Players):
     """What is ablated, and what replaces its output."""
 
     constant: Literal["mean", "bn_beta"] = option(
-        "mean",
-        "What an ablated filter's output becomes. Filters without a batch norm of their own give their mean either "
-        "way.",
-        label="An ablated filter gives",
+        "mean", label="An ablated filter gives",
         words={
             "mean": "its mean over the score images, as in the paper",
             "bn_beta": "what its batch norm's β gives, as in the authors' code",
         },
-    )
+        help="What an ablated filter's output becomes. Filters without a batch norm of their own give their mean "
+        "either way.",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,64 +129,43 @@ class Pgd(Settings):
     zero: ClassVar[bool] = False  # ε = 0 may be asked for
 
     attack: Literal["paper", "standard"] = option(
-        "paper",
-        "Preset of PGD: who the adversary is.",
-        label="Preset",
+        "paper", label="Preset",
         words={
             "paper": "paper: targeted, 30 steps, no random start",
             "standard": "standard: untargeted, 20 steps, random start",
         },
-    )
+        help="Preset of PGD: who the adversary is.",
+    )  # fmt: skip
     norm: Literal["linf", "l2"] | None = option(
-        None,
-        "What ε measures: linf (default), or l2, the Euclidean length of the whole change, with an ε.",
-        label="Norm",
-        words={"linf": "ℓ∞: any pixel", "l2": "ℓ2: the whole image"},
-        blank="ℓ∞: any pixel",
-    )
+        None, label="Norm", words={"linf": "ℓ∞: any pixel", "l2": "ℓ2: the whole image"}, blank="ℓ∞: any pixel",
+        help="What ε measures: linf (default), or l2, the Euclidean length of the whole change, with an ε.",
+    )  # fmt: skip
     epsilon: float | None = option(
-        None,
-        "How far a pixel may be moved; in l2 the whole image. Default: the preset's (paper: 16/255, standard: 8/255).",
-        label="ε",
-        low=0,
-        unit="levels",
-    )
+        None, label="ε", low=0, unit="levels",
+        help="How far a pixel may be moved; in l2 the whole image. Default: the preset's (paper: 16/255, standard: "
+        "8/255).",
+    )  # fmt: skip
     steps: int | None = option(
-        None,
-        "Gradient steps per image. Default: the preset's.",
-        label="Steps",
-        low=1,
-        served=(1, 1000),
-        metavar="N",
-    )
+        None, label="Steps", low=1, served=(1, 1000), metavar="N",
+        help="Gradient steps per image. Default: the preset's.",
+    )  # fmt: skip
     step_size: float | None = option(
-        None,
-        "Length of one gradient step. By default all steps together keep the preset's ratio to ε.",
-        label="Step size",
-        low=0,
-        open=True,
-        served=(1e-6, 1000),
-        unit="levels",
-    )
+        None, label="Step size", low=0, open=True, served=(1e-6, 1000), unit="levels",
+        help="Length of one gradient step. By default all steps together keep the preset's ratio to ε.",
+    )  # fmt: skip
     restarts: int | None = option(
-        None, "Random starts, of which any may succeed.", label="Restarts", low=1, served=(1, 1000), metavar="N"
-    )
+        None, label="Restarts", low=1, served=(1, 1000), metavar="N",
+        help="Random starts, of which any may succeed.",
+    )  # fmt: skip
     targeted: bool | None = option(
-        None,
-        "The adversary wants a random other class; untargeted: anything but the label. Default: the preset's.",
-        label="Aim",
-        off="--untargeted",
-        words={"yes": "a random other class", "no": "anything but the label"},
+        None, label="Aim", off="--untargeted", words={"yes": "a random other class", "no": "anything but the label"},
         blank="the preset's",
-    )
+        help="The adversary wants a random other class; untargeted: anything but the label. Default: the preset's.",
+    )  # fmt: skip
     random_start: bool | None = option(
-        None,
-        "Starts within the ε-ball. Default: the preset's.",
-        label="Random start",
-        off="--no-random-start",
-        words={"yes": "yes", "no": "no"},
-        blank="the preset's",
-    )
+        None, label="Random start", off="--no-random-start", words={"yes": "yes", "no": "no"}, blank="the preset's",
+        help="Starts within the ε-ball. Default: the preset's.",
+    )  # fmt: skip
 
     def rules(self) -> None:
         if self.epsilon == 0 and not self.zero:
@@ -228,13 +193,9 @@ class Attacked(Settings):
     """How many images are attacked."""
 
     attack_images: int | None = option(
-        None,
-        "Images attacked per split, at most. Default: 500, or fewer where the budget is calibrated.",
-        label="Images attacked, at most",
-        low=1,
-        served=(1, 10**6),
-        metavar="N",
-    )
+        None, label="Images attacked, at most", low=1, served=(1, 10**6), metavar="N",
+        help="Images attacked per split, at most. Default: 500, or fewer where the budget is calibrated.",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,22 +203,14 @@ class Rows(Settings):
     """Other adversaries, before and after a repair."""
 
     queries: int = option(
-        500,
-        "Of the black-box attack, per image of the subset; 0: no such attack.",
-        label="Black-box queries per image",
-        low=0,
-        served=(0, 100_000),
-        metavar="N",
-    )
+        500, label="Black-box queries per image", low=0, served=(0, 100_000), metavar="N",
+        help="Of the black-box attack, per image of the subset; 0: no such attack.",
+    )  # fmt: skip
     subset: int | None = option(
-        None,
-        "Most images for what is costly: queries, curves, self-tests. Default: 100; of a repair 10 to 100, by the "
-        "budget.",
-        label="Subset, images",
-        low=1,
-        served=(1, 10_000),
-        metavar="N",
-    )
+        None, label="Subset, images", low=1, served=(1, 10_000), metavar="N",
+        help="Most images for what is costly: queries, curves, self-tests. Default: 100; of a repair 10 to 100, by "
+        "the budget.",
+    )  # fmt: skip
 
     def rules(self) -> None:
         if self.queries == 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from repair_engine.settings.answer import Explanation, Export, Limits, Search
+from repair_engine.settings.answer import Explanation, Export, Limits, Report, Search
 from repair_engine.settings.fields import MISSING, Settings, option
 from repair_engine.settings.inputs import (
     AsJson,
@@ -37,14 +37,14 @@ class Score(Question, Further, Splits, Ablation, Search, Pgd, Attacked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Explain(Question, Splits, Ablation, Search, Explanation, Pgd, Attacked):
+class Explain(Question, Splits, Ablation, Search, Explanation, Report, Pgd, Attacked):
     """Which filters a metric is made of."""
 
     verb: ClassVar[str] = "explain"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Repair(Question, Splits, Limits, Search, Ablation, Export, Pgd, Attacked, Rows):
+class Repair(Question, Splits, Limits, Search, Ablation, Report, Export, Pgd, Attacked, Rows):
     """Ablate the culprits, and write a checkpoint if that is shown to help."""
 
     verb: ClassVar[str] = "repair"
@@ -64,7 +64,7 @@ class Repair(Question, Splits, Limits, Search, Ablation, Export, Pgd, Attacked, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attack(Splits, Pgd, Attacked, Rows):
+class Attack(Splits, Report, Pgd, Attacked, Rows):
     """What adversaries achieve against a checkpoint, and against its repair."""
 
     verb: ClassVar[str] = "attack"
@@ -81,7 +81,7 @@ class Attack(Splits, Pgd, Attacked, Rows):
 ASKED: dict[str, type[Settings]] = {kind.verb: kind for kind in (Repair, Explain, Score, Attack)}  # of the server, too
 
 
-FOLLOWED: tuple[type[Settings], ...] = (Limits, Rows)  # with the budget: what a repair that goes on may change
+FOLLOWED: tuple[type[Settings], ...] = (Limits, Report, Rows)  # with the budget: what a repair that goes on may change
 
 
 @dataclass(frozen=True, kw_only=True)

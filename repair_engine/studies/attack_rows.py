@@ -48,11 +48,11 @@ class Row:
     made_on: str
     how: dict[str, Any] = field(default_factory=dict)
 
-    def to_json(self, seed: int) -> dict[str, Any]:
+    def to_json(self, seed: int, level: float) -> dict[str, Any]:
         """The row of the report. `success` and `true_label` are after the repair."""
         success = [self.images.success(p) for p in (self.before, self.after)]
         cells = cell_codes(self.images.labels, None)  # by class, as the report's gain
-        interval = paired_bootstrap(success[0], success[1], accuracy_weights(len(cells)), cells, seed)
+        interval = paired_bootstrap(success[0], success[1], accuracy_weights(len(cells)), cells, seed, level=level)
         test = mcnemar(success[0], success[1])
         return {
             "name": self.name,
@@ -131,9 +131,9 @@ def measure_rows(
     return rows
 
 
-def describe_rows(rows: Sequence[Row], seed: int) -> list[dict[str, Any]]:
+def describe_rows(rows: Sequence[Row], seed: int, level: float) -> list[dict[str, Any]]:
     """The rows of the report, in their fixed order, with what was not measured in its place."""
-    by_kind = {kind: [r.to_json(seed) for r in rows if r.kind == kind] for kind in _ORDER}
+    by_kind = {kind: [r.to_json(seed, level) for r in rows if r.kind == kind] for kind in _ORDER}
     by_kind["transfer"] = by_kind["transfer"] or [missing_row("transfer", TRANSFER, NO_SURROGATE)]
     by_kind["black-box"] = by_kind["black-box"] or [missing_row("black-box", BLACK_BOX, NO_QUERIES)]
     return [row for kind in _ORDER for row in by_kind[kind]]

@@ -14,13 +14,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from repair_engine.case.case import Case, Progress
+from repair_engine.case.case import Case
 from repair_engine.choosing.plan import prefix_predictions
 from repair_engine.question.objectives import Objective, cell_codes, plan_batches
 from repair_engine.question.objectives.metric import accuracy_weights
 from repair_engine.question.objectives.pixels import Rows, taken
 from repair_engine.studies.names import ENDS, LEAST, MOST, NEAREST_ZERO, RANDOM, SHAPLEY
 from repair_engine.studies.rankings import Rankings
+from repair_engine.support.progress import Progress
 from repair_engine.support.statistics import Interval, paired_bootstrap
 
 MOST_IMAGES, FEWEST_IMAGES = 1000, 50
@@ -186,8 +187,8 @@ def mean_over_removals(ks: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.trapezoid(values, ks, axis=0) / (ks[-1] - ks[0])
 
 
-def advantages(curves: list[Curve], images: CurveImages, seed: int) -> list[dict[str, object]]:
-    """Shapley's mean metric over the removals minus each rival's, per end, with a paired 95% interval.
+def advantages(curves: list[Curve], images: CurveImages, seed: int, level: float) -> list[dict[str, object]]:
+    """Shapley's mean metric over the removals minus each rival's, per end, with a paired interval.
 
     The mean over the curve is linear in the images' outcomes, so images can be resampled. Random orders are averaged;
     the interval does not speak of other draws.
@@ -198,7 +199,7 @@ def advantages(curves: list[Curve], images: CurveImages, seed: int) -> list[dict
         mine = next(_per_image(c) for c in here if c.ranking == SHAPLEY)
         for name in dict.fromkeys(c.ranking for c in here if c.ranking != SHAPLEY):
             rival = np.mean([_per_image(c) for c in here if c.ranking == name], axis=0)
-            interval = _gain(images.asked, rival, mine, seed)
+            interval = _gain(images.asked, rival, mine, seed, level)
             rows.append(
                 {"end": end, "rival": name, "value": interval.estimate, "lower": interval.lower,
                  "upper": interval.upper, "level": interval.level}
@@ -206,13 +207,15 @@ def advantages(curves: list[Curve], images: CurveImages, seed: int) -> list[dict
     return rows
 
 
-def first_removed(curves: list[Curve], images: CurveImages, most: int, seed: int) -> list[dict[str, object]]:
-    """Per end, what removing up to `most` filters by Shapley value changed, with a paired 95% interval."""
+def first_removed(
+    curves: list[Curve], images: CurveImages, most: int, seed: int, level: float
+) -> list[dict[str, object]]:
+    """Per end, what removing up to `most` filters by Shapley value changed, with a paired interval."""
     rows: list[dict[str, object]] = []
     for end in ENDS:
         mine = next(c for c in curves if c.end == end and c.ranking == SHAPLEY)
         at = int(np.searchsorted(mine.ks, most, side="right")) - 1
-        interval = _gain(images.asked, mine.outcomes[0].astype(float), mine.outcomes[at].astype(float), seed)
+        interval = _gain(images.asked, mine.outcomes[0].astype(float), mine.outcomes[at].astype(float), seed, level)
         rows.append(
             {"end": end, "removed": int(mine.ks[at]), "images": len(images.asked), "change": interval.estimate,
              "lower": interval.lower, "upper": interval.upper, "level": interval.level}
@@ -224,7 +227,7 @@ def _per_image(curve: Curve) -> np.ndarray:
     return mean_over_removals(curve.ks, curve.outcomes.astype(float))
 
 
-def _gain(objective: Objective, before: np.ndarray, after: np.ndarray, seed: int) -> Interval:
+def _gain(objective: Objective, before: np.ndarray, after: np.ndarray, seed: int, level: float) -> Interval:
     if objective.complement:
         before, after = 1.0 - before, 1.0 - after
-    return paired_bootstrap(before, after, objective.weights, objective.cells, seed)
+    return paired_bootstrap(before, after, objective.weights, objective.cells, seed, level=level)

@@ -15,7 +15,13 @@ _RESAMPLES = 4_000
 
 
 def describe(
-    names: Sequence[str], codes: np.ndarray, labels: np.ndarray, before: np.ndarray, after: np.ndarray, seed: int
+    names: Sequence[str],
+    codes: np.ndarray,
+    labels: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    seed: int,
+    level: float = 0.95,
 ) -> dict[str, Any]:
     """Per subgroup the mean over its classes of recall, before and after; the worst subgroup and the gap.
 
@@ -49,7 +55,7 @@ def describe(
             "classes": int(kinds[g]),
             "before": float(seen[0, i]),
             "after": float(seen[1, i]),
-            "change": _interval(seen[1, i] - seen[0, i], drawn[1, :, i] - drawn[0, :, i], known=sizes[i] > 1),
+            "change": _interval(seen[1, i] - seen[0, i], drawn[1, :, i] - drawn[0, :, i], level, sizes[i] > 1),
             "size": cell_flag(int(sizes[i])),
         }
         for i, g in enumerate(present)
@@ -70,17 +76,17 @@ def describe(
     document["worst"] = {
         "before": {"name": worst[0], "recall": float(low[0])},
         "after": {"name": worst[1], "recall": float(low[1])},
-        "change": _interval(low[1] - low[0], low_drawn[1] - low_drawn[0]),
+        "change": _interval(low[1] - low[0], low_drawn[1] - low_drawn[0], level),
     }
     gap, gap_drawn = high - low, high_drawn - low_drawn
     document["gap"] = {
         "before": float(gap[0]),
         "after": float(gap[1]),
-        "change": _interval(gap[1] - gap[0], gap_drawn[1] - gap_drawn[0]),
+        "change": _interval(gap[1] - gap[0], gap_drawn[1] - gap_drawn[0], level),
     }
     return document
 
 
-def _interval(value: float, drawn: np.ndarray, level: float = 0.95, known: bool = True) -> dict[str, float]:
+def _interval(value: float, drawn: np.ndarray, level: float, known: bool = True) -> dict[str, float]:
     lower, upper = percentiles(drawn, level) if known else (-1.0, 1.0)
     return {"value": float(value), "lower": lower, "upper": upper, "level": level}

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from repair_engine.models.preprocessing import unit
 from repair_engine.question.attacks import AttackSettings, random_point
 from repair_engine.question.victims import AttackImages, BlackBox, Victim, white_box
 from repair_engine.studies.attack_curves import Curves, Point
@@ -111,8 +112,7 @@ def random_points_are_not_better(
     won = np.zeros(len(rows), dtype=bool)
     for _ in range(_RANDOM_DRAWS if len(rows) else 0):
         points = [
-            random_point(left.pixels[i : i + BATCH].float().div(255), settings, generator)
-            for i in range(0, len(left), BATCH)
+            random_point(unit(left.pixels[i : i + BATCH]), settings, generator) for i in range(0, len(left), BATCH)
         ]
         won |= left.success(victim.predict(torch.cat(points)))
     found = int(won.sum())

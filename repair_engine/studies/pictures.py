@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from repair_engine.case.case import Case, Progress
+from repair_engine.case.case import Case
 from repair_engine.network import Responses
 from repair_engine.question.objectives.pixels import Rows
 from repair_engine.studies.visualize import STEPS, colour_root, visualize
 from repair_engine.support.memory import give_back
+from repair_engine.support.progress import Progress
 
 SHOWN = 5  # images of each sign
 SIDE = 96  # pixels, at most, of a picture's longer side
@@ -49,7 +50,9 @@ def make_pictures(case: Case, order: np.ndarray, progress: Progress) -> Pictures
     if not players:
         return Pictures([], {})
     responses = Responses(case.network)
-    rows, png = _extremes(case, responses, players, set(shown), progress)
+    sample = _score_pixels(case, _COLOUR_IMAGES)
+    span = Span.of(case, sample)
+    rows, png = _extremes(case, responses, players, set(shown), span, progress)
     give_back()
     total, done = len(drawn) * 2 * STEPS, 0
 
@@ -59,12 +62,12 @@ def make_pictures(case: Case, order: np.ndarray, progress: Progress) -> Pictures
         progress("optimizing images for filters", done / total)
 
     size = tuple(case.dataset.images.shape[2:])
-    colours = colour_root(_score_pixels(case, _COLOUR_IMAGES)) if drawn else torch.empty(0)
+    colours = colour_root(sample, span.unit) if drawn else torch.empty(0)
     for player in drawn:
         row = rows[players.index(player)]
         for sign in (1, -1):
             found = visualize(
-                responses, player, sign, colours, (int(size[0]), int(size[1])), case.normalize, case.request.seed,
+                responses, player, sign, colours, (int(size[0]), int(size[1])), span.input, case.request.seed,
                 tick=tick,
             )  # fmt: skip
             name = f"{row['id']} {'+' if sign > 0 else '-'}"
@@ -75,13 +78,55 @@ def make_pictures(case: Case, order: np.ndarray, progress: Progress) -> Pictures
     return Pictures(rows, png)
 
 
+@dataclass(frozen=True)
+class Span:
+    """What images as they lie in memory are to the eye, where they are normalized already: their range is 0 to 1.
+
+    Attributes:
+        case: whose images these are.
+        low, high: float32 [C, 1, 1], per channel; 0 and 1 for pixels.
+    """
+
+    case: Case
+    low: torch.Tensor
+    high: torch.Tensor
+
+    @classmethod
+    def of(cls, case: Case, sample: Rows) -> Span:
+        """By some of the images."""
+        if not case.dataset.preprocessing.normalized:
+            return cls(case, torch.zeros(1), torch.ones(1))
+        pixels = sample.clone()
+        low, high = pixels.amin((0, 2, 3)), pixels.amax((0, 2, 3))
+        return cls(case, low[:, None, None], torch.maximum(high, low + 1e-6)[:, None, None])
+
+    def unit(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Images [..., C, H, W] -> float64 in [0, 1]."""
+        if not pixels.is_floating_point():
+            return pixels.double().div(255)
+        return ((pixels.double() - self.low) / (self.high - self.low)).clamp(0, 1)
+
+    def input(self, unit: torch.Tensor) -> torch.Tensor:
+        """float32 in [0, 1] -> the network's input, differentiable."""
+        if not self.case.dataset.preprocessing.normalized:
+            return self.case.normalize(unit)
+        return unit * (self.high - self.low).to(unit.device) + self.low.to(unit.device)
+
+    def shown(self, pixels: np.ndarray) -> np.ndarray:
+        """One image [C, H, W] as uint8."""
+        if pixels.dtype == np.uint8:
+            return pixels
+        shown: np.ndarray = self.unit(torch.from_numpy(np.array(pixels))).mul(255).round().to(torch.uint8).numpy()
+        return shown
+
+
 def _ends(order: np.ndarray, count: int) -> list[int]:
     count = min(count, len(order) // 2)
     return [int(p) for p in (*order[:count], *order[len(order) - count :][::-1])]
 
 
 def _extremes(
-    case: Case, responses: Responses, players: list[int], shown: set[int], progress: Progress
+    case: Case, responses: Responses, players: list[int], shown: set[int], span: Span, progress: Progress
 ) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
     indices = case.splits.score[:: -(-len(case.splits.score) // _MOST_IMAGES)]
     found = np.empty((len(indices), len(players)))
@@ -107,7 +152,7 @@ def _extremes(
             for i in at if player in shown else ():
                 index = int(indices[i])
                 name = case.dataset.file_names[index]
-                png.setdefault(name, png_of(case.dataset.images[index]))
+                png.setdefault(name, png_of(span.shown(case.dataset.images[index])))
                 label = case.dataset.class_names[int(case.dataset.labels[index])]
                 row["extremes"].append({"sign": sign, "response": float(found[i, j]), "picture": name, "label": label})
         rows.append(row)

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from repair_engine.case.case import Case, Progress
+from repair_engine.case.case import Case
 from repair_engine.choosing import controls
 from repair_engine.search.phases import combined, culprit_sign
 from repair_engine.studies.arrays import descending
 from repair_engine.studies.names import LEAVE_ONE_OUT, RESPONSES, SHAPLEY, WEIGHTS
 from repair_engine.support.memory import give_back
+from repair_engine.support.progress import Progress
 from shapley import Estimate
 
 _LOO_STREAM, _RANDOM_STREAM = 0xE0, 0xE1

@@ -23,7 +23,7 @@ def logit_shift(case: Case, images: CurveImages) -> dict[str, Any]:
     rows = case.splits.select
     labels, objective = case.dataset.labels[rows], case.objective("select")
     clean = _logits(case, Rows(case.pixels, rows))
-    if case.request.metric.kind == "attack-success":
+    if case.request.metric.attacked:
         searched = torch.cat([clean, _logits(case, objective.pixels)])
         where = np.arange(len(clean), len(searched))
     else:

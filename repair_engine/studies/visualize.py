@@ -101,12 +101,20 @@ def visualize(
     return Visualization(player, sign, pixels, first, last)
 
 
-def colour_root(pixels: Pixels) -> torch.Tensor:
-    """Square root [C, C] of the covariance of the colours of images, uint8 [N, C, H, W]; its largest row has norm 1."""
+def _of_bytes(pixels: torch.Tensor) -> torch.Tensor:
+    return pixels.double().div(255)
+
+
+def colour_root(pixels: Pixels, unit: Callable[[torch.Tensor], torch.Tensor] = _of_bytes) -> torch.Tensor:
+    """Square root [C, C] of the covariance of the colours of images [N, C, H, W]; its largest row has norm 1.
+
+    Args:
+        unit: the images -> float64 in [0, 1]; by default uint8 ones.
+    """
     parts = [slice(i, i + _AT_ONCE) for i in range(0, len(pixels), _AT_ONCE)]  # float64: eight times
 
     def flat(part: slice) -> torch.Tensor:
-        return pixels[part].double().div(255).transpose(0, 1).flatten(1)
+        return unit(pixels[part]).transpose(0, 1).flatten(1)
 
     positions = sum(flat(part).shape[1] for part in parts)
     mean = torch.stack([flat(part).sum(1, keepdim=True) for part in parts]).sum(0) / positions

@@ -80,17 +80,23 @@ def check_not_folder(path: Path, name: str) -> None:
         )
 
 
-@contextmanager
-def open_archive(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
-    """Open a zip; whatever zipfile finds wrong with it becomes a BadInput."""
-    check_not_folder(path, name)
+def check_size(path: Path, name: str, most: int) -> int:
+    """Bytes of a file. Raises BadInput: there is none, it is empty or has more than `most`."""
     if not path.is_file():
         raise BadInput(f"There is no file {path}.")
     size = path.stat().st_size
     if size == 0:
         raise BadInput(f"{name} is empty.", "Upload or copy it again.")
-    if size > MAX_FILE_BYTES:
-        raise BadInput(f"{name} has {size:,} bytes; at most {MAX_FILE_BYTES:,} are read.")
+    if size > most:
+        raise BadInput(f"{name} has {size:,} bytes; at most {most:,} are read.")
+    return size
+
+
+@contextmanager
+def open_archive(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
+    """Open a zip; whatever zipfile finds wrong with it becomes a BadInput."""
+    check_not_folder(path, name)
+    check_size(path, name, MAX_FILE_BYTES)
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def percent(value: float, digits: int = 1, sign: bool = False) -> str:
@@ -14,6 +15,11 @@ def percent(value: float, digits: int = 1, sign: bool = False) -> str:
 def points(share: float) -> str:
     """A difference of shares in percentage points, signed."""
     return decimal(100 * share, 1, sign=True)
+
+
+def level_of(change: Mapping[str, Any]) -> str:
+    """That of the interval of a change, such as 95%."""
+    return f"{100 * change.get('level', 0.95):.10g}%"
 
 
 def decimal(value: float, digits: int = 4, sign: bool = False) -> str:
@@ -57,3 +63,12 @@ def first_line(error: object, most: int = 300) -> str:
 def last_line(said: str, most: int = 500) -> str:
     """What a process that failed said last."""
     return (said.strip().splitlines() or ["no message"])[-1][:most]
+
+
+_KINDS = {"filter": ("filter", "filters"), "hidden": ("hidden unit", "hidden units"), "head": ("head", "heads")}
+
+
+def kinds_said(counts: Mapping[str, int]) -> str:
+    """Kind of unit -> how many: "768 filters, 36,864 hidden units and 144 heads"."""
+    said = [f"{count:,} {_KINDS[kind][count != 1]}" for kind, count in counts.items()]
+    return f"{', '.join(said[:-1])} and {said[-1]}" if len(said) > 1 else said[0]

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from repair_engine.case.case import SPLITS, read_set
+from repair_engine.case.case import SPLITS
+from repair_engine.case.preparing import FROM_FILES, Given, read_model, read_set
 from repair_engine.data import Dataset, Splits
 from repair_engine.documents.attack_files import write_attacked, write_attacks
 from repair_engine.documents.repair import SCHEMA, instruction_set, versions
@@ -74,30 +75,32 @@ class _Subject:
 
 def run(
     request: RepairRequest,
-    repaired: str | None,
+    repaired: str | Checkpoint | None,
     everything: bool,
     folder: Path,
     progress: Progress,
     repaired_name: str = "",
+    given: Given = FROM_FILES,
 ) -> Audit:
     """Attacks the model, and with it the repaired one.
 
     Args:
         request: with metric attack-success; ε may be 0, which must change nothing.
-        repaired: path of a checkpoint that `repair` wrote, or None.
+        repaired: a checkpoint that `repair` made, or its path, or None.
         everything: all images instead of the report split.
         folder: for work; nothing there is kept.
         repaired_name: what the repaired file is called in the document; the path's own name by default.
+        given: what need not be read.
 
     Raises:
         BadInput: anything about the models, the images or the options that cannot be used.
     """
     began, settings, seed = time.time(), request.attack, request.seed
-    subject = _open(request, everything, folder, progress)
+    subject = _open(request, everything, folder, progress, given)
     victim, images, device = subject.victim, subject.images, subject.victim.device
     shape = tuple(subject.dataset.images.shape[1:])
     surrogates = open_surrogates(request.surrogates, subject.dataset.preprocessing, shape, subject.logits, device)
-    mended = _repaired(request, repaired, subject)
+    mended = _repaired(repaired, subject)
     tick = counting(progress, "attacking the model", len(images))
     fixed = white_box(victim.logits, images, settings, subject.generator, device, tick)
     predicted = victim.predict(fixed)
@@ -146,7 +149,7 @@ def run(
             victim, twin, images, kept, settings, surrogates, subset, request.queries, seed, progress, black
         )
         document["repaired"] = _describe_model(repaired_name or Path(str(repaired)).name, mended, subject.logits)
-        document["rows"] = describe_rows(rows, seed)
+        document["rows"] = describe_rows(rows, seed, request.level)
         document["clean_after"] = _shares(
             {"accuracy": twin.predict(torch.from_numpy(np.array(subject.dataset.images[subject.picked])))
              == subject.dataset.labels[subject.picked]}
@@ -165,13 +168,9 @@ def run(
     return Audit(document, subject.dataset, images, fixed, tuple(rows))
 
 
-def _open(request: RepairRequest, everything: bool, folder: Path, progress: Progress) -> _Subject:
-    progress("reading the model", 0.0)
-    name = request.name_of("model")
-    checkpoint = formats.convert(
-        request.model, folder / "model.safetensors", request.architecture, request.weights, name
-    )
-    _, dataset, splits = read_set(request, checkpoint, folder, progress)
+def _open(request: RepairRequest, everything: bool, folder: Path, progress: Progress, given: Given) -> _Subject:
+    checkpoint = given.model or read_model(request, folder, progress)
+    _, dataset, splits = read_set(request, checkpoint, folder, progress, given)
     device, settings = torch.device(request.device), request.attack
     victim = Victim("the intact model", checkpoint.module().to(device), dataset.preprocessing, device)
     settings.check_images(dataset.images.shape[1:])
@@ -217,10 +216,11 @@ def _count_logits(victim: Victim, dataset: Dataset, classes: int) -> int:
     return count
 
 
-def _repaired(request: RepairRequest, path: str | None, subject: _Subject) -> Checkpoint | None:
-    if path is None:
+def _repaired(repaired: str | Checkpoint | None, subject: _Subject) -> Checkpoint | None:
+    if repaired is None:
         return None
-    mended = formats.read(path, subject.checkpoint.architecture)
+    made_by = subject.checkpoint.architecture
+    mended = repaired if isinstance(repaired, Checkpoint) else formats.read(repaired, made_by)
     if mended.sha256 == subject.checkpoint.sha256:
         raise BadInput("--repaired is the same file as --model.", "Give the checkpoint that repair wrote.")
     return mended

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from repair_engine.case.case import Case, Progress
+from repair_engine.case.case import Case
 from repair_engine.documents.explain import explain_document
 from repair_engine.documents.explain_files import write_curves, write_filters
 from repair_engine.pages import explain_page as page
@@ -21,6 +21,7 @@ from repair_engine.studies.shift import logit_shift
 from repair_engine.studies.visualize import COPIES, STEPS
 from repair_engine.support.memory import give_back
 from repair_engine.support.outputs import sha256
+from repair_engine.support.progress import Progress
 from shapley import Estimate
 
 _SEARCH = 1.5  # what a search takes against single flips: its filters lie early, and a screen goes before

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from repair_engine.case.case import SPLITS, Case, Progress
+from repair_engine.case.case import SPLITS, Case
 from repair_engine.choosing import controls
 from repair_engine.choosing.afresh import afresh
 from repair_engine.choosing.orders import plan_of
@@ -25,6 +25,7 @@ from repair_engine.documents.filters import write_filters
 from repair_engine.documents.predictions import write_guard_predictions, write_predictions
 from repair_engine.errors import VerificationFailed
 from repair_engine.models import formats, hf_models
+from repair_engine.models.formats import Checkpoint
 from repair_engine.network import predictions
 from repair_engine.network.write_back import write_back
 from repair_engine.onnx import comparable
@@ -34,9 +35,10 @@ from repair_engine.search.calibrate import LEAVE_ONE_OUT_SHARE
 from repair_engine.search.phases import Ranking
 from repair_engine.studies.attack_rows import Row
 from repair_engine.support.outputs import HUGGING_FACE, publish, sha256
+from repair_engine.support.progress import Progress
 from repair_engine.support.scratch import scratch
-from repair_engine.verbs.compact import TENSORS, WIDTHS, write_compact
-from repair_engine.verbs.verify import fresh_predictions, judge_of
+from repair_engine.verbs.compact import TENSORS, WIDTHS, load_module, write_compact
+from repair_engine.verbs.verify import fresh_predictions, how_of, in_memory_predictions, judge_of
 
 _MARGIN = 1e-3  # of the logits' scale: closer calls may fall either way with float32 rounding
 
@@ -77,29 +79,18 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
     ranking, run = afresh(case, ranking, plan, run, progress)
     suffix = case.checkpoint.source.suffix
     sets = _image_sets(case)
-    preprocessing = case.dataset.preprocessing
     with scratch("finish") as folder:
         progress("checking the intact model in a fresh process", 0.0)
-        before = Predictions(
-            fresh_predictions(
-                Path(case.request.model), case.checkpoint.architecture, preprocessing, sets, case.request.device,
-                case.request.weights, at_once=case.room.plain,
-            )
-        )  # fmt: skip
-        after = before
-        written = folder / f"repaired{suffix}"
+        before = after = _predictions(case, case.checkpoint, Path(case.request.model), sets, case.request.weights)
+        edited, written = case.checkpoint, folder / f"repaired{suffix}"
         if plan.k:
             progress("writing the repaired checkpoint and reloading it in a fresh process", 0.0)
             tensors = write_back(
                 case.checkpoint.tensors, case.network, case.biases, (int(p) for p in plan.chosen), case.request.constant
             )
-            formats.write(case.checkpoint.edited(tensors), written)
-            after = Predictions(
-                fresh_predictions(
-                    written, case.checkpoint.architecture, preprocessing, sets, case.request.device,
-                    at_once=case.room.plain,
-                )
-            )  # fmt: skip
+            edited = case.checkpoint.edited(tensors)
+            formats.write(edited, written)
+            after = _predictions(case, edited, written, sets)
         agreement = _check_masked(case, plan, after)
         document = documents.report_document(case, ranking, plan, run)
         document["verification"] = agreement
@@ -110,7 +101,7 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
             _measure_controls(case, plan, before, after, document, run, progress)
             if case.attacked:
                 fixed = before.attacked["report"], after.attacked["report"]
-                attacks = measure_attack(case, written, *fixed, run["budget"], document, progress)
+                attacks = measure_attack(case, edited, *fixed, run["budget"], document, progress)
         documents.judge(document)
         repaired = document["outcome"] == "repaired"
         if repaired and case.request.compact:
@@ -141,6 +132,17 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
     return document
 
 
+def _predictions(
+    case: Case, checkpoint: Checkpoint, file: Path, sets: dict[str, np.ndarray], weights: str | None = None
+) -> Predictions:
+    """What a checkpoint says of the image sets: of a file in a fresh process, of a module in memory in this one."""
+    device, preprocessing, step = case.request.device, case.dataset.preprocessing, case.room.plain
+    if checkpoint.held is not None:
+        return Predictions(in_memory_predictions(checkpoint.module(), preprocessing, sets, device, step))
+    architecture = checkpoint.architecture
+    return Predictions(fresh_predictions(file, architecture, preprocessing, sets, device, weights, at_once=step))
+
+
 def _place(case: Case, written: Path, out: Path) -> dict[str, dict[str, str]]:
     """Moves the checkpoint to its place; a Hugging Face model into a folder with its own files, as they were."""
     if case.checkpoint.architecture.config is None:
@@ -165,27 +167,32 @@ def _compact(
     if not document["written"]:
         return document
     try:
-        found = Predictions(
-            fresh_predictions(
-                folder / TENSORS, case.checkpoint.architecture, case.dataset.preprocessing, sets, case.request.device,
-                compact=True, at_once=case.room.plain,
-            )
-        )  # fmt: skip
-    except VerificationFailed as error:  # its own code fixes a width
+        found = _compact_predictions(case, folder / TENSORS, sets)
+    except (RuntimeError, ValueError) as error:  # its own code fixes a width
         return document | {"written": False, "failed": str(error)}
     objective, report, labels = case.objective("report"), case.splits.report, case.dataset.labels
     document["report"] = measures.split_figures(case, found.of("all"), found.attacked)["report"]
-    document["gain"] = measures.gain(
-        objective, _objective_predictions(case, before), _objective_predictions(case, found), case.request.seed
-    )
+    asked = [_objective_predictions(case, model) for model in (before, found)]
+    document["gain"] = measures.gain(objective, asked[0], asked[1], case.request.seed, case.request.level)
     right = [(p.of("all") == labels)[report] for p in (before, found)]
-    document["clean_change"] = measures.change_of_accuracy(right[0], right[1], labels[report], case.request.seed)
+    document["clean_change"] = measures.change_of_accuracy(
+        right[0], right[1], labels[report], case.request.seed, case.request.level
+    )
     document["against_repaired"] = {
         "images": len(case.dataset),
         "different_predictions": int((found.of("all") != after.of("all")).sum()),
         "largest_logit_difference": float(np.abs(found.logits["all"] - after.logits["all"]).max()),
     }
     return document
+
+
+def _compact_predictions(case: Case, file: Path, sets: dict[str, np.ndarray]) -> Predictions:
+    device, preprocessing, step = case.request.device, case.dataset.preprocessing, case.room.plain
+    if case.checkpoint.held is not None:
+        small = load_module(file, case.checkpoint.module())
+        return Predictions(in_memory_predictions(small, preprocessing, sets, device, step))
+    made_by = case.checkpoint.architecture
+    return Predictions(fresh_predictions(file, made_by, preprocessing, sets, device, compact=True, at_once=step))
 
 
 def _image_sets(case: Case) -> dict[str, np.ndarray]:
@@ -222,9 +229,8 @@ def _check_masked(case: Case, plan: Plan, after: Predictions) -> dict[str, Any]:
         "images": len(logits),
         "different_predictions": int(differing.sum()),
         "largest_logit_difference": largest,
-        "by": judge_of(architecture),
-        "how": f"the written file, reloaded into {judge_of(architecture)} in a fresh process, against the masked "
-        "network",
+        "by": judge_of(case.checkpoint),
+        "how": how_of(case.checkpoint),
     }
 
 
@@ -245,10 +251,12 @@ def _measure(case: Case, plan: Plan, before: Predictions, after: Predictions, do
         )
     objective = case.objective("report")
     b, a = _objective_predictions(case, before), _objective_predictions(case, after)
-    document["gain"] = measures.gain(objective, b, a, case.request.seed)
+    document["gain"] = measures.gain(objective, b, a, case.request.seed, case.request.level)
     labels, report = case.dataset.labels, case.splits.report
     right = [(predicted == labels)[report] for predicted in (all_before, all_after)]
-    document["clean_change"] = measures.change_of_accuracy(right[0], right[1], labels[report], case.request.seed)
+    document["clean_change"] = measures.change_of_accuracy(
+        right[0], right[1], labels[report], case.request.seed, case.request.level
+    )
     document["groups"] = measures.group_tables(case, all_before, all_after)
     if case.subgroups is not None:
         document["fairness"] = measures.fairness_of(case, all_before, all_after)
@@ -264,12 +272,14 @@ def _measure(case: Case, plan: Plan, before: Predictions, after: Predictions, do
             "n": len(rows),
             "before": float(right[0].mean()),
             "after": float(right[1].mean()),
-            "change": measures.change_of_accuracy(right[0], right[1], case.guard.labels[rows], case.request.seed),
+            "change": measures.change_of_accuracy(
+                right[0], right[1], case.guard.labels[rows], case.request.seed, case.request.level
+            ),
         }
 
 
 def _objective_predictions(case: Case, of: Predictions) -> np.ndarray:
-    if case.request.metric.kind == "attack-success":
+    if case.request.metric.attacked:
         return of.attacked["report"]
     return of.of("all")[case.objective_indices("report")]
 
@@ -282,7 +292,7 @@ def _measure_controls(
     picks = controls.rankings(case, plan.k, loo, progress)
     report, objective = case.splits.report, case.objective("report")
     mine = _objective_predictions(case, after)
-    is_attack = case.request.metric.kind == "attack-success"
+    is_attack = case.request.metric.attacked
     rows = []
     for name, chosen in picks.items():
         clean = [masked_predictions(case, Rows(case.pixels, report), players) for players in chosen]
@@ -306,7 +316,7 @@ def _measure_controls(
                 "accuracy_range": [min(accuracy), max(accuracy)],
             }
         else:
-            row["advantage"] = measures.gain(objective, asked[0], mine, case.request.seed)
+            row["advantage"] = measures.gain(objective, asked[0], mine, case.request.seed, case.request.level)
         if name == "leave-one-out":
             row["note"] = f"ranked on {loo} score images"
         rows.append(row)
@@ -320,7 +330,7 @@ def _logit_shift(case: Case, before: Predictions, mine: np.ndarray) -> dict[str,
     select, report, limits = case.splits.select, case.splits.report, case.request.limits
     labels = case.dataset.labels
     everything = torch.from_numpy(before.logits["all"])
-    attack = case.request.metric.kind == "attack-success"
+    attack = case.request.metric.attacked
     objective = case.objective("select")
     searched = everything[torch.from_numpy(select)]
     n_clean = len(select)
@@ -358,7 +368,7 @@ def _logit_shift(case: Case, before: Predictions, mine: np.ndarray) -> dict[str,
         "accuracy": float((clean == labels[report]).mean()),
         **({"guard": guard.accuracy("report", offsets)} if guard else {}),
         "picks": 1,
-        "advantage": measures.gain(final, asked, mine, case.request.seed),
+        "advantage": measures.gain(final, asked, mine, case.request.seed, case.request.level),
         "note": how,
     }
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from repair_engine.case.case import Case, Progress, open_case, prepare, silent
+from repair_engine.case.case import Case
+from repair_engine.case.preparing import FROM_FILES, Given, open_case, prepare
 from repair_engine.case.stored_values import read_values
 from repair_engine.choosing.afresh import SHARE as AFRESH_SHARE
 from repair_engine.choosing.stepwise import SHARE as STEPWISE_SHARE
@@ -48,6 +49,7 @@ from repair_engine.search.phases import (
 )
 from repair_engine.support.memory import give_back
 from repair_engine.support.precision import Precision
+from repair_engine.support.progress import Progress, silent
 from repair_engine.verbs import explain
 from repair_engine.verbs.finish import finish
 from shapley import (
@@ -130,18 +132,19 @@ def prepare_job(
     progress: Progress = silent,
     repair: bool = True,
     captured: Callable[[Network], None] | None = None,
+    given: Given = FROM_FILES,
 ) -> Job:
     """Prepares a case in `folder` and fixes its budget.
 
     Args:
-        captured: see `case.prepare`.
+        captured, given: see `preparing.prepare`.
         repair: leave time for the plan and the report, and budget for the confirm phase.
 
     Raises:
         BadInput: see `case.prepare`; or a budget that does not buy one draw.
     """
     began = time.time()
-    case = prepare(request, folder, progress, captured)
+    case = prepare(request, folder, progress, captured, given)
     give_back()
     progress("measuring the speed of this machine", 0.0)
     game = case.game(request.batch_size or BATCH_SIZES[0])

@@ -19,8 +19,11 @@ import torch
 from repair_engine.errors import VerificationFailed
 from repair_engine.models import formats
 from repair_engine.models.architectures import Architecture
+from repair_engine.models.formats import Checkpoint
 from repair_engine.models.preprocessing import Preprocessing
+from repair_engine.network.network import two_dimensional
 from repair_engine.onnx import comparable, onnxruntime_version, run_file
+from repair_engine.support.process import OPENMP, prepare_process
 from repair_engine.support.progress import BATCH
 from repair_engine.support.scratch import scratch
 from repair_engine.support.words import last_line
@@ -62,7 +65,7 @@ def fresh_predictions(
             "at_once": at_once,
             "threads": torch.get_num_threads(),
         }
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
+        environment = {**OPENMP, **os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
         done = subprocess.run(
             [sys.executable, "-m", "repair_engine.verbs.verify"],
             input=json.dumps(request),
@@ -76,16 +79,43 @@ def fresh_predictions(
         return {name: np.load(folder / f"{name}.logits.npy") for name in image_sets}
 
 
-def judge_of(architecture: Architecture) -> str:
-    """What predicts in the fresh process, for reports."""
-    if architecture.plan is None:
+def in_memory_predictions(
+    module: torch.nn.Module,
+    preprocessing: Preprocessing,
+    image_sets: Mapping[str, np.ndarray],
+    device: str,
+    at_once: int,
+) -> dict[str, np.ndarray]:
+    """As `fresh_predictions`, of a module at hand (`Checkpoint.module`), in this process."""
+    module, found = module.to(device), {}
+    with torch.inference_mode():
+        for name, pixels in image_sets.items():
+            parts = []
+            for i in range(0, len(pixels), at_once):
+                few = torch.from_numpy(np.array(pixels[i : i + at_once])).to(device)
+                parts.append(two_dimensional(module(preprocessing.normalize(few))).cpu())
+            found[name] = torch.cat(parts).numpy()
+    return found
+
+
+def judge_of(checkpoint: Checkpoint) -> str:
+    """What predicts instead of the masked network, for reports."""
+    if checkpoint.architecture.plan is None:
         return "the plain module"
     version = onnxruntime_version()
     return f"onnxruntime {version}" if version else "this project's importer (onnxruntime is not installed)"
 
 
+def how_of(checkpoint: Checkpoint) -> str:
+    """How a repaired model was compared with the masked network that was valued, for reports."""
+    if checkpoint.held is not None:
+        return "an edited copy of the module, in this process, against the masked network"
+    return f"the written file, reloaded into {judge_of(checkpoint)} in a fresh process, against the masked network"
+
+
 def main() -> None:
     """The child: loads the checkpoint strictly into the plain module and predicts."""
+    prepare_process()
     request: dict[str, Any] = json.load(sys.stdin)
     torch.set_num_threads(request["threads"])
     architecture = Architecture.from_json(request["architecture"])
@@ -116,8 +146,7 @@ def main() -> None:
         with torch.inference_mode():
             for i in range(0, len(pixels), step):
                 part = pixels[i : i + step].to(request["device"])
-                floating = part.is_floating_point()
-                out.append(predict(preprocessing.standardize(part) if floating else preprocessing.normalize(part)))
+                out.append(predict(preprocessing.normalize(part)))
         np.save(folder / f"{name}.logits.npy", torch.cat(out).numpy())
 
 

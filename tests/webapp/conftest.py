@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from django.contrib.contenttypes.management import create_contenttypes
+from django.db.models.signals import post_migrate
 from django.test import Client
 from rest_framework.test import APIClient
 
@@ -25,6 +27,13 @@ from webapp.library.models import DatasetUpload, ModelUpload
 
 # A child lists them, which takes seconds: once, and not in the data directory of each test.
 list_once = functools.cache(architectures._torchvision)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup):
+    """Django makes permissions and types of content again after every test; nothing here asks for them."""
+    post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
+    post_migrate.disconnect(create_contenttypes)
 
 
 @pytest.fixture(autouse=True)

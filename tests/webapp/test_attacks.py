@@ -59,7 +59,7 @@ def test_the_api_takes_it_and_the_engine_is_told(world):
     api, command = texts
     assert "/api/v1/attacks/" in api
     assert '"kind"' not in api.replace("&quot;", '"')
-    assert "repair_engine attack" in command
+    assert "neuron-repair attack" in command
     for option in ("--norm l2", "--epsilon 1.5", "--untargeted", "--all-images", "--queries 0"):
         assert option in command
     assert not re.search(r"--(kind|metric) ", command)

@@ -40,7 +40,7 @@ def test_the_api_takes_the_kind_and_the_engine_is_told(world):
     command = next(
         text for text in re.findall(r"<pre>(.*?)</pre>", page_of(world, job), re.S) if "repair_engine" in text
     )
-    assert "repair_engine explain" in command
+    assert "neuron-repair explain" in command
     assert "--kind" not in command
 
 

@@ -136,7 +136,9 @@ def test_removes_what_crashes_left(world, settings):
     assert mine.exists()
 
 
-def test_reaps_at_most_every_few_seconds_unless_forced(world, monkeypatch):
+def test_reaps_at_most_every_few_seconds_unless_forced(world, settings, monkeypatch):
+    settings.REAP_EVERY = 3600
+    monkeypatch.setattr(reaper, "_last", -3600.0)
     calls = []
     monkeypatch.setattr(leases, "expire", lambda: calls.append(1) or [])
     for _ in range(5):

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from django.core.exceptions import PermissionDenied
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.http import Http404, HttpRequest, JsonResponse
+from drf_spectacular.utils import OpenApiResponse
 from rest_framework import exceptions, serializers
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -31,6 +32,9 @@ class ProblemSerializer(serializers.Serializer):
     )
 
 
+PROBLEM = OpenApiResponse(ProblemSerializer, "What is wrong.")  # of any status; for the OpenAPI document
+
+
 def problem(status: int, detail: str, *, mend: str = "", errors: list[dict] | None = None) -> dict:
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     if mend:
@@ -44,7 +48,7 @@ def handle(error: Exception, context: dict) -> Response | None:
     """DRF's exception handler. None: not ours, a server error."""
     headers: dict[str, str] = {}
     if isinstance(error, BadInput) and error.field:
-        error = exceptions.ValidationError({error.field: [f"{error.problem} {error.mend}".strip()]})
+        error = exceptions.ValidationError({error.field: [error.said]})
     if isinstance(error, DjangoValidationError):
         error = exceptions.ValidationError(serializers.as_serializer_error(error))
     if isinstance(error, Refused):

@@ -10,8 +10,6 @@ from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
-from django.conf import settings
-
 from webapp.accounts import services
 from webapp.accounts.models import ApiToken, User
 from webapp.devserver.report_text import describe
@@ -95,13 +93,8 @@ class Run(threading.Thread):
         lines = [describe(json.loads((self.out / "report.json").read_text())), ""]
         checkpoint = next((name for name in self.files if name.startswith("repaired.")), None)
         if checkpoint:
-            lines.append(f"Repaired checkpoint:  {_shown(self.out / checkpoint)}")
-        lines.append(f"Report:               {_shown(self.out / 'report.html')}")
+            lines.append(f"Repaired checkpoint:  {self.out / checkpoint}")
+        lines.append(f"Report:               {self.out / 'report.html'}")
         lines.append(f"In the browser:       {self.stack.url}repairs/{self.repair['id']}/")
         lines.append(f"(It took {self.seconds:.0f} s, {self.repair['progress']['retries']} retries.)")
         return "\n".join(lines)
-
-
-def _shown(path: Path) -> str:
-    """Relative to where the user most likely is."""
-    return str(path.relative_to(settings.BASE_DIR)) if path.is_relative_to(settings.BASE_DIR) else str(path)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from repair_engine.support.words import level_of
+
 
 def describe(report: dict[str, Any]) -> str:
-    """`report.json` for people: before and after on the report images, with 95% intervals."""
+    """`report.json` for people: before and after on the report images, with intervals."""
     before, after, metric = report["before"]["report"], report["after"]["report"], report["metric"]
     repaired = report["outcome"] == "repaired"
     filters = "1 filter" if report["k"] == 1 else f"{report['k']} filters"
@@ -35,7 +37,8 @@ def _line(name: str, before: float, after: float, change: dict[str, Any] | None)
     text = f"  {name:<34}{before:>7.1%} -> {after:>6.1%}"
     if change:
         low, high = change["lower"], change["upper"]
-        text += f"   change {_points(change['value'])}, 95% interval {_points(low)} to {_points(high)} points"
+        text += f"   change {_points(change['value'])}, {level_of(change)} interval {_points(low)} to "
+        text += f"{_points(high)} points"
     return text
 
 

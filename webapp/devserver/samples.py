@@ -41,7 +41,7 @@ class Sample:
 
 def find_samples() -> list[Sample]:
     """All that ship, in the order of their folders' names."""
-    return [read_sample(path.parent) for path in sorted((settings.BASE_DIR / "samples").glob("*/sample.json"))]
+    return [read_sample(path.parent) for path in sorted((settings.SHIPPED / "samples").glob("*/sample.json"))]
 
 
 def read_sample(folder: Path) -> Sample:
@@ -53,7 +53,7 @@ def read_sample(folder: Path) -> Sample:
 @cache
 def client() -> ModuleType:
     """The API client that ships for CI: the demo uses the product the way its users do."""
-    path = settings.BASE_DIR / "clients" / "neuron_repair.py"
+    path = settings.SHIPPED / "clients" / "neuron_repair.py"
     spec = importlib.util.spec_from_file_location("neuron_repair_client", path)
     assert spec is not None
     assert spec.loader is not None

@@ -1,4 +1,4 @@
-"""What `manage.py dev` starts: a broker if none is given, web, workers, beat."""
+"""What `neuron-repair serve` starts: a broker if none is given, web, workers, beat."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ class Stack:
             # Celery's about running as root, which containers do.
             "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS", "ignore::UserWarning"),
         }
-        path = [str(settings.BASE_DIR), *settings.ARCHITECTURE_PATH, os.environ.get("PYTHONPATH", "")]
+        code = [] if settings.INSTALLED else [str(settings.BASE_DIR)]
+        path = [*code, *settings.ARCHITECTURE_PATH, os.environ.get("PYTHONPATH", "")]
         return {**os.environ, **here, "PYTHONPATH": os.pathsep.join(part for part in path if part)}
 
     def start(self) -> None:
@@ -97,7 +98,7 @@ class Stack:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[arg-type]
         except OSError:
             raise CommandError(
-                f"`manage.py dev` already runs on {settings.DATA_DIR}. Stop it, or set NR_DATA_DIR to another folder."
+                f"The application already runs on {settings.DATA_DIR}. Stop it, or set NR_DATA_DIR to another folder."
             ) from None
 
     def _check_port(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import transaction
 from django.utils import timezone
 
+from repair_engine.support.process import prepare_process
 from webapp.jobs import files, leases, requests, results, webhooks
 from webapp.jobs.engine import get_engine
 from webapp.jobs.leases import Lease
@@ -15,6 +16,7 @@ from webapp.steady import steadily
 
 def run(lease: Lease) -> None:
     """Compute the shard and record its result. Raises LeaseLost, BadInput or whatever went wrong."""
+    prepare_process()
     shard = steadily(lambda: Shard.objects.select_related("job").get(pk=lease.shard_id))
     progress = Progress(lease)
     steps = {PREPARE: _prepare, FINISH: _finish}

@@ -10,6 +10,11 @@ class Refused(Exception):
         super().__init__(problem)
         self.problem, self.mend, self.status = problem, mend, status
 
+    @property
+    def said(self) -> str:
+        """All of it, for where there is one place for it."""
+        return f"{self.problem} {self.mend}".strip()
+
 
 class TooLarge(Refused):
     def __init__(self, name: str, size: int, cap: int) -> None:

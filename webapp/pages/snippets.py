@@ -107,7 +107,7 @@ def _command(job: Job, asked: dict) -> str:
     verb, out = verbs.get(asked.get("kind", ""), ("repair", "repair"))
     words += [["--device", job.device], ["--out", out]]
     threads = f"OMP_NUM_THREADS={settings.WORKER_THREADS}"
-    return f"{threads} " + _lines(["python", "-m", "repair_engine", verb], words)
+    return f"{threads} " + _lines(["neuron-repair", verb], words)
 
 
 def _needs_values(job: Job) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -81,6 +82,7 @@ class Checkpoint:
         sha256: of the file that the tensors were read from.
         rest: of an ONNX file, all of its bytes but the tensors'.
         beside: key in the file -> tensor that no part of the module reads (a loss's class weights); written back.
+        held: a copy of the module in memory that the tensors are of (`in_memory.hold`); None = built by `architecture`.
     """
 
     architecture: Architecture
@@ -89,9 +91,12 @@ class Checkpoint:
     sha256: str
     rest: bytes = b""
     beside: Mapping[str, Tensor] = field(default_factory=dict)
+    held: nn.Module | None = None
 
     def module(self) -> nn.Module:
         """The plain module: float32, on the CPU, in eval mode, strictly loaded, without gradients."""
+        if self.held is not None:
+            return loaded(self.held, self.tensors).cpu().float().eval().requires_grad_(False)
         module = self.architecture.build("cpu").float()
         state = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in self.tensors.items()}
         for key, own in module.state_dict().items():
@@ -124,8 +129,18 @@ class Checkpoint:
         """Channels of the image that the first convolution reads (3 where there is no convolution)."""
         if self.architecture.plan is not None:
             return self.architecture.plan.size[0] or 3
-        found = first_convolution(self.architecture.build("meta"))
+        found = first_convolution(self.held or self.architecture.build("meta"))
         return found[1].in_channels if found else 3
+
+
+def loaded(module: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of a module with these tensors in the place of its own: same dtypes, device, modes and hooks."""
+    made = copy.deepcopy(module)
+    own = made.state_dict()
+    with torch.no_grad():
+        for key, tensor in tensors.items():
+            own[key].copy_(tensor)
+    return made
 
 
 def is_batch_count(key: str) -> bool:

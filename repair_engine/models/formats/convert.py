@@ -29,6 +29,7 @@ from repair_engine.models.formats.keys import module_names
 from repair_engine.models.formats.pickles import SAVE_A_STATE_DICT
 from repair_engine.models.formats.unwrap import unwrap
 from repair_engine.support import sandbox
+from repair_engine.support.archive import check_size
 from repair_engine.support.outputs import sha256
 from repair_engine.support.scratch import scratch
 
@@ -66,7 +67,7 @@ def convert(
     """Like `read`, but leave the canonical pair at `out` for later `load`s."""
     path, out = Path(path), Path(out)
     name = name or path.name
-    check_size(path, name)
+    check_file(path, name)
     if limits is None:
         # an ONNX model is also run, here and by another implementation, for comparison
         base, times = (3 << 30, 10) if onnx_file.is_onnx(path) else (1 << 30, 4)
@@ -134,17 +135,11 @@ def run_task(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {"resolved": parsed.architecture.to_json(), "source": asdict(parsed.source)}
 
 
-def check_size(path: Path, name: str) -> None:
+def check_file(path: Path, name: str) -> None:
     """Refuse folders, empty files and files over the cap before anything is read."""
     if path.is_dir():
         raise BadInput(f"{name} is a folder, not a file.", "Give the safetensors or .pth file in it.")
-    if not path.is_file():
-        raise BadInput(f"There is no file {path}.")
-    size = path.stat().st_size
-    if size == 0:
-        raise BadInput(f"{name} is empty.", "Upload or copy it again.")
-    if size > MAX_FILE_BYTES:
-        raise BadInput(f"{name} has {size:,} bytes; at most {MAX_FILE_BYTES:,} are read.")
+    check_size(path, name, MAX_FILE_BYTES)
 
 
 @dataclass(frozen=True)
@@ -161,7 +156,7 @@ def parse(path: Path, architecture: Architecture, weights: str | None, name: str
 
     The order matters: sizes, then structure, then names and shapes against the architecture, then the data.
     """
-    check_size(path, name)
+    check_file(path, name)
     if weights is not None and weights not in WEIGHTS:
         raise BadInput(f"Weights are 'model' or 'ema', not {weights!r}.")
     kind = _kind(path, name, architecture)

@@ -35,6 +35,11 @@ class Metric:
         kind, argument = check_metric("metric", normal(text))  # as the names of classes and columns are
         return cls(kind, argument)
 
+    @property
+    def attacked(self) -> bool:
+        """It is judged on images that an adversary changed, and is to be lowered."""
+        return self.kind == "attack-success"
+
     def __str__(self) -> str:
         return f"{self.kind}:{self.argument}" if self.argument else self.kind
 

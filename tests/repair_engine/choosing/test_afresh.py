@@ -12,12 +12,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from repair_engine.case.case import silent
 from repair_engine.choosing import afresh as module
 from repair_engine.choosing.afresh import SHARE, afresh, in_place, value
 from repair_engine.choosing.plan import Plan
 from repair_engine.choosing.stepwise import Stepwise
 from repair_engine.search.phases import Ranking
+from repair_engine.support.progress import silent
 from repair_engine.verbs import pipeline
 from repair_engine.verbs.finish import finish
 from shapley import Settings, estimate, exact, merge_round, next_round, run_block, start

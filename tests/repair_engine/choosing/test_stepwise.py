@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from repair_engine.case.case import Case, silent
+from repair_engine.case.case import Case
 from repair_engine.choosing.harm import LimitCheck
 from repair_engine.choosing.orders import plan_of
 from repair_engine.choosing.plan import Plan, better, masked_predictions
@@ -20,6 +20,7 @@ from repair_engine.pages.repair_wording import orders_said
 from repair_engine.question.attacks import AttackSettings
 from repair_engine.question.request import Limits
 from repair_engine.search.phases import Ranking
+from repair_engine.support.progress import silent
 from repair_engine.verbs import pipeline
 from tests.repair_engine.pages.documents import document
 from tests.repair_engine.search.test_exact_values import request_of

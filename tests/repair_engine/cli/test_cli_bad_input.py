@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from repair_engine.case.case import prepare
+from repair_engine.case.preparing import prepare
 from tests.repair_engine import tiny
 from tests.repair_engine.search.test_exact_values import request_of
 from tests.repair_engine.tiny import CLASSES, Tiny, World, call, images, save

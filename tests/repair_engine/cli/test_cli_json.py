@@ -89,7 +89,7 @@ def test_bad_input_is_a_document(skewed: World) -> None:
 def test_our_errors_are_documents_with_exit_code_3(
     skewed: World, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def fail(_: object) -> int:
+    def fail(*_: object) -> int:
         raise error
 
     monkeypatch.setitem(verbs.VERBS, "score", fail)

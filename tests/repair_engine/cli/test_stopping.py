@@ -24,7 +24,7 @@ from tests.repair_engine.tiny import World, call
 # The command line, telling on file descriptor 3 which stage it is in.
 TELLING = """
 import os, sys
-from repair_engine.cli import progress
+from repair_engine.support import bars as progress
 class Bars(progress.Bars):
     def stage(self, name, share):
         os.write(3, (name + chr(10)).encode())
@@ -197,7 +197,7 @@ def test_results_without_room_leave_the_folder_as_it_was(tmp_path: Path, monkeyp
 
 
 def test_a_full_disk_is_no_error_of_ours(monkeypatch: pytest.MonkeyPatch, skewed: World) -> None:
-    def full(args: object) -> int:
+    def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device", "/scratch/x")
 
     monkeypatch.setitem(verbs.VERBS, "inspect", full)

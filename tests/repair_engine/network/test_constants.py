@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from repair_engine.cli.text import players_text
 from repair_engine.network import Network, stored_constants
 from repair_engine.network.write_back import write_back
+from repair_engine.verbs.running import players_text
 from tests.repair_engine.network.test_small_networks import CHANNELS, WIDTH, Net, conv, random
 from tests.repair_engine.tiny import Sabotaged, World, call, rows_of
 

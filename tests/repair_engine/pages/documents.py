@@ -204,7 +204,7 @@ def attack_rows() -> list[Document]:
         Row("white-box", WHITE_BOX, images, before, predicted(276, 121), "each model itself", {**how, "seed": 6}),
         Row("black-box", BLACK_BOX, few, predicted(60, 20, 100), predicted(40, 30, 100), "each model itself", asked),
     ]
-    return describe_rows(rows, 5)
+    return describe_rows(rows, 5, 0.95)
 
 
 def controls(metric: float, up: int) -> list[Document]:

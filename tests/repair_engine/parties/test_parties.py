@@ -15,7 +15,8 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from repair_engine.case.case import Case, prepare
+from repair_engine.case.case import Case
+from repair_engine.case.preparing import prepare
 from repair_engine.documents.estimates import read_estimate
 from repair_engine.errors import BadInput
 from repair_engine.parties.merging import merge_estimates

@@ -88,7 +88,7 @@ def test_files_hold_all(skewed: World, tmp_path: Path) -> None:
     ("also", "problem"),
     [
         ("recall:dog", "no class 'dog'"),
-        ("beauty", "is not a metric"),
+        ("beauty", "is not one of"),
         ("attack-success", "attacked images"),
         ("subgroup:ground=blue", "subgroup:COLUMN=VALUE"),
         ("subgroup:skin=blue", "no column 'skin'"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from repair_engine.case.case import prepare
+from repair_engine.case.preparing import prepare
 from repair_engine.documents import measures
 from repair_engine.errors import BadInput
 from repair_engine.question.attacks import AttackSettings, pgd, random_targets
@@ -95,7 +95,7 @@ def test_the_presets() -> None:
 def test_settings_that_attack_nothing(epsilon: float | None, steps: int | None) -> None:
     with pytest.raises(BadInput):
         AttackSettings.of("paper", epsilon, steps)
-    with pytest.raises(BadInput, match="preset"):
+    with pytest.raises(BadInput, match=r"attack: .gentle. is not one of paper, standard"):
         AttackSettings.of("gentle")
 
 

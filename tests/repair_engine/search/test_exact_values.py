@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from scipy.optimize import brentq
 
-from repair_engine.case.case import prepare
+from repair_engine.case.preparing import prepare
 from repair_engine.models.architectures import Architecture
 from repair_engine.question.attacks import AttackSettings
 from repair_engine.question.objectives import Metric

@@ -82,7 +82,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
 
 def attack(world: dict[str, Any], tmp_path: Path, layers: set[str]) -> dict[str, Any]:
     reads, writes = {"path": tmp_path / "input"}, {"out": tmp_path / "out"}
-    limits = sandbox.Limits(wall_seconds=60)
+    limits = sandbox.Limits(wall_seconds=240)
     found = sandbox.call("hostile", world, limits, reads, writes, layers=layers)
     assert (tmp_path / "out").read_bytes() == b"mine" * 2000  # it does what it is there for
     assert set(found) == set(ATTEMPTS)

@@ -86,7 +86,9 @@ def test_what_cannot_be_ablated(sabotaged: World, tmp_path: Path, filters: str, 
 def test_a_misspelt_filter_is_refused_before_anything_costly(
     sabotaged: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("repair_engine.case.case.means_of", lambda *_: pytest.fail("constants were computed first"))
+    monkeypatch.setattr(
+        "repair_engine.case.preparing.means_of", lambda *_: pytest.fail("constants were computed first")
+    )
     result = by_hand(sabotaged, "spy:0,sten:1", tmp_path / "out")
     assert result.code == 2
     assert "'sten:1' names no filter" in result.document["error"]

@@ -13,7 +13,8 @@ import torchvision
 from safetensors.torch import load_file
 from torch import nn
 
-from repair_engine.case.case import Case, prepare
+from repair_engine.case.case import Case
+from repair_engine.case.preparing import prepare
 from repair_engine.choosing import orders, plan
 from repair_engine.documents import repair as documents
 from repair_engine.network import Network, stored_constants

@@ -12,12 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from repair_engine.cli.explain import explain_text
-from repair_engine.cli.text import score_text
 from repair_engine.documents.explain import histogram
 from repair_engine.documents.explain_files import write_filters
 from repair_engine.pages import explain_page as page
 from repair_engine.pages.explain_wording import advantage_text, headline
+from repair_engine.pages.text import explain_text, score_text
 from repair_engine.studies.explain_curves import grid, mean_over_removals
 from repair_engine.studies.names import LEAST, MOST
 from repair_engine.studies.noise import noise_of

@@ -89,10 +89,10 @@ def test_the_same_again_by_api_and_command_line(world, url, settings):
     answer = world.owner.api.post("/api/v1/repairs/", body)
     assert answer.status_code == 202, answer.json()
     words = shlex.split(command.replace("\\\n", ""))
-    assert words[1:5] == ["python", "-m", "repair_engine", "repair"]
+    assert words[1:3] == ["neuron-repair", "repair"]
     from repair_engine.cli.main import parser
 
-    asked = parser().parse_args(words[4:])
+    asked = parser().parse_args(words[2:])
     assert (asked.metric, asked.budget, asked.max_clean_drop, asked.resize) == ("recall:it's", 300_000, 0.01, "none")
     assert (asked.architecture, asked.arch_option) == ("house net", ["width=64"])
     assert asked.register == ["house net=house.nets:make"]

@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from tests.webapp.pages.helpers import read
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
-from webapp.pages.forms.uploads import ModelForm, _pixels
+from webapp.pages.forms.uploads import ModelForm
 
 NEW_MODEL, NEW_DATASET = "/models/new/", "/datasets/new/"
 HTMX = {"HTTP_HX_REQUEST": "true"}
@@ -181,14 +181,25 @@ def test_what_a_repair_uses_is_not_deleted(world, kind):
 
 
 def test_options_keep_their_kind():
-    form = ModelForm()
-    form.cleaned_data = {"options": "a=1\nb=0.5\nc=True\nd=false\ne=words\nf=[1]"}
-    assert form.clean_options() == {"a": 1, "b": 0.5, "c": True, "d": False, "e": "words", "f": "[1]"}
-    assert json.dumps(form.clean_options())
+    found = ModelForm().fields["options"].clean("a=1\nb=0.5\nc=True\nd=false\ne=words\nf=[1]")
+    assert found == {"a": 1, "b": 0.5, "c": True, "d": False, "e": "words", "f": "[1]"}
+    assert json.dumps(found)
 
 
-@pytest.mark.parametrize("text", ["²", "-1", "4097", "1e3"])
+@pytest.mark.parametrize("text", ["²", "-1", "10001", "1e3", "8,9,10"])
 def test_pixels_that_are_no_number(text):
     """A superscript two is a digit to Python, and no number."""
-    with pytest.raises(ValidationError, match="Pixels between"):
-        _pixels(text)
+    with pytest.raises(ValidationError, match="is not pixels"):
+        ModelForm().fields["resize"].clean(text)
+
+
+def test_a_height_and_a_width_and_a_timm_network(world):
+    sent = {"file": checkpoint(), "architecture": "timm:resnet18", "num_classes": 3, "resize": "20,24", "crop": "16x20",
+            "interpolation": "hamming"}  # fmt: skip
+    assert world.owner.browser.post(NEW_MODEL, sent).status_code == 302
+    made = ModelUpload.objects.get(architecture="timm:resnet18")
+    assert made.preprocessing == {"resize": [20, 24], "crop": [16, 20], "interpolation": "hamming"}
+    described = {"architecture": "timm:resnet18", "num_classes": 3, "sha256": made.blob_id,
+                 "preprocessing": made.preprocessing}  # fmt: skip
+    again = world.owner.api.post("/api/v1/models/", described, format="json")
+    assert (again.status_code, again.json()["id"]) == (200, str(made.pk)), "by the API it is the same model"

@@ -8,9 +8,7 @@ from rest_framework.response import Response
 
 from webapp.api.attacks.serializers import CreateAttackSerializer
 from webapp.api.base import APIView
-from webapp.api.repairs.serializers import CreatedRepairSerializer, RepairSerializer
-from webapp.api.repairs.starting import IDEMPOTENCY_KEY, of_any_job, started
-from webapp.api.uploads.views import PROBLEM
+from webapp.api.repairs.starting import IDEMPOTENCY_KEY, STARTED, of_any_job, started
 from webapp.jobs import access
 from webapp.jobs.attacks import create_attack
 from webapp.jobs.requests import asked
@@ -22,15 +20,7 @@ class AttackList(APIView):
     @extend_schema(
         parameters=[IDEMPOTENCY_KEY],
         request=CreateAttackSerializer,
-        responses={
-            202: CreatedRepairSerializer,
-            200: RepairSerializer,
-            400: PROBLEM,
-            404: PROBLEM,
-            409: PROBLEM,
-            413: PROBLEM,
-            422: PROBLEM,
-        },
+        responses=STARTED,
     )
     def post(self, request: Request) -> Response:
         """Attack a model, or a model and its repair. The answer's url is where it is watched; its outcome is attacked,

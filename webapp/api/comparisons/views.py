@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from webapp.api.base import APIView, Query
-from webapp.api.uploads.views import PROBLEM
+from webapp.api.problems import PROBLEM
 from webapp.jobs import access
 from webapp.jobs.comparing import compare_runs
 

@@ -10,6 +10,7 @@ from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from webapp.api.problems import PROBLEM
 from webapp.api.repairs.serializers import CreatedRepairSerializer, RepairSerializer
 from webapp.jobs.models import Job
 
@@ -19,6 +20,10 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     OpenApiParameter.HEADER,
     description="Sent again with the same request, it gives the run that it started.",
 )
+
+
+# The answers to such a request, by status; for the OpenAPI document.
+STARTED = {202: CreatedRepairSerializer, 200: RepairSerializer, **dict.fromkeys((400, 404, 409, 413, 422), PROBLEM)}
 
 
 def of_any_job(request: Request, values: Mapping[str, Any]) -> dict[str, Any]:

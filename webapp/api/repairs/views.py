@@ -12,16 +12,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from webapp.api.base import APIView, ListQuery, ListView, Query
+from webapp.api.problems import PROBLEM
 from webapp.api.repairs.serializers import (
-    CreatedRepairSerializer,
     CreateRepairSerializer,
     FollowUpSerializer,
     LiveSerializer,
     RepairRowSerializer,
     RepairSerializer,
 )
-from webapp.api.repairs.starting import IDEMPOTENCY_KEY, of_any_job, started
-from webapp.api.uploads.views import PROBLEM
+from webapp.api.repairs.starting import IDEMPOTENCY_KEY, STARTED, of_any_job, started
 from webapp.downloads import send_artifact
 from webapp.jobs import access, followups, reaper, selectors, services
 from webapp.jobs.models import Job
@@ -62,15 +61,7 @@ class RepairList(ListView):
         request=PolymorphicProxySerializer(
             "NewRepair", [CreateRepairSerializer, FollowUpSerializer], resource_type_field_name=None
         ),
-        responses={
-            202: CreatedRepairSerializer,
-            200: RepairSerializer,
-            400: PROBLEM,
-            404: PROBLEM,
-            409: PROBLEM,
-            413: PROBLEM,
-            422: PROBLEM,
-        },
+        responses=STARTED,
     )
     def post(self, request: Request) -> Response:
         """Start a repair, or with `from` go on from a finished run. 202: it was taken on; 200: this Idempotency-Key

@@ -15,7 +15,7 @@ from webapp.accounts import services
 from webapp.accounts.models import ApiToken
 from webapp.api.base import APIView, Body, ListView
 from webapp.api.fields import Line
-from webapp.api.uploads.views import PROBLEM
+from webapp.api.problems import PROBLEM
 from webapp.jobs import access
 
 

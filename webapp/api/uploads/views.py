@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -12,7 +12,7 @@ from rest_framework.reverse import reverse
 
 from webapp.api.base import DetailView, ListQuery, ListView
 from webapp.api.parsing import JSONParser, MultiPartParser
-from webapp.api.problems import ProblemSerializer
+from webapp.api.problems import PROBLEM
 from webapp.api.uploads.serializers import (
     SHA256,
     CreateDatasetSerializer,
@@ -28,9 +28,6 @@ from webapp.library import services, uploads
 
 class UploadQuery(ListQuery):
     sha256 = serializers.RegexField(SHA256, required=False, help_text="Only uploads of the file with this hash.")
-
-
-PROBLEM = OpenApiResponse(ProblemSerializer, "What is wrong.")
 
 
 def _created(request: Request, upload, new: bool, serializer: type, route: str) -> Response:
@@ -63,6 +60,20 @@ class TakesFile:
             uploads.accept(request._request, request.user, self.takes_file)
 
 
+class UploadDetail(DetailView):
+    """One upload, as it is after whatever ran out was put right."""
+
+    def get(self, request: Request, pk: UUID) -> Response:
+        reaper.reap()
+        return super().get(request, pk)
+
+    @extend_schema(responses={204: None, 404: PROBLEM, 409: PROBLEM})
+    def delete(self, request: Request, pk: UUID) -> Response:
+        """Delete it. Refused (409) while a repair refers to it."""
+        services.delete_upload(upload=self.get_object())
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
 class ModelList(TakesFile, ListView):
     """Your models."""
 
@@ -87,23 +98,13 @@ class ModelList(TakesFile, ListView):
         return _created(request, upload, new, ModelSerializer, "api:model")
 
 
-class ModelDetail(DetailView):
+class ModelDetail(UploadDetail):
     """One model."""
 
     serializer_class = ModelSerializer
 
     def get_object(self):
         return access.model_for(self.request.user, self.kwargs["pk"])
-
-    def get(self, request: Request, pk: UUID) -> Response:
-        reaper.reap()
-        return super().get(request, pk)
-
-    @extend_schema(responses={204: None, 404: PROBLEM, 409: PROBLEM})
-    def delete(self, request: Request, pk: UUID) -> Response:
-        """Delete it. Refused (409) while a repair refers to it."""
-        services.delete_upload(upload=self.get_object())
-        return Response(status=status.HTTP_204_NO_CONTENT)
 
 
 class DatasetList(TakesFile, ListView):
@@ -130,20 +131,10 @@ class DatasetList(TakesFile, ListView):
         return _created(request, upload, new, DatasetSerializer, "api:dataset")
 
 
-class DatasetDetail(DetailView):
+class DatasetDetail(UploadDetail):
     """One dataset."""
 
     serializer_class = DatasetSerializer
 
     def get_object(self):
         return access.dataset_for(self.request.user, self.kwargs["pk"])
-
-    def get(self, request: Request, pk: UUID) -> Response:
-        reaper.reap()
-        return super().get(request, pk)
-
-    @extend_schema(responses={204: None, 404: PROBLEM, 409: PROBLEM})
-    def delete(self, request: Request, pk: UUID) -> Response:
-        """Delete it. Refused (409) while a repair refers to it."""
-        services.delete_upload(upload=self.get_object())
-        return Response(status=status.HTTP_204_NO_CONTENT)

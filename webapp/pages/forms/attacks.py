@@ -38,7 +38,7 @@ class AttackForm(NamedForm, options_form(Attack, Device)):
         try:
             given["asked"] = requests.asked(self.said(Attack), Attack.verb)
         except BadInput as error:
-            self.add_error(error.field if error.field in self.fields else None, f"{error.problem} {error.mend}".strip())
+            self.add_error(error.field if error.field in self.fields else None, error.said)
         return given
 
 

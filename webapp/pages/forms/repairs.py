@@ -136,7 +136,7 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
         try:
             given["asked"] = requests.asked(self._request())
         except BadInput as error:
-            self.add_error(error.field if error.field in self.fields else None, f"{error.problem} {error.mend}".strip())
+            self.add_error(error.field if error.field in self.fields else None, error.said)
         return given
 
     def _request(self) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def _start(
             idempotency_key=_once(given, model, dataset, repair),
         )
     except Refused as error:
-        form.add_error(None, f"{error.problem} {error.mend}".strip())
+        form.add_error(None, error.said)
         return None
     return job
 

@@ -63,9 +63,9 @@ def _start(request: HttpRequest, form: FollowForm, job: Job, picked: list[str]) 
             idempotency_key=once,
         )
     except BadInput as error:
-        form.add_error(error.field if error.field in form.fields else None, f"{error.problem} {error.mend}".strip())
+        form.add_error(error.field if error.field in form.fields else None, error.said)
         return None
     except Refused as error:
-        form.add_error(None, f"{error.problem} {error.mend}".strip())
+        form.add_error(None, error.said)
         return None
     return started

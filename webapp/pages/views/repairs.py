@@ -84,7 +84,7 @@ def _start(request: HttpRequest, form: RepairForm, model, dataset) -> Job | None
             idempotency_key=_once(form, model, dataset),
         )
     except Refused as error:
-        form.add_error(None, f"{error.problem} {error.mend}".strip())
+        form.add_error(None, error.said)
         return None
     return job
 
@@ -180,7 +180,7 @@ def retry(request: HttpRequest, pk: UUID) -> HttpResponse:
     try:
         services.retry_job(job=job)
     except Refused as error:
-        messages.error(request, f"{error.problem} {error.mend}".strip())
+        messages.error(request, error.said)
     else:
         messages.success(request, f"The {job.word} goes on from what was done.")
     return redirect("pages:repair", job.pk)
@@ -193,7 +193,7 @@ def delete(request: HttpRequest, pk: UUID) -> HttpResponse:
     try:
         services.delete_job(job=job)
     except Refused as error:
-        messages.error(request, f"{error.problem} {error.mend}")
+        messages.error(request, error.said)
         return redirect("pages:repair", job.pk)
     messages.success(request, f"The {job.word} and its files were deleted.")
     return redirect("pages:repairs")

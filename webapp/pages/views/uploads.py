@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import UUID
 
 from django.contrib import messages
@@ -65,7 +66,7 @@ def _create(request: HttpRequest, form: Form, service) -> Upload | None:
     try:
         upload, new = service(owner=request.user, **form.values())
     except Refused as error:
-        form.add_error("file", f"{error.problem} {error.mend}".strip())
+        form.add_error("file", error.said)
         return None
     if not new:
         messages.info(request, "You had uploaded this very file before, with the same settings: here it is.")
@@ -79,15 +80,19 @@ def _status(form: Form) -> int:
 @login_required
 @require_safe
 def model(request: HttpRequest, pk: UUID) -> HttpResponse:
-    reaper.reap()
-    return render(request, "pages/model.html", {"model": access.model_for(request.user, pk)})
+    return _page(request, "model", access.model_for, pk)
 
 
 @login_required
 @require_safe
 def dataset(request: HttpRequest, pk: UUID) -> HttpResponse:
+    return _page(request, "dataset", access.dataset_for, pk)
+
+
+def _page(request: HttpRequest, kind: str, find: Callable[..., Upload], pk: UUID) -> HttpResponse:
     reaper.reap()
-    return render(request, "pages/dataset.html", {"dataset": access.dataset_for(request.user, pk)})
+    upload = find(request.user, pk)
+    return render(request, f"pages/{kind}.html", {"kind": kind, "upload": upload, kind: upload})
 
 
 @login_required
@@ -128,7 +133,7 @@ def _delete(request: HttpRequest, upload: Upload, page: str) -> HttpResponse:
     try:
         services.delete_upload(upload=upload)
     except Refused as error:
-        messages.error(request, f"{error.problem} {error.mend}")
+        messages.error(request, error.said)
         return redirect(page, upload.pk)
     messages.success(request, f"{upload.name} was deleted.")
     return redirect("pages:home")

@@ -1,10 +1,9 @@
-"""`manage.py demo`: start everything, repair the shipped samples through the REST API, keep serving."""
+"""`neuron-repair demo` (`manage.py demo`): start everything, repair the shipped samples by the API, keep serving."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from webapp.devserver import demo
@@ -20,7 +19,7 @@ class Command(BaseCommand):
         add_stack_arguments(parser)
         parser.add_argument("--sample", action="append", help="only this one (a folder in samples/); may be repeated")
         parser.add_argument("--once", action="store_true", help="stop at the end instead of serving on")
-        parser.add_argument("--out", type=Path, default=settings.BASE_DIR / "out" / "demo", help="for the results")
+        parser.add_argument("--out", type=Path, default=Path("out", "demo"), help="for the results")
 
     def handle(self, **options: object) -> None:
         stop_on_signals()

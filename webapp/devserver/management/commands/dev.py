@@ -1,4 +1,4 @@
-"""`manage.py dev`: the whole product on this machine, in one command."""
+"""`neuron-repair serve` (`manage.py dev`): the whole product on this machine, in one command."""
 
 from __future__ import annotations
 

@@ -6,26 +6,30 @@ import sys
 import time
 from collections.abc import Callable
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
+
+from repair_engine.support.progress import Teller
 
 EVERY = 20.0  # seconds between two lines
 
 
-class Bars:
+class Bars(Teller):
     """One bar per stage; where stderr is no terminal, a line every 20 seconds.
 
     Args:
         quiet: no bars (`--json`): lines, as where there is no terminal.
+        notebook: there are bars without a terminal, too.
     """
 
-    def __init__(self, quiet: bool) -> None:
-        self._lines = quiet or not sys.stderr.isatty()
+    def __init__(self, quiet: bool, notebook: bool = False) -> None:
+        super().__init__()
+        self._lines = quiet or not (notebook or sys.stderr.isatty())
         self._bar: tqdm | None = None
         self._stage = ""
         self._began = self._said = time.monotonic()
 
     def stage(self, name: str, share: float) -> None:
-        """`repair_engine.case.case.Progress`."""
+        """`repair_engine.support.progress.Progress`."""
         if self._lines:
             self._line(name, share)
             return
@@ -58,6 +62,10 @@ class Bars:
         self._said = now
         minutes, seconds = divmod(round(now - self._began), 60)
         print(f"{minutes}:{seconds:02} {name}: {share:.0%}{of}", file=sys.stderr, flush=True)
+
+    def say(self, *sentences: str) -> None:
+        for sentence in sentences:
+            print(sentence, file=sys.stderr)
 
     def close(self) -> None:
         if self._bar is not None:

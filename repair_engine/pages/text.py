@@ -3,47 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
-from repair_engine.documents.known import not_known_said, row_known, unknown_words
-from repair_engine.network import Network
+from repair_engine.documents.known import is_known, not_known_said, row_known, unknown_words
+from repair_engine.pages.attack_wording import settings_text
+from repair_engine.pages.explain_page import at_ends, samples_of, shown
+from repair_engine.pages.explain_wording import advantage_line, headline, shift_text
 from repair_engine.pages.repair_wording import fairness_said, selection_said
+from repair_engine.support.words import kinds_said, level_of
 
 _SHOWN = 15
 _VALUES = 10  # of a column
+_ENDS_SHOWN = 10  # filters of each end of an explanation
 _ENDS = 3  # filters shown at each end of a further objective
-_NAMED = 8  # layers that share a reason
-
-
-def players_text(network: Network) -> str:
-    """Before a run: what can be ablated, and what cannot be repaired exactly, by reason and by name."""
-    counts = {k: sum(s.channels for s in network.sites if s.kind == k) for k in network.coverage.kinds}
-    said = (
-        f"{kinds_said(counts)} at {len(network.sites)} sites are players ({network.coverage.share:.0%} of the "
-        "parameters)"
-    )
-    others = network.not_players
-    if not others:
-        return said + ("; every convolution's filters are." if list(counts) == ["filter"] else "; every layer's are.")
-    by_reason: dict[str, list[str]] = {}
-    for one in others:
-        by_reason.setdefault(one.reason, []).append(f"{one.name} ({one.channels})")
-    layers = "convolution" if {one.kind for one in others} == {"filter"} else "layer"
-    lines = [f"{said}; {len(others)} {layers}{'s have' if len(others) > 1 else ' has'} none (channels in brackets):"]
-    for reason, names in by_reason.items():
-        more = f" and {len(names) - _NAMED} more (inspect lists all)" if len(names) > _NAMED else ""
-        lines.append(f"  {', '.join(names[:_NAMED])}{more}: {reason}")
-    return "\n".join(lines)
-
-
-_KINDS = {"filter": ("filter", "filters"), "hidden": ("hidden unit", "hidden units"), "head": ("head", "heads")}
-
-
-def kinds_said(counts: Mapping[str, int]) -> str:
-    """Kind of unit -> how many: "768 filters, 36,864 hidden units and 144 heads"."""
-    said = [f"{count:,} {_KINDS[kind][count != 1]}" for kind, count in counts.items()]
-    return f"{', '.join(said[:-1])} and {said[-1]}" if len(said) > 1 else said[0]
 
 
 def inspect_text(document: dict[str, Any]) -> str:
@@ -139,7 +111,8 @@ def repair_text(document: dict[str, Any]) -> str:
         head,
         f"On {document['data']['splits']['report']} report images: {document['metric']['text']} "
         f"{before['metric']:.4f} -> {after['metric']:.4f} "
-        f"(change {change['value']:+.4f}, 95% interval {change['lower']:+.4f} to {change['upper']:+.4f}); "
+        f"(change {change['value']:+.4f}, {level_of(change)} interval "
+        f"{change['lower']:+.4f} to {change['upper']:+.4f}); "
         f"clean accuracy {before['accuracy']:.4f} -> {after['accuracy']:.4f}",
     ]
     if "guard" in document:
@@ -171,10 +144,10 @@ def repair_text(document: dict[str, Any]) -> str:
         lines += [f"  {row['name']:<24}{row['metric']:.4f}  {row['accuracy']:.4f}" for row in document["controls"]]
     lines += [f"finding: {finding}" for finding in document["findings"]]
     checkpoint = document["files"].get("checkpoint")
-    if checkpoint:
+    if checkpoint and "out" in document:
         lines.append(f"Checkpoint: {document['out']}/{checkpoint['name']} (sha256 {checkpoint['sha256']})")
     lines += _compact(document)
-    lines.append(f"Report: {document['out']}/report.html")
+    lines += [f"Report: {document['out']}/report.html"] if "out" in document else []
     return "\n".join([*lines, *_warnings(document)])
 
 
@@ -186,8 +159,9 @@ def _compact(document: dict[str, Any]) -> list[str]:
     if not found["written"]:
         return [f"No compact export: {found.get('failed', 'no culprit can be removed')}", *kept]
     report, against = found["report"], found["against_repaired"]
+    where = f"{document['out']}/" if "out" in document else ""
     head = (
-        f"Compact: {document['out']}/{document['files']['compact']['name']}, {len(found['removed'])} filters removed, "
+        f"Compact: {where}{document['files']['compact']['name']}, {len(found['removed'])} filters removed, "
         f"{found['parameters']['before']:,} -> {found['parameters']['after']:,} parameters; "
         f"{document['metric']['text']} {report['metric']:.4f}, clean accuracy {report['accuracy']:.4f} on the report "
         f"images; "
@@ -224,3 +198,81 @@ def evaluate_text(document: dict[str, Any]) -> str:
 
 def _warnings(document: dict[str, Any]) -> list[str]:
     return [f"warning: {w}" for w in document["warnings"]]
+
+
+def explain_text(document: dict[str, Any]) -> str:
+    """What the verb prints for people."""
+    run = document["run"]
+    lines = [
+        f"{document['metric']['text']}: {run['estimator']}, {run['evaluations']:,} evaluations, seed {run['seed']}",
+        *headline(document),
+    ]
+    for end, rows in zip(("Most", "Least"), at_ends(document), strict=True):
+        known = [r for r in rows if is_known(*shown(r))]
+        if not known:
+            lines.append(f"{end} critical filters: not known. {_nothing_known(rows)}")
+            continue
+        lines.append(f"{end} critical filters (value, interval):")
+        lines += [_filter_line(r) for r in rows[:_ENDS_SHOWN]]
+    lines.append("Mean of the metric over the removal curve:")
+    lines += [f"  {advantage_line(document, row)}" for row in document["curves"]["advantages"]]
+    lines.append(shift_text(document))
+    lines += [f"Page: {document['out']}/explain.html"] if "out" in document else []
+    return "\n".join([*lines, *(f"warning: {w}" for w in document["warnings"])])
+
+
+def _nothing_known(rows: list[dict[str, Any]]) -> str:
+    if all(shown(r)[0] is None for r in rows):
+        return "None of them was sampled."
+    return "Their intervals go from −1 to 1, all that a value can be; a larger --budget would narrow them."
+
+
+def _filter_line(row: dict[str, Any]) -> str:
+    value, low, high = shown(row)
+    if value is None or low is None or high is None or not is_known(value, low, high):
+        return f"  {row['id']:<44}  {unknown_words(samples_of(row), value)}"
+    return f"  {row['id']:<44}{value:>+10.5f} [{low:+.5f}, {high:+.5f}]"
+
+
+def attack_text(document: dict[str, Any]) -> str:
+    """What the verb prints for people."""
+    images, figures, attack = document["images"], document["figures"], document["attack"]
+    lines = [
+        f"{settings_text(attack)} (preset {attack['preset']}, seed {attack['seed']})",
+        f"{images['picked']} images of {images['part']}; {images['left_out']} left out where there is nothing to win",
+        *(f"  {name:<24}{share(figures[key])}" for key, name in _FIGURES.items()),
+    ]
+    if "black_box" in document:
+        black = document["black_box"]
+        lines.append(f"  {'black-box success':<24}{share(black['success'])}, at most {black['queries']} queries each")
+    lines += _curve_lines(document["curves"], "the model")
+    if document["rows"]:
+        lines.append("Before and after the repair (success; true label recovered):")
+        lines += [attack_row(row) for row in document["rows"]]
+        lines.append(f"  {'clean accuracy after':<46}{share(document['clean_after']['accuracy'])}")
+        lines += _curve_lines(document["curves_repaired"], "the repaired model")
+    for test in document["self_tests"]:
+        lines.append(f"{'WARNING' if test['warns'] else 'self-test'} ({test['model']}): {test['text']}")
+    return "\n".join([*lines, *(f"warning: {w}" for w in document["warnings"])])
+
+
+def share(figure: dict[str, Any]) -> str:
+    """A rate with its interval and n."""
+    return f"{figure['value']:.1%} [{figure['lower']:.1%}, {figure['upper']:.1%}] (n = {figure['n']})"
+
+
+_FIGURES = {
+    "clean_accuracy": "clean accuracy",
+    "success": "attack success",
+    "true_label": "true label recovered",
+    "accuracy_under_attack": "accuracy under attack",
+}
+
+
+def _curve_lines(curves: dict[str, Any], model: str) -> list[str]:
+    lines = []
+    for key, name in (("epsilon", "ε"), ("steps", "steps")):
+        points = [f"{p[key]:.4g}: {p['success']:.1%} / {p['true_label']:.1%}" for p in curves[key]]
+        if points:
+            lines.append(f"Success / true label against {name}, {model} (n = {curves['n']}): {'; '.join(points)}")
+    return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from repair_engine.cli import progress
+from repair_engine.support import bars as progress
 
 
 def test_a_line_every_twenty_seconds(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

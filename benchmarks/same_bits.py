@@ -1,0 +1,277 @@
+"""Do two states of this project give the same bits? The same commands, run by a named commit and by this tree.
+
+The commit is checked out into a folder of its own; both read this tree's samples. Everything that a command leaves is
+compared: JSON and CSV for what they say, but for versions and times; checkpoints and arrays bit for bit. Pages (HTML)
+only have to be there: what they show is in the JSON.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+
+from benchmarks.tables import grid
+
+ROOT = Path(__file__).resolve().parents[1]
+SAMPLES = ROOT / "samples"
+CHANGING = frozenset({"created", "seconds", "versions"})  # keys of JSON whose values are of one run, or of one state
+BY_HAND = "features.3.squeeze:8,features.9.squeeze:44,features.7.squeeze:28,features.7.expand1x1:19"
+SHOWN = 20  # differences of one file
+_SIDES = ("before", "after")
+
+
+class Different(Exception):
+    """The tables, where something is not the same."""
+
+
+class Failed(Exception):
+    """A command did not run on one side: its last words."""
+
+
+def _sample(name: str) -> tuple[list[str], list[str]]:
+    """A shipped sample as options: the model alone, and with its data."""
+    folder = SAMPLES / name
+    said = json.loads((folder / "sample.json").read_text())
+    read = said["preprocessing"]
+    options = ["--model", folder / said["model"], "--classes", folder / said["classes"], "--device", "cpu"]
+    options += ["--architecture", said["architecture"], "--num-classes", said["num_classes"]]
+    options += ["--resize", read["resize"] or "none", "--crop", read["crop"] or "none"]
+    model = [str(option) for option in (*options, "--mean", *read["mean"], "--std", *read["std"])]
+    return model, [*model, "--data", str((folder / said["data"]).resolve())]
+
+
+def commands() -> dict[str, list[str]]:
+    """Name -> what is run in a folder that belongs to one side; later ones read what earlier ones left."""
+    (alone, tags), (_, balanced) = _sample("stock_tags"), _sample("stock_tags_balanced")
+    fair = ["--metric", "subgroup-recall:subgroup"]
+    few = ["--attack-images", "24", "--subset", "24", "--queries", "10"]
+    small = ["--remove", "8", "--random-draws", "2", "--curve-images", "100", "--pictures", "1", "--visualize", "1"]
+    made = {
+        "inspect": ["inspect", *tags],
+        "evaluate": ["evaluate", *tags, *fair, "--ablate", BY_HAND],
+        "score": ["score", *tags, *fair, "--also", "subgroups", "--budget", "60000", "--out", "score"],
+        "repair": ["repair", *tags, *fair, "--budget", "20000", "--seed", "3", "--out", "repair"],
+        "values": ["repair", *tags, *fair, "--values", "score", "--choose", "one-se", "--out", "values"],
+        "by-hand": ["repair", *tags, *fair, "--filters", BY_HAND, "--compact", "--budget", "8000"],
+        "apply": ["apply", *alone, "--plan", "by-hand/repair.json", "--without", BY_HAND.partition(",")[0]],
+        "balanced": ["repair", *balanced, "--metric", "accuracy", "--estimator", "cmcs", "--order", "value"],
+        "adversary": ["repair", *tags, "--metric", "attack-success", *few, "--budget", "6000", "--out", "adversary"],
+        "explain": ["explain", *tags, "--metric", "recall:Coat", "--budget", "15000", *small, "--out", "explain"],
+        "attack": ["attack", *tags, "--repaired", "by-hand/repaired.safetensors", *few, "--out", "attack"],
+        "compare": ["compare", "score", "explain", "--out", "compare"],
+    }
+    made["by-hand"] += ["--out", "by-hand"]
+    made["apply"] += ["--out", "apply.safetensors"]
+    made["balanced"] += ["--budget", "12000", "--constant", "bn_beta", "--out", "balanced"]
+    return made
+
+
+@dataclass
+class Compared:
+    """One file of both sides.
+
+    Attributes:
+        kind: how it was compared.
+        values: how many numbers, words or bytes were.
+    """
+
+    name: str
+    kind: str
+    values: int = 0
+    differences: list[str] = field(default_factory=list)
+
+
+def same_bits(before: str, say: Callable[[str], None], only: list[str] | None = None) -> str:
+    """Runs and compares all, or the commands named; gives the tables as Markdown.
+
+    Raises:
+        Different: with the same tables.
+        Failed: a command that should give a result gave none.
+        KeyError: there is no such commit or command.
+    """
+    wanted = commands()
+    if unknown := sorted(set(only or ()) - set(wanted)):
+        raise KeyError(f"There is no command {', '.join(unknown)}; there are {', '.join(wanted)}.")
+    wanted = {name: command for name, command in wanted.items() if not only or name in only}
+    with tempfile.TemporaryDirectory(prefix="same-bits-") as scratch, _checked_out(before, scratch) as tree:
+        sides = {"before": tree, "after": ROOT}
+        folders = {side: Path(scratch) / side for side in _SIDES}
+        with ThreadPoolExecutor(2) as both:
+            jobs = [both.submit(_run_all, sides[side], folders[side], wanted, side, say) for side in _SIDES]
+            for job in jobs:
+                job.result()
+        compared = compare_folders(folders["before"], folders["after"])
+    return told(before, compared)
+
+
+class _checked_out:
+    """A commit in a git worktree of its own, gone at the end."""
+
+    def __init__(self, commit: str, scratch: str) -> None:
+        self.commit, self.tree = commit, Path(scratch) / "tree"
+
+    def __enter__(self) -> Path:
+        made = _git("worktree", "add", "--detach", str(self.tree), self.commit)
+        if made.returncode:
+            raise KeyError(f"git cannot check out {self.commit!r}: {made.stderr.strip()}")
+        return self.tree
+
+    def __exit__(self, *_: object) -> None:
+        _git("worktree", "remove", "--force", str(self.tree))
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
+
+
+def _run_all(tree: Path, folder: Path, wanted: dict[str, list[str]], side: str, say: Callable[[str], None]) -> None:
+    """Leaves NAME.exit and NAME.json (stdout) beside what each command writes itself."""
+    folder.mkdir()
+    around = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    for name, command in wanted.items():
+        done = subprocess.run(
+            [sys.executable, "-m", "repair_engine", *command, "--json"],
+            cwd=folder, env=around, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        (folder / f"{name}.json").write_text(done.stdout)
+        (folder / f"{name}.exit").write_text(str(done.returncode))
+        say(f"{side}: {name}: exit code {done.returncode}")
+        if done.returncode not in (0, 5):  # 5: no repair found
+            raise Failed(f"{name} ended with exit code {done.returncode} in {tree}:\n{done.stderr[-2000:]}")
+
+
+def compare_folders(before: Path, after: Path) -> list[Compared]:
+    """Every file of either, by its name."""
+    names = sorted({p.relative_to(side).as_posix() for side in (before, after) for p in side.rglob("*") if p.is_file()})
+    return [_compare(name, before / name, after / name) for name in names]
+
+
+def _compare(name: str, before: Path, after: Path) -> Compared:
+    kind, read = _KINDS.get(before.suffix, ("bytes", _bytes))
+    found = Compared(name, kind)
+    for side, path in (("before", before), ("after", after)):
+        if not path.is_file():
+            found.differences.append(f"is not there {side}")
+    if found.differences:
+        return found
+    for one, other in zip_longest(read(before), read(after), fillvalue=("(ends)", None)):
+        found.values += 1
+        if one != other:
+            found.differences.append(f"{one[0]}: {_short(one[1])} → {_short(other[1])}" + _elsewhere(one, other))
+    return found
+
+
+def _elsewhere(one: tuple[str, Any], other: tuple[str, Any]) -> str:
+    return "" if one[0] == other[0] else f" (at {other[0]})"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _json(path: Path) -> Iterator[tuple[str, Any]]:
+    yield from _leaves(json.loads(path.read_text() or "null"), "")
+
+
+def _leaves(value: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Place -> number, word or nothing; in the order of the file, which is part of it."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key not in CHANGING:
+                yield from _leaves(inner, f"{where}.{key}")
+    elif isinstance(value, list):
+        yield f"{where}[]", len(value)
+        for i, inner in enumerate(value):
+            yield from _leaves(inner, f"{where}[{i}]")
+    else:
+        yield where, repr(value)
+
+
+def _csv(path: Path) -> Iterator[tuple[str, Any]]:
+    with path.open(newline="") as file:
+        for i, row in enumerate(csv.reader(file)):
+            yield f"row {i}", row
+
+
+def _arrays(path: Path) -> Iterator[tuple[str, Any]]:
+    """Name, type, shape and bytes; an array that holds JSON is read as such, for it tells times too."""
+    with np.load(path, allow_pickle=False) as archive:
+        for name in archive.files:
+            array = archive[name]
+            text = _text(array)
+            if text is not None:
+                yield from _leaves(text, name)
+            else:
+                yield name, (str(array.dtype), array.shape, array.tobytes())
+
+
+def _text(array: np.ndarray) -> Any:
+    """The JSON that it holds, as bytes or as one word; None: it holds numbers."""
+    raw = bytes(array) if array.dtype == np.uint8 else str(array).encode() if array.shape == () else b""
+    try:
+        return json.loads(raw) if raw[:1] in (b"{", b"[") else None
+    except ValueError:
+        return None
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, Any]]:
+    """The file whole; where it differs, its tensors say where."""
+    with safe_open(path, "numpy") as file:
+        yield "metadata", file.metadata()
+        for name in file.keys():  # noqa: SIM118 (it is no dictionary)
+            array = file.get_tensor(name)
+            yield name, (str(array.dtype), array.shape, array.tobytes())
+    yield from _bytes(path)
+
+
+def _bytes(path: Path) -> Iterator[tuple[str, Any]]:
+    yield "bytes", path.read_bytes()
+
+
+def _there(path: Path) -> Iterator[tuple[str, Any]]:
+    yield "is there", path.suffix
+
+
+_KINDS: dict[str, tuple[str, Callable[[Path], Iterator[tuple[str, Any]]]]] = {
+    ".json": ("values", _json),
+    ".csv": ("rows", _csv),
+    ".npz": ("arrays", _arrays),
+    ".safetensors": ("bytes", _tensors),
+    ".html": ("is there", _there),
+}
+
+
+def told(before: str, compared: list[Compared]) -> str:
+    """The tables. Raises Different, with them, where there is a difference."""
+    this = _git("rev-parse", "--short", "HEAD").stdout.strip() + ("+" if _git("status", "--porcelain").stdout else "")
+    rows = [[c.name, c.kind, f"{c.values:,}", str(len(c.differences))] for c in compared]
+    total = sum(len(c.differences) for c in compared)
+    left_out = ", ".join(sorted(CHANGING))
+    parts = [
+        f"# The same bits: {before} and {this}",
+        f"{len(compared)} files, {total} differences. Left out of JSON, wherever they stand: {left_out}.",
+        grid(["file", "compared", "parts", "differences"], rows),
+    ]
+    for c in compared:
+        if c.differences:
+            more = len(c.differences) - SHOWN
+            lines = [f"- {text}" for text in c.differences[:SHOWN]] + ([f"- and {more} more"] if more > 0 else [])
+            parts.append(f"## {c.name}\n\n" + "\n".join(lines))
+    text = "\n\n".join(parts)
+    if total:
+        raise Different(text)
+    return text
