@@ -63,7 +63,7 @@ def test_a_hidden_unit_is_found_and_undone(world: World, tmp_path: Path) -> None
     assert list(after) == list(before)
     assert not after["spy.weight"][0].any()
     assert torch.equal(after["spy.weight"][1], before["spy.weight"][1])
-    where = [part for part in world.argv("apply")[1:]]
+    where = list(world.argv("apply")[1:])
     where = where[: where.index("--data")]
     undone = call(
         [
@@ -90,7 +90,8 @@ def test_kinds_are_chosen(world: World) -> None:
         found[units] = [row["id"] for row in result.document["filters"]]
     assert found["hidden"] == ["spy:0", "spy:1"]
     assert found["heads"] == ["attn:head0", "attn:head1"]
-    assert all(":" in name for name in found["filters"]) and len(found["filters"]) == 8
+    assert all(":" in name for name in found["filters"])
+    assert len(found["filters"]) == 8
     assert sorted(found["all"]) == sorted(found["filters"] + found["hidden"] + found["heads"])
 
 
