@@ -299,6 +299,7 @@ precision | --precision |  | text | float32,bfloat16 |  | Of the search: bfloat1
 batch_size | --batch-size |  | whole |  | IMAGES | Images per draw. Default: chosen so that the budget buys enough draws.
 depth | --depth |  | whole |  | N | Most filters removed in a draw. Default: learned from the first walks.
 constant | --constant |  | text | mean,bn_beta |  | What an ablated filter's output becomes. Filters without a batch norm of their own give their mean either way. Default: mean.
+units | --units |  | text | all,filters,hidden,heads |  | Which units are valued: filters of convolutions, hidden units of linear layers, attention heads, or all that the network has. Default: all.
 level | --level |  | real |  | SHARE | Of the report's intervals of changes, by a paired bootstrap; that of the gain decides whether it is shown. Intervals of single rates are of 95%. Default: 0.95.
 compact | --compact |  | flag |  |  | Also write the network without the culprits' channels, where they can be removed: smaller, not equal to the repaired checkpoint, and measured by itself.
 attack | --attack |  | text | paper,standard |  | Preset of PGD: who the adversary is. Default: paper.
@@ -335,9 +336,9 @@ interpolation | --interpolation |  | text | nearest,bilinear,bicubic,box,hamming
 split_folder | --split-folder |  | text |  | NAME | Where the zip holds splits (train, test; fold1, fold2): the top folder that is read. none: the top folders are the classes.
 """  # noqa: E501
 _TAKES = """\
-repair: metric group seed max_clean_drop max_subgroup_drop max_filters choose order quality memory estimator top_k side budget minutes precision batch_size depth constant level compact attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset
-explain: metric group seed constant quality memory estimator top_k side budget minutes precision batch_size depth remove draws curve_images pictures visualize level attack norm epsilon steps step_size restarts targeted random_start attack_images
-score: metric also group seed constant quality memory estimator top_k side budget minutes precision batch_size depth attack norm epsilon steps step_size restarts targeted random_start attack_images
+repair: metric group seed max_clean_drop max_subgroup_drop max_filters choose order quality memory estimator top_k side budget minutes precision batch_size depth constant units level compact attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset
+explain: metric group seed constant units quality memory estimator top_k side budget minutes precision batch_size depth remove draws curve_images pictures visualize level attack norm epsilon steps step_size restarts targeted random_start attack_images
+score: metric also group seed constant units quality memory estimator top_k side budget minutes precision batch_size depth attack norm epsilon steps step_size restarts targeted random_start attack_images
 attack: group seed level attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset all_images
 run: device
 model: architecture num_classes options weights key strip_prefix resize crop mean std channels interpolation

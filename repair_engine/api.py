@@ -125,17 +125,24 @@ def attack(
 
 
 def inspect(model: Any, images: Any = None, *, progress: Told = None, **options: Any) -> Inspection:
-    """Sites and filters of a model, what is no player and why; of images, where given, classes and columns."""
+    """Sites and units of a model, what is no player and why; of images, where given, classes and columns.
+
+    Args:
+        units: which kinds are players: "all", "filters", "hidden" or "heads".
+    """
     with _python_words(), _set_up(progress) as teller:
-        asking.check_names("inspect", options, ("columns", "classes", "normalized", "mean", "std", "size", "device"))
+        asking.check_names(
+            "inspect", options, ("columns", "classes", "normalized", "mean", "std", "size", "device", "units")
+        )
         size = options.pop("size", None)
+        units = settings.Players(units=options.pop("units", "all")).units
         if images is not None:
             at_hand, shown = _at_hand(model, images, options, teller)
             dataset = shown.dataset
-            document = running.inspect(at_hand.checkpoint, dataset.preprocessing, dataset, at_hand.device)
+            document = running.inspect(at_hand.checkpoint, dataset.preprocessing, dataset, at_hand.device, units=units)
         else:
             at_hand = _model_alone(model, size, options)
-            document = running.inspect(at_hand.checkpoint, at_hand.preprocessing, None, at_hand.device, size)
+            document = running.inspect(at_hand.checkpoint, at_hand.preprocessing, None, at_hand.device, size, units)
         return Inspection(document)
 
 

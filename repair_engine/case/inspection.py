@@ -1,4 +1,4 @@
-"""What a checkpoint holds: its sites and filters, and which convolutions are not players."""
+"""What a checkpoint holds: its sites and units, and which layers have no players."""
 
 from __future__ import annotations
 
@@ -22,22 +22,25 @@ def inspect_network(
     given: Preprocessing | None = None,
     size: tuple[int, ...] | None = None,
     device: str = "cpu",
+    units: str = "all",
 ) -> dict[str, Any]:
-    """JSON-able description of a checkpoint's filters.
+    """JSON-able description of a checkpoint's units.
 
     Args:
         given: tells the input size (crop, or a fixed resize) unless `size` (height, width) does; else torchvision's
             metadata, else sizes are tried.
+        units: which kinds are players: "filters", "hidden", "heads" or "all".
 
     Raises:
         BadInput: the network takes none of the sizes, or cannot be captured.
-        NoPlayers: no filter can be ablated and written back.
+        NoPlayers: no unit can be ablated and written back.
     """
     architecture = checkpoint.architecture
     preprocessing, _ = default_preprocessing(given, checkpoint)
     module = checkpoint.module().to(device)
     size = usable_size(module, size or fixed_size(preprocessing), checkpoint.in_channels, device)
-    network = Network.capture(module, torch.zeros(2, checkpoint.in_channels, *size, device=device), checkpoint.dtypes)
+    example = torch.zeros(2, checkpoint.in_channels, *size, device=device)
+    network = Network.capture(module, example, checkpoint.dtypes, units)
     return {
         "schema": 1,
         "verb": "inspect",
@@ -53,9 +56,11 @@ def inspect_network(
         "onnx": describe_onnx(checkpoint),
         "filters": network.n_filters,
         "parameter_share": round(network.coverage.share, 4),
+        "kinds": kinds_of(network),
         "sites": [
             {
                 "name": site.name,
+                "kind": site.kind,
                 "filters": site.channels,
                 "norm": site.norm,
                 "activation": describe(site.activation),
@@ -65,7 +70,19 @@ def inspect_network(
         "not_players": [asdict(p) for p in network.not_players],
         "warnings": []
         if network.coverage.share >= 0.5
-        else [f"The filters cover {network.coverage.share:.0%} of the network's parameters."],
+        else [f"The units cover {network.coverage.share:.0%} of the network's parameters."],
+    }
+
+
+def kinds_of(network: Network) -> dict[str, dict[str, float]]:
+    """Kind of unit -> how many there are, and their share of the network's parameters."""
+    total = network.coverage.total
+    return {
+        kind: {
+            "units": sum(site.channels for site in network.sites if site.kind == kind),
+            "parameter_share": round(parameters / total, 4) if total else 0.0,
+        }
+        for kind, parameters in network.coverage.kinds.items()
     }
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Means:
-    """Mean outputs float64 [n], and where they come from, for the record (JSON-able)."""
+    """Mean outputs float64 [outputs], and where they come from, for the record (JSON-able)."""
 
     values: torch.Tensor
     origin: dict[str, Any]
@@ -46,7 +46,7 @@ def means_of(case: Case, progress: Progress) -> Means:
 
 
 def own_means(case: Case, progress: Progress) -> tuple[torch.Tensor, int]:
-    """Mean outputs float64 [n] over the score images and positions of the intact network, and how many images."""
+    """Mean outputs float64 [outputs] over the score images and positions of the intact network, and how many images."""
     score = Rows(case.pixels, case.splits.score)
     seen = 0
 
@@ -65,7 +65,7 @@ def own_means(case: Case, progress: Progress) -> tuple[torch.Tensor, int]:
 def channel_sums(case: Case, progress: Progress) -> ChannelSums:
     """The sums over the case's score images, to be merged with those of other parties."""
     means, images = own_means(case, progress)
-    positions = np.concatenate([np.full(site.channels, site.spatial) for site in case.network.sites])
+    positions = np.concatenate([np.full(site.outputs, site.spatial) for site in case.network.sites])
     counts = (images * positions).astype(np.int64)
     return ChannelSums(
         means.numpy() * counts,
@@ -78,7 +78,11 @@ def channel_sums(case: Case, progress: Progress) -> ChannelSums:
 
 
 def _filters(network: Network) -> tuple[str, ...]:
-    return tuple(network.filter_id(player) for player in range(network.n_filters))
+    """The id of each output's unit; a head's stands there once for each of its features."""
+    sites = zip(network.sites, network.offsets)
+    return tuple(
+        network.filter_id(int(first) + c) for s, first in sites for c in range(s.channels) for _ in s.rows.of(c)
+    )
 
 
 def _party(case: Case) -> Party:
@@ -95,7 +99,7 @@ def _plain_preprocessing(case: Case) -> dict[str, Any]:
 def _origin(case: Case, means: np.ndarray, parties: int, images: int, shared: bool) -> dict[str, Any]:
     """`sha256` names the means that are used; filters whose constant is their batch norm's β count as 0."""
     used = [constant_of(site, case.request.constant) == "mean" for site in case.network.sites]
-    kept = np.repeat(used, [site.channels for site in case.network.sites])
+    kept = np.repeat(used, [site.outputs for site in case.network.sites])
     return {
         "shared": shared,
         "parties": parties,

@@ -214,7 +214,9 @@ def _read(
     example = torch.from_numpy(np.array(dataset.images[:2]))
     if len(example) < 2:
         example = example.repeat(2, 1, 1, 1)
-    network = Network.capture(module, preprocessing.normalize(example.to(request.device)), checkpoint.dtypes)
+    network = Network.capture(
+        module, preprocessing.normalize(example.to(request.device)), checkpoint.dtypes, request.units
+    )
     expected = checkpoint.architecture.num_classes
     if network.classes not in (expected, 1 if expected == 2 else expected):
         raise BadInput(

@@ -72,4 +72,4 @@ def _coverage_warning(case: Case) -> list[str]:
     share = case.network.coverage.share
     if share >= 0.5:
         return []
-    return [f"The filters cover {share:.0%} of the network's parameters; what the rest does cannot be repaired here."]
+    return [f"The units cover {share:.0%} of the network's parameters; what the rest does cannot be repaired here."]

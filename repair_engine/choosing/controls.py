@@ -41,10 +41,11 @@ def rankings(case: Case, k: int, loo_images: int, progress: Progress) -> dict[st
 
 
 def weight_norms(case: Case) -> np.ndarray:
-    """ℓ2 norm of every filter's convolution row, float64 [n]."""
-    norms = [
-        case.checkpoint.tensors[site.weight].double().flatten(1).norm(dim=1).numpy() for site in case.network.sites
-    ]
+    """ℓ2 norm of every unit's rows of its layer's weight, float64 [n]."""
+    norms = []
+    for site in case.network.sites:
+        rows = case.checkpoint.tensors[site.weight].double().flatten(1)[site.rows.all(site.channels)]
+        norms.append(rows.reshape(site.channels, -1).norm(dim=1).numpy())
     return np.concatenate(norms)
 
 

@@ -36,7 +36,7 @@ def inspect(here: Inspect, to: TextIO) -> int:
         dataset = read_dataset(
             here.data, class_names(checkpoint.architecture, here.classes), preprocessing, split=here.split_folder
         )
-    document = running.inspect(checkpoint, preprocessing, dataset)
+    document = running.inspect(checkpoint, preprocessing, dataset, units=here.units)
     emit(here, to, document, inspect_text)
     return 0
 

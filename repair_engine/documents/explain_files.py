@@ -25,6 +25,7 @@ def write_filters(rows: Sequence[dict[str, Any]], path: Path) -> None:
     with tables.writing(path, ("filter", "site", "channel", *_FIGURES, "known")) as out:
         for row in rows:
             site, _, channel = row["id"].rpartition(":")
+            channel = channel.removeprefix("head")
             figures = ["" if row[key] is None else row[key] for key in _FIGURES]
             prefix = "fresh_" if row["fresh_value"] is not None else ""
             out.writerow([row["id"], site, int(channel), *figures, int(row_known(row, prefix))])

@@ -16,12 +16,12 @@ _FIGURES = ("value", "lower", "upper", "std_error", "samples")
 HEADER = (
     *("filter", "site", "channel", *_FIGURES, "best"),
     *(f"fresh_{name}" for name in _FIGURES),
-    *("constant", "rank", "ablated", "known"),
+    *("constant", "rank", "ablated", "known", "kind"),
 )
 
 
 def write_filters(network: Network, ranking: Ranking, k: int, path: Path) -> None:
-    """One row per filter, in the network's order.
+    """One row per unit, in the network's order; kind is filter, hidden or head.
 
     value, lower, upper, std_error and samples are of the search, which chose by them where it went on; best is what
     it took the value for when it ranked the filters (`fast` alone, of every filter). The fresh ones are of the samples
@@ -37,16 +37,17 @@ def write_filters(network: Network, ranking: Ranking, k: int, path: Path) -> Non
     with tables.writing(path, HEADER) as rows:
         for player in range(network.n_filters):
             name = network.filter_id(player)
-            site, _, channel = name.rpartition(":")
+            site, _, _ = name.rpartition(":")
             place = rank.get(player, 0)
             rows.writerow(
                 [
-                    *(name, site, int(channel)),
+                    *(name, site, network.channel(player)),
                     *_figures(ranking.found, player),
                     "" if ranking.found.best is None else _number(ranking.found.best[player]),
                     *(_figures(fresh, player) if fresh else [""] * len(_FIGURES)),
-                    *(tables.Figure(f"{float(network.constants[player]):.9g}"), place or "", int(0 < place <= k)),
+                    *(tables.Figure(f"{network.constant(player):.9g}"), place or "", int(0 < place <= k)),
                     int(_known(fresh if fresh is not None and fresh.samples[player] else ranking.found, player)),
+                    network.kind(player),
                 ]
             )
 

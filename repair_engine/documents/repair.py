@@ -14,7 +14,7 @@ import torch
 
 from repair_engine import __version__
 from repair_engine.case.case import SPLITS, Case
-from repair_engine.case.inspection import describe_onnx
+from repair_engine.case.inspection import describe_onnx, kinds_of
 from repair_engine.choosing.plan import Plan
 from repair_engine.choosing.selection import describe as describe_selection
 from repair_engine.data.columns import columns_of
@@ -61,6 +61,7 @@ def describe_model(case: Case) -> dict[str, Any]:
         "filters": network.n_filters,
         "sites": len(network.sites),
         "parameter_share": round(network.coverage.share, 4),
+        "kinds": kinds_of(network),
         "not_players": [asdict(p) for p in network.not_players],
     }
 
@@ -197,12 +198,13 @@ def filter_row(case: Case, player: int, estimate: Estimate) -> dict[str, Any]:
 
     row = {
         "id": case.network.filter_id(player),
+        "kind": case.network.kind(player),
         "value": number(estimate.values),
         "lower": number(estimate.lower),
         "upper": number(estimate.upper),
         "std_error": number(estimate.std_errors),
         "samples": int(estimate.samples[player]),
-        "constant": float(case.network.constants[player]),
+        "constant": case.network.constant(player),
         "constant_from": constant_from(case, player),
     }
     if estimate.best is not None:
@@ -225,7 +227,12 @@ def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any
             "rank": rank,
             "ablated": rank <= plan.k,
             "searched_value": _searched(ranking.found, int(player)),
-            "edits": [asdict(edit) for edit in edits_of(case.network, case.biases, int(player), case.request.constant)],
+            "edits": [
+                asdict(edit)
+                for edit in edits_of(
+                    case.network, case.checkpoint.tensors, case.biases, int(player), case.request.constant
+                )
+            ],
         }
         culprits.append(row)
     warnings = list(case.warnings)

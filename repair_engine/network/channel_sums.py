@@ -21,7 +21,7 @@ import numpy as np
 from repair_engine.errors import BadInput
 
 _KIND = "neuron-repair channel sums"
-_MAX_BYTES = 64 << 20  # of all arrays, unpacked: the largest torchvision network has under 100,000 filters
+_MAX_BYTES = 64 << 20  # of all arrays, unpacked: the largest torchvision network has under 100,000 units
 _MADE_BY = "Such files are made by `neuron-repair constants`."
 
 
@@ -45,9 +45,9 @@ class ChannelSums:
     """Sums of outputs per filter, of one party or of several.
 
     Attributes:
-        sums: float64 [n], of the filter's output over score images and positions, after the activation.
+        sums: float64 [n], of each output over score images and positions, after the activation.
         counts: int64 [n], images × positions.
-        filters: `site:channel` of each, [n].
+        filters: id of each output's unit, [n]; a head's stands there once for each of its features.
         model: sha256 of the checkpoint's file.
         preprocessing: of the images, as JSON.
         parties: whose score images they are of.

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 import torch
 
+from repair_engine.network.activations import Activation
 from repair_engine.network.network import Network
 from repair_engine.network.sites import Site
 
@@ -31,22 +32,36 @@ def stored_constants(
     dtypes: Mapping[str, torch.dtype],
     betas: Mapping[str, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The constants, float32 [n], and the biases that write them, float64 [n], on the CPU.
+    """The constants, float32 [outputs], and the biases that write them, float64 [outputs], on the CPU.
 
     Args:
-        means: mean outputs [n], float64 (`Network.mean_outputs`).
+        means: mean outputs [outputs], float64 (`Network.mean_outputs`).
         dtypes: key of the state dict -> dtype in the file.
         betas: the checkpoint's tensors, for "bn_beta"; None = "mean".
     """
-    constants = torch.empty(network.n_filters, dtype=torch.float32)
-    biases = torch.empty(network.n_filters, dtype=torch.float64)
-    for i, site in enumerate(network.sites):
-        here = slice(int(network.offsets[i]), int(network.offsets[i + 1]))
+    constants = torch.empty(network.n_outputs, dtype=torch.float32)
+    biases = torch.empty(network.n_outputs, dtype=torch.float64)
+    firsts = network.numbering.outputs
+    for site, first, end in zip(network.sites, firsts[:-1].tolist(), firsts[1:].tolist()):
+        here = slice(first, end)
+        factor = None if site.gate is None else gate_factor(site, dtypes[site.bias_key])[1]
+        # What a reader's bias takes up is the mean itself, whatever the activation.
+        activation = Activation() if factor is not None or site.norm == "absorbed" else site.activation
         if betas is not None and constant_of(site, "bn_beta") == "bn_beta":
             rounded = betas[site.bias_key]
+        elif factor is None or site.norm == "absorbed":
+            rounded = activation.solve(means[here]).to(dtypes[site.bias_key])
         else:
-            rounded = site.activation.solve(means[here]).to(dtypes[site.bias_key])
+            rounded = (means[here] / factor).to(dtypes[site.bias_key])
         biases[here] = rounded.double()
         # On the network's device: the same operator that runs in the network gives the same bits.
-        constants[here] = site.activation(rounded.float().to(network.device)).float().cpu()
+        put_out = activation(rounded.float().to(network.device)).float().cpu()
+        constants[here] = put_out if factor is None or site.norm == "absorbed" else put_out * factor
     return constants, biases
+
+
+def gate_factor(site: Site, dtype: torch.dtype) -> tuple[float, float]:
+    """Of a gated unit: the bias of the activated half, as stored, that lets all of the other half pass, and how much
+    it lets pass (1 to rounding)."""
+    bias = site.activation.solve(torch.ones(1, dtype=torch.float64)).to(dtype)
+    return float(bias), float(site.activation(bias.float()))

@@ -60,7 +60,7 @@ def compact(
     by_site: dict[int, list[int]] = defaultdict(list)
     for player in players:
         by_site[int(network.site_of(torch.tensor([player]).numpy())[0])].append(int(player))
-    constants = network.constants.double().cpu()
+    numbering, constants = network.numbering, network.constants.double().cpu()
     starts: dict[fx.Node, Cut] = {}
     cut_sites: dict[int, list[int]] = {}
     kept: dict[int, str] = {}
@@ -70,7 +70,7 @@ def compact(
             kept[members.pop()] = "its layer would be left without a channel"
         if not members:
             continue
-        cut = {player - first: float(constants[player]) for player in members}
+        cut = {player - first: float(constants[numbering.outputs[index] + player - first]) for player in members}
         end = graph.nodes[site.position]
         try:
             _check_own(graph, site)
@@ -102,6 +102,8 @@ def _own_layers(site: Site) -> list[str]:
 
 
 def _check_own(graph: FlatGraph, site: Site) -> None:
+    if site.kind == "head" or site.layout.axis != 1 or site.gate or site.reader:
+        raise CannotCut("only filters, and hidden units of one number an image, are removed")
     if site.zeroed:
         raise CannotCut("its weights are standardized: they are computed from tensors of several widths")
     if site.norm == "group":

@@ -126,7 +126,25 @@ def capture(module: torch.nn.Module, example: torch.Tensor) -> FlatGraph:
             "A batch norm without running statistics mixes the images of a batch; such a network cannot be valued.",
             "Train it with track_running_stats=True.",
         )
+    random = next((n for n in nodes if _is_random(n)), None)
+    if random is not None:
+        raise BadInput(
+            f"Operator {random.name} is random in eval mode, too: every prediction is another one.",
+            "Its dropout (or drop path) must heed self.training: nn.Dropout, or F.dropout(x, p, self.training).",
+        )
     return FlatGraph(nodes, image, logits, names, tensors, batch)
+
+
+def _is_random(node: fx.Node) -> bool:
+    """Operators that draw; dropout and attention draw where they are told to drop something."""
+    target: Any = node.target
+    if torch.Tag.nondeterministic_seeded not in getattr(target, "tags", ()):
+        return False
+    if target is aten.dropout.default:
+        return bool(node.args[1]) and bool(node.args[2])
+    if target is aten.scaled_dot_product_attention.default:
+        return bool(node.args[4] if len(node.args) > 4 else node.kwargs.get("dropout_p", 0.0))
+    return True
 
 
 def _of_images(node: Any, batch: Any) -> bool:
@@ -162,6 +180,14 @@ def has_plain_batch(graph: FlatGraph, node: fx.Node) -> bool:
     """True where dimension 0 of the node's tensor is exactly the image batch."""
     shape = node.meta["val"].shape
     return len(shape) > 0 and same_size(shape[0], graph.batch)
+
+
+def per_image(graph: FlatGraph, size: Any) -> int | None:
+    """How many times the number of images a size is; None where it is not a whole number of times."""
+    if not isinstance(size, torch.SymInt):
+        return None
+    times = size.node.expr / graph.batch.node.expr
+    return int(times) if times.is_Integer else None
 
 
 def is_number(node: fx.Node) -> bool:

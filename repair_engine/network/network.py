@@ -1,13 +1,14 @@
 """A classifier as segments between sites: masked runs, reuse of prefixes, mean constants.
 
-Filters are numbered 0..n−1 in site order, then by channel. A coalition is a bool row [n], true = present.
+Units are numbered 0..n−1 in site order, then by channel. A coalition is a bool row [n], true = present. A unit has one
+output, but a head, whose values have several features: what is said of outputs (means, constants) is of each.
 """
 
 from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,19 +17,25 @@ from torch import fx
 
 from repair_engine.errors import BadInput, NoPlayers
 from repair_engine.network.graph import FlatGraph, batch_dim, capture, live_after
-from repair_engine.network.masks import Masks
+from repair_engine.network.masks import Masks, Numbering
 from repair_engine.network.segments import segment_module
-from repair_engine.network.sites import NotAPlayer, Site, find_sites
+from repair_engine.network.sites import Gate, NotAPlayer, Site
+from repair_engine.network.units import find_units
 
 State = tuple[torch.Tensor, ...]
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Share of the network's parameters that belong to players (convolution, bias and norm)."""
+    """Share of the network's parameters that belong to players (their rows of weight and bias, and their norm).
+
+    Attributes:
+        kinds: of units -> their parameters.
+    """
 
     players: int
     total: int
+    kinds: Mapping[str, int]
 
     @property
     def share(self) -> float:
@@ -36,24 +43,29 @@ class Coverage:
 
 
 class Network:
-    """A captured classifier whose filters can be switched off per sample.
+    """A captured classifier whose units can be switched off per sample.
 
     Attributes:
         sites: in the order of computation.
-        not_players: convolutions without a site, with reasons.
-        n_filters: number of players.
-        offsets: int64 [sites + 1], first filter of each site.
-        constants: [n] on the device; what an absent filter's output is replaced by. NaN until set.
+        not_players: layers without a site, with reasons.
+        n_filters: number of players, of all kinds.
+        offsets: int64 [sites + 1], first unit of each site.
+        numbering: of units and their outputs.
+        constants: [outputs] on the device; what an absent unit's outputs are replaced by. NaN until set.
         dtype: of weights, states and constants: float32, or what `lowered` made of it.
         classes: number of logits (1 = a binary classifier with threshold 0).
     """
 
     def __init__(self, graph: FlatGraph, sites: Sequence[Site], not_players: Sequence[NotAPlayer]) -> None:
         if not sites:
-            reasons = "; ".join(f"{p.name}: {p.reason}" for p in not_players[:5]) or "it has no convolutions"
-            raise NoPlayers(f"No filter of this network can be ablated and written back exactly ({reasons}).")
+            reasons = "; ".join(f"{p.name}: {p.reason}" for p in not_players[:5])
+            raise NoPlayers(
+                "No unit of this network can be ablated and written back exactly "
+                f"({reasons or 'it has no convolutions, hidden units or heads of the kind asked for'})."
+            )
         self.sites, self.not_players = tuple(sites), tuple(not_players)
-        self.offsets = np.concatenate([[0], np.cumsum([s.channels for s in sites])]).astype(np.int64)
+        self.numbering = Numbering.of(sites)
+        self.offsets = self.numbering.units
         self.n_filters = int(self.offsets[-1])
         shape = graph.logits.meta["val"].shape
         self.classes = int(shape[1]) if len(shape) == 2 else 1
@@ -61,25 +73,67 @@ class Network:
         # oneDNN's convolutions are up to twice as fast on channels-last tensors, and need no reordering between them.
         self.layout = torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
         self.dtype = torch.float32
-        self.constants = torch.full((self.n_filters,), float("nan"), device=self.device)
+        self.constants = torch.full((self.n_outputs,), float("nan"), device=self.device)
         self.coverage = _coverage(graph, sites)
         self._segments, self._repeat_dims = _cut(graph, sites, self.layout)
 
     @classmethod
     def capture(
-        cls, module: torch.nn.Module, example: torch.Tensor, dtypes: Mapping[str, torch.dtype] | None = None
+        cls,
+        module: torch.nn.Module,
+        example: torch.Tensor,
+        dtypes: Mapping[str, torch.dtype] | None = None,
+        units: str = "all",
     ) -> Network:
         """Captures `module` on float images `example` [2, C, H, W], on their device.
 
         Args:
             dtypes: key of the state dict -> dtype in the file; None = float32.
+            units: which kinds are players: "filters", "hidden", "heads" or "all".
 
         Raises:
             BadInput: torch.export cannot capture it, or it does not return logits [B, classes].
             NoPlayers: it has no site.
         """
         graph = capture(module.to(example.device), example)
-        return cls(graph, *find_sites(graph, dtypes))
+        sites, others = find_units(graph, dtypes, units)
+        found = cls(graph, sites, others)
+        mixed = found._mixed(example)
+        if not mixed:
+            return found
+        reason = "images and positions share a dimension there, in an order that copies of the images would not keep"
+        others += tuple(NotAPlayer(s.name, s.channels, reason, s.kind) for i, s in enumerate(sites) if i in mixed)
+        return cls(graph, [s for i, s in enumerate(sites) if i not in mixed], others)
+
+    @property
+    def n_outputs(self) -> int:
+        return int(self.numbering.outputs[-1])
+
+    def _mixed(self, example: torch.Tensor) -> set[int]:
+        """Sites whose cut cannot be repeated for copies of the images: not image after image along its dimension."""
+        sizes = [[t.shape for t in state] for state in self._states(example)]
+        if all(d is None or s[d] == 2 for of, dims in zip(sizes, self._repeat_dims) for s, d in zip(of, dims)):
+            return set()
+        generator = torch.Generator().manual_seed(0)
+        first, second, third = (torch.randn(example[:1].shape, generator=generator).to(example) for _ in range(3))
+        found = set()
+        states = zip(self._states(torch.cat([first, second])), self._states(torch.cat([first, third])))
+        for cut, ((one, other), dims) in enumerate(zip(states, self._repeat_dims)):
+            for a, b, dim in zip(one, other, dims):
+                half = 0 if dim is None else a.shape[dim] // 2
+                if dim is not None and not torch.allclose(
+                    a.narrow(dim, 0, half), b.narrow(dim, 0, half), rtol=1e-4, atol=1e-6
+                ):
+                    found.add(cut - 1)
+        return found
+
+    def _states(self, images: torch.Tensor) -> Iterator[State]:
+        """The states before each segment."""
+        state = self.start(images)
+        for segment in self._segments:
+            yield state
+            with torch.inference_mode():
+                state = segment(*state)
 
     def lowered(self, dtype: torch.dtype) -> Network:
         """The same filters and constants, computed in `dtype` (bfloat16): faster, and rounded. Logits stay float32."""
@@ -88,12 +142,24 @@ class Network:
         low._segments = [copy.deepcopy(segment).to(dtype) for segment in self._segments]
         return low
 
-    # Names of filters -----------------------------------------------------------------------------------
+    # Names of units -------------------------------------------------------------------------------------
 
     def filter_id(self, player: int) -> str:
-        """`site:channel` of a player."""
-        site = int(np.searchsorted(self.offsets, player, side="right")) - 1
-        return f"{self.sites[site].name}:{player - int(self.offsets[site])}"
+        """`site:channel` of a player; `site:head3` of a head."""
+        site = self.sites[int(self.site_of(np.array([player]))[0])]
+        return f"{site.name}:{'head' * (site.kind == 'head')}{self.channel(player)}"
+
+    def channel(self, player: int) -> int:
+        """Place of a player among its site's."""
+        return player - int(self.offsets[int(self.site_of(np.array([player]))[0])])
+
+    def kind(self, player: int) -> str:
+        """ "filter", "hidden" or "head"."""
+        return self.sites[int(self.site_of(np.array([player]))[0])].kind
+
+    def constant(self, player: int) -> float:
+        """What ablation fixes a unit to; of a head the mean over its features."""
+        return float(self.constants[self.numbering.outputs_of(np.array([player]))[0]].double().mean())
 
     def player(self, filter_id: str) -> int:
         """The player of `site:channel`.
@@ -102,24 +168,28 @@ class Network:
             BadInput: no such site or channel, naming what there is.
         """
         name, _, channel = filter_id.rpartition(":")
-        index = {s.name: i for i, s in enumerate(self.sites)}
-        if name not in index or not channel.isdecimal():
-            known = ", ".join(s.name for s in self.sites[:8])
-            close = ", ".join(difflib.get_close_matches(name, index, n=3))
+        is_head = channel.startswith("head")
+        number = channel.removeprefix("head")
+        index = {(s.name, s.kind == "head"): i for i, s in enumerate(self.sites)}
+        site = index.get((name, is_head))
+        if site is None or not number.isdecimal():
+            names = list(dict.fromkeys(s.name for s in self.sites))
+            close = ", ".join(difflib.get_close_matches(name, names, n=3))
             why = next((f" ({p.reason})" for p in self.not_players if p.name == name), "")
+            heads = any(s.kind == "head" for s in self.sites)
             raise BadInput(
                 f"{filter_id!r} names no filter of this network{why}.",
-                (f"Did you mean {close}? " if close and name not in index else "")
-                + f"Filters are written site:channel; the first sites are {known}. `inspect` lists all.",
+                (f"Did you mean {close}? " if close and name not in names else "")
+                + f"Filters are written site:channel{' (heads site:head3)' if heads else ''}; the first sites are "
+                f"{', '.join(names[:8])}. `inspect` lists all.",
             )
-        site = index[name]
-        if int(channel) >= self.sites[site].channels:
+        if int(number) >= self.sites[site].channels:
             raise BadInput(f"{filter_id!r}: site {name} has channels 0 to {self.sites[site].channels - 1}.")
-        return int(self.offsets[site]) + int(channel)
+        return int(self.offsets[site]) + int(number)
 
     def site_of(self, players: np.ndarray) -> np.ndarray:
         """Site index [m] of players [m]."""
-        return np.searchsorted(self.offsets, players, side="right") - 1
+        return self.numbering.site_of(players)
 
     # Runs -----------------------------------------------------------------------------------------------
 
@@ -147,15 +217,23 @@ class Network:
     def soft_logits(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Logits [B, classes] with masks in [0, 1], float [n] or one row per image [B, n]; differentiable in them."""
         state = self.start(images)
-        masks = masks.view(-1, self.n_filters)
+        masks = self.numbering.spread(masks.view(-1, self.n_filters))
         for k, segment in enumerate(self._segments):
             if k:
-                start, stop = int(self.offsets[k - 1]), int(self.offsets[k])
-                constants = self.constants[start:stop].view(1, -1, 1, 1)
-                mask = masks[:, start:stop].view(len(masks), -1, 1, 1)
-                state = (constants + mask * (state[0] - constants), *state[1:])
+                state = (self._softly(state[0], k - 1, masks), *state[1:])
             state = segment(*state)
         return two_dimensional(state[0])
+
+    def _softly(self, output: torch.Tensor, site: int, masks: torch.Tensor) -> torch.Tensor:
+        layout = self.sites[site].layout
+        viewed = layout.first(output)
+        positions = (1,) * (viewed.dim() - 2)
+        constants = self.numbering.along(self.constants[None], site, 0.0).view(1, -1, *positions)
+        mask = self.numbering.along(masks, site, 1.0)
+        if layout.per_image > 1 and len(mask) > 1:
+            mask = mask.repeat_interleave(layout.per_image, 0)
+        mask = mask.view(len(mask), -1, *positions)
+        return layout.back(constants + mask * (viewed - constants))
 
     def step(self, state: State, segment: int, masks: Masks) -> State:
         """Runs one segment: masks its incoming site and returns the state at the next cut.
@@ -186,7 +264,7 @@ class Network:
         )
 
     def masks(self, coalitions: np.ndarray) -> Masks:
-        return Masks(coalitions, self.constants, self.offsets)
+        return Masks(coalitions, self.constants, self.numbering)
 
     # Statistics of outputs ------------------------------------------------------------------------------
 
@@ -196,15 +274,15 @@ class Network:
         tick: Callable[[int], None] | None = None,
         at_once: int | None = None,
     ) -> torch.Tensor:
-        """Mean output of every filter, float64 [n], over images and positions of the intact network.
+        """Mean of every output, float64 [outputs], over images and positions of the intact network.
 
         Args:
             at_once: images of a forward; sums are over whole batches either way, and come out the same.
         """
-        sums = torch.zeros(self.n_filters, dtype=torch.float64)
+        sums = torch.zeros(self.n_outputs, dtype=torch.float64)
         count = 0
         for images in batches:
-            sums += self._reduce(images, lambda y: y.double().mean((2, 3)), at_once)
+            sums += self._reduce(images, _means, at_once)
             count += len(images)
             if tick:
                 tick(len(images))
@@ -212,29 +290,35 @@ class Network:
 
     def state_sizes(self, image: torch.Tensor) -> list[int]:
         """Bytes of the state before each segment, for one image [1, C, H, W]."""
-        state, sizes = self.start(image), []
-        with torch.inference_mode():
-            for segment in self._segments:
-                sizes.append(sum(t.numel() * t.element_size() for t in state))
-                state = segment(*state)
-        return sizes
+        return [sum(t.numel() * t.element_size() for t in state) for state in self._states(image)]
 
     def response_norms(self, images: torch.Tensor, at_once: int | None = None) -> torch.Tensor:
-        """ℓ2 norm of every filter's output, summed over the images [B, C, H, W], float64 [n]; see `mean_outputs`."""
-        return self._reduce(images, lambda y: y.double().flatten(2).norm(dim=2), at_once)
+        """ℓ2 norm of every unit's output, summed over the images [B, C, H, W], float64 [n]; see `mean_outputs`."""
+        return self._reduce(images, _norms, at_once)
 
     def _reduce(
-        self, images: torch.Tensor, reduce: Callable[[torch.Tensor], torch.Tensor], at_once: int | None
+        self, images: torch.Tensor, reduce: Callable[[torch.Tensor, Site], torch.Tensor], at_once: int | None
     ) -> torch.Tensor:
-        """Sums over the images of what `reduce` makes of each site's output, [B, channels]."""
+        """Sums over the images of what `reduce` makes of each site's output, [B, outputs, positions …]."""
         parts: list[list[torch.Tensor]] = [[] for _ in self.sites]
         with torch.inference_mode():
             for few in images.split(at_once or len(images)):
                 state = self.start(few)
-                for found, segment in zip(parts, self._segments):
+                for found, site, segment in zip(parts, self.sites, self._segments):
                     state = segment(*state)
-                    found.append(reduce(state[0]))
+                    found.append(reduce(site.layout.of_images(state[0], site.channels), site))
         return torch.cat([torch.cat(found).sum(0).cpu() for found in parts])
+
+
+def _means(outputs: torch.Tensor, site: Site) -> torch.Tensor:
+    return outputs.double().mean(tuple(range(2, outputs.dim()))) if outputs.dim() > 2 else outputs.double()
+
+
+def _norms(outputs: torch.Tensor, site: Site) -> torch.Tensor:
+    """[B, channels]."""
+    width = site.rows.width
+    together = outputs if width == 1 else outputs.unflatten(1, (-1, width))
+    return together.double().flatten(2).norm(dim=2) if together.dim() > 2 else together.double().abs()
 
 
 def predictions(logits: torch.Tensor) -> torch.Tensor:
@@ -287,8 +371,14 @@ def _cut(
 
 
 def _coverage(graph: FlatGraph, sites: Sequence[Site]) -> Coverage:
-    size = {graph.names[p]: t.numel() for p, t in graph.tensors.items() if graph.names[p]}
-    running = {k for s in sites for k in s.norm_keys[2:]}
-    buffers = {k for k in size if k.endswith(("running_mean", "running_var", "num_batches_tracked"))} | running
-    keys = {k for s in sites for k in (s.weight, s.bias, *s.norm_keys[:2]) if k}
-    return Coverage(sum(size[k] for k in keys), sum(v for k, v in size.items() if k not in buffers))
+    size = {graph.names[p]: t for p, t in graph.tensors.items() if graph.names[p]}
+    buffers = {k for k in size if k.endswith(("running_mean", "running_var", "num_batches_tracked"))}
+    buffers |= {k for s in sites for k in s.norm_keys[2:]}
+    kinds: dict[str, int] = {}
+    for site in sites:
+        halves: list[Site | Gate] = [site] if site.gate is None else [site, site.gate]
+        rows = [(h.weight, h.rows.width) for h in halves] + [(h.bias, h.bias_rows.width) for h in halves if h.bias]
+        of_rows = sum(site.channels * width * size[key][0].numel() for key, width in rows)
+        norms = sum(size[key].numel() for key in site.norm_keys[:2] if key)
+        kinds[site.kind] = kinds.get(site.kind, 0) + of_rows + norms
+    return Coverage(sum(kinds.values()), sum(t.numel() for k, t in size.items() if k not in buffers), kinds)

@@ -1,4 +1,4 @@
-"""Responses of filters: their outputs before the activation, where "most negative" still means something.
+"""Responses of units: their outputs before the activation, where "most negative" still means something.
 
 After a ReLU a filter that sees the opposite of what it looks for is 0, as one that sees nothing; and no gradient says
 how to make it see more.
@@ -20,7 +20,7 @@ _IN_PLACE = {aten.relu_.default}
 
 
 class Responses:
-    """Runs a network as far as some filters' sites and gives their outputs before the activation.
+    """Runs a network as far as some units' sites and gives their outputs before the activation.
 
     Args:
         network: intact; nothing is ablated.
@@ -31,11 +31,23 @@ class Responses:
         self._heads: dict[int, fx.GraphModule] = {}
 
     def maps(self, images: torch.Tensor, site: int) -> torch.Tensor:
-        """Outputs [B, channels, H, W] of a site before its activation; differentiable in the images [B, C, H, W]."""
+        """Outputs [B, channels, H, W] of a site before its activation; differentiable in the images [B, C, H, W].
+
+        Tokens lie along H, with W = 1; one number an image has H = W = 1. Of a head it is the ℓ2 norm of its values.
+        """
         state = self.network.start(images)
         for k in range(site):
             state = self.network.run(state, k)
-        return self._head(site)(*state)
+        return self._mapped(site, self._head(site)(*state))
+
+    def _mapped(self, site: int, output: torch.Tensor) -> torch.Tensor:
+        one = self.network.sites[site]
+        found = one.layout.of_images(output, one.channels)
+        if one.rows.width > 1:
+            found = found.unflatten(1, (-1, one.rows.width)).norm(dim=2)
+        while found.dim() < 4:
+            found = found.unsqueeze(-1)
+        return found.flatten(3)
 
     def means(self, images: torch.Tensor, players: Sequence[int] | np.ndarray) -> torch.Tensor:
         """Responses [B, m] of players [m]: means over positions, float32, without gradients."""
@@ -48,7 +60,7 @@ class Responses:
                 here = np.flatnonzero(sites == site)
                 if len(here):
                     channels = torch.from_numpy(players[here] - int(self.network.offsets[site]))
-                    found = self._head(site)(*state)[:, channels.to(images.device)].mean((2, 3))
+                    found = self._mapped(site, self._head(site)(*state))[:, channels.to(images.device)].mean((2, 3))
                     out[:, torch.from_numpy(here).to(images.device)] = found.to(out.dtype)
                 state = self.network.run(state, site)
         return out

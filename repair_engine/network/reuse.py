@@ -79,7 +79,7 @@ def flipped_logits(
         max_batch: upper bound of K·B for a batch of K flips (at least one flip is run at a time).
         use: called with (positions int64 [K] into `players`, logits [K, B, classes]).
     """
-    base = Masks(coalitions, network.constants, network.offsets, per_image=True)
+    base = Masks(coalitions, network.constants, network.numbering, per_image=True)
     site_of = network.site_of(players)
     flips = max(1, max_batch // len(images))
     with torch.inference_mode():
@@ -99,18 +99,28 @@ def flipped_logits(
 def _flipped(
     network: Network, state: State, masked: State, site: int, coalitions: np.ndarray, players: np.ndarray
 ) -> State:
-    """The masked state behind `site` for K copies of the images that each flip one of its filters `players` [K].
+    """The masked state behind `site` for K copies of the images that each flip one of its units `players` [K].
 
-    Only the flipped channels are written; everything else is copied once.
+    Only the flipped units' outputs are written; everything else is copied once.
     """
-    channels = torch.from_numpy(players - int(network.offsets[site])).to(state[0].device)
+    one = network.sites[site]
     copies = network.expand(masked, site + 1, len(players))
     output = copies[0] if len(players) > 1 else masked[0].clone()
-    present = torch.from_numpy(coalitions[:, players].T[:, :, None, None]).to(output.device)  # [K, B or 1, 1, 1]
-    constants = network.constants[torch.from_numpy(players).to(output.device)].view(-1, 1, 1, 1)
-    flipped = torch.where(present, constants, state[0][:, channels].transpose(0, 1))  # [K, B, H, W]
+    source, into = one.layout.first(state[0]), one.layout.first(output).unflatten(0, (len(players), -1))
+    outputs = network.numbering.outputs_of(players)  # [K, width]
+    places = one.layout.places.all(one.channels)[torch.from_numpy(outputs - network.numbering.outputs[site])]
+    places, positions = places.to(output.device), (1,) * (source.dim() - 2)
+    constants = network.constants[torch.from_numpy(outputs).to(output.device)]
+    present = torch.from_numpy(coalitions[:, players].T.copy()).to(output.device)  # [K, B or 1]
+    if one.layout.per_image > 1 and present.shape[1] > 1:
+        present = present.repeat_interleave(one.layout.per_image, 1)
+    flipped = torch.where(
+        present.view(len(players), 1, -1, *positions),
+        constants.view(*places.shape, 1, *positions),
+        source.movedim(0, 1)[places],
+    )  # [K, width, B, positions …]
     rows = torch.arange(len(players), device=output.device)
-    output.unflatten(0, (len(players), -1))[rows, :, channels] = flipped
+    into[rows[:, None], :, places] = flipped
     return (output, *copies[1:])
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import fx
 
 from repair_engine.errors import BadInput
-from repair_engine.network.graph import BATCH_NORM, FlatGraph, aten, has_plain_batch, is_number, same_size
+from repair_engine.network.graph import BATCH_NORM, FlatGraph, aten, is_number, per_image
 
 _FOLDABLE = {aten.conv2d.default, aten.conv2d.padding, aten.convolution.default}
 # Operators whose output is a new tensor, which one reader may overwrite.
@@ -45,6 +45,13 @@ def segment_module(
     return fx.GraphModule(builder.root, builder.new)
 
 
+def _reference(graph: FlatGraph, inputs: Sequence[fx.Node]) -> tuple[fx.Node, int, int] | None:
+    """A tensor that tells the number of images, the dimension that does, and its places an image."""
+    found = [(n, d, per_image(graph, s)) for n in inputs for d, s in enumerate(n.meta["val"].shape)]
+    usable = [(n, d, share) for n, d, share in found if share]
+    return min(usable, key=lambda one: (one[2], one[1]), default=None)
+
+
 class _SegmentBuilder:
     def __init__(
         self,
@@ -60,7 +67,7 @@ class _SegmentBuilder:
         self.root = torch.nn.Module()
         self.env: dict[fx.Node, fx.Node] = {n: self.new.placeholder(n.name) for n in inputs}
         # Sizes are taken from a tensor at hand: a suffix may run with another batch than the prefix did.
-        self.reference = next((n for n in inputs if has_plain_batch(graph, n)), None)
+        self.reference = _reference(graph, inputs)
 
     def emit(self, node: fx.Node) -> None:
         if node.target is BATCH_NORM:
@@ -142,9 +149,13 @@ class _SegmentBuilder:
 
     def _size(self, node: fx.Node) -> fx.Node:
         if node.target is aten.sym_size.int and node.args[0] not in self.env:
-            if self.reference is None or not same_size(node.meta["val"], self.graph.batch):
+            times = per_image(self.graph, node.meta["val"])
+            if self.reference is None or times is None:
                 raise BadInput(f"The size {node.name} cannot be followed through the network.")
-            self.env[node] = self.new.call_function(aten.sym_size.int, (self.env[self.reference], 0))
+            dim, share = self.reference[1:]
+            size = self.new.call_function(aten.sym_size.int, (self.env[self.reference[0]], dim))
+            batch = size if share == 1 else self.new.call_function(operator.floordiv, (size, share))
+            self.env[node] = batch if times == 1 else self.new.call_function(operator.mul, (batch, times))
         else:
             args = fx.node.map_arg(node.args, self.value)
             self.env[node] = self.new.call_function(node.target, args)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Sites: where the filters of one convolution are ablated, and which convolutions have none.
+"""Sites: where the units of one layer are ablated; those of convolutions, and which convolutions have none.
 
 A site lies after the batch (or group) norm and the elementwise activation that follow the convolution and that
 nothing else uses; on a residual branch it is the branch's own output, never the sum. A convolution with neither bias
@@ -29,6 +29,7 @@ from repair_engine.network.graph import (
     aten,
     has_plain_batch,
 )
+from repair_engine.network.layouts import EACH, PLAIN, Layout, Rows
 
 CONVOLUTIONS = {aten.conv2d.default, aten.conv2d.padding, aten.convolution.default}
 _OTHER_CONVOLUTIONS = {
@@ -55,22 +56,55 @@ _CHANNELWISE = (
 )
 
 
+KINDS = {"filter": "filters", "hidden": "hidden", "head": "heads"}  # of units -> what --units calls them
+
+
 @dataclass(frozen=True)
-class Site:
-    """One convolution's filters.
+class Reader:
+    """The linear layer that alone reads a site's units, and whose bias takes up their constants.
 
     Attributes:
-        name: the convolution's prefix in the state dict.
-        channels: number of filters.
-        norm: "batch", "group", "none" (a bias alone) or "absorbed" (neither: batch norms behind it take up the mean).
+        weight, bias: keys of its tensors.
+        columns: of its weight that read each unit.
+    """
+
+    weight: str
+    bias: str
+    columns: Rows
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The half of a gated layer that goes through the activation; the site's own tensors are of the other half."""
+
+    weight: str
+    bias: str
+    rows: Rows
+    bias_rows: Rows
+
+
+@dataclass(frozen=True)
+class Site:
+    """One layer's units: the filters of a convolution, the hidden units of a linear layer, or attention heads.
+
+    Attributes:
+        name: the layer's prefix in the state dict.
+        channels: number of units.
+        norm: "batch", "group", "none" (a bias alone) or "absorbed" (neither: batch norms behind it, or the bias of the
+            linear layer that reads it, take up the mean).
         activation: what lies between the bias and the site.
-        weight, bias: keys of the convolution's tensors (bias "" if it has none).
+        weight, bias: keys of the layer's tensors (bias "" if it has none).
         norm_keys: the norm's weight, bias, running_mean, running_var keys (the last two "" for group norm).
         position: index of the site's node in the flat graph.
-        spatial: height × width at the site on the captured images.
+        spatial: positions at the site on the captured images: height × width, tokens.
         absorbers: the batch norms behind it, where norm is "absorbed".
         zeroed: where its weight is computed (weight standardization), key of the tensor whose row of zeros makes the
-            filter's row zero; "" = the weight itself.
+            unit's row zero; "" = the weight itself.
+        kind: of its units: "filter", "hidden" or "head".
+        layout: of the site's tensor.
+        rows, bias_rows: of the weight and of the bias that are each unit's (slices of fused projections).
+        reader: what takes up the mean, where norm is "absorbed" and no batch norm does.
+        gate: of a gated layer, whose unit is the activated half times the other.
     """
 
     name: str
@@ -84,38 +118,50 @@ class Site:
     spatial: int
     absorbers: tuple[Absorber, ...] = ()
     zeroed: str = ""
+    kind: str = "filter"
+    layout: Layout = PLAIN
+    rows: Rows = EACH
+    bias_rows: Rows = EACH
+    reader: Reader | None = None
+    gate: Gate | None = None
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the site holds at a position: one a unit, of a head as many as its values have features."""
+        return self.channels * self.rows.width
 
     @property
     def bias_key(self) -> str:
         """The tensor that carries the constant and whose dtype rounds it."""
-        return {"none": self.bias, "absorbed": self.absorbers[0].mean if self.absorbers else ""}.get(
-            self.norm, self.norm_keys[1]
-        )
+        if self.norm == "absorbed":
+            return self.reader.bias if self.reader else self.absorbers[0].mean
+        return self.bias if self.norm == "none" else self.norm_keys[1]
 
 
 @dataclass(frozen=True)
 class NotAPlayer:
-    """A convolution whose filters are not players, and why."""
+    """A layer whose units are not players, and why."""
 
     name: str
     channels: int
     reason: str
+    kind: str = "filter"
 
 
 # The weight of a convolution in the state dict, also under weight norm (its direction: weight_v, original1).
-_WEIGHT = re.compile(r"\.(parametrizations\.)?weight(\.original\d+|_v)?$")
+WEIGHT = re.compile(r"\.(parametrizations\.)?weight(\.original\d+|_v)?$")
 
 
-def find_sites(
+def find_filters(
     graph: FlatGraph, dtypes: Mapping[str, torch.dtype] | None = None
 ) -> tuple[tuple[Site, ...], tuple[NotAPlayer, ...]]:
-    """All sites in topological order, and all other convolutions with the reason.
+    """The sites of all convolutions in topological order, and all other convolutions with the reason.
 
     Args:
         dtypes: key of the state dict -> dtype in the file; None = float32.
     """
     index = {n: i for i, n in enumerate(graph.nodes)}
-    uses = Counter(_tensor_uses(graph))
+    uses = tensor_uses(graph)
     sites: list[Site] = []
     others: dict[str, NotAPlayer] = {}
     for node in graph.nodes:
@@ -151,57 +197,72 @@ def _site(
     def refuse(reason: str) -> NotAPlayer:
         return NotAPlayer(name, channels, reason)
 
-    weight, bias = _argument(conv, 1, "weight"), _argument(conv, 2, "bias")
+    weight, bias = argument(conv, 1, "weight"), argument(conv, 2, "bias")
     if conv.target is aten.convolution.default and conv.args[6]:
         return refuse("it is a transposed convolution")
     computed = None if weight in graph.names else source_of(graph, weight, uses)
     key = computed.weight if computed else graph.names.get(weight, "")
-    name, zeroed = _WEIGHT.sub("", key) or name, computed.zeroed if computed else ""
+    name, zeroed = WEIGHT.sub("", key) or name, computed.zeroed if computed else ""
     if not key or (bias is not None and not graph.names.get(bias)):
         return refuse("its weight is computed (a parametrization) or fixed: no edit of the state dict changes it")
     if (not computed and uses[key] > 1) or (bias is not None and uses[graph.names[bias]] > 1):
         return refuse("it is called more than once, so one edit would ablate several places")
     if not has_plain_batch(graph, conv):
         return refuse("it does not run on whole images (its batch dimension is not the image batch)")
-    if _is_logits(graph, conv, channels):
+    if is_logits(graph, conv, channels):
         return refuse("its channels are the logits")
 
-    end, norm, keys = _skip(conv), "none", ("", "", "", "")
-    follower = _only_user(end)
+    end, norm, keys = skip(conv), "none", ("", "", "", "")
+    follower = only_user(end)
     if follower is not None and follower.target is BATCH_NORM:
-        tensors = [_argument(follower, i, "") for i in range(1, 5)]
-        if any(t is None or not graph.names.get(t) for t in tensors):
-            return refuse("its batch norm has no weight and bias to edit (affine=False)")
-        if any(uses[graph.names[t]] > 1 for t in tensors):
-            return refuse("its batch norm is called more than once")
+        taken = batch_norm_keys(graph, follower, uses)
+        if isinstance(taken, str):
+            return refuse(taken)
         outputs = [u for u in follower.users if u.target is operator.getitem and u.args[1] == 0]
-        end, norm = _skip(outputs[0]), "batch"
-        keys = tuple(graph.names[t] for t in tensors)  # type: ignore[assignment]
+        end, norm, keys = skip(outputs[0]), "batch", taken
     elif follower is not None and follower.target is aten.group_norm.default:
-        tensors = [_argument(follower, 2, "weight"), _argument(follower, 3, "bias")]
+        tensors = [argument(follower, 2, "weight"), argument(follower, 3, "bias")]
         if any(t is None or not graph.names.get(t) or uses[graph.names[t]] > 1 for t in tensors):
             return refuse("its group norm has no weight and bias of its own to edit")
-        end, norm = _skip(follower), "group"
+        end, norm = skip(follower), "group"
         keys = (graph.names[tensors[0]], graph.names[tensors[1]], "", "")
     height, width = (int(s) for s in conv.meta["val"].shape[2:])
     if norm == "none" and bias is None:
-        taken = absorbers(graph, conv, uses, dtypes)
-        if not taken:
-            taken = "nothing uses it"
-        if isinstance(taken, str):
+        behind = absorbers(graph, conv, uses, dtypes) or "nothing uses it"
+        if isinstance(behind, str):
             standardized = "its weights are standardized, " if computed else ""
-            return refuse(f"{standardized}it has neither a bias nor a norm of its own to carry the mean, and {taken}")
-        return Site(name, channels, "absorbed", Activation(), key, "", keys, index[conv], height * width, taken, zeroed)
+            return refuse(f"{standardized}it has neither a bias nor a norm of its own to carry the mean, and {behind}")
+        return Site(
+            name, channels, "absorbed", Activation(), key, "", keys, index[conv], height * width, behind, zeroed,
+            layout=Layout(size=channels),
+        )  # fmt: skip
 
-    activation = Activation()
-    follower = _only_user(end)
-    if follower is not None and is_activation(follower.target) and follower.args[0] is end:
-        activation = Activation(follower.target, tuple(follower.args[1:]), tuple(follower.kwargs.items()))  # type: ignore[arg-type]
-        end = _skip(follower)
+    end, activation = activated(end)
     return Site(
         name, channels, norm, activation, key,
         "" if bias is None else graph.names[bias], keys, index[end], height * width, zeroed=zeroed,
+        layout=Layout(size=channels),
     )  # fmt: skip
+
+
+def batch_norm_keys(graph: FlatGraph, norm: fx.Node, uses: Mapping[str, int]) -> tuple[str, str, str, str] | str:
+    """Keys of a batch norm's weight, bias, running mean and variance, or why they cannot be edited."""
+    tensors = [argument(norm, i, "") for i in range(1, 5)]
+    if any(t is None or not graph.names.get(t) for t in tensors):
+        return "its batch norm has no weight and bias to edit (affine=False)"
+    if any(uses[graph.names[t]] > 1 for t in tensors):
+        return "its batch norm is called more than once"
+    weight, bias, mean, variance = (graph.names[t] for t in tensors)
+    return weight, bias, mean, variance
+
+
+def activated(node: fx.Node) -> tuple[fx.Node, Activation]:
+    """Past the activation that alone uses the tensor, if there is one, and the activation (else the identity)."""
+    follower = only_user(node)
+    if follower is None or not is_activation(follower.target) or follower.args[0] is not node:
+        return node, Activation()
+    found = Activation(follower.target, tuple(follower.args[1:]), tuple(follower.kwargs.items()))  # type: ignore[arg-type]
+    return skip(follower), found
 
 
 def _never_run(graph: FlatGraph) -> list[NotAPlayer]:
@@ -214,27 +275,27 @@ def _never_run(graph: FlatGraph) -> list[NotAPlayer]:
 
 
 def _name(graph: FlatGraph, conv: fx.Node) -> str:
-    key = graph.names.get(_argument(conv, 1, "weight"), "")
+    key = graph.names.get(argument(conv, 1, "weight"), "")
     return key.removesuffix(".weight") if key else conv.name
 
 
-def _argument(node: fx.Node, position: int, name: str) -> Any:
+def argument(node: fx.Node, position: int, name: str) -> Any:
     return node.args[position] if len(node.args) > position else node.kwargs.get(name)
 
 
-def _only_user(node: fx.Node) -> fx.Node | None:
+def only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _skip(node: fx.Node) -> fx.Node:
+def skip(node: fx.Node) -> fx.Node:
     """Past operators that change nothing in eval mode, while nothing else uses the tensor."""
-    follower = _only_user(node)
+    follower = only_user(node)
     while follower is not None and follower.target in PASS_THROUGH:
-        node, follower = follower, _only_user(follower)
+        node, follower = follower, only_user(follower)
     return node
 
 
-def _is_logits(graph: FlatGraph, conv: fx.Node, channels: int) -> bool:
+def is_logits(graph: FlatGraph, conv: fx.Node, channels: int) -> bool:
     shape = graph.logits.meta["val"].shape
     if channels != (int(shape[1]) if len(shape) == 2 else 1):
         return False
@@ -251,5 +312,6 @@ def _is_logits(graph: FlatGraph, conv: fx.Node, channels: int) -> bool:
     return True
 
 
-def _tensor_uses(graph: FlatGraph) -> list[str]:
-    return [graph.names[a] for node in graph.nodes for a in node.all_input_nodes if a in graph.names for _ in range(1)]
+def tensor_uses(graph: FlatGraph) -> Counter[str]:
+    """Key of the state dict -> how many operators read it."""
+    return Counter(graph.names[a] for node in graph.nodes for a in node.all_input_nodes if a in graph.names)

@@ -10,7 +10,7 @@ from repair_engine.pages.attack_wording import settings_text
 from repair_engine.pages.explain_page import at_ends, samples_of, shown
 from repair_engine.pages.explain_wording import advantage_line, headline, shift_text
 from repair_engine.pages.repair_wording import fairness_said, selection_said
-from repair_engine.support.words import level_of
+from repair_engine.support.words import kinds_said, level_of
 
 _SHOWN = 15
 _VALUES = 10  # of a column
@@ -20,7 +20,8 @@ _ENDS = 3  # filters shown at each end of a further objective
 
 def inspect_text(document: dict[str, Any]) -> str:
     lines = [
-        f"{document['architecture']}: {document['filters']:,} filters at {len(document['sites'])} sites, "
+        f"{document['architecture']}: {kinds_said({k: v['units'] for k, v in document['kinds'].items()})} at "
+        f"{len(document['sites'])} sites, "
         f"{document['parameter_share']:.0%} of the parameters; {document['logits']} logits; "
         f"{document['format']} ({', '.join(document['dtypes'])})",
     ]
@@ -34,8 +35,10 @@ def inspect_text(document: dict[str, Any]) -> str:
         shown = ", ".join(layout[key][:5]) + (f" and {len(layout[key]) - 5} more" if len(layout[key]) > 5 else "")
         found += [f"{said}: {shown}"] if layout[key] else []
     lines += [f"read as {'; '.join(found)}"] if found else []
-    lines.append(f"{'site':<44}{'filters':>8}  norm     activation")
-    lines += [f"{s['name']:<44}{s['filters']:>8}  {s['norm']:<8} {s['activation']}" for s in document["sites"]]
+    lines.append(f"{'site':<44}{'units':>8}  kind    norm     activation")
+    lines += [
+        f"{s['name']:<44}{s['filters']:>8}  {s['kind']:<7} {s['norm']:<8} {s['activation']}" for s in document["sites"]
+    ]
     if document["not_players"]:
         lines.append("Not players:")
         lines += [f"  {p['name']} ({p['channels']} channels): {p['reason']}" for p in document["not_players"]]

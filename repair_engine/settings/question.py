@@ -90,8 +90,26 @@ class Splits(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ablation(Settings):
-    """What replaces a filter's output."""
+class Players(Settings):
+    """What can be ablated."""
+
+    units: Literal["all", "filters", "hidden", "heads"] = option(
+        "all",
+        "Which units are valued: filters of convolutions, hidden units of linear layers, attention heads, or all that "
+        "the network has.",
+        label="Units",
+        words={
+            "all": "all that the network has",
+            "filters": "filters of convolutions",
+            "hidden": "hidden units of linear layers",
+            "heads": "attention heads",
+        },
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation(Players):
+    """What is ablated, and what replaces its output."""
 
     constant: Literal["mean", "bn_beta"] = option(
         "mean", label="An ablated filter gives",

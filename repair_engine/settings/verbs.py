@@ -16,7 +16,7 @@ from repair_engine.settings.inputs import (
     MoreFiles,
     SurrogateFiles,
 )
-from repair_engine.settings.question import Ablation, Attacked, Further, Pgd, Question, Rows, Splits
+from repair_engine.settings.question import Ablation, Attacked, Further, Pgd, Players, Question, Rows, Splits
 
 _FILTERS = "SITE:CHANNEL,…"
 _FINISHED = "the server goes on from a finished run (from) in its place"
@@ -90,7 +90,7 @@ class Merging(AsJson, Folder):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inspect(ModelFile, ImagesUpload):
+class Inspect(ModelFile, ImagesUpload, Players):
     """What a checkpoint holds."""
 
     data: str | None = option(None, "Check an image set against the model, too.", metavar="ZIP")
@@ -172,7 +172,7 @@ class Apply(ModelFile):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Constants(ModelFile, ImagesFile, Splits):
+class Constants(ModelFile, ImagesFile, Splits, Players):
     """Sums of one party."""
 
     metric: str = option("accuracy", "As in `score`, whose splits it decides with.")

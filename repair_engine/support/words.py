@@ -63,3 +63,12 @@ def first_line(error: object, most: int = 300) -> str:
 def last_line(said: str, most: int = 500) -> str:
     """What a process that failed said last."""
     return (said.strip().splitlines() or ["no message"])[-1][:most]
+
+
+_KINDS = {"filter": ("filter", "filters"), "hidden": ("hidden unit", "hidden units"), "head": ("head", "heads")}
+
+
+def kinds_said(counts: Mapping[str, int]) -> str:
+    """Kind of unit -> how many: "768 filters, 36,864 hidden units and 144 heads"."""
+    said = [f"{count:,} {_KINDS[kind][count != 1]}" for kind, count in counts.items()]
+    return f"{', '.join(said[:-1])} and {said[-1]}" if len(said) > 1 else said[0]

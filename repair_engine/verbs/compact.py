@@ -102,9 +102,7 @@ def _write(case: Case, cut: Compact, module: torch.nn.Module, folder: Path) -> N
         "registered": architecture.register.get(architecture.name),
         "model_sha256": case.checkpoint.sha256,
         "preprocessing": case.dataset.preprocessing.to_json(),
-        "removed": [
-            {"id": case.network.filter_id(p), "constant": float(case.network.constants[p])} for p in cut.removed
-        ],
+        "removed": [{"id": case.network.filter_id(p), "constant": case.network.constant(p)} for p in cut.removed],
         "kept_ablated": [{"id": case.network.filter_id(p), "reason": why} for p, why in cut.kept.items()],
         "layers": cut.layers,
         "biases_added": list(cut.biases),

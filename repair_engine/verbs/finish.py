@@ -22,7 +22,7 @@ from repair_engine.documents import repair as documents
 from repair_engine.documents.attack_files import write_attacks
 from repair_engine.documents.attack_repair import measure_attack
 from repair_engine.documents.filters import write_filters
-from repair_engine.documents.predictions import write_guard_predictions, write_predictions
+from repair_engine.documents.predictions import predicted, write_guard_predictions, write_predictions
 from repair_engine.errors import VerificationFailed
 from repair_engine.models import formats, hf_models
 from repair_engine.models.formats import Checkpoint
@@ -116,9 +116,11 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
             for role, name in (("compact", TENSORS), ("compact_widths", WIDTHS)):
                 shutil.move(folder / name, staged / name)
                 document["files"][role] = {"name": name, "sha256": sha256(staged / name)}
-        write_predictions(case, before.of("all"), after.of("all"), staged / "predictions.csv")
+        b, a = predicted(before.logits["all"]), predicted(after.logits["all"])
+        write_predictions(case, b, a, staged / "predictions.csv")
         if case.guard is not None:
-            write_guard_predictions(case, before.of("guard"), after.of("guard"), staged / "guard_predictions.csv")
+            b, a = predicted(before.logits["guard"]), predicted(after.logits["guard"])
+            write_guard_predictions(case, b, a, staged / "guard_predictions.csv")
         write_filters(case.network, ranking, plan.k, staged / "filters.csv")
         tables = {"predictions.csv": True, "guard_predictions.csv": case.guard is not None, "filters.csv": True}
         if attacks:

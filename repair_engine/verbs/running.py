@@ -26,6 +26,7 @@ from repair_engine.question.request import RepairRequest
 from repair_engine.question.verb import Verb
 from repair_engine.search.forecast import Foresight
 from repair_engine.support.progress import Teller
+from repair_engine.support.words import kinds_said
 from repair_engine.verbs import pipeline
 from repair_engine.verbs.scoring import Scored, scored
 from shapley import State
@@ -105,7 +106,7 @@ def evaluate(
         document["ablated"] = [
             {
                 "id": case.network.filter_id(int(p)),
-                "constant": float(case.network.constants[int(p)]),
+                "constant": case.network.constant(int(p)),
                 "constant_from": documents.constant_from(case, int(p)),
             }
             for p in players
@@ -120,8 +121,9 @@ def inspect(
     dataset: Dataset | None,
     device: str = "cpu",
     size: tuple[int, ...] | None = None,
+    units: str = "all",
 ) -> Document:
-    """Sites, filters, and which convolutions are not players and why; and of the images their classes and columns.
+    """Sites, units, and which layers are not players and why; and of the images their classes and columns.
 
     Args:
         size: height and width of images, where neither the images nor the preprocessing tell.
@@ -130,7 +132,7 @@ def inspect(
         BadInput: see `inspect_network`.
     """
     size = size if dataset is None else dataset.images.shape[2:]
-    document = inspect_network(checkpoint, preprocessing, size, device)
+    document = inspect_network(checkpoint, preprocessing, size, device, units)
     if dataset is not None:
         counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
         document["data"] = {
@@ -146,17 +148,19 @@ def inspect(
 
 def players_text(network: Network) -> str:
     """Before a run: what can be ablated, and what cannot be repaired exactly, by reason and by name."""
+    counts = {k: sum(s.channels for s in network.sites if s.kind == k) for k in network.coverage.kinds}
     said = (
-        f"{network.n_filters:,} filters at {len(network.sites)} sites are players "
-        f"({network.coverage.share:.0%} of the parameters)"
+        f"{kinds_said(counts)} at {len(network.sites)} sites are players ({network.coverage.share:.0%} of the "
+        "parameters)"
     )
     others = network.not_players
     if not others:
-        return said + "; every convolution's filters are."
+        return said + ("; every convolution's filters are." if list(counts) == ["filter"] else "; every layer's are.")
     by_reason: dict[str, list[str]] = {}
     for one in others:
         by_reason.setdefault(one.reason, []).append(f"{one.name} ({one.channels})")
-    lines = [f"{said}; {len(others)} convolution{'s have' if len(others) > 1 else ' has'} none (channels in brackets):"]
+    layers = "convolution" if {one.kind for one in others} == {"filter"} else "layer"
+    lines = [f"{said}; {len(others)} {layers}{'s have' if len(others) > 1 else ' has'} none (channels in brackets):"]
     for reason, names in by_reason.items():
         more = f" and {len(names) - _NAMED} more (inspect lists all)" if len(names) > _NAMED else ""
         lines.append(f"  {', '.join(names[:_NAMED])}{more}: {reason}")

@@ -18,7 +18,7 @@ from webapp.accounts.models import ApiToken, User
 from webapp.jobs import live
 from webapp.jobs.models import Artifact, Job
 from webapp.jobs.removal import UNDO
-from webapp.library.models import DatasetUpload, ModelUpload
+from webapp.library.models import DatasetUpload, ModelUpload, Thumbnails
 
 M = TypeVar("M", bound=Model)
 
@@ -54,6 +54,15 @@ def model_for(user: User, pk: UUID | str) -> ModelUpload:
 
 def dataset_for(user: User, pk: UUID | str) -> DatasetUpload:
     return _one(datasets_of(user), pk, "dataset")
+
+
+def thumbnails_for(user: User, dataset_pk: UUID | str, sha256: str) -> Thumbnails:
+    """Those that an address names by the beginning of their hash: what it showed once, it shows for ever."""
+    rows = Thumbnails.objects.filter(dataset=dataset_pk, dataset__owner=user).select_related("blob")
+    found = rows.filter(blob__sha256__startswith=sha256).first() if len(sha256) >= 16 else None
+    if found is None:
+        raise Http404("You have no thumbnails with this address.")
+    return found
 
 
 def job_for(user: User, pk: UUID | str) -> Job:

@@ -123,6 +123,7 @@ def _check_filters(parent: Job, filters: Sequence[str]) -> None:
 
 def _known(name: str, sites: Mapping[str, int]) -> bool:
     site, _, channel = name.rpartition(":")
+    channel = channel.removeprefix("head")
     return site in sites and channel.isascii() and channel.isdigit() and int(channel) < sites[site]
 
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 from webapp.accounts.models import User
 from webapp.jobs.leases import SILENT
 from webapp.jobs.models import Artifact, Delivery, Job, Shard, Worker
-from webapp.library.models import DatasetUpload, ModelUpload, Upload
+from webapp.library.models import DatasetUpload, ModelUpload, Thumbnails, Upload
 
 GONE = timedelta(days=1)  # a worker that fell silent longer ago is not shown
 FAILED = 30  # failed runs that are shown, the latest
@@ -124,6 +124,9 @@ def accounts() -> list[Account]:
     for kind in (ModelUpload, DatasetUpload):
         for owner, blob, size in kind.objects.order_by().values_list("owner", "blob", "blob__size"):
             uploads[owner][blob] = size
+    made = Thumbnails.objects.exclude(blob=None).order_by()
+    for owner, blob, size in made.values_list("dataset__owner", "blob", "blob__size"):
+        uploads[owner][blob] = size
     rows = Artifact.objects.order_by().values_list("job__owner", "blob", "blob__size").distinct()
     for owner, blob, size in rows:
         if blob not in uploads[owner]:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from webapp.pages.views import attacks, comparisons, followups, home, operator, repairs, results, runs, uploads
+from webapp.pages.views import attacks, comparisons, followups, home, images, operator, repairs, results, runs, uploads
 
 app_name = "pages"
 urlpatterns = [
@@ -16,6 +16,15 @@ urlpatterns = [
     path("datasets/new/", uploads.new_dataset, name="new_dataset"),
     path("datasets/<uuid:pk>/", uploads.dataset, name="dataset"),
     path("datasets/<uuid:pk>/state/", uploads.dataset_state, name="dataset_state"),
+    path("datasets/<uuid:pk>/images/", images.dataset_images, name="dataset_images"),
+    path("datasets/<uuid:pk>/images/<int:number>/", images.dataset_image, name="dataset_image"),
+    path("datasets/<uuid:pk>/thumbnails/", images.dataset_thumbnails, name="dataset_thumbnails"),
+    path("datasets/<uuid:pk>/thumbnails/make/", images.make_thumbnails, name="make_dataset_thumbnails"),
+    path(
+        "datasets/<uuid:pk>/thumbnails/<slug:version>/<int:number>/<slug:size>/",
+        images.thumbnail,
+        name="dataset_thumbnail",
+    ),
     path("datasets/<uuid:pk>/delete/", uploads.delete_dataset, name="delete_dataset"),
     path("operator/", operator.operator, name="operator"),
     path("operator/retry/<uuid:pk>/", operator.retry, name="operator_retry"),
@@ -34,6 +43,8 @@ urlpatterns = [
     path("repairs/<uuid:pk>/restore/", runs.restore, name="restore"),
     path("repairs/<uuid:pk>/edit/", runs.edit, name="edit"),
     path("repairs/<uuid:pk>/filters/", results.filters, name="filters"),
+    path("repairs/<uuid:pk>/images/", images.images, name="images"),
+    path("repairs/<uuid:pk>/images/<int:number>/", images.image, name="image"),
     path("repairs/<uuid:pk>/follow/", followups.follow, name="follow"),
     path("repairs/<uuid:pk>/files/<str:name>", results.file, name="file"),
 ]

@@ -11,21 +11,24 @@ from torch import nn
 from repair_engine.network import Network, Trail, flipped_logits, stored_constants
 from repair_engine.network.write_back import write_back
 
-# name, options, image side, filters that are players
+# name, options, image side, filters that are players (and hidden units, heads)
 FAMILIES = [
     pytest.param("squeezenet1_0", {}, 64, 2976, id="squeezenet"),
     pytest.param("resnet18", {}, 48, 4800, id="resnet"),
     pytest.param("mobilenet_v2", {}, 48, 17056, id="mobilenet"),
-    pytest.param("mobilenet_v3_small", {}, 48, 8944, id="mobilenet_v3"),
+    pytest.param("mobilenet_v3_small", {}, 48, (8944, 1024), id="mobilenet_v3"),
     pytest.param("efficientnet_b0", {}, 48, 30348, id="efficientnet"),
     pytest.param("shufflenet_v2_x0_5", {}, 48, 3976, id="shufflenet"),
     pytest.param("inception_v3", {"init_weights": False}, 80, 17216, id="inception", marks=pytest.mark.slow),
     pytest.param("googlenet", {"init_weights": False}, 64, 7280, id="googlenet", marks=pytest.mark.slow),
-    pytest.param("vgg11_bn", {}, 32, 2752, id="vgg", marks=pytest.mark.slow),
+    pytest.param("vgg11_bn", {}, 32, (2752, 8192), id="vgg", marks=pytest.mark.slow),
     pytest.param("densenet121", {}, 48, 10240, id="densenet", marks=pytest.mark.slow),
     pytest.param("regnet_y_400mf", {}, 48, 18784, id="regnet", marks=pytest.mark.slow),
-    pytest.param("convnext_tiny", {}, 48, 8064, id="convnext", marks=pytest.mark.slow),
-    pytest.param("alexnet", {}, 64, 1152, id="alexnet", marks=pytest.mark.slow),
+    pytest.param("convnext_tiny", {}, 48, (8064, 26496), id="convnext", marks=pytest.mark.slow),
+    pytest.param("alexnet", {}, 64, (1152, 8192), id="alexnet", marks=pytest.mark.slow),
+    pytest.param("vit_b_16", {"image_size": 32}, 32, (768, 36864, 144), id="vit", marks=pytest.mark.slow),
+    pytest.param("swin_t", {}, 64, (96, 17664, 138), id="swin", marks=pytest.mark.slow),
+    pytest.param("swin_v2_t", {}, 64, (96, 17664, 138), id="swin_v2", marks=pytest.mark.slow),
 ]
 BATCH = 3
 
@@ -44,11 +47,13 @@ def random_module(name: str, options: dict, seed: int = 0) -> nn.Module:
 
 
 @pytest.mark.parametrize(("name", "options", "side", "filters"), FAMILIES)
-def test_family(name: str, options: dict, side: int, filters: int) -> None:
+def test_family(name: str, options: dict, side: int, filters: int | tuple[int, ...]) -> None:
     module = random_module(name, options)
     images = torch.randn(BATCH, 3, side, side, generator=torch.Generator().manual_seed(1))
     network = Network.capture(module, images[:2])
-    assert network.n_filters == filters
+    counts = [sum(s.channels for s in network.sites if s.kind == kind) for kind in ("filter", "hidden", "head")]
+    expected = (filters,) if isinstance(filters, int) else filters
+    assert counts == [*expected, 0, 0][:3]
     with torch.inference_mode():
         _assert_rounding(network.logits(images), module(images))
     state = {key: value.clone() for key, value in module.state_dict().items()}
@@ -58,7 +63,7 @@ def test_family(name: str, options: dict, side: int, filters: int) -> None:
     np.testing.assert_allclose(network.constants.double(), means, rtol=1e-4, atol=1e-5)
 
     _masked_equals_written(network, module, state, biases, images)
-    _reuse_equals_full(network, images)
+    reuse_equals_full(network, images)
 
 
 def _assert_rounding(logits, expected) -> None:
@@ -87,7 +92,7 @@ def _masked_equals_written(network, module, state, biases, images) -> None:
         _assert_rounding(masked, logits)
 
 
-def _reuse_equals_full(network, images) -> None:
+def reuse_equals_full(network, images) -> None:
     rng = np.random.default_rng(0)
     removed = rng.permutation(network.n_filters)[: network.n_filters // 20 + 6]
     coalitions = np.ones((6, network.n_filters), dtype=bool)
@@ -99,8 +104,8 @@ def _reuse_equals_full(network, images) -> None:
         trail = Trail(network, images, memory)
         for row, expected in zip(coalitions, alone):
             assert torch.equal(trail.logits(row), expected)  # identical shapes give identical bits
-    players = np.sort(rng.choice(network.n_filters, 12, replace=False))
-    out = torch.full((12, BATCH, network.classes), float("nan"))
+    players = np.sort(rng.choice(network.n_filters, min(12, network.n_filters), replace=False))
+    out = torch.full((len(players), BATCH, network.classes), float("nan"))
 
     def keep(rows, logits):
         out[torch.from_numpy(rows)] = logits

@@ -10,10 +10,12 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.webapp.pages.helpers import succeed
+from tests.webapp.pages.pictures import with_pictures, with_predictions
 from webapp.jobs import removal
 from webapp.pages.urls import urlpatterns
 
-POSTS = {"delete_model", "delete_dataset", "cancel", "retry", "delete_repair", "restore", "selected", "undo"}
+POSTS = {"delete_model", "delete_dataset", "make_dataset_thumbnails", "cancel", "retry", "delete_repair", "restore",
+         "selected", "undo"}  # fmt: skip
 KINDS = {"model": "model", "dataset": "dataset"}
 STAFF = {"operator", "operator_retry"}  # have tests of their own
 WITH_ID = [p.name for p in urlpatterns if "<uuid:pk>" in str(p.pattern) and p.name not in STAFF]
@@ -22,7 +24,9 @@ WITHOUT = [p.name for p in urlpatterns if "<uuid:pk>" not in str(p.pattern) and 
 
 def address(name: str, person) -> str:
     thing = next((getattr(person, kind) for kind in KINDS if kind in name), person.job)
-    more = ["report.json"] if name == "file" else []
+    more = {"file": ["report.json"], "image": [0], "dataset_image": [0]}.get(name, [])
+    if name == "dataset_thumbnail":
+        more = [with_pictures(person.dataset).blob_id[:16], 0, "small"]
     return reverse(f"pages:{name}", args=[thing.pk, *more])
 
 
@@ -43,6 +47,8 @@ def test_every_page_is_covered():
 @pytest.mark.parametrize("name", WITH_ID)
 def test_what_is_anothers_does_not_exist(world, name):
     succeed(world.team_mate.job)
+    with_pictures(world.team_mate.dataset)
+    with_predictions(world.team_mate.job)
     if name == "restore":
         removal.delete_job(world.team_mate.job)
     url = address(name, world.team_mate)

@@ -20,6 +20,7 @@ from webapp.library.errors import Refused
 from webapp.library.models import ModelUpload, Upload
 from webapp.pages import charts, report, selectors, snippets
 from webapp.pages.forms.repairs import RepairForm, initial_from
+from webapp.pages.views import images
 
 
 @login_required
@@ -121,9 +122,10 @@ def repair(request: HttpRequest, pk: UUID) -> HttpResponse:
         "progress": live.progress(job),
         "downloads": selectors.downloads(job),
         "document": document,
-        "sections": report.sections(job, document) if document else [],
+        "parts": report.parts(job, document) if document else {},
         "followups": access.jobs_of(request.user).filter(parent=job),
         "outcome": report.outcome(document) if document else None,
+        **(images.of_run(request, job) if job.state == Job.State.SUCCEEDED else {}),
     }
     return render(request, "pages/repair.html", context)
 

@@ -18,9 +18,10 @@ from webapp.jobs import access, reaper, removal
 from webapp.library import quota, services
 from webapp.library.architectures import architectures
 from webapp.library.errors import Refused
-from webapp.library.models import Upload
+from webapp.library.models import DatasetUpload, Upload
 from webapp.library.uploads import takes_file
 from webapp.pages.forms.uploads import DatasetForm, ModelForm
+from webapp.pages.views import images
 
 PER_PAGE = 50
 
@@ -92,7 +93,10 @@ def dataset(request: HttpRequest, pk: UUID) -> HttpResponse:
 def _page(request: HttpRequest, kind: str, find: Callable[..., Upload], pk: UUID) -> HttpResponse:
     reaper.reap()
     upload = find(request.user, pk)
-    return render(request, f"pages/{kind}.html", {"kind": kind, "upload": upload, kind: upload})
+    context = {"kind": kind, "upload": upload, kind: upload}
+    if isinstance(upload, DatasetUpload) and upload.state == Upload.State.READY:
+        context |= images.of_dataset(request, upload)
+    return render(request, f"pages/{kind}.html", context)
 
 
 @login_required
