@@ -13,14 +13,16 @@ from django.db.models import Prefetch, QuerySet
 from repair_engine.documents.compare import compare
 from repair_engine.documents.reading import FILES, TABLE, Place, read_result
 from repair_engine.errors import BadInput
+from webapp.jobs.live import HEAVY
 from webapp.jobs.models import Artifact, Job
 from webapp.library.errors import Refused
 
+MOST = 100  # runs that are offered, the newest
 _OUTCOMES = (Job.Outcome.EXPLAINED, Job.Outcome.SCORED, Job.Outcome.REPAIRED, Job.Outcome.NO_REPAIR)
 
 
 def comparable(jobs: QuerySet[Job], beside: Job | None = None) -> list[Job]:
-    """Those of which another one has the same filters, valued with their errors, newest first.
+    """Those of which another one has the same filters, valued with their errors, newest first; of the newest MOST.
 
     Attacks, repairs with filters chosen by hand, and those of versions that kept no errors are left out.
 
@@ -29,7 +31,8 @@ def comparable(jobs: QuerySet[Job], beside: Job | None = None) -> list[Job]:
     """
     ended = jobs.filter(state=Job.State.SUCCEEDED, outcome__in=_OUTCOMES, request__filters__isnull=True)
     files = Prefetch("artifacts", Artifact.objects.filter(name__in=(*FILES, TABLE)).select_related("blob"), "compared")
-    found = [(job, _filters_of(_place_in(job.compared))) for job in ended.prefetch_related(files)]
+    rows = ended.select_related(None).select_related("model").defer(*HEAVY).prefetch_related(files)[:MOST]
+    found = [(job, _filters_of(_place_in(job.compared))) for job in rows]
     asked = None if beside is None else _filters_of(_place_in(_files_of(beside)))
     if asked is not None:
         return [job for job, filters in found if filters == asked]

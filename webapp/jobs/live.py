@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from django.db.models import Func, IntegerField, JSONField, QuerySet, Subquery, Sum
@@ -18,6 +19,7 @@ from webapp.jobs.models import FINISH, PREPARE, Job, PhaseState, Shard, Tag, Wor
 from webapp.jobs.selectors import recent
 from webapp.steady import NO_ROOM, no_room_left
 
+HEAVY = ("summary", "result", "warnings", "detail")  # of a whole report: who watches needs none of it
 BETWEEN = 5.0  # seconds between a round and the next in which nobody is said to wait
 SHARES = {PREPARE: (0, 5), "search": (5, 65), "confirm": (65, 90), FINISH: (90, 100)}  # percent of the whole
 _ATTACK = {PREPARE: (0, 5), FINISH: (5, 100)}
@@ -62,16 +64,19 @@ def _items(rows: QuerySet, **fields: Any) -> QuerySet:
     return rows.annotate(item=JSONObject(**fields)).values("item")
 
 
-def watched(jobs: QuerySet[Job], *, charts: bool = False) -> QuerySet[Job]:
-    """With what `progress` and the API need of each; `charts`: and what `series` does."""
+@cache
+def watched(*, charts: bool = False) -> QuerySet[Job]:
+    """Runs, to be filtered, with what `progress` and the API need of each; `charts`: and what `series` does.
+
+    Made once: putting the query together takes longer than the database does to answer it.
+    """
     shards = Shard.objects.filter(job=OuterRef("pk")).order_by("pk")
     here = shards.filter(phase=OuterRef("phase"), round=OuterRef("round"))
     states = PhaseState.objects.filter(job=OuterRef("pk"))
-    alive = Worker.objects.filter(seen_at__gt=timezone.now() - SILENT)
     goes_on = Job.objects.filter(parent=OuterRef("pk"), deleted_at=None).order_by("-created_at")
     tags = Tag.objects.filter(job=OuterRef("pk")).order_by("word")
     before = Job.objects.filter(state=Job.State.STARTING, device=OuterRef("device"))
-    rows = jobs.annotate(
+    rows = Job.objects.annotate(
         live_shards=_Rows(
             _items(here, state="state", done="done", saved="saved", total="total", note="note", held="held",
                    claimed="claimed_at")
@@ -80,14 +85,14 @@ def watched(jobs: QuerySet[Job], *, charts: bool = False) -> QuerySet[Job]:
         live_done=Subquery(_sum(shards.filter(phase=OuterRef("phase")), "done")),
         live_retries=Subquery(_sum(shards, "failures")),
         live_snapshot=Subquery(states.order_by("-pk").values("snapshot")[:1]),
-        live_queues=_Rows(_items(alive, queues=_Json("queues"))),
+        live_workers=_Rows(_items(Worker.objects.order_by("name"), queues=_Json("queues"), seen="seen_at")),
         live_followups=_Rows(_items(goes_on, id="pk")),
         live_tags=_Rows(_items(tags, word="word")),
         live_ahead=_Count(before.filter(created_at__lt=OuterRef("created_at")).values("pk")),
     )  # fmt: skip
     if charts:
         points = _items(states.order_by("pk"), phase="phase", round="round", point=_WithoutLeaders("snapshot"))
-        rows = rows.annotate(live_series=_Rows(points))
+        rows = rows.annotate(live_series=_Rows(points)).defer(*HEAVY)
     return rows
 
 
@@ -99,7 +104,7 @@ def seen(job: Job, *, charts: bool = False) -> Job:
     """The job as `watched` reads it, unless it was."""
     if hasattr(job, "live_series" if charts else "live_shards"):
         return job
-    return watched(Job.objects.filter(pk=job.pk), charts=charts).get()
+    return watched(charts=charts).get(pk=job.pk)
 
 
 @dataclass(frozen=True)
@@ -170,10 +175,14 @@ def progress(job: Job) -> Progress:
         held=_held(job, pending),
         waiting=bool(pending) and not leased and (not begun or _idle(job, now) > BETWEEN),
         queue_position=None if begun else job.live_ahead + 1,
-        worker_alive=job.ended or any(job.queue in worker["queues"] for worker in job.live_queues),
+        worker_alive=job.ended or _worker_alive(job, now),
         retries=job.live_retries or 0,
         elapsed_seconds=_elapsed(job),
     )
+
+
+def _worker_alive(job: Job, now: datetime) -> bool:
+    return any(job.queue in one["queues"] and _time(one["seen"]) > now - SILENT for one in job.live_workers)
 
 
 def _note(job: Job, leased: list[dict], pending: list[dict]) -> str:
@@ -191,7 +200,8 @@ def _idle(job: Job, now: datetime) -> float:
 
 
 def _left(job: Job, leased: list[dict], evaluations: int, now: datetime) -> float | None:
-    """Seconds until so many evaluations are done, at the pace of those who work now; None before it is known."""
+    """Seconds until so many evaluations are done, at the pace of those who work now, or of one; None before it is
+    known."""
     count, seconds = 0, 0.0
     for row in job.live_recent:
         count += row["done"]
@@ -200,7 +210,7 @@ def _left(job: Job, leased: list[dict], evaluations: int, now: datetime) -> floa
         for row in leased:
             count += row["done"] - row["saved"]
             seconds += (now - _time(row["claimed"])).total_seconds()
-    return evaluations * seconds / count / len(leased) if count > 0 and seconds > 0 and leased else None
+    return evaluations * seconds / count / max(1, len(leased)) if count > 0 and seconds > 0 else None
 
 
 def _shares(job: Job) -> Mapping[str, tuple[int, int]]:

@@ -10,18 +10,18 @@ from uuid import UUID
 from django.core.paginator import Page, Paginator
 
 from webapp.accounts.models import User
-from webapp.jobs import access, listing, naming, removal
+from webapp.jobs import access, listing, live, naming, removal
 from webapp.jobs.models import Job, Tag
 from webapp.pages.selectors import watched, with_progress
 from webapp.pages.templatetags.ui import STATES
 
-PER_PAGE = 50
+PER_PAGE = 30
 SHOWS = {"": "without the archive", "archived": "the archive", "all": "all", "deleted": "deleted just now"}
 COLUMNS = {  # key of listing.SORTS: heading
     "name": "Run",
     "kind": "Kind",
     "state": "State",
-    "gain": "Gain",
+    "gain": "Gain (points)",
     "budget": "Budget",
     "seed": "Seed",
     "device": "Device",
@@ -150,4 +150,4 @@ def still_running(user: User, pks: list[str]) -> list[Job]:
             known.append(UUID(pk))
         except ValueError:
             continue
-    return watched(access.jobs_of(user).select_related(None).filter(pk__in=known))
+    return watched(live.watched().filter(owner=user, deleted_at=None, pk__in=known))

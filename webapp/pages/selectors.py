@@ -96,15 +96,15 @@ def with_progress(runs: Iterable[Job]) -> list[Job]:
     """Rows of a table; those that still run have `now`, their progress, from one query for all of them."""
     rows = list(runs)
     working = [row.pk for row in rows if not row.ended]
-    found = {job.pk: job.now for job in watched(Job.objects.filter(pk__in=working))} if working else {}
+    found = {job.pk: job.now for job in watched(live.watched().filter(pk__in=working))} if working else {}
     for row in rows:
         row.now = found.get(row.pk)
     return rows
 
 
 def watched(runs: QuerySet[Job]) -> list[Job]:
-    """In one query, each with `now`: its progress, None where it has ended."""
-    rows = list(live.watched(runs.defer("result", "summary", "warnings", "detail")))
+    """Of those of `live.watched`, each with `now`: its progress, None where it has ended."""
+    rows = list(runs.defer(*live.HEAVY))
     for row in rows:
         row.now = None if row.ended else live.progress(row)
     return rows

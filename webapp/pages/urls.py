@@ -27,6 +27,7 @@ urlpatterns = [
     ),
     path("datasets/<uuid:pk>/delete/", uploads.delete_dataset, name="delete_dataset"),
     path("operator/", operator.operator, name="operator"),
+    path("operator/retry/<uuid:pk>/", operator.retry, name="operator_retry"),
     path("compare/", comparisons.compare, name="compare"),
     path("attacks/new/", attacks.new_attack, name="new_attack"),
     path("repairs/", runs.run_list, name="repairs"),

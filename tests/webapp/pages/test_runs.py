@@ -91,7 +91,7 @@ def test_headings_turn_the_order(world, table):
 
 
 def test_pages_keep_what_is_asked(world):
-    for i in range(52):
+    for i in range(32):
         make(world, f"run {i}")
     first = read(world.owner.browser.get(LIST, {"q": "run", "sort": "name"}))
     assert "Page 1 of 2" in first.text
@@ -340,3 +340,47 @@ def test_a_status_poll_costs_at_most_three_queries(world, taken, django_assert_m
         assert api.get(f"/api/v1/repairs/{job.pk}/").status_code == 200
     with django_assert_max_num_queries(3):
         assert api.get(f"/api/v1/repairs/{job.pk}/events/").status_code == 200
+
+
+# --- side by side --------------------------------------------------------------------------------------------
+
+
+def side_by_side(world, *jobs: Job):
+    return read(do(world, "compare", *jobs))
+
+
+def test_several_runs_are_set_side_by_side(world, table):
+    first, second, third = table.values()
+    result = {**third.result, "culprits": [dict(row) for row in Job.objects.get(pk=third.pk).result["culprits"]]}
+    result["culprits"][1]["ablated"] = False
+    Job.objects.filter(pk=third.pk).update(result=result)
+    ids = [row["id"] for row in Job.objects.get(pk=first.pk).result["culprits"] if row["ablated"]]
+    assert len(ids) == 2
+    page = side_by_side(world, first, second, third)
+    cells = " ".join(page.text.split())
+    assert "3 runs side by side" in cells
+    assert "55.0% 65.0% +8.0 +8.0 to +8.0 81.0% → 80.0% 2 300 k 5" in cells, "of the first nothing is shared"
+    assert "81.0% → 80.0% 2 2 300 k 5" in cells, "the second ablates the same two"
+    assert "81.0% → 80.0% 1 1 300 k 5" in cells
+    assert "different metrics" not in cells
+    Job.objects.filter(pk=second.pk).update(request={"metric": "accuracy"})
+    assert "different metrics" in side_by_side(world, first, second, third).text
+
+
+def test_two_runs_keep_their_page_with_the_figures_above(world, table):
+    page = read(do(world, "compare", table["first"], table["second"]), 422)  # made by hand: without a table of errors
+    assert "Do two runs hold the same filters responsible?" in page.text
+    assert "81.0% → 80.0%" in page.text
+
+
+def test_runs_without_figures_leave_them_out(world, table):
+    text = side_by_side(world, world.owner.job, table["first"], table["second"]).text
+    assert "waiting to start" in text
+    assert "None" not in text
+
+
+def test_anothers_runs_are_not_set_beside(world, table):
+    url = reverse("pages:compare")
+    answer = world.owner.browser.get(url, {"run": [table["first"].pk, world.team_mate.job.pk, table["second"].pk]})
+    assert answer.status_code == 404
+    assert world.owner.browser.get(url, {"run": "x"}).status_code == 404

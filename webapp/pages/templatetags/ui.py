@@ -55,9 +55,15 @@ def title(job: Job) -> str:
 
 
 @register.filter
-def asked_words(job: Job) -> str:
+def asked(job: Job) -> str:
+    """What was asked, where model and dataset stand beside it."""
+    return naming.asked_words(job.request, bool(job.audited_id))
+
+
+@register.filter
+def short_title(job: Job) -> str:
     """Its name, or what was asked, where model and dataset stand beside it."""
-    return job.name or naming.asked_words(job.request, bool(job.audited_id))
+    return job.name or asked(job)
 
 
 @register.filter

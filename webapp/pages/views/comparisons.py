@@ -1,24 +1,31 @@
-"""Two finished runs side by side; the address names them."""
+"""Runs side by side; the address names them."""
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from repair_engine.pages import compare_page as page
 from repair_engine.pages.compare_wording import headline
 from webapp.jobs import access
 from webapp.jobs.comparing import comparable, compare_runs
+from webapp.jobs.models import Job
 from webapp.library.errors import Refused
+from webapp.pages import side_by_side
 from webapp.pages.templatetags.ui import title
 
 
 @login_required
 @require_safe
 def compare(request: HttpRequest) -> HttpResponse:
-    """`?a=…&b=…`; with one or none of them, the choice of two."""
+    """`?a=…&b=…`; with one or none of them, the choice of two. `?run=…&run=…`: any number, side by side."""
+    if pks := request.GET.getlist("run"):
+        return _several(request, access.several(access.jobs_of(request.user), pks))
     mine = access.jobs_of(request.user)
     chosen = [access.job_for(request.user, pk) if (pk := request.GET.get(side)) else None for side in ("a", "b")]
     sides = []
@@ -31,6 +38,7 @@ def compare(request: HttpRequest) -> HttpResponse:
     a, b = chosen
     if a is None or b is None:
         return render(request, "pages/compare.html", context)
+    context |= _figures([a, b])
     try:
         document = compare_runs(a, b, (title(a), title(b)))
     except Refused as error:
@@ -38,3 +46,15 @@ def compare(request: HttpRequest) -> HttpResponse:
     context["headline"] = headline(document)
     context["sections"] = page.sections(document)
     return render(request, "pages/compare.html", context)
+
+
+def _several(request: HttpRequest, jobs: list[Job]) -> HttpResponse:
+    if len(jobs) <= 2:
+        return redirect(f"{reverse('pages:compare')}?{urlencode(dict(zip('ab', (job.pk for job in jobs))))}")
+    shown = jobs[: side_by_side.MOST]
+    return render(request, "pages/compare_many.html", {"left_out": len(jobs) - len(shown)} | _figures(shown))
+
+
+def _figures(jobs: list[Job]) -> dict[str, object]:
+    rows = side_by_side.figures(jobs)
+    return {"figures": rows, "several_metrics": len({row.metric for row in rows}) > 1}

@@ -1,16 +1,22 @@
-"""For who runs the site: what stands between an upload and the machine."""
+"""For who runs the site: who works on what, what failed, what stands between an upload and the machine."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from uuid import UUID
 
+from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
-from django.views.decorators.http import require_safe
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_POST, require_safe
 
 from repair_engine.support import sandbox
 from webapp import sandboxing
+from webapp.jobs import access, services
+from webapp.library.errors import Refused
+from webapp.pages import operation
 
 MEANS = {
     "environment": "it starts without this site's settings and secrets",
@@ -25,11 +31,45 @@ MEANS = {
 @login_required
 @require_safe
 def operator(request: HttpRequest) -> HttpResponse:
-    if not request.user.is_staff:
-        raise Http404("There is nothing at this address.")
+    _staff_only(request)
     rows = [
-        {"name": one.name, "at": datetime.fromtimestamp(one.at, UTC), "cells": [one.layers.get(k) for k in MEANS]}
+        {
+            "name": one.name,
+            "at": datetime.fromtimestamp(one.at, UTC),
+            "cells": [{"layer": layer, "holds": one.layers.get(layer)} for layer in MEANS],
+        }
         for one in sandboxing.said()
     ]
-    asked = sorted(sandbox.required())
-    return render(request, "pages/operator.html", {"rows": rows, "means": MEANS, "asked": asked})
+    stations = operation.stations()
+    context = {
+        "stations": stations,
+        "queues": operation.queues(stations),
+        "disk": operation.disk(),
+        "accounts": operation.accounts(),
+        "quota": settings.USER_QUOTA_BYTES,
+        "failed": operation.failed(),
+        "rows": rows,
+        "means": MEANS,
+        "asked": sorted(sandbox.required()),
+    }
+    return render(request, "pages/operator.html", context)
+
+
+@login_required
+@require_POST
+def retry(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Anybody's run, for its owner."""
+    _staff_only(request)
+    job = access.anybodys_job_for(request.user, pk)
+    try:
+        services.retry_job(job=job)
+    except Refused as error:
+        messages.error(request, error.said)
+    else:
+        messages.success(request, f"The {job.word} goes on from what was done.")
+    return redirect("pages:operator")
+
+
+def _staff_only(request: HttpRequest) -> None:
+    if not request.user.is_staff:
+        raise Http404("There is nothing at this address.")

@@ -26,6 +26,13 @@
     if (event.target.id === "all") boxes().forEach((box) => { box.checked = event.target.checked; });
     if (event.target.id === "all" || event.target.name === "run") count();
   });
+  // What chooses nothing stays out of the address.
+  document.addEventListener("htmx:configRequest", (event) => {
+    const sent = event.detail.formData;
+    if (event.target.matches("form.filterbar")) {
+      for (const [name, value] of [...sent]) if (value === "") sent.delete(name);
+    }
+  });
   document.addEventListener("htmx:afterSettle", begin);
   begin();
 })();

@@ -1,0 +1,331 @@
+"""The web application as it is used: server time of every page with many runs, and answers to many who watch.
+
+A data directory of its own on SQLite: `runs` finished runs with reports, one with a table of `units` filters, and one
+that works. Pages are asked for in this process, one after the other; who watches asks a real server, all at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine, tables
+
+ROOT = Path(__file__).resolve().parents[1]
+ROUNDS = 5  # times that all who watch ask, at intervals of a page's
+INTERVAL = 2.0  # seconds
+TIMES = 30  # each page is asked for
+RUNNING = 5  # runs under way, beside the finished ones
+TARGET = 0.1  # seconds at the 95th percentile
+
+
+def web(args: Namespace, say: Callable[[str], None]) -> str:
+    """A Markdown document."""
+    with tempfile.TemporaryDirectory(prefix="web-") as folder:
+        environment = _environment(Path(folder))
+        os.environ.update(environment)
+        import django
+        from django.conf import settings
+        from django.core.management import call_command
+
+        django.setup()
+        settings.LOGGING_CONFIG = None
+        call_command("migrate", verbosity=0)
+        say(f"{args.runs} runs, a table of {args.units} units")
+        known = _seed(args.runs, args.units)
+        pages = []
+        for name, url in _pages(known).items():
+            pages.append(_page(name, known["session"], url))
+            say(f"{name}: {1000 * pages[-1]['p95']:.0f} ms")
+        say(f"{args.watchers} watchers")
+        watched = _watch(known, args.watchers, environment)
+    return _document(args, pages, watched)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Of a data directory and a database that nobody else uses."""
+    return {
+        "DJANGO_SETTINGS_MODULE": "webapp.settings",
+        "NR_DATA_DIR": str(folder),
+        "NR_HTTPS": "0",
+        "ALLOWED_HOSTS": "localhost,testserver",
+        "DATABASE_URL": "",
+        "REDIS_URL": "redis://localhost:1/0",  # nobody hears a bell
+        "NR_SANDBOX_REQUIRE": "",
+        "LOG_LEVEL": "ERROR",
+    }
+
+
+# --- what there is -------------------------------------------------------------------------------------------
+
+
+def _seed(n_runs: int, units: int) -> dict[str, Any]:
+    from django.test import Client
+    from django.utils import timezone
+
+    from tests.webapp.helpers import ready_dataset, ready_model
+    from tests.webapp.pages.helpers import succeed
+    from webapp.accounts import services
+    from webapp.jobs.models import Artifact, Job, Tag
+    from webapp.library.models import Blob
+
+    user = services.create_user(username="owner", password="correct horse battery")
+    user.is_staff = True
+    user.save()
+    _, token = services.create_token(owner=user, name="bench")
+    model, dataset = ready_model(user, b"bench"), ready_dataset(user, b"bench")
+    model.num_classes, model.facts = 1000, {"filters": units}
+    model.save()
+    first = Job.objects.create(owner=user, model=model, dataset=dataset, device="cpu", request={"metric": "accuracy"})
+    succeed(first)
+    artifacts = list(first.artifacts.all())
+    now, jobs = timezone.now(), []
+    for i in range(n_runs - 1):
+        job = Job(owner=user, model=model, dataset=dataset, device="cpu", name=f"run {i}" if i % 2 else "")
+        for field in ("state", "phase", "outcome", "summary", "result", "title", "kind", "budget"):
+            setattr(job, field, getattr(first, field))
+        job.request, job.seed, job.gain = {**first.request, "seed": i}, i, i / n_runs
+        job.gain_lower, job.gain_upper = job.gain - 0.02, job.gain + 0.02
+        job.finished_at = now
+        jobs.append(job)
+    Job.objects.bulk_create(jobs, batch_size=200)
+    for i, job in enumerate(jobs):
+        Job.objects.filter(pk=job.pk).update(created_at=now - timedelta(minutes=i))
+    copies = [
+        Artifact(job=job, name=one.name, media_type=one.media_type, blob_id=one.blob_id)
+        for job in jobs
+        for one in artifacts
+    ]
+    Artifact.objects.bulk_create(copies, batch_size=500)
+    Tag.objects.bulk_create([Tag(job=job, word=f"tag {i % 7}") for i, job in enumerate(jobs)], batch_size=500)
+    large = first.artifacts.get(name="filters.csv")
+    large.blob = _blob(_table(units))
+    large.save()
+    working = [_working(user, model, dataset) for _ in range(RUNNING)]
+    assert Blob.objects.exists()
+    client = Client()
+    client.force_login(user)
+    return {
+        "session": client.cookies["sessionid"].value,
+        "token": token,
+        "finished": first.pk,
+        "other": [job.pk for job in jobs[:3]],
+        "working": working[0],
+        "model": model.pk,
+        "dataset": dataset.pk,
+    }
+
+
+def _blob(content: bytes) -> Any:
+    from tests.webapp.helpers import blob_of
+
+    return blob_of(content)
+
+
+def _table(units: int) -> bytes:
+    """As large as that of a large network; every tenth unit was sampled on fresh images."""
+    from repair_engine.documents.filters import HEADER
+    from tests.webapp.pages.helpers import filter_cells
+
+    out = io.StringIO()
+    table = csv.DictWriter(out, HEADER, restval="", lineterminator="\n")
+    table.writeheader()
+    for i in range(units):
+        fresh = {"fresh_value": -0.1, "fresh_lower": -0.2, "fresh_upper": 0.0, "fresh_samples": 9, "rank": i + 1}
+        table.writerow(filter_cells(i, (i % 977) / 977 - 0.5, **(fresh if i % 10 == 0 else {})))
+    return out.getvalue().encode()
+
+
+def _working(user: Any, model: Any, dataset: Any) -> Any:
+    """A run in its 20th round of a search by 8 workers."""
+    from django.utils import timezone
+
+    from webapp.jobs.models import Job, PhaseState, Shard
+
+    now = timezone.now()
+    job = Job.objects.create(
+        owner=user, model=model, dataset=dataset, device="cpu", request={"metric": "accuracy"}, state="processing",
+        phase="search", round=20, started_at=now, phase_started_at=now,
+    )  # fmt: skip
+    leaders = [
+        {"id": f"layer4.{i}:{i}", "value": -0.01 * i, "lower": -0.02, "upper": 0.0, "samples": 99} for i in range(20)
+    ]
+    for round_ in range(21):
+        point = {"evaluations": 1000 * round_, "budget": 50_000, "half_width": 1 / (1 + round_), "leaders": leaders}
+        PhaseState.objects.create(job=job, phase="search", round=round_, sha256="0" * 64, snapshot=point)
+        for block in range(8):
+            done = round_ < 20
+            Shard.objects.create(
+                job=job, phase="search", round=round_, first_block=block, tasks=[{"evaluations": 125}], total=125,
+                done=125 if done else 50, state="done" if done else "leased", attempt=1, worker="cpu1@here/1/1",
+                claimed_at=now - timedelta(seconds=60), finished_at=now if done else None,
+                lease_expires=now + timedelta(hours=1),
+            )  # fmt: skip
+    return job.pk
+
+
+# --- pages ---------------------------------------------------------------------------------------------------
+
+
+def _pages(known: dict[str, Any]) -> dict[str, str]:
+    """Address of each page by what it is called in the table."""
+    run, working, others = f"/repairs/{known['finished']}/", f"/repairs/{known['working']}/", known["other"]
+    several = "&".join(f"run={pk}" for pk in others)
+    return {
+        "start page": "/",
+        "table of runs": "/repairs/",
+        "the same, sorted by gain": "/repairs/?sort=-gain",
+        "the same, searched": "/repairs/?q=run+9",
+        "the same, last page": "/repairs/?page=20",
+        "rows that run (poll)": f"/repairs/rows/?run={known['working']}",
+        "a run that works": working,
+        "its progress (poll)": f"{working}progress/?said=search-10&seen=search-20",
+        "a finished run": run,
+        "its table of units": f"{run}filters/",
+        "the same, sorted and searched": f"{run}filters/?sort=-samples&q=features.3",
+        "name and tags": f"{run}edit/",
+        "three runs side by side": f"/compare/?{several}",
+        "choice of two runs": "/compare/",
+        "start a repair": "/repairs/new/",
+        "start an attack": "/attacks/new/",
+        "models": "/models/",
+        "a model": f"/models/{known['model']}/",
+        "upload a model": "/models/new/",
+        "datasets": "/datasets/",
+        "a dataset": f"/datasets/{known['dataset']}/",
+        "operation": "/operator/",
+        "tokens": "/account/tokens/",
+        "API: list": "/api/v1/repairs/",
+        "API: a run that works": f"/api/v1{working}",
+        "API: a finished run": f"/api/v1{run}",
+        "API: events": f"/api/v1{working}events/",
+    }
+
+
+def _page(name: str, session: str, url: str) -> dict[str, Any]:
+    """Processor time, which others on the machine hardly change. The first answer, which may read files and fill
+    caches, is told apart."""
+    from django.db import connection
+    from django.test import Client
+    from django.test.utils import CaptureQueriesContext
+
+    client = Client(headers={"HX-Request": "true"} if "poll" in name else {})
+    client.cookies["sessionid"] = session
+    seconds, clock = [], []
+    for _ in range(TIMES + 1):
+        began, at = time.thread_time(), time.perf_counter()
+        answer = client.get(url)
+        seconds.append(time.thread_time() - began)
+        clock.append(time.perf_counter() - at)
+        assert answer.status_code == 200, (name, url, answer.status_code)
+    with CaptureQueriesContext(connection) as queries:
+        client.get(url)
+    first, *rest = seconds
+    return {
+        "page": name,
+        "p50": statistics.median(rest),
+        "p95": _percentile(rest, 0.95),
+        "first": first,
+        "clock": statistics.median(clock),
+        "queries": len(queries),
+        "bytes": len(answer.content),
+    }
+
+
+def _percentile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, round(share * (len(values) - 1)))]
+
+
+# --- who watches ---------------------------------------------------------------------------------------------
+
+
+def _watch(known: dict[str, Any], watchers: int, environment: dict[str, str]) -> list[dict[str, Any]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "webapp.serving", "--port", str(port)]
+    server = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment})
+    try:
+        _wait_for(port)
+        polls = {"its page": _pages(known)["its progress (poll)"], "API": f"/api/v1/repairs/{known['working']}/"}
+        return [{"what": what, **asyncio.run(_poll(port, known, url, watchers))} for what, url in polls.items()]
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _wait_for(port: int) -> None:
+    for _ in range(600):
+        try:
+            with socket.create_connection(("127.0.0.1", port), 1):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError("The web server did not start within a minute.")
+
+
+async def _poll(port: int, known: dict[str, Any], url: str, watchers: int) -> dict[str, Any]:
+    """All ask at the same moment, the worst that can be, and again after a page's interval."""
+    who = f"Authorization: Bearer {known['token']}" if "/api/" in url else f"Cookie: sessionid={known['session']}"
+    request = f"GET {url} HTTP/1.1\r\nHost: localhost\r\n{who}\r\nHX-Request: true\r\nConnection: close\r\n\r\n"
+    seconds: list[float] = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        seconds += await asyncio.gather(*(_ask(port, request.encode()) for _ in range(watchers)))
+        await asyncio.sleep(max(0.0, INTERVAL - (time.perf_counter() - began)))
+    return {"p50": statistics.median(seconds), "p95": _percentile(seconds, 0.95), "most": max(seconds)}
+
+
+async def _ask(port: int, request: bytes) -> float:
+    began = time.perf_counter()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 200"), answer[:300]
+    return time.perf_counter() - began
+
+
+# --- the table -----------------------------------------------------------------------------------------------
+
+
+def _document(args: Namespace, pages: list[dict[str, Any]], watched: list[dict[str, Any]]) -> str:
+    over = [row["page"] for row in pages if row["p95"] > TARGET]
+    rows = [
+        (row["page"], *(f"{1000 * row[key]:.0f}" for key in ("p50", "p95", "first", "clock")), str(row["queries"]),
+         f"{row['bytes'] / 1000:.0f}")
+        for row in pages
+    ]  # fmt: skip
+    polls = [(row["what"], *(f"{1000 * row[key]:.0f}" for key in ("p50", "p95", "most"))) for row in watched]
+    load = os.getloadavg()[0]
+    return (
+        "\n\n".join(
+            [
+                "# Pages, and many who watch",
+                f"{machine.line(machine.machine('cpu'))}; load {load:.1f} (above 1: others used the machine)\n\n"
+                f"Made by `python -m benchmarks web --runs {args.runs} --units {args.units} "
+                f"--watchers {args.watchers}`; [how to read it](../README.md).",
+                f"## Server time, {args.runs} runs, {args.units:,} units, SQLite",
+                "Over the target of 100 ms at the 95th percentile: " + (", ".join(over) or "none") + ".",
+                "Processor time of one answer; *first*: that which reads files and fills caches; *by the clock*: the "
+                "median, with all others who used the machine.",
+                tables.grid(("page", "p50, ms", "p95, ms", "first, ms", "by the clock, ms", "queries", "kB"), rows),
+                f"## {args.watchers} who watch one run, all at the same moment, every {INTERVAL:g} s",
+                tables.grid(("status of a run that works", "p50, ms", "p95, ms", "most, ms"), polls),
+            ]
+        )
+        + "\n"
+    )

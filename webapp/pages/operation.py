@@ -1,0 +1,147 @@
+"""What the operator sees: who works on what, what waits, whose files fill the disk, and what failed."""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db.models import Count, F, Min, Q
+from django.utils import timezone
+
+from webapp.accounts.models import User
+from webapp.jobs.leases import SILENT
+from webapp.jobs.models import Artifact, Delivery, Job, Shard, Worker
+from webapp.library.models import DatasetUpload, ModelUpload, Thumbnails, Upload
+
+GONE = timedelta(days=1)  # a worker that fell silent longer ago is not shown
+FAILED = 30  # failed runs that are shown, the latest
+ACCOUNTS = 50  # that are shown, the largest
+
+
+@dataclass(frozen=True)
+class Station:
+    """A worker, and the shards that it holds."""
+
+    worker: Worker
+    alive: bool
+    shards: list[Shard]
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What waits for workers that listen to `name`: pieces of runs, or checks of uploads and webhooks.
+
+    Attributes:
+        since: when the one that has waited longest was asked for.
+        workers: that listen now.
+    """
+
+    name: str
+    waiting: int
+    runs: int
+    since: datetime | None
+    workers: int
+
+
+@dataclass(frozen=True)
+class Account:
+    """Bytes; a file that is there twice counts once."""
+
+    user: User
+    uploads: int
+    results: int
+    runs: int
+    active: int
+
+    @property
+    def kept(self) -> int:
+        return self.uploads + self.results
+
+    @property
+    def share(self) -> float:
+        """Of its quota."""
+        return self.kept / settings.USER_QUOTA_BYTES if settings.USER_QUOTA_BYTES else 0.0
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Bytes of the file system that holds the data directory."""
+
+    total: int
+    used: int
+    free: int
+
+
+def stations() -> list[Station]:
+    now = timezone.now()
+    held: dict[str, list[Shard]] = defaultdict(list)
+    leased = Shard.objects.filter(state=Shard.State.LEASED).select_related("job__model", "job__owner")
+    for shard in leased.defer("tasks", "parts", "error", *_unread("job")).order_by("claimed_at"):
+        held[shard.worker.partition("/")[0]].append(shard)
+    workers = Worker.objects.filter(seen_at__gt=now - GONE).order_by("name")
+    return [Station(one, one.seen_at > now - SILENT, held.pop(one.name, [])) for one in workers]
+
+
+def _unread(prefix: str = "") -> list[str]:
+    names = ("summary", "result", "warnings")
+    return [f"{prefix}__{name}" if prefix else name for name in names]
+
+
+def queues(found: list[Station]) -> list[Queue]:
+    """One for each kind of device, and `light` for all else."""
+    rows = []
+    for device, name in (("cpu", "cpu"), ("cuda", "gpu")):
+        pending = Shard.objects.filter(state=Shard.State.PENDING, job__state__in=Job.ACTIVE, job__device=device)
+        now = pending.aggregate(n=Count("pk"), runs=Count("job", distinct=True), since=Min("rung_at"))
+        rows.append(Queue(name, now["n"], now["runs"], now["since"], _listening(found, name)))
+    checks = [kind.objects.filter(state=Upload.State.VALIDATING) for kind in (ModelUpload, DatasetUpload)]
+    calls = Delivery.objects.filter(state=Delivery.State.PENDING)
+    counts = [one.aggregate(n=Count("pk"), since=Min("created_at")) for one in (*checks, calls)]
+    since = min((one["since"] for one in counts if one["since"]), default=None)
+    rows.append(Queue("light", sum(one["n"] for one in counts), 0, since, _listening(found, "light")))
+    return rows
+
+
+def _listening(found: list[Station], queue: str) -> int:
+    return sum(queue in one.worker.queues for one in found if one.alive)
+
+
+def disk() -> Disk | None:
+    try:
+        now = shutil.disk_usage(settings.DATA_DIR)
+    except OSError:
+        return None
+    return Disk(now.total, now.used, now.free)
+
+
+def accounts() -> list[Account]:
+    """Those that keep most."""
+    uploads: dict[int, dict[str, int]] = defaultdict(dict)
+    results: dict[int, dict[str, int]] = defaultdict(dict)
+    for kind in (ModelUpload, DatasetUpload):
+        for owner, blob, size in kind.objects.order_by().values_list("owner", "blob", "blob__size"):
+            uploads[owner][blob] = size
+    made = Thumbnails.objects.exclude(blob=None).order_by()
+    for owner, blob, size in made.values_list("dataset__owner", "blob", "blob__size"):
+        uploads[owner][blob] = size
+    rows = Artifact.objects.order_by().values_list("job__owner", "blob", "blob__size").distinct()
+    for owner, blob, size in rows:
+        if blob not in uploads[owner]:
+            results[owner][blob] = size
+    active = Count("jobs", filter=Q(jobs__state__in=Job.ACTIVE))
+    people = User.objects.annotate(runs=Count("jobs", filter=Q(jobs__deleted_at=None)), active=active)
+    found = [
+        Account(user, sum(uploads[user.pk].values()), sum(results[user.pk].values()), user.runs, user.active)
+        for user in people
+    ]
+    return sorted(found, key=lambda one: (-one.kept, one.user.username))[:ACCOUNTS]
+
+
+def failed() -> list[Job]:
+    """Runs that failed on our side, the latest first."""
+    rows = Job.objects.filter(state=Job.State.FAILED, fault="server", deleted_at=None)
+    ordered = rows.order_by(F("finished_at").desc(nulls_last=True))
+    return list(ordered.select_related("model", "owner").defer(*_unread())[:FAILED])
