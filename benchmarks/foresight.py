@@ -11,6 +11,7 @@ from benchmarks.masked import forward_rate
 from repair_engine.models.architectures import Architecture
 from repair_engine.question.objectives import Metric
 from repair_engine.question.request import RepairRequest
+from repair_engine.question.verb import Verb
 from repair_engine.search.forecast import Foresight
 from repair_engine.search.phases import affordable
 from shapley import merge_round, next_round, run_block, start
@@ -33,7 +34,8 @@ def measure(case: BenchCase, seconds: float, say: Callable[[str], None]) -> dict
 
 def _one(case: BenchCase, k: int, overlap: float, seed: int, budget: int) -> dict[str, Any]:
     request = RepairRequest(
-        model="", data="", architecture=Architecture("", 1), metric=Metric("accuracy"), seed=seed, estimator="fast",
+        model="", data="", architecture=Architecture("", 1), metric=Metric("accuracy"), purpose=Verb.SCORE,
+        seed=seed, estimator="fast",
         side="bottom", top_k=k, overlap=overlap,
     )  # fmt: skip
     record: dict[str, Any] = {"method": f"{k}, {overlap:g}, seed {seed}", "k": k, "overlap": overlap, "seed": seed}

@@ -10,6 +10,7 @@ from benchmarks.methods import Cannot, Recorder, Snapshot, images_per_draw
 from repair_engine.models.architectures import Architecture
 from repair_engine.question.objectives import Metric
 from repair_engine.question.request import RepairRequest
+from repair_engine.question.verb import Verb
 from repair_engine.search.lowering import choose, lowered
 from repair_engine.search.phases import affordable
 from shapley import Settings, estimate, merge_round, next_round, run, run_block, start
@@ -68,7 +69,7 @@ def fast(precision: str, case: BenchCase, seconds: float, seed: int) -> list[Sna
     rate = forward_rate(case, IMAGES, 1)
     top_k = TOP_K if case.n > 2 * TOP_K else max(1, case.n // 4)
     request = RepairRequest(
-        model="", data="", architecture=Architecture("", 1), metric=Metric("accuracy"), seed=seed,
+        model="", data="", architecture=Architecture("", 1), metric=Metric("accuracy"), purpose=Verb.SCORE, seed=seed,
         estimator="fast", side="both", top_k=top_k,
     )  # fmt: skip
     snapshots: list[Snapshot] = []

@@ -30,7 +30,6 @@ SAMPLES = ROOT / "samples"
 CHANGING = frozenset({"created", "seconds", "versions"})  # keys of JSON whose values are of one run, or of one state
 BY_HAND = "features.3.squeeze:8,features.9.squeeze:44,features.7.squeeze:28,features.7.expand1x1:19"
 SHOWN = 20  # differences of one file
-_SIDES = ("before", "after")
 
 
 class Different(Exception):
@@ -95,7 +94,7 @@ class Compared:
 
 
 def same_bits(before: str, say: Callable[[str], None], only: list[str] | None = None) -> str:
-    """Runs and compares all, or the commands named; gives the tables as Markdown.
+    """Runs and compares all, or the commands named; gives the tables as Markdown. This tree must not change meanwhile.
 
     Raises:
         Different: with the same tables.
@@ -107,13 +106,15 @@ def same_bits(before: str, say: Callable[[str], None], only: list[str] | None = 
         raise KeyError(f"There is no command {', '.join(unknown)}; there are {', '.join(wanted)}.")
     wanted = {name: command for name, command in wanted.items() if not only or name in only}
     with tempfile.TemporaryDirectory(prefix="same-bits-") as scratch, _checked_out(before, scratch) as tree:
-        sides = {"before": tree, "after": ROOT}
-        folders = {side: Path(scratch) / side for side in _SIDES}
+        folders = [Path(scratch, side) for side in ("before", "after")]
+        for folder in folders:
+            folder.mkdir()
         with ThreadPoolExecutor(2) as both:
-            jobs = [both.submit(_run_all, sides[side], folders[side], wanted, side, say) for side in _SIDES]
-            for job in jobs:
-                job.result()
-        compared = compare_folders(folders["before"], folders["after"])
+            for name, command in wanted.items():
+                say(name)
+                for run in [both.submit(_run, name, command, *where) for where in zip((tree, ROOT), folders)]:
+                    run.result()
+        compared = compare_folders(*folders)
     return told(before, compared)
 
 
@@ -137,20 +138,17 @@ def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
 
 
-def _run_all(tree: Path, folder: Path, wanted: dict[str, list[str]], side: str, say: Callable[[str], None]) -> None:
-    """Leaves NAME.exit and NAME.json (stdout) beside what each command writes itself."""
-    folder.mkdir()
+def _run(name: str, command: list[str], tree: Path, folder: Path) -> None:
+    """Leaves NAME.exit and NAME.json (stdout) beside what the command writes itself. Raises Failed."""
     around = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    for name, command in wanted.items():
-        done = subprocess.run(
-            [sys.executable, "-m", "repair_engine", *command, "--json"],
-            cwd=folder, env=around, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        (folder / f"{name}.json").write_text(done.stdout)
-        (folder / f"{name}.exit").write_text(str(done.returncode))
-        say(f"{side}: {name}: exit code {done.returncode}")
-        if done.returncode not in (0, 5):  # 5: no repair found
-            raise Failed(f"{name} ended with exit code {done.returncode} in {tree}:\n{done.stderr[-2000:]}")
+    done = subprocess.run(
+        [sys.executable, "-m", "repair_engine", *command, "--json"],
+        cwd=folder, env=around, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    (folder / f"{name}.json").write_text(done.stdout)
+    (folder / f"{name}.exit").write_text(str(done.returncode))
+    if done.returncode not in (0, 5):  # 5: no repair found
+        raise Failed(f"{name} ended with exit code {done.returncode} {folder.name}:\n{done.stderr[-2000:]}")
 
 
 def compare_folders(before: Path, after: Path) -> list[Compared]:

@@ -26,6 +26,7 @@ from repair_engine.models.architectures import Architecture
 from repair_engine.models.preprocessing import Preprocessing
 from repair_engine.question.objectives import Metric
 from repair_engine.question.request import RepairRequest
+from repair_engine.question.verb import Verb
 from repair_engine.search.phases import reported
 from repair_engine.support.outputs import sha256
 from repair_engine.support.process import prepare_process
@@ -153,14 +154,14 @@ def request_for(name: str, metric: str, options: Options, **more: Any) -> Repair
 def opened(request: RepairRequest) -> Iterator[Job]:
     """The prepared job of a request: all of its budget goes into values of all filters."""
     with tempfile.TemporaryDirectory(prefix="experiment-") as folder:
-        yield pipeline.prepare_job(request, Path(folder), silent, repair=False)
+        yield pipeline.prepare_job(replace(request, purpose=Verb.SCORE), Path(folder), silent)
 
 
 def values_of(job: Job) -> Values:
     """Runs the estimator that the request names over all filters."""
-    settings = pipeline.phase_settings(job, "search", repair=False)
+    settings = pipeline.phase_settings(job, "search")
     assert settings is not None, "exact values need no sampling; the experiments' networks are larger"
-    estimate = reported(pipeline.run_phase(job, settings, repair=False), settings)
+    estimate = reported(pipeline.run_phase(job, settings), settings)
     best = estimate.values[0] if estimate.best is None else estimate.best
     errors = estimate.std_errors[0] if estimate.best_spread is None else estimate.best_spread
     return Values(np.nan_to_num(best), errors, estimate)

@@ -28,7 +28,7 @@ def run(options: Options, say: Say) -> Result:
     tracks: dict[str, list[list[tuple[int, np.ndarray]]]] = {"monte_carlo": [], "tmab": []}
     request = request_for(options.network, "accuracy", options, estimator="tmab", top_k=K, side="top", batch_size=BATCH)
     with opened(request) as job:
-        base = pipeline.phase_settings(job, "search", repair=False)
+        base = pipeline.phase_settings(job, "search")
         assert base is not None
         for seed in range(options.seed, options.seed + SEEDS):
             for name in runs:

@@ -70,7 +70,7 @@ def run(options: Options, say: Say) -> Result:
 
 def _learned_depth(job: Job) -> int:
     """What the pilot round of `monte_carlo` learns; nothing is sampled behind it."""
-    settings = pipeline.phase_settings(job, "search", repair=False)
+    settings = pipeline.phase_settings(job, "search")
     assert settings is not None
     settings = replace(settings, budget=10**9)
     state = start(settings)

@@ -164,14 +164,14 @@ def open_model(
     Args:
         architecture: torchvision's name, timm:NAME, or a registered one; ONNX and folders bring their own.
         options: those of the command line about the model: options (of the architecture, a mapping), register
-            (NAME=PACKAGE.MODULE:FACTORY), weights, key, strip_prefix, classes (a file), device; and resize, crop, mean,
-            std, interpolation, which say what its images become.
+            ({NAME: "PACKAGE.MODULE:FACTORY"}), weights, key, strip_prefix, classes (a file), device; and resize, crop,
+            mean, std, interpolation, which say what its images become.
     """
     with _python_words(), _set_up(None):
         known = [name for name in settings.keywords(settings.ModelFile) if name not in ("model", "json")]
         asking.check_names("open_model", options, known)
-        if isinstance(register := options.get("register"), str):
-            options["register"] = (register,)
+        if isinstance(register := options.get("register"), Mapping):
+            options["register"] = tuple(f"{name}={factory}" for name, factory in register.items())
         asked = {"model": str(path), "architecture": architecture, "num_classes": num_classes, **options}
         given = {name: value for name, value in asked.items() if value is not None}
         return opening.open_model(settings.from_keywords(settings.ModelFile, **given))

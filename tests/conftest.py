@@ -9,6 +9,7 @@ import contextlib
 import gc
 import importlib
 import io
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from repair_engine.support import sandbox
 from repair_engine.verbs import verify
 
 gc.freeze()
+# The browser test's event loop stays in its process, and Django would refuse all tests of the web that come after it.
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 
 # Begun first, so that at the end no process has one of them left while the others have nothing (`--dist loadfile`).
 LONGEST = ("webapp/test_killed_workers.py", "webapp/test_real_engine.py", "webapp/test_client.py",

@@ -18,6 +18,8 @@ from repair_engine.cli import server
 from repair_engine.cli.stopping import machine_problem, stoppable, stopped_by
 from repair_engine.errors import BadInput, VerificationFailed
 from repair_engine.settings import COMMANDS
+from repair_engine.settings import options as options_of
+from repair_engine.settings.texts import flag_of
 from repair_engine.support.process import prepare_process
 
 OK, BAD_INPUT, FAILED, NO_REPAIR = 0, 2, 3, 5
@@ -60,8 +62,7 @@ def main(argv: list[str] | None = None) -> int:
             error.parser.print_usage(sys.stderr)
             code, problem, mend = BAD_INPUT, str(error), f"See {error.parser.prog} --help."
         except BadInput as error:
-            named = f"--{error.field.replace('_', '-')}: " if error.field else ""
-            code, problem, mend = BAD_INPUT, named + error.problem, error.mend
+            code, problem, mend = BAD_INPUT, _named(error.field) + error.problem, error.mend
         except VerificationFailed as error:
             code, problem, mend = FAILED, str(error), ""
         except KeyboardInterrupt as error:
@@ -79,6 +80,12 @@ def main(argv: list[str] | None = None) -> int:
                 traceback.print_exc()
                 problem, mend = f"{type(error).__name__}: {error}", ""
         return _fail(as_json, code, problem, mend)
+
+
+def _named(field: str) -> str:
+    """The option that an error is about."""
+    known = [found[field] for record, _ in COMMANDS.values() if field in (found := options_of(record))]
+    return f"{flag_of(known[0])}: " if known else ""
 
 
 def _verb_of_two_words(argv: list[str]) -> list[str]:

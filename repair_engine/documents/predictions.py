@@ -1,20 +1,58 @@
-"""predictions.csv: what the model said of every image, before and after."""
+"""predictions.csv: what the model said of every image, before and after, and how sure it was."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from repair_engine.case.case import SPLITS, Case
 from repair_engine.data import Dataset
+from repair_engine.network import predictions
 from repair_engine.support import tables
+from repair_engine.support.tables import Figure
 
-HEADER = ("file_name", "split", "label", "subgroup", "predicted_before", "predicted_after")
+HEADER = (
+    "file_name",
+    "split",
+    "label",
+    "subgroup",
+    "predicted_before",
+    "predicted_after",
+    "confidence_before",
+    "confidence_after",
+)
 
 
-def write_predictions(case: Case, before: np.ndarray, after: np.ndarray, path: Path) -> None:
+@dataclass(frozen=True)
+class Predicted:
+    """What a model says of a set of images.
+
+    Attributes:
+        classes: index of the predicted class, int64 [N].
+        confidence: softmax probability of that class, float64 [N].
+    """
+
+    classes: np.ndarray
+    confidence: np.ndarray
+
+
+def predicted(logits: np.ndarray) -> Predicted:
+    """Of logits float [N, classes]; a single logit is a binary classifier at 0, its probability the sigmoid."""
+    found = torch.from_numpy(logits)
+    classes = predictions(found)
+    wide = found.double()
+    if wide.shape[-1] == 1:
+        confidence = torch.sigmoid(wide[:, 0].abs())
+    else:
+        confidence = torch.softmax(wide, -1).gather(-1, classes[:, None])[:, 0]
+    return Predicted(classes.numpy(), confidence.numpy())
+
+
+def write_predictions(case: Case, before: Predicted, after: Predicted, path: Path) -> None:
     """One row per image of the main set, in the order of the zip's sorted names."""
     part = np.empty(len(case.dataset), dtype=object)
     for name in SPLITS:
@@ -22,7 +60,7 @@ def write_predictions(case: Case, before: np.ndarray, after: np.ndarray, path: P
     _write(case.dataset, part.tolist(), case.subgroups, before, after, path)
 
 
-def write_guard_predictions(case: Case, before: np.ndarray, after: np.ndarray, path: Path) -> None:
+def write_guard_predictions(case: Case, before: Predicted, after: Predicted, path: Path) -> None:
     """The same for the guard set; images that are also in the main set are marked `excluded`."""
     assert case.guard is not None
     assert case.guard_parts is not None
@@ -35,8 +73,8 @@ def _write(
     dataset: Dataset,
     parts: Sequence[str],
     subgroups: Sequence[str] | None,
-    before: np.ndarray,
-    after: np.ndarray,
+    before: Predicted,
+    after: Predicted,
     path: Path,
 ) -> None:
     names = dataset.class_names
@@ -48,7 +86,9 @@ def _write(
                     parts[i],
                     names[dataset.labels[i]],
                     subgroups[i] if subgroups else "",
-                    names[before[i]],
-                    names[after[i]],
+                    names[before.classes[i]],
+                    names[after.classes[i]],
+                    Figure(f"{before.confidence[i]:.6f}"),
+                    Figure(f"{after.confidence[i]:.6f}"),
                 )
             )

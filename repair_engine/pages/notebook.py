@@ -89,7 +89,7 @@ def _cell(heading: str, parts: Iterable[Section], headline: Iterable[str] = (), 
 def _nested(sheet: str) -> Markup:
     """The page's stylesheet for one element alone: what is the page's own becomes the element's."""
     sheet = re.sub(r"(?m)^( *)(:root|html|body)(?= *\{)", r"\1&", re.sub(r"@page \{[^}]*\}", "", sheet))
-    return Markup(f".neuron-repair {{\n{sheet}\n}}")
+    return Markup(f".neuron-repair {{\n{sheet}\nh1, h2, h3 {{ color: inherit }}\n}}")
 
 
 _STYLES = _nested(rendering.stylesheet())

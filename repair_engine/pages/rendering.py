@@ -54,7 +54,12 @@ def render(template: str, **shown: Any) -> Markup:
 
 def clean(html: str) -> Markup:
     """HTML without the characters that may not stand in it."""
-    return Markup(_UNPRINTABLE.sub("\ufffd", html))
+    return Markup(printable(html))
+
+
+def printable(text: str) -> str:
+    """A text without the same characters."""
+    return _UNPRINTABLE.sub("\ufffd", text)
 
 
 def sections(listed: Iterable[tuple[str, str, str]], **shown: Any) -> list[Section]:

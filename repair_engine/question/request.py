@@ -14,6 +14,7 @@ from repair_engine.models.weights_metadata import weights_metadata
 from repair_engine.question.attacks import AttackSettings
 from repair_engine.question.objectives import Metric
 from repair_engine.question.surrogates import Surrogate
+from repair_engine.question.verb import Verb
 from repair_engine.settings import (
     Ablation,
     Attacked,
@@ -57,7 +58,8 @@ class RepairRequest(Splits, Ablation, Sampling, Report, Export, Attacked, Rows):
         surrogates: models on which transfer attacks are made, for the report.
         weights: "model" or "ema" where the file holds both.
         device: "cpu" or "cuda" (resolved).
-        explain: what an explanation shows; None = the request is for a repair (or for values alone).
+        explain: what an explanation shows.
+        purpose: what the run is for, which shares out its budget.
         names: what the files are called in reports; the paths' own names by default.
         apart: images are decoded in a child process, for they are somebody else's (`datasets.decoding`).
     """
@@ -84,6 +86,7 @@ class RepairRequest(Splits, Ablation, Sampling, Report, Export, Attacked, Rows):
     weights: str | None = None
     device: str = "cpu"
     explain: Explanation | None = None
+    purpose: Verb = Verb.REPAIR
     names: Mapping[str, str] = field(default_factory=dict)
     apart: bool = False
 
@@ -105,6 +108,8 @@ class RepairRequest(Splits, Ablation, Sampling, Report, Export, Attacked, Rows):
             if asked.quality is not None:
                 shared["top_k"], shared["overlap"] = quality_of(asked.quality)
         shared |= {"also": tuple(getattr(asked, "also", ())), "by_hand": tuple(getattr(asked, "filters", ()))}
+        if asked.verb == Verb.SCORE:
+            shared["purpose"] = Verb.SCORE
         request = cls(**shared)
         return request.to_explain(asked.part(Explanation)) if isinstance(asked, Explanation) else request
 
@@ -121,7 +126,7 @@ class RepairRequest(Splits, Ablation, Sampling, Report, Export, Attacked, Rows):
     def to_explain(self, asked: Explanation) -> RepairRequest:
         """The same request, to explain: `top_k` filters of both ends are confirmed, unless one is asked for."""
         limits = replace(self.limits, max_filters=self.top_k)
-        return replace(self, explain=asked, side=self.side or "both", limits=limits)
+        return replace(self, purpose=Verb.EXPLAIN, explain=asked, side=self.side or "both", limits=limits)
 
     def to_json(self) -> str:
         return json.dumps({**asdict(self), "names": dict(self.names)}, indent=1)
@@ -142,6 +147,7 @@ class RepairRequest(Splits, Ablation, Sampling, Report, Export, Attacked, Rows):
                 "attack": AttackSettings(**data["attack"]),
                 "surrogates": tuple(Surrogate.from_json(s) for s in data.get("surrogates", ())),
                 "explain": Explanation(**data["explain"]) if data.get("explain") else None,
+                "purpose": Verb(data.get("purpose") or ("explain" if data.get("explain") else "repair")),  # older: none
             }
         )
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from repair_engine.errors import BadInput
 from repair_engine.question.request import RepairRequest
+from repair_engine.question.verb import Verb
 from repair_engine.search.game import NeuronGame
 from shapley import BudgetTooSmall, Estimate, Settings, State, draw_cost, estimate, fast, start
 
-CONFIRM_SHARE = 0.3  # of the budget
 DELTA = 0.05
 MAX_EXACT = 20  # players
 _BLOCK = 20_000  # evaluations that a block is about
@@ -35,17 +35,17 @@ _ENOUGH_OF_FAST = 10  # each image has a coalition of its own anyway, and small 
 _ENOUGH_DRAWS = 4  # over all filters, for `score` to sample them all
 
 
-def search_settings(request: RepairRequest, game: NeuronGame, budget: int, confirm: bool = True) -> Settings:
-    """Settings of the search phase; the rest of the budget is left for `confirm_settings` if asked.
+def search_settings(request: RepairRequest, game: NeuronGame, budget: int) -> Settings:
+    """Settings of the search phase; what the verb leaves of the budget is for `confirm_settings`.
 
     Raises:
         BadInput: the budget does not buy one draw, saying what does.
     """
-    settings = _search_settings(request, game, search_share(budget) if confirm else budget, confirm)
+    settings = _search_settings(request, game, request.purpose.search_share(budget))
     try:
         start(settings)
     except BudgetTooSmall as error:
-        enough = least_budget(request, game, confirm)
+        enough = least_budget(request, game)
         raise BadInput(
             f"A budget of {budget:,} evaluations does not buy one draw of {request.estimator} over "
             f"{game.n_players} filters with {game.batch_size} images.",
@@ -54,31 +54,18 @@ def search_settings(request: RepairRequest, game: NeuronGame, budget: int, confi
     return settings
 
 
-def search_share(budget: int) -> int:
-    """Evaluations of the search phase where a confirm phase follows."""
-    return max(1, int(budget * (1 - CONFIRM_SHARE)))
-
-
-def least_budget(request: RepairRequest, game: NeuronGame, confirm: bool = True) -> int:
+def least_budget(request: RepairRequest, game: NeuronGame) -> int:
     """The smallest budget that surely buys the pilot and one draw, however deep the pilot finds that draws go."""
-    settings = _search_settings(request, game, 1, confirm)
-    least = least_search(settings)
-    return whole_budget(least, confirm)
+    return request.purpose.whole_budget(least_search(_search_settings(request, game, 1)))
 
 
-def whole_budget(search: int, confirm: bool) -> int:
-    """The smallest budget whose search share is at least `search` evaluations."""
-    whole = int(np.ceil(search / (1 - CONFIRM_SHARE))) if confirm else search
-    return whole if not confirm or int(whole * (1 - CONFIRM_SHARE)) >= search else whole + 1
-
-
-def _search_settings(request: RepairRequest, game: NeuronGame, budget: int, repair: bool) -> Settings:
+def _search_settings(request: RepairRequest, game: NeuronGame, budget: int) -> Settings:
     n = game.n_players
     sign = game.objective.culprit_sign
     side = request.side or ("bottom" if sign < 0 else "top")
     if request.estimator == "tmab" and n < 2:
         raise BadInput("The estimator tmab tells filters apart; this network has one.", "Use --estimator exact.")
-    whole_plan = repair and request.estimator == "fast" and request.overlap is None
+    whole_plan = request.purpose is not Verb.SCORE and request.estimator == "fast" and request.overlap is None
     top_k = request.limits.max_filters if whole_plan else request.top_k
     settings = Settings(
         estimator=request.estimator,  # type: ignore[arg-type]
@@ -100,8 +87,7 @@ def _search_settings(request: RepairRequest, game: NeuronGame, budget: int, repa
     )
     if request.estimator != "fast" or n < GUESSES_FROM:
         return settings
-    everyone = not repair or request.explain is not None  # is to be valued, if the budget allows
-    return replace(_with_screen(settings, game, everyone), overlap=request.overlap)
+    return replace(_with_screen(settings, game, request.purpose.values_all), overlap=request.overlap)
 
 
 def _with_screen(settings: Settings, game: NeuronGame, wanted: bool) -> Settings:
@@ -126,7 +112,7 @@ def _with_screen(settings: Settings, game: NeuronGame, wanted: bool) -> Settings
 
 
 def affordable(
-    request: RepairRequest, game_of: Callable[[int], NeuronGame], budget: int, repair: bool = False
+    request: RepairRequest, game_of: Callable[[int], NeuronGame], budget: int
 ) -> tuple[NeuronGame, Settings | None]:
     """The game with images per draw chosen by the search budget, and its settings; None where it buys no draw.
 
@@ -137,9 +123,9 @@ def affordable(
     game = game_of(sizes[0])
     for size in sizes:
         game = game_of(size)
-        if budget // (coalitions_per_draw(request, game, budget, repair) * size) >= enough:
+        if budget // (coalitions_per_draw(request, game, budget) * size) >= enough:
             break
-    settings = _search_settings(request, game, budget, repair)
+    settings = _search_settings(request, game, budget)
     try:
         start(settings)
     except BudgetTooSmall:
@@ -147,9 +133,9 @@ def affordable(
     return game, settings
 
 
-def coalitions_per_draw(request: RepairRequest, game: NeuronGame, budget: int, repair: bool) -> int:
+def coalitions_per_draw(request: RepairRequest, game: NeuronGame, budget: int) -> int:
     """About how many coalitions a draw of the search phase evaluates."""
-    settings = _search_settings(request, game, budget, repair)
+    settings = _search_settings(request, game, budget)
     n = settings.n_players
     if settings.guesses and settings.keep is not None:
         n = min(n, settings.keep + fast.RANDOM_PLAYERS)
@@ -216,7 +202,7 @@ def by_hand_settings(request: RepairRequest, game: NeuronGame, players: np.ndarr
         estimator="cmcs",
         n_players=game.n_players,
         batch_size=game.batch_size,
-        budget=max(1, int(budget * CONFIRM_SHARE)),
+        budget=max(1, int(budget * request.purpose.fresh)),
         seed=request.seed,
         stream=1,
         tol=0.0,
@@ -230,7 +216,7 @@ def by_hand_settings(request: RepairRequest, game: NeuronGame, players: np.ndarr
     )
     least = least_search(settings)
     if settings.budget < least:
-        enough = int(np.ceil(least / CONFIRM_SHARE))
+        enough = int(np.ceil(least / request.purpose.fresh))
         raise BadInput(
             f"A budget of {budget:,} evaluations does not value {len(players)} filters.", f"Give --budget {enough}."
         )
@@ -245,7 +231,7 @@ def candidate_players(request: RepairRequest, found: Estimate) -> np.ndarray:
     """
     sign = culprit_sign(request)
     values = found.values[0] if found.best is None else found.best
-    if request.explain is not None:
+    if request.purpose is Verb.EXPLAIN:
         return _at_the_ends(np.nan_to_num(values, nan=0.0), request.top_k, request.side or "both")
     badness = np.where(np.isnan(values), 0.0, sign * values)
     order = np.argsort(-badness, kind="stable")[: request.limits.max_filters]

@@ -22,7 +22,7 @@ from repair_engine.documents import repair as documents
 from repair_engine.documents.attack_files import write_attacks
 from repair_engine.documents.attack_repair import measure_attack
 from repair_engine.documents.filters import write_filters
-from repair_engine.documents.predictions import write_guard_predictions, write_predictions
+from repair_engine.documents.predictions import predicted, write_guard_predictions, write_predictions
 from repair_engine.errors import VerificationFailed
 from repair_engine.models import formats, hf_models
 from repair_engine.models.formats import Checkpoint
@@ -80,11 +80,12 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
     suffix = case.checkpoint.source.suffix
     sets = _image_sets(case)
     with scratch("finish") as folder:
-        progress("checking the intact model in a fresh process", 0.0)
+        where = "" if case.checkpoint.held is not None else " in a fresh process"
+        progress(f"checking the intact model{where}", 0.0)
         before = after = _predictions(case, case.checkpoint, Path(case.request.model), sets, case.request.weights)
         edited, written = case.checkpoint, folder / f"repaired{suffix}"
         if plan.k:
-            progress("writing the repaired checkpoint and reloading it in a fresh process", 0.0)
+            progress(f"writing the repaired checkpoint and reloading it{where}", 0.0)
             tensors = write_back(
                 case.checkpoint.tensors, case.network, case.biases, (int(p) for p in plan.chosen), case.request.constant
             )
@@ -105,7 +106,7 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
         documents.judge(document)
         repaired = document["outcome"] == "repaired"
         if repaired and case.request.compact:
-            progress("removing the culprits and measuring the compact network in a fresh process", 0.0)
+            progress(f"removing the culprits and measuring the compact network{where}", 0.0)
             document["compact"] = _compact(case, plan, before, after, sets, folder)
         staged = folder / "results"
         staged.mkdir()
@@ -115,9 +116,11 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
             for role, name in (("compact", TENSORS), ("compact_widths", WIDTHS)):
                 shutil.move(folder / name, staged / name)
                 document["files"][role] = {"name": name, "sha256": sha256(staged / name)}
-        write_predictions(case, before.of("all"), after.of("all"), staged / "predictions.csv")
+        b, a = predicted(before.logits["all"]), predicted(after.logits["all"])
+        write_predictions(case, b, a, staged / "predictions.csv")
         if case.guard is not None:
-            write_guard_predictions(case, before.of("guard"), after.of("guard"), staged / "guard_predictions.csv")
+            b, a = predicted(before.logits["guard"]), predicted(after.logits["guard"])
+            write_guard_predictions(case, b, a, staged / "guard_predictions.csv")
         write_filters(case.network, ranking, plan.k, staged / "filters.csv")
         tables = {"predictions.csv": True, "guard_predictions.csv": case.guard is not None, "filters.csv": True}
         if attacks:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from repair_engine.errors import BadInput
 from repair_engine.network import Network
 from repair_engine.question.request import RepairRequest
 from repair_engine.question.surrogates import open_surrogates
+from repair_engine.question.verb import Verb
 from repair_engine.search import calibrate
 from repair_engine.search.forecast import Foresight
 from repair_engine.search.game import NeuronGame
@@ -44,8 +45,6 @@ from repair_engine.search.phases import (
     rank,
     reported,
     search_settings,
-    search_share,
-    whole_budget,
 )
 from repair_engine.support.memory import give_back
 from repair_engine.support.precision import Precision
@@ -130,7 +129,6 @@ def prepare_job(
     request: RepairRequest,
     folder: Path,
     progress: Progress = silent,
-    repair: bool = True,
     captured: Callable[[Network], None] | None = None,
     given: Given = FROM_FILES,
 ) -> Job:
@@ -138,7 +136,6 @@ def prepare_job(
 
     Args:
         captured, given: see `preparing.prepare`.
-        repair: leave time for the plan and the report, and budget for the confirm phase.
 
     Raises:
         BadInput: see `case.prepare`; or a budget that does not buy one draw.
@@ -162,28 +159,28 @@ def prepare_job(
         if budget is None:
             rates = calibrate.measure(search_game, request.seed)
             spent = time.time() - began
-            other = spent + (_finish_seconds(case, rates) if repair else 5.0)
+            other = spent + (5.0 if request.purpose is Verb.SCORE else _finish_seconds(case, rates))
             target = calibrate.TARGET_SECONDS if request.minutes is None else 60 * request.minutes
             budget = calibrate.choose_budget(rates, request.estimator, other, target)
-            if request.explain is not None:
+            if request.purpose is Verb.EXPLAIN:
                 budget = calibrate.largest_budget(
                     lambda chosen: spent + sum(explain.seconds_of(case, rates, chosen).values()), target
                 )
-            if repair and case.attacked and request.explain is None:
+            if request.purpose is Verb.REPAIR and case.attacked:
                 queries = 2 * request.queries * subset_size(case, budget) / rates.forward
                 budget = calibrate.choose_budget(rates, request.estimator, other + queries, target)
-            if repair and request.explain is None:
+            if request.purpose is Verb.REPAIR:
                 more = AFRESH_SHARE + (STEPWISE_SHARE if request.limits.order == "auto" else 0.0)
                 budget = int(budget / (1 + more))
             smallest = game if request.batch_size else game.resized(BATCH_SIZES[-1])
-            budget = max(budget, least_budget(request, smallest, repair))
+            budget = max(budget, least_budget(request, smallest))
             images = f" --attack-images {case.request.attack_images}" if case.attacked else ""
-            if request.explain is not None:
+            if request.purpose is Verb.EXPLAIN:
                 notes.append(explain.forecast_text(explain.seconds_of(case, rates, budget), spent))
             notes.append(f"Budget chosen by calibration: {budget} evaluations (repeat with --budget {budget}{images}).")
-        game, _ = affordable(request, game.resized, search_share(budget) if repair else budget, repair)
+        game, _ = affordable(request, game.resized, request.purpose.search_share(budget))
         if request.searches:
-            search_settings(request, game, budget, repair)  # raises where the budget is too small
+            search_settings(request, game, budget)  # raises where the budget is too small
             notes.append(calibrate.reach(budget, game.n_players))
     stored = {
         "budget": budget,
@@ -223,9 +220,15 @@ def _check_adversaries(case: Case, game: NeuronGame) -> None:
     open_surrogates(request.surrogates, case.dataset.preprocessing, shape, network.classes, network.device)
 
 
-def open_job(folder: Path) -> Job:
-    """The job that `prepare_job` left in a folder."""
+def open_job(folder: Path, verb: Verb | None = None) -> Job:
+    """The job that `prepare_job` left in a folder.
+
+    Args:
+        verb: what it is for, where it may have been prepared by a version that did not write that down.
+    """
     case = open_case(folder)
+    if verb is not None and case.request.purpose is not verb:
+        case = replace(case, request=replace(case.request, purpose=verb))
     stored = json.loads((folder / _BUDGET_FILE).read_text())
     game = case.game(stored["batch_size"])
     said = stored.get("precision") or Precision("float32", "float32").to_json()  # none: prepared by an earlier version
@@ -234,7 +237,7 @@ def open_job(folder: Path) -> Job:
     return Job(case, game, search_game, stored["budget"], tuple(stored["notes"]), stored["started"], precision)
 
 
-def phase_settings(job: Job, phase: str, search: State | None = None, repair: bool = True) -> Settings | None:
+def phase_settings(job: Job, phase: str, search: State | None = None) -> Settings | None:
     """Settings of a sampling phase; None where it has nothing to do (exact values, no candidates, no budget).
 
     Filters chosen by hand are valued in the phase confirm. Values that were found before (`stored_values`) take the
@@ -252,18 +255,18 @@ def phase_settings(job: Job, phase: str, search: State | None = None, repair: bo
     if request.values is not None:
         if phase == "search" or (found := read_values(request.values, job.case)).estimator == "exact":
             return None
-        enough = max(job.budget, least_budget(request, job.game, repair))  # of a search that is not made
-        return confirm_settings(request, search_settings(request, job.game, enough, repair), found, job.budget)
+        enough = max(job.budget, least_budget(request, job.game))  # of a search that is not made
+        return confirm_settings(request, search_settings(request, job.game, enough), found, job.budget)
     if request.estimator == "exact":
         return None
-    settings = search_settings(request, job.game, job.budget, repair)
+    settings = search_settings(request, job.game, job.budget)
     if phase == "search":
         return settings
     assert search is not None
     return confirm_settings(request, settings, reported(search, settings), job.budget - search.evaluations)
 
 
-def merge(settings: Settings, state: State, results: Sequence[BlockResult], repair: bool = True) -> State:
+def merge(settings: Settings, state: State, results: Sequence[BlockResult], verb: Verb) -> State:
     """`shapley.merge_round`, in the user's words.
 
     Raises:
@@ -275,7 +278,7 @@ def merge(settings: Settings, state: State, results: Sequence[BlockResult], repa
         raise BadInput(
             f"The first walks show that one draw of {settings.estimator} over {settings.n_players} filters takes more "
             f"evaluations than the budget has left.",
-            f"Give --budget {whole_budget(error.least, repair)} or more, or none: then one is chosen.",
+            f"Give --budget {verb.whole_budget(error.least)} or more, or none: then one is chosen.",
         ) from error
 
 
@@ -283,14 +286,13 @@ def run_phase(
     job: Job,
     settings: Settings,
     tick: Callable[[int], None] | None = None,
-    repair: bool = True,
     foresight: Foresight | None = None,
 ) -> State:
     """All rounds of a phase in this process, each told to `foresight`. Raises BadInput, see `merge`."""
     state, game = start(settings), job.playing(settings)
     while tasks := next_round(state, settings):
         results = [run_block(game, settings, state, task, tick) for task in tasks]
-        state = merge(settings, state, results, repair)
+        state = merge(settings, state, results, job.request.purpose)
         give_back()
         if foresight is not None:
             foresight.after_round(state)
@@ -349,7 +351,7 @@ def run_finish(
     if search is not None and (images := int(search.screened.count.max(initial=0)) * job.game.batch_size):
         sampled = int((search.paired.count > 0).sum())
         run["screen"] = {"by": "gradients", "images": images, "sampled": sampled, "of": job.game.n_players}
-    if request.explain is not None:
+    if request.purpose is Verb.EXPLAIN:
         return explain.finish(job.case, found, fresh, run, out, progress)
     if request.by_hand:
         players = np.array([job.case.network.player(name) for name in request.by_hand], dtype=np.int64)

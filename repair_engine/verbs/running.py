@@ -23,6 +23,7 @@ from repair_engine.models.formats import Checkpoint
 from repair_engine.models.preprocessing import Preprocessing
 from repair_engine.network import Network
 from repair_engine.question.request import RepairRequest
+from repair_engine.question.verb import Verb
 from repair_engine.search.forecast import Foresight
 from repair_engine.support.progress import Teller
 from repair_engine.support.words import kinds_said
@@ -44,16 +45,15 @@ def score(request: RepairRequest, folder: Path, teller: Teller, given: Given = F
     Raises:
         BadInput: anything about the model, the images or the options that cannot be used.
     """
-    job = pipeline.prepare_job(
-        request, folder, teller.stage, repair=False, captured=lambda n: _players(n, teller), given=given
-    )
+    request = replace(request, purpose=Verb.SCORE)
+    job = pipeline.prepare_job(request, folder, teller.stage, captured=lambda n: _players(n, teller), given=given)
     teller.say(*job.notes)
-    settings = pipeline.phase_settings(job, "search", repair=False)
+    settings = pipeline.phase_settings(job, "search")
     state, forecast = None, None
     tick = teller.counting("enumerating" if settings is None else "sampling", job.budget)
     if settings is not None:
         foresight = Foresight(settings, teller.say)
-        state = pipeline.run_phase(job, settings, tick, repair=False, foresight=foresight)
+        state = pipeline.run_phase(job, settings, tick, foresight=foresight)
         forecast = None if foresight.first is None else foresight.first.to_json()
     return scored(job, state, forecast, tick)
 

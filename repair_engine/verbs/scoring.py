@@ -56,12 +56,12 @@ def scored(
     """From the search's final state (None: the estimator is exact) to the result.
 
     Args:
-        job: prepared with `repair=False`.
+        job: of the verb score.
         forecast: what was foretold of the search, for the record.
         tick: told the evaluations of an enumeration.
     """
     case = job.case
-    settings = pipeline.phase_settings(job, "search", repair=False)
+    settings = pipeline.phase_settings(job, "search")
     estimate = exact(job.game, tick) if search is None or settings is None else pipeline.reported(search, settings)
     run = pipeline.run_of(job, estimate.evaluations, estimate, None) | {"forecast": forecast}
     silent = [name for m, name in enumerate(case.objective_names) if not np.any(np.nan_to_num(estimate.values[m]))]

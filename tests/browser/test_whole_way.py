@@ -79,6 +79,7 @@ def test_from_sign_in_to_the_downloaded_checkpoint(page: Page, stack: RealStack,
         page.get_by_text(re.compile("raised mean recall over the values of ground from 75.0% to 100.0%"))
     ).to_be_visible()
     before_and_after(page)
+    seen(page)
     downloaded(page, tmp_path)
 
     page.get_by_role("link", name="All 4 filters, to sort and search").click()
@@ -156,6 +157,29 @@ def before_and_after(page: Page) -> None:
     assert re.search(r"100\.0%.*100\.0%.*0\.0", dark, re.S), dark
     for chart in ("Recall of subgroups on the report images", "Removal curve on the select images"):
         expect(page.get_by_role("img", name=chart).first).to_be_visible()
+
+
+def seen(page: Page) -> None:
+    """The images that were mended, one of them larger, and back by the browser's own button."""
+    page.get_by_role("navigation", name="Parts of this page").get_by_role("link", name="Images").click()
+    assert page.url.endswith("#images")
+    expect(page.locator(".tiles img").first).to_be_visible()  # a worker makes them, and nobody reloads
+    kinds = page.get_by_role("list", name="Right and wrong")
+    kinds.get_by_role("link", name="Newly right").click()
+    expect(kinds.locator("[aria-current]")).to_contain_text("Newly right")
+    assert "show=newly-right" in page.url
+    page.get_by_label("Ground", exact=True).select_option("light")  # of dark ones none is newly right
+    expect(page).to_have_url(re.compile(r"subgroup=light&show=newly-right#images"))
+    page.go_back()
+    expect(page).to_have_url(re.compile(r"\?show=newly-right#images"))
+    expect(page.locator(".tile .mark").first).to_have_text("Newly right")
+    page.locator(".tile a").first.click()
+    expect(page.get_by_role("heading", name=re.compile(r"top/\d+\.png"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"bottom, confidence \d"))).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("link", name="Previous")).to_be_visible()
+    page.get_by_role("link", name="Images", exact=True).click()
+    expect(kinds.locator("[aria-current]")).to_contain_text("Newly right")
 
 
 def by_hand(page: Page) -> None:

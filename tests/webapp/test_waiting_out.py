@@ -14,7 +14,7 @@ from django.utils import timezone
 from repair_engine.settings import Repair
 from tests.webapp.helpers import rested
 from webapp import steady
-from webapp.jobs import coordinator, files, leases, reaper, runner, selectors, services
+from webapp.jobs import coordinator, files, leases, live, reaper, runner, services
 from webapp.jobs.engine import get_engine
 from webapp.jobs.leases import LeaseLost
 from webapp.jobs.models import Delivery, Job, Shard
@@ -198,7 +198,7 @@ def test_attempts_rest_longer_and_longer_and_the_reaper_rings_when_that_is_over(
         assert leases.claim(shard.pk, "a/1/1") is None, "a bell that is late, or comes twice, does not cut it short"
         reaper.reap(force=True)
         assert "run_shard" not in world.bells.names()
-        assert "ValueError: no" in selectors.progress(job).held
+        assert "ValueError: no" in live.progress(job).held
         rested()
         reaper.reap(force=True)
         assert "run_shard" in world.bells.names()
@@ -317,18 +317,18 @@ def test_a_full_disk_is_waited_for_and_said(world, job, undisturbed, no_waiting,
         except OperationalError:  # of merging: the message is lost, the reaper rings again
             assert isinstance(error, OperationalError)
         job.refresh_from_db()
-        said.add(selectors.progress(job).held)
+        said.add(live.progress(job).held)
         rested()
         Shard.objects.filter(job=job).exclude(finished_at=None).update(finished_at=timezone.now() - timedelta(hours=1))
         reaper.reap(force=True)
     assert what_came_of(job) == undisturbed
     assert not job.shards.exclude(failures=0).exists()
     assert steady.NO_ROOM in said or isinstance(error, OperationalError)
-    assert selectors.progress(job).held == ""
+    assert live.progress(job).held == ""
 
 
 def test_a_disk_that_is_full_now_is_said_on_page_and_api_though_nothing_can_be_written(world, job, monkeypatch):
-    monkeypatch.setattr(selectors, "no_room_left", lambda: True)
+    monkeypatch.setattr(live, "no_room_left", lambda: True)
     assert "disk of the server is full" in world.owner.browser.get(f"/repairs/{job.pk}/").content.decode()
     assert "full" in world.owner.api.get(f"/api/v1/repairs/{job.pk}/").json()["progress"]["held"]
 

@@ -18,6 +18,7 @@ _SPACE = r"\x20\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _CONTROL = r"\x00-\x1f\x7f-\x9f"
 LINE = rf"^[^{_CONTROL}]*[^{_CONTROL}{_SPACE}][^{_CONTROL}]*$"
 LINE_OR_NONE = rf"^[^{_CONTROL}]*$"
+WORDS = rf"^[^,{_CONTROL}]*[^,{_CONTROL}{_SPACE}][^,{_CONTROL}]*$", "One line of text without a comma."
 
 
 class _AsSent:

@@ -5,16 +5,20 @@ Views never call `get(pk=…)`; they call one of these.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
 from django.http import Http404
+from django.utils import timezone
 
 from webapp.accounts.models import ApiToken, User
+from webapp.jobs import live
 from webapp.jobs.models import Artifact, Job
-from webapp.library.models import DatasetUpload, ModelUpload
+from webapp.jobs.removal import UNDO
+from webapp.library.models import DatasetUpload, ModelUpload, Thumbnails
 
 M = TypeVar("M", bound=Model)
 
@@ -28,7 +32,16 @@ def datasets_of(user: User) -> QuerySet[DatasetUpload]:
 
 
 def jobs_of(user: User) -> QuerySet[Job]:
-    return Job.objects.filter(owner=user).select_related("model", "dataset", "guard", "parent", "audited")
+    return _runs_of(user).filter(deleted_at=None).select_related("model", "dataset", "guard", "parent", "audited")
+
+
+def deleted_jobs_of(user: User) -> QuerySet[Job]:
+    """What can still come back."""
+    return _runs_of(user).filter(deleted_at__gt=timezone.now() - UNDO).select_related("model", "dataset")
+
+
+def _runs_of(user: User) -> QuerySet[Job]:
+    return Job.objects.filter(owner=user)
 
 
 def tokens_of(user: User) -> QuerySet[ApiToken]:
@@ -43,8 +56,35 @@ def dataset_for(user: User, pk: UUID | str) -> DatasetUpload:
     return _one(datasets_of(user), pk, "dataset")
 
 
+def thumbnails_for(user: User, dataset_pk: UUID | str, sha256: str) -> Thumbnails:
+    """Those that an address names by the beginning of their hash: what it showed once, it shows for ever."""
+    rows = Thumbnails.objects.filter(dataset=dataset_pk, dataset__owner=user).select_related("blob")
+    found = rows.filter(blob__sha256__startswith=sha256).first() if len(sha256) >= 16 else None
+    if found is None:
+        raise Http404("You have no thumbnails with this address.")
+    return found
+
+
 def job_for(user: User, pk: UUID | str) -> Job:
     return _one(jobs_of(user), pk, "repair")
+
+
+def watched_job_for(user: User, pk: UUID | str, *, charts: bool = False) -> Job:
+    """With its progress, in one query: for who asks again and again. Without what has to be joined."""
+    return _one(live.watched(_runs_of(user).filter(deleted_at=None), charts=charts), pk, "repair")
+
+
+def deleted_job_for(user: User, pk: UUID | str) -> Job:
+    return _one(deleted_jobs_of(user), pk, "deleted run")
+
+
+def several(rows: QuerySet[Job], pks: Sequence[str]) -> list[Job]:
+    """Of `jobs_of` or `deleted_jobs_of`, in the order in which they are named: all of them, or 404."""
+    try:
+        found = rows.in_bulk({UUID(str(pk)) for pk in pks})
+        return [found[UUID(str(pk))] for pk in dict.fromkeys(pks)]
+    except (ValueError, KeyError):
+        raise Http404("You have no run with one of these ids.") from None
 
 
 def token_for(user: User, pk: int | str) -> ApiToken:

@@ -100,6 +100,7 @@ def _step(job: Job) -> bool:
             "work": prepared["work"],
             "summary": prepared["summary"],
             "warnings": prepared["summary"].get("warnings", []),
+            "budget": job.request.get("budget") or prepared["summary"].get("budget"),
         }
         return _commit(job, move)
     blocks = [part for shard in shards for part in files.unpack(files.get(job, shard.result))]

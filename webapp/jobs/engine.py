@@ -62,6 +62,7 @@ class RepairEngine:
     phases = ("search", "confirm")
 
     def prepare(self, request: dict, work: Path, note: Note) -> dict:
+        from repair_engine.question.verb import Verb
         from repair_engine.search.phases import culprit_sign
         from repair_engine.verbs import pipeline
         from webapp.jobs import attacking, translation
@@ -70,14 +71,14 @@ class RepairEngine:
         if request.get("kind") == "attack":
             return attacking.prepare(request, work)
         asked = translation.repair_request(request, work)
-        scores = request.get("kind") == "score"
-        job = pipeline.prepare_job(asked, work, note, repair=not scores)
+        job = pipeline.prepare_job(asked, work, note)
         network = job.case.network
         notes = {
             "threads": request["threads"],
             "filters": [network.filter_id(player) for player in range(network.n_filters)],
-            "culprit_sign": 1 if scores or asked.explain else culprit_sign(asked),  # the leaders: most critical first
-            "scores": scores,
+            # the leaders: culprits, or most critical first
+            "culprit_sign": culprit_sign(asked) if asked.purpose is Verb.REPAIR else 1,
+            "verb": asked.purpose,
         }
         (work / NOTES).write_text(json.dumps(notes))
         _opened.put(work, job)
@@ -89,11 +90,10 @@ class RepairEngine:
 
         if _attacks(work):
             return b""  # an attack samples nothing
-        scores = _notes(work)["scores"]
-        if scores and phase == "confirm":
+        if _verb(work) == "score" and phase == "confirm":
             return b""
         search = _read(earlier["search"])[1] if earlier.get("search") else None
-        settings = pipeline.phase_settings(_open(work), phase, search, not scores)
+        settings = pipeline.phase_settings(_open(work), phase, search)
         return _write(settings, shapley.start(settings)) if settings is not None else b""
 
     def next_round(self, work: Path, phase: str, state: bytes) -> list[dict]:
@@ -117,11 +117,12 @@ class RepairEngine:
 
     def merge(self, work: Path, phase: str, state: bytes, blocks: list[bytes]) -> bytes:
         import shapley
+        from repair_engine.question.verb import Verb
         from repair_engine.verbs import pipeline
 
         settings, now = _read(state)
         results = [shapley.BlockResult.from_bytes(block) for block in blocks]
-        return _write(settings, pipeline.merge(settings, now, results, not _notes(work)["scores"]))
+        return _write(settings, pipeline.merge(settings, now, results, _verb(work) or Verb.REPAIR))
 
     def snapshot(self, work: Path, phase: str, state: bytes) -> dict:
         from webapp.jobs import translation
@@ -143,7 +144,7 @@ class RepairEngine:
             return attacking.finish(work, out, note)
         _use_threads(_notes(work)["threads"])
         last = {phase: _read(state)[1] for phase, state in states.items() if state}
-        if _notes(work)["scores"]:
+        if _verb(work) == "score":
             from repair_engine.verbs.scoring import scored
 
             found = scored(_open(work), last.get("search"))
@@ -177,7 +178,7 @@ class _Opened:
         with self.lock:
             if self.work != work:
                 self.work, self.job = None, None  # first let go of the old one: there may not be room for two
-                self.job, self.work = pipeline.open_job(work), work
+                self.job, self.work = pipeline.open_job(work, _verb(work)), work
             return self.job
 
     def put(self, work: Path, job: Any) -> None:
@@ -196,6 +197,15 @@ def _open(work: Path) -> Any:
 @lru_cache(maxsize=8)
 def _notes(work: Path) -> dict:
     return json.loads((work / NOTES).read_text())
+
+
+def _verb(work: Path) -> Any:
+    from repair_engine.question.verb import Verb
+
+    notes = _notes(work)
+    if "verb" in notes:
+        return Verb(notes["verb"])
+    return Verb.SCORE if notes["scores"] else None  # prepared by an earlier version: the request says which
 
 
 def _use_threads(count: int) -> None:

@@ -8,11 +8,14 @@ fencing, attempts and cancel are the same for everything a worker does.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.db import models
 
+from webapp.jobs import naming
 from webapp.library.models import Blob, DatasetUpload, ModelUpload
 
 PREPARE, FINISH = "prepare", "finish"  # the phases that are no sampling; the others are the engine's
@@ -71,7 +74,18 @@ class Job(models.Model):
     webhook_secret = models.CharField(max_length=200, blank=True)
     webhook_events = models.JSONField(default=list)
 
+    # What lists sort and search by, written with what it is taken from: JSON of a thousand runs is not read for a page.
+    title = models.CharField(max_length=500, blank=True)
+    kind = models.CharField(max_length=10, default=naming.REPAIR)  # a key of naming.KINDS
+    seed = models.BigIntegerField(default=0)
+    budget = models.BigIntegerField(null=True, blank=True)  # evaluations, as asked or as preparing chose it
+    gain = models.FloatField(null=True, blank=True)  # of a repair: change of its metric on the report images
+    gain_lower = models.FloatField(null=True, blank=True)
+    gain_upper = models.FloatField(null=True, blank=True)
+
     created_at = models.DateTimeField(auto_now_add=True)
+    archived_at = models.DateTimeField(null=True, blank=True)  # not shown in lists unless they are asked for it
+    deleted_at = models.DateTimeField(null=True, blank=True)  # as good as gone; for some minutes it can come back
     started_at = models.DateTimeField(null=True, blank=True)
     phase_started_at = models.DateTimeField(null=True, blank=True)
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
@@ -81,10 +95,23 @@ class Job(models.Model):
     class Meta:
         ordering = ["-created_at", "-id"]
         constraints = [models.UniqueConstraint(fields=["owner", "idempotency_key"], name="one_job_per_idempotency_key")]
-        indexes = [models.Index(fields=["state"])]
+        indexes = [
+            models.Index(fields=["state"]),
+            models.Index(fields=["owner", "deleted_at", "archived_at", "-created_at"], name="runs_of_an_account"),
+        ]
 
     def __str__(self) -> str:
         return self.name or str(self.id)
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """With all that lists sort by, unless single fields are saved."""
+        if kwargs.get("update_fields") is None:
+            self.title = naming.title(self.name, self.request, self.model.name, bool(self.audited_id))[:500]
+            self.kind = naming.kind_of(self.request)
+            self.seed = self.request.get("seed", 0)
+            self.budget = self.request.get("budget") or self.summary.get("budget")
+            self.gain, self.gain_lower, self.gain_upper = gain_of(self.result)
+        super().save(*args, **kwargs)
 
     @property
     def explains(self) -> bool:
@@ -131,6 +158,27 @@ class Job(models.Model):
     @property
     def queue(self) -> str:
         return "gpu" if self.device == "cuda" else "cpu"
+
+
+def gain_of(result: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
+    """A repair's change of its metric with its interval, of a job's `result`; None where there is none."""
+    found = result.get("gain") or {}
+    return found.get("value"), found.get("lower"), found.get("upper")
+
+
+class Tag(models.Model):
+    """A word by which its owner finds a run again."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="tags")
+    word = models.CharField(max_length=50)
+
+    class Meta:
+        ordering = ["word"]
+        constraints = [models.UniqueConstraint(fields=["job", "word"], name="one_tag_per_word")]
+        indexes = [models.Index(fields=["word"])]
+
+    def __str__(self) -> str:
+        return self.word
 
 
 class Shard(models.Model):

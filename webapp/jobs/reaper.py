@@ -17,7 +17,7 @@ from django.db import Error, connection
 from django.db.models import F, Q
 from django.utils import timezone
 
-from webapp.jobs import bells, leases, storage, webhooks
+from webapp.jobs import bells, leases, removal, storage, webhooks
 from webapp.jobs.models import Job, Shard
 from webapp.library import quota
 from webapp.library import services as library
@@ -93,6 +93,7 @@ def _ring_uploads() -> None:
 def _sweep() -> None:
     """Remove the working files of jobs that ended a while ago, and what crashes left. Results are blobs and stay."""
     now = timezone.now()
+    removal.purge_due()
     rows = Job.objects.exclude(state__in=Job.ACTIVE).filter(swept_at=None, finished_at__lt=now - KEEP_FILES)
     rows = rows.exclude(state=Job.State.FAILED, fault="server", finished_at__gt=now - KEEP_FAILED)
     for job in rows[:20]:

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from webapp.jobs import files, webhooks
-from webapp.jobs.models import Artifact, Event, Job, Shard
+from webapp.jobs.models import Artifact, Event, Job, Shard, gain_of
 from webapp.library import blobs
 
 MEDIA_TYPES = {
@@ -57,11 +57,15 @@ def _record(job: Job, result: dict, copies: list[tuple[str, blobs.Ready]]) -> bo
         outcome = Job.Outcome.SCORED
     else:
         outcome = Job.Outcome.REPAIRED if result["repaired"] else Job.Outcome.NO_REPAIR
+    gain, lower, upper = gain_of(result)
     with transaction.atomic():
         won = Job.objects.filter(pk=job.pk, state__in=Job.ACTIVE, phase=job.phase).update(
             state=Job.State.SUCCEEDED,
             outcome=outcome,
             result=result,
+            gain=gain,
+            gain_lower=lower,
+            gain_upper=upper,
             warnings=result.get("warnings", job.warnings),
             held="",
             finished_at=timezone.now(),

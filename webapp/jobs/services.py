@@ -1,10 +1,9 @@
-"""Writes: start, cancel, resume and delete repairs."""
+"""Writes: start, cancel and resume runs; their names and tags."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 
 from django.db import IntegrityError, transaction
@@ -14,14 +13,16 @@ from repair_engine.data.columns import columns_of
 from repair_engine.errors import BadInput
 from repair_engine.settings import Settings
 from webapp.accounts.models import User
-from webapp.jobs import bells, coordinator, resuming, webhooks
+from webapp.jobs import bells, coordinator, naming, resuming, webhooks
 from webapp.jobs import surrogates as transfer
-from webapp.jobs.models import PREPARE, Event, Job, Shard
+from webapp.jobs.models import PREPARE, Event, Job, Shard, Tag
 from webapp.jobs.requests import metric_of, new_secret, to_row
 from webapp.jobs.selectors import live_workers
-from webapp.library import blobs, quota
+from webapp.library import quota
 from webapp.library.errors import Refused
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
+
+MOST_TAGS, TAG_LENGTH = 20, 50
 
 
 def create_job(
@@ -181,28 +182,40 @@ def retry_job(*, job: Job) -> None:
         )
 
 
-def delete_job(*, job: Job) -> None:
-    """Remove an ended run and its files.
+def edit_job(*, job: Job, name: str | None = None, tags: Sequence[str] | None = None, archived: bool | None = None):
+    """Change what people call a run and how they sort it. None: as it is.
 
     Raises:
-        Refused: it runs, or a repair that goes on from it does; or an attack on it is kept.
+        BadInput: with its field: too many tags.
     """
     with transaction.atomic():
-        row = Job.objects.select_for_update().get(pk=job.pk)
-        if not row.ended:
-            raise Refused("This repair is still running.", "Cancel it first.", status=409)
-        if (going_on := row.followups.filter(state__in=Job.ACTIVE).first()) is not None:
-            raise Refused(
-                f"A repair that goes on from this one is still running ({going_on.pk}).",
-                "Wait for it, or cancel it.",
-                status=409,
+        row = Job.objects.select_for_update().select_related("model").get(pk=job.pk)
+        if name is not None:
+            row.name = name.strip()[:200]
+            row.title = naming.title(row.name, row.request, row.model.name, bool(row.audited_id))[:500]
+        if archived is not None and archived != (row.archived_at is not None):
+            row.archived_at = timezone.now() if archived else None
+        row.save(update_fields=["name", "title", "archived_at"])
+        if tags is not None:
+            words = tag_words(tags)
+            row.tags.exclude(word__in=words).delete()
+            known = set(row.tags.values_list("word", flat=True))
+            Tag.objects.bulk_create(Tag(job=row, word=word) for word in words if word not in known)
+    job.name, job.archived_at = row.name, row.archived_at
+
+
+def tag_words(tags: Sequence[str]) -> list[str]:
+    """Without spaces around them, without empty ones, each once.
+
+    Raises:
+        BadInput: one is too long, or there are too many.
+    """
+    words = list(dict.fromkeys(" ".join(tag.split()) for tag in tags if tag.strip()))
+    if len(words) > MOST_TAGS:
+        raise BadInput(f"A run has at most {MOST_TAGS} tags; these are {len(words)}.", field="tags")
+    for word in words:
+        if len(word) > TAG_LENGTH or "," in word:
+            raise BadInput(
+                f"A tag has at most {TAG_LENGTH} characters and no comma; {word[:60]!r} is none.", field="tags"
             )
-        if audits := [str(one) for one in row.audits.all()[:5]]:
-            raise Refused(
-                f"The attack {', '.join(audits)} measures this repair's checkpoint.", "Delete that first.", status=409
-            )
-        used = sorted(set(row.artifacts.values_list("blob_id", flat=True)))
-        row.delete()
-        for sha256 in used:
-            blobs.drop(sha256)
-    shutil.rmtree(job.directory, ignore_errors=True)
+    return words

@@ -22,7 +22,7 @@ from django.db.models import Exists, OuterRef
 from repair_engine.support.outputs import sha256
 from webapp.jobs.models import Artifact, Job, Shard
 from webapp.library import blobs
-from webapp.library.models import Blob, DatasetUpload, ModelUpload
+from webapp.library.models import Blob, DatasetUpload, ModelUpload, Thumbnails
 
 log = logging.getLogger(__name__)
 _NAME = re.compile(r"[0-9a-f]{64}")
@@ -199,6 +199,8 @@ def _users(sha256: str) -> str:
         for kind in (ModelUpload, DatasetUpload)
         for one in kind.objects.filter(blob=sha256).select_related("owner")[:20]
     ]
+    pictures = Thumbnails.objects.filter(blob=sha256).select_related("dataset__owner")[:20]
+    found += [f"thumbnails of {one.dataset.name} of {one.dataset.owner}" for one in pictures]
     results = Artifact.objects.filter(blob=sha256).select_related("job__owner")[:20]
     found += [f"{one.name} of {one.job.word} {one.job_id} of {one.job.owner}" for one in results]
     return "; ".join(found) or "nothing"

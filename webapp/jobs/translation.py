@@ -13,7 +13,8 @@ from repair_engine.pages.explain_page import at_ends
 from repair_engine.question.objectives import Metric
 from repair_engine.question.request import RepairRequest
 from repair_engine.question.surrogates import Surrogate
-from repair_engine.search.phases import CONFIRM_SHARE, reported
+from repair_engine.question.verb import Verb
+from repair_engine.search.phases import reported
 from repair_engine.settings import Repair
 from shapley import Settings, State
 from webapp.jobs.requests import VALUES, metric_of, stored
@@ -41,7 +42,7 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
         if parent.get("values"):
             given["values"] = str(shutil.copyfile(parent["values"], work / VALUES))  # the parent may be deleted
             if record.estimator != "exact" and budget:  # the fresh samples' share of what a search would have
-                budget = record.budget or max(1, int(budget * CONFIRM_SHARE))
+                budget = record.budget or max(1, int(budget * Verb.REPAIR.fresh))
         record = replace(record, budget=budget, attack_images=record.attack_images or parent.get("attack_images"))
     return RepairRequest.of(
         record,

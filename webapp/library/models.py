@@ -97,3 +97,19 @@ class DatasetUpload(Upload):
         constraints = [
             models.UniqueConstraint(fields=["owner", "blob", "split_folder"], name="one_dataset_per_file_and_split")
         ]
+
+
+class Thumbnails(models.Model):
+    """The pictures of a dataset, small and in one file: made by a worker when somebody first wants to see them."""
+
+    dataset = models.OneToOneField(DatasetUpload, on_delete=models.CASCADE, related_name="thumbnails")
+    blob = models.ForeignKey(Blob, on_delete=models.PROTECT, related_name="+", null=True, blank=True)  # null: not yet
+    done = models.PositiveIntegerField(default=0)  # images so far
+    error = models.TextField(blank=True)  # why there are none, for people
+    mend = models.TextField(blank=True)
+    detail = models.TextField(blank=True)  # for operators
+    attempts = models.PositiveSmallIntegerField(default=0)  # begun ones; the message names the one it asks for
+    rung_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"thumbnails of {self.dataset_id}"

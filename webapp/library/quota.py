@@ -1,5 +1,5 @@
-"""How much one account may keep on the disk (`NR_USER_QUOTA_BYTES`): its uploads and results, what is arriving, and
-the repaired checkpoints to come.
+"""How much one account may keep on the disk (`NR_USER_QUOTA_BYTES`): its uploads with their thumbnails, its results,
+what is arriving, and the repaired checkpoints to come.
 
 Everything that adds to it looks and writes in one transaction that locks the account's row: any number at once, in any
 number of processes, get no more room together than there is.
@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from webapp.accounts.models import User
 from webapp.library.errors import Refused
-from webapp.library.models import Blob, DatasetUpload, ModelUpload, Reservation
+from webapp.library.models import Blob, DatasetUpload, ModelUpload, Reservation, Thumbnails
 
 TOUCH = timedelta(seconds=30)
 STALE = timedelta(minutes=15)  # nothing arrived for so long: the process that held the room has died
@@ -46,7 +46,7 @@ def count(runs: Runs) -> None:
 class Usage:
     """Bytes. A file that is there twice counts once."""
 
-    uploads: int
+    uploads: int  # with their thumbnails
     results: int
     arriving: int  # room held for uploads under way
     expected: int  # of each run that has not ended its model's size: a repaired checkpoint has it
@@ -61,9 +61,14 @@ class Usage:
 
 
 def usage(owner: User, *, besides: Reservation | None = None) -> Usage:
-    uploaded = Q(pk__in=ModelUpload.objects.filter(owner=owner).values("blob")) | Q(
-        pk__in=DatasetUpload.objects.filter(owner=owner).values("blob")
+    kinds = (
+        ModelUpload.objects.filter(owner=owner),
+        DatasetUpload.objects.filter(owner=owner),
+        Thumbnails.objects.filter(dataset__owner=owner).exclude(blob=None),
     )
+    uploaded = Q()
+    for rows in kinds:
+        uploaded |= Q(pk__in=rows.values("blob"))
     assert _runs is not None, "webapp.jobs is not installed"
     results = Q(pk__in=_runs.results_of(owner))
     uploads = _sum(Blob.objects.filter(uploaded), "size")

@@ -12,7 +12,7 @@ from django.utils import timezone
 from webapp.accounts.models import User
 from webapp.library import blobs, quota
 from webapp.library.errors import InUse, Refused, TooLarge
-from webapp.library.models import Blob, DatasetUpload, ModelUpload, Upload
+from webapp.library.models import Blob, DatasetUpload, ModelUpload, Thumbnails, Upload
 from webapp.library.uploads import KnownFile, StoredUpload
 
 log = logging.getLogger(__name__)
@@ -119,11 +119,20 @@ def ring(upload: Upload) -> None:
 
 
 def delete_upload(*, upload: Upload) -> None:
-    """Raises InUse while a repair refers to it."""
+    """Raises InUse while a run refers to it; what was deleted and can come back is not asked (`jobs.removal`)."""
     others = upload.guarded_jobs if isinstance(upload, DatasetUpload) else upload.surrogate_jobs
     with transaction.atomic():
-        users = {job.pk: str(job) for jobs in (upload.jobs, others) for job in jobs.all()[:100]}
+        users = {job.pk: str(job) for jobs in (upload.jobs, others) for job in jobs.filter(deleted_at=None)[:100]}
         if names := list(users.values()):
             raise InUse(upload.name, names)
+        used = {upload.blob_id, *_thumbnails_of(upload)}
         upload.delete()
-        blobs.drop(upload.blob_id)
+        for sha256 in sorted(used):
+            blobs.drop(sha256)
+
+
+def _thumbnails_of(upload: Upload) -> list[str]:
+    if not isinstance(upload, DatasetUpload):
+        return []
+    rows = Thumbnails.objects.select_for_update().filter(dataset=upload).exclude(blob=None)
+    return list(rows.values_list("blob_id", flat=True))

@@ -16,7 +16,9 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from repair_engine.errors import BadInput
-from webapp.library.models import DatasetUpload, ModelUpload, Upload
+from webapp.library import picturing
+from webapp.library.errors import Refused
+from webapp.library.models import DatasetUpload, ModelUpload, Thumbnails, Upload
 from webapp.library.validation import check
 from webapp.steady import is_full
 
@@ -28,7 +30,7 @@ AWAY = 10.0  # seconds in which a broker that could not be reached is not tried 
 _away_until = 0.0
 
 
-def send(task: str, *args: str, queue: str = "light") -> None:
+def send(task: str, *args: str | int, queue: str = "light") -> None:
     """Ring a bell: a task by its name, for who rings stands below who answers.
 
     A broker that is away costs nothing but time: the reaper rings again.
@@ -46,8 +48,8 @@ def send(task: str, *args: str, queue: str = "light") -> None:
 
 
 @contextmanager
-def alive(asked: QuerySet[Upload]) -> Iterator[None]:
-    """Say every few seconds that the check goes on, so that the reaper does not ring for it again.
+def alive(asked: QuerySet) -> Iterator[None]:
+    """Say every few seconds that the work goes on, so that nobody rings for it again.
 
     A thread, because the check waits for its child process, which has a time limit of its own.
     """
@@ -105,3 +107,22 @@ def validate(kind: str, pk: str) -> None:
         if found.num_classes is not None:
             changes["num_classes"] = found.num_classes
     asked.update(**changes, validated_at=timezone.now())
+
+
+@shared_task
+def make_thumbnails(pk: int, attempt: int) -> None:
+    """Of a dataset, once for all. `attempt` is how many had begun when it was asked for: of many messages one acts."""
+    asked = Thumbnails.objects.filter(pk=pk, blob=None, error="")
+    if not asked.filter(attempts=attempt).update(attempts=attempt + 1, done=0, rung_at=timezone.now()):
+        return
+    try:
+        with alive(asked):
+            picturing.make(asked.select_related("dataset__owner", "dataset__blob").get())
+    except Thumbnails.DoesNotExist:
+        log.info("thumbnails %s: the dataset was deleted meanwhile", pk)
+    except (BadInput, Refused) as error:
+        asked.update(error=error.whole if isinstance(error, BadInput) else error.problem, mend=error.mend)
+    except Exception as error:
+        log.exception("making thumbnails %s failed", pk)
+        detail = traceback.format_exc()
+        asked.update(detail=detail, **({"attempts": attempt} if is_full(error) else {}))  # rung again by who looks

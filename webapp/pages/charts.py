@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from markupsafe import Markup
 
@@ -13,18 +14,29 @@ from repair_engine.pages.svg import responsive
 
 def leaders(rows: Sequence[dict]) -> Markup | None:
     """The present leaders with their intervals; None before there are any."""
-    data = [
+    data = tuple(
         ValueRow(row["id"], row["value"], row.get("lower"), row.get("upper"), False)
         for row in rows
         if row["value"] is not None
-    ]
-    if not data:
-        return None
-    heading = "Leading culprits so far"
-    return responsive(lambda w: interval_plot(data, heading, meaning=("", "so far"), width=w, ident="leaders"))
+    )
+    return _leaders(data) if data else None
 
 
 def rounds(points: Sequence[dict], total: int) -> Markup | None:
     """How the leaders' intervals narrow; None before the first round with intervals."""
-    data = [RoundPoint(point["phase"], point["evaluations"], point["half_width"]) for point in points]
-    return responsive(lambda w: convergence(data, total, width=w)) if data else None
+    data = tuple(RoundPoint(point["phase"], point["evaluations"], point["half_width"]) for point in points)
+    return _rounds(data, total) if data else None
+
+
+# Drawn once for all who watch.
+
+
+@lru_cache(maxsize=64)
+def _leaders(data: tuple[ValueRow, ...]) -> Markup:
+    heading = "Leading culprits so far"
+    return responsive(lambda w: interval_plot(data, heading, meaning=("", "so far"), width=w, ident="leaders"))
+
+
+@lru_cache(maxsize=64)
+def _rounds(data: tuple[RoundPoint, ...], total: int) -> Markup:
+    return responsive(lambda w: convergence(data, total, width=w))

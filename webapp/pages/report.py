@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.urls import reverse
+from markupsafe import Markup
 
 from repair_engine.pages import attack_page, attack_wording, explain_page, explain_wording, repair_page, score_page
 from repair_engine.pages import repair_wording as wording
@@ -69,8 +70,38 @@ def _goes_on(job: Job) -> dict[str, str]:
     return {name: f"{address}?{urlencode({'metric': name})}" for name in objectives_of(job)}
 
 
-def sections(job: Job, of: Document) -> list[Section]:
-    """In the order in which they are read."""
+@dataclass(frozen=True)
+class Part:
+    """Sections under one heading, to which one jumps; the address names it."""
+
+    ident: str
+    heading: str
+    sections: list[Section]
+
+
+_PARTS = {  # part -> its heading, and what is in it; all else is statistics
+    "summary": ("Summary", ("figures", "notices", "warnings")),
+    "network": ("Network", ("culprits", "filters", "layers", "histogram", "objectives", "not-players")),
+    "choice": ("Choice", ("choice", "controls")),
+    "statistics": ("Statistics", ()),
+    "files": ("Files", ("files",)),
+}
+
+
+def parts(job: Job, of: Document) -> dict[str, Part]:
+    """What the page shows, part by part in the order in which they are read."""
     if of["verb"] == "score":
-        return score_page.sections(of, _goes_on(job))
-    return {"explain": explain_page, "attack": attack_page}.get(of["verb"], repair_page).sections(of)
+        listed = score_page.sections(of, _goes_on(job))
+    else:
+        listed = {"explain": explain_page, "attack": attack_page}.get(of["verb"], repair_page).sections(of)
+    where = {ident: part for part, (_, idents) in _PARTS.items() for ident in idents}
+    return {
+        part: Part(part, heading, [_below(s) for s in listed if where.get(s.ident, "statistics") == part])
+        for part, (heading, _) in _PARTS.items()
+    }
+
+
+def _below(section: Section) -> Section:
+    """The section under a part's heading: what it holds is a level lower, and no two things have one name."""
+    body = Markup(section.body.replace("<h3", "<h4").replace("</h3>", "</h4>"))  # names in it are escaped
+    return Section(f"{section.ident}-section" if section.ident in _PARTS else section.ident, section.heading, body)

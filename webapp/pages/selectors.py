@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from django.db.models import QuerySet
+
 from webapp.accounts.models import User
-from webapp.jobs import access
-from webapp.jobs import selectors as jobs
+from webapp.jobs import access, listing, live
 from webapp.jobs.engine import get_engine
 from webapp.jobs.models import FINISH, PREPARE, Artifact, Job
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
@@ -55,7 +57,7 @@ class Board:
     """The start page. Counts are of everything, the lists hold the newest.
 
     Attributes:
-        active: something is being checked or repaired, so the lists will change.
+        checking: an upload is being checked, so the lists will change.
         first: nobody has done everything once, so the steps are shown.
     """
 
@@ -67,7 +69,7 @@ class Board:
     n_jobs: int
     ready_model: bool
     ready_dataset: bool
-    active: bool
+    checking: bool
 
     @property
     def first(self) -> bool:
@@ -75,21 +77,37 @@ class Board:
 
 
 def dashboard(user: User) -> Board:
-    models, datasets, repairs = access.models_of(user), access.datasets_of(user), access.jobs_of(user)
+    models, datasets, runs = access.models_of(user), access.datasets_of(user), access.jobs_of(user)
     checking = Upload.State.VALIDATING
     return Board(
         models=list(models[:SHOWN]),
         datasets=list(datasets[:SHOWN]),
-        jobs=list(repairs[:SHOWN]),
+        jobs=with_progress(listing.rows(runs.filter(archived_at=None))[:SHOWN]),
         n_models=models.count(),
         n_datasets=datasets.count(),
-        n_jobs=repairs.count(),
+        n_jobs=runs.count(),
         ready_model=models.filter(state=Upload.State.READY).exists(),
         ready_dataset=datasets.filter(state=Upload.State.READY).exists(),
-        active=repairs.filter(state__in=Job.ACTIVE).exists()
-        or models.filter(state=checking).exists()
-        or datasets.filter(state=checking).exists(),
+        checking=models.filter(state=checking).exists() or datasets.filter(state=checking).exists(),
     )
+
+
+def with_progress(runs: Iterable[Job]) -> list[Job]:
+    """Rows of a table; those that still run have `now`, their progress, from one query for all of them."""
+    rows = list(runs)
+    working = [row.pk for row in rows if not row.ended]
+    found = {job.pk: job.now for job in watched(Job.objects.filter(pk__in=working))} if working else {}
+    for row in rows:
+        row.now = found.get(row.pk)
+    return rows
+
+
+def watched(runs: QuerySet[Job]) -> list[Job]:
+    """In one query, each with `now`: its progress, None where it has ended."""
+    rows = list(live.watched(runs.defer("result", "summary", "warnings", "detail")))
+    for row in rows:
+        row.now = None if row.ended else live.progress(row)
+    return rows
 
 
 @dataclass(frozen=True)
@@ -120,7 +138,7 @@ def phases(job: Job) -> list[Phase]:
 def rounds(job: Job) -> tuple[list[dict], int]:
     """Points of the convergence chart over all phases: {phase, evaluations, half_width}, and the right edge."""
     points, before, total, phase, last = [], 0, 0, "", 0
-    for point in jobs.series(job):
+    for point in live.series(job):
         if point["phase"] != phase:
             phase, before, last = point["phase"], before + last, 0
         last = point.get("evaluations") or 0

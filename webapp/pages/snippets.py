@@ -18,10 +18,10 @@ from repair_engine.settings.texts import argv, rows
 from webapp.jobs import surrogates
 from webapp.jobs.followups import CHANGES
 from webapp.jobs.models import Job
+from webapp.jobs.naming import metric_words
 from webapp.jobs.requests import VALUES, stored
 from webapp.library.architectures import HUGGING_FACE, ONNX
 from webapp.library.models import ModelUpload
-from webapp.pages.templatetags.ui import metric_words
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from tests.repair_engine.tiny import CLASSES, Result, Sabotaged, World, call, rows_of
 
-HEADER = "file_name,split,label,subgroup,predicted_before,predicted_after"
+HEADER = "file_name,split,label,subgroup,predicted_before,predicted_after,confidence_before,confidence_after"
 OPTIONS = {"metric": "subgroup-recall:ground", "budget": "8000", "seed": "3"}
 
 
@@ -71,8 +71,10 @@ def test_predictions_are_reproduced_by_plain_torch(wrapped: tuple[Path, Path, Re
         net = Sabotaged()
         net.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
         with torch.inference_mode():
-            predicted = net.eval()(sabotaged.images.tensor()).argmax(1)
-        assert [row[column] for row in rows] == [CLASSES[i] for i in predicted]
+            likely = torch.softmax(net.eval()(sabotaged.images.tensor()), 1).max(1)
+        assert [row[column] for row in rows] == [CLASSES[i] for i in likely.indices]
+        sure = [float(row[column.replace("predicted", "confidence")]) for row in rows]
+        assert sure == pytest.approx(likely.values.tolist(), abs=2e-6)
     assert [row["label"] for row in rows] == [CLASSES[i] for i in sabotaged.images.labels]
     assert [row["subgroup"] for row in rows] == list(sabotaged.images.ground)
     parts = [row["split"] for row in rows]

@@ -224,7 +224,7 @@ def rgb(num_classes: int) -> torch.nn.Module:
 
 
 def test_bad_input(sabotaged: World, tmp_path: Path, quick: None) -> None:
-    refused(call(argv(sabotaged, queries="1")), "--queries 1")
+    refused(call(argv(sabotaged, queries="1")), "--queries: One query")
     refused(call(argv(sabotaged, subset="0")), "--subset")
     refused(call(argv(sabotaged, repaired=str(sabotaged.model), **SMALL)), "same file as --model")
     refused(call(argv(sabotaged, repaired="nowhere.pth")), "there is no file nowhere.pth")

@@ -217,7 +217,7 @@ def test_fresh_samples_for_both_ends_and_the_same_bits_again(sabotaged: World, t
     ("options", "said"),
     [
         ({"remove": "0"}, "--remove"),
-        ({"random_draws": "1"}, "band"),
+        ({"random_draws": "1"}, "--random-draws"),
         ({"curve_images": "0"}, "--curve-images"),
         ({"visualize": "-1"}, "--visualize"),
         ({"pictures": "51"}, "--pictures"),

@@ -30,14 +30,17 @@ def test_lists_ones_things_with_their_states(world):
     page = read(world.owner.browser.get("/"))
     assert "waiting to start" in page.text
     assert {reverse("pages:repair", args=[world.owner.job.pk])} <= {a["href"] for a in page.all("a")}
-    lists = next(a for a in page.all("div") if a.get("id") == "lists")
-    assert lists["hx-get"] == "/", "a repair is under way, so the lists are looked at again"
+    watch = next(a for a in page.all("div") if a.get("id") == "watch")
+    assert watch["hx-get"] == f"/repairs/rows/?run={world.owner.job.pk}&", "the row that runs is looked at again"
+    type(world.owner.model).objects.update(state=Upload.State.VALIDATING)
+    lists = next(a for a in read(world.owner.browser.get("/")).all("div") if a.get("id") == "lists")
+    assert lists["hx-get"] == "/", "an upload is being checked, so the lists are looked at again"
 
 
 def test_polling_stops_when_nothing_moves(world):
     world.bells.answer()
     page = read(world.owner.browser.get("/"))
-    assert "hx-get" not in next(a for a in page.all("div") if a.get("id") == "lists")
+    assert all("hx-get" not in a for a in page.all("div"))
     assert "repaired" in page.text
 
 

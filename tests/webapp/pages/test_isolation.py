@@ -10,18 +10,23 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.webapp.pages.helpers import succeed
+from tests.webapp.pages.pictures import with_pictures, with_predictions
+from webapp.jobs import removal
 from webapp.pages.urls import urlpatterns
 
-POSTS = {"delete_model", "delete_dataset", "cancel", "retry", "delete_repair"}
+POSTS = {"delete_model", "delete_dataset", "make_dataset_thumbnails", "cancel", "retry", "delete_repair", "restore",
+         "selected", "undo"}  # fmt: skip
 KINDS = {"model": "model", "dataset": "dataset"}
 WITH_ID = [pattern.name for pattern in urlpatterns if "<uuid:pk>" in str(pattern.pattern)]
 STAFF = {"operator"}  # has tests of its own
-WITHOUT = [p.name for p in urlpatterns if "<uuid:pk>" not in str(p.pattern) and p.name not in STAFF]
+WITHOUT = [p.name for p in urlpatterns if "<uuid:pk>" not in str(p.pattern) and p.name not in STAFF | POSTS]
 
 
 def address(name: str, person) -> str:
     thing = next((getattr(person, kind) for kind in KINDS if kind in name), person.job)
-    more = ["report.json"] if name == "file" else []
+    more = {"file": ["report.json"], "image": [0], "dataset_image": [0]}.get(name, [])
+    if name == "dataset_thumbnail":
+        more = [with_pictures(person.dataset).blob_id[:16], 0, "small"]
     return reverse(f"pages:{name}", args=[thing.pk, *more])
 
 
@@ -36,12 +41,16 @@ def shown(answer) -> str:
 
 def test_every_page_is_covered():
     assert len(WITH_ID) >= 12
-    assert set(WITH_ID) >= POSTS
+    assert {pattern.name for pattern in urlpatterns} >= POSTS
 
 
 @pytest.mark.parametrize("name", WITH_ID)
 def test_what_is_anothers_does_not_exist(world, name):
     succeed(world.team_mate.job)
+    with_pictures(world.team_mate.dataset)
+    with_predictions(world.team_mate.job)
+    if name == "restore":
+        removal.delete_job(world.team_mate.job)
     url = address(name, world.team_mate)
     theirs = ask(world.owner.browser, name, url)
     assert theirs.status_code == 404
@@ -62,7 +71,8 @@ def test_without_an_account_one_signs_in_first(world, name):
 def test_lists_and_forms_need_an_account_and_show_ones_own(world, name):
     url = reverse(f"pages:{name}")
     assert Client().get(url)["Location"].startswith(reverse("accounts:sign_in"))
-    shown = world.owner.browser.get(url)
+    named = {"run": world.team_mate.job.pk} if name == "rows" else {}
+    shown = world.owner.browser.get(url, named, HTTP_HX_REQUEST="true")
     assert shown.status_code == 200
     for thing in (world.team_mate.model, world.team_mate.dataset, world.team_mate.job):
         assert str(thing.pk) not in shown.content.decode()
@@ -70,7 +80,7 @@ def test_lists_and_forms_need_an_account_and_show_ones_own(world, name):
 
 @pytest.mark.parametrize("name", sorted(POSTS))
 def test_what_changes_something_is_posted_with_the_forms_secret(world, name):
-    url = address(name, world.owner)
+    url = reverse(f"pages:{name}") if name not in WITH_ID else address(name, world.owner)
     assert world.owner.browser.get(url).status_code == 405
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(world.owner.user)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 
 import pytest
 from django.urls import reverse
 
 from tests.webapp.pages.helpers import read
+from webapp.jobs import access
 from webapp.jobs.models import Job, PhaseState
 
 HTMX = {"HTTP_HX_REQUEST": "true"}
@@ -56,9 +58,11 @@ def test_the_polled_part_speaks_only_when_there_is_something_new(world, urls):
     world.bells.answer(most=4)
     first = world.owner.browser.get(urls["progress"], {"said": ""}, **HTMX).content.decode()
     assert 'role="status"' in first
-    said = first.split("?said=")[1].split('"')[0]
-    again = world.owner.browser.get(urls["progress"], {"said": said}, **HTMX).content.decode()
+    assert 'id="charts"' in first
+    following = unescape(re.search(r'hx-get="([^"]+)"', first)[1])
+    again = world.owner.browser.get(following, **HTMX).content.decode()
     assert 'role="status"' not in again
+    assert 'id="charts"' not in again, "no round was merged since, so the charts stay"
     assert 'hx-trigger="every 2s"' in again
 
 
@@ -105,5 +109,6 @@ def test_a_failure_says_whose_fault_it_is_and_what_to_do(world, urls):
 def test_a_running_repair_is_not_deleted(world, urls):
     assert "still running" in read(world.owner.browser.post(urls["delete_repair"], follow=True)).text
     world.bells.answer()
-    assert "were deleted" in read(world.owner.browser.post(urls["delete_repair"], follow=True)).text
-    assert not Job.objects.filter(pk=world.owner.job.pk).exists()
+    page = read(world.owner.browser.post(urls["delete_repair"], follow=True))
+    assert "was deleted. For 10 minutes that can be taken back" in page.text
+    assert not access.jobs_of(world.owner.user).exists()

@@ -94,7 +94,7 @@ def test_the_same_again_by_api_and_command_line(world, url, settings):
 
     asked = parser().parse_args(words[2:])
     assert (asked.metric, asked.budget, asked.max_clean_drop, asked.resize) == ("recall:it's", 300_000, 0.01, "none")
-    assert (asked.architecture, asked.arch_option) == ("house net", ["width=64"])
+    assert (asked.architecture, asked.options) == ("house net", ["width=64"])
     assert asked.register == ["house net=house.nets:make"]
     assert asked.classes == "classes.txt"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -9,11 +11,12 @@ from rest_framework import serializers
 from repair_engine.settings import Device, Explain, Repair, Score, options
 from webapp.api.base import Body
 from webapp.api.derived import body, field_of, said_in
-from webapp.api.fields import Line, WebAddress
-from webapp.jobs import selectors
+from webapp.api.fields import WORDS, Flag, Line, WebAddress
+from webapp.jobs import live, naming
 from webapp.jobs.followups import CHANGES, MOST_FILTERS
 from webapp.jobs.models import Artifact, Event, Job
 from webapp.jobs.requests import KINDS
+from webapp.jobs.services import MOST_TAGS, TAG_LENGTH
 from webapp.jobs.surrogates import MOST
 from webapp.jobs.webhooks import EVENTS, Blocked, check_url
 
@@ -39,10 +42,16 @@ class ProgressSerializer(serializers.Serializer):
     evaluations = serializers.IntegerField()
     evaluations_total = serializers.IntegerField()
     percent = serializers.FloatField()
-    eta_seconds = serializers.FloatField(allow_null=True)
+    eta_seconds = serializers.FloatField(allow_null=True, help_text="Of the phase, at most.")
+    eta_total_seconds = serializers.FloatField(
+        allow_null=True, help_text="Until the run has ended, roughly; null where nothing is known of it."
+    )
     workers = serializers.IntegerField()
     held = serializers.CharField(help_text="Why work waits: a full disk, a pause after a failed attempt. Empty else.")
     waiting = serializers.BooleanField()
+    queue_position = serializers.IntegerField(
+        allow_null=True, help_text="Of a run that no worker has begun, among those for its kind of device, from 1."
+    )
     worker_alive = serializers.BooleanField()
     retries = serializers.IntegerField()
     elapsed_seconds = serializers.FloatField(allow_null=True)
@@ -59,9 +68,7 @@ class RepairSerializer(serializers.ModelSerializer):
     parent = serializers.PrimaryKeyRelatedField(
         read_only=True, allow_null=True, help_text="The run that it goes on from; null if none, or if that was deleted."
     )
-    followups = serializers.PrimaryKeyRelatedField(
-        many=True, read_only=True, help_text="Repairs that go on from this run."
-    )
+    followups = serializers.SerializerMethodField(help_text="Repairs that go on from this run.")
     audited = serializers.PrimaryKeyRelatedField(
         read_only=True,
         allow_null=True,
@@ -72,40 +79,94 @@ class RepairSerializer(serializers.ModelSerializer):
     summary = serializers.DictField(help_text="What preparing found: filters, splits, the budget chosen.")
     result = serializers.DictField(help_text="The report's headline.")
     warnings = serializers.ListField(child=serializers.CharField())
-    results = ArtifactSerializer(source="artifacts", many=True)
+    results = serializers.SerializerMethodField()
+    tags = serializers.SerializerMethodField()
+    archived = serializers.SerializerMethodField()
 
     class Meta:
         model = Job
         fields = [
             "id", "url", "name", "state", "outcome", "fault", "error", "mend", "model", "dataset", "guard",
             "parent", "followups", "audited", "request", "device",
-            "progress", "summary", "result", "warnings", "results", "created_at", "started_at",
+            "tags", "archived", "progress", "summary", "result", "warnings", "results", "created_at", "started_at",
             "finished_at",
         ]  # fmt: skip
         read_only_fields = fields
 
+    def to_representation(self, job: Job) -> dict:
+        return super().to_representation(live.seen(job))
+
     def get_url(self, job: Job) -> str:
         return _absolute(self, reverse("api:repair", args=[job.pk]))
 
+    @extend_schema_field({"type": "array", "items": {"type": "string", "format": "uuid"}})
+    def get_followups(self, job: Job) -> list[str]:
+        return [str(UUID(row["id"])) for row in job.live_followups]
+
+    @extend_schema_field(ArtifactSerializer(many=True))
+    def get_results(self, job: Job) -> list[dict]:
+        found = job.artifacts.select_related("blob") if job.ended else []  # there are none before
+        return ArtifactSerializer(found, many=True, context=self.context).data
+
+    def get_tags(self, job: Job) -> list[str]:
+        return [row["word"] for row in job.live_tags]
+
+    def get_archived(self, job: Job) -> bool:
+        return job.archived_at is not None
+
     @extend_schema_field(ProgressSerializer)
     def get_progress(self, job: Job) -> dict:
-        return selectors.progress(job).to_json()
+        return live.progress(job).to_json()
 
 
 class RepairRowSerializer(serializers.ModelSerializer):
     """A repair in a list."""
 
     url = serializers.SerializerMethodField()
+    kind = serializers.ChoiceField(choices=list(naming.KINDS), help_text="by-hand: its filters were chosen by hand.")
+    budget = serializers.IntegerField(allow_null=True, help_text="Evaluations; null until one was chosen.")
+    gain = serializers.SerializerMethodField(
+        help_text="Of a finished repair: change of its metric on the report images, with its interval."
+    )
+    tags = serializers.SlugRelatedField(slug_field="word", many=True, read_only=True)
+    archived = serializers.SerializerMethodField()
 
     class Meta:
         model = Job
         fields = [
-            "id", "url", "name", "state", "outcome", "error", "model", "dataset", "parent", "device",
-            "created_at", "finished_at",
+            "id", "url", "name", "kind", "state", "outcome", "error", "model", "dataset", "parent", "device",
+            "seed", "budget", "gain", "tags", "archived", "created_at", "finished_at",
         ]  # fmt: skip
 
     def get_url(self, job: Job) -> str:
         return _absolute(self, reverse("api:repair", args=[job.pk]))
+
+    @extend_schema_field(
+        {
+            "type": ["object", "null"],
+            "properties": {key: {"type": ["number", "null"]} for key in ("value", "lower", "upper")},
+        }
+    )
+    def get_gain(self, job: Job) -> dict | None:
+        if job.gain is None:
+            return None
+        return {"value": job.gain, "lower": job.gain_lower, "upper": job.gain_upper}
+
+    def get_archived(self, job: Job) -> bool:
+        return job.archived_at is not None
+
+
+class EditSerializer(Body):
+    """What people call a run and how they sort it. What is left out stays as it is."""
+
+    name = Line(required=False, max_length=200, allow_blank=True, help_text="Empty: what was asked of which model.")
+    tags = serializers.ListField(
+        child=Line(pattern=WORDS, max_length=TAG_LENGTH),
+        required=False,
+        max_length=MOST_TAGS,
+        help_text="All of its tags: they take the place of those that it has.",
+    )
+    archived = Flag(required=False, help_text="Archived runs are not listed unless they are asked for.")
 
 
 class WebhookSerializer(Body):

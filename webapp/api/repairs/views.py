@@ -12,9 +12,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from webapp.api.base import APIView, ListQuery, ListView, Query
+from webapp.api.fields import Line
 from webapp.api.problems import PROBLEM
 from webapp.api.repairs.serializers import (
     CreateRepairSerializer,
+    EditSerializer,
     FollowUpSerializer,
     LiveSerializer,
     RepairRowSerializer,
@@ -22,10 +24,13 @@ from webapp.api.repairs.serializers import (
 )
 from webapp.api.repairs.starting import IDEMPOTENCY_KEY, STARTED, of_any_job, started
 from webapp.downloads import send_artifact
-from webapp.jobs import access, followups, reaper, selectors, services
+from webapp.jobs import access, followups, listing, live, removal, selectors, services
+from webapp.jobs.listing import SORTS
 from webapp.jobs.models import Job
+from webapp.jobs.naming import KINDS
 from webapp.jobs.requests import asked
 from webapp.jobs.results import MEDIA_TYPES
+from webapp.jobs.services import TAG_LENGTH
 from webapp.library.errors import Refused
 
 _TYPES = sorted({*MEDIA_TYPES.values(), "application/octet-stream"})
@@ -33,6 +38,24 @@ _TYPES = sorted({*MEDIA_TYPES.values(), "application/octet-stream"})
 
 class RepairQuery(ListQuery):
     state = serializers.ChoiceField(Job.State.choices, required=False)
+    outcome = serializers.ChoiceField(Job.Outcome.choices, required=False)
+    kind = serializers.ChoiceField(list(KINDS), required=False, help_text="by-hand: filters were chosen by hand.")
+    model = serializers.UUIDField(required=False)
+    dataset = serializers.UUIDField(required=False)
+    tag = Line(required=False, max_length=TAG_LENGTH)
+    q = Line(required=False, max_length=200, help_text="Words, each in the name, a tag, the model's or dataset's name.")
+    archived = serializers.ChoiceField(
+        ["false", "true", "all"], required=False, help_text="Archived runs are left out by default (false)."
+    )
+    sort = serializers.ChoiceField(
+        [sign + key for key in SORTS for sign in ("", "-")],
+        required=False,
+        help_text="With a minus: descending. Default: -created. What has no such figure comes last.",
+    )
+
+
+class DeleteQuery(Query):
+    for_good = serializers.BooleanField(required=False, help_text="At once; it cannot come back.")
 
 
 class EventsQuery(Query):
@@ -46,15 +69,19 @@ class ResultQuery(Query):
 
 
 class RepairList(ListView):
-    """Your repairs, the newest first."""
+    """Your repairs, the newest first unless `sort` says otherwise."""
 
     queries = {"GET": RepairQuery}
 
     serializer_class = RepairRowSerializer
 
     def get_queryset(self):
-        rows = access.jobs_of(self.request.user)
-        return rows.filter(state=self.query["state"]) if "state" in self.query else rows
+        runs, asked = access.jobs_of(self.request.user), dict(self.query)
+        if (archived := asked.get("archived", "false")) != "all":
+            runs = runs.filter(archived_at__isnull=archived == "false")
+        if "outcome" in asked:
+            runs = runs.filter(outcome=asked["outcome"])
+        return listing.rows(listing.chosen(runs, asked))
 
     @extend_schema(
         parameters=[IDEMPOTENCY_KEY],
@@ -97,18 +124,44 @@ class RepairList(ListView):
 class RepairDetail(APIView):
     """One repair."""
 
+    queries = {"DELETE": DeleteQuery}
+
     @extend_schema(responses={200: RepairSerializer, 404: PROBLEM})
     def get(self, request: Request, pk: UUID) -> Response:
         """Where it is, and when it has ended what came of it."""
-        reaper.reap()
+        job = access.watched_job_for(request.user, pk)
+        return Response(RepairSerializer(job, context={"request": request}).data)
+
+    @extend_schema(request=EditSerializer, responses={200: RepairSerializer, 400: PROBLEM, 404: PROBLEM})
+    def patch(self, request: Request, pk: UUID) -> Response:
+        """Rename it, give it tags, put it into the archive or take it out. What is left out stays as it is."""
         job = access.job_for(request.user, pk)
+        data = EditSerializer(data=request.data)
+        data.is_valid(raise_exception=True)
+        services.edit_job(job=job, **data.validated_data)
         return Response(RepairSerializer(job, context={"request": request}).data)
 
     @extend_schema(responses={204: None, 404: PROBLEM, 409: PROBLEM})
     def delete(self, request: Request, pk: UUID) -> Response:
-        """Delete an ended repair with its results. Refused (409) while it runs."""
-        services.delete_job(job=access.job_for(request.user, pk))
+        """Delete an ended repair with its results. Refused (409) while it runs. For 10 minutes it can come back
+        (`restore/`), and its results count in your quota; with `for_good` it is gone at once."""
+        job = access.job_for(request.user, pk)
+        removal.delete_job(job)
+        if self.query.get("for_good"):
+            removal.purge(job)
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class RepairRestore(APIView):
+    """Take a deletion back."""
+
+    @extend_schema(request=None, responses={200: RepairSerializer, 404: PROBLEM})
+    def post(self, request: Request, pk: UUID) -> Response:
+        """Within 10 minutes of its deletion. 404: it was not deleted, or is gone."""
+        job = access.deleted_job_for(request.user, pk)
+        removal.restore([job])
+        job = access.job_for(request.user, pk)
+        return Response(RepairSerializer(job, context={"request": request}).data)
 
 
 class RepairCancel(APIView):
@@ -147,15 +200,14 @@ class RepairEvents(APIView):
     )
     def get(self, request: Request, pk: UUID) -> Response:
         """Progress, the present leaders, the convergence series, and events after an id."""
-        reaper.reap()
-        job = access.job_for(request.user, pk)
-        live = {
-            "progress": selectors.progress(job).to_json(),
-            "leaders": selectors.leaders(job),
-            "series": selectors.series(job),
+        job = access.watched_job_for(request.user, pk, charts=True)
+        now = {
+            "progress": live.progress(job).to_json(),
+            "leaders": live.leaders(job),
+            "series": live.series(job),
             "events": selectors.events(job, after=self.query.get("after", 0)),
         }
-        return Response(LiveSerializer(live).data)
+        return Response(LiveSerializer(now).data)
 
 
 class RepairResult(APIView):

@@ -22,7 +22,7 @@ from webapp.api.uploads.serializers import (
     KnownModelSerializer,
     ModelSerializer,
 )
-from webapp.jobs import access, reaper
+from webapp.jobs import access, reaper, removal
 from webapp.library import services, uploads
 
 
@@ -70,7 +70,7 @@ class UploadDetail(DetailView):
     @extend_schema(responses={204: None, 404: PROBLEM, 409: PROBLEM})
     def delete(self, request: Request, pk: UUID) -> Response:
         """Delete it. Refused (409) while a repair refers to it."""
-        services.delete_upload(upload=self.get_object())
+        removal.delete_upload(self.get_object())
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 

@@ -44,5 +44,5 @@ class AttackForm(NamedForm, options_form(Attack, Device)):
 
 def initial_from(job: Job) -> dict[str, Any]:
     """The form as an attack was asked for, or as a repair for attack success attacked."""
-    values = AttackForm.initial_of(job.request)
+    values = AttackForm.initial_of(job.request) | {"surrogates": job.request.get("surrogates", [])}
     return values | ({"name": job.name, "device": job.device} if job.attacks else {"device": "auto"})

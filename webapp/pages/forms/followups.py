@@ -9,8 +9,8 @@ from django import forms
 from repair_engine.settings import Limits, Repair, options
 from webapp.jobs.followups import CHANGES, objectives_of
 from webapp.jobs.models import Job
+from webapp.jobs.naming import metric_words
 from webapp.pages.forms.fields import NamedForm, options_form
-from webapp.pages.templatetags.ui import metric_words
 
 LIMITS = tuple(options(Limits))
 

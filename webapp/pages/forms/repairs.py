@@ -167,6 +167,7 @@ def initial_from(job: Job) -> dict[str, Any]:
     metric, _, argument = asked.get("metric", "accuracy").partition(":")
     values: dict[str, Any] = RepairForm.initial_of(asked)
     values |= {"metric": metric, "name": job.name, "device": job.device, "kind": asked.get("kind", Repair.verb)}
+    values["surrogates"] = asked.get("surrogates", [])
     values.pop("also", None)  # a follow-up's: of the run that it goes on from
     if job.scores:
         values["also"] = [key for key, _ in ALSO] if "all" in asked.get("also", ()) else list(asked.get("also", ()))

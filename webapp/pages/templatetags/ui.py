@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 from django import template
 
 from repair_engine.documents.known import row_known
+from webapp.jobs import naming
 from webapp.jobs.models import Job
 from webapp.library.models import Upload
 
@@ -44,26 +45,24 @@ def known(row: Mapping[str, Any]) -> bool:
     return row_known(row)
 
 
-@register.filter
-def metric_words(metric: str) -> str:
-    """`subgroup-recall:ground` as people say it."""
-    name, _, argument = (metric or "").partition(":")
-    return {
-        "recall": f"recall of {argument}",
-        "subgroup-recall": f"subgroup-fair recall over {argument}",
-        "attack-success": "attack success",
-    }.get(name, name)
+register.filter("metric_words", naming.metric_words)
 
 
 @register.filter
 def title(job: Job) -> str:
     """Its name, or what was asked of which model."""
-    if job.attacks and not job.name:
-        return f"Attack: {job.model.name}" + (" and its repair" if job.audited_id else "")
-    chosen = len(job.request.get("filters", ()))
-    by_hand = f", {chosen} filter{'' if chosen == 1 else 's'} by hand" if chosen else ""
-    words = metric_words(job.request.get("metric", ""))
-    return job.name or f"{words[:1].upper()}{words[1:]}{by_hand}: {job.model.name}"
+    return naming.title(job.name, job.request, job.model.name, bool(job.audited_id))
+
+
+@register.filter
+def asked_words(job: Job) -> str:
+    """Its name, or what was asked, where model and dataset stand beside it."""
+    return job.name or naming.asked_words(job.request, bool(job.audited_id))
+
+
+@register.filter
+def kind_words(job: Job) -> str:
+    return naming.KINDS[naming.kind_of(job.request)]
 
 
 @register.filter
@@ -82,6 +81,28 @@ def duration(seconds: float | str | None) -> str:
 @register.filter
 def percentage(share: float | str | None, digits: int = 0) -> str:
     return "" if share in (None, "") else f"{share:.{digits}%}"
+
+
+@register.filter
+def points(change: float | str | None) -> str:
+    """A change of a share in percentage points: .081 as `+8.1`."""
+    return "" if change in (None, "") else f"{100 * change:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+@register.filter
+def short_number(value: int | str | None) -> str:
+    """1234567 as `1.23 M`: to see which is larger, not to repeat it."""
+    if value in (None, ""):
+        return ""
+    for unit, word in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if value >= unit:
+            return f"{value / unit:.3g} {word}"
+    return str(value)
+
+
+@register.filter
+def any_running(jobs: Iterable[Job]) -> bool:
+    return any(not job.ended for job in jobs)
 
 
 @register.filter

@@ -8,27 +8,19 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.contrib.auth.mixins import LoginRequiredMixin
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
-from django.views.generic import ListView
 
 from webapp.accounts.models import User
-from webapp.jobs import access, reaper, services
+from webapp.jobs import access, live, reaper, removal, services
 from webapp.jobs import selectors as jobs
 from webapp.jobs.models import Job
 from webapp.library.errors import Refused
 from webapp.library.models import ModelUpload, Upload
 from webapp.pages import charts, report, selectors, snippets
 from webapp.pages.forms.repairs import RepairForm, initial_from
-
-
-class RepairList(LoginRequiredMixin, ListView):
-    template_name, context_object_name, paginate_by = "pages/repairs.html", "jobs", 50
-
-    def get_queryset(self):
-        return access.jobs_of(self.request.user)
+from webapp.pages.views import images
 
 
 @login_required
@@ -110,7 +102,13 @@ def _once(form: RepairForm, model, dataset) -> str | None:
 @require_safe
 def repair(request: HttpRequest, pk: UUID) -> HttpResponse:
     reaper.reap()
-    job = access.job_for(request.user, pk)
+    try:
+        job = access.job_for(request.user, pk)
+    except Http404:
+        deleted = access.deleted_jobs_of(request.user).filter(pk=pk).first()
+        if deleted is None:
+            raise
+        return render(request, "pages/deleted.html", {"job": deleted}, status=410)
     context = {
         "job": job,
         "asked": snippets.settings_rows(job),
@@ -118,15 +116,16 @@ def repair(request: HttpRequest, pk: UUID) -> HttpResponse:
         "warnings": job.warnings or job.summary.get("warnings", []),
     }
     if not job.ended:
-        return render(request, "pages/repair.html", context | _live(job))
+        return render(request, "pages/running.html", context | _live(live.seen(job, charts=True)))
     document = report.document(job)
     context |= {
-        "progress": jobs.progress(job),
+        "progress": live.progress(job),
         "downloads": selectors.downloads(job),
         "document": document,
-        "sections": report.sections(job, document) if document else [],
+        "parts": report.parts(job, document) if document else {},
         "followups": access.jobs_of(request.user).filter(parent=job),
         "outcome": report.outcome(document) if document else None,
+        **(images.of_run(request, job) if job.state == Job.State.SUCCEEDED else {}),
     }
     return render(request, "pages/repair.html", context)
 
@@ -134,31 +133,41 @@ def repair(request: HttpRequest, pk: UUID) -> HttpResponse:
 @login_required
 @require_safe
 def progress(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """The part of the page that changes. When the repair has ended, the whole page is loaded anew."""
-    reaper.reap()
-    job = access.job_for(request.user, pk)
+    """The part of the page that changes. When the repair has ended, the whole page is loaded anew.
+
+    `said`: what the page has told a screen reader; `seen`: the round that its charts show.
+    """
     if not request.htmx:
-        return redirect("pages:repair", job.pk)
+        return redirect("pages:repair", access.job_for(request.user, pk).pk)
+    job = access.watched_job_for(request.user, pk, charts=True)
     if job.ended:
         return HttpResponse(headers={"HX-Refresh": "true"})
-    said = request.GET.get("said", "")
-    return render(request, "pages/_progress.html", {"job": job, "heard": said, "polled": True} | _live(job))
+    heard, seen = request.GET.get("said", ""), request.GET.get("seen", "")
+    return render(request, "pages/_progress.html", {"job": job, "heard": heard, "polled": True} | _live(job, seen))
 
 
-def _live(job: Job) -> dict:
-    now = jobs.progress(job)
-    leaders = jobs.leaders(job)
-    points, total = selectors.rounds(job)
+def _live(job: Job, seen: str | None = None) -> dict:
+    """Of a job that `live.watched` has read with its charts; these are left out where the page has `seen` them."""
+    now = live.progress(job)
     step = int(now.percent // 10) * 10
-    return {
+    last = job.live_series[-1] if job.live_series else None
+    found = {
         "progress": now,
         "phases": selectors.phases(job),
-        "leaders": leaders,
-        "leaders_chart": charts.leaders(leaders),
-        "rounds_chart": charts.rounds(points, total),
         # A screen reader is told of a new phase and of every tenth, not of every poll.
         "said": f"{job.phase}-{step}",
         "said_words": f"{job.phase}, {step} % of the whole",
+        "shown": f"{last['phase']}-{last['round']}" if last else "",
+    }
+    if seen == found["shown"]:
+        return found
+    leaders = live.leaders(job)
+    points, total = selectors.rounds(job)
+    return found | {
+        "drawn": True,
+        "leaders": leaders,
+        "leaders_chart": charts.leaders(leaders),
+        "rounds_chart": charts.rounds(points, total),
     }
 
 
@@ -191,9 +200,8 @@ def retry(request: HttpRequest, pk: UUID) -> HttpResponse:
 def delete(request: HttpRequest, pk: UUID) -> HttpResponse:
     job = access.job_for(request.user, pk)
     try:
-        services.delete_job(job=job)
+        removal.delete_job(job)
     except Refused as error:
         messages.error(request, error.said)
         return redirect("pages:repair", job.pk)
-    messages.success(request, f"The {job.word} and its files were deleted.")
     return redirect("pages:repairs")

@@ -14,13 +14,14 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django.views.generic import ListView
 
-from webapp.jobs import access, reaper
+from webapp.jobs import access, reaper, removal
 from webapp.library import quota, services
 from webapp.library.architectures import architectures
 from webapp.library.errors import Refused
-from webapp.library.models import Upload
+from webapp.library.models import DatasetUpload, Upload
 from webapp.library.uploads import takes_file
 from webapp.pages.forms.uploads import DatasetForm, ModelForm
+from webapp.pages.views import images
 
 PER_PAGE = 50
 
@@ -92,7 +93,10 @@ def dataset(request: HttpRequest, pk: UUID) -> HttpResponse:
 def _page(request: HttpRequest, kind: str, find: Callable[..., Upload], pk: UUID) -> HttpResponse:
     reaper.reap()
     upload = find(request.user, pk)
-    return render(request, f"pages/{kind}.html", {"kind": kind, "upload": upload, kind: upload})
+    context = {"kind": kind, "upload": upload, kind: upload}
+    if isinstance(upload, DatasetUpload) and upload.state == Upload.State.READY:
+        context |= images.of_dataset(request, upload)
+    return render(request, f"pages/{kind}.html", context)
 
 
 @login_required
@@ -131,7 +135,7 @@ def delete_dataset(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 def _delete(request: HttpRequest, upload: Upload, page: str) -> HttpResponse:
     try:
-        services.delete_upload(upload=upload)
+        removal.delete_upload(upload)
     except Refused as error:
         messages.error(request, error.said)
         return redirect(page, upload.pk)

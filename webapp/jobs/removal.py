@@ -1,0 +1,111 @@
+"""Deleting runs: they are out of sight at once, and gone with their files some minutes later, until when they can
+come back. Until they are gone they count in their owner's quota."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.utils import timezone
+
+from webapp.accounts.models import User
+from webapp.jobs.models import Job
+from webapp.library import blobs
+from webapp.library import services as library
+from webapp.library.errors import Refused
+from webapp.library.models import DatasetUpload, Upload
+
+UNDO = timedelta(minutes=10)
+_AT_ONCE = 20  # that are removed for good in one go, so that nobody waits for it
+
+
+@transaction.atomic
+def delete_jobs(jobs: Sequence[Job]) -> tuple[list[Job], list[str]]:
+    """Those that were deleted, and for each other one why it is kept.
+
+    A run is kept while it works, while a repair that goes on from it does, and while an attack measures its checkpoint,
+    unless that is deleted with it.
+    """
+    rows = list(Job.objects.select_for_update().filter(pk__in=[job.pk for job in jobs], deleted_at=None))
+    now, kept = timezone.now(), []
+    going: dict[object, Job] = {}
+    for row in sorted(rows, key=lambda row: row.audited_id is None):  # attacks first
+        if why := _keeps(row, going):
+            kept.append(why)
+        else:
+            going[row.pk] = row
+    # Its key may start another run at once, as after any deletion.
+    Job.objects.filter(pk__in=going).update(deleted_at=now, idempotency_key=None)
+    return list(going.values()), kept
+
+
+def _keeps(row: Job, going: dict[object, Job]) -> str:
+    if not row.ended:
+        return f"{row.title}: this {row.word} is still running. Cancel it first."
+    if (going_on := row.followups.filter(state__in=Job.ACTIVE).first()) is not None:
+        return (
+            f"{row.title}: a repair that goes on from this one is still running ({going_on.pk}). Wait for it, or "
+            "cancel it."
+        )
+    if audits := [str(one) for one in row.audits.filter(deleted_at=None).exclude(pk__in=going)[:5]]:
+        return f"{row.title}: the attack {', '.join(audits)} measures this repair's checkpoint. Delete that first."
+    return ""
+
+
+def delete_job(job: Job) -> None:
+    """Raises Refused where it is kept: see `delete_jobs`."""
+    if kept := delete_jobs([job])[1]:
+        raise Refused(kept[0], status=409)
+
+
+@transaction.atomic
+def restore(jobs: Iterable[Job]) -> None:
+    """Take deletions back; of an attack on a repair's checkpoint that of the repair, too."""
+    for job in jobs:
+        wanted = [job.pk, job.audited_id]
+        Job.objects.filter(pk__in=wanted, owner=job.owner_id).update(deleted_at=None)
+
+
+def latest(owner: User) -> list[Job]:
+    """What was deleted in the latest deletion, where that can be taken back."""
+    rows = Job.objects.filter(owner=owner, deleted_at__gt=timezone.now() - UNDO).order_by("-deleted_at")
+    last = rows.values_list("deleted_at", flat=True).first()
+    return [] if last is None else list(rows.filter(deleted_at=last))
+
+
+@transaction.atomic
+def purge(job: Job) -> None:
+    """Remove a deleted run for good, with its files and with the attacks on its checkpoint, which are deleted, too."""
+    row = Job.objects.select_for_update().filter(pk=job.pk).exclude(deleted_at=None).first()
+    if row is None:
+        return  # it came back, or somebody else was faster
+    for audit in row.audits.all():
+        purge(audit)
+    used = sorted(set(row.artifacts.values_list("blob_id", flat=True)))
+    row.delete()
+    for sha256 in used:
+        blobs.drop(sha256)
+    transaction.on_commit(lambda: shutil.rmtree(job.directory, ignore_errors=True))
+
+
+def purge_due(now: datetime | None = None) -> None:
+    """Those whose time is over."""
+    due = Job.objects.filter(deleted_at__lt=(now or timezone.now()) - UNDO)
+    for job in due.order_by("deleted_at")[:_AT_ONCE]:
+        purge(job)
+
+
+@transaction.atomic
+def delete_upload(upload: Upload) -> None:
+    """With the deleted runs that used it: none of them can come back then.
+
+    Raises:
+        InUse: a run refers to it.
+    """
+    others = upload.guarded_jobs if isinstance(upload, DatasetUpload) else upload.surrogate_jobs
+    if not any(jobs.filter(deleted_at=None).exists() for jobs in (upload.jobs, others)):
+        for job in (upload.jobs.all() | others.all()).distinct():
+            purge(job)
+    library.delete_upload(upload=upload)

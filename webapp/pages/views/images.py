@@ -1,0 +1,168 @@
+"""Images of a run and of a dataset: filtered and paged by the address, one larger with its facts, and the pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_POST, require_safe
+
+from repair_engine.support import thumbnail_pack
+from webapp.jobs import access
+from webapp.jobs.models import Job
+from webapp.library import thumbnails
+from webapp.library.models import DatasetUpload, Thumbnails
+from webapp.pages import cells, gallery
+
+_FOREVER = "private, max-age=31536000, immutable"  # the address names the content
+_NOTHING = "default-src 'none'; sandbox"
+
+
+def of_run(request: HttpRequest, job: Job) -> dict[str, Any]:
+    """What the images of a finished repair need to be shown; empty: it left no predictions."""
+    artifact = job.artifacts.select_related("blob").filter(name="predictions.csv").first()
+    if artifact is None:
+        return {}
+    made = thumbnails.wanted(job.dataset)
+    images = gallery.of_run(artifact.blob.path, made.blob.path if made and made.blob else None)
+    if not len(images):
+        return {}
+    return {
+        **_made(job.dataset, made),
+        "images": images,
+        "view": gallery.view(images, request.GET),
+        "page_url": reverse("pages:repair", args=[job.pk]),
+        "fragment_url": reverse("pages:images", args=[job.pk]),
+        "report_images": True,
+    }
+
+
+def of_dataset(request: HttpRequest, dataset: DatasetUpload) -> dict[str, Any]:
+    """Cells of a dataset or, where one is chosen, all its images."""
+    made = thumbnails.wanted(dataset)
+    context = {
+        **_made(dataset, made),
+        "page_url": reverse("pages:dataset", args=[dataset.pk]),
+        "fragment_url": reverse("pages:dataset_images", args=[dataset.pk]),
+    }
+    if made is None or made.blob is None:
+        return context
+    images = gallery.of_dataset(made.blob.path)
+    asked = request.GET
+    if any(key in asked for key in images.columns) or "all" in asked:
+        return {**context, "images": images, "view": gallery.view(images, asked)}
+    return {**context, "images": images, "cells": cells.cells(images, asked)}
+
+
+def _made(dataset: DatasetUpload, made: Thumbnails | None) -> dict[str, Any]:
+    version = made.blob_id[:16] if made and made.blob_id else ""
+    return {"pictures_of": dataset, "made": made, "version": version}
+
+
+@login_required
+@require_safe
+def images(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """The images of a repair, without the page around them."""
+    job = access.job_for(request.user, pk)
+    return _fragment(request, reverse("pages:repair", args=[job.pk]), {"job": job, **of_run(request, job)})
+
+
+@login_required
+@require_safe
+def dataset_images(request: HttpRequest, pk: UUID) -> HttpResponse:
+    dataset = access.dataset_for(request.user, pk)
+    return _fragment(request, reverse("pages:dataset", args=[dataset.pk]), of_dataset(request, dataset))
+
+
+def _fragment(request: HttpRequest, page: str, context: dict[str, Any]) -> HttpResponse:
+    """What is shown is in the page's own address: it can be passed on, and the back button goes back."""
+    asked = context["view"].here if "view" in context else f"?{request.GET.urlencode()}"
+    address = f"{page}{asked if asked != '?' else ''}#images"
+    if not request.htmx:
+        return redirect(address)
+    answer = render(request, "pages/_images.html", context)
+    answer["HX-Push-Url"] = address
+    return answer
+
+
+@login_required
+@require_safe
+def image(request: HttpRequest, pk: UUID, number: int) -> HttpResponse:
+    """One image of a repair, with all its facts."""
+    job = access.job_for(request.user, pk)
+    context = of_run(request, job)
+    context |= {"job": job, "back": reverse("pages:repair", args=[job.pk])}
+    return _one(request, number, context, lambda i: reverse("pages:image", args=[job.pk, i]))
+
+
+@login_required
+@require_safe
+def dataset_image(request: HttpRequest, pk: UUID, number: int) -> HttpResponse:
+    dataset = access.dataset_for(request.user, pk)
+    context = of_dataset(request, dataset)
+    if "images" in context:
+        context["view"] = gallery.view(context["images"], request.GET)
+    context |= {"dataset": dataset, "back": reverse("pages:dataset", args=[dataset.pk])}
+    return _one(request, number, context, lambda i: reverse("pages:dataset_image", args=[dataset.pk, i]))
+
+
+def _one(request: HttpRequest, number: int, context: dict[str, Any], address) -> HttpResponse:
+    images, view = context.get("images"), context.get("view")
+    if images is None or view is None or number >= len(images):
+        raise Http404("There is no image with this number.")
+    shown = gallery.tile(images, number)
+    before, after = view.beside(number)
+    query = f"?{view.query}" if view.query else ""
+    sure = dict(zip(("before", "after"), shown.confidence or (), strict=False))
+    size = images.pack.sizes[shown.picture] if shown.picture is not None else None
+    context |= {
+        "tile": shown,
+        "facts": [(words, shown.values[key], sure.get(key)) for key, (words, _) in images.columns.items()],
+        "size": size,
+        "before_url": address(before) + query if before is not None else "",
+        "after_url": address(after) + query if after is not None else "",
+        "back_url": f"{context['back']}{view.page_of(number)}#images",
+    }
+    return render(request, "pages/image.html", context)
+
+
+@login_required
+@require_safe
+def thumbnail(request: HttpRequest, pk: UUID, version: str, number: int, size: str) -> HttpResponse:
+    """A picture that a worker made; nothing is decoded here."""
+    found = access.thumbnails_for(request.user, pk, version)
+    assert found.blob is not None
+    try:
+        content = thumbnail_pack.picture(found.blob.path, number, large=size == "large")
+    except FileNotFoundError:
+        content = None
+    if content is None:
+        raise Http404("There is no picture of this image.")
+    headers = {"Cache-Control": _FOREVER, "Content-Security-Policy": _NOTHING, "X-Content-Type-Options": "nosniff"}
+    return HttpResponse(content, content_type="image/webp", headers=headers)
+
+
+@login_required
+@require_safe
+def dataset_thumbnails(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """For polling: how far they are. Once they are made, the page is loaded anew."""
+    dataset = access.dataset_for(request.user, pk)
+    if not request.htmx:
+        return redirect("pages:dataset", dataset.pk)
+    made = thumbnails.wanted(dataset)
+    if made is None or made.blob is not None or made.error:
+        return HttpResponse(headers={"HX-Refresh": "true"})
+    return render(request, "pages/_being_made.html", _made(dataset, made))
+
+
+@login_required
+@require_POST
+def make_thumbnails(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Try again what has failed."""
+    dataset = access.dataset_for(request.user, pk)
+    thumbnails.again(dataset)
+    return redirect("pages:dataset", dataset.pk)
