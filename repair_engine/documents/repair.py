@@ -352,7 +352,7 @@ def repair_document(document: dict[str, Any]) -> dict[str, Any]:
         },
         "filters": [row for row in document["culprits"] if row["ablated"]],
         "candidates": [
-            {key: row[key] for key in ("id", "rank", "constant", "edits")}
+            {key: row[key] for key in ("id", "kind", "rank", "constant", "edits")}
             for row in document["culprits"]
             if not row["ablated"]
         ],

@@ -68,7 +68,7 @@ def find_hidden(
     others = {
         n: _refused(graph, n, "no activation follows it: its outputs are parts of a sum or of attention")
         for n in linears
-        if not is_logits(graph, n, int(n.meta["val"].shape[-1]))
+        if not is_logits(graph, n, int(n.meta["val"].shape[-1]), summed=True)
     }
     sites: dict[fx.Node, Site] = {}
     for node in graph.nodes:

@@ -19,7 +19,7 @@ from repair_engine.errors import BadInput, NoPlayers
 from repair_engine.network.graph import FlatGraph, batch_dim, capture, live_after
 from repair_engine.network.masks import Masks, Numbering
 from repair_engine.network.segments import segment_module
-from repair_engine.network.sites import Gate, NotAPlayer, Site
+from repair_engine.network.sites import KINDS, Gate, NotAPlayer, Site
 from repair_engine.network.units import find_units
 
 State = tuple[torch.Tensor, ...]
@@ -381,4 +381,5 @@ def _coverage(graph: FlatGraph, sites: Sequence[Site]) -> Coverage:
         of_rows = sum(site.channels * width * size[key][0].numel() for key, width in rows)
         norms = sum(size[key].numel() for key in site.norm_keys[:2] if key)
         kinds[site.kind] = kinds.get(site.kind, 0) + of_rows + norms
-    return Coverage(sum(kinds.values()), sum(t.numel() for k, t in size.items() if k not in buffers), kinds)
+    total = sum(t.numel() for k, t in size.items() if k not in buffers)
+    return Coverage(sum(kinds.values()), total, {kind: kinds[kind] for kind in KINDS if kind in kinds})

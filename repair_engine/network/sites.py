@@ -59,6 +59,9 @@ _CHANNELWISE = (
 KINDS = {"filter": "filters", "hidden": "hidden", "head": "heads"}  # of units -> what --units calls them
 
 
+_SUMS = {aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor}
+
+
 @dataclass(frozen=True)
 class Reader:
     """The linear layer that alone reads a site's units, and whose bias takes up their constants.
@@ -295,17 +298,19 @@ def skip(node: fx.Node) -> fx.Node:
     return node
 
 
-def is_logits(graph: FlatGraph, conv: fx.Node, channels: int) -> bool:
+def is_logits(graph: FlatGraph, layer: fx.Node, channels: int, summed: bool = False) -> bool:
+    """Whether a layer's outputs are the logits; with `summed`, also where they are terms of them."""
+    passed = _CHANNELWISE | _SUMS if summed else _CHANNELWISE
     shape = graph.logits.meta["val"].shape
     if channels != (int(shape[1]) if len(shape) == 2 else 1):
         return False
-    frontier, seen = [conv], {conv}
+    frontier, seen = [layer], {layer}
     while frontier:
         node = frontier.pop()
         for user in node.users:
             if user.op == "output" or user in seen:
                 continue
-            if user.target not in _CHANNELWISE and not is_activation(user.target) and user.target != aten.sym_size.int:
+            if user.target not in passed and not is_activation(user.target) and user.target != aten.sym_size.int:
                 return False
             seen.add(user)
             frontier.append(user)

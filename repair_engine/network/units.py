@@ -17,7 +17,7 @@ def find_units(
 ) -> tuple[tuple[Site, ...], tuple[NotAPlayer, ...]]:
     """The sites in the order of computation, and the layers of the asked kinds without one, with the reason.
 
-    A linear layer whose outputs are the logits is not named: every network has one.
+    A linear layer whose outputs are the logits, or terms of them, is not named: every network has one.
 
     Args:
         dtypes: key of the state dict -> dtype in the file; None = float32.
