@@ -85,7 +85,8 @@ def main() -> None:
     print(
         f"python -m repair_engine repair --model {here.folder}/model.safetensors --architecture small_vit "
         f"--register small_vit=samples.small_vit:network --num-classes {len(GARMENTS)} --data {here.folder}/images.zip "
-        f"--classes {IMAGES.parent / 'classes.txt'} --mean {mean} --std {mean} --metric subgroup-recall:subgroup --budget 60000 --out {here.folder}/repaired"
+        f"--classes {IMAGES.parent / 'classes.txt'} "
+        f"--mean {mean} --std {mean} --metric subgroup-recall:subgroup --budget 60000 --out {here.folder}/repaired"
     )
 
 
