@@ -62,11 +62,14 @@ class Schema(AutoSchema):
         schema = super()._map_serializer_field(field, direction, bypass_extensions)
         if isinstance(field, serializers.FileField) and direction == "request":
             schema["minLength"] = 1  # an empty file is refused
+        return schema
+
+    def _insert_field_validators(self, field: Any, schema: dict) -> None:
+        super()._insert_field_validators(field, schema)  # it writes the bounds, after all else
         if getattr(field, "open", False):
             for included, excluded in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
                 if included in schema:
                     schema[excluded] = schema.pop(included)
-        return schema
 
 
 class TokenScheme(OpenApiAuthenticationExtension):
