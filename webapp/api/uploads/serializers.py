@@ -6,7 +6,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from repair_engine.errors import BadInput
-from repair_engine.settings import NONE, ImagesUpload, Network, Pixels
+from repair_engine.settings import NONE, ImagesUpload, Network, Pixels, options
 from webapp.api.base import Body
 from webapp.api.derived import body
 from webapp.api.fields import Json, Line, Text
@@ -101,7 +101,10 @@ class CreateModelSerializer(body(Network, form=True)):
             raise serializers.ValidationError("Give a JSON object.")
         known = PreprocessingSerializer(data=value)
         known.is_valid(raise_exception=True)
-        said = {name: NONE if given is None else given for name, given in known.validated_data.items()}
+        # null: of a size, none; of all else, not said
+        sizes = {name for name, one in options(Pixels).items() if one.kind == "size"}
+        said = {name: NONE if given is None else given for name, given in known.validated_data.items()
+                if given is not None or name in sizes}  # fmt: skip
         try:
             return Pixels.from_record(said).given()
         except BadInput as error:
