@@ -50,13 +50,14 @@ def count(module: torch.nn.Module, image: torch.Tensor, network: Network) -> Ope
     index = {node: i for i, node in enumerate(nodes)}
     after_of, dependent_of, one_channel_of, traffic_of = {}, {}, {}, {}
     for node in nodes:
-        if _convolves(node):
-            name = names.get(node.args[1].name, "").removesuffix(".weight")
+        if _has_weight(node):
+            name = names.get(_weight(node).name, "").removesuffix(".weight")
             after_of[name] = float(macs[index[node] + 1 :].sum())
             traffic_of[name] = float(moved[index[node] + 1 :].sum())
             later = sorted(_descendants(node, index))
             dependent_of[name] = float(macs[later].sum())
-            one_channel_of[name] = after_of[name] - _spared(node, [nodes[i] for i in later], macs[later])
+            spared = _spared(node, [nodes[i] for i in later], macs[later]) if _convolves(node) else 0.0
+            one_channel_of[name] = after_of[name] - spared
     channels = [site.channels for site in network.sites]
     site_names = [site.name for site in network.sites]
     each = (after_of, dependent_of, one_channel_of, traffic_of)
@@ -65,6 +66,18 @@ def count(module: torch.nn.Module, image: torch.Tensor, network: Network) -> Ope
 
 def _convolves(node: torch.fx.Node) -> bool:
     return node.op == "call_function" and "conv" in str(node.target) and not isinstance(node.args[1], int)
+
+
+def _weight(node: torch.fx.Node) -> torch.fx.Node | None:
+    """The weight of a convolution or a linear layer."""
+    if _convolves(node):
+        return node.args[1]
+    linear = node.op == "call_function" and "aten.linear" in str(node.target)
+    return node.args[1] if linear else None
+
+
+def _has_weight(node: torch.fx.Node) -> bool:
+    return _weight(node) is not None
 
 
 def _macs(node: torch.fx.Node) -> float:

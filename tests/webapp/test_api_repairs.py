@@ -24,14 +24,14 @@ def body(person, **changes) -> dict:
 
 
 def test_start_answers_202_with_where_to_look(world):
-    answer = world.owner.api.post(URL, body(world.owner, name="Nightly", budget=5000, max_clean_drop=0.02))
+    answer = world.owner.api.post(URL, body(world.owner, name="Nightly", budget=5000, max_clean_drop=0.03))
     assert answer.status_code == 202
     made = answer.json()
     assert answer["Location"] == made["url"]
     assert answer["Location"].endswith(f"{URL}{made['id']}/")
     assert made["state"] == "starting"
     assert made["outcome"] == ""
-    assert made["request"] == {"metric": "subgroup-recall:breed", "seed": 3, "budget": 5000, "max_clean_drop": 0.02}
+    assert made["request"] == {"metric": "subgroup-recall:breed", "seed": 3, "budget": 5000, "max_clean_drop": 0.03}
     assert made["device"] == "cpu"
     assert world.owner.api.get(answer["Location"]).json()["id"] == made["id"]
 

@@ -149,7 +149,7 @@ def test_the_parent_stays_as_long_as_it_is_needed(world, parent):
     assert answer.status_code == 409
     assert made["id"] in answer.json()["detail"]
     Job.objects.filter(pk=made["id"]).update(state="canceled")
-    assert world.owner.api.delete(f"{REPAIRS}{parent.pk}/").status_code == 204
+    assert world.owner.api.delete(f"{REPAIRS}{parent.pk}/?for_good=true").status_code == 204
     assert world.owner.api.get(made["url"]).json()["parent"] is None
     read(world.owner.browser.get(f"/repairs/{made['id']}/"))
 

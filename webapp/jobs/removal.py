@@ -22,14 +22,15 @@ _AT_ONCE = 20  # that are removed for good in one go, so that nobody waits for i
 
 
 @transaction.atomic
-def delete_jobs(jobs: Sequence[Job]) -> tuple[list[Job], list[str]]:
+def delete_jobs(jobs: Sequence[Job]) -> tuple[list[Job], list[Refused]]:
     """Those that were deleted, and for each other one why it is kept.
 
     A run is kept while it works, while a repair that goes on from it does, and while an attack measures its checkpoint,
     unless that is deleted with it.
     """
     rows = list(Job.objects.select_for_update().filter(pk__in=[job.pk for job in jobs], deleted_at=None))
-    now, kept = timezone.now(), []
+    now = timezone.now()
+    kept: list[Refused] = []
     going: dict[object, Job] = {}
     for row in sorted(rows, key=lambda row: row.audited_id is None):  # attacks first
         if why := _keeps(row, going):
@@ -41,23 +42,28 @@ def delete_jobs(jobs: Sequence[Job]) -> tuple[list[Job], list[str]]:
     return list(going.values()), kept
 
 
-def _keeps(row: Job, going: dict[object, Job]) -> str:
+def _keeps(row: Job, going: dict[object, Job]) -> Refused | None:
     if not row.ended:
-        return f"{row.title}: this {row.word} is still running. Cancel it first."
+        return Refused(f"{row.title}: this {row.word} is still running.", "Cancel it first.", status=409)
     if (going_on := row.followups.filter(state__in=Job.ACTIVE).first()) is not None:
-        return (
-            f"{row.title}: a repair that goes on from this one is still running ({going_on.pk}). Wait for it, or "
-            "cancel it."
+        return Refused(
+            f"{row.title}: a repair that goes on from this one is still running ({going_on.pk}).",
+            "Wait for it, or cancel it.",
+            status=409,
         )
     if audits := [str(one) for one in row.audits.filter(deleted_at=None).exclude(pk__in=going)[:5]]:
-        return f"{row.title}: the attack {', '.join(audits)} measures this repair's checkpoint. Delete that first."
-    return ""
+        return Refused(
+            f"{row.title}: the attack {', '.join(audits)} measures this repair's checkpoint.",
+            "Delete that first.",
+            status=409,
+        )
+    return None
 
 
 def delete_job(job: Job) -> None:
     """Raises Refused where it is kept: see `delete_jobs`."""
     if kept := delete_jobs([job])[1]:
-        raise Refused(kept[0], status=409)
+        raise kept[0]
 
 
 @transaction.atomic

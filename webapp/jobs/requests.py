@@ -44,8 +44,11 @@ def asked(values: Mapping[str, Any], kind: str = "") -> Settings:
     if kind not in ASKED:
         raise BadInput(f"{kind!r} is not one of {', '.join(KINDS)}.", field="kind")
     given = {name: value for name, value in values.items() if name != "kind" and value not in (None, "", [])}
-    for name in given:
+    for name in [*given]:
         if name not in options(ASKED[kind]):
+            if given[name] is False:  # a switch that is off asks for nothing
+                del given[name]
+                continue
             takes = [other for other, record in ASKED.items() if name in options(record)]
             why = f" {_REPAIRS_NOTHING[kind]} repairs nothing." if kind != Repair.verb and Repair.verb in takes else ""
             raise BadInput(f"Only a run of kind {' or '.join(takes)} takes this.{why}", field=name)

@@ -80,7 +80,7 @@ def test_masked_is_written(name: str, filters: int, zeroed: str, tmp_path: Path)
     network = Network.capture(checkpoint.module(), images[:2], checkpoint.dtypes)
     assert network.n_filters == filters, network.not_players
     network.constants, biases = stored_constants(network, network.mean_outputs([images]), checkpoint.dtypes)
-    assert zeroed in [edit.key for edit in edits_of(network, biases, 0)]
+    assert zeroed in [edit.key for edit in edits_of(network, checkpoint.tensors, biases, 0)]
     for first in (0, 1):
         players = list(range(first, filters, 2))
         coalition = np.ones((1, filters), dtype=bool)

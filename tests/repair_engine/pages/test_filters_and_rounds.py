@@ -14,8 +14,10 @@ from repair_engine.search.phases import Ranking
 
 NETWORK = SimpleNamespace(
     n_filters=4,
+    channel=lambda player: player % 2,
     filter_id=lambda player: f"layer.{player // 2}:{player % 2}",
-    constants=np.array([0.5, 1 / 3, 0.0, -2.0]),
+    constant=lambda player: (0.5, 1 / 3, 0.0, -2.0)[player],
+    kind=lambda player: "filter",
 )
 NONE = float("nan")
 

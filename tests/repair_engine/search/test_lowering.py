@@ -133,5 +133,5 @@ def test_a_repair_and_values_say_in_what_they_were_found(sabotaged: World, tmp_p
 
 
 def test_another_name_is_refused(skewed: World) -> None:
-    with pytest.raises(BadInput, match="--precision 'float8': it is float32 or bfloat16"):
+    with pytest.raises(BadInput, match="precision: 'float8' is not one of float32, bfloat16"):
         request_of(skewed, "accuracy", precision="float8")

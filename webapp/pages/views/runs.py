@@ -64,7 +64,7 @@ def _done(request: HttpRequest, do: str, jobs: list[Job]) -> None:
     if do == "delete":
         _, kept = removal.delete_jobs(jobs)
         for why in kept:
-            messages.error(request, f"Not deleted: {why}")
+            messages.error(request, f"Not deleted: {why.said}")
     elif do == "restore":
         removal.restore(jobs)
         messages.success(request, f"{n} came back.")
