@@ -2,9 +2,10 @@
 VENV ?= .venv
 PYTHON ?= python3
 PY := $(VENV)/bin/python
-# One stamp per content of the requirement files: nothing is installed twice, nothing stale is used. The checkout itself
-# is installed as it lies here, for the command neuron-repair.
-STAMP := $(VENV)/.installed-$(shell cat requirements.txt requirements-dev.txt | cksum | cut -d' ' -f1)
+# One stamp per content of the requirement files and checkout: nothing is installed twice, nothing stale is used. The
+# checkout itself is installed as it lies here, for the command neuron-repair: another checkout with this environment
+# installs itself anew.
+STAMP := $(VENV)/.installed-$(shell (cat requirements.txt requirements-dev.txt; pwd) | cksum | cut -d' ' -f1)
 
 .PHONY: help setup demo run test test-slow faults fuzz lint types bench samples clean
 
