@@ -93,7 +93,10 @@ def copy_in(path: Path) -> Blob:
 
 def _locked_row(file: Ready) -> Blob:
     while True:  # PostgreSQL: the row that was seen may be dropped while its lock is waited for
-        Blob.objects.get_or_create(sha256=file.sha256, defaults={"size": file.size})
+        try:
+            Blob.objects.get_or_create(sha256=file.sha256, defaults={"size": file.size})
+        except IntegrityError:
+            continue  # it was there when it was to be made, and gone when it was looked for again
         blob = Blob.objects.select_for_update().filter(pk=file.sha256).first()
         if blob is None:
             continue
