@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -34,7 +35,12 @@ def call(wsgi, scope: dict, messages: list[dict], *, then_silent: bool = False, 
     async def keep(message: dict) -> None:
         sent.append(message)
 
-    asyncio.run(Bridge(wsgi, threads=2)(scope, receive, send or keep))
+    async def answer() -> None:
+        await Bridge(wsgi, threads=2)(scope, receive, send or keep)
+
+    # In a thread of its own: the browser tests leave a running loop in the thread of the tests that come after them.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, answer()).result()
     return sent
 
 
