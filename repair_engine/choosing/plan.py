@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from repair_engine.case.case import Case
-from repair_engine.choosing.selection import Seen, Stability, Sweep, judge, resample
+from repair_engine.choosing.exam import Exam
+from repair_engine.choosing.selection import Stability, Sweep, judge
 from repair_engine.network import Network, Trail, predictions
-from repair_engine.question.objectives import cell_codes
-from repair_engine.question.objectives.pixels import Pixels, Rows
+from repair_engine.question.objectives.pixels import Pixels
 from repair_engine.question.request import Limits
 from repair_engine.support.memory import DEFAULT, Room
 from repair_engine.support.progress import BATCH
-from repair_engine.support.statistics import REFUSE_BELOW, percentiles
+from repair_engine.support.statistics import percentiles
 
 
 @dataclass(frozen=True)
@@ -96,14 +96,8 @@ def masked_predictions(case: Case, pixels: Pixels, players: np.ndarray) -> np.nd
 
 def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], None]) -> Plan:
     """Tries every prefix of `players` on *select* (and the guard set's) and chooses k."""
-    clean_indices = case.splits.select
-    sets: dict[str, Pixels] = {"clean": Rows(case.pixels, clean_indices)}
-    if case.request.metric.attacked:
-        sets["attacked"] = case.attacked["select"].pixels
-    if case.guard is not None and case.guard_parts is not None:
-        guard_pixels = torch.from_numpy(np.array(case.guard.images[case.guard_parts.select]))
-        sets["guard"] = guard_pixels
-    total = sum(len(p) for p in sets.values()) * (len(players) + 1)
+    exam = Exam.of(case, "select")
+    total = exam.images * (len(players) + 1)
     done = 0
 
     def tick(count: int) -> None:
@@ -113,33 +107,10 @@ def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], 
 
     predicted = {
         name: prefix_predictions(case.network, pixels, case.normalize, list(players), tick, case.room)
-        for name, pixels in sets.items()
+        for name, pixels in exam.sets.items()
     }
-    labels = case.dataset.labels[clean_indices]
-    subgroups = None if case.subgroups is None else [case.subgroups[i] for i in clean_indices]
-    objective, rows = case.objective("select"), None
-    asked = predicted.get("attacked")
-    if asked is None:
-        position = {int(index): i for i, index in enumerate(clean_indices)}
-        rows = np.array([position[int(i)] for i in case.objective_indices("select")], dtype=np.int64)
-        asked = predicted["clean"][:, rows]
-    clean = Seen(predicted["clean"] == labels, cell_codes(labels, subgroups))
-    guard = None
-    if "guard" in predicted and case.guard is not None and case.guard_parts is not None:
-        guard_labels = case.guard.labels[case.guard_parts.select]
-        guard = Seen(predicted["guard"] == guard_labels, cell_codes(guard_labels, None))
-    sweep = Sweep(
-        objective.value(asked),
-        clean.right.mean(axis=1),
-        None if guard is None else guard.right.mean(axis=1),
-        None if subgroups is None else largest_drops(clean.right, subgroups),
-        objective.goal == "lower",
-    )
-    draws = resample(clean, objective, asked, rows, guard, subgroups, case.request.seed)
-    true = None
-    if "attacked" in predicted:
-        true = (predicted["attacked"] == case.dataset.labels[case.attacked["select"].indices]).mean(axis=1)
-    return choose(players, sweep, case.request.limits, draws, len(objective), true, case.request.level)
+    sweep, draws, images = exam.sweep(predicted), exam.draws(predicted), len(exam.objective)
+    return choose(players, sweep, case.request.limits, draws, images, exam.true_label(predicted), case.request.level)
 
 
 def choose(
@@ -197,19 +168,3 @@ def better(plan: Plan, other: Plan, lower: bool) -> str:
     if low > 0:
         return "gain"
     return "fewer" if high >= 0 and 0 < other.k < plan.k else ""
-
-
-def largest_drops(correct: np.ndarray, subgroups: list[str]) -> np.ndarray:
-    """Largest loss of accuracy of any subgroup of at least 30 images, against row 0, float64 [m + 1].
-
-    Args:
-        correct: bool [m + 1, N].
-    """
-    drops = np.full(len(correct), -np.inf)
-    groups = np.asarray(subgroups)
-    for group in np.unique(groups):
-        inside = groups == group
-        if inside.sum() >= REFUSE_BELOW:
-            rates = correct[:, inside].mean(axis=1)
-            drops = np.maximum(drops, rates[0] - rates)
-    return np.where(np.isinf(drops), 0.0, drops)

@@ -14,8 +14,9 @@ import torch
 from repair_engine.case.case import SPLITS, Case
 from repair_engine.choosing import controls
 from repair_engine.choosing.afresh import afresh
+from repair_engine.choosing.exam import largest_drops
 from repair_engine.choosing.orders import plan_of
-from repair_engine.choosing.plan import Plan, largest_drops, masked_predictions
+from repair_engine.choosing.plan import Plan, masked_predictions
 from repair_engine.data import Holdout
 from repair_engine.documents import measures
 from repair_engine.documents import repair as documents

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from repair_engine.choosing.controls import logit_shift, shifted_predictions
-from repair_engine.choosing.plan import Plan, choose, largest_drops
+from repair_engine.choosing.exam import largest_drops
+from repair_engine.choosing.plan import Plan, choose
 from repair_engine.choosing.selection import Sweep
 from repair_engine.documents.measures import group_table
 from repair_engine.documents.repair import judge
