@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx
@@ -13,7 +14,7 @@ from repair_engine.network.linear import LINEAR
 from repair_engine.network.sites import CONVOLUTIONS, argument, is_logits, tensor_uses
 
 # Operator -> positions of its weight and bias.
-_NORMS = {
+_NORMS: dict[Any, tuple[int, ...]] = {
     BATCH_NORM: (1, 2),
     aten.group_norm.default: (2, 3),
     aten.layer_norm.default: (2, 3),
@@ -66,7 +67,8 @@ def tunable(graph: FlatGraph) -> Tunable:
     """What of a captured network may be tuned."""
     uses = tensor_uses(graph)
     real = {graph.names[p]: t.is_floating_point() for p, t in graph.tensors.items() if graph.names[p]}
-    fixed = {graph.names.get(a, "") for n in graph.nodes if n.target is BATCH_NORM for a in n.args[3:5]}
+    norms = [node for node in graph.nodes if node.target is BATCH_NORM]
+    fixed = {graph.names.get(a, "") for n in norms for a in n.args[3:5] if isinstance(a, fx.Node)}
     read = dict.fromkeys(graph.names[a] for n in graph.nodes for a in n.all_input_nodes if graph.names.get(a))
     weights = tuple(key for key in read if real[key] and key not in fixed)
     biases = tuple(dict.fromkeys(key for node in graph.nodes for key in _biases(graph, node)))
@@ -77,17 +79,19 @@ def tunable(graph: FlatGraph) -> Tunable:
 
 
 def _biases(graph: FlatGraph, node: fx.Node) -> Iterator[str]:
-    places = _NORMS.get(node.target, (2,) if node.target in _WITH_BIAS else ())
-    for place in places:
-        given = node.args[place] if len(node.args) > place else None
-        if graph.names.get(given):  # type: ignore[arg-type]
-            yield graph.names[given]  # type: ignore[index]
+    def key(given: Any) -> str:
+        return graph.names.get(given, "") if isinstance(given, fx.Node) else ""
+
+    target: Any = node.target
+    for place in _NORMS.get(target, (2,) if target in _WITH_BIAS else ()):
+        if len(node.args) > place and key(node.args[place]):
+            yield key(node.args[place])
     if node.target is aten.add.Tensor:  # of a product of matrices
         for given, other in (node.args[:2], node.args[1::-1]):
-            if graph.names.get(given) and isinstance(other, fx.Node) and other not in graph.names:  # type: ignore[arg-type]
-                shape = graph.tensors[given].shape  # type: ignore[index]
-                if graph.tensors[given].numel() == max(shape, default=1):  # type: ignore[index]
-                    yield graph.names[given]  # type: ignore[index]
+            if isinstance(given, fx.Node) and key(given) and isinstance(other, fx.Node) and other not in graph.names:
+                tensor = graph.tensors[given]
+                if tensor.numel() == max(tensor.shape, default=1):
+                    yield key(given)
 
 
 def _head(graph: FlatGraph, shared: tuple[str, ...]) -> Head | str:

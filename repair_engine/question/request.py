@@ -18,6 +18,7 @@ from repair_engine.question.verb import Verb
 from repair_engine.settings import (
     Ablation,
     Attacked,
+    Edits,
     Explanation,
     Export,
     Limits,
@@ -35,7 +36,7 @@ from repair_engine.support.memory import check_memory, parse_memory
 
 
 @dataclass(frozen=True)
-class RepairRequest(Splits, Ablation, Sampling, Report, Export, Attacked, Rows):
+class RepairRequest(Splits, Edits, Ablation, Sampling, Report, Export, Attacked, Rows):
     """One request: the options of `repair_engine.settings` that decide a result, beside the files.
 
     Attributes:

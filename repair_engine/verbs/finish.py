@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +12,32 @@ import numpy as np
 import torch
 
 from repair_engine.case.case import SPLITS, Case
-from repair_engine.choosing import controls
 from repair_engine.choosing.afresh import afresh
-from repair_engine.choosing.exam import largest_drops
+from repair_engine.choosing.exam import Exam
 from repair_engine.choosing.orders import plan_of
-from repair_engine.choosing.plan import Plan, masked_predictions
-from repair_engine.data import Holdout
+from repair_engine.choosing.plan import Plan
 from repair_engine.documents import measures
 from repair_engine.documents import repair as documents
 from repair_engine.documents.attack_files import write_attacks
 from repair_engine.documents.attack_repair import measure_attack
 from repair_engine.documents.filters import write_filters
 from repair_engine.documents.predictions import predicted, write_guard_predictions, write_predictions
+from repair_engine.edits import rivals
+from repair_engine.edits.workshop import Workshop
 from repair_engine.errors import VerificationFailed
 from repair_engine.models import formats, hf_models
 from repair_engine.models.formats import Checkpoint
 from repair_engine.network import predictions
-from repair_engine.network.write_back import write_back
 from repair_engine.onnx import comparable
 from repair_engine.pages import repair_page as html
-from repair_engine.question.objectives.pixels import Rows
-from repair_engine.search.calibrate import LEAVE_ONE_OUT_SHARE
 from repair_engine.search.phases import Ranking
 from repair_engine.studies.attack_rows import Row
 from repair_engine.support.outputs import HUGGING_FACE, publish, sha256
 from repair_engine.support.progress import Progress
 from repair_engine.support.scratch import scratch
 from repair_engine.verbs.compact import TENSORS, WIDTHS, load_module, write_compact
-from repair_engine.verbs.verify import fresh_predictions, how_of, in_memory_predictions, judge_of
+from repair_engine.verbs.editing import edit_of, write_tuned
+from repair_engine.verbs.verify import EDITED, MASKED, fresh_predictions, how_of, in_memory_predictions, judge_of
 
 _MARGIN = 1e-3  # of the logits' scale: closer calls may fall either way with float32 rounding
 
@@ -67,7 +65,8 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
 
     Args:
         run: how the estimate was obtained (`documents.describe_run`), for the record.
-        out: folder for repaired.*, repair.json, report.json, report.html, predictions.csv, filters.csv.
+        out: folder for repaired.*, repair.json, report.json, report.html, predictions.csv, filters.csv, and where
+            something was tuned edit.safetensors.
 
     Returns:
         The report document (also in report.json); `outcome` is "repaired" or "no_repair_found".
@@ -77,6 +76,9 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
     """
     out.mkdir(parents=True, exist_ok=True)
     plan, ranking, orders = plan_of(case, ranking, run["budget"], progress)
+    workshop = Workshop(case, plan, run["budget"], progress)
+    edit = edit_of(workshop)
+    plan = replace(plan, k=len(edit.ablated))
     ranking, run = afresh(case, ranking, plan, run, progress)
     suffix = case.checkpoint.source.suffix
     sets = _image_sets(case)
@@ -85,25 +87,22 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
         progress(f"checking the intact model{where}", 0.0)
         before = after = _predictions(case, case.checkpoint, Path(case.request.model), sets, case.request.weights)
         edited, written = case.checkpoint, folder / f"repaired{suffix}"
-        if plan.k:
+        if edit.used:
             progress(f"writing the repaired checkpoint and reloading it{where}", 0.0)
-            tensors = write_back(
-                case.checkpoint.tensors, case.network, case.biases, (int(p) for p in plan.chosen), case.request.constant
-            )
-            edited = case.checkpoint.edited(tensors)
+            edited = case.checkpoint.edited(edit.tensors)
             formats.write(edited, written)
             after = _predictions(case, edited, written, sets)
-        agreement = _check_masked(case, plan, after)
+        agreement = _check_edited(case, edited, after) if edit.tuned else _check_masked(case, plan, after)
         document = documents.report_document(case, ranking, plan, run)
         document["verification"] = agreement
         document["orders"] = orders
+        document["edit"] = edit.describe()
         _measure(case, plan, before, after, document)
+        document["controls"] = _controls(case, workshop, edit.used, before, after, run["budget"], progress)
         attacks: list[Row] = []
-        if plan.k:
-            _measure_controls(case, plan, before, after, document, run, progress)
-            if case.attacked:
-                fixed = before.attacked["report"], after.attacked["report"]
-                attacks = measure_attack(case, edited, *fixed, run["budget"], document, progress)
+        if edit.used and case.attacked:
+            fixed = before.attacked["report"], after.attacked["report"]
+            attacks = measure_attack(case, edited, *fixed, run["budget"], document, progress)
         documents.judge(document)
         repaired = document["outcome"] == "repaired"
         if repaired and case.request.compact:
@@ -113,6 +112,7 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
         staged.mkdir()
         if repaired:
             document["files"] |= _place(case, written, staged)
+            document["files"] |= write_tuned(edit, staged)
         if document.get("compact", {}).get("written"):
             for role, name in (("compact", TENSORS), ("compact_widths", WIDTHS)):
                 shutil.move(folder / name, staged / name)
@@ -216,9 +216,25 @@ def _check_masked(case: Case, plan: Plan, after: Predictions) -> dict[str, Any]:
     for i in range(0, len(case.dataset), step):
         images = case.normalize(case.pixels[i : i + step].to(case.network.device))
         masked.append(case.network.masked_logits(images, coalition)[0].cpu())
-    logits, reloaded = torch.cat(masked), torch.from_numpy(after.logits["all"])
+    logits = torch.cat(masked)
     architecture = case.checkpoint.architecture
     logits = logits if architecture.plan is None else comparable(architecture.plan, logits)
+    return _compared(case, logits, after, MASKED)
+
+
+def _check_edited(case: Case, edited: Checkpoint, after: Predictions) -> dict[str, Any]:
+    """Compares the reloaded file with the edited model in memory, image by image."""
+    sets = {"all": np.asarray(case.dataset.images)}
+    found = in_memory_predictions(
+        edited.module(), case.dataset.preprocessing, sets, case.request.device, case.room.plain
+    )  # fmt: skip
+    logits = torch.from_numpy(found["all"])
+    plan = case.checkpoint.architecture.plan
+    return _compared(case, logits if plan is None else comparable(plan, logits), after, EDITED)
+
+
+def _compared(case: Case, logits: torch.Tensor, after: Predictions, against: str) -> dict[str, Any]:
+    reloaded = torch.from_numpy(after.logits["all"])
     largest = float((logits - reloaded).abs().max())
     scale = float(reloaded.abs().max())
     differing = predictions(logits) != predictions(reloaded)
@@ -226,15 +242,15 @@ def _check_masked(case: Case, plan: Plan, after: Predictions) -> dict[str, Any]:
     firm = differing & (margins > _MARGIN * max(scale, 1e-6))
     if bool(firm.any()) or not bool(torch.isfinite(reloaded).all()):
         raise VerificationFailed(
-            f"The reloaded checkpoint predicts {int(firm.sum())} of {len(logits)} images differently from the masked "
-            f"network (largest logit difference {largest:.3g}); nothing was exported."
+            f"The reloaded checkpoint predicts {int(firm.sum())} of {len(logits)} images differently from {against} "
+            f"(largest logit difference {largest:.3g}); nothing was exported."
         )
     return {
         "images": len(logits),
         "different_predictions": int(differing.sum()),
         "largest_logit_difference": largest,
         "by": judge_of(case.checkpoint),
-        "how": how_of(case.checkpoint),
+        "how": how_of(case.checkpoint, against),
     }
 
 
@@ -288,110 +304,24 @@ def _objective_predictions(case: Case, of: Predictions) -> np.ndarray:
     return of.of("all")[case.objective_indices("report")]
 
 
-def _measure_controls(
-    case: Case, plan: Plan, before: Predictions, after: Predictions, document: dict[str, Any], run: dict[str, Any],
+def _controls(
+    case: Case, workshop: Workshop, used: str | None, before: Predictions, after: Predictions, budget: int,
     progress: Progress,
-) -> None:  # fmt: skip
-    loo = int(np.clip(LEAVE_ONE_OUT_SHARE * run["budget"] / case.network.n_filters, 4, 128))
-    picks = controls.rankings(case, plan.k, loo, progress)
-    report, objective = case.splits.report, case.objective("report")
-    mine = _objective_predictions(case, after)
-    is_attack = case.request.metric.attacked
-    rows = []
-    for name, chosen in picks.items():
-        clean = [masked_predictions(case, Rows(case.pixels, report), players) for players in chosen]
-        if is_attack:
-            asked = [masked_predictions(case, objective.pixels, players) for players in chosen]
-        else:
-            position = {int(index): i for i, index in enumerate(report)}
-            where = [position[int(i)] for i in case.objective_indices("report")]
-            asked = [c[where] for c in clean]
-        values = [float(objective.value(a)) for a in asked]
-        accuracy = [float((c == case.dataset.labels[report]).mean()) for c in clean]
-        row = {
-            "name": name,
-            "metric": float(np.mean(values)),
-            "accuracy": float(np.mean(accuracy)),
-            "picks": len(chosen),
-        }
-        if len(chosen) > 1:
-            row |= {
-                "metric_range": [min(values), max(values)],
-                "accuracy_range": [min(accuracy), max(accuracy)],
-            }
-        else:
-            row["advantage"] = measures.gain(objective, asked[0], mine, case.request.seed, case.request.level)
-        if name == "leave-one-out":
-            row["note"] = f"ranked on {loo} score images"
-        rows.append(row)
-        progress("measuring the controls", len(rows) / (len(picks) + 1))
-    rows.append(_logit_shift(case, before, mine))
-    document["controls"] = rows
+) -> list[dict[str, Any]]:  # fmt: skip
+    """What cheaper ways give (`rivals.rivals`)."""
+    exam = Exam.of(case, "report")
+    select, report = (_of_part(case, before, part) for part in ("select", "report"))
+    mine = _of_part(case, after, "report")
+    seen = [{name: predictions(part).numpy() for name, part in logits.items()} for logits in (report, mine)]
+    judge = rivals.Judge(exam, seen[0], seen[1], case.request.seed, case.request.level)
+    return rivals.rivals(workshop, used, judge, (select, report), budget, progress)
 
 
-def _logit_shift(case: Case, before: Predictions, mine: np.ndarray) -> dict[str, Any]:
-    """The cheapest rival: offsets found on *select* under the same limits, measured on *report*."""
-    select, report, limits = case.splits.select, case.splits.report, case.request.limits
-    labels = case.dataset.labels
-    everything = torch.from_numpy(before.logits["all"])
-    attack = case.request.metric.attacked
-    objective = case.objective("select")
-    searched = everything[torch.from_numpy(select)]
-    n_clean = len(select)
-    if attack:
-        searched = torch.cat([searched, torch.from_numpy(before.logits["attack_select"])])
-        rows = np.arange(n_clean, len(searched))
-    else:
-        position = {int(index): i for i, index in enumerate(select)}
-        rows = np.array([position[int(i)] for i in case.objective_indices("select")])
-    groups = [case.subgroups[i] for i in select] if case.subgroups else None
-    right_before = before.of("all")[select] == labels[select]
-    guard = _GuardLogits.of(case, before)
-
-    def acceptable(predicted: np.ndarray, offsets: np.ndarray) -> bool:
-        right = predicted[:n_clean] == labels[select]
-        if right_before.mean() - right.mean() > limits.max_clean_drop + 1e-12:
-            return False
-        if guard and guard.accuracy("select", 0 * offsets) - guard.accuracy("select", offsets) > limits.max_clean_drop:
-            return False
-        if groups is None:
-            return True
-        return bool(largest_drops(np.stack([right_before, right]), groups)[1] <= limits.max_subgroup_drop + 1e-12)
-
-    sign = -1.0 if attack else 1.0
-    offsets, how = controls.logit_shift(searched, acceptable, lambda p: sign * float(objective.value(p[rows])))
-    final = case.objective("report")
-    clean = controls.shifted_predictions(everything[torch.from_numpy(report)], offsets)
-    if attack:
-        asked = controls.shifted_predictions(torch.from_numpy(before.logits["attack_report"]), offsets)
-    else:
-        asked = controls.shifted_predictions(everything[torch.from_numpy(case.objective_indices("report"))], offsets)
-    return {
-        "name": "logit shift",
-        "metric": float(final.value(asked)),
-        "accuracy": float((clean == labels[report]).mean()),
-        **({"guard": guard.accuracy("report", offsets)} if guard else {}),
-        "picks": 1,
-        "advantage": measures.gain(final, asked, mine, case.request.seed, case.request.level),
-        "note": how,
-    }
-
-
-@dataclass(frozen=True)
-class _GuardLogits:
-    """The intact model's logits of the guard set, with labels and parts."""
-
-    logits: torch.Tensor
-    labels: np.ndarray
-    parts: Holdout
-
-    @classmethod
-    def of(cls, case: Case, before: Predictions) -> _GuardLogits | None:
-        if case.guard is None or case.guard_parts is None:
-            return None
-        return cls(torch.from_numpy(before.logits["guard"]), case.guard.labels, case.guard_parts)
-
-    def accuracy(self, part: str, offsets: np.ndarray) -> float:
-        rows = getattr(self.parts, part)
-        predicted = controls.shifted_predictions(self.logits[torch.from_numpy(rows)], offsets)
-        return float((predicted == self.labels[rows]).mean())
+def _of_part(case: Case, of: Predictions, part: str) -> dict[str, torch.Tensor]:
+    """The logits of a split's images as an `Exam` has them: set -> float32 [N, classes]."""
+    found = {"clean": of.logits["all"][case.indices(part)]}
+    if case.request.metric.attacked:
+        found["attacked"] = of.logits[f"attack_{part}"]
+    if case.guard is not None and case.guard_parts is not None:
+        found["guard"] = of.logits["guard"][getattr(case.guard_parts, part)]
+    return {name: torch.from_numpy(logits) for name, logits in found.items()}

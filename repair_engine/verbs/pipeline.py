@@ -22,6 +22,7 @@ from repair_engine.choosing.afresh import SHARE as AFRESH_SHARE
 from repair_engine.choosing.stepwise import SHARE as STEPWISE_SHARE
 from repair_engine.documents import repair as documents
 from repair_engine.documents.attack_repair import subset_size
+from repair_engine.edits.deciding import tuning_share
 from repair_engine.errors import BadInput
 from repair_engine.network import Network
 from repair_engine.question.request import RepairRequest
@@ -171,6 +172,7 @@ def prepare_job(
                 budget = calibrate.choose_budget(rates, request.estimator, other + queries, target)
             if request.purpose is Verb.REPAIR:
                 more = AFRESH_SHARE + (STEPWISE_SHARE if request.limits.order == "auto" else 0.0)
+                more += tuning_share(request.edit)
                 budget = int(budget / (1 + more))
             smallest = game if request.batch_size else game.resized(BATCH_SIZES[-1])
             budget = max(budget, least_budget(request, smallest))
@@ -385,7 +387,7 @@ def _finish_seconds(case: Case, rates: calibrate.Rates) -> float:
     guard = len(case.guard) if case.guard is not None else 0
     prefixes = case.request.limits.max_filters
     sweep = prefixes * (select + guard / 2) / rates.walk
-    plain = (3 * everyone + 2 * guard + 14 * report) / rates.forward
+    plain = (3 * everyone + 2 * guard + 14 * (select + report)) / rates.forward
     leave_one_out = 4 * case.network.n_filters / rates.toggle
     attack = 0.0
     if case.attacked:

@@ -109,6 +109,7 @@ def judged(k: int, value: float, lower: float, upper: float, goal: str = "raise"
     document = {
         "k": k, "metric": {"goal": goal}, "gain": {"value": value, "lower": lower, "upper": upper},
         "culprits": [{}] * culprits, "limits": {"max_clean_drop": 0.02}, "groups": {}, "controls": [],
+        "curve": [{"k": i, "objective": 0.5, "clean": 0.9, "feasible": True} for i in range(k + 1)],
         "before": figures, "after": figures,
     }  # fmt: skip
     judge(document)

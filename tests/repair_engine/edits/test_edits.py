@@ -1,0 +1,178 @@
+"""Each kind of edit from its tuning to the written file: what it may change, its limits, undoing, plain torch's word."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from repair_engine.choosing.orders import plan_of
+from repair_engine.edits.kinds import KINDS, touched
+from repair_engine.edits.workshop import Made, Workshop
+from repair_engine.question.request import Limits
+from repair_engine.support.progress import silent
+from repair_engine.verbs import pipeline
+from tests.repair_engine.edits.spied import Spied, make_spied
+from tests.repair_engine.search.test_exact_values import request_of
+from tests.repair_engine.tiny import CLASSES, World, call, images, rows_of
+
+pytestmark = pytest.mark.usefixtures("quick_module")
+METRIC = "subgroup-recall:ground"
+EDITS = ("constants", "culprits", "head", "biases", "ablate+head", "ablate+biases")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_spied(tmp_path_factory.mktemp("edits"), images(144, seed=1))
+
+
+@pytest.fixture(scope="module")
+def job(world: World, tmp_path_factory: pytest.TempPathFactory) -> pipeline.Job:
+    limits = Limits(max_clean_drop=0.05, max_subgroup_drop=0.5)
+    request = replace(request_of(world, METRIC, estimator="exact"), limits=limits)
+    return pipeline.prepare_job(request, tmp_path_factory.mktemp("prepared"))
+
+
+def finished(job: pipeline.Job, edit: str, out: Path, **limits: float) -> dict:
+    """What a repair by an edit leaves in a folder."""
+    request = replace(job.case.request, edit=edit, limits=replace(job.case.request.limits, **limits))
+    return pipeline.run_finish(replace(job, case=replace(job.case, request=request)), None, None, out)
+
+
+@pytest.fixture(scope="module")
+def done(job: pipeline.Job, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict, Path]]:
+    """Edit -> its report, and its folder."""
+    found = {}
+    for edit in (*EDITS, "auto"):
+        out = tmp_path_factory.mktemp("done") / edit
+        found[edit] = finished(job, edit, out), out
+    return found
+
+
+@pytest.mark.parametrize("edit", [*EDITS, "auto"])
+def test_what_is_reported_is_what_plain_torch_says_of_the_file(world: World, done: dict, edit: str) -> None:
+    document, out = done[edit]
+    assert document["outcome"] == "repaired", document["reasons"]
+    before, after = load_file(world.model), load_file(out / "repaired.safetensors")
+    assert [(k, t.dtype, t.shape) for k, t in before.items()] == [(k, t.dtype, t.shape) for k, t in after.items()]
+    net = Spied()
+    net.load_state_dict(after)
+    with torch.inference_mode():
+        predicted = net.eval()(world.images.tensor()).argmax(1).numpy()
+    rows = {row["path"]: row for row in rows_of(out / "predictions.csv")}
+    assert [CLASSES[c] for c in predicted] == [rows[name]["predicted_after"] for name in world.images.names]
+    report = np.array([rows[name]["split"] == "report" for name in world.images.names])
+    ground, labels = world.images.ground, world.images.labels
+    recalls = [
+        np.mean([(predicted == c)[report & (ground == g) & (labels == c)].mean() for c in range(3)])
+        for g in ("dark", "light")
+    ]
+    assert document["after"]["report"]["metric"] == pytest.approx(np.mean(recalls))
+    assert document["gain"]["lower"] > 0
+    used = [row for row in document["edit"]["rows"] if row.get("used")]
+    assert used[0]["edit"] == document["edit"]["used"]
+    limits = document["limits"]
+    assert document["curve"][0]["clean"] - used[0]["clean"] <= limits["max_clean_drop"] + 1e-9
+    assert used[0]["subgroup_drop"] <= limits["max_subgroup_drop"] + 1e-9
+    assert document["edit"]["evaluations"] > 0
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edit_is_made_again_and_undone_bit_for_bit(world: World, done: dict, edit: str, tmp_path: Path) -> None:
+    _, out = done[edit]
+
+    def apply(name: str, *more: str) -> dict:
+        argv = ["apply", "--model", str(world.model), "--plan", str(out / "repair.json"), "--json", *more]
+        return call([*argv, "--register", f"net={world.factory}", "--out", str(tmp_path / name)]).document
+
+    again = apply("again.safetensors")
+    assert again["same_as_repaired"] is True
+    assert (tmp_path / "again.safetensors").read_bytes() == (out / "repaired.safetensors").read_bytes()
+    apply("undone.safetensors", "--without", "all")
+    for key, tensor in load_file(world.model).items():
+        undone = load_file(tmp_path / "undone.safetensors")[key]
+        assert tensor.dtype == undone.dtype
+        assert tensor.numpy().tobytes() == undone.numpy().tobytes()
+    ablated = [row["id"] for row in json.loads((out / "repair.json").read_text())["filters"]]
+    if ablated:
+        assert "tuned with all of its culprits" in apply("part.safetensors", "--filters", ablated[0])["error"]
+    (out / "edit.safetensors").rename(tmp_path / "kept")
+    assert "edit.safetensors is missing" in apply("missing.safetensors")["error"]
+    (tmp_path / "kept").rename(out / "edit.safetensors")
+
+
+MAY_CHANGE = {
+    "head": {"head.weight", "head.bias"},
+    "biases": {"stem.bias", "bn.weight", "bn.bias", "last.bias", "head.bias", "spy.bias"},
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_nothing_else_is_changed(world: World, job: pipeline.Job, done: dict, edit: str) -> None:
+    document, out = done[edit]
+    before, after = load_file(world.model), load_file(out / "repaired.safetensors")
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    ablated = [row for row in document["culprits"] if row["ablated"]]
+    assert bool(ablated) == KINDS[edit].ablates
+    by_ablation = {one["key"] for row in ablated for one in row["edits"]}
+    if edit in ("constants", "culprits"):
+        network, named = job.case.network, [row["id"] for row in ablated] or document["edit"]["retrained"]
+        own = {network.sites[int(network.site_of(np.array([network.player(name)]))[0])].name for name in named}
+        own |= {"bn"} if "branch" in own else set()
+        assert {key.partition(".")[0] for key in changed} <= own
+        channels = {(name.partition(":")[0], int(name.partition(":")[2])) for name in named}
+        for key in changed:
+            layer = "branch" if key.startswith("bn.") else key.partition(".")[0]
+            rows = (before[key] != after[key]).flatten(1).any(1) if before[key].dim() > 1 else before[key] != after[key]
+            assert {(layer, int(row)) for row in torch.nonzero(rows).flatten()} <= channels
+    else:
+        assert changed <= MAY_CHANGE[edit.rpartition("+")[2]] | by_ablation
+    for one in (one for row in ablated for one in row["edits"]):
+        if one["value"] == 0.0 and edit != "constants":  # what ablation zeroed stays zero
+            assert not after[one["key"]][one["channel"]].any()
+    assert touched(job.case.network, before, after) == (document["edit"]["units"], document["edit"]["parameters"])
+
+
+def test_ablation_alone_tunes_nothing(world: World, job: pipeline.Job, tmp_path: Path) -> None:
+    """The default: the culprits' own edits, and nothing else, as before there were others."""
+    document = finished(job, "ablate", tmp_path)
+    assert document["outcome"] == "repaired"
+    state = {key: tensor.clone() for key, tensor in load_file(world.model).items()}
+    for row in document["culprits"]:
+        for one in row["edits"] if row["ablated"] else ():
+            state[one["key"]][one["channel"]] = one["value"]
+    for key, tensor in load_file(tmp_path / "repaired.safetensors").items():
+        assert torch.equal(state[key], tensor)
+    assert not (tmp_path / "edit.safetensors").exists()
+    assert document["edit"]["tuned"] == []
+
+
+def test_the_seed_decides_and_nothing_else(job: pipeline.Job) -> None:
+    ranking, _ = pipeline.ranking_of(job, None, None)
+    plan = plan_of(job.case, ranking, job.budget, silent)[0]
+    one, same = (Workshop(job.case, plan, job.budget, silent).make("biases") for _ in range(2))
+    assert isinstance(one, Made)
+    assert isinstance(same, Made)
+    assert all(torch.equal(one.tensors[key], same.tensors[key]) for key in one.tensors)
+    other = replace(job.case, request=replace(job.case.request, seed=9))
+    drawn_else = Workshop(other, plan, job.budget, silent).make("biases")
+    assert isinstance(drawn_else, Made)
+    assert any(not torch.equal(one.tensors[key], drawn_else.tensors[key]) for key in one.tensors)
+
+
+def test_a_limit_that_nothing_keeps_leaves_the_model_and_says_why(
+    world: World, job: pipeline.Job, tmp_path: Path
+) -> None:
+    """With no subgroup allowed to lose a single image, boldly tuned candidates are out."""
+    for edit in ("biases", "auto"):
+        document = finished(job, edit, tmp_path / edit, max_subgroup_drop=0.0)
+        for row in document["edit"]["rows"]:
+            assert "not_made" in row or row["subgroup_drop"] <= 0
+        if document["outcome"] == "no_repair_found":
+            assert not (tmp_path / edit / "repaired.safetensors").exists()
+            assert document["reasons"]
