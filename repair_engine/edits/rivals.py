@@ -106,7 +106,7 @@ def rivals(
         budget: of the search, in evaluations; it bounds what each control may cost.
     """
     rows = _rankings(workshop, judge, budget, progress)
-    rows.append(_logit_shift(workshop, judge, *logits))
+    rows.append(logit_shift(workshop, judge, *logits))
     names = CONTROLS if used in (None, "ablate") else {"ablate": "ablation alone"} | CONTROLS
     for kind, name in names.items():
         if kind != used:
@@ -171,7 +171,7 @@ def _kept(kept: list[int], k: int, how: str) -> str:
     return f"{said}; {how}" if how else said
 
 
-def _logit_shift(workshop: Workshop, judge: Judge, select: Logits, report: Logits) -> dict[str, Any]:
+def logit_shift(workshop: Workshop, judge: Judge, select: Logits, report: Logits) -> dict[str, Any]:
     """Offsets of the logits found on *select* under the same limits."""
     exam, limits = workshop.exam, workshop.case.request.limits
     ends = np.cumsum([len(part) for part in select.values()])[:-1]
