@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from repair_engine.data import Dataset, Holdout, Splits
+from repair_engine.data.pixels import Rows
 from repair_engine.models.formats import Checkpoint
 from repair_engine.network import Network, check_finite, predictions
 from repair_engine.question.attacked import AttackedSplit
 from repair_engine.question.further import FurtherObjective, all_columns, check_size, further_objectives, subgroup_names
 from repair_engine.question.objectives import Objective, cell_codes, metric_weights
 from repair_engine.question.objectives.metric import accuracy_weights
-from repair_engine.question.objectives.pixels import Rows
 from repair_engine.question.request import RepairRequest
 from repair_engine.question.subgroups import subgroups_of
 from repair_engine.search.game import NeuronGame

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from repair_engine.data.pixels import Rows
 from repair_engine.network import Network, constant_of
 from repair_engine.network.channel_sums import ChannelSums, Party, means_sha256, read_sums, split_fingerprint
-from repair_engine.question.objectives.pixels import Rows
 from repair_engine.support.progress import BATCH, Progress
 
 if TYPE_CHECKING:

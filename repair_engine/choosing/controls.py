@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from repair_engine.case.case import Case
-from repair_engine.question.objectives.pixels import Rows
+from repair_engine.data.pixels import Rows
 from repair_engine.search.game import NeuronGame
 from repair_engine.support.progress import BATCH, Progress
 

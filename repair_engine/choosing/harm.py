@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from repair_engine.case.case import Case
+from repair_engine.data.pixels import Rows
 from repair_engine.network import predictions
-from repair_engine.question.objectives.pixels import Rows
 from repair_engine.support.statistics import REFUSE_BELOW
 
 _SLACK = 1e-12  # a drop of exactly the limit is within it, whatever its rounding

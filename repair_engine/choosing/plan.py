@@ -10,9 +10,9 @@ import torch
 
 from repair_engine.case.case import Case
 from repair_engine.choosing.selection import Seen, Stability, Sweep, judge, resample
+from repair_engine.data.pixels import Pixels, Rows
 from repair_engine.network import Network, Trail, predictions
 from repair_engine.question.objectives import cell_codes
-from repair_engine.question.objectives.pixels import Pixels, Rows
 from repair_engine.question.request import Limits
 from repair_engine.support.memory import DEFAULT, Room
 from repair_engine.support.progress import BATCH

@@ -16,9 +16,9 @@ import numpy as np
 
 from repair_engine.case.case import Case
 from repair_engine.choosing.plan import prefix_predictions
+from repair_engine.data.pixels import Rows, taken
 from repair_engine.question.objectives import Objective, cell_codes, plan_batches
 from repair_engine.question.objectives.metric import accuracy_weights
-from repair_engine.question.objectives.pixels import Rows, taken
 from repair_engine.studies.names import ENDS, LEAST, MOST, NEAREST_ZERO, RANDOM, SHAPLEY
 from repair_engine.studies.rankings import Rankings
 from repair_engine.support.progress import Progress

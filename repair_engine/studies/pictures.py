@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from repair_engine.case.case import Case
+from repair_engine.data.pixels import Rows
 from repair_engine.network import Responses
-from repair_engine.question.objectives.pixels import Rows
 from repair_engine.studies.visualize import STEPS, colour_root, visualize
 from repair_engine.support.memory import give_back
 from repair_engine.support.progress import Progress

@@ -9,7 +9,7 @@ import torch
 
 from repair_engine.case.case import Case
 from repair_engine.choosing import controls
-from repair_engine.question.objectives.pixels import Pixels, Rows
+from repair_engine.data.pixels import Pixels, Rows
 from repair_engine.studies.explain_curves import CurveImages
 
 _ANYTHING = 1e-12

@@ -17,6 +17,7 @@ from repair_engine.choosing.afresh import afresh
 from repair_engine.choosing.orders import plan_of
 from repair_engine.choosing.plan import Plan, largest_drops, masked_predictions
 from repair_engine.data import Holdout
+from repair_engine.data.pixels import Rows
 from repair_engine.documents import measures
 from repair_engine.documents import repair as documents
 from repair_engine.documents.attack_files import write_attacks
@@ -30,7 +31,6 @@ from repair_engine.network import predictions
 from repair_engine.network.write_back import write_back
 from repair_engine.onnx import comparable
 from repair_engine.pages import repair_page as html
-from repair_engine.question.objectives.pixels import Rows
 from repair_engine.search.calibrate import LEAVE_ONE_OUT_SHARE
 from repair_engine.search.phases import Ranking
 from repair_engine.studies.attack_rows import Row
