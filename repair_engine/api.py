@@ -116,7 +116,7 @@ def attack(
         repaired: what `repair` gave, or its module, or a `Model`; then the rows before and after.
         all_images: attack all of them, not the report split alone.
     """
-    with _ready("attack", model, images, "attack-success", progress, options) as run:
+    with _ready("attack", model, images, settings.Attack.metric, progress, options) as run:
         mended, name = _mended(repaired, run)
         found = run_attack(run.request, mended, all_images, run.folder, run.teller.stage, name, run.given)
         stack, folder = in_a_folder("attack")
@@ -237,11 +237,6 @@ def _ready(verb: str, model: Any, images: Any, metric: str, progress: Told, opti
             roles["guard"] = other = _guard(guard, at_hand, shown, teller)
             opening.check_guard(other, shown)
             given = replace(given, guard=other.dataset)
-        if shown.dataset.preprocessing.normalized and metric == "attack-success":
-            raise BadInput(
-                "Attacks change pixels in [0, 1]; these images are normalized already.",
-                "Give pixels (uint8, or floating point in [0, 1]), and mean= and std= as the model needs them.",
-            )
         asked = {name: value for name, value in options.items() if name not in _ABOUT_IMAGES}
         if asked.get("values") is not None:
             asked["values"] = place_of(asked["values"])

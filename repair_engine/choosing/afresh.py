@@ -39,11 +39,11 @@ def afresh(
         The ranking with these values in the place of what was known of the filters before, and `run` with their cost,
         samples and interval as its `afresh`.
     """
-    if not plan.k or case.request.by_hand or ranking.fresh is ranking.found:
+    if not plan.k or case.settings.by_hand or ranking.fresh is ranking.found:
         return ranking, run
     assert ranking.found.depth is not None, "a search that has ended knows how deep its draws go"
     found, images = value(
-        case.game(run["images_per_draw"]), plan.chosen, int(SHARE * run["budget"]), case.request.seed,
+        case.game(run["images_per_draw"]), plan.chosen, int(SHARE * run["budget"]), case.settings.seed,
         ranking.found.depth, lambda share: progress("valuing the ablated filters on fresh samples", share),
     )  # fmt: skip
     interval = {"name": found.interval.name, "claims": found.interval.claims, "text": found.interval.text}

@@ -25,17 +25,17 @@ class LimitCheck:
 
     def __init__(self, case: Case, most: int, rng: np.random.Generator) -> None:
         self._case = case
-        indices = case.splits.score
+        indices = case.images.splits.score
         if len(indices) > most:
             indices = np.sort(rng.permutation(indices)[:most])
         self.images = len(indices) if len(indices) >= LEAST_IMAGES else 0
-        self._pixels = Rows(case.pixels, indices)
-        self._labels = case.dataset.labels[indices]
+        self._pixels = Rows(case.images.pixels, indices)
+        self._labels = case.images.labels[indices]
         self._intact = case.intact[indices] == self._labels
-        limits = case.request.limits
+        limits = case.settings.limits
         self._kept = [(np.arange(len(indices)), limits.max_clean_drop)]
-        if case.subgroups is not None:
-            groups = np.asarray([case.subgroups[i] for i in indices])
+        if case.question.subgroups is not None:
+            groups = np.asarray(case.question.subgroups)[indices]
             inside = [np.flatnonzero(groups == group) for group in np.unique(groups)]
             self._kept += [(rows, limits.max_subgroup_drop) for rows in inside if len(rows) >= REFUSE_BELOW]
 
@@ -47,10 +47,10 @@ class LimitCheck:
         """
         if not self.images:
             return np.inf
-        network, found = self._case.network, []
-        step = self._case.room.plain
+        network, found = self._case.subject.network, []
+        step = self._case.subject.room.plain
         for i in range(0, self.images, step):
-            images = self._case.normalize(self._pixels[i : i + step].to(network.device))
+            images = self._case.images.normalize(self._pixels[i : i + step].to(network.device))
             found.append(predictions(network.masked_logits(images, coalition[None])[0]).cpu().numpy())
         lost = self._intact.astype(float) - (np.concatenate(found) == self._labels)
         return min(_margin(lost[rows], limit) for rows, limit in self._kept)

@@ -9,7 +9,7 @@ from typing import Any
 from repair_engine.case.case import Case
 from repair_engine.choosing.plan import Plan, better, make_plan
 from repair_engine.choosing.stepwise import AGAIN_SHARE, MARGIN, Greedy
-from repair_engine.search.phases import Ranking, culprit_sign
+from repair_engine.search.phases import Ranking
 
 
 def plan_of(
@@ -21,13 +21,13 @@ def plan_of(
         budget: of the search, in evaluations.
     """
     plan = make_plan(case, ranking.players, progress)
-    if case.request.by_hand:
+    if case.settings.by_hand:
         return replace(plan, k=len(plan.players), stability=None), ranking, None
-    greedy = Greedy.of(case, ranking, budget, progress) if case.request.limits.order == "auto" else None
+    greedy = Greedy.of(case, ranking, budget, progress) if case.settings.limits.order == "auto" else None
     found = None if greedy is None else greedy.order()
     if greedy is None or found is None or not found.picked:
         return plan, ranking, None
-    lower = culprit_sign(case.request) > 0
+    lower = case.question.lowers
     tried = [_row("value", plan)]
     other = make_plan(case, found.players, progress)
     why = better(plan, other, lower)

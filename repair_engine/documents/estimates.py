@@ -77,13 +77,13 @@ def estimate_document(
         "kind": _KIND,
         "schema": 1,
         "model": {key: model[key] for key in MODEL_KEYS},
-        "filters": [case.network.filter_id(p) for p in range(case.network.n_filters)],
-        "classes": list(case.dataset.class_names),
-        "metric": documents.describe_metric(case),
-        "preprocessing": case.dataset.preprocessing.to_json(),
-        "data": {"sha256": case.dataset.sha256, "score_images": len(case.splits.score)},
+        "filters": [case.subject.network.filter_id(p) for p in range(case.subject.network.n_filters)],
+        "classes": list(case.images.class_names),
+        "metric": case.question.describe(),
+        "preprocessing": case.images.dataset.preprocessing.to_json(),
+        "data": {"sha256": case.images.dataset.sha256, "score_images": len(case.images.splits.score)},
         "cells": _cells(case),
-        "constants": {"kind": case.request.constant, **run["constants_from"]},
+        "constants": {"kind": case.settings.constant, **run["constants_from"]},
         "truncation": _truncation(estimate),
         "run": {
             **{key: run[key] for key in ("estimator", "evaluations", "budget", "images_per_draw", "seed", "interval")},
@@ -169,12 +169,13 @@ def _no_number(constant: str) -> float:
 
 def _cells(case: Case) -> list[dict[str, Any]]:
     """How many images of the objective each class (and subgroup) has; of an attack, those attacked."""
-    indices = case.objective_indices("score")
-    labels = case.dataset.labels[indices]
-    groups = [case.subgroups[i] for i in indices] if case.subgroups else [None] * len(indices)
+    indices = case.question.indices("score")
+    labels = case.images.labels[indices]
+    subgroups = case.question.subgroups
+    groups = [subgroups[i] for i in indices] if subgroups else [None] * len(indices)
     counts = Counter((int(label), group) for label, group in zip(labels, groups, strict=True))
     return [
-        {"class": case.dataset.class_names[label], "subgroup": group, "images": count}
+        {"class": case.images.class_names[label], "subgroup": group, "images": count}
         for (label, group), count in sorted(counts.items(), key=lambda item: (item[0][0], item[0][1] or ""))
     ]
 

@@ -38,15 +38,15 @@ def explain_document(
         images: on which the curves were measured.
         run: `documents.describe_run`.
     """
-    resampling = case.request.seed, case.request.level
-    asked = case.request.explain
+    resampling = case.settings.seed, case.settings.level
+    asked = case.settings.explain
     assert asked is not None
     confirmed = fresh if fresh is not found else None
     order = rankings.order(SHAPLEY)
     rank = np.empty(len(order), dtype=int)
     rank[order] = np.arange(1, len(order) + 1)
     filters = [_row(case, p, found, confirmed, rankings, int(rank[p])) for p in range(len(order))]
-    k = min(case.request.top_k, len(order) // 2) or 1
+    k = min(case.settings.top_k, len(order) // 2) or 1
     noise = noise_of(found.values[0], found.std_errors[0])
     scores = rankings.scores[SHAPLEY]
     warnings = list(case.warnings)
@@ -56,11 +56,11 @@ def explain_document(
         "schema": documents.SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "verb": "explain",
-        "metric": documents.describe_metric(case),
+        "metric": case.question.describe(),
         "model": documents.describe_model(case),
         "data": documents.describe_data(case),
         "run": run,
-        "asked": asdict(asked) | {"top_k": case.request.top_k},
+        "asked": asdict(asked) | {"top_k": case.settings.top_k},
         "k": k,
         "filters": filters,
         "noise": {key: None if value != value else value for key, value in asdict(noise).items()},
@@ -68,7 +68,7 @@ def explain_document(
         "layers": layers(case, order, k),
         "curves": {
             "images": {"metric": len(images.asked), "accuracy": len(images.clean),
-                       "of": (not case.request.metric.attacked and len(case.objective("report"))) or None},
+                       "of": None if case.question.attacked else len(case.question.objective("report"))},
             "loo_images": rankings.loo_images,
             "ranked_on": ranked_on(case, found, confirmed, rankings, run["images_per_draw"]),
             "first_removed": first_removed(list(curves), images, max(1, min(10, len(order) // 2)), *resampling),
@@ -97,17 +97,17 @@ def ranked_on(
     case: Case, found: Estimate, fresh: Estimate | None, rankings: Rankings, batch_size: int
 ) -> dict[str, int]:
     """How many score images each ranking saw, at most; of Shapley values, the median sampled filter."""
-    images = len(case.objective("score"))
+    images = len(case.question.objective("score"))
     samples = found.samples + (0 if fresh is None else fresh.samples)
     draws = int(np.median(samples[samples > 0])) if (samples > 0).any() else 0
     sampled = images if found.estimator == "exact" else min(images, draws * batch_size)
-    return {SHAPLEY: sampled, WEIGHTS: 0, RESPONSES: min(RESPONSE_IMAGES, len(case.splits.score)),
+    return {SHAPLEY: sampled, WEIGHTS: 0, RESPONSES: min(RESPONSE_IMAGES, len(case.images.splits.score)),
             LEAVE_ONE_OUT: rankings.loo_images, RANDOM: 0}  # fmt: skip
 
 
 def layers(case: Case, order: np.ndarray, k: int) -> list[dict[str, Any]]:
     """How the k most and the k least critical filters are spread over the sites, in the order of computation."""
-    network = case.network
+    network = case.subject.network
     most, least = (np.bincount(network.site_of(p), minlength=len(network.sites)) for p in (order[:k], order[-k:]))
     return [
         {

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from repair_engine.case.case import SPLITS, Case
+from repair_engine.case.case import Case
+from repair_engine.data import SPLITS
 from repair_engine.question.objectives import Objective
 from repair_engine.question.objectives.metric import accuracy_weights
 from repair_engine.studies import fairness
@@ -23,20 +24,13 @@ def split_figures(case: Case, predicted: np.ndarray, attacked: dict[str, np.ndar
         attacked: split -> predictions of its attacked images (attack-success only).
     """
     figures = {}
-    right = predicted == case.dataset.labels
+    right = predicted == case.images.labels
     for part in (*SPLITS, "all"):
-        figures[part] = {"accuracy": float(right[case.indices(part)].mean())}
-        value = metric_value(case, part, predicted, attacked)
+        figures[part] = {"accuracy": float(right[case.images.indices(part)].mean())}
+        value = case.question.value(part, predicted, attacked)
         if value is not None:
             figures[part]["metric"] = value
     return figures
-
-
-def metric_value(case: Case, part: str, predicted: np.ndarray, attacked: dict[str, np.ndarray]) -> float | None:
-    """The metric on one split; None for attack success over "all" (each split has its own attacked images)."""
-    if case.request.metric.attacked:
-        return float(case.objective(part).value(attacked[part])) if part in attacked else None
-    return float(case.objective(part).value(predicted[case.objective_indices(part)]))
 
 
 def gain(objective: Objective, before: np.ndarray, after: np.ndarray, seed: int, level: float = 0.95) -> dict[str, Any]:
@@ -111,13 +105,13 @@ def group_table(
 
 def group_tables(case: Case, before: np.ndarray, after: np.ndarray) -> dict[str, list[dict[str, Any]]]:
     """Tables by subgroup and by class within subgroup (where the metric has columns) and by class, on *report*."""
-    indices = case.splits.report
-    labels = case.dataset.labels[indices]
-    classes = case.dataset.class_names
+    indices = case.images.splits.report
+    labels = case.images.labels[indices]
+    classes = case.images.class_names
     right_before, right_after = before[indices] == labels, after[indices] == labels
     tables = {"classes": group_table(classes, right_before, right_after, labels)}
-    if case.subgroups is not None:
-        names, codes = np.unique([case.subgroups[i] for i in indices], return_inverse=True)
+    if (groups := case.question.groups("report")) is not None:
+        names, codes = np.unique(groups, return_inverse=True)
         tables["subgroups"] = group_table([str(n) for n in names], right_before, right_after, codes)
         cells = [f"{name}: {title}" for name in names for title in classes]
         tables["cells"] = group_table(cells, right_before, right_after, codes * len(classes) + labels)
@@ -126,11 +120,10 @@ def group_tables(case: Case, before: np.ndarray, after: np.ndarray) -> dict[str,
 
 def fairness_of(case: Case, before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
     """See `fairness.describe`, on *report*. The metric must have subgroups."""
-    assert case.subgroups is not None
-    indices = case.splits.report
-    labels = case.dataset.labels[indices]
-    names, codes = np.unique([case.subgroups[i] for i in indices], return_inverse=True)
+    indices = case.images.splits.report
+    labels = case.images.labels[indices]
+    names, codes = np.unique(case.question.groups("report") or [], return_inverse=True)
     right = [(predicted[indices] == labels) for predicted in (before, after)]
     return fairness.describe(
-        [str(n) for n in names], codes, labels, right[0], right[1], case.request.seed, case.request.level
+        [str(n) for n in names], codes, labels, right[0], right[1], case.settings.seed, case.settings.level
     )

@@ -25,7 +25,7 @@ def objective_rows(case: Case, game: NeuronGame, estimate: Estimate) -> list[dic
     intact = game.evaluate(everything, game.full_batch()).values[:, 0]
     inline = estimate.values.size <= _MOST_INLINE
     rows = []
-    for m, name in enumerate(case.objective_names):
+    for m, name in enumerate(case.question.names):
         row: dict[str, Any] = {
             "name": name,
             "images": int((weights[m] > 0).sum()),
@@ -53,7 +53,7 @@ def _ends(case: Case, estimate: Estimate, m: int) -> dict[str, list[dict[str, An
     return {
         end: [
             {
-                "id": case.network.filter_id(int(p)),
+                "id": case.subject.network.filter_id(int(p)),
                 "value": float(values[p]),
                 "lower": _number(estimate.lower[m, p]),
                 "upper": _number(estimate.upper[m, p]),

@@ -13,16 +13,15 @@ import numpy as np
 import torch
 
 from repair_engine import __version__
-from repair_engine.case.case import SPLITS, Case
+from repair_engine.case.case import Case
 from repair_engine.case.inspection import describe_onnx, kinds_of
 from repair_engine.choosing.plan import Plan
 from repair_engine.choosing.selection import describe as describe_selection
-from repair_engine.data.columns import columns_of
+from repair_engine.data import SPLITS
 from repair_engine.models.hf_models import config_sha256
 from repair_engine.network import constant_of
-from repair_engine.network.write_back import edits_of
 from repair_engine.question.subgroups import size_warnings
-from repair_engine.search.phases import Ranking, culprit_sign
+from repair_engine.search.phases import Ranking
 from shapley import Estimate
 
 SCHEMA = 1
@@ -44,18 +43,18 @@ def instruction_set() -> str:
 
 
 def describe_model(case: Case) -> dict[str, Any]:
-    architecture, network = case.checkpoint.architecture, case.network
+    architecture, network = case.subject.checkpoint.architecture, case.subject.network
     return {
-        "file": case.request.name_of("model"),
-        "sha256": case.checkpoint.sha256,
+        "file": case.sources.name_of("model"),
+        "sha256": case.subject.checkpoint.sha256,
         "architecture": architecture.name,
         "num_classes": architecture.num_classes,
         "options": dict(architecture.options),
-        "weights": case.request.weights,
+        "weights": case.sources.weights,
         "key": architecture.key,
         "strip_prefix": architecture.strip_prefix,
         "registered": architecture.register.get(architecture.name),
-        "onnx": describe_onnx(case.checkpoint),
+        "onnx": describe_onnx(case.subject.checkpoint),
         "config_sha256": None if architecture.config is None else config_sha256(architecture.config),
         "logits": network.classes,
         "filters": network.n_filters,
@@ -70,56 +69,30 @@ _INPUTS = ("file", "sha256", "split_folder", "images", "splits", "group", "prepr
 
 
 def describe_data(case: Case) -> dict[str, Any]:
-    dataset = case.dataset
+    dataset = case.images.dataset
     counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
     document: dict[str, Any] = {
-        "file": case.request.name_of("data"),
+        "file": case.sources.name_of("data"),
         "sha256": dataset.sha256,
         "images": len(dataset),
         "classes": [{"name": n, "images": int(c)} for n, c in zip(dataset.class_names, counts)],
-        "splits": {part: len(case.indices(part)) for part in SPLITS},
-        "group": case.request.group,
+        "splits": {part: len(case.images.indices(part)) for part in SPLITS},
+        "group": case.settings.group,
         "preprocessing": dataset.preprocessing.to_json(),
         "notes": list(dataset.notes),
     }
     if dataset.split:
         document["split_folder"] = dataset.split
-    if case.guard is not None and case.guard_parts is not None:
+    if (guard := case.images.guard) is not None:
         document["guard"] = {
-            "file": case.request.name_of("guard"),
-            "sha256": case.guard.sha256,
-            **({"split_folder": case.guard.split} if case.guard.split else {}),
-            "select": len(case.guard_parts.select),
-            "report": len(case.guard_parts.report),
-            "excluded": len(case.guard_parts.excluded),
+            "file": case.sources.name_of("guard"),
+            "sha256": guard.dataset.sha256,
+            **({"split_folder": guard.dataset.split} if guard.dataset.split else {}),
+            "select": len(guard.parts.select),
+            "report": len(guard.parts.report),
+            "excluded": len(guard.parts.excluded),
         }
     return document
-
-
-def describe_metric(case: Case) -> dict[str, Any]:
-    request = case.request
-    attack = request.metric.attacked
-    text = {
-        "accuracy": "accuracy",
-        "recall": f"recall of {request.metric.argument}",
-        "subgroup-recall": _over_subgroups(case) if case.subgroups else "",
-        "attack-success": "success of the attack",
-    }[request.metric.kind]
-    document: dict[str, Any] = {
-        "name": str(request.metric),
-        "text": text,
-        "goal": "lower" if attack else "raise",
-    }
-    if attack:
-        document["attack"] = request.attack.to_json()
-    return document
-
-
-def _over_subgroups(case: Case) -> str:
-    columns = columns_of(case.request.metric.argument, case.dataset.attributes)
-    if len(columns) == 1:
-        return f"mean recall over the values of {columns[0]}"
-    return f"mean recall over the combinations of {', '.join(columns[:-1])} and {columns[-1]}"
 
 
 def describe_run(
@@ -132,7 +105,7 @@ def describe_run(
     seconds: float,
 ) -> dict[str, Any]:
     """How the estimate was obtained."""
-    request = case.request
+    settings = case.settings
     shown = fresh or found
     certificate = None
     if found.certificate is not None:
@@ -146,20 +119,20 @@ def describe_run(
             "missing_error": None if np.isnan(c.missing_error[0]) else float(c.missing_error[0]),
         }
     return {
-        "estimator": request.estimator,
-        "ablation": {"mean": "activation_mean"}.get(request.constant, request.constant),
+        "estimator": settings.estimator,
+        "ablation": {"mean": "activation_mean"}.get(settings.constant, settings.constant),
         "constants": _constants(case),
-        "constants_from": case.constants_from,
+        "constants_from": case.subject.constants_from,
         "images_per_draw": batch_size,
         "budget": budget,
-        "budget_was": "given" if request.budget else "calibrated",
+        "budget_was": "given" if settings.budget else "calibrated",
         "evaluations": evaluations,
         "rounds": found.rounds,
         "stopped": found.stopped,
         "depth": found.depth,
         "expected_overlap": found.expected_overlap,
-        "seed": request.seed,
-        "device": request.device,
+        "seed": settings.seed,
+        "device": settings.device,
         "threads": torch.get_num_threads(),
         "instruction_set": instruction_set(),
         "seconds": round(seconds, 1),
@@ -174,17 +147,11 @@ def describe_run(
     }
 
 
-def constant_from(case: Case, player: int) -> str:
-    """What a filter's constant was taken from: "mean" or "bn_beta"."""
-    site = case.network.sites[int(case.network.site_of(np.array([player]))[0])]
-    return constant_of(site, case.request.constant)
-
-
 def _constants(case: Case) -> dict[str, int]:
     """How many filters have each kind of constant."""
     counts: dict[str, int] = {}
-    for site in case.network.sites:
-        kind = constant_of(site, case.request.constant)
+    for site in case.subject.network.sites:
+        kind = constant_of(site, case.subject.constant)
         counts[kind] = counts.get(kind, 0) + site.channels
     return counts
 
@@ -197,15 +164,15 @@ def filter_row(case: Case, player: int, estimate: Estimate) -> dict[str, Any]:
         return None if np.isnan(value) else value
 
     row = {
-        "id": case.network.filter_id(player),
-        "kind": case.network.kind(player),
+        "id": case.subject.network.filter_id(player),
+        "kind": case.subject.network.kind(player),
         "value": number(estimate.values),
         "lower": number(estimate.lower),
         "upper": number(estimate.upper),
         "std_error": number(estimate.std_errors),
         "samples": int(estimate.samples[player]),
-        "constant": case.network.constant(player),
-        "constant_from": constant_from(case, player),
+        "constant": case.subject.network.constant(player),
+        "constant_from": case.subject.constant_from(player),
     }
     if estimate.best is not None:
         row["best"] = float(estimate.best[player])
@@ -227,19 +194,14 @@ def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any
             "rank": rank,
             "ablated": rank <= plan.k,
             "searched_value": _searched(ranking.found, int(player)),
-            "edits": [
-                asdict(edit)
-                for edit in edits_of(
-                    case.network, case.checkpoint.tensors, case.biases, int(player), case.request.constant
-                )
-            ],
+            "edits": [asdict(edit) for edit in case.subject.edits(int(player))],
         }
         culprits.append(row)
     warnings = list(case.warnings)
     warnings += _size_warnings(case)
-    if case.request.report_uses:
+    if case.settings.report_uses:
         warnings.append(
-            f"Before this repair was asked for, {case.request.report_uses} other report(s) on the same report images "
+            f"Before this repair was asked for, {case.settings.report_uses} other report(s) on the same report images "
             "had been made. A choice made after reading them is not judged on unseen images: its figures tend to be "
             "too good."
         )
@@ -250,28 +212,28 @@ def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any
         "outcome": "",
         "reasons": [],
         "k": plan.k,
-        "metric": describe_metric(case),
+        "metric": case.question.describe(),
         "model": describe_model(case),
         "data": describe_data(case),
-        "limits": asdict(case.request.limits),
+        "limits": asdict(case.settings.limits),
         "run": run,
-        "culprit_sign": culprit_sign(case.request),
+        "culprit_sign": case.settings.metric.culprit_sign,
         "culprits": culprits,
         "curve": [asdict(step) for step in plan.steps],
-        "by_hand": bool(case.request.by_hand),
+        "by_hand": bool(case.settings.by_hand),
         "selection": None if plan.stability is None else describe_selection(plan.stability, plan.k),
         "controls": [],
         "groups": {},
-        "report_uses": 1 + case.request.report_uses,
+        "report_uses": 1 + case.settings.report_uses,
         "warnings": warnings,
         "versions": versions(),
         "files": {},
     }
-    if case.attacked:
+    if attacked := case.question.attacked:
         document["attack"] = {
-            "settings": case.request.attack.to_json(),
-            "images": {part: len(a.indices) for part, a in case.attacked.items()},
-            "left_out": {part: a.excluded for part, a in case.attacked.items()},
+            "settings": case.settings.attack.to_json(),
+            "images": {part: len(a.indices) for part, a in attacked.items()},
+            "left_out": {part: a.excluded for part, a in attacked.items()},
             "rows": [],
             "note": "A repaired model stays open to new attacks made on it (Ghorbani & Zou 2020, §4); "
             "the row of the new white-box attack shows how open.",
@@ -424,8 +386,7 @@ def _clean_figures(document: dict[str, Any]) -> list[tuple[str, float, float]]:
 
 
 def _size_warnings(case: Case) -> list[str]:
-    if case.subgroups is None:
+    groups = case.question.groups("report")
+    if groups is None:
         return []
-    report = case.splits.report
-    groups = [case.subgroups[i] for i in report]
-    return size_warnings(groups, case.dataset.labels[report], case.dataset.class_names)
+    return size_warnings(groups, case.images.labels[case.images.splits.report], case.images.class_names)

@@ -49,7 +49,7 @@ def lowers(document: Mapping[str, Any]) -> bool:
 def metric_images(document: Mapping[str, Any]) -> tuple[int, str]:
     """How many report images the metric is taken over, and in words which."""
     kind, _, argument = document["metric"]["name"].partition(":")
-    if kind == "attack-success" and "attack" in document:
+    if "attack" in document:
         n = document["attack"]["images"]["report"]
         return n, count(n, "attacked report image")
     if kind == "recall":

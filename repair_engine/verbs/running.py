@@ -81,7 +81,7 @@ def explain(request: RepairRequest, folder: Path, out: Path, teller: Teller, giv
         request: with `explain` set (`RepairRequest.to_explain`).
     """
     job = pipeline.prepare_job(request, folder, teller.stage, given=given)
-    teller.say(players_text(job.case.network), *job.notes)
+    teller.say(players_text(job.case.subject.network), *job.notes)
     search, confirm = _phases(job, teller)
     return pipeline.run_finish(job, search, confirm, out, teller.stage)
 
@@ -94,7 +94,7 @@ def evaluate(
     document: Document = {
         "schema": documents.SCHEMA,
         "verb": "evaluate",
-        "metric": documents.describe_metric(case),
+        "metric": case.question.describe(),
         "model": documents.describe_model(case),
         "data": documents.describe_data(case),
         "figures": _figures(case, np.empty(0, np.int64)),
@@ -102,12 +102,12 @@ def evaluate(
         "versions": documents.versions(),
     }
     if ablate:
-        players = np.array(list(dict.fromkeys(case.network.player(name) for name in ablate)), dtype=np.int64)
+        players = np.array(list(dict.fromkeys(case.subject.network.player(name) for name in ablate)), dtype=np.int64)
         document["ablated"] = [
             {
-                "id": case.network.filter_id(int(p)),
-                "constant": case.network.constant(int(p)),
-                "constant_from": documents.constant_from(case, int(p)),
+                "id": case.subject.network.filter_id(int(p)),
+                "constant": case.subject.network.constant(int(p)),
+                "constant_from": case.subject.constant_from(int(p)),
             }
             for p in players
         ]
@@ -200,5 +200,5 @@ def _figures(case: Case, players: np.ndarray) -> Document:
     def predict(pixels: torch.Tensor) -> np.ndarray:
         return masked_predictions(case, pixels, players)
 
-    attacked = {part: predict(a.pixels) for part, a in case.attacked.items()}
-    return measures.split_figures(case, predict(case.pixels), attacked)
+    attacked = {part: predict(a.pixels) for part, a in case.question.attacked.items()}
+    return measures.split_figures(case, predict(case.images.pixels), attacked)

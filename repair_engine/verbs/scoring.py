@@ -60,26 +60,27 @@ def scored(
         forecast: what was foretold of the search, for the record.
         tick: told the evaluations of an enumeration.
     """
-    case = job.case
+    case, names = job.case, job.case.images.dataset.file_names
     settings = pipeline.phase_settings(job, "search")
     estimate = exact(job.game, tick) if search is None or settings is None else pipeline.reported(search, settings)
     run = pipeline.run_of(job, estimate.evaluations, estimate, None) | {"forecast": forecast}
-    silent = [name for m, name in enumerate(case.objective_names) if not np.any(np.nan_to_num(estimate.values[m]))]
+    silent = [name for m, name in enumerate(case.question.names) if not np.any(np.nan_to_num(estimate.values[m]))]
     noisy = noise_warning(noise_of(estimate.values[0], estimate.std_errors[0]))
-    everyone = np.ones((1, case.network.n_filters), dtype=bool)
+    everyone = np.ones((1, case.subject.network.n_filters), dtype=bool)
     document: dict[str, Any] = {
         "schema": documents.SCHEMA,
         "verb": "score",
-        "metric": documents.describe_metric(case),
+        "metric": case.question.describe(),
         "model": documents.describe_model(case),
         "data": documents.describe_data(case),
         "run": run,
         "value_of_all": float(job.game.evaluate(everyone, job.game.full_batch()).values[0, 0]),
-        "filters": [documents.filter_row(case, p, estimate) for p in range(case.network.n_filters)],
+        "filters": [documents.filter_row(case, p, estimate) for p in range(case.subject.network.n_filters)],
         "score_images": [
-            case.dataset.file_names[i] for i in (case.splits.score if case.further else case.objective_indices("score"))
+            case.images.dataset.file_names[i]
+            for i in (case.images.splits.score if case.question.further else case.question.indices("score"))
         ],
-        "constants_from": [case.dataset.file_names[i] for i in case.splits.score],
+        "constants_from": [names[i] for i in case.images.splits.score],
         "warnings": [*case.warnings, *([noisy] if noisy else []), *([_silence(silent)] if silent else [])],
         "versions": documents.versions(),
     }
