@@ -81,7 +81,7 @@ def together(cases: list[Case], metric: str) -> NeuronGame:
     weights = metric_weights(Metric.parse(metric), labels, groups, CLASSES)
     pixels = torch.cat([case.images.pixels[torch.from_numpy(i)] for case, i in zip(cases, parts)])
     objective = Objective(pixels, labels, weights, cell_codes(labels, groups))
-    return NeuronGame(cases[0].network, objective, cases[0].normalize, 32)
+    return NeuronGame(cases[0].subject.network, objective, cases[0].images.normalize, 32)
 
 
 def test_common_constants_are_the_means_over_all_score_images(parties: Parties, tmp_path: Path) -> None:
@@ -91,15 +91,15 @@ def test_common_constants_are_the_means_over_all_score_images(parties: Parties, 
         for world, case in zip(parties.worlds, cases)
     ])  # fmt: skip
     expected = means(parties.worlds[0].module, x)
-    assert len(x) > len(cases[0].splits.score)
+    assert len(x) > len(cases[0].images.splits.score)
     for case in cases:
         found = dict(zip(FILTERS, case.subject.network.constants.tolist()))
         assert found == pytest.approx(expected, rel=1e-5, abs=1e-7)
         assert case.subject.constants_from["parties"] == 2
         assert case.subject.constants_from["images"] == len(x)
-    assert torch.equal(cases[0].network.constants, cases[1].network.constants)
+    assert torch.equal(cases[0].subject.network.constants, cases[1].subject.network.constants)
     own = prepare(request_of(parties.worlds[0], "accuracy"), tmp_path / "own")
-    assert not torch.equal(own.network.constants, cases[0].network.constants)
+    assert not torch.equal(own.subject.network.constants, cases[0].subject.network.constants)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "recall:bee"])
