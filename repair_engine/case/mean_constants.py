@@ -12,7 +12,7 @@ import torch
 from repair_engine.data import Images
 from repair_engine.network import Network, constant_of
 from repair_engine.network.channel_sums import ChannelSums, Party, means_sha256, read_sums, split_fingerprint
-from repair_engine.network.subject import Subject
+from repair_engine.network.subject import ConstantsFrom, Subject
 from repair_engine.question.request import RepairRequest
 from repair_engine.support.progress import BATCH, Progress
 
@@ -22,7 +22,7 @@ class Means:
     """Mean outputs float64 [outputs], and where they come from, for the record (JSON-able)."""
 
     values: torch.Tensor
-    origin: dict[str, Any]
+    origin: ConstantsFrom
 
 
 def means_of(request: RepairRequest, subject: Subject, images: Images, progress: Progress) -> Means:
@@ -95,7 +95,7 @@ def _plain_preprocessing(images: Images) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
 
 
-def _origin(subject: Subject, means: np.ndarray, parties: int, images: int, shared: bool) -> dict[str, Any]:
+def _origin(subject: Subject, means: np.ndarray, parties: int, images: int, shared: bool) -> ConstantsFrom:
     """`sha256` names the means that are used; filters whose constant is their batch norm's β count as 0."""
     sites = subject.network.sites
     kept = np.repeat(

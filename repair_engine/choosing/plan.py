@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TypedDict, cast
 
 import numpy as np
 import torch
@@ -17,6 +18,21 @@ from repair_engine.question.request import Limits
 from repair_engine.support.memory import DEFAULT, Room
 from repair_engine.support.progress import BATCH
 from repair_engine.support.statistics import REFUSE_BELOW, percentiles
+
+
+class StepRecord(TypedDict):
+    """`Step` in documents."""
+
+    k: int
+    objective: float
+    clean: float
+    guard: float | None
+    subgroup_drop: float | None
+    feasible: bool
+    true_label: float | None
+    lower: float | None
+    upper: float | None
+    front: bool
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,9 @@ class Step:
     lower: float | None = None
     upper: float | None = None
     front: bool = False
+
+    def to_json(self) -> StepRecord:
+        return cast(StepRecord, asdict(self))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -36,6 +36,17 @@ _OF_GUESSES = 8  # an eighth of what is spent here, at most, goes into these
 _STEPS = 12
 _LOOK = 12  # candidates looked at again after the first step
 _LEAST_IMAGES, _MOST_IMAGES = 32, 1024
+
+
+class StepwiseRecord(TypedDict):
+    """See `Stepwise`."""
+
+    picked: int
+    candidates: int
+    images: int
+    evaluations: int
+    passed_over: int
+    margin: float
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,7 @@ class Stepwise:
     margin: float = 0.0
     tightest: float = np.inf
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> StepwiseRecord:
         return {
             "picked": self.picked,
             "candidates": self.candidates,

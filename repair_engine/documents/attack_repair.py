@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 
 from repair_engine.case.case import Case
+from repair_engine.documents.records import AttackSection
 from repair_engine.models.formats import Checkpoint
 from repair_engine.question.surrogates import open_surrogates
 from repair_engine.question.victims import AttackImages, BlackBox, Victim
@@ -32,10 +31,10 @@ def measure_attack(
     before: np.ndarray,
     after: np.ndarray,
     budget: int,
-    document: dict[str, Any],
+    section: AttackSection,
     progress: Progress,
 ) -> list[Row]:
-    """Fills `document["attack"]` with rows and self-tests; the rows with every image's predictions.
+    """Fills the document's section with rows and self-tests; the rows with every image's predictions.
 
     Args:
         edited: the repaired checkpoint.
@@ -66,12 +65,12 @@ def measure_attack(
         victims[0], victims[1], images, fixed, settings.attack, surrogates, subset, settings.queries, settings.seed,
         progress,
     )  # fmt: skip
-    document["attack"]["rows"] = describe_rows(rows, settings.seed, settings.level)
-    document["attack"]["self_tests"] = _self_tests(rows, subset, settings.queries)
+    section["rows"] = describe_rows(rows, settings.seed, settings.level)
+    section["self_tests"] = _self_tests(rows, subset, settings.queries)
     return rows
 
 
-def _self_tests(rows: list[Row], subset: np.ndarray, queries: int) -> list[dict[str, Any]]:
+def _self_tests(rows: list[Row], subset: np.ndarray, queries: int) -> list[masking.CheckRecord]:
     """Queries against gradients, on both models; the other self-tests are those of the attack verb."""
     kinds = {row.kind: row for row in rows}
     if "black-box" not in kinds:

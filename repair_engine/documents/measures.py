@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
 from repair_engine.case.case import Case
 from repair_engine.data import SPLITS
+from repair_engine.documents.records import Change, GroupRow, SplitFigures
 from repair_engine.question.objectives import Objective
 from repair_engine.question.objectives.metric import accuracy_weights
 from repair_engine.studies import fairness
 from repair_engine.support.statistics import cell_flag, holm, mcnemar, paired_bootstrap, wilson
 
 
-def split_figures(case: Case, predicted: np.ndarray, attacked: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+def split_figures(case: Case, predicted: np.ndarray, attacked: dict[str, np.ndarray]) -> dict[str, SplitFigures]:
     """Metric and clean accuracy per split and over all images.
 
     Args:
         predicted: of all images, int64 [N].
         attacked: split -> predictions of its attacked images (attack-success only).
     """
-    figures = {}
+    figures: dict[str, SplitFigures] = {}
     right = predicted == case.images.labels
     for part in (*SPLITS, "all"):
         figures[part] = {"accuracy": float(right[case.images.indices(part)].mean())}
@@ -33,7 +32,7 @@ def split_figures(case: Case, predicted: np.ndarray, attacked: dict[str, np.ndar
     return figures
 
 
-def gain(objective: Objective, before: np.ndarray, after: np.ndarray, seed: int, level: float = 0.95) -> dict[str, Any]:
+def gain(objective: Objective, before: np.ndarray, after: np.ndarray, seed: int, level: float = 0.95) -> Change:
     """Change of the metric as shown, with its paired interval and McNemar's test.
 
     Args:
@@ -46,14 +45,14 @@ def gain(objective: Objective, before: np.ndarray, after: np.ndarray, seed: int,
 
 def change_of_accuracy(
     right_before: np.ndarray, right_after: np.ndarray, labels: np.ndarray, seed: int, level: float = 0.95
-) -> dict[str, Any]:
+) -> Change:
     """Like `gain`, of plain accuracy, from correctness bool [N]; stratified by class."""
     return _change(right_before, right_after, accuracy_weights(len(labels)), labels, seed, level)
 
 
 def _change(
     before: np.ndarray, after: np.ndarray, weights: np.ndarray, cells: np.ndarray, seed: int, level: float
-) -> dict[str, Any]:
+) -> Change:
     interval = paired_bootstrap(before, after, weights, cells, seed, level=level)
     return {
         "value": interval.estimate,
@@ -61,13 +60,13 @@ def _change(
         "upper": interval.upper,
         "level": interval.level,
         "method": interval.method,
-        "mcnemar": asdict(mcnemar(before, after)),
+        "mcnemar": mcnemar(before, after).to_json(),
     }
 
 
 def group_table(
     names: Sequence[str], right_before: np.ndarray, right_after: np.ndarray, groups: np.ndarray
-) -> list[dict[str, Any]]:
+) -> list[GroupRow]:
     """Recall per group with Wilson intervals, the paired change, McNemar with Holm, and the small-cell flag.
 
     Args:
@@ -75,7 +74,7 @@ def group_table(
         right_before, right_after: bool [N] on the report images.
         groups: group code [N].
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[GroupRow] = []
     for code, name in enumerate(names):
         inside = groups == code
         n = int(inside.sum())
@@ -103,7 +102,7 @@ def group_table(
     return rows
 
 
-def group_tables(case: Case, before: np.ndarray, after: np.ndarray) -> dict[str, list[dict[str, Any]]]:
+def group_tables(case: Case, before: np.ndarray, after: np.ndarray) -> dict[str, list[GroupRow]]:
     """Tables by subgroup and by class within subgroup (where the metric has columns) and by class, on *report*."""
     indices = case.images.splits.report
     labels = case.images.labels[indices]
@@ -118,7 +117,7 @@ def group_tables(case: Case, before: np.ndarray, after: np.ndarray) -> dict[str,
     return tables
 
 
-def fairness_of(case: Case, before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
+def fairness_of(case: Case, before: np.ndarray, after: np.ndarray) -> fairness.FairnessRecord:
     """See `fairness.describe`, on *report*. The metric must have subgroups."""
     indices = case.images.splits.report
     labels = case.images.labels[indices]

@@ -7,7 +7,7 @@ import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,10 +18,21 @@ from repair_engine.case.inspection import describe_onnx, kinds_of
 from repair_engine.choosing.plan import Plan
 from repair_engine.choosing.selection import describe as describe_selection
 from repair_engine.data import SPLITS
+from repair_engine.documents.records import (
+    CulpritRow,
+    DataRecord,
+    FilterRow,
+    LimitsRecord,
+    ModelRecord,
+    PlanRecord,
+    RepairRecord,
+    some_of,
+)
 from repair_engine.models.hf_models import config_sha256
 from repair_engine.network import constant_of
 from repair_engine.question.subgroups import size_warnings
 from repair_engine.search.phases import Ranking
+from repair_engine.search.records import Certificate, RunRecord, interval_words
 from shapley import Estimate
 
 SCHEMA = 1
@@ -42,7 +53,7 @@ def instruction_set() -> str:
     return torch.backends.cpu.get_cpu_capability() + (f", oneDNN at most {limit}" if limit else "")
 
 
-def describe_model(case: Case) -> dict[str, Any]:
+def describe_model(case: Case) -> ModelRecord:
     architecture, network = case.subject.checkpoint.architecture, case.subject.network
     return {
         "file": case.sources.name_of("model"),
@@ -61,17 +72,17 @@ def describe_model(case: Case) -> dict[str, Any]:
         "sites": len(network.sites),
         "parameter_share": round(network.coverage.share, 4),
         "kinds": kinds_of(network),
-        "not_players": [asdict(p) for p in network.not_players],
+        "not_players": [p.to_json() for p in network.not_players],
     }
 
 
 _INPUTS = ("file", "sha256", "split_folder", "images", "splits", "group", "preprocessing")
 
 
-def describe_data(case: Case) -> dict[str, Any]:
+def describe_data(case: Case) -> DataRecord:
     dataset = case.images.dataset
     counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
-    document: dict[str, Any] = {
+    document: DataRecord = {
         "file": case.sources.name_of("data"),
         "sha256": dataset.sha256,
         "images": len(dataset),
@@ -87,7 +98,7 @@ def describe_data(case: Case) -> dict[str, Any]:
         document["guard"] = {
             "file": case.sources.name_of("guard"),
             "sha256": guard.dataset.sha256,
-            **({"split_folder": guard.dataset.split} if guard.dataset.split else {}),
+            **({"split_folder": guard.dataset.split} if guard.dataset.split else {}),  # type: ignore[typeddict-item]
             "select": len(guard.parts.select),
             "report": len(guard.parts.report),
             "excluded": len(guard.parts.excluded),
@@ -103,11 +114,11 @@ def describe_run(
     found: Estimate,
     fresh: Estimate | None,
     seconds: float,
-) -> dict[str, Any]:
+) -> RunRecord:
     """How the estimate was obtained."""
     settings = case.settings
     shown = fresh or found
-    certificate = None
+    certificate: Certificate | None = None
     if found.certificate is not None:
         c = found.certificate
         certificate = {
@@ -136,11 +147,7 @@ def describe_run(
         "threads": torch.get_num_threads(),
         "instruction_set": instruction_set(),
         "seconds": round(seconds, 1),
-        "interval": {
-            "name": shown.interval.name,
-            "claims": shown.interval.claims,
-            "text": shown.interval.text,
-        },
+        "interval": interval_words(shown.interval),
         "reported_values": "fresh samples" if fresh is not None and fresh is not found else found.estimator,
         "estimand": "the Shapley value of each filter for the metric on the score images",
         "certificate": certificate,
@@ -156,14 +163,14 @@ def _constants(case: Case) -> dict[str, int]:
     return counts
 
 
-def filter_row(case: Case, player: int, estimate: Estimate) -> dict[str, Any]:
+def filter_row(case: Case, player: int, estimate: Estimate) -> FilterRow:
     """One filter as `score --json` gives it; bounds are null where it was never sampled."""
 
     def number(array: np.ndarray) -> float | None:
         value = float(array[0][player])
         return None if np.isnan(value) else value
 
-    row = {
+    row: FilterRow = {
         "id": case.subject.network.filter_id(player),
         "kind": case.subject.network.kind(player),
         "value": number(estimate.values),
@@ -184,19 +191,19 @@ def _searched(found: Estimate, player: int) -> float:
     return float(found.values[0][player] if found.best is None else found.best[player])
 
 
-def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any]) -> dict[str, Any]:
+def report_document(case: Case, ranking: Ranking, plan: Plan, run: RunRecord) -> RepairRecord:
     """The report before anything is measured on *report*."""
     shown = ranking.fresh or ranking.found
-    culprits = []
-    for rank, player in enumerate(ranking.players, 1):
-        row = filter_row(case, int(player), shown)
-        row |= {
+    culprits: list[CulpritRow] = [
+        {
+            **filter_row(case, int(player), shown),
             "rank": rank,
             "ablated": rank <= plan.k,
             "searched_value": _searched(ranking.found, int(player)),
-            "edits": [asdict(edit) for edit in case.subject.edits(int(player))],
+            "edits": [edit.to_json() for edit in case.subject.edits(int(player))],
         }
-        culprits.append(row)
+        for rank, player in enumerate(ranking.players, 1)
+    ]
     warnings = list(case.warnings)
     warnings += _size_warnings(case)
     if case.settings.report_uses:
@@ -205,7 +212,7 @@ def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any
             "had been made. A choice made after reading them is not judged on unseen images: its figures tend to be "
             "too good."
         )
-    document: dict[str, Any] = {
+    document: RepairRecord = {
         "schema": SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "verb": "repair",
@@ -215,11 +222,11 @@ def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any
         "metric": case.question.describe(),
         "model": describe_model(case),
         "data": describe_data(case),
-        "limits": asdict(case.settings.limits),
+        "limits": cast(LimitsRecord, asdict(case.settings.limits)),
         "run": run,
         "culprit_sign": case.settings.metric.culprit_sign,
         "culprits": culprits,
-        "curve": [asdict(step) for step in plan.steps],
+        "curve": [step.to_json() for step in plan.steps],
         "by_hand": bool(case.settings.by_hand),
         "selection": None if plan.stability is None else describe_selection(plan.stability, plan.k),
         "controls": [],
@@ -241,14 +248,14 @@ def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any
     return document
 
 
-def judge(document: dict[str, Any]) -> None:
+def judge(document: RepairRecord) -> None:
     """Sets `outcome` and `reasons`: "no repair found" is a valid answer, and an improvement must be shown."""
     reasons = []
     lower = document["metric"]["goal"] == "lower"
     change = document["gain"]
     if document["k"] == 0:
-        selection = document.get("selection") or {}
-        if selection.get("best"):
+        selection = document.get("selection")
+        if selection and selection["best"]:
             reasons.append(
                 f"On the select images the best number of culprits, {selection['best']}, gains less than one standard "
                 f"error ({points(selection['standard_error'], sign=False)}): by the one-standard-error rule none is "
@@ -276,55 +283,28 @@ def judge(document: dict[str, Any]) -> None:
     document["findings"] = _findings(document)
 
 
-def repair_document(document: dict[str, Any]) -> dict[str, Any]:
+def repair_document(document: RepairRecord) -> PlanRecord:
     """What a pipeline needs to trace and repeat the repair."""
-    keys = (
-        "schema",
-        "outcome",
-        "reasons",
-        "k",
-        "metric",
-        "limits",
-        "selection",
-        "orders",
-        "run",
-        "versions",
-        "files",
-        "verification",
-    )
-    model, data = document["model"], document["data"]
-    return {
-        **{key: document[key] for key in keys if key in document},
+    keys = ("schema", "outcome", "reasons", "k", "metric", "limits", "selection", "orders", "run", "versions", "files",
+            "verification")  # fmt: skip
+    of_model = ("file", "sha256", "architecture", "num_classes", "options", "weights", "key", "strip_prefix")
+    of_others = ("id", "kind", "rank", "constant", "edits")
+    rows = document["culprits"]
+    made = {
+        **some_of(document, keys),
         "inputs": {
-            "model": {
-                key: model[key]
-                for key in (
-                    "file",
-                    "sha256",
-                    "architecture",
-                    "num_classes",
-                    "options",
-                    "weights",
-                    "key",
-                    "strip_prefix",
-                )
-            },
-            "data": {key: data[key] for key in _INPUTS if key in data},
-            "guard": data.get("guard"),
+            "model": some_of(document["model"], of_model),
+            "data": some_of(document["data"], _INPUTS),
+            "guard": document["data"].get("guard"),
         },
-        "filters": [row for row in document["culprits"] if row["ablated"]],
-        "candidates": [
-            {key: row[key] for key in ("id", "kind", "rank", "constant", "edits")}
-            for row in document["culprits"]
-            if not row["ablated"]
-        ],
-        "before": document["before"],
-        "after": document["after"],
-        "gain": document["gain"],
+        "filters": [row for row in rows if row["ablated"]],
+        "candidates": [some_of(row, of_others) for row in rows if not row["ablated"]],
+        **some_of(document, ("before", "after", "gain")),
     }
+    return cast(PlanRecord, made)
 
 
-def _findings(document: dict[str, Any]) -> list[str]:
+def _findings(document: RepairRecord) -> list[str]:
     """Sentences that an auditor would want to read first."""
     findings = []
     for table, rows in document["groups"].items():
@@ -333,7 +313,7 @@ def _findings(document: dict[str, Any]) -> list[str]:
             names = ", ".join(f"{r['name']} ({points(r['change'])}, n = {r['n']})" for r in worse[:10])
             more = f" and {len(worse) - 10} more" if len(worse) > 10 else ""
             findings.append(f"{table.capitalize()} that got worse: {names}{more}.")
-    worst = document.get("fairness", {}).get("worst")
+    worst = document["fairness"]["worst"] if "fairness" in document else None
     if document["k"] and worst and worst["change"]["value"] < 0:
         findings.append(
             f"The worst subgroup is worse off than before: {worst['after']['name']} with "
@@ -358,12 +338,13 @@ def _findings(document: dict[str, Any]) -> list[str]:
     return findings
 
 
-def _attack_findings(document: dict[str, Any]) -> list[str]:
+def _attack_findings(document: RepairRecord) -> list[str]:
     """How open the repaired model stays, and what the self-tests warn of."""
-    attack = document.get("attack", {})
-    found = []
-    for row in attack.get("rows", []):
-        if row.get("kind") == "white-box":
+    if "attack" not in document:
+        return []
+    attack, found = document["attack"], []
+    for row in attack["rows"]:
+        if row["kind"] == "white-box":
             found.append(
                 f"A new white-box attack on the repaired model wins {row['success']:.1%} of {row['n']} images "
                 f"(before the repair: {row['before']['success']:.1%})."
@@ -378,7 +359,7 @@ def points(change: float, sign: bool = True) -> str:
     return text.replace("-", "−") + " points"
 
 
-def _clean_figures(document: dict[str, Any]) -> list[tuple[str, float, float]]:
+def _clean_figures(document: RepairRecord) -> list[tuple[str, float, float]]:
     figures = [("Clean accuracy", document["before"]["report"]["accuracy"], document["after"]["report"]["accuracy"])]
     if "guard" in document:
         figures.append(("Accuracy on the guard set", document["guard"]["before"], document["guard"]["after"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -14,6 +14,15 @@ from repair_engine.network.constants import constant_of
 from repair_engine.network.network import Network
 from repair_engine.network.write_back import Edit, edits_of, write_back
 from repair_engine.support.memory import Room
+
+
+class ConstantsFrom(TypedDict, total=False):
+    """Where mean constants come from; `sha256` names the means that are used."""
+
+    shared: bool
+    parties: int
+    images: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Subject:
     constant: str
     room: Room
     biases: torch.Tensor = field(default_factory=lambda: torch.empty(0))
-    constants_from: dict[str, Any] = field(default_factory=dict)
+    constants_from: ConstantsFrom = field(default_factory=lambda: ConstantsFrom())
 
     @property
     def device(self) -> torch.device:

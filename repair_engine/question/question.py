@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from repair_engine.data.columns import columns_of
 from repair_engine.data.pixels import Pixels, Rows
 from repair_engine.question.attacked import AttackedSplit
 from repair_engine.question.attacks import AttackSettings
+from repair_engine.question.attacks.settings import AttackRecord
 from repair_engine.question.further import FurtherObjective, all_columns, further_objectives, subgroup_names
 from repair_engine.question.objectives import Metric, Objective, cell_codes, metric_weights
 from repair_engine.question.objectives.metric import accuracy_weights
@@ -26,6 +27,15 @@ from repair_engine.question.request import RunSettings
 from repair_engine.question.subgroups import subgroups_of
 
 Known = TypeVar("Known", np.ndarray, torch.Tensor)  # of images: predictions, logits, …
+
+
+class MetricRecord(TypedDict):
+    """The metric in documents: its name and words, which way is better, and the adversary."""
+
+    name: str
+    text: str
+    goal: str
+    attack: NotRequired[AttackRecord]
 
 
 @dataclass(frozen=True)
@@ -107,7 +117,7 @@ class Question(ABC):
         both = torch.cat([clean, own(self.objective(part).pixels)])
         return both, np.arange(len(clean), len(both))
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> MetricRecord:
         """For the record, JSON-able."""
         return {"name": str(self.metric), "text": self.text, "goal": self.metric.goal}
 
@@ -217,8 +227,8 @@ class AttackQuestion(Question):
     def text(self) -> str:
         return "success of the attack"
 
-    def describe(self) -> dict[str, Any]:
-        return super().describe() | {"attack": self.attack.to_json()}
+    def describe(self) -> MetricRecord:
+        return {**super().describe(), "attack": self.attack.to_json()}
 
 
 def question_of(asked: RunSettings, images: Images, attacked: Mapping[str, AttackedSplit]) -> Question:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TypedDict
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from repair_engine.question.question import Question
 from repair_engine.studies.names import ENDS, LEAST, MOST, NEAREST_ZERO, RANDOM, SHAPLEY
 from repair_engine.studies.rankings import Rankings
 from repair_engine.support.progress import Progress
-from repair_engine.support.statistics import Interval, paired_bootstrap
+from repair_engine.support.statistics import Interval, IntervalRecord, paired_bootstrap
 
 MOST_IMAGES, FEWEST_IMAGES = 1000, 50
 _SHARE = 0.25  # of the budget, spent in addition
@@ -190,13 +191,32 @@ def mean_over_removals(ks: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.trapezoid(values, ks, axis=0) / (ks[-1] - ks[0])
 
 
-def advantages(curves: list[Curve], images: CurveImages, seed: int, level: float) -> list[dict[str, object]]:
+class AdvantageRow(IntervalRecord):
+    """Shapley's mean over a curve minus a rival's."""
+
+    end: str
+    rival: str
+
+
+class FirstRemoved(TypedDict):
+    """What removing some filters by Shapley value changed."""
+
+    end: str
+    removed: int
+    images: int
+    change: float
+    lower: float
+    upper: float
+    level: float
+
+
+def advantages(curves: list[Curve], images: CurveImages, seed: int, level: float) -> list[AdvantageRow]:
     """Shapley's mean metric over the removals minus each rival's, per end, with a paired interval.
 
     The mean over the curve is linear in the images' outcomes, so images can be resampled. Random orders are averaged;
     the interval does not speak of other draws.
     """
-    rows: list[dict[str, object]] = []
+    rows: list[AdvantageRow] = []
     for end in ENDS:
         here = [c for c in curves if c.end == end]
         mine = next(_per_image(c) for c in here if c.ranking == SHAPLEY)
@@ -210,11 +230,9 @@ def advantages(curves: list[Curve], images: CurveImages, seed: int, level: float
     return rows
 
 
-def first_removed(
-    curves: list[Curve], images: CurveImages, most: int, seed: int, level: float
-) -> list[dict[str, object]]:
+def first_removed(curves: list[Curve], images: CurveImages, most: int, seed: int, level: float) -> list[FirstRemoved]:
     """Per end, what removing up to `most` filters by Shapley value changed, with a paired interval."""
-    rows: list[dict[str, object]] = []
+    rows: list[FirstRemoved] = []
     for end in ENDS:
         mine = next(c for c in curves if c.end == end and c.ranking == SHAPLEY)
         at = int(np.searchsorted(mine.ks, most, side="right")) - 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -25,6 +25,35 @@ _COLOUR_IMAGES = 256
 _MOST_IMAGES = 4000  # score images that are looked at
 
 
+class Extreme(TypedDict):
+    """An image to which a filter responds most (sign 1) or least."""
+
+    sign: int
+    response: float
+    picture: str
+    label: str
+
+
+class Visualization(TypedDict):
+    """An optimized image; `start` is the response to what it began as."""
+
+    sign: int
+    response: float
+    start: float
+    picture: str
+
+
+class PictureRow(TypedDict):
+    """One pictured filter; its mean response over `images` score images, and the range."""
+
+    id: str
+    images: int
+    mean: float
+    range: list[float]
+    extremes: list[Extreme]
+    visualizations: list[Visualization]
+
+
 @dataclass(frozen=True)
 class Pictures:
     """What is known of the pictured filters.
@@ -34,7 +63,7 @@ class Pictures:
         png: name -> PNG; the names stand in the rows.
     """
 
-    rows: list[dict[str, Any]]
+    rows: list[PictureRow]
     png: dict[str, bytes]
 
     def source(self, name: str) -> str:
@@ -129,7 +158,7 @@ def _ends(order: np.ndarray, count: int) -> list[int]:
 
 def _extremes(
     case: Case, responses: Responses, players: list[int], shown: set[int], span: Span, progress: Progress
-) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+) -> tuple[list[PictureRow], dict[str, bytes]]:
     indices = case.images.splits.score[:: -(-len(case.images.splits.score) // _MOST_IMAGES)]
     found = np.empty((len(indices), len(players)))
     step = case.subject.room.plain
@@ -137,10 +166,10 @@ def _extremes(
         pixels = case.images.pixels[torch.from_numpy(indices[i : i + step])].to(case.subject.device)
         found[i : i + step] = responses.means(case.images.normalize(pixels), players).cpu().numpy()
         progress("looking for images that filters respond to", min(i + step, len(indices)) / len(indices))
-    rows: list[dict[str, Any]] = []
+    rows: list[PictureRow] = []
     png: dict[str, bytes] = {}
     for j, player in enumerate(players):
-        row: dict[str, Any] = {
+        row: PictureRow = {
             "id": case.subject.network.filter_id(player),
             "images": len(indices),
             "mean": float(found[:, j].mean()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -17,7 +17,17 @@ from repair_engine.studies.explain_curves import CurveImages
 _ANYTHING = 1e-12
 
 
-def logit_shift(case: Case, images: CurveImages) -> dict[str, Any]:
+class ShiftRecord(TypedDict):
+    """See `logit_shift`."""
+
+    metric: float
+    accuracy: float
+    how: str
+    moved: bool
+    max_clean_drop: float
+
+
+def logit_shift(case: Case, images: CurveImages) -> ShiftRecord:
     """Per-class offsets found on *select* within the limit on clean accuracy, measured on the curves' images.
 
     See `controls.logit_shift`; the metric is moved towards its goal. `moved` is false where no offsets helped.

@@ -7,13 +7,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from repair_engine.case.preparing import FROM_FILES, Given, read_model, read_set
 from repair_engine.data import SPLITS, Dataset, Splits
+from repair_engine.documents.attack import AuditRecord, ShareRecord, VictimRecord
 from repair_engine.documents.attack_files import write_attacked, write_attacks
 from repair_engine.documents.repair import SCHEMA, instruction_set, versions
 from repair_engine.errors import BadInput
@@ -43,7 +43,7 @@ class Audit:
         images: those attacked, with the fixed set `fixed` [N, C, H, W] that PGD made of them.
     """
 
-    document: dict[str, Any]
+    document: AuditRecord
     dataset: Dataset
     images: AttackImages
     fixed: torch.Tensor
@@ -107,14 +107,14 @@ def run(
     few = images.subset(subset)
     clean = victim.predict(few.pixels)
     curves, black, checks = _self_tests(request, victim, few, predicted[subset], clean, None, progress)
-    document: dict[str, Any] = {
+    document: AuditRecord = {
         "schema": SCHEMA,
         "verb": "attack",
         "model": _describe_model(request.name_of("model"), opened.checkpoint, opened.logits),
         "data": {
             "file": request.name_of("data"),
             "sha256": opened.dataset.sha256,
-            **({"split_folder": opened.dataset.split} if opened.dataset.split else {}),
+            **({"split_folder": opened.dataset.split} if opened.dataset.split else {}),  # type: ignore[typeddict-item]
             "images": len(opened.dataset),
             "splits": {part: len(getattr(opened.splits, part)) for part in SPLITS},
             "group": request.group,
@@ -138,7 +138,9 @@ def run(
         document["black_box"] = {
             "queries": request.queries,
             "queries_used": float(black.queries.mean()),
-            **_shares({"success": few.success(black.predicted), "true_label": black.predicted == few.labels}),
+            **_shares(  # type: ignore[typeddict-item]
+                {"success": few.success(black.predicted), "true_label": black.predicted == few.labels}
+            ),
         }
     rows = [Row("replay", "the fixed set", images, predicted, predicted, "the intact model")]
     if mended is not None:
@@ -255,7 +257,7 @@ def _self_tests(
     return curves, found, checks
 
 
-def _figures(opened: _Opened, predicted: np.ndarray) -> dict[str, Any]:
+def _figures(opened: _Opened, predicted: np.ndarray) -> dict[str, ShareRecord]:
     """Clean accuracy and accuracy under attack over all picked images; success and true label over the attacked."""
     images, labels = opened.images, opened.dataset.labels
     held = np.zeros(len(opened.picked), dtype=bool)  # what is not attacked is wrong already
@@ -270,15 +272,15 @@ def _figures(opened: _Opened, predicted: np.ndarray) -> dict[str, Any]:
     )
 
 
-def _shares(hits: dict[str, np.ndarray]) -> dict[str, Any]:
-    out = {}
+def _shares(hits: dict[str, np.ndarray]) -> dict[str, ShareRecord]:
+    out: dict[str, ShareRecord] = {}
     for name, hit in hits.items():
         interval = wilson(int(hit.sum()), len(hit))
         out[name] = {"value": interval.estimate, "lower": interval.lower, "upper": interval.upper, "n": len(hit)}
     return out
 
 
-def _describe_model(file: str, checkpoint: Checkpoint, logits: int) -> dict[str, Any]:
+def _describe_model(file: str, checkpoint: Checkpoint, logits: int) -> VictimRecord:
     architecture = checkpoint.architecture
     return {
         "file": file,
@@ -291,7 +293,7 @@ def _describe_model(file: str, checkpoint: Checkpoint, logits: int) -> dict[str,
     }
 
 
-def _warnings(opened: _Opened, document: dict[str, Any]) -> list[str]:
+def _warnings(opened: _Opened, document: AuditRecord) -> list[str]:
     found: Sequence[str] = [*opened.dataset.warnings, *opened.splits.warnings]
     out = list(found)
     if document["figures"]["success"]["value"] == 0 and document["attack"]["epsilon"] > 0:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from repair_engine.data import Images
+from repair_engine.documents.records import CompactRecord
 from repair_engine.models.formats.checkpoint import is_batch_count
 from repair_engine.network import loading
 from repair_engine.network.cutting import Compact, compact
@@ -34,7 +35,7 @@ class Written:
     """What was removed, and the document of it (JSON-able)."""
 
     cut: Compact
-    document: dict[str, Any]
+    document: CompactRecord
 
 
 def write_compact(subject: Subject, images: Images, players: Sequence[int], folder: Path) -> Written:

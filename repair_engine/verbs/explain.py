@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from repair_engine.case.case import Case
-from repair_engine.documents.explain import explain_document
+from repair_engine.documents.explain import ExplainRecord, explain_document
 from repair_engine.documents.explain_files import write_curves, write_filters
 from repair_engine.pages import explain_page as page
 from repair_engine.search.calibrate import LEAVE_ONE_OUT_SHARE, Rates
+from repair_engine.search.records import RunRecord
 from repair_engine.studies.explain_curves import curve_images, evaluations_per_image, images_for, removal_curves
 from repair_engine.studies.names import SHAPLEY
 from repair_engine.studies.pictures import make_pictures
@@ -30,8 +30,8 @@ _BACKWARD = 3  # forwards that a forward with its backward takes
 
 
 def finish(
-    case: Case, found: Estimate, fresh: Estimate | None, run: dict[str, Any], out: Path, progress: Progress
-) -> dict[str, Any]:
+    case: Case, found: Estimate, fresh: Estimate | None, run: RunRecord, out: Path, progress: Progress
+) -> ExplainRecord:
     """Leaves explain.json, explain.html, filters.csv and curves.csv in `out`; the document.
 
     Args:

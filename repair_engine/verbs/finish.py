@@ -6,7 +6,6 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from repair_engine.documents.attack_files import write_attacks
 from repair_engine.documents.attack_repair import measure_attack
 from repair_engine.documents.filters import write_filters
 from repair_engine.documents.predictions import predicted, write_guard_predictions, write_predictions
+from repair_engine.documents.records import CompactRecord, ControlRow, FileRecord, RepairRecord, Verification
 from repair_engine.errors import VerificationFailed
 from repair_engine.models import formats, hf_models
 from repair_engine.models.formats import Checkpoint
@@ -32,6 +32,7 @@ from repair_engine.onnx import comparable
 from repair_engine.pages import repair_page as html
 from repair_engine.search.calibrate import LEAVE_ONE_OUT_SHARE
 from repair_engine.search.phases import Ranking
+from repair_engine.search.records import RunRecord
 from repair_engine.studies.attack_rows import Row
 from repair_engine.support.outputs import HUGGING_FACE, publish, sha256
 from repair_engine.support.progress import Progress
@@ -60,7 +61,7 @@ class Predictions:
         return {part: self.of(f"attack_{part}") for part in SPLITS if f"attack_{part}" in self.logits}
 
 
-def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]:
+def finish(case: Case, ranking: Ranking, run: RunRecord, out: Path, progress: Progress) -> RepairRecord:
     """Chooses k on *select*, writes, verifies and reports on *report*.
 
     Args:
@@ -100,7 +101,7 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
             _measure_controls(case, plan, before, after, document, run, progress)
             if case.question.attacked:
                 fixed = before.attacked["report"], after.attacked["report"]
-                attacks = measure_attack(case, edited, *fixed, run["budget"], document, progress)
+                attacks = measure_attack(case, edited, *fixed, run["budget"], document["attack"], progress)
         documents.judge(document)
         repaired = document["outcome"] == "repaired"
         if repaired and case.settings.compact:
@@ -110,7 +111,7 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
         staged.mkdir()
         if repaired:
             document["files"] |= _place(case, written, staged)
-        if document.get("compact", {}).get("written"):
+        if "compact" in document and document["compact"]["written"]:
             for role, name in (("compact", TENSORS), ("compact_widths", WIDTHS)):
                 shutil.move(folder / name, staged / name)
                 document["files"][role] = {"name": name, "sha256": sha256(staged / name)}
@@ -144,7 +145,7 @@ def _predictions(
     return Predictions(fresh_predictions(file, architecture, preprocessing, sets, device, weights, at_once=step))
 
 
-def _place(case: Case, written: Path, out: Path) -> dict[str, dict[str, str]]:
+def _place(case: Case, written: Path, out: Path) -> dict[str, FileRecord]:
     """Moves the checkpoint to its place; a Hugging Face model into a folder with its own files, as they were."""
     if case.subject.checkpoint.architecture.config is None:
         shutil.move(written, out / written.name)
@@ -162,7 +163,7 @@ def _place(case: Case, written: Path, out: Path) -> dict[str, dict[str, str]]:
 
 def _compact(
     case: Case, plan: Plan, before: Predictions, after: Predictions, sets: dict[str, np.ndarray], folder: Path
-) -> dict[str, Any]:
+) -> CompactRecord:
     """Writes the compact export into `folder`, and its figures, measured in a fresh process."""
     document = write_compact(case.subject, case.images, [int(p) for p in plan.chosen], folder).document
     if not document["written"]:
@@ -204,7 +205,7 @@ def _image_sets(case: Case) -> dict[str, np.ndarray]:
     return sets
 
 
-def _check_masked(case: Case, plan: Plan, after: Predictions) -> dict[str, Any]:
+def _check_masked(case: Case, plan: Plan, after: Predictions) -> Verification:
     """Compares the reloaded file with the masked network that was valued, image by image."""
     coalition = np.ones((1, case.subject.network.n_filters), dtype=bool)
     coalition[0, plan.chosen] = False
@@ -242,7 +243,7 @@ def _margins(logits: torch.Tensor) -> torch.Tensor:
     return top[:, 0] - top[:, 1]
 
 
-def _measure(case: Case, plan: Plan, before: Predictions, after: Predictions, document: dict[str, Any]) -> None:
+def _measure(case: Case, plan: Plan, before: Predictions, after: Predictions, document: RepairRecord) -> None:
     all_before, all_after = before.of("all"), after.of("all")
     document["before"] = measures.split_figures(case, all_before, before.attacked)
     document["after"] = measures.split_figures(case, all_after, after.attacked)
@@ -284,14 +285,14 @@ def _objective_predictions(case: Case, of: Predictions) -> np.ndarray:
 
 
 def _measure_controls(
-    case: Case, plan: Plan, before: Predictions, after: Predictions, document: dict[str, Any], run: dict[str, Any],
+    case: Case, plan: Plan, before: Predictions, after: Predictions, document: RepairRecord, run: RunRecord,
     progress: Progress,
 ) -> None:  # fmt: skip
     loo = int(np.clip(LEAVE_ONE_OUT_SHARE * run["budget"] / case.subject.network.n_filters, 4, 128))
     picks = controls.rankings(case, plan.k, loo, progress)
     report, objective = case.images.splits.report, case.question.objective("report")
     mine = _objective_predictions(case, after)
-    rows = []
+    rows: list[ControlRow] = []
     for name, chosen in picks.items():
         clean, asked = [], []
         for players in chosen:
@@ -303,7 +304,7 @@ def _measure_controls(
             asked.append(case.question.answers("report", clean[-1], predict))
         values = [float(objective.value(a)) for a in asked]
         accuracy = [float((c == case.images.labels[report]).mean()) for c in clean]
-        row = {
+        row: ControlRow = {
             "name": name,
             "metric": float(np.mean(values)),
             "accuracy": float(np.mean(accuracy)),
@@ -324,7 +325,7 @@ def _measure_controls(
     document["controls"] = rows
 
 
-def _logit_shift(case: Case, before: Predictions, mine: np.ndarray) -> dict[str, Any]:
+def _logit_shift(case: Case, before: Predictions, mine: np.ndarray) -> ControlRow:
     """The cheapest rival: offsets found on *select* under the same limits, measured on *report*."""
     select, report, limits = case.images.splits.select, case.images.splits.report, case.settings.limits
     labels = case.images.labels
@@ -357,7 +358,7 @@ def _logit_shift(case: Case, before: Predictions, mine: np.ndarray) -> dict[str,
         "name": "logit shift",
         "metric": float(final.value(asked)),
         "accuracy": float((clean == labels[report]).mean()),
-        **({"guard": guard.accuracy("report", offsets)} if guard else {}),
+        **({"guard": guard.accuracy("report", offsets)} if guard else {}),  # type: ignore[typeddict-item]
         "picks": 1,
         "advantage": measures.gain(final, asked, mine, case.settings.seed, case.settings.level),
         "note": how,

@@ -22,6 +22,8 @@ from repair_engine.choosing.afresh import SHARE as AFRESH_SHARE
 from repair_engine.choosing.stepwise import SHARE as STEPWISE_SHARE
 from repair_engine.documents import repair as documents
 from repair_engine.documents.attack_repair import subset_size
+from repair_engine.documents.explain import ExplainRecord
+from repair_engine.documents.records import RepairRecord
 from repair_engine.errors import BadInput
 from repair_engine.network import Network
 from repair_engine.question.request import RepairRequest
@@ -46,6 +48,7 @@ from repair_engine.search.phases import (
     reported,
     search_settings,
 )
+from repair_engine.search.records import RunRecord
 from repair_engine.support.memory import give_back
 from repair_engine.support.precision import Precision
 from repair_engine.support.progress import Progress, silent
@@ -326,7 +329,7 @@ def _estimates(job: Job, search: State | None, confirm: State | None) -> tuple[E
     return reported(search, settings), fresh, spent + search.evaluations
 
 
-def run_of(job: Job, spent: int, found: Estimate, fresh: Estimate | None) -> dict[str, Any]:
+def run_of(job: Job, spent: int, found: Estimate, fresh: Estimate | None) -> RunRecord:
     """How a job's estimates were obtained, for the record; with the search's precision where there was a search.
 
     Args:
@@ -334,12 +337,12 @@ def run_of(job: Job, spent: int, found: Estimate, fresh: Estimate | None) -> dic
     """
     seconds = time.time() - job.started
     run = documents.describe_run(job.case, job.game.batch_size, job.budget, spent, found, fresh, seconds)
-    return run | ({"precision": job.precision.to_json()} if job.request.searches else {})
+    return run | {"precision": job.precision.to_json()} if job.request.searches else run
 
 
 def run_finish(
     job: Job, search: State | None, confirm: State | None, out: Path, progress: Progress = silent
-) -> dict[str, Any]:
+) -> RepairRecord | ExplainRecord:
     """Plan, checkpoint and report into `out`; the report document (see `finish.finish`).
 
     A request to explain leaves an explanation instead (see `explain.finish.finish`).

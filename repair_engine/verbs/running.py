@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
 
 from repair_engine.case.case import Case
-from repair_engine.case.inspection import inspect_network
+from repair_engine.case.inspection import InspectRecord, inspect_network
 from repair_engine.case.preparing import FROM_FILES, Given, prepare
 from repair_engine.case.stored_values import objectives_in
 from repair_engine.choosing.plan import masked_predictions
 from repair_engine.data import Dataset
 from repair_engine.documents import measures
 from repair_engine.documents import repair as documents
+from repair_engine.documents.explain import ExplainRecord
+from repair_engine.documents.records import EvaluateRecord, RepairRecord, SplitFigures
 from repair_engine.errors import BadInput
 from repair_engine.models.formats import Checkpoint
 from repair_engine.models.preprocessing import Preprocessing
@@ -31,7 +33,6 @@ from repair_engine.verbs import pipeline
 from repair_engine.verbs.scoring import Scored, scored
 from shapley import State
 
-Document = dict[str, Any]  # JSON-able
 _NAMED = 8  # layers that share a reason
 
 
@@ -58,7 +59,7 @@ def score(request: RepairRequest, folder: Path, teller: Teller, given: Given = F
     return scored(job, state, forecast, tick)
 
 
-def repair(request: RepairRequest, folder: Path, out: Path, teller: Teller, given: Given = FROM_FILES) -> Document:
+def repair(request: RepairRequest, folder: Path, out: Path, teller: Teller, given: Given = FROM_FILES) -> RepairRecord:
     """The culprits ablated: checkpoint and report into `out`; the report document (`finish.finish`). See `score`.
 
     Raises:
@@ -71,10 +72,12 @@ def repair(request: RepairRequest, folder: Path, out: Path, teller: Teller, give
     job = pipeline.prepare_job(request, folder, teller.stage, captured=lambda n: _players(n, teller), given=given)
     teller.say(*job.notes)
     search, confirm = _phases(job, teller, foretell=True)
-    return pipeline.run_finish(job, search, confirm, out, teller.stage)
+    return cast(RepairRecord, pipeline.run_finish(job, search, confirm, out, teller.stage))
 
 
-def explain(request: RepairRequest, folder: Path, out: Path, teller: Teller, given: Given = FROM_FILES) -> Document:
+def explain(
+    request: RepairRequest, folder: Path, out: Path, teller: Teller, given: Given = FROM_FILES
+) -> ExplainRecord:
     """Values, removal curves and pictures into `out`; the document (`explain.finish`). See `score`.
 
     Args:
@@ -83,15 +86,15 @@ def explain(request: RepairRequest, folder: Path, out: Path, teller: Teller, giv
     job = pipeline.prepare_job(request, folder, teller.stage, given=given)
     teller.say(players_text(job.case.subject.network), *job.notes)
     search, confirm = _phases(job, teller)
-    return pipeline.run_finish(job, search, confirm, out, teller.stage)
+    return cast(ExplainRecord, pipeline.run_finish(job, search, confirm, out, teller.stage))
 
 
 def evaluate(
     request: RepairRequest, ablate: Sequence[str], folder: Path, teller: Teller, given: Given = FROM_FILES
-) -> Document:
+) -> EvaluateRecord:
     """The metric on each split and on all images, and again with the filters `ablate` ablated. See `score`."""
     case = prepare(request, folder, teller.stage, given=given)
-    document: Document = {
+    document: EvaluateRecord = {
         "schema": documents.SCHEMA,
         "verb": "evaluate",
         "metric": case.question.describe(),
@@ -122,7 +125,7 @@ def inspect(
     device: str = "cpu",
     size: tuple[int, ...] | None = None,
     units: str = "all",
-) -> Document:
+) -> InspectRecord:
     """Sites, units, and which layers are not players and why; and of the images their classes and columns.
 
     Args:
@@ -194,7 +197,7 @@ def _others(values: str, metric: str) -> tuple[str, ...]:
     return tuple(name for name in names if name != metric)
 
 
-def _figures(case: Case, players: np.ndarray) -> Document:
+def _figures(case: Case, players: np.ndarray) -> dict[str, SplitFigures]:
     """Metric and accuracy per split, by the masked network with `players` ablated."""
 
     def predict(pixels: torch.Tensor) -> np.ndarray:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,8 +14,9 @@ from repair_engine.case.stored_values import FILE as VALUES_FILE
 from repair_engine.case.stored_values import write_values
 from repair_engine.documents import repair as documents
 from repair_engine.documents.estimates import FILE as ESTIMATE_FILE
-from repair_engine.documents.estimates import estimate_document
-from repair_engine.documents.objectives import objective_rows
+from repair_engine.documents.estimates import EstimateRecord, estimate_document
+from repair_engine.documents.objectives import ScoreRecord, objective_rows
+from repair_engine.search.records import ForecastRecord
 from repair_engine.studies.noise import noise_of, noise_warning
 from repair_engine.verbs import pipeline
 from shapley import Estimate, State, exact
@@ -35,8 +35,8 @@ class Scored:
     """
 
     case: Case
-    document: dict[str, Any]
-    sent: dict[str, Any]
+    document: ScoreRecord
+    sent: EstimateRecord
     estimate: Estimate
 
     def write(self, out: Path) -> None:
@@ -50,7 +50,7 @@ class Scored:
 def scored(
     job: pipeline.Job,
     search: State | None,
-    forecast: dict[str, Any] | None = None,
+    forecast: ForecastRecord | None = None,
     tick: Callable[[int], None] | None = None,
 ) -> Scored:
     """From the search's final state (None: the estimator is exact) to the result.
@@ -67,7 +67,7 @@ def scored(
     silent = [name for m, name in enumerate(case.question.names) if not np.any(np.nan_to_num(estimate.values[m]))]
     noisy = noise_warning(noise_of(estimate.values[0], estimate.std_errors[0]))
     everyone = np.ones((1, case.subject.network.n_filters), dtype=bool)
-    document: dict[str, Any] = {
+    document: ScoreRecord = {
         "schema": documents.SCHEMA,
         "verb": "score",
         "metric": case.question.describe(),
@@ -83,8 +83,8 @@ def scored(
         "constants_from": [names[i] for i in case.images.splits.score],
         "warnings": [*case.warnings, *([noisy] if noisy else []), *([_silence(silent)] if silent else [])],
         "versions": documents.versions(),
+        "objectives": objective_rows(case, job.game, estimate),
     }
-    document["objectives"] = objective_rows(case, job.game, estimate)
     sent = estimate_document(case, estimate, settings, run, document["value_of_all"])
     return Scored(case, document, sent, estimate)
 
