@@ -109,13 +109,6 @@ def judge(sweep: Sweep, draws: Sweep, limits: Limits, images: int, level: float 
     )
 
 
-class KShare(TypedDict):
-    """How often one k was chosen."""
-
-    k: int
-    share: float
-
-
 class SelectionRecord(TypedDict):
     """See `describe`."""
 
@@ -128,7 +121,7 @@ class SelectionRecord(TypedDict):
     none: float
     same: float
     middle: list[int]
-    distribution: list[KShare]
+    distribution: list[dict[str, float]]
 
 
 def describe(found: Stability, k: int) -> SelectionRecord:

@@ -61,14 +61,6 @@ class BlackBoxRecord(TypedDict):
     true_label: ShareRecord
 
 
-class AuditRun(TypedDict):
-    seconds: float
-    device: str
-    seed: int
-    threads: int
-    instruction_set: str
-
-
 class AuditRecord(TypedDict):
     """attack.json; `figures` by clean_accuracy, accuracy_under_attack, success and true_label."""
 
@@ -87,7 +79,7 @@ class AuditRecord(TypedDict):
     clean_after: NotRequired[dict[str, ShareRecord]]
     curves_repaired: NotRequired[CurvesRecord]
     warnings: NotRequired[list[str]]
-    run: NotRequired[AuditRun]
+    run: NotRequired[dict[str, object]]
     versions: NotRequired[dict[str, str]]
     files: NotRequired[dict[str, Any]]
     out: NotRequired[str]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Required, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from repair_engine.case.case import Case
 from repair_engine.documents import repair as documents
 from repair_engine.documents.records import some_of
 from repair_engine.errors import BadInput
-from repair_engine.network.subject import ConstantsFrom
 from repair_engine.question.question import MetricRecord
 from repair_engine.search.records import IntervalWords, RunRecord
 from shapley import Estimate, Settings
@@ -36,22 +35,6 @@ class CellRecord(TypedDict("CellRecord", {"class": str})):
 
     subgroup: str | None
     images: int
-
-
-class TruncationRecord(TypedDict):
-    """What of the Shapley value is left out: what lies past `depth` removals ("depth"), or where walks end ("walk")."""
-
-    rule: str
-    depth: int | None
-
-
-class ConstantsRecord(ConstantsFrom):
-    kind: Required[str]
-
-
-class PartyData(TypedDict):
-    sha256: str
-    score_images: int
 
 
 class PartyRun(TypedDict):
@@ -80,10 +63,10 @@ class EstimateRecord(TypedDict):
     classes: list[str]
     metric: MetricRecord
     preprocessing: dict[str, Any]
-    data: PartyData
+    data: dict[str, str | int]
     cells: list[CellRecord]
-    constants: ConstantsRecord
-    truncation: TruncationRecord
+    constants: dict[str, object]
+    truncation: dict[str, str | int | None]
     run: PartyRun
     value_of_all: float
     values: list[float | None]
@@ -250,7 +233,7 @@ def _cells(case: Case) -> list[CellRecord]:
     ]
 
 
-def _truncation(estimate: Estimate) -> TruncationRecord:
+def _truncation(estimate: Estimate) -> dict[str, str | int | None]:
     """What of the Shapley value is left out: what lies past `depth` removals, or where walks end, dead."""
     return {"rule": "walk" if estimate.estimator in _WALKS else "depth", "depth": estimate.depth}
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import NotRequired, TypedDict, cast
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
 from repair_engine.case.case import Case
 from repair_engine.choosing.controls import RESPONSE_IMAGES
 from repair_engine.documents import repair as documents
-from repair_engine.documents.records import FileRecord, FilterRow, Valued
+from repair_engine.documents.records import FilterRow, Valued
 from repair_engine.search.records import RunRecord
 from repair_engine.studies.arrays import HistogramRecord, histogram
 from repair_engine.studies.explain_curves import (
@@ -87,38 +87,18 @@ class RemovalRecord(TypedDict):
     logit_shift: NotRequired[ShiftRecord]
 
 
-class NoiseRecord(TypedDict):
-    """See `noise.Noise`."""
-
-    n: int
-    spread: float | None
-    error: float | None
-    reliability: float | None
-
-
-class AskedRecord(TypedDict):
-    """See `settings.Explanation`."""
-
-    remove: int
-    draws: int
-    curve_images: int | None
-    pictures: int
-    visualize: int
-    top_k: int
-
-
 class ExplainRecord(Valued):
     """explain.json."""
 
     created: str
-    asked: AskedRecord
+    asked: dict[str, int | None]
     k: int
     filters: list[ExplainRow]
-    noise: NoiseRecord
+    noise: dict[str, float | None]
     histogram: HistogramRecord
     layers: list[LayerRow]
     curves: RemovalRecord
-    files: dict[str, FileRecord]
+    files: dict[str, dict[str, str]]
     pictures: NotRequired[list[PictureRow]]
     out: NotRequired[str]
 
@@ -161,10 +141,10 @@ def explain_document(
         "model": documents.describe_model(case),
         "data": documents.describe_data(case),
         "run": run,
-        "asked": cast(AskedRecord, asdict(asked) | {"top_k": case.settings.top_k}),
+        "asked": asdict(asked) | {"top_k": case.settings.top_k},
         "k": k,
         "filters": filters,
-        "noise": cast(NoiseRecord, {key: None if value != value else value for key, value in asdict(noise).items()}),
+        "noise": {key: None if value != value else value for key, value in asdict(noise).items()},
         "histogram": histogram(scores),
         "layers": layers(case, order, k),
         "curves": {

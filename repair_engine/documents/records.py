@@ -48,11 +48,6 @@ class ModelRecord(TypedDict):
     not_players: list[NotAPlayerRecord]
 
 
-class ClassRecord(TypedDict):
-    name: str
-    images: int
-
-
 class GuardData(TypedDict):
     file: str
     sha256: str
@@ -66,18 +61,13 @@ class DataRecord(TypedDict):
     file: str
     sha256: str
     images: int
-    classes: list[ClassRecord]
+    classes: list[dict[str, str | int]]
     splits: dict[str, int]
     group: str | None
     preprocessing: dict[str, Any]
     notes: list[str]
     split_folder: NotRequired[str]
     guard: NotRequired[GuardData]
-
-
-class FileRecord(TypedDict):
-    name: str
-    sha256: str
 
 
 class FilterRow(TypedDict):
@@ -153,12 +143,6 @@ class ControlRow(TypedDict):
     note: NotRequired[str]
 
 
-class ImagesRight(TypedDict):
-    before: int
-    after: int
-    n: int
-
-
 class GuardFigures(TypedDict):
     n: int
     before: float
@@ -166,10 +150,15 @@ class GuardFigures(TypedDict):
     change: Change
 
 
-class Verification(TypedDict):
+class Differences(TypedDict):
+    """Of two models on the same images."""
+
     images: int
     different_predictions: int
     largest_logit_difference: float
+
+
+class Verification(Differences):
     by: str
     how: str
 
@@ -183,21 +172,10 @@ class AttackSection(TypedDict):
     self_tests: NotRequired[list[CheckRecord]]
 
 
-class KeptRecord(TypedDict):
-    id: str
-    reason: str
-
-
-class AgainstRepaired(TypedDict):
-    images: int
-    different_predictions: int
-    largest_logit_difference: float
-
-
 class CompactRecord(TypedDict):
     written: bool
     removed: list[str]
-    kept: list[KeptRecord]
+    kept: list[dict[str, str]]
     layers: dict[str, Any]
     biases_added: list[str]
     parameters: dict[str, int]
@@ -206,7 +184,7 @@ class CompactRecord(TypedDict):
     report: NotRequired[SplitFigures]
     gain: NotRequired[Change]
     clean_change: NotRequired[Change]
-    against_repaired: NotRequired[AgainstRepaired]
+    against_repaired: NotRequired[Differences]
 
 
 class Valued(TypedDict):
@@ -238,7 +216,7 @@ class RepairRecord(Valued):
     controls: list[ControlRow]
     groups: dict[str, list[GroupRow]]
     report_uses: int
-    files: dict[str, FileRecord]
+    files: dict[str, dict[str, str]]
     attack: NotRequired[AttackSection]
     verification: NotRequired[Verification]
     orders: NotRequired[OrdersRecord | None]
@@ -247,17 +225,11 @@ class RepairRecord(Valued):
     gain: NotRequired[Change]
     clean_change: NotRequired[Change]
     fairness: NotRequired[FairnessRecord]
-    images_right: NotRequired[ImagesRight]
+    images_right: NotRequired[dict[str, int]]
     guard: NotRequired[GuardFigures]
     findings: NotRequired[list[str]]
     compact: NotRequired[CompactRecord]
     out: NotRequired[str]
-
-
-class AblatedRow(TypedDict):
-    id: str
-    constant: float
-    constant_from: str
 
 
 class EvaluateRecord(TypedDict):
@@ -271,7 +243,7 @@ class EvaluateRecord(TypedDict):
     figures: dict[str, SplitFigures]
     warnings: list[str]
     versions: dict[str, str]
-    ablated: NotRequired[list[AblatedRow]]
+    ablated: NotRequired[list[dict[str, str | float]]]
     figures_ablated: NotRequired[dict[str, SplitFigures]]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from repair_engine.network.subject import ConstantsFrom
 from repair_engine.support.precision import PrecisionRecord
@@ -50,13 +50,6 @@ class Screen(TypedDict):
     of: int
 
 
-class ValuesFrom(TypedDict):
-    """The run whose values were taken over."""
-
-    evaluations: int
-    objectives: list[str]
-
-
 class ForecastRecord(TypedDict):
     """What was left of a phase, as foreseen after a round of it."""
 
@@ -91,6 +84,6 @@ class RunRecord(TypedDict):
     certificate: Certificate | None
     precision: NotRequired[PrecisionRecord]
     screen: NotRequired[Screen]
-    values_from: NotRequired[ValuesFrom]
+    values_from: NotRequired[dict[str, Any]]
     afresh: NotRequired[Afresh]
     forecast: NotRequired[ForecastRecord | None]

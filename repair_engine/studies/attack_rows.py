@@ -50,11 +50,6 @@ class SurrogateRecord(TypedDict):
     success_on_itself: float
 
 
-class QueriesUsed(TypedDict):
-    before: float
-    after: float
-
-
 class How(TypedDict, total=False):
     """How a row's attack was made."""
 
@@ -68,7 +63,7 @@ class How(TypedDict, total=False):
     restarts: int
     surrogate: SurrogateRecord
     queries: int
-    queries_used: QueriesUsed
+    queries_used: dict[str, float]
 
 
 class AttackRow(How, total=False):

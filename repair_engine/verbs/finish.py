@@ -23,7 +23,7 @@ from repair_engine.documents.attack_files import write_attacks
 from repair_engine.documents.attack_repair import measure_attack
 from repair_engine.documents.filters import write_filters
 from repair_engine.documents.predictions import predicted, write_guard_predictions, write_predictions
-from repair_engine.documents.records import CompactRecord, ControlRow, FileRecord, RepairRecord, Verification
+from repair_engine.documents.records import CompactRecord, ControlRow, RepairRecord, Verification
 from repair_engine.errors import VerificationFailed
 from repair_engine.models import formats, hf_models
 from repair_engine.models.formats import Checkpoint
@@ -145,7 +145,7 @@ def _predictions(
     return Predictions(fresh_predictions(file, architecture, preprocessing, sets, device, weights, at_once=step))
 
 
-def _place(case: Case, written: Path, out: Path) -> dict[str, FileRecord]:
+def _place(case: Case, written: Path, out: Path) -> dict[str, dict[str, str]]:
     """Moves the checkpoint to its place; a Hugging Face model into a folder with its own files, as they were."""
     if case.subject.checkpoint.architecture.config is None:
         shutil.move(written, out / written.name)
