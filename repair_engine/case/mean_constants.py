@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,11 +53,8 @@ def own_means(subject: Subject, images: Images, progress: Progress) -> tuple[tor
         seen += count
         progress("computing mean constants", seen / len(score))
 
-    def batches() -> Iterator[torch.Tensor]:
-        for i in range(0, len(score), BATCH):
-            yield images.normalize(score[i : i + BATCH].to(subject.device))
-
-    return subject.network.mean_outputs(batches(), tick, subject.room.reducing), len(score)
+    inputs = images.inputs(score, BATCH, subject.device)
+    return subject.network.mean_outputs(inputs, tick, subject.room.reducing), len(score)
 
 
 def channel_sums(subject: Subject, images: Images, progress: Progress) -> ChannelSums:

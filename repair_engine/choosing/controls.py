@@ -56,9 +56,8 @@ def response_norms(subject: Subject, images: Images) -> np.ndarray:
     pixels = Rows(images.pixels, score[:: max(1, len(score) // RESPONSE_IMAGES)][:RESPONSE_IMAGES])
     total = np.zeros(subject.network.n_filters)
     with torch.inference_mode():
-        for i in range(0, len(pixels), BATCH):
-            inputs = images.normalize(pixels[i : i + BATCH].to(subject.device))
-            total += subject.network.response_norms(inputs, subject.room.reducing).cpu().numpy()
+        for some in images.inputs(pixels, BATCH, subject.device):
+            total += subject.network.response_norms(some, subject.room.reducing).cpu().numpy()
     return total / len(pixels)
 
 

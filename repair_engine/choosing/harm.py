@@ -47,11 +47,10 @@ class LimitCheck:
         """
         if not self.images:
             return np.inf
-        network, found = self._case.subject.network, []
-        step = self._case.subject.room.plain
-        for i in range(0, self.images, step):
-            images = self._case.images.normalize(self._pixels[i : i + step].to(network.device))
-            found.append(predictions(network.masked_logits(images, coalition[None])[0]).cpu().numpy())
+        subject = self._case.subject
+        inputs = self._case.images.inputs(self._pixels, subject.room.plain, subject.device)
+        logits = (subject.network.masked_logits(some, coalition[None])[0] for some in inputs)
+        found = [predictions(some).cpu().numpy() for some in logits]
         lost = self._intact.astype(float) - (np.concatenate(found) == self._labels)
         return min(_margin(lost[rows], limit) for rows, limit in self._kept)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 
-from repair_engine.data.pixels import Rows
+from repair_engine.data.pixels import Pixels, Rows
 from repair_engine.data.reading import Dataset
 from repair_engine.data.splits import Holdout, Splits
 
@@ -61,6 +62,11 @@ class Images:
     def rows(self, part: str) -> Rows:
         """A part's pixels."""
         return Rows(self.pixels, self.indices(part))
+
+    def inputs(self, pixels: Pixels, at_once: int, device: torch.device) -> Iterator[torch.Tensor]:
+        """The network's input of some pixels, in order, so many images at once."""
+        for i in range(0, len(pixels), at_once):
+            yield self.normalize(pixels[i : i + at_once].to(device))
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 or float pixels in [0, 1] -> network input."""

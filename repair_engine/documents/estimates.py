@@ -17,6 +17,7 @@ from repair_engine.documents.records import some_of
 from repair_engine.errors import BadInput
 from repair_engine.question.question import MetricRecord
 from repair_engine.search.records import IntervalWords, RunRecord
+from repair_engine.support.statistics import finite
 from shapley import Estimate, Settings
 from shapley.estimates import scale_of
 
@@ -147,8 +148,8 @@ def estimate_document(
             "value_range": 1.0 if settings is None else settings.value_range,
         },
         "value_of_all": value_of_all,
-        "values": _numbers(estimate.values[0]),
-        "std_errors": _numbers(estimate.std_errors[0]),
+        "values": [finite(x) for x in estimate.values[0]],
+        "std_errors": [finite(x) for x in estimate.std_errors[0]],
         "samples": [int(count) for count in estimate.samples],
         "versions": documents.versions(),
     }
@@ -236,10 +237,6 @@ def _cells(case: Case) -> list[CellRecord]:
 def _truncation(estimate: Estimate) -> dict[str, str | int | None]:
     """What of the Shapley value is left out: what lies past `depth` removals, or where walks end, dead."""
     return {"rule": "walk" if estimate.estimator in _WALKS else "depth", "depth": estimate.depth}
-
-
-def _numbers(array: np.ndarray) -> list[float | None]:
-    return [float(x) if np.isfinite(x) else None for x in array]
 
 
 def _array(numbers: list[float | None]) -> np.ndarray:

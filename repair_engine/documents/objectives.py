@@ -9,6 +9,7 @@ import numpy as np
 from repair_engine.case.case import Case
 from repair_engine.documents.records import FilterRow, Valued
 from repair_engine.search.game import NeuronGame
+from repair_engine.support.statistics import finite
 from shapley import Estimate
 
 _MOST_INLINE = 200_000  # values that are also given in JSON
@@ -74,10 +75,10 @@ def objective_rows(case: Case, game: NeuronGame, estimate: Estimate) -> list[Obj
         }
         if inline:
             row |= {
-                "values": _numbers(estimate.values[m]),
-                "std_errors": _numbers(estimate.std_errors[m]),
-                "lower": _numbers(estimate.lower[m]),
-                "upper": _numbers(estimate.upper[m]),
+                "values": [finite(x) for x in estimate.values[m]],
+                "std_errors": [finite(x) for x in estimate.std_errors[m]],
+                "lower": [finite(x) for x in estimate.lower[m]],
+                "upper": [finite(x) for x in estimate.upper[m]],
             }
         rows.append(row)
     return rows
@@ -97,15 +98,7 @@ def _end(case: Case, estimate: Estimate, m: int, player: int) -> EndRow:
     return {
         "id": case.subject.network.filter_id(player),
         "value": float(estimate.values[m, player]),
-        "lower": _number(estimate.lower[m, player]),
-        "upper": _number(estimate.upper[m, player]),
+        "lower": finite(estimate.lower[m, player]),
+        "upper": finite(estimate.upper[m, player]),
         "samples": int(estimate.samples[player]),
     }
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _numbers(values: np.ndarray) -> list[float | None]:
-    return [None if np.isnan(v) else float(v) for v in values]

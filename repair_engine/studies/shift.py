@@ -62,6 +62,5 @@ def logit_shift(case: Case, images: CurveImages) -> ShiftRecord:
 
 def _logits(subject: Subject, images: Images, pixels: Pixels) -> torch.Tensor:
     """Logits [N, classes] of the intact network, on the CPU."""
-    step = subject.room.plain
-    parts = (pixels[i : i + step].to(subject.device) for i in range(0, len(pixels), step))
-    return torch.cat([subject.network.logits(images.normalize(part)).cpu() for part in parts])
+    inputs = images.inputs(pixels, subject.room.plain, subject.device)
+    return torch.cat([subject.network.logits(some).cpu() for some in inputs])

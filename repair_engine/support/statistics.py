@@ -67,6 +67,11 @@ class McNemar:
         return {"lost": self.lost, "won": self.won, "p_value": self.p_value, "method": self.method}
 
 
+def finite(value: float) -> float | None:
+    """A number for JSON; None where there is none."""
+    return float(value) if np.isfinite(value) else None
+
+
 def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     """Wilson's score interval of a proportion (Wilson 1927); with n = 0 it is all of [0, 1]."""
     if not 0 <= successes <= n:
