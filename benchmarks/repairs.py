@@ -15,18 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.cases import DATA, MissingData, Source
 from benchmarks.machine import line, machine
 from benchmarks.stepwise import TRIALS, Trial, request_of
 from benchmarks.tables import grid
-from repair_engine.case.case import Case, plain_logits
+from repair_engine.case.case import Case
 from repair_engine.choosing.exam import Exam
 from repair_engine.choosing.orders import plan_of
 from repair_engine.edits import rivals
 from repair_engine.edits.deciding import AUTO, decide
 from repair_engine.edits.workshop import Made, NotMade, Workshop
 from repair_engine.models.architectures import Architecture
+from repair_engine.network.network import two_dimensional
 from repair_engine.support.progress import silent
 from repair_engine.verbs import pipeline
 from shapley import State
@@ -85,7 +87,7 @@ def measure(name: str, trial: Trial, seed: int, budget: int, folder: Path, say: 
     plan, _, _ = plan_of(case, ranking, job.budget, silent)
     say(f"{name}, seed {seed}: {plan.k} culprits, {time.process_time() - began:.0f} s")
     workshop, exam = Workshop(case, plan, job.budget, silent), Exam.of(case, "report")
-    intact = case.checkpoint.tensors
+    intact = case.subject.checkpoint.tensors
     before = workshop.model.predict(intact, exam.sets)
     made: dict[str, Made | NotMade] = {}
     seconds: dict[str, float] = {}
@@ -101,8 +103,8 @@ def measure(name: str, trial: Trial, seed: int, budget: int, folder: Path, say: 
     by = {kind: said(one) for kind, one in made.items()}
     chosen = said(auto)
     logits = tuple(_logits(workshop, Exam.of(case, part)) for part in ("select", "report"))
-    against_ablation = rivals.Judge(exam, before, by["ablate"], case.request.seed, 0.95)
-    against_auto = rivals.Judge(exam, before, chosen, case.request.seed, 0.95)
+    against_ablation = rivals.Judge(exam, before, by["ablate"], case.settings.seed, 0.95)
+    against_auto = rivals.Judge(exam, before, chosen, case.settings.seed, 0.95)
     shift = [rivals.logit_shift(workshop, judge, *logits) for judge in (against_ablation, against_auto)]
     rows = []
     for edit in EDITS:
@@ -137,7 +139,7 @@ def measure(name: str, trial: Trial, seed: int, budget: int, folder: Path, say: 
 def _drops(case: Case, exam: Exam, before: rivals.Predicted, after: rivals.Predicted, row: Row) -> float:
     """By how much the nearest limit is exceeded on *report*, in shares; at most 0 where all are kept."""
     sweep = exam.sweep({name: np.stack([before[name], after[name]]) for name in before})
-    limits = case.request.limits
+    limits = case.settings.limits
     over = [float(sweep.clean[0] - row["accuracy"]) - limits.max_clean_drop]
     if sweep.guard is not None:
         over.append(float(sweep.guard[0] - row["guard"]) - limits.max_clean_drop)
@@ -147,8 +149,13 @@ def _drops(case: Case, exam: Exam, before: rivals.Predicted, after: rivals.Predi
 
 
 def _logits(workshop: Workshop, exam: Exam) -> rivals.Logits:
-    workshop.model.load(workshop.case.checkpoint.tensors)
-    return {name: plain_logits(workshop.model.module, workshop.case, pixels[:]) for name, pixels in exam.sets.items()}
+    """Of the intact model."""
+    model = workshop.model
+    model.load(workshop.case.subject.checkpoint.tensors)
+    with torch.inference_mode():
+        return {
+            n: torch.cat([two_dimensional(model.module(x)) for x in model.batches(p)]) for n, p in exam.sets.items()
+        }
 
 
 def _sampled(

@@ -10,8 +10,8 @@ import torch
 
 from repair_engine.case.case import Case
 from repair_engine.choosing.selection import Seen, Sweep, resample
+from repair_engine.data.pixels import Pixels
 from repair_engine.question.objectives import Objective, cell_codes
-from repair_engine.question.objectives.pixels import Pixels, Rows
 from repair_engine.support.statistics import REFUSE_BELOW
 
 
@@ -41,25 +41,19 @@ class Exam:
     @classmethod
     def of(cls, case: Case, part: str) -> Exam:
         """The exam of "select" or "report"."""
-        indices = case.indices(part)
-        sets: dict[str, Pixels] = {"clean": Rows(case.pixels, indices)}
-        rows, true = None, None
-        if case.request.metric.attacked:
-            sets["attacked"] = case.attacked[part].pixels
-            true = case.dataset.labels[case.attacked[part].indices]
-        else:
-            position = {int(index): i for i, index in enumerate(indices)}
-            rows = np.array([position[int(i)] for i in case.objective_indices(part)], dtype=np.int64)
+        images, question = case.images, case.question
+        sets: dict[str, Pixels] = {"clean": images.rows(part)}
+        objective, rows, true = question.objective(part), question.rows(part), None
+        if rows is None:
+            sets["attacked"] = objective.pixels
+            true = images.labels[question.indices(part)]
         guard_labels = None
-        if case.guard is not None and case.guard_parts is not None:
-            of_guard = getattr(case.guard_parts, part)
-            sets["guard"] = torch.from_numpy(np.array(case.guard.images[of_guard]))
-            guard_labels = case.guard.labels[of_guard]
-        subgroups = None if case.subgroups is None else [case.subgroups[i] for i in indices]
-        labels = case.dataset.labels[indices]
-        return cls(
-            sets, case.objective(part), rows, labels, subgroups, guard_labels, true, case.request.seed,
-        )  # fmt: skip
+        if images.guard is not None:
+            of_guard = getattr(images.guard.parts, part)
+            sets["guard"] = torch.from_numpy(np.array(images.guard.dataset.images[of_guard]))
+            guard_labels = images.guard.dataset.labels[of_guard]
+        labels, groups = images.labels[images.indices(part)], question.groups(part)
+        return cls(sets, objective, rows, labels, groups, guard_labels, true, case.settings.seed)
 
     @property
     def images(self) -> int:

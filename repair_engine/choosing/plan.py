@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TypedDict, cast
 
 import numpy as np
 import torch
@@ -11,12 +12,27 @@ import torch
 from repair_engine.case.case import Case
 from repair_engine.choosing.exam import Exam
 from repair_engine.choosing.selection import Stability, Sweep, judge
+from repair_engine.data.pixels import Pixels
 from repair_engine.network import Network, Trail, predictions
-from repair_engine.question.objectives.pixels import Pixels
 from repair_engine.question.request import Limits
 from repair_engine.support.memory import DEFAULT, Room
 from repair_engine.support.progress import BATCH
 from repair_engine.support.statistics import percentiles
+
+
+class StepRecord(TypedDict):
+    """`Step` in documents."""
+
+    k: int
+    objective: float
+    clean: float
+    guard: float | None
+    subgroup_drop: float | None
+    feasible: bool
+    true_label: float | None
+    lower: float | None
+    upper: float | None
+    front: bool
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,9 @@ class Step:
     lower: float | None = None
     upper: float | None = None
     front: bool = False
+
+    def to_json(self) -> StepRecord:
+        return cast(StepRecord, asdict(self))
 
 
 @dataclass(frozen=True)
@@ -91,12 +110,13 @@ def prefix_predictions(
 
 def masked_predictions(case: Case, pixels: Pixels, players: np.ndarray) -> np.ndarray:
     """Predictions int64 [N] of the network with `players` ablated."""
-    return prefix_predictions(case.network, pixels, case.normalize, [players], room=case.room)[1]
+    subject = case.subject
+    return prefix_predictions(subject.network, pixels, case.images.normalize, [players], room=subject.room)[1]
 
 
 def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], None]) -> Plan:
     """Tries every prefix of `players` on *select* (and the guard set's) and chooses k."""
-    exam = Exam.of(case, "select")
+    exam, subject = Exam.of(case, "select"), case.subject
     total = exam.images * (len(players) + 1)
     done = 0
 
@@ -106,11 +126,11 @@ def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], 
         progress("trying every number of filters on the select images", done / total)
 
     predicted = {
-        name: prefix_predictions(case.network, pixels, case.normalize, list(players), tick, case.room)
+        name: prefix_predictions(subject.network, pixels, case.images.normalize, list(players), tick, subject.room)
         for name, pixels in exam.sets.items()
     }
     sweep, draws, images = exam.sweep(predicted), exam.draws(predicted), len(exam.objective)
-    return choose(players, sweep, case.request.limits, draws, images, exam.true_label(predicted), case.request.level)
+    return choose(players, sweep, case.settings.limits, draws, images, exam.true_label(predicted), case.settings.level)
 
 
 def choose(

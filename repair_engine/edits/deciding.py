@@ -52,7 +52,7 @@ def decide(workshop: Workshop, asked: str) -> Decision:
     The standard error is that of the paired difference of the two edits' metrics on resamples of the select images.
     Smaller: fewer units touched, then fewer parameters. To leave the model as it is stands among them.
     """
-    limits = workshop.case.request.limits
+    limits = workshop.case.settings.limits
     found = [workshop.make(name) for name in (AUTO if asked == "auto" else (asked,))]
     made = [one for one in found if isinstance(one, Made)]
     sweep, draws = workshop.sweep(made)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from repair_engine.case.case import Case
+from repair_engine.data.pixels import Pixels, taken
 from repair_engine.question.objectives.metric import accuracy_weights
-from repair_engine.question.objectives.pixels import Pixels, Rows, taken
 
 
 @dataclass(frozen=True)
@@ -68,21 +68,15 @@ def lesson_of(case: Case) -> Lesson:
     arXiv 2204.02937, balance groups so). What the metric leaves out has the clean limit to keep: recall of one class
     gets half of the weight, and all images together the other half; so do attacked images, with their true labels.
     """
-    labels = case.dataset.labels[case.splits.score]
-    clean = Rows(case.pixels, case.splits.score)
-    everyone = accuracy_weights(len(labels))
-    if case.request.metric.attacked:
-        attacked = case.attacked["score"]
-        true = case.dataset.labels[attacked.indices]
-        sets: Sequence[Images] = (
-            Images(clean, labels, everyone / 2),
-            Images(attacked.pixels, true, accuracy_weights(len(true)) / 2),
-        )
-        return Lesson(tuple(sets), case.normalize)
-    objective = case.objective("score")
+    images, question = case.images, case.question
+    labels, clean = images.labels[images.splits.score], images.rows("score")
+    everyone, objective, rows = accuracy_weights(len(labels)), question.objective("score"), question.rows("score")
+    if rows is None:
+        true = images.labels[question.indices("score")]
+        attacked = Images(objective.pixels, true, accuracy_weights(len(true)) / 2)
+        return Lesson((Images(clean, labels, everyone / 2), attacked), images.normalize)
     weights = np.zeros(len(labels))
-    position = {int(index): i for i, index in enumerate(case.splits.score)}
-    weights[[position[int(i)] for i in case.objective_indices("score")]] = objective.weights
+    weights[rows] = objective.weights
     if (weights == 0).any():
         weights = (weights + everyone) / 2
-    return Lesson((Images(clean, labels, weights),), case.normalize)
+    return Lesson((Images(clean, labels, weights),), images.normalize)

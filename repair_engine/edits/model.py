@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from repair_engine.data.pixels import Pixels
 from repair_engine.models.formats import Checkpoint
 from repair_engine.network import predictions
 from repair_engine.network.network import two_dimensional
-from repair_engine.question.objectives.pixels import Pixels
 
 Tensors = Mapping[str, Tensor]
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from repair_engine.choosing import controls
 from repair_engine.choosing.exam import Exam
 from repair_engine.choosing.plan import Plan, prefix_predictions
 from repair_engine.edits.kinds import CONTROLS
+from repair_engine.edits.records import ControlRow, PairedChange
 from repair_engine.edits.workshop import Made, NotMade, Workshop
 from repair_engine.question.objectives import Objective
 from repair_engine.search.calibrate import LEAVE_ONE_OUT_SHARE
@@ -48,7 +48,7 @@ class Judge:
     seed: int
     level: float
 
-    def row(self, name: str, picks: Sequence[Predicted], note: str) -> dict[str, Any]:
+    def row(self, name: str, picks: Sequence[Predicted], note: str) -> ControlRow:
         """A control's figures on *report*; of several picks the mean, and the range.
 
         `advantage` is the repair minus the control, `gain` the control minus the intact model, both paired.
@@ -57,7 +57,7 @@ class Judge:
         values = [float(exam.objective.value(exam.asked(p))) for p in picks]
         accuracy = [float((p["clean"] == exam.labels).mean()) for p in picks]
         theirs = np.mean([self._outcomes(p) for p in picks], axis=0)
-        row: dict[str, Any] = {
+        row: ControlRow = {
             "name": name,
             "metric": float(np.mean(values)),
             "accuracy": float(np.mean(accuracy)),
@@ -77,7 +77,7 @@ class Judge:
         hits = (self.exam.asked(predicted) == self.exam.objective.targets).astype(float)
         return 1.0 - hits if self.exam.objective.complement else hits
 
-    def _paired(self, before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
+    def _paired(self, before: np.ndarray, after: np.ndarray) -> PairedChange:
         objective = self.exam.objective
         found = paired_bootstrap(before, after, objective.weights, objective.cells, self.seed, level=self.level)
         return {
@@ -97,7 +97,7 @@ def rivals(
     logits: tuple[Logits, Logits],
     budget: int,
     progress: Progress,
-) -> list[dict[str, Any]]:
+) -> list[ControlRow]:
     """All controls, one row each.
 
     Args:
@@ -112,9 +112,9 @@ def rivals(
         if kind != used:
             rows.append(_tuned(workshop.make(kind), name, workshop, judge))
             progress("measuring the controls", len(rows) / (5 + len(names)))
-    for of in ("advantage", "gain"):
-        for row, adjusted in zip(rows, holm([row[of]["p"] for row in rows]), strict=True):
-            row[of]["p_holm"] = adjusted
+    for changes in ([row["advantage"] for row in rows], [row["gain"] for row in rows]):
+        for change, adjusted in zip(changes, holm([one["p"] for one in changes]), strict=True):
+            change["p_holm"] = adjusted
     return rows
 
 
@@ -124,16 +124,16 @@ def ranked_by(plan: Plan) -> int:
     return plan.k or best or min(_RANKED, max(len(plan.steps) - 1, 1))
 
 
-def _tuned(made: Made | NotMade, name: str, workshop: Workshop, judge: Judge) -> dict[str, Any]:
+def _tuned(made: Made | NotMade, name: str, workshop: Workshop, judge: Judge) -> ControlRow:
     if isinstance(made, NotMade):
         return judge.row(name, [judge.before], f"as it is: {made.reason}")
     note = f"{made.parameters:,} parameters changed, {made.evaluations:,} evaluations"
     return judge.row(name, [workshop.model.predict(made.tensors, judge.exam.sets)], note)
 
 
-def _rankings(workshop: Workshop, judge: Judge, budget: int, progress: Progress) -> list[dict[str, Any]]:
+def _rankings(workshop: Workshop, judge: Judge, budget: int, progress: Progress) -> list[ControlRow]:
     case, exam = workshop.case, workshop.exam
-    network, limits, room = case.network, case.request.limits, case.room
+    network, limits, room = case.subject.network, case.settings.limits, case.subject.room
     k = min(ranked_by(workshop.plan), network.n_filters)
     loo = int(np.clip(LEAVE_ONE_OUT_SHARE * budget / network.n_filters, 4, 128))
     picks = controls.rankings(case, k, loo, progress)
@@ -146,13 +146,13 @@ def _rankings(workshop: Workshop, judge: Judge, budget: int, progress: Progress)
         for players in chosen:
             parts: list[int | np.ndarray] = [players[a:b] for a, b in pairwise(sizes)]
             predicted = {
-                which: prefix_predictions(network, pixels, case.normalize, parts, room=room)
+                which: prefix_predictions(network, pixels, case.images.normalize, parts, room=room)
                 for which, pixels in exam.sets.items()
             }
             kept.append(int(sizes[int(exam.sweep(predicted).best(limits))]))
             seen = judge.exam.sets.items()
             found.append(
-                {which: prefix_predictions(network, p, case.normalize, [players[: kept[-1]]], room=room)[1]
+                {which: prefix_predictions(network, p, case.images.normalize, [players[: kept[-1]]], room=room)[1]
                  for which, p in seen} if kept[-1] else judge.before
             )  # fmt: skip
         rows.append(judge.row(name, found, _kept(kept, k, f"ranked on {loo} score images" * (name == "leave-one-out"))))
@@ -171,9 +171,9 @@ def _kept(kept: list[int], k: int, how: str) -> str:
     return f"{said}; {how}" if how else said
 
 
-def logit_shift(workshop: Workshop, judge: Judge, select: Logits, report: Logits) -> dict[str, Any]:
+def logit_shift(workshop: Workshop, judge: Judge, select: Logits, report: Logits) -> ControlRow:
     """Offsets of the logits found on *select* under the same limits."""
-    exam, limits = workshop.exam, workshop.case.request.limits
+    exam, limits = workshop.exam, workshop.case.settings.limits
     ends = np.cumsum([len(part) for part in select.values()])[:-1]
     intact = {name: controls.shifted_predictions(part, np.zeros(1)) for name, part in select.items()}
     sign = -1.0 if exam.objective.goal == "lower" else 1.0

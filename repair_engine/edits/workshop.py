@@ -18,7 +18,7 @@ from repair_engine.edits.lesson import lesson_of
 from repair_engine.edits.model import Model, Tensors, changed
 from repair_engine.edits.tuning import BACKWARD, Pace, descend, stored
 from repair_engine.network.tunable import Head
-from repair_engine.network.write_back import Edit, apply_edits, edits_of
+from repair_engine.network.write_back import Edit, apply_edits
 from repair_engine.support.progress import BATCH, Progress
 
 SHARE = 0.1  # of the budget, spent by each kind that is tuned, in addition
@@ -91,8 +91,9 @@ class Workshop:
     def __init__(self, case: Case, plan: Plan, budget: int, progress: Progress) -> None:
         self.case, self.plan, self.progress = case, plan, progress
         self.exam = Exam.of(case, "select")
-        self.model = Model(case.checkpoint, case.network.device, case.normalize, case.room.plain)
-        self.intact = self.model.predict(case.checkpoint.tensors, self.exam.sets)
+        subject = case.subject
+        self.model = Model(subject.checkpoint, subject.device, case.images.normalize, subject.room.plain)
+        self.intact = self.model.predict(subject.checkpoint.tensors, self.exam.sets)
         self._lesson = lesson_of(case)
         self._budget = int(SHARE * budget)
         self._spent = 0
@@ -133,14 +134,14 @@ class Workshop:
         if best is None:
             return NotMade(name, why, self._spent)
         start, tensors, note = best
-        amount = touched(self.case.network, self.case.checkpoint.tensors, tensors)
+        amount = touched(self.case.subject.network, self.case.subject.checkpoint.tensors, tensors)
         return Made(name, tensors, start.players, self._predict(tensors), *amount, self._spent, note)
 
     def _starts(self, kind: Kind) -> list[_Start] | str:
         """With the chosen number of culprits, and with the number that would be best without limits."""
         plan, sign = self.plan, -1.0 if self.exam.objective.goal == "lower" else 1.0
         objective = np.array([sign * step.objective for step in plan.steps])
-        free = int(objective.argmax()) if not self.case.request.by_hand else plan.k
+        free = int(objective.argmax()) if not self.case.settings.by_hand else plan.k
         if kind.tunes == "culprits":
             k = plan.k or free or min(_RETRAINED, len(plan.players))
             counts = [k] if k else []
@@ -153,22 +154,15 @@ class Workshop:
         return [self._start(plan.players[:k], kind.ablates) for k in counts]
 
     def _start(self, players: np.ndarray, ablates: bool) -> _Start:
-        case = self.case
-        if not ablates:
-            return _Start(players, (), dict(case.checkpoint.tensors))
-        constant = case.request.constant
-        found = [
-            edit
-            for player in players
-            for edit in edits_of(case.network, case.checkpoint.tensors, case.biases, int(player), constant)
-        ]
-        return _Start(players, tuple(found), apply_edits(case.checkpoint.tensors, found))
+        subject = self.case.subject
+        found = [edit for player in players for edit in subject.edits(int(player))] if ablates else []
+        return _Start(players, tuple(found), apply_edits(subject.checkpoint.tensors, found))
 
     def _candidates(self, kind: Kind, start: _Start, shares: int) -> Iterator[_Candidate] | str:
         """What is to be judged, from the gentlest on; or why there is nothing."""
         if not kind.tunes:
             return iter([(start.tensors, self._predict(start.tensors), "")])
-        parts = parts_of(kind, self.case.network, start.tensors, start.players, start.ablation)
+        parts = parts_of(kind, self.case.subject.network, start.tensors, start.players, start.ablation)
         if isinstance(parts, str):
             return parts
         return self._ways(kind, start, parts, shares)
@@ -194,7 +188,7 @@ class Workshop:
 
     def _reads(self, start: _Start) -> tuple[Head, Tensor, dict[str, Tensor]] | None:
         """The last layer, what it reads of the lesson's images and of the select images; None: it is not linear."""
-        head, model = self.case.network.tunable.head, self.model
+        head, model = self.case.subject.network.tunable.head, self.model
         if not isinstance(head, Head) or not head.linear:
             return None
         lesson = heads.features(model, start.tensors, head, self._lesson.batches(model.at_once, model.device))
@@ -208,10 +202,12 @@ class Workshop:
         budget, n = self._budget // shares, len(self._lesson)
         looks = int(np.clip(budget // (2 * len(_SHARES) * self.exam.images), 1, _LOOKS))
         spend = max(budget - looks * len(_SHARES) * self.exam.images, 0)
-        batch = min(BATCH, max(self.case.room.backward, 2), n, max(_LEAST_BATCH, spend // (BACKWARD * _LEAST_STEPS)))
+        batch = min(
+            BATCH, max(self.case.subject.room.backward, 2), n, max(_LEAST_BATCH, spend // (BACKWARD * _LEAST_STEPS))
+        )
         steps = int(np.clip(spend // (BACKWARD * batch), _LEAST_STEPS, _MOST_PASSES * n // batch + 1))
         pace = Pace(steps, batch, _RATE_ALL if kind.tunes == "all" else _RATE, _ANCHOR, looks)
-        way = descend(self.model, start.tensors, parts, self._lesson, pace, self.case.request.seed)
+        way = descend(self.model, start.tensors, parts, self._lesson, pace, self.case.settings.seed)
         for i, tuned in enumerate(way, 1):
             self._spent += BACKWARD * batch * steps // looks
             self.progress(f"an edit: {kind.words}", i / looks)
@@ -226,4 +222,4 @@ class Workshop:
         rows = {name: np.stack([self.intact[name], predicted[name]]) for name in predicted}
         sweep = self.exam.sweep(rows)
         sign = -1.0 if sweep.lower else 1.0
-        return sign * float(sweep.values[1]), bool(sweep.feasible(self.case.request.limits)[1])
+        return sign * float(sweep.values[1]), bool(sweep.feasible(self.case.settings.limits)[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from safetensors.torch import load_file, save_file
@@ -14,9 +14,9 @@ from torch import Tensor
 from repair_engine.edits.deciding import decide
 from repair_engine.edits.kinds import KINDS, touched
 from repair_engine.edits.model import changed
+from repair_engine.edits.records import EditSection
 from repair_engine.edits.workshop import Workshop
 from repair_engine.errors import BadInput
-from repair_engine.network.write_back import write_back
 from repair_engine.support.outputs import sha256
 
 TUNED = "edit.safetensors"  # the tensors that tuning changed, whole, as the repaired checkpoint has them
@@ -40,22 +40,22 @@ class Edited:
     tuned: Mapping[str, Tensor]
     said: dict[str, Any]
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> EditSection:
         """For the report."""
-        return {**self.said, "tuned": sorted(self.tuned)}
+        return cast(EditSection, {**self.said, "tuned": sorted(self.tuned)})
 
 
 def edit_of(workshop: Workshop) -> Edited:
     """The edit that is asked for: of "ablate" the plan's culprits, of others what `decide` takes."""
-    case, plan, asked = workshop.case, workshop.plan, workshop.case.request.edit
-    intact = case.checkpoint.tensors
+    subject, plan, asked = workshop.case.subject, workshop.plan, workshop.case.settings.edit
+    intact = subject.checkpoint.tensors
 
     def ablated(players: np.ndarray) -> dict[str, Tensor]:
-        return write_back(intact, case.network, case.biases, (int(p) for p in players), case.request.constant)
+        return subject.ablated(int(p) for p in players)
 
     if asked == "ablate":
         tensors = ablated(plan.chosen)
-        units, parameters = touched(case.network, intact, tensors) if plan.k else (0, 0)
+        units, parameters = touched(subject.network, intact, tensors) if plan.k else (0, 0)
         used = asked if plan.k else None
         said: dict[str, Any] = {
             "asked": asked,
@@ -72,7 +72,7 @@ def edit_of(workshop: Workshop) -> Edited:
         return Edited(None, intact, plan.players[:0], {}, said | {"words": KINDS.get(asked, KINDS["ablate"]).words})
     said["words"] = KINDS[made.name].words
     if KINDS[made.name].tunes == "culprits":
-        said["retrained"] = [case.network.filter_id(int(p)) for p in made.players]
+        said["retrained"] = [subject.network.filter_id(int(p)) for p in made.players]
     return Edited(made.name, made.tensors, made.ablated, changed(ablated(made.ablated), made.tensors), said)
 
 

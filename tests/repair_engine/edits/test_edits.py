@@ -141,7 +141,10 @@ def test_nothing_else_is_changed(world: World, ranked: Ranked, done: dict, edit:
     assert bool(ablated) == KINDS[edit].ablates
     by_ablation = {one["key"] for row in ablated for one in row["edits"]}
     if edit in ("constants", "culprits"):
-        network, named = ranked.job.case.network, [row["id"] for row in ablated] or document["edit"]["retrained"]
+        network, named = (
+            ranked.job.case.subject.network,
+            [row["id"] for row in ablated] or document["edit"]["retrained"],
+        )
         own = {network.sites[int(network.site_of(np.array([network.player(name)]))[0])].name for name in named}
         own |= {"bn"} if "branch" in own else set()
         assert {key.partition(".")[0] for key in changed} <= own
@@ -155,7 +158,7 @@ def test_nothing_else_is_changed(world: World, ranked: Ranked, done: dict, edit:
     for one in (one for row in ablated for one in row["edits"]):
         if one["value"] == 0.0 and edit != "constants":  # what ablation zeroed stays zero
             assert not after[one["key"]][one["channel"]].any()
-    assert touched(ranked.job.case.network, before, after) == (
+    assert touched(ranked.job.case.subject.network, before, after) == (
         document["edit"]["units"],
         document["edit"]["parameters"],
     )

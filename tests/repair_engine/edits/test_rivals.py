@@ -82,10 +82,10 @@ def test_a_tuned_control_is_measured_by_what_it_would_write(ranked: Ranked, none
     plan = make_plan(case, np.empty(0, np.int64), silent)
     made = Workshop(case, plan, BUDGET, silent).make("head")
     assert isinstance(made, Made)
-    module = case.checkpoint.edited(made.tensors).module()
+    module = case.subject.checkpoint.edited(made.tensors).module()
     exam = Exam.of(case, "report")
     with torch.inference_mode():
-        predicted = module(case.normalize(exam.sets["clean"][:])).argmax(1).numpy()
+        predicted = module(case.images.normalize(exam.sets["clean"][:])).argmax(1).numpy()
     row = next(row for row in none_found["controls"] if row["name"] == "last layer refitted")
     assert row["metric"] == pytest.approx(float(exam.objective.value(predicted[exam.rows])))
     assert row["accuracy"] == pytest.approx(float((predicted == exam.labels).mean()))
@@ -94,7 +94,7 @@ def test_a_tuned_control_is_measured_by_what_it_would_write(ranked: Ranked, none
 def test_a_head_of_several_layers_is_refused_and_said(sabotaged: World, tmp_path: Path) -> None:
     """The logits are a sum of two layers' outputs: neither is the last layer."""
     job = pipeline.prepare_job(request_of(sabotaged, METRIC, estimator="exact"), tmp_path)
-    plan = make_plan(job.case, np.array([job.case.network.player("spy:0")]), silent)
+    plan = make_plan(job.case, np.array([job.case.subject.network.player("spy:0")]), silent)
     for name in ("head", "ablate+head"):
         made = Workshop(job.case, plan, BUDGET, silent).make(name)
         assert isinstance(made, NotMade)
