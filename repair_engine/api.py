@@ -330,7 +330,7 @@ def _guard(source: Any, model: Model, shown: Images, teller: Teller) -> Images:
 
 def _mended(repaired: Any, run: _Run) -> tuple[Any, str]:
     if isinstance(repaired, Repaired):
-        if not repaired.repaired:
+        if not repaired.written:
             raise BadInput("repaired: no repair was found, so there is no repaired model.", "Leave it out.")
         return repaired.edited, f"{run.model.name}, repaired"
     if isinstance(repaired, torch.nn.Module):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from repair_engine.case.case import Case
+from repair_engine.choosing.outcomes import VALUE, Judges, Walk, figures
 from repair_engine.choosing.selection import Seen, Stability, Sweep, judge, resample
 from repair_engine.network import Network, Trail, predictions
 from repair_engine.question.objectives import cell_codes
@@ -16,7 +17,7 @@ from repair_engine.question.objectives.pixels import Pixels, Rows
 from repair_engine.question.request import Limits
 from repair_engine.support.memory import DEFAULT, Room
 from repair_engine.support.progress import BATCH
-from repair_engine.support.statistics import REFUSE_BELOW, percentiles
+from repair_engine.support.statistics import percentiles
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Plan:
     k: int
     stability: Stability | None = None
     resampled: np.ndarray | None = None  # the metric at the chosen k on each resample of the select images, [R]
+    judges: Judges | None = None
+    walks: tuple[Walk, ...] = ()  # of all orders that were tried, that of `players` first
 
     @property
     def chosen(self) -> np.ndarray:
@@ -94,16 +97,40 @@ def masked_predictions(case: Case, pixels: Pixels, players: np.ndarray) -> np.nd
     return prefix_predictions(case.network, pixels, case.normalize, [players], room=case.room)[1]
 
 
-def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], None]) -> Plan:
-    """Tries every prefix of `players` on *select* (and the guard set's) and chooses k."""
-    clean_indices = case.splits.select
-    sets: dict[str, Pixels] = {"clean": Rows(case.pixels, clean_indices)}
+def judges_of(case: Case) -> Judges:
+    """The images that a choice of filters is judged by."""
+    select, objective = case.splits.select, case.objective("select")
+    names: tuple[str, ...] = ()
+    groups = np.empty(0, np.int64)
+    if case.subgroups is not None:
+        found, groups = np.unique([case.subgroups[i] for i in select], return_inverse=True)
+        names = tuple(str(name) for name in found)
+    rows = true = guard = None
+    if case.request.metric.attacked:
+        true = case.dataset.labels[case.attacked["select"].indices]
+    else:
+        position = {int(index): i for i, index in enumerate(select)}
+        rows = np.array([position[int(i)] for i in case.objective_indices("select")], dtype=np.int64)
+    if case.guard is not None and case.guard_parts is not None:
+        guard = case.guard.labels[case.guard_parts.select]
+    return Judges(
+        tuple(case.dataset.class_names), case.dataset.labels[select], names, groups, rows, objective.targets,
+        objective.weights, true, guard, objective.complement, objective.goal == "lower",
+    )  # fmt: skip
+
+
+def walk(case: Case, removals: Sequence[int | np.ndarray], order: str, progress: Callable[[str, float], None]) -> Walk:
+    """Predictions of the select images (and the guard set's) after each removal.
+
+    Args:
+        removals: the player or players that each step removes in addition.
+    """
+    sets: dict[str, Pixels] = {"clean": Rows(case.pixels, case.splits.select)}
     if case.request.metric.attacked:
         sets["attacked"] = case.attacked["select"].pixels
     if case.guard is not None and case.guard_parts is not None:
-        guard_pixels = torch.from_numpy(np.array(case.guard.images[case.guard_parts.select]))
-        sets["guard"] = guard_pixels
-    total = sum(len(p) for p in sets.values()) * (len(players) + 1)
+        sets["guard"] = torch.from_numpy(np.array(case.guard.images[case.guard_parts.select]))
+    total = sum(len(p) for p in sets.values()) * (len(removals) + 1)
     done = 0
 
     def tick(count: int) -> None:
@@ -112,34 +139,27 @@ def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], 
         progress("trying every number of filters on the select images", done / total)
 
     predicted = {
-        name: prefix_predictions(case.network, pixels, case.normalize, list(players), tick, case.room)
+        name: prefix_predictions(case.network, pixels, case.normalize, removals, tick, case.room)
         for name, pixels in sets.items()
     }
-    labels = case.dataset.labels[clean_indices]
-    subgroups = None if case.subgroups is None else [case.subgroups[i] for i in clean_indices]
-    objective, rows = case.objective("select"), None
-    asked = predicted.get("attacked")
-    if asked is None:
-        position = {int(index): i for i, index in enumerate(clean_indices)}
-        rows = np.array([position[int(i)] for i in case.objective_indices("select")], dtype=np.int64)
-        asked = predicted["clean"][:, rows]
-    clean = Seen(predicted["clean"] == labels, cell_codes(labels, subgroups))
+    players = np.array([player for step in removals for player in np.atleast_1d(step)], dtype=np.int64)
+    return Walk(order, players, **predicted)
+
+
+def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], None], order: str = VALUE) -> Plan:
+    """Tries every prefix of `players` on *select* (and the guard set's) and chooses k."""
+    judges, walked = judges_of(case), walk(case, list(players), order, progress)
+    found, objective = figures(judges, walked), case.objective("select")
+    subgroups = None if case.subgroups is None else [case.subgroups[i] for i in case.splits.select]
+    clean = Seen(walked.clean == judges.labels, cell_codes(judges.labels, subgroups))
     guard = None
-    if "guard" in predicted and case.guard is not None and case.guard_parts is not None:
-        guard_labels = case.guard.labels[case.guard_parts.select]
-        guard = Seen(predicted["guard"] == guard_labels, cell_codes(guard_labels, None))
-    sweep = Sweep(
-        objective.value(asked),
-        clean.right.mean(axis=1),
-        None if guard is None else guard.right.mean(axis=1),
-        None if subgroups is None else largest_drops(clean.right, subgroups),
-        objective.goal == "lower",
-    )
-    draws = resample(clean, objective, asked, rows, guard, subgroups, case.request.seed)
-    true = None
-    if "attacked" in predicted:
-        true = (predicted["attacked"] == case.dataset.labels[case.attacked["select"].indices]).mean(axis=1)
-    return choose(players, sweep, case.request.limits, draws, len(objective), true, case.request.level)
+    if walked.guard is not None and judges.guard is not None:
+        guard = Seen(walked.guard == judges.guard, cell_codes(judges.guard, None))
+    sweep = Sweep(found.metric, found.clean, found.guard, found.drop, judges.lower)
+    asked = walked.asked(judges)
+    draws = resample(clean, objective, asked, judges.rows, guard, subgroups, case.request.seed)
+    plan = choose(players, sweep, case.request.limits, draws, len(objective), found.true_label, case.request.level)
+    return replace(plan, judges=judges, walks=(walked,))
 
 
 def choose(
@@ -197,19 +217,3 @@ def better(plan: Plan, other: Plan, lower: bool) -> str:
     if low > 0:
         return "gain"
     return "fewer" if high >= 0 and 0 < other.k < plan.k else ""
-
-
-def largest_drops(correct: np.ndarray, subgroups: list[str]) -> np.ndarray:
-    """Largest loss of accuracy of any subgroup of at least 30 images, against row 0, float64 [m + 1].
-
-    Args:
-        correct: bool [m + 1, N].
-    """
-    drops = np.full(len(correct), -np.inf)
-    groups = np.asarray(subgroups)
-    for group in np.unique(groups):
-        inside = groups == group
-        if inside.sum() >= REFUSE_BELOW:
-            rates = correct[:, inside].mean(axis=1)
-            drops = np.maximum(drops, rates[0] - rates)
-    return np.where(np.isinf(drops), 0.0, drops)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from repair_engine.documents.reasons import limits_said, looser, not_shown
 from repair_engine.pages.rendering import interval
 from repair_engine.support.words import count, level_of, p_value, percent, points
 
@@ -60,9 +61,16 @@ def metric_images(document: Mapping[str, Any]) -> tuple[int, str]:
     return n, count(n, "report image")
 
 
+def written(document: Mapping[str, Any]) -> bool:
+    """Whether there is a checkpoint: of filters chosen by hand always, whatever the report says of them."""
+    return repaired(document) or document["outcome"] == "not_shown_to_help"
+
+
 def title(document: Mapping[str, Any]) -> str:
-    """The outcome in a word or three."""
-    return "Repaired" if repaired(document) else "No repair found"
+    """The outcome in a few words."""
+    if repaired(document):
+        return "Repaired"
+    return "Written, not shown to help" if written(document) else "No repair found"
 
 
 def _read_before(document: Mapping[str, Any]) -> str:
@@ -87,19 +95,24 @@ def headline(document: Mapping[str, Any]) -> str:
             f"the repair never saw (change {points(change['value'])} percentage points, {level} interval "
             f"{interval(change)}).{_read_before(document)}"
         )
-    if k:
-        return (
-            f"Ablating {filters}, the best number on the select images, took {metric} from "
-            f"{percent(before)} to {percent(after)} on {images} that the search never saw (change "
-            f"{points(change['value'])} percentage points, {level} interval {interval(change)}). An improvement is "
-            "not shown, so no checkpoint was exported."
-        )
-    aim = "lowers" if lowers(document) else "raises"
-    if not document["culprits"]:
-        why = "No filter was found whose presence hurts"
-    else:
-        why = f"No number of ablated filters {aim} {metric} on the select images within the limits"
-    return f"{why}. The model is best left as it is: {metric} is {percent(before)} on {images}."
+    if not k:
+        why = " ".join(document["reasons"])
+        return f"{why} The model is best left as it is: {metric} is {percent(before)} on {images}."
+    which = "chosen by hand" if document.get("by_hand") else "the best number on the select images"
+    said = (
+        f"Ablating {filters}, {which}, took {metric} from {percent(before)} to {percent(after)} on {images} that the "
+        f"search never saw (change {points(change['value'])} percentage points, {level} interval {interval(change)})"
+    )
+    verdict = not_shown(document)
+    if not written(document):
+        return f"{said}: {verdict}, so no checkpoint was exported."
+    return " ".join(
+        [
+            f"{said}{': ' if verdict else ''}{verdict}.",
+            *limits_said(document),
+            f"The checkpoint was written because its filters were chosen by hand.{_read_before(document)}",
+        ]
+    )
 
 
 def swaps(document: Mapping[str, Any]) -> str:
@@ -274,3 +287,18 @@ def fairness_said(found: Mapping[str, Any], changed: bool) -> list[str]:
             else "No subgroup got worse on these images."
         )
     return said
+
+
+def looser_said(document: Mapping[str, Any]) -> list[str]:
+    """What looser limits would have allowed on *select* (`reasons.looser`), in a sentence each."""
+    return [offer_said(offer, document["metric"]["text"]) for offer in looser(document)]
+
+
+def offer_said(offer: Mapping[str, Any], metric: str) -> str:
+    """One offer of `reasons.looser`."""
+    named = (("max_clean_drop", "a clean drop"), ("max_subgroup_drop", "a subgroup drop"))
+    allowed = " and ".join(f"{what} of {100 * offer[key]:g} points" for key, what in named if offer[key] is not None)
+    return (
+        f"With {allowed} allowed, k = {offer['k']} changes the {metric} by {points(offer['change'])} points to "
+        f"{percent(offer['metric'])} on the select images."
+    )

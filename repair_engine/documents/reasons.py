@@ -1,0 +1,159 @@
+"""Why a repair is none, from the rows of its own curve, and what other limits would have allowed on *select*."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from repair_engine.support.words import count, level_of
+
+Row = Mapping[str, Any]
+
+_SLACK = 1e-12
+_TENTH = 0.001  # of a share: limits are given in tenths of a point
+_MOST_OFFERED = 3
+
+
+def reasons_of(document: Row) -> list[str]:
+    """Sentences; none where the repair is shown to help and, if its filters were chosen by hand, keeps all limits."""
+    if document["k"] == 0:
+        return [_nothing_ablated(document)]
+    change, verdict = document["gain"], not_shown(document)
+    found = []
+    if verdict:
+        found.append(
+            f"On the report images the metric changes by {points(change['value'])} with a {level_of(change)} interval "
+            f"of {points(change['lower'])} to {points(change['upper'])}: {verdict}."
+        )
+    return [*found, *limits_said(document)]
+
+
+def not_shown(document: Row) -> str:
+    """What the report images say of a change that is no improvement; empty of one that is."""
+    low, high = document["gain"]["lower"], document["gain"]["upper"]
+    if document["metric"]["goal"] == "lower":
+        low, high = -high, -low
+    return "" if low > 0 else "it got worse" if high < 0 else "an improvement is not shown"
+
+
+def limits_said(document: Row) -> list[str]:
+    """Of filters chosen by hand, to which limits are not applied: a sentence where they break some."""
+    broken = broken_limits(document, document["curve"][document["k"]]) if document.get("by_hand") else []
+    return [f"On the select images a limit is broken: {' and '.join(broken)}."] if broken else []
+
+
+def _nothing_ablated(document: Row) -> str:
+    curve, metric = document["curve"], document["metric"]["text"]
+    if not document["culprits"]:
+        return "No filter had a value on the culprits' side."
+    best = (document.get("selection") or {}).get("best", 0)
+    if best:
+        error = document["selection"]["standard_error"]
+        return (
+            f"On the select images the best number of culprits, {best}, gains {points(_gain(document, curve[best]))}, "
+            f"less than one standard error ({points(error, sign=False)}): by the one-standard-error rule none is "
+            "ablated."
+        )
+    better = [step for step in curve[1:] if _gain(document, step) > _SLACK]
+    if not better:
+        return f"On the select images no number of culprits, 1 to {len(curve) - 1}, improves the {metric}."
+    most = max(better, key=lambda step: _gain(document, step))
+    tried = "the only number of culprits that gains" if len(better) == 1 else f"each of the {len(better)} that gain"
+    return (
+        f"On the select images {most['k']} of {count(len(curve) - 1, 'culprit')} would change the {metric} by "
+        f"{points(_shown_change(document, most))}, but {tried} breaks a limit; at k = {most['k']} "
+        f"{' and '.join(broken_limits(document, most))}."
+    )
+
+
+def broken_limits(document: Row, step: Row) -> list[str]:
+    """Which limits a step of the curve breaks, each in words."""
+    limits, first, found = document["limits"], document["curve"][0], []
+    for key, what in (("clean", "clean accuracy"), ("guard", "accuracy on the guard set")):
+        if step.get(key) is not None and first[key] - step[key] > limits["max_clean_drop"] + _SLACK:
+            found.append(_broken(what, first[key] - step[key], limits["max_clean_drop"]))
+    drop = step.get("subgroup_drop")
+    if drop is not None and drop > limits["max_subgroup_drop"] + _SLACK:
+        found.append(_broken("the recall of a subgroup", drop, limits["max_subgroup_drop"]))
+    return found
+
+
+def _broken(what: str, drop: float, limit: float) -> str:
+    return f"{what} falls by {points(drop, sign=False)}, where {100 * limit:g} may be lost"
+
+
+def looser(document: Row) -> list[dict[str, Any]]:
+    """What looser limits would have allowed on *select*, from the stored curve, the least loosening first.
+
+    Returns:
+        Rows of `max_clean_drop` and `max_subgroup_drop` (None: as it is), the k that would be best within them, its
+        `change` of the metric as shown, and `metric` itself. Each gains more than the one before, the first more than
+        what was chosen.
+    """
+    limits, curve = document["limits"], document["curve"]
+    had = max(0.0, _gain(document, curve[document["k"]]))
+    offers: list[dict[str, Any]] = []
+    for step in curve[1:]:
+        if step["feasible"] or _gain(document, step) <= had + _SLACK:
+            continue
+        clean = max(limits["max_clean_drop"], *_clean_drops(curve[0], step))
+        group = max(limits["max_subgroup_drop"], step.get("subgroup_drop") or 0.0)
+        asked = (_up(clean, limits["max_clean_drop"]), _up(group, limits["max_subgroup_drop"]))
+        kept = [s for s in curve[1:] if _keeps(curve[0], s, *asked)]
+        best = max(kept, key=lambda s: (_gain(document, s), -s["k"]))
+        offers.append(
+            {
+                "max_clean_drop": asked[0] if asked[0] > limits["max_clean_drop"] else None,
+                "max_subgroup_drop": asked[1] if asked[1] > limits["max_subgroup_drop"] else None,
+                "k": best["k"],
+                "change": _shown_change(document, best),
+                "metric": best["objective"],
+                "_": (sum(asked), -_gain(document, best)),
+            }
+        )
+    offers.sort(key=lambda offer: offer["_"])
+    kept_offers: list[dict[str, Any]] = []
+    for offer in offers:
+        gain = -offer.pop("_")[1]
+        if gain > had + _SLACK:
+            had = gain
+            kept_offers.append(offer)
+    return _spread(kept_offers)
+
+
+def _spread(offers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first, the last and what lies between, at most `_MOST_OFFERED`."""
+    if len(offers) <= _MOST_OFFERED:
+        return list(offers)
+    step = (len(offers) - 1) / (_MOST_OFFERED - 1)
+    return [offers[round(i * step)] for i in range(_MOST_OFFERED)]
+
+
+def _clean_drops(first: Row, step: Row) -> list[float]:
+    return [first[key] - step[key] for key in ("clean", "guard") if step.get(key) is not None]
+
+
+def _keeps(first: Row, step: Row, clean: float, group: float) -> bool:
+    return max(_clean_drops(first, step)) <= clean + _SLACK and (step.get("subgroup_drop") or 0.0) <= group + _SLACK
+
+
+def _up(needed: float, limit: float) -> float:
+    """The limit in tenths of a point that allows what is needed; as it was where that is enough."""
+    return limit if needed <= limit + _SLACK else round(math.ceil(needed / _TENTH - 1e-9) * _TENTH, 3)
+
+
+def _gain(document: Row, step: Row) -> float:
+    """How much better the metric is than with nothing ablated."""
+    change = _shown_change(document, step)
+    return -change if document["metric"]["goal"] == "lower" else change
+
+
+def _shown_change(document: Row, step: Row) -> float:
+    return float(step["objective"] - document["curve"][0]["objective"])
+
+
+def points(change: float, sign: bool = True) -> str:
+    """A change of a share in percentage points, such as "−6.4 points"."""
+    text = f"{100 * change:+.1f}" if sign else f"{100 * change:.1f}"
+    return text.replace("-", "−") + " points"
