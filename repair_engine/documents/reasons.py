@@ -39,7 +39,9 @@ def not_shown(document: Row) -> str:
 
 def limits_said(document: Row) -> list[str]:
     """Of filters chosen by hand, to which limits are not applied: a sentence where they break some."""
-    broken = broken_limits(document, document["curve"][document["k"]]) if document.get("by_hand") else []
+    if not document.get("by_hand"):
+        return []
+    broken = broken_limits(document["limits"], document["curve"][0], document["curve"][document["k"]])
     return [f"On the select images a limit is broken: {' and '.join(broken)}."] if broken else []
 
 
@@ -59,17 +61,18 @@ def _nothing_ablated(document: Row) -> str:
     if not better:
         return f"On the select images no number of culprits, 1 to {len(curve) - 1}, improves the {metric}."
     most = max(better, key=lambda step: _gain(document, step))
+    broken = " and ".join(broken_limits(document["limits"], curve[0], most))
     tried = "the only number of culprits that gains" if len(better) == 1 else f"each of the {len(better)} that gain"
     return (
         f"On the select images {most['k']} of {count(len(curve) - 1, 'culprit')} would change the {metric} by "
         f"{points(_shown_change(document, most))}, but {tried} breaks a limit; at k = {most['k']} "
-        f"{' and '.join(broken_limits(document, most))}."
+        f"{broken}."
     )
 
 
-def broken_limits(document: Row, step: Row) -> list[str]:
-    """Which limits a step of the curve breaks, each in words."""
-    limits, first, found = document["limits"], document["curve"][0], []
+def broken_limits(limits: Row, first: Row, step: Row) -> list[str]:
+    """Which limits a step of a curve breaks, against its first, each in words."""
+    found = []
     for key, what in (("clean", "clean accuracy"), ("guard", "accuracy on the guard set")):
         if step.get(key) is not None and first[key] - step[key] > limits["max_clean_drop"] + _SLACK:
             found.append(_broken(what, first[key] - step[key], limits["max_clean_drop"]))
