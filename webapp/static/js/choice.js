@@ -85,7 +85,8 @@ function move(k) {
 
 /** The address names the choice: a reload shows it again, and it can be passed on. */
 function remember(units, k) {
-  const query = new URLSearchParams();
+  const query = new URLSearchParams(location.search); // which images are shown stays
+  ["k", "pick", "order"].forEach((key) => query.delete(key));
   if (k === null) units.forEach((name) => query.append("pick", name));
   else query.set("k", k);
   if (at) query.set("order", at);

@@ -1,12 +1,13 @@
 // Marks in the navigation of a result which of its parts is being read; the address names it, for a reload or to pass on.
 const links = new Map([...document.querySelectorAll(".parts a")].map((link) => [link.hash.slice(1), link]));
-let named;
+let named, moved = false; // by a person: a page that grows while it loads scrolls, too
+for (const kind of ["wheel", "touchmove", "keydown"]) addEventListener(kind, () => (moved = true), { passive: true });
 const name = (id) => {
   clearTimeout(named);
   named = setTimeout(() => {
     const asked = location.hash.slice(1), within = document.getElementById(asked)?.closest(".part, section.part");
     if (id === asked || (within && within.id === id)) return; // it names something in this part
-    history.replaceState(history.state, "", id === [...links.keys()][0] ? location.pathname + location.search : `#${id}`);
+    history.replaceState(history.state, "", `#${id}`);
   }, 400);
 };
 const mark = (scrolled) => {
@@ -24,7 +25,7 @@ const mark = (scrolled) => {
     }
     if (id !== now) link.removeAttribute("aria-current");
   }
-  if (scrolled && now) name(now);
+  if (scrolled && moved && now) name(now);
 };
 let waiting = false;
 addEventListener("scroll", () => {
