@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import TypedDict, cast
 
 import numpy as np
 import torch
@@ -11,13 +12,28 @@ import torch
 from repair_engine.case.case import Case
 from repair_engine.choosing.outcomes import VALUE, Judges, Walk, figures
 from repair_engine.choosing.selection import Seen, Stability, Sweep, judge, resample
+from repair_engine.data.pixels import Pixels
 from repair_engine.network import Network, Trail, predictions
 from repair_engine.question.objectives import cell_codes
-from repair_engine.question.objectives.pixels import Pixels, Rows
 from repair_engine.question.request import Limits
 from repair_engine.support.memory import DEFAULT, Room
 from repair_engine.support.progress import BATCH
 from repair_engine.support.statistics import percentiles
+
+
+class StepRecord(TypedDict):
+    """`Step` in documents."""
+
+    k: int
+    objective: float
+    clean: float
+    guard: float | None
+    subgroup_drop: float | None
+    feasible: bool
+    true_label: float | None
+    lower: float | None
+    upper: float | None
+    front: bool
 
 
 @dataclass(frozen=True)
@@ -45,6 +61,9 @@ class Step:
     lower: float | None = None
     upper: float | None = None
     front: bool = False
+
+    def to_json(self) -> StepRecord:
+        return cast(StepRecord, asdict(self))
 
 
 @dataclass(frozen=True)
@@ -94,28 +113,24 @@ def prefix_predictions(
 
 def masked_predictions(case: Case, pixels: Pixels, players: np.ndarray) -> np.ndarray:
     """Predictions int64 [N] of the network with `players` ablated."""
-    return prefix_predictions(case.network, pixels, case.normalize, [players], room=case.room)[1]
+    subject = case.subject
+    return prefix_predictions(subject.network, pixels, case.images.normalize, [players], room=subject.room)[1]
 
 
 def judges_of(case: Case) -> Judges:
     """The images that a choice of filters is judged by."""
-    select, objective = case.splits.select, case.objective("select")
+    images, question, guard = case.images, case.question, None
+    objective, codes = question.objective("select"), np.empty(0, np.int64)
     names: tuple[str, ...] = ()
-    groups = np.empty(0, np.int64)
-    if case.subgroups is not None:
-        found, groups = np.unique([case.subgroups[i] for i in select], return_inverse=True)
+    if (groups := question.groups("select")) is not None:
+        found, codes = np.unique(groups, return_inverse=True)
         names = tuple(str(name) for name in found)
-    rows = true = guard = None
-    if case.request.metric.attacked:
-        true = case.dataset.labels[case.attacked["select"].indices]
-    else:
-        position = {int(index): i for i, index in enumerate(select)}
-        rows = np.array([position[int(i)] for i in case.objective_indices("select")], dtype=np.int64)
-    if case.guard is not None and case.guard_parts is not None:
-        guard = case.guard.labels[case.guard_parts.select]
+    if images.guard is not None:
+        guard = images.guard.dataset.labels[images.guard.parts.select]
+    true = images.labels[question.indices("select")] if question.attacked else None
     return Judges(
-        tuple(case.dataset.class_names), case.dataset.labels[select], names, groups, rows, objective.targets,
-        objective.weights, true, guard, objective.complement, objective.goal == "lower",
+        tuple(images.class_names), images.labels[images.splits.select], names, codes, question.rows("select"),
+        objective.targets, objective.weights, true, guard, objective.complement, question.lowers,
     )  # fmt: skip
 
 
@@ -125,11 +140,12 @@ def walk(case: Case, removals: Sequence[int | np.ndarray], order: str, progress:
     Args:
         removals: the player or players that each step removes in addition.
     """
-    sets: dict[str, Pixels] = {"clean": Rows(case.pixels, case.splits.select)}
-    if case.request.metric.attacked:
-        sets["attacked"] = case.attacked["select"].pixels
-    if case.guard is not None and case.guard_parts is not None:
-        sets["guard"] = torch.from_numpy(np.array(case.guard.images[case.guard_parts.select]))
+    images, subject = case.images, case.subject
+    sets: dict[str, Pixels] = {"clean": images.rows("select")}
+    if case.question.attacked:
+        sets["attacked"] = case.question.attacked["select"].pixels
+    if images.guard is not None:
+        sets["guard"] = torch.from_numpy(np.array(images.guard.dataset.images[images.guard.parts.select]))
     total = sum(len(p) for p in sets.values()) * (len(removals) + 1)
     done = 0
 
@@ -139,7 +155,7 @@ def walk(case: Case, removals: Sequence[int | np.ndarray], order: str, progress:
         progress("trying every number of filters on the select images", done / total)
 
     predicted = {
-        name: prefix_predictions(case.network, pixels, case.normalize, removals, tick, case.room)
+        name: prefix_predictions(subject.network, pixels, images.normalize, removals, tick, subject.room)
         for name, pixels in sets.items()
     }
     players = np.array([player for step in removals for player in np.atleast_1d(step)], dtype=np.int64)
@@ -149,16 +165,19 @@ def walk(case: Case, removals: Sequence[int | np.ndarray], order: str, progress:
 def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], None], order: str = VALUE) -> Plan:
     """Tries every prefix of `players` on *select* (and the guard set's) and chooses k."""
     judges, walked = judges_of(case), walk(case, list(players), order, progress)
-    found, objective = figures(judges, walked), case.objective("select")
-    subgroups = None if case.subgroups is None else [case.subgroups[i] for i in case.splits.select]
-    clean = Seen(walked.clean == judges.labels, cell_codes(judges.labels, subgroups))
+    found, objective, groups = (
+        figures(judges, walked),
+        case.question.objective("select"),
+        case.question.groups("select"),
+    )
+    clean = Seen(walked.clean == judges.labels, cell_codes(judges.labels, groups))
     guard = None
     if walked.guard is not None and judges.guard is not None:
         guard = Seen(walked.guard == judges.guard, cell_codes(judges.guard, None))
     sweep = Sweep(found.metric, found.clean, found.guard, found.drop, judges.lower)
-    asked = walked.asked(judges)
-    draws = resample(clean, objective, asked, judges.rows, guard, subgroups, case.request.seed)
-    plan = choose(players, sweep, case.request.limits, draws, len(objective), found.true_label, case.request.level)
+    asked, settings = walked.asked(judges), case.settings
+    draws = resample(clean, objective, asked, judges.rows, guard, groups, settings.seed)
+    plan = choose(players, sweep, settings.limits, draws, len(objective), found.true_label, settings.level)
     return replace(plan, judges=judges, walks=(walked,))
 
 

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from repair_engine.support.words import count, level_of
 
 Row = Mapping[str, Any]
+
+
+class Offer(TypedDict):
+    """What looser limits would have allowed (None: a limit stays): the best k, its metric, and the change of that."""
+
+    max_clean_drop: float | None
+    max_subgroup_drop: float | None
+    k: int
+    change: float
+    metric: float
+
 
 _SLACK = 1e-12
 _TENTH = 0.001  # of a share: limits are given in tenths of a point
@@ -86,17 +97,14 @@ def _broken(what: str, drop: float, limit: float) -> str:
     return f"{what} falls by {points(drop, sign=False)}, where {100 * limit:g} may be lost"
 
 
-def looser(document: Row) -> list[dict[str, Any]]:
+def looser(document: Row) -> list[Offer]:
     """What looser limits would have allowed on *select*, from the stored curve, the least loosening first.
 
-    Returns:
-        Rows of `max_clean_drop` and `max_subgroup_drop` (None: as it is), the k that would be best within them, its
-        `change` of the metric as shown, and `metric` itself. Each gains more than the one before, the first more than
-        what was chosen.
+    Each gains more than the one before, and the first more than what was chosen.
     """
     limits, curve = document["limits"], document["curve"]
     had = max(0.0, _gain(document, curve[document["k"]]))
-    offers: list[dict[str, Any]] = []
+    found: list[tuple[float, float, Offer]] = []
     for step in curve[1:]:
         if step["feasible"] or _gain(document, step) <= had + _SLACK:
             continue
@@ -105,27 +113,23 @@ def looser(document: Row) -> list[dict[str, Any]]:
         asked = (_up(clean, limits["max_clean_drop"]), _up(group, limits["max_subgroup_drop"]))
         kept = [s for s in curve[1:] if _keeps(curve[0], s, *asked)]
         best = max(kept, key=lambda s: (_gain(document, s), -s["k"]))
-        offers.append(
-            {
-                "max_clean_drop": asked[0] if asked[0] > limits["max_clean_drop"] else None,
-                "max_subgroup_drop": asked[1] if asked[1] > limits["max_subgroup_drop"] else None,
-                "k": best["k"],
-                "change": _shown_change(document, best),
-                "metric": best["objective"],
-                "_": (sum(asked), -_gain(document, best)),
-            }
-        )
-    offers.sort(key=lambda offer: offer["_"])
-    kept_offers: list[dict[str, Any]] = []
-    for offer in offers:
-        gain = -offer.pop("_")[1]
+        offer: Offer = {
+            "max_clean_drop": asked[0] if asked[0] > limits["max_clean_drop"] else None,
+            "max_subgroup_drop": asked[1] if asked[1] > limits["max_subgroup_drop"] else None,
+            "k": best["k"],
+            "change": _shown_change(document, best),
+            "metric": best["objective"],
+        }
+        found.append((sum(asked), _gain(document, best), offer))
+    offers = []
+    for _, gain, offer in sorted(found, key=lambda one: (one[0], -one[1])):
         if gain > had + _SLACK:
             had = gain
-            kept_offers.append(offer)
-    return _spread(kept_offers)
+            offers.append(offer)
+    return _spread(offers)
 
 
-def _spread(offers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _spread(offers: Sequence[Offer]) -> list[Offer]:
     """The first, the last and what lies between, at most `_MOST_OFFERED`."""
     if len(offers) <= _MOST_OFFERED:
         return list(offers)

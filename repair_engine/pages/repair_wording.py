@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from repair_engine.documents.reasons import limits_said, looser, not_shown
 from repair_engine.pages.rendering import interval
 from repair_engine.support.words import count, level_of, p_value, percent, points
+
+if TYPE_CHECKING:
+    from repair_engine.documents.reasons import Offer
+    from repair_engine.documents.records import ControlRow, RepairRecord
+    from repair_engine.search.records import RunRecord
+    from repair_engine.studies.fairness import FairnessRecord
+
 
 ESTIMATORS = {
     "tmab": "truncated multi-armed bandit over permutations (Ghorbani & Zou 2020, Algorithm 1, arXiv 2002.09815)",
@@ -32,25 +38,25 @@ STOPPED = {
 SIZES = {"ok": "", "few": "fewer than 100 images: wide interval", "too few": "fewer than 30 images: does not gate"}
 
 
-def processor(run: Mapping[str, Any]) -> str:
+def processor(run: RunRecord) -> str:
     """On what the same bits rest: device, threads and instructions (runs of earlier versions do not say those)."""
     instructions = f" of {run['instruction_set']}" if run.get("instruction_set") else ""
     return f"{run['device']}, {count(run['threads'], 'thread')}{instructions}"
 
 
-def repaired(document: Mapping[str, Any]) -> bool:
+def repaired(document: RepairRecord) -> bool:
     return document["outcome"] == "repaired"
 
 
-def lowers(document: Mapping[str, Any]) -> bool:
+def lowers(document: RepairRecord) -> bool:
     """Whether the metric is to be lowered."""
     return document["metric"]["goal"] == "lower"
 
 
-def metric_images(document: Mapping[str, Any]) -> tuple[int, str]:
+def metric_images(document: RepairRecord) -> tuple[int, str]:
     """How many report images the metric is taken over, and in words which."""
     kind, _, argument = document["metric"]["name"].partition(":")
-    if kind == "attack-success" and "attack" in document:
+    if "attack" in document:
         n = document["attack"]["images"]["report"]
         return n, count(n, "attacked report image")
     if kind == "recall":
@@ -61,19 +67,19 @@ def metric_images(document: Mapping[str, Any]) -> tuple[int, str]:
     return n, count(n, "report image")
 
 
-def written(document: Mapping[str, Any]) -> bool:
+def written(document: RepairRecord) -> bool:
     """Whether there is a checkpoint: of filters chosen by hand always, whatever the report says of them."""
     return repaired(document) or document["outcome"] == "not_shown_to_help"
 
 
-def title(document: Mapping[str, Any]) -> str:
+def title(document: RepairRecord) -> str:
     """The outcome in a few words."""
     if repaired(document):
         return "Repaired"
     return "Written, not shown to help" if written(document) else "No repair found"
 
 
-def _read_before(document: Mapping[str, Any]) -> str:
+def _read_before(document: RepairRecord) -> str:
     """Where reports on the same images had been read, the choice may have been made after them."""
     uses = document.get("report_uses", 1) - 1
     if uses < 1:
@@ -81,7 +87,7 @@ def _read_before(document: Mapping[str, Any]) -> str:
     return f" {count(uses, 'earlier report')} on these images may have guided what was asked: see the warning."
 
 
-def headline(document: Mapping[str, Any]) -> str:
+def headline(document: RepairRecord) -> str:
     """The outcome in one sentence, to stand below `title`."""
     metric, change, k = document["metric"]["text"], document["gain"], document["k"]
     before, after = document["before"]["report"]["metric"], document["after"]["report"]["metric"]
@@ -115,7 +121,7 @@ def headline(document: Mapping[str, Any]) -> str:
     )
 
 
-def swaps(document: Mapping[str, Any]) -> str:
+def swaps(document: RepairRecord) -> str:
     """How many images changed sides, with McNemar's test, in one sentence."""
     test = document["gain"]["mcnemar"]
     won, lost = test["won"], test["lost"]
@@ -127,7 +133,7 @@ def swaps(document: Mapping[str, Any]) -> str:
     return f"The attack no longer succeeds on {count(won, 'image')} and newly succeeds on {lost:,} ({p})."
 
 
-def _by_hand_tried(document: Mapping[str, Any]) -> str:
+def _by_hand_tried(document: RepairRecord) -> str:
     rows, run = document["culprits"], document["run"]
     was = "was" if len(rows) == 1 else "were"
     return (
@@ -136,7 +142,7 @@ def _by_hand_tried(document: Mapping[str, Any]) -> str:
     )
 
 
-def _screened(run: Mapping[str, Any]) -> str:
+def _screened(run: RunRecord) -> str:
     """What was done with all filters: where gradients screened them, fewer were sampled."""
     screen = run.get("screen")
     if not screen or screen["sampled"] >= screen["of"]:
@@ -144,7 +150,7 @@ def _screened(run: Mapping[str, Any]) -> str:
     return f"were screened, and {screen['sampled']:,} of them valued, with "
 
 
-def tried(document: Mapping[str, Any]) -> list[str]:
+def tried(document: RepairRecord) -> list[str]:
     """What was tried, for an answer that is "no repair found"."""
     run, model, curve = document["run"], document["model"], document["curve"]
     stored = run.get("values_from")
@@ -172,7 +178,7 @@ def tried(document: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def orders_said(document: Mapping[str, Any]) -> list[str]:
+def orders_said(document: RepairRecord) -> list[str]:
     """Which order of removal was used and why, in sentences; nothing where one order was tried."""
     found = document.get("orders")
     if not found:
@@ -200,7 +206,7 @@ def orders_said(document: Mapping[str, Any]) -> list[str]:
     return [said + "The order by value was used: the other is not shown to do better, nor ablates fewer filters."]
 
 
-def selection_said(document: Mapping[str, Any]) -> list[str]:
+def selection_said(document: RepairRecord) -> list[str]:
     """By which rule k was chosen, and how stable the choice is, in sentences."""
     found, k = document.get("selection"), document["k"]
     if document.get("by_hand"):
@@ -232,7 +238,7 @@ def selection_said(document: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def verdict(row: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+def verdict(row: ControlRow, document: RepairRecord) -> str:
     """How the repair compares with one control: "repair better", "control better" or "not told apart"."""
     sign = -1.0 if lowers(document) else 1.0
     if "advantage" in row:
@@ -243,7 +249,7 @@ def verdict(row: Mapping[str, Any], document: Mapping[str, Any]) -> str:
     return "repair better" if mine > max(picks) else "control better" if mine < min(picks) else "not told apart"
 
 
-def beaten(document: Mapping[str, Any]) -> str:
+def beaten(document: RepairRecord) -> str:
     """Whether the repair beats its controls, in one sentence."""
     rivals = [row["name"] for row in document["controls"] if verdict(row, document) != "repair better"]
     if not rivals:
@@ -252,10 +258,11 @@ def beaten(document: Mapping[str, Any]) -> str:
     return f"The repair is not shown to beat {'this control' if len(rivals) == 1 else 'these controls'}: {named}."
 
 
-def fairness_said(found: Mapping[str, Any], changed: bool) -> list[str]:
+def fairness_said(found: FairnessRecord, changed: bool) -> list[str]:
     """The worst subgroup, the gap and who got worse, in sentences (see `fairness.describe`)."""
-    worst, gap, said = found["worst"], found["gap"], []
-    if worst is None:
+    worst, gap = found["worst"], found["gap"]
+    said: list[str] = []
+    if worst is None or gap is None:
         said.append("The worst subgroup and the gap are not given: fewer than two subgroups have 30 report images.")
     elif not changed:
         said.append(
@@ -289,15 +296,15 @@ def fairness_said(found: Mapping[str, Any], changed: bool) -> list[str]:
     return said
 
 
-def looser_said(document: Mapping[str, Any]) -> list[str]:
+def looser_said(document: RepairRecord) -> list[str]:
     """What looser limits would have allowed on *select* (`reasons.looser`), in a sentence each."""
     return [offer_said(offer, document["metric"]["text"]) for offer in looser(document)]
 
 
-def offer_said(offer: Mapping[str, Any], metric: str) -> str:
+def offer_said(offer: Offer, metric: str) -> str:
     """One offer of `reasons.looser`."""
-    named = (("max_clean_drop", "a clean drop"), ("max_subgroup_drop", "a subgroup drop"))
-    allowed = " and ".join(f"{what} of {100 * offer[key]:g} points" for key, what in named if offer[key] is not None)
+    named = ((offer["max_clean_drop"], "a clean drop"), (offer["max_subgroup_drop"], "a subgroup drop"))
+    allowed = " and ".join(f"{what} of {100 * limit:g} points" for limit, what in named if limit is not None)
     return (
         f"With {allowed} allowed, k = {offer['k']} changes the {metric} by {points(offer['change'])} points to "
         f"{percent(offer['metric'])} on the select images."

@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
 from PIL import Image
 
 from repair_engine.case.case import Case
+from repair_engine.data import Images
+from repair_engine.data.pixels import Rows
 from repair_engine.network import Responses
-from repair_engine.question.objectives.pixels import Rows
 from repair_engine.studies.visualize import STEPS, colour_root, visualize
 from repair_engine.support.memory import give_back
 from repair_engine.support.progress import Progress
@@ -22,6 +23,35 @@ SHOWN = 5  # images of each sign
 SIDE = 96  # pixels, at most, of a picture's longer side
 _COLOUR_IMAGES = 256
 _MOST_IMAGES = 4000  # score images that are looked at
+
+
+class Extreme(TypedDict):
+    """An image to which a filter responds most (sign 1) or least."""
+
+    sign: int
+    response: float
+    picture: str
+    label: str
+
+
+class Visualization(TypedDict):
+    """An optimized image; `start` is the response to what it began as."""
+
+    sign: int
+    response: float
+    start: float
+    picture: str
+
+
+class PictureRow(TypedDict):
+    """One pictured filter; its mean response over `images` score images, and the range."""
+
+    id: str
+    images: int
+    mean: float
+    range: list[float]
+    extremes: list[Extreme]
+    visualizations: list[Visualization]
 
 
 @dataclass(frozen=True)
@@ -33,7 +63,7 @@ class Pictures:
         png: name -> PNG; the names stand in the rows.
     """
 
-    rows: list[dict[str, Any]]
+    rows: list[PictureRow]
     png: dict[str, bytes]
 
     def source(self, name: str) -> str:
@@ -43,15 +73,16 @@ class Pictures:
 
 def make_pictures(case: Case, order: np.ndarray, progress: Progress) -> Pictures:
     """Pictures of the first and last filters of an order (most to least critical, int64 [n])."""
-    asked = case.request.explain
+    asked = case.settings.explain
     assert asked is not None
     shown, drawn = _ends(order, asked.pictures), _ends(order, asked.visualize)
     players = list(dict.fromkeys([*shown, *drawn]))
     if not players:
         return Pictures([], {})
-    responses = Responses(case.network)
-    sample = _score_pixels(case, _COLOUR_IMAGES)
-    span = Span.of(case, sample)
+    responses = Responses(case.subject.network)
+    score = case.images.splits.score
+    sample = Rows(case.images.pixels, score[:: max(1, len(score) // _COLOUR_IMAGES)][:_COLOUR_IMAGES])
+    span = Span.of(case.images, sample)
     rows, png = _extremes(case, responses, players, set(shown), span, progress)
     give_back()
     total, done = len(drawn) * 2 * STEPS, 0
@@ -61,13 +92,13 @@ def make_pictures(case: Case, order: np.ndarray, progress: Progress) -> Pictures
         done += count
         progress("optimizing images for filters", done / total)
 
-    size = tuple(case.dataset.images.shape[2:])
+    size = case.images.shape[1:]
     colours = colour_root(sample, span.unit) if drawn else torch.empty(0)
     for player in drawn:
         row = rows[players.index(player)]
         for sign in (1, -1):
             found = visualize(
-                responses, player, sign, colours, (int(size[0]), int(size[1])), span.input, case.request.seed,
+                responses, player, sign, colours, (int(size[0]), int(size[1])), span.input, case.settings.seed,
                 tick=tick,
             )  # fmt: skip
             name = f"{row['id']} {'+' if sign > 0 else '-'}"
@@ -83,22 +114,22 @@ class Span:
     """What images as they lie in memory are to the eye, where they are normalized already: their range is 0 to 1.
 
     Attributes:
-        case: whose images these are.
+        images: that these are.
         low, high: float32 [C, 1, 1], per channel; 0 and 1 for pixels.
     """
 
-    case: Case
+    images: Images
     low: torch.Tensor
     high: torch.Tensor
 
     @classmethod
-    def of(cls, case: Case, sample: Rows) -> Span:
+    def of(cls, images: Images, sample: Rows) -> Span:
         """By some of the images."""
-        if not case.dataset.preprocessing.normalized:
-            return cls(case, torch.zeros(1), torch.ones(1))
+        if not images.dataset.preprocessing.normalized:
+            return cls(images, torch.zeros(1), torch.ones(1))
         pixels = sample.clone()
         low, high = pixels.amin((0, 2, 3)), pixels.amax((0, 2, 3))
-        return cls(case, low[:, None, None], torch.maximum(high, low + 1e-6)[:, None, None])
+        return cls(images, low[:, None, None], torch.maximum(high, low + 1e-6)[:, None, None])
 
     def unit(self, pixels: torch.Tensor) -> torch.Tensor:
         """Images [..., C, H, W] -> float64 in [0, 1]."""
@@ -108,8 +139,8 @@ class Span:
 
     def input(self, unit: torch.Tensor) -> torch.Tensor:
         """float32 in [0, 1] -> the network's input, differentiable."""
-        if not self.case.dataset.preprocessing.normalized:
-            return self.case.normalize(unit)
+        if not self.images.dataset.preprocessing.normalized:
+            return self.images.normalize(unit)
         return unit * (self.high - self.low).to(unit.device) + self.low.to(unit.device)
 
     def shown(self, pixels: np.ndarray) -> np.ndarray:
@@ -127,19 +158,19 @@ def _ends(order: np.ndarray, count: int) -> list[int]:
 
 def _extremes(
     case: Case, responses: Responses, players: list[int], shown: set[int], span: Span, progress: Progress
-) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
-    indices = case.splits.score[:: -(-len(case.splits.score) // _MOST_IMAGES)]
+) -> tuple[list[PictureRow], dict[str, bytes]]:
+    indices = case.images.splits.score[:: -(-len(case.images.splits.score) // _MOST_IMAGES)]
     found = np.empty((len(indices), len(players)))
-    step = case.room.plain
+    step = case.subject.room.plain
     for i in range(0, len(indices), step):
-        pixels = case.pixels[torch.from_numpy(indices[i : i + step])].to(case.network.device)
-        found[i : i + step] = responses.means(case.normalize(pixels), players).cpu().numpy()
+        pixels = case.images.pixels[torch.from_numpy(indices[i : i + step])].to(case.subject.device)
+        found[i : i + step] = responses.means(case.images.normalize(pixels), players).cpu().numpy()
         progress("looking for images that filters respond to", min(i + step, len(indices)) / len(indices))
-    rows: list[dict[str, Any]] = []
+    rows: list[PictureRow] = []
     png: dict[str, bytes] = {}
     for j, player in enumerate(players):
-        row: dict[str, Any] = {
-            "id": case.network.filter_id(player),
+        row: PictureRow = {
+            "id": case.subject.network.filter_id(player),
             "images": len(indices),
             "mean": float(found[:, j].mean()),
             "range": [float(found[:, j].min()), float(found[:, j].max())],
@@ -151,17 +182,12 @@ def _extremes(
         for sign, at in ((1, order[:count]), (-1, order[::-1][:count])):
             for i in at if player in shown else ():
                 index = int(indices[i])
-                name = case.dataset.file_names[index]
-                png.setdefault(name, png_of(span.shown(case.dataset.images[index])))
-                label = case.dataset.class_names[int(case.dataset.labels[index])]
+                name = case.images.dataset.file_names[index]
+                png.setdefault(name, png_of(span.shown(case.images.dataset.images[index])))
+                label = case.images.class_names[int(case.images.labels[index])]
                 row["extremes"].append({"sign": sign, "response": float(found[i, j]), "picture": name, "label": label})
         rows.append(row)
     return rows, png
-
-
-def _score_pixels(case: Case, most: int) -> Rows:
-    rows = case.splits.score
-    return Rows(case.pixels, rows[:: max(1, len(rows) // most)][:most])
 
 
 def png_of(pixels: np.ndarray, most: int = SIDE) -> bytes:

@@ -27,10 +27,10 @@ def keep(case: Case, ranking: Ranking, plan: Plan, out: Path) -> dict[str, dict[
         The files by their roles, for the record.
     """
     assert plan.judges is not None
-    units = tuple(tuple(case.network.filter_id(int(p)) for p in one.players) for one in plan.walks)
-    Choice(plan.judges, case.request.limits, plan.walks, units).write(out / FILE)
+    units = tuple(tuple(case.subject.network.filter_id(int(p)) for p in one.players) for one in plan.walks)
+    Choice(plan.judges, case.settings.limits, plan.walks, units).write(out / FILE)
     names = {"choice": FILE}
-    if not case.request.by_hand:
+    if not case.settings.by_hand:
         write_values(case, ranking.found, out / VALUES)
         names["values"] = VALUES
     return {role: {"name": name, "sha256": sha256(out / name)} for role, name in names.items()}
@@ -42,7 +42,7 @@ def what_if(case: Case, units: Sequence[str], progress: Progress = silent) -> Fi
     Raises:
         BadInput: there is no such filter.
     """
-    players = np.array([case.network.player(name) for name in units], dtype=np.int64)
+    players = np.array([case.subject.network.player(name) for name in units], dtype=np.int64)
 
     def told(_: str, share: float) -> None:
         progress("looking at the select images", share)

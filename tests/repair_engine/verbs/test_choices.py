@@ -14,9 +14,9 @@ import torch
 
 from repair_engine.choosing.outcomes import FILE, Choice, figures
 from repair_engine.choosing.plan import masked_predictions
+from repair_engine.data.pixels import Rows
 from repair_engine.errors import BadInput
 from repair_engine.question.attacks import AttackSettings
-from repair_engine.question.objectives.pixels import Rows
 from repair_engine.support.outputs import sha256
 from repair_engine.verbs import pipeline
 from repair_engine.verbs.choices import VALUES, what_if
@@ -49,13 +49,14 @@ def test_stored_outcomes_are_those_of_the_masked_network(found: tuple[pipeline.J
     assert (choice.walks[0].order == "value") == (document["orders"]["used"] == "value")
     assert choice.units[0] == tuple(row["id"] for row in document["culprits"])
     assert choice.limits == case.request.limits
-    select, guard = case.splits.select, case.guard_parts.select
-    assert choice.judges.labels.tolist() == case.dataset.labels[select].tolist()
-    guard_pixels = np.array(case.guard.images[guard])
+    images = case.images
+    select, guard = images.splits.select, images.guard.parts.select
+    assert choice.judges.labels.tolist() == images.labels[select].tolist()
+    guard_pixels = np.array(images.guard.dataset.images[guard])
     for walk, units in zip(choice.walks, choice.units, strict=True):
-        assert [case.network.player(name) for name in units] == walk.players.tolist()
+        assert [case.subject.network.player(name) for name in units] == walk.players.tolist()
         for k in range(len(units) + 1):
-            masked = masked_predictions(case, Rows(case.pixels, select), walk.players[:k])
+            masked = masked_predictions(case, Rows(images.pixels, select), walk.players[:k])
             assert walk.clean[k].tolist() == masked.tolist(), (walk.order, k)
             masked = masked_predictions(case, torch.from_numpy(guard_pixels), walk.players[:k])
             assert walk.guard[k].tolist() == masked.tolist()
@@ -107,7 +108,7 @@ def test_of_an_attack_both_kinds_of_images_are_kept(sabotaged: World, tmp_path: 
     assert [step["true_label"] for step in document["curve"]] == now.true_label.tolist()
     assert choice.judges.complement
     assert choice.judges.lower
-    attacked = job.case.attacked["select"]
+    attacked = job.case.question.attacked["select"]
     for k, row in enumerate(choice.walks[0].attacked):
         assert row.tolist() == masked_predictions(job.case, attacked.pixels, choice.walks[0].players[:k]).tolist()
 
