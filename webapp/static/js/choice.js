@@ -73,6 +73,8 @@ function show(step, words) {
   keeps.dataset.keeps = step.broken.length ? "no" : "yes";
   keeps.textContent = step.broken.length ? `Breaks a limit: ${step.broken.join("; ")}.` : "Keeps all limits.";
   groups(step);
+  const change = points(step.objective - base.objective);
+  find("[data-brief]").textContent = `${words}: ${percent(step.objective)} (${change}), ${step.broken.length ? "✕ breaks a limit" : "✓ keeps all limits"}`;
   tell("");
 }
 
@@ -197,6 +199,7 @@ async function begin() {
   chart = find(`[data-walk="${at}"]`);
   find(".slide").hidden = !walk().units.length;
   find("[data-look]").hidden = true;
+  find("[data-brief]").hidden = false;
   fit();
   new ResizeObserver(fit).observe(find(".curves"));
   slider.addEventListener("input", () => take(Number(slider.value)));
@@ -211,9 +214,10 @@ async function begin() {
     order(i);
     take(Math.min(before.length, walk().units.length));
   });
-  const units = ticked();
+  const units = ticked(), k = prefix(units);
   find("[data-export]").disabled = !units.length;
-  if (prefix(units) === null && !find("[data-keeps]").dataset.keeps) choose();
+  if (k !== null) show(walk().steps[k], find("[data-said]").textContent);
+  else choose();
 }
 
 if (form) begin().catch(() => tell("The figures of the other numbers of filters could not be read; reload the page."));
