@@ -116,7 +116,8 @@ def _ring(found: WhatIf) -> None:
         rows.update(error="These figures could not be computed. Export the choice to have it measured.")
         found.refresh_from_db()
     elif rows.update(rung_at=now):
-        task, queue = "webapp.jobs.tasks.what_if", found.job.queue
+        # Not among the shards of runs under way: somebody waits for this before a page.
+        task, queue = "webapp.jobs.tasks.what_if", "gpu" if found.job.queue == "gpu" else "light"
         transaction.on_commit(lambda: send(task, found.pk, found.attempts, queue=queue))
 
 

@@ -167,10 +167,11 @@ class RepairEngine:
         from repair_engine.documents.choosing import steps
         from repair_engine.verbs import choices
 
-        _use_threads(request["threads"])
-        case = _cases.get(work, lambda: _case(request, work, note))
-        os.utime(work)  # it is in use
-        return steps(choices.what_if(case, units, note), case.settings.limits)[1]
+        with _one_question:
+            _use_threads(request["threads"])
+            case = _cases.get(work, lambda: _case(request, work, note))
+            os.utime(work)  # it is in use
+            return steps(choices.what_if(case, units, note), case.settings.limits)[1]
 
 
 def _case(request: dict, work: Path, note: Note) -> Any:
@@ -219,6 +220,7 @@ class _Opened:
 
 
 _opened, _cases = _Opened(), _Opened()
+_one_question = threading.Lock()  # at a time: light workers have threads, and a network is no two threads' at once
 
 
 def _open(work: Path) -> Any:
