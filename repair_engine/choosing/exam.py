@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from repair_engine.case.case import Case
+from repair_engine.choosing.outcomes import largest_drops
 from repair_engine.choosing.selection import Seen, Sweep, resample
 from repair_engine.data.pixels import Pixels
 from repair_engine.question.objectives import Objective, cell_codes
-from repair_engine.support.statistics import REFUSE_BELOW
 
 
 @dataclass(frozen=True)
@@ -90,19 +90,3 @@ class Exam:
     def true_label(self, predicted: Mapping[str, np.ndarray]) -> np.ndarray | None:
         """Share of the attacked images that are predicted as what they are, [m + 1]; None without an attack."""
         return None if self.true is None else (predicted["attacked"] == self.true).mean(axis=1)
-
-
-def largest_drops(correct: np.ndarray, subgroups: list[str]) -> np.ndarray:
-    """Largest loss of accuracy of any subgroup of at least 30 images, against row 0, float64 [m + 1].
-
-    Args:
-        correct: bool [m + 1, N].
-    """
-    drops = np.full(len(correct), -np.inf)
-    groups = np.asarray(subgroups)
-    for group in np.unique(groups):
-        inside = groups == group
-        if inside.sum() >= REFUSE_BELOW:
-            rates = correct[:, inside].mean(axis=1)
-            drops = np.maximum(drops, rates[0] - rates)
-    return np.where(np.isinf(drops), 0.0, drops)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TypedDict, cast
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 
 from repair_engine.case.case import Case
 from repair_engine.choosing.exam import Exam
+from repair_engine.choosing.outcomes import VALUE, Judges, Walk
 from repair_engine.choosing.selection import Stability, Sweep, judge
 from repair_engine.data.pixels import Pixels
 from repair_engine.network import Network, Trail, predictions
@@ -74,6 +75,8 @@ class Plan:
     k: int
     stability: Stability | None = None
     resampled: np.ndarray | None = None  # the metric at the chosen k on each resample of the select images, [R]
+    judges: Judges | None = None
+    walks: tuple[Walk, ...] = ()  # of all orders that were tried, that of `players` first
 
     @property
     def chosen(self) -> np.ndarray:
@@ -114,10 +117,28 @@ def masked_predictions(case: Case, pixels: Pixels, players: np.ndarray) -> np.nd
     return prefix_predictions(subject.network, pixels, case.images.normalize, [players], room=subject.room)[1]
 
 
-def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], None]) -> Plan:
-    """Tries every prefix of `players` on *select* (and the guard set's) and chooses k."""
+def judges_of(case: Case) -> Judges:
+    """The images that a choice of filters is judged by."""
+    exam, codes = Exam.of(case, "select"), np.empty(0, np.int64)
+    names: tuple[str, ...] = ()
+    if exam.subgroups is not None:
+        found, codes = np.unique(exam.subgroups, return_inverse=True)
+        names = tuple(str(name) for name in found)
+    objective = exam.objective
+    return Judges(
+        tuple(case.images.class_names), exam.labels, names, codes, exam.rows, objective.targets, objective.weights,
+        exam.true, exam.guard_labels, objective.complement, case.question.lowers,
+    )  # fmt: skip
+
+
+def walk(case: Case, removals: Sequence[int | np.ndarray], order: str, progress: Callable[[str, float], None]) -> Walk:
+    """Predictions of the select images (and the guard set's) after each removal.
+
+    Args:
+        removals: the player or players that each step removes in addition.
+    """
     exam, subject = Exam.of(case, "select"), case.subject
-    total = exam.images * (len(players) + 1)
+    total = exam.images * (len(removals) + 1)
     done = 0
 
     def tick(count: int) -> None:
@@ -126,11 +147,20 @@ def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], 
         progress("trying every number of filters on the select images", done / total)
 
     predicted = {
-        name: prefix_predictions(subject.network, pixels, case.images.normalize, list(players), tick, subject.room)
+        name: prefix_predictions(subject.network, pixels, case.images.normalize, removals, tick, subject.room)
         for name, pixels in exam.sets.items()
     }
-    sweep, draws, images = exam.sweep(predicted), exam.draws(predicted), len(exam.objective)
-    return choose(players, sweep, case.settings.limits, draws, images, exam.true_label(predicted), case.settings.level)
+    players = np.array([player for step in removals for player in np.atleast_1d(step)], dtype=np.int64)
+    return Walk(order, players, **predicted)
+
+
+def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], None], order: str = VALUE) -> Plan:
+    """Tries every prefix of `players` on *select* (and the guard set's) and chooses k."""
+    exam, walked = Exam.of(case, "select"), walk(case, list(players), order, progress)
+    predicted, settings = walked.predicted, case.settings
+    sweep, draws, true = exam.sweep(predicted), exam.draws(predicted), exam.true_label(predicted)
+    plan = choose(players, sweep, settings.limits, draws, len(exam.objective), true, settings.level)
+    return replace(plan, judges=judges_of(case), walks=(walked,))
 
 
 def choose(

@@ -120,6 +120,8 @@ def repair_text(document: RepairRecord) -> str:
         head = f"Repaired: {document['k']} filters ablated."
         if is_tuned(document):
             head = f"Repaired: {deed(document).lower()}."
+    elif document["outcome"] == "not_shown_to_help":
+        head = "NOT SHOWN TO HELP, written because its filters were chosen by hand: " + " ".join(document["reasons"])
     else:
         head = "No repair found: " + " ".join(document["reasons"])
     lines = [

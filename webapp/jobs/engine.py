@@ -7,7 +7,9 @@ and never by the web process.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -49,6 +51,12 @@ class Engine(Protocol):
 
     def finish(self, work: Path, states: dict[str, bytes], out: Path, note: Note) -> dict:
         """Choose k, write back, verify, report; or explain. Every file in `out` is a result. {"repaired": bool, …}."""
+
+    def what_if(self, request: dict, work: Path, units: list[str], note: Note) -> dict:
+        """Figures of *select* with these units ablated (`repair_engine.documents.choosing.steps`).
+
+        `work` is the run's own for such questions: what the first of them wrote there serves the next.
+        """
 
 
 @lru_cache(maxsize=1)
@@ -155,6 +163,34 @@ class RepairEngine:
             shutil.rmtree(folder)
         return translation.headline(document)
 
+    def what_if(self, request: dict, work: Path, units: list[str], note: Note) -> dict:
+        from repair_engine.documents.choosing import steps
+        from repair_engine.verbs import choices
+
+        with _one_question:
+            _use_threads(request["threads"])
+            case = _cases.get(work, lambda: _case(request, work, note))
+            os.utime(work)  # it is in use
+            return steps(choices.what_if(case, units, note), case.settings.limits)[1]
+
+
+def _case(request: dict, work: Path, note: Note) -> Any:
+    """The run's case, made anew from its uploads unless another worker has done that. One at a time prepares it."""
+    from repair_engine.case.preparing import open_case, prepare
+    from webapp.jobs import translation
+
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ready = work / "ready"
+        if not ready.exists():
+            for left in work.iterdir():  # by a worker that was killed
+                if left.name != ".lock":
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+            prepare(translation.repair_request(request, work), work, note)
+            ready.touch()
+    return open_case(work)
+
 
 def _attacks(work: Path) -> bool:
     return (work / ATTACK).exists()
@@ -171,13 +207,11 @@ class _Opened:
         self.work: Path | None = None
         self.job: Any = None
 
-    def get(self, work: Path) -> Any:
-        from repair_engine.verbs import pipeline
-
+    def get(self, work: Path, load: Callable[[], Any]) -> Any:
         with self.lock:
-            if self.work != work:
+            if self.work != work or not work.exists():
                 self.work, self.job = None, None  # first let go of the old one: there may not be room for two
-                self.job, self.work = pipeline.open_job(work, _verb(work)), work
+                self.job, self.work = load(), work
             return self.job
 
     def put(self, work: Path, job: Any) -> None:
@@ -185,12 +219,15 @@ class _Opened:
             self.work, self.job = work, job
 
 
-_opened = _Opened()
+_opened, _cases = _Opened(), _Opened()
+_one_question = threading.Lock()  # at a time: light workers have threads, and a network is no two threads' at once
 
 
 def _open(work: Path) -> Any:
+    from repair_engine.verbs import pipeline
+
     _use_threads(_notes(work)["threads"])
-    return _opened.get(work)
+    return _opened.get(work, lambda: pipeline.open_job(work, _verb(work)))
 
 
 @lru_cache(maxsize=8)

@@ -8,10 +8,14 @@ import threading
 import traceback
 
 from celery import current_task, shared_task
+from django.utils import timezone
 
 from repair_engine.errors import BadInput, VerificationFailed
-from webapp.jobs import coordinator, leases, reaper, runner
+from repair_engine.support.process import prepare_process
+from webapp.jobs import choice, coordinator, leases, reaper, runner
 from webapp.jobs.leases import Lease, LeaseLost
+from webapp.jobs.models import WhatIf
+from webapp.library.tasks import alive
 from webapp.steady import NO_ROOM, is_away, is_full, steadily
 
 log = logging.getLogger(__name__)
@@ -59,6 +63,25 @@ def _after_failure(lease: Lease, error: Exception) -> None:
     else:
         log.error("shard %s failed", lease.shard_id, exc_info=error)
         leases.give_back(lease, error=traceback.format_exc())
+
+
+@shared_task(name="webapp.jobs.tasks.what_if")
+def what_if(pk: int, attempt: int) -> None:
+    """Answer a question about a set of units. `attempt` is how many had begun when it was asked: of many one acts."""
+    asked = WhatIf.objects.filter(pk=pk, figures__isnull=True, error="")
+    if not asked.filter(attempts=attempt).update(attempts=attempt + 1, share=0.0, rung_at=timezone.now()):
+        return
+    try:
+        with alive(asked):
+            prepare_process()
+            choice.answer(asked.select_related("job").get())
+    except WhatIf.DoesNotExist:
+        log.info("what-if %s: the run was deleted meanwhile", pk)
+    except BadInput as error:
+        asked.update(error=error.whole)
+    except Exception as error:
+        log.exception("what-if %s failed", pk)
+        asked.update(detail=traceback.format_exc(), rung_at=None, **({"attempts": attempt} if is_full(error) else {}))
 
 
 @shared_task(name="webapp.jobs.tasks.advance")

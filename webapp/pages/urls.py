@@ -2,7 +2,19 @@
 
 from django.urls import path
 
-from webapp.pages.views import attacks, comparisons, followups, home, images, operator, repairs, results, runs, uploads
+from webapp.pages.views import (
+    attacks,
+    choosing,
+    comparisons,
+    followups,
+    home,
+    images,
+    operator,
+    repairs,
+    results,
+    runs,
+    uploads,
+)
 
 app_name = "pages"
 urlpatterns = [
@@ -45,6 +57,8 @@ urlpatterns = [
     path("repairs/<uuid:pk>/filters/", results.filters, name="filters"),
     path("repairs/<uuid:pk>/images/", images.images, name="images"),
     path("repairs/<uuid:pk>/images/<int:number>/", images.image, name="image"),
+    path("repairs/<uuid:pk>/choice/", choosing.choice_json, name="choice"),
+    path("repairs/<uuid:pk>/choice/set/", choosing.set_json, name="set"),
     path("repairs/<uuid:pk>/follow/", followups.follow, name="follow"),
     path("repairs/<uuid:pk>/files/<str:name>", results.file, name="file"),
 ]
