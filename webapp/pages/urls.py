@@ -2,7 +2,19 @@
 
 from django.urls import path
 
-from webapp.pages.views import attacks, comparisons, followups, home, images, operator, repairs, results, runs, uploads
+from webapp.pages.views import (
+    attacks,
+    comparisons,
+    followups,
+    home,
+    images,
+    operator,
+    repairs,
+    results,
+    runs,
+    units,
+    uploads,
+)
 
 app_name = "pages"
 urlpatterns = [
@@ -43,6 +55,7 @@ urlpatterns = [
     path("repairs/<uuid:pk>/restore/", runs.restore, name="restore"),
     path("repairs/<uuid:pk>/edit/", runs.edit, name="edit"),
     path("repairs/<uuid:pk>/filters/", results.filters, name="filters"),
+    path("repairs/<uuid:pk>/map/", units.unit_map, name="map"),
     path("repairs/<uuid:pk>/images/", images.images, name="images"),
     path("repairs/<uuid:pk>/images/<int:number>/", images.image, name="image"),
     path("repairs/<uuid:pk>/follow/", followups.follow, name="follow"),
