@@ -239,19 +239,47 @@ MAP_VERSION = 1
 ABLATED, RANKED, FRESH = 4, 8, 16
 
 
+@dataclass(frozen=True)
+class Marked:
+    """Units that stand beside the map by name.
+
+    Attributes:
+        words: what they have in common.
+    """
+
+    words: str
+    rows: list[UnitRow]
+
+
+MOST_MARKED = 12
+
+
+def marked(of: Units) -> list[Marked]:
+    """What was ablated; else the first ranked culprits; else both ends of what the search found."""
+    ranked = np.flatnonzero(of.rank)
+    ranked = ranked[np.argsort(of.rank[ranked])]
+    if (ablated := ranked[of.ablated[ranked]]).size:
+        return [Marked("Ablated", of.rows(ablated[:MOST_MARKED]))]
+    if ranked.size:
+        return [Marked("Ranked first", of.rows(ranked[:6]))]
+    order = np.argsort(-of.culprit_sign * of.searched, kind="stable")[: int(np.isfinite(of.searched).sum())]
+    return [Marked("Hurts most", of.rows(order[:5])), Marked("Helps most", of.rows(order[::-1][:5]))]
+
+
 @lru_cache(maxsize=4)
 def map_of(path: Path, name: str, sign: int) -> bytes:
     """What the map draws, as bytes in little endian: the length of a JSON header (uint32, a multiple of 4) and the
-    header; value float32 [n], of what was not sampled what the search took it for; lower and upper float32 [m, 2] of
-    the m units that were sampled; flags uint8 [n]: the number in STATES, ABLATED, RANKED, FRESH.
+    header; what each unit is coloured by, float32 [n]: its value where its sign is known, else what the search took
+    it for; value, lower and upper float32 [m, 3] of the m units that were sampled; flags uint8 [n]: the number in
+    STATES, ABLATED, RANKED, FRESH.
 
     The header: `sites` in order with kind and count (and the channels, where they do not count from 0), `bands` with
-    the number of their first site, and `most`, the largest absolute value that is not an outlier.
+    the number of their first site, `most`, the largest absolute value that is not an outlier, and `culprit_sign`.
     """
     of = read(path, name, sign)
     order = np.argsort(of.site, kind="stable")
     sampled = order[of.state[order] > 0]
-    value = np.where(np.isnan(of.value), of.searched, of.value)
+    best = np.where((of.state > 1) | of.fresh | np.isnan(of.searched), of.value, of.searched)
     flags = of.state | ABLATED * of.ablated | RANKED * (of.rank > 0) | FRESH * of.fresh
     counts = np.bincount(of.site, minlength=len(of.sites))
     ends = np.cumsum(counts)
@@ -262,7 +290,7 @@ def map_of(path: Path, name: str, sign: int) -> bytes:
         counted = channels == [str(c) for c in range(len(mine))]
         more = {} if counted else {"channels": channels}
         sites.append({"name": site, "kind": of.kinds[mine[0]], "count": len(mine), **more})
-    magnitude = np.abs(value[np.isfinite(value)])
+    magnitude = np.abs(best[np.isfinite(best)])
     header = {
         "sites": sites,
         "bands": [{"name": words, "first": inside[0]} for words, inside in bands(of.sites)],
@@ -271,7 +299,7 @@ def map_of(path: Path, name: str, sign: int) -> bytes:
     }
     head = json.dumps(header, separators=(",", ":"), ensure_ascii=True).encode()
     head += b" " * (-len(head) % 4)
-    bounds = np.stack([of.lower[sampled], of.upper[sampled]], axis=1)
-    parts = [np.uint32(len(head)).astype("<u4").tobytes(), head, value[order].astype("<f4").tobytes()]
-    parts += [bounds.astype("<f4").tobytes(), flags[order].astype(np.uint8).tobytes()]
+    figures = np.stack([of.value[sampled], of.lower[sampled], of.upper[sampled]], axis=1)
+    parts = [np.uint32(len(head)).astype("<u4").tobytes(), head, best[order].astype("<f4").tobytes()]
+    parts += [figures.astype("<f4").tobytes(), flags[order].astype(np.uint8).tobytes()]
     return b"".join(parts)

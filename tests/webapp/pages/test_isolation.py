@@ -27,7 +27,8 @@ def address(name: str, person) -> str:
     more = {"file": ["report.json"], "image": [0], "dataset_image": [0]}.get(name, [])
     if name == "dataset_thumbnail":
         more = [with_pictures(person.dataset).blob_id[:16], 0, "small"]
-    return reverse(f"pages:{name}", args=[thing.pk, *more])
+    query = "?unit=features.1:1" if name == "unit" else ""
+    return reverse(f"pages:{name}", args=[thing.pk, *more]) + query
 
 
 def ask(client: Client, name: str, url: str):

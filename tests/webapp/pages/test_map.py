@@ -32,27 +32,27 @@ def stored(job, rows: list[dict]) -> None:
 
 
 def parsed(content: bytes) -> tuple[dict, np.ndarray, np.ndarray, np.ndarray]:
-    """Header, values, bounds and flags, read as the page's module reads them."""
+    """Header, what colours, figures and flags, read as the page's module reads them."""
     length = int.from_bytes(content[:4], "little")
     assert length % 4 == 0
     header = json.loads(content[4 : 4 + length])
     n = sum(site["count"] for site in header["sites"])
     values = np.frombuffer(content, "<f4", n, 4 + length)
     flags = np.frombuffer(content, np.uint8, n, len(content) - n)
-    bounds = np.frombuffer(content, "<f4", 2 * int((flags & 3 > 0).sum()), 4 + length + 4 * n)
-    assert len(content) == 4 + length + 4 * n + 4 * len(bounds) + n
-    return header, values, bounds.reshape(-1, 2), flags
+    figures = np.frombuffer(content, "<f4", 3 * int((flags & 3 > 0).sum()), 4 + length + 4 * n)
+    assert len(content) == 4 + length + 4 * n + 4 * len(figures) + n
+    return header, values, figures.reshape(-1, 3), flags
 
 
 def test_every_unit_is_there_site_by_site(world, job):
     stored(job, ROWS)
     answer = world.owner.browser.get(reverse("pages:map", args=[job.pk]))
-    header, values, bounds, flags = parsed(answer.content)
+    header, values, figures, flags = parsed(answer.content)
     assert [(site["name"], site["kind"], site["count"]) for site in header["sites"]] == [
         ("features.1", "filter", 2), ("features.2", "filter", 1), ("features.3", "filter", 1)]  # fmt: skip
     assert header["sites"][0]["channels"] == ["1", "8"], "their channels do not count from 0"
-    assert np.allclose(values, [-0.1, 0.004, 0.3, 0.007]), "fresh values; of what was not sampled what is taken for it"
-    assert np.allclose(bounds, [[-0.12, -0.08], [-0.006, 0.014], [0.29, 0.31]])
+    assert np.allclose(values, [-0.1, -0.5, 0.3, 0.007]), "where the sign is not known, what the search took it for"
+    assert np.allclose(figures, [[-0.1, -0.12, -0.08], [0.004, -0.006, 0.014], [0.3, 0.29, 0.31]]), "fresh first"
     assert [units.STATES[flag & 3] for flag in flags] == ["hurts", "open", "helps", "unsampled"]
     assert [bool(flag & units.ABLATED) for flag in flags] == [True, False, False, False]
     assert [bool(flag & units.RANKED) for flag in flags] == [True, True, False, False]

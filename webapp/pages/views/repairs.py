@@ -20,7 +20,7 @@ from webapp.library.errors import Refused
 from webapp.library.models import ModelUpload, Upload
 from webapp.pages import charts, report, selectors, snippets
 from webapp.pages.forms.repairs import RepairForm, initial_from
-from webapp.pages.views import images
+from webapp.pages.views import images, units
 
 
 @login_required
@@ -125,7 +125,7 @@ def repair(request: HttpRequest, pk: UUID) -> HttpResponse:
         "parts": report.parts(job, document) if document else {},
         "followups": access.jobs_of(request.user).filter(parent=job),
         "outcome": report.outcome(document) if document else None,
-        **(images.of_run(request, job) if job.state == Job.State.SUCCEEDED else {}),
+        **(images.of_run(request, job) | units.of_run(request, job) if job.state == Job.State.SUCCEEDED else {}),
     }
     return render(request, "pages/repair.html", context)
 
