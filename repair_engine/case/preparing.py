@@ -101,15 +101,23 @@ def prepare(
     )
 
 
+def read_case(request: RepairRequest, folder: Path, progress: Progress = silent) -> Case:
+    """The case as far as nothing was computed: read, split and captured. Its constants are NaN; nothing is attacked.
+
+    Raises:
+        BadInput: see `prepare`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return _read(request, read_model(request, folder, progress), folder, progress)[0]
+
+
 def own_sums(request: RepairRequest, folder: Path, progress: Progress = silent) -> ChannelSums:
     """Sums of the filters' outputs over the score images, for constants that several parties share.
 
     Raises:
         BadInput: see `prepare`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    case, _ = _read(request, read_model(request, folder, progress), folder, progress)
-    return channel_sums(case, progress)
+    return channel_sums(read_case(request, folder, progress), progress)
 
 
 def read_model(request: RepairRequest, folder: Path, progress: Progress = silent) -> Checkpoint:

@@ -7,6 +7,7 @@ and never by the web process.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import threading
@@ -49,6 +50,9 @@ class Engine(Protocol):
 
     def finish(self, work: Path, states: dict[str, bytes], out: Path, note: Note) -> dict:
         """Choose k, write back, verify, report; or explain. Every file in `out` is a result. {"repaired": bool, …}."""
+
+    def study(self, request: dict, unit: str, what: str, constant: float, note: Note) -> dict:
+        """Of one unit its "effect" when it alone is ablated, or a "picture" made for it; JSON. May raise BadInput."""
 
 
 @lru_cache(maxsize=1)
@@ -156,6 +160,18 @@ class RepairEngine:
             shutil.rmtree(folder)
         return translation.headline(document)
 
+    def study(self, request: dict, unit: str, what: str, constant: float, note: Note) -> dict:
+        from repair_engine.documents import unit_card
+        from webapp.jobs import studying
+
+        _use_threads(request["threads"])
+        request = {**request, "surrogates": [], "guard": None, "parent": None}  # none of them is looked at
+        key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+        case = _opened.get(key, lambda: studying.open_case(request, note))
+        if what == "picture":
+            return unit_card.picture(case, unit, note)
+        return unit_card.effect(case, unit, constant, note)
+
 
 def _attacks(work: Path) -> bool:
     return (work / ATTACK).exists()
@@ -165,33 +181,33 @@ NOTES = "webapp.json"  # in the work directory: what the engine's own files do n
 
 
 class _Opened:
-    """The prepared job that this process has at hand: loading one takes seconds, a worker repeats it for hours."""
+    """What this process has at hand, a prepared job or a case: loading one takes seconds, and it is used for hours."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.work: Path | None = None
-        self.job: Any = None
+        self.key: Path | str | None = None
+        self.thing: Any = None
 
-    def get(self, work: Path) -> Any:
-        from repair_engine.verbs import pipeline
-
+    def get(self, key: Path | str, load: Callable[[], Any]) -> Any:
         with self.lock:
-            if self.work != work:
-                self.work, self.job = None, None  # first let go of the old one: there may not be room for two
-                self.job, self.work = pipeline.open_job(work, _verb(work)), work
-            return self.job
+            if self.key != key:
+                self.key, self.thing = None, None  # first let go of the old one: there may not be room for two
+                self.thing, self.key = load(), key
+            return self.thing
 
-    def put(self, work: Path, job: Any) -> None:
+    def put(self, key: Path, thing: Any) -> None:
         with self.lock:
-            self.work, self.job = work, job
+            self.key, self.thing = key, thing
 
 
 _opened = _Opened()
 
 
 def _open(work: Path) -> Any:
+    from repair_engine.verbs import pipeline
+
     _use_threads(_notes(work)["threads"])
-    return _opened.get(work)
+    return _opened.get(work, lambda: pipeline.open_job(work, _verb(work)))
 
 
 @lru_cache(maxsize=8)

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import models
 
 from webapp.jobs import naming
-from webapp.library.models import Blob, DatasetUpload, ModelUpload
+from webapp.library.models import Blob, DatasetUpload, ModelUpload, OnDemand
 
 PREPARE, FINISH = "prepare", "finish"  # the phases that are no sampling; the others are the engine's
 
@@ -261,6 +261,30 @@ class Artifact(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class UnitStudy(OnDemand):
+    """What is found out about one unit of a finished run when somebody first looks at it; see `jobs.studies`."""
+
+    class What(models.TextChoices):
+        EFFECT = "effect"  # of ablating it alone, and the images that it responds to
+        PICTURE = "picture"  # an image made for it
+
+    made, words = "result", "card of this unit"
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="unit_studies")
+    unit = models.TextField()  # site:channel
+    what = models.CharField(max_length=10, choices=What)
+    constant = models.FloatField()  # what ablation puts in the unit's place
+    result = models.JSONField(null=True)  # small pictures in it as data URLs; null: not yet
+    done = models.FloatField(default=0)  # share of what is being done now
+    note = models.CharField(max_length=200, blank=True)  # what is being done now
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["job", "unit", "what"], name="one_study_of_a_kind_per_unit")]
+
+    def __str__(self) -> str:
+        return f"{self.what} of {self.unit}"
 
 
 class Event(models.Model):

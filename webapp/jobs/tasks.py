@@ -10,8 +10,10 @@ import traceback
 from celery import current_task, shared_task
 
 from repair_engine.errors import BadInput, VerificationFailed
-from webapp.jobs import coordinator, leases, reaper, runner
+from webapp.jobs import coordinator, leases, reaper, runner, studies
 from webapp.jobs.leases import Lease, LeaseLost
+from webapp.jobs.models import UnitStudy
+from webapp.library import on_demand
 from webapp.steady import NO_ROOM, is_away, is_full, steadily
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,12 @@ def _after_failure(lease: Lease, error: Exception) -> None:
 @shared_task(name="webapp.jobs.tasks.advance")
 def advance(job_id: str) -> None:
     steadily(lambda: coordinator.advance(job_id))
+
+
+@shared_task
+def study_unit(pk: int, attempt: int) -> None:
+    """What a card shows, once for all."""
+    on_demand.run(UnitStudy.objects.filter(pk=pk), attempt, studies.make)
 
 
 @shared_task

@@ -10,12 +10,12 @@ from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.utils.http import parse_etags
-from django.views.decorators.http import require_safe
+from django.utils.http import parse_etags, urlencode
+from django.views.decorators.http import require_http_methods, require_safe
 
-from webapp.jobs import access
-from webapp.jobs.models import Job
-from webapp.pages import units
+from webapp.jobs import access, studies
+from webapp.jobs.models import Job, UnitStudy
+from webapp.pages import unit_cards, units
 
 _NOTHING = "default-src 'none'; sandbox"
 
@@ -32,11 +32,20 @@ def of_run(request: HttpRequest, job: Job) -> dict[str, Any]:
 
 def _card(job: Job, of: units.Units, name: str) -> dict[str, Any]:
     i = of.number[name]
+    row = of.row(i)
     return {
-        "unit": of.row(i),
+        "unit": row,
         "before": of.ids[i - 1] if i > 0 else "",
         "after": of.ids[i + 1] if i + 1 < len(of) else "",
+        **unit_cards.parts(job, row),
     }
+
+
+def _unit_of(job: Job, name: str) -> tuple[units.Units, str]:
+    found = units.units_of(job)
+    if found is None or name not in found.number:
+        raise Http404("This run has no unit of this name.")
+    return found, name
 
 
 @login_required
@@ -63,9 +72,7 @@ def unit_map(request: HttpRequest, pk: UUID) -> HttpResponse:
 def unit(request: HttpRequest, pk: UUID) -> HttpResponse:
     """The card of the unit `?unit=site:channel`, without the page around it; the page's own address names it, too."""
     job = access.job_for(request.user, pk)
-    found, name = units.units_of(job), request.GET.get("unit", "")
-    if found is None or name not in found.number:
-        raise Http404("This run has no unit of this name.")
+    found, name = _unit_of(job, request.GET.get("unit", ""))
     query = QueryDict(urlsplit(request.htmx.current_url or "").query, mutable=True)  # what else the page shows
     query["unit"] = name
     address = f"{reverse('pages:repair', args=[job.pk])}?{query.urlencode()}#unit"
@@ -74,3 +81,24 @@ def unit(request: HttpRequest, pk: UUID) -> HttpResponse:
     answer = render(request, "pages/_unit.html", {"job": job, **_card(job, found, name)})
     answer["HX-Push-Url"] = address
     return answer
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def unit_study(request: HttpRequest, pk: UUID, what: str) -> HttpResponse:
+    """The part of a card that a worker makes, while it is being made; posted, it is asked for, or tried again."""
+    job = access.job_for(request.user, pk)
+    given = request.POST if request.method == "POST" else request.GET
+    found, name = _unit_of(job, given.get("unit", ""))
+    if what not in UnitStudy.What.values:
+        raise Http404("There is no such part of a card.")
+    row = found.row(found.number[name])
+    if request.method == "POST":
+        studies.again(job, name, what)
+        study: UnitStudy | None = studies.wanted(job, name, what, row.constant)
+    else:
+        study = studies.found(job, name).get(what)
+    if not request.htmx:
+        return redirect(f"{reverse('pages:repair', args=[job.pk])}?{urlencode({'unit': name})}#unit-{what}")
+    context = {"job": job, "unit": row, "part": unit_cards.part(job, row, what, study)}
+    return render(request, "pages/_unit_study.html", context)
