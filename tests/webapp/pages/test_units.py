@@ -18,7 +18,7 @@ def job(world):
 
 
 @pytest.fixture
-def page(world, job):
+def look(world, job):
     return lambda **query: read(world.owner.browser.get(reverse("pages:repair", args=[job.pk]), query))
 
 
@@ -28,8 +28,8 @@ def card(world, job):
     return lambda unit, **more: world.owner.browser.get(url, {"unit": unit}, headers=HTMX | more)
 
 
-def test_the_page_says_where_the_map_is_and_works_without_it(page, job):
-    found = page()
+def test_the_page_says_where_the_map_is_and_works_without_it(look, job):
+    found = look()
     (root,) = [a for _, a in found.elements if "data-map" in a]
     assert root["data-map"] == reverse("pages:map", args=[job.pk])
     assert "All 3 units" in found.text
@@ -39,15 +39,15 @@ def test_the_page_says_where_the_map_is_and_works_without_it(page, job):
     assert "Choose a unit in the map" in found.text
 
 
-def test_an_address_names_a_unit(page):
-    found = page(unit="features.1:1")
+def test_an_address_names_a_unit(look):
+    found = look(unit="features.1:1")
     assert "Its presence hurts ablated" in found.text
     assert "−0.10000 (−0.12000 to −0.08000)" in found.text
     assert "99, drawn after it was picked" in found.text
     assert "Next unit" in found.text
     assert "Previous unit" not in found.text
-    assert "Not sampled" in page(unit="features.3:3").text
-    assert "There is no unit <b>ghost:1</b> in this run" in page(unit="<b>ghost:1</b>").text
+    assert "Not sampled" in look(unit="features.3:3").text
+    assert "There is no unit <b>ghost:1</b> in this run" in look(unit="<b>ghost:1</b>").text
 
 
 def test_a_card_alone_puts_the_unit_into_the_address(card, job, world):
