@@ -25,7 +25,7 @@ from repair_engine.support.statistics import paired_bootstrap
 
 MOST_IMAGES = 4000  # select images that are looked at
 SHOWN = 5  # images of each end
-FLIPPED = 6  # images that change from right to wrong, and the other way round
+FLIPPED = 5  # images that change from right to wrong, and the other way round
 MOST_VALUES = 12  # of a metadata column whose values are subgroups
 MOST_COLUMNS = 4
 MOST_ROWS = 100

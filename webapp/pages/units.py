@@ -251,7 +251,7 @@ class Marked:
     rows: list[UnitRow]
 
 
-MOST_MARKED = 12
+MOST_MARKED = 8
 
 
 def marked(of: Units) -> list[Marked]:

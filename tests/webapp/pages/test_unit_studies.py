@@ -54,7 +54,7 @@ def test_who_opens_a_card_asks_and_the_part_comes_by_polling(world, job, look):
     assert "<b>cat" not in made
     found = look()
     _, metric, accuracy = found.tables["Metric and accuracy with and without it"]
-    assert (metric[0], accuracy) == ("recall of shirt", ["accuracy", "50.0%", "75.0%", "+25.0+12.5 to +37.5"])
+    assert (metric[0], accuracy) == ("recall of shirt", ["accuracy", "50.0%", "75.0%", "+25.0 +12.5 to +37.5"])
     assert "2 that change less" in found.text
     assert "Turned wrong, 1 of 12" in found.text
     assert "Turned right" not in found.text

@@ -63,22 +63,27 @@ class Units {
   }
 }
 
-const figure = (value) => value.toFixed(5).replace("-", "\u2212");
+// Five digits, as elsewhere on the page; of what would then be nothing, two that count.
+function figure(value) {
+  const digits = value ? Math.min(9, Math.max(5, 1 - Math.floor(Math.log10(Math.abs(value))))) : 5;
+  return value.toFixed(digits).replace("-", "\u2212");
+}
 
 // Where each cell lies: bands from top to bottom, in them site after site, in rows from left to right.
 class Layout {
   constructor(units, width) {
     const narrow = width < 560;
     this.cell = cellSize(units.n, narrow);
-    this.left = narrow ? 0 : Math.min(150, width / 4);
+    this.left = narrow ? 0 : Math.min(168, width / 4);
     this.x = new Float32Array(units.n);
     this.y = new Float32Array(units.n);
     this.rows = []; // { y, first, end }: the units that stand in one line
     this.labels = [];
+    const shared = sharedStart(units.bands.map((band) => band.name));
     let y = 2, site = 0;
     units.bands.forEach((band, b) => {
       const end = units.bands[b + 1]?.first ?? units.sites.length;
-      this.labels.push({ text: band.name, y });
+      this.labels.push({ text: band.name.slice(shared), y });
       if (narrow) y += 17;
       const top = y;
       let x = this.left + 2, row = null;
@@ -129,6 +134,14 @@ class Layout {
   }
 }
 
+// How much all names begin with, up to a dot: left out where it is long.
+function sharedStart(names) {
+  let length = 0;
+  while (length < names[0].length && names.every((name) => name[length] === names[0][length])) length++;
+  const end = names.length > 1 ? names[0].lastIndexOf(".", length - 1) + 1 : 0;
+  return end > 10 ? end : 0;
+}
+
 function cellSize(n, narrow) {
   for (const [most, size] of [[400, 18], [1500, 14], [4000, 11], [9000, 8], [20000, 6]]) {
     if (n <= most) return narrow ? Math.max(5, size - 2) : size;
@@ -154,33 +167,30 @@ const rgb = (hex) => {
   return [1, 3, 5].map((at) => parseInt(full.slice(at, at + 2), 16));
 };
 
-// Cells of one shade and one shape are one path: tens of thousands of them take a few dozen fills.
+// Every shape in every shade is drawn once, and its pixels are copied to each of its cells: that takes no time.
 function draw(canvas, units, layout) {
-  const dense = Math.min(devicePixelRatio || 1, Math.sqrt(16e6 / (layout.width * layout.height)));
+  const dense = Math.min(devicePixelRatio || 1, Math.sqrt(12e6 / (layout.width * layout.height)));
   canvas.width = Math.round(layout.width * dense);
   canvas.height = Math.round(layout.height * dense);
   canvas.style.height = `${layout.height}px`;
-  const ctx = canvas.getContext("2d");
-  ctx.scale(dense, dense);
-  const paint = colours(canvas), { cell } = layout, side = cell - 1;
-  const piles = new Map();
+  const ctx = canvas.getContext("2d"), paint = colours(canvas), side = layout.cell - 1;
+  const pixels = Math.max(1, Math.floor(side * dense)), shapes = sheet(paint, pixels), across = LEVELS * pixels;
+  const image = ctx.createImageData(canvas.width, canvas.height), target = new Uint32Array(image.data.buffer);
   for (let i = 0; i < units.n; i++) {
     const value = units.shade[i];
     if (Number.isNaN(value)) continue;
     const level = Math.min(LEVELS - 1, Math.floor(LEVELS * Math.sqrt(Math.abs(value) / (units.most || 1))));
-    const harm = value * units.culprit_sign > 0 ? "hurts" : "helps";
-    const key = `${harm} ${level}`;
-    if (!piles.has(key)) piles.set(key, []);
-    piles.get(key).push(i);
+    const row = 2 * (units.flags[i] & 3) + (value * units.culprit_sign > 0 ? 1 : 0);
+    let to = Math.round(layout.y[i] * dense) * canvas.width + Math.round(layout.x[i] * dense);
+    for (let from = row * pixels * across + level * pixels, line = 0; line < pixels; line++) {
+      target.set(shapes.subarray(from, from + pixels), to);
+      from += across;
+      to += canvas.width;
+    }
   }
-  for (const [key, pile] of piles) {
-    const [harm, level] = key.split(" ");
-    ctx.fillStyle = paint[harm][level];
-    ctx.beginPath();
-    for (const i of pile) shape(ctx, layout.x[i], layout.y[i], side, units.flags[i] & 3, harm === "hurts");
-    ctx.fill();
-  }
-  ctx.strokeStyle = ctx.fillStyle = paint.ink;
+  ctx.putImageData(image, 0, 0);
+  ctx.scale(dense, dense);
+  ctx.strokeStyle = paint.ink;
   for (let i = 0; i < units.n; i++) {
     if (!(units.flags[i] & (ABLATED | RANKED))) continue;
     const thick = units.flags[i] & ABLATED ? 2 : 1;
@@ -188,6 +198,21 @@ function draw(canvas, units, layout) {
     ctx.strokeRect(layout.x[i] - thick / 2, layout.y[i] - thick / 2, side + thick, side + thick);
   }
   label(ctx, layout, paint);
+}
+
+// The pixels of all shapes: a row for each state and sign, a column for each shade.
+function sheet(paint, pixels) {
+  const drawn = make("canvas", { width: LEVELS * pixels, height: 8 * pixels });
+  const ctx = drawn.getContext("2d", { willReadFrequently: true });
+  for (let row = 0; row < 8; row++) {
+    for (let level = 0; level < LEVELS; level++) {
+      ctx.fillStyle = paint[row % 2 ? "hurts" : "helps"][level];
+      ctx.beginPath();
+      shape(ctx, level * pixels, row * pixels, pixels, row >> 1, row % 2 === 1);
+      ctx.fill();
+    }
+  }
+  return new Uint32Array(ctx.getImageData(0, 0, drawn.width, drawn.height).data.buffer);
 }
 
 // A known sign fills the cell: a square hurts, a disc helps. Else half a cell, the upper half hurts and the lower one
@@ -337,7 +362,6 @@ class UnitMap {
     window.htmx.ajax("GET", url.pathname + url.search, { target: "#unit", swap: "outerHTML" }).then(() => {
       const card = document.getElementById("unit"), heading = card?.querySelector("h4");
       if (byKey) heading?.focus();
-      if (byKey || !beside(this.root, card)) card?.scrollIntoView({ block: "nearest" });
     });
   }
 
@@ -352,13 +376,19 @@ class UnitMap {
       this.cell.classList.add("opened");
     };
     look();
-    document.addEventListener("htmx:afterSwap", (event) => event.detail.target.id === "unit" && look());
+    document.addEventListener("htmx:afterSwap", (event) => {
+      if (event.detail.target?.id !== "unit") return;
+      look();
+      const card = document.getElementById("unit");
+      if (!beside(this.root, card) && !seen(card)) card.scrollIntoView();
+    });
     document.addEventListener("keydown", (event) => {
       if (event.key === "Escape" && event.target.closest?.("#unit")) this.grid.focus();
     });
   }
 }
 
+const seen = (card) => card.getBoundingClientRect().top >= 0 && card.getBoundingClientRect().top < innerHeight / 2;
 const beside = (one, other) => other && other.getBoundingClientRect().left > one.getBoundingClientRect().right - 1;
 
 function make(tag, attributes = {}) {
