@@ -126,8 +126,8 @@ def default_preprocessing(given: Preprocessing | None, checkpoint: Checkpoint) -
         size = (plan.size[1], plan.size[2])
         how = f"pixels in [0, 1], resized to the {size[0]} × {size[1]} that the ONNX graph takes (none was given)"
         return Preprocessing(channels=channels, resize=size), how
-    metadata = weights_metadata(architecture.name)
-    if architecture.registered or metadata is None or channels != 3:
+    metadata = None if architecture.registered else weights_metadata(architecture.name)
+    if metadata is None or channels != 3:
         return Preprocessing(channels=channels), "pixels in [0, 1], no resizing (none was given)"
     return metadata.preprocessing, f"torchvision's {architecture.name} {metadata.variant}"
 

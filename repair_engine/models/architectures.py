@@ -16,7 +16,6 @@ from functools import cached_property
 from typing import Any
 
 import torch
-import torchvision.models
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -156,6 +155,8 @@ class Architecture:
 
 def list_architectures() -> list[str]:
     """Names of torchvision's classification models."""
+    import torchvision.models  # seconds, which no other architecture needs
+
     return list(torchvision.models.list_models(module=torchvision.models))
 
 
@@ -205,12 +206,14 @@ def _factory(architecture: Architecture) -> tuple[Callable[..., nn.Module], list
             f"{hint}Use a torchvision classification model, such as resnet18, one of timm (timm:NAME), or register "
             "your own (NAME=PACKAGE.MODULE:FACTORY).",
         )
-    return torchvision.models.get_model_builder(architecture.name), _torchvision_options(architecture.name)
+    from torchvision.models import get_model_builder
+
+    builder = get_model_builder(architecture.name)
+    return builder, _torchvision_options(architecture.name, builder)
 
 
-def _torchvision_options(name: str) -> list[str]:
+def _torchvision_options(name: str, builder: Callable[..., nn.Module]) -> list[str]:
     """Simple keyword arguments of the model class that torchvision's builder returns."""
-    builder = torchvision.models.get_model_builder(name)
     model = inspect.signature(builder).return_annotation
     parameters = dict(inspect.signature(model.__init__).parameters)
     simple = (bool, int, float, str)

@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]  # images done, images in all; may raise t
 Allocate = Callable[[tuple[int, ...]], np.ndarray]
 _SHAPE = struct.Struct("<3I")  # comes first: channels, height, width
 _LARGEST = 1 << 16  # side of an image
-_RESIZING = ("torchvision.transforms.v2.functional",)  # what `Preprocessing.pixels` imports when it is called
+_RESIZING = ("torchvision.transforms.v2.functional",)  # what `Preprocessing.pixels` imports where it moves pixels
 
 
 class Basin:
@@ -128,7 +128,8 @@ def pour_apart(
     limits = sandbox.Limits(2 << 30, 1 << 20, cpu_seconds=600 + 2 * megabytes, wall_seconds=1800 + 6 * megabytes)
     asked = {"name": listing.name, "split": split, "known": list(known), "preprocessing": preprocessing.to_json()}
     try:
-        answer = sandbox.call("pixels", asked, limits, {"path": path}, imports=_RESIZING, pours={"pixels": basin.take})
+        imports = _RESIZING if preprocessing.moves_pixels else ()
+        answer = sandbox.call("pixels", asked, limits, {"path": path}, imports=imports, pours={"pixels": basin.take})
         basin.filled()
         return [str(warning)[:2000] for warning in answer["warnings"]]
     except BadInput:

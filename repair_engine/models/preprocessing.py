@@ -77,19 +77,29 @@ class Preprocessing:
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """uint8 [C, H, W]: converted, resized and cropped."""
-        from torchvision.transforms import InterpolationMode
-        from torchvision.transforms import functional as transforms
-
         image = convert(image, self.channels)
         if self.tensors:
             return self._tensor_pixels(np.array(image))
+        if self.moves_pixels:
+            image = self._resized(image)
+        pixels = np.array(image)
+        return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
+
+    @property
+    def moves_pixels(self) -> bool:
+        """Whether images are resized or cropped, which is torchvision's work: seconds to import."""
+        return self.tensors or self.resize is not None or self.crop is not None
+
+    def _resized(self, image: Image.Image) -> Image.Image:
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms import functional as transforms
+
         if self.resize is not None:
             size = [self.resize] if isinstance(self.resize, int) else list(self.resize)
             image = transforms.resize(image, size, InterpolationMode(self.interpolation))
         if self.crop is not None:
             image = transforms.center_crop(image, list(_sides(self.crop)))
-        pixels = np.array(image)
-        return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
+        return image
 
     def _tensor_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """The same of uint8 [H, W] or [H, W, C], as transformers' processors do it."""

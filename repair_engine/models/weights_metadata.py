@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torchvision.models
-
 from repair_engine.models.architectures import list_architectures
 from repair_engine.models.preprocessing import Preprocessing
 
@@ -44,7 +42,9 @@ def weights_metadata(name: str, variant: str = "IMAGENET1K_V1") -> WeightsMetada
     """
     if name not in list_architectures():
         return None
-    members = {member.name: member for member in torchvision.models.get_model_weights(name)}
+    from torchvision.models import get_model_weights
+
+    members = {member.name: member for member in get_model_weights(name)}
     if not members:
         return None
     chosen = members.get(variant) or next(iter(members.values()))

@@ -31,6 +31,13 @@ def anything(**options: int) -> nn.Module:
     return Tiny(options["num_classes"], 3, options.get("width", 4))
 
 
+def late(num_classes: int) -> nn.Module:
+    """Imports what it is built from when it is called: in a child that is shut in already."""
+    from torchvision.ops.misc import Conv2dNormActivation
+
+    return nn.Sequential(Conv2dNormActivation(3, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
+
+
 def broken(num_classes: int) -> nn.Module:
     raise KeyError("no such thing")
 
@@ -46,4 +53,4 @@ class Tied(nn.Module):
         self.b = nn.Linear(4, 4)
 
 
-REGISTER = {name: f"{__name__}:{name}" for name in ("tiny", "fixed", "anything", "broken", "not_a_module")}
+REGISTER = {name: f"{__name__}:{name}" for name in ("tiny", "fixed", "anything", "late", "broken", "not_a_module")}

@@ -149,7 +149,7 @@ def test_a_resnet_with_a_torchvision_dataset() -> None:
     shown = FakeData(24, (3, 32, 32), 2, ToTensor())
     pixels, labels = torch.stack([image for image, _ in shown]), np.array([int(c) for _, c in shown])
     module = trained(resnet18(num_classes=2), pixels, labels, steps=3)
-    fixed = nr.repair(module, shown, metric="accuracy", filters=["layer1.0.conv1:3", "layer2.0.conv2:5"], budget=30_000)
+    fixed = nr.repair(module, shown, metric="accuracy", filters=["layer1.0.conv1:3", "layer2.0.conv2:5"], budget=7000)
     assert fixed.document["verification"]["different_predictions"] == 0
     edited = nr.evaluate(module, shown, metric="accuracy", ablate=["layer1.0.conv1:3", "layer2.0.conv2:5"])
     figures = edited.document["figures_ablated"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 
 import psutil
 import pytest
@@ -13,15 +14,26 @@ from tests.webapp.real_stack import RealStack
 ASK = {"metric": "accuracy", "seed": 11}
 
 
+def finished(stack: RealStack) -> dict:
+    repair = stack.call("POST", "repairs/", stack.asked)
+    repair = stack.finished(repair)
+    assert repair["state"] == "succeeded", repair
+    return repair
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> dict:
-    """The result with one worker that nobody kills."""
+def calm(tmp_path_factory) -> Iterator[RealStack]:
+    """One worker."""
     with RealStack(tmp_path_factory.mktemp("calm"), workers=1) as stack:
         seeded = stack.seed()
-        repair = stack.call("POST", "repairs/", {**ASK, "model": seeded["model"], "dataset": seeded["dataset"]})
-        repair = stack.finished(repair)
-        assert repair["state"] == "succeeded", repair
-    return repair
+        stack.asked = {**ASK, "model": seeded["model"], "dataset": seeded["dataset"]}
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def undisturbed(calm: RealStack) -> dict:
+    """The result where nobody is killed."""
+    return finished(calm)
 
 
 @pytest.mark.parametrize("victim", ["pool process", "worker"])
@@ -88,26 +100,23 @@ def test_stopped_in_mid_job_and_started_again(tmp_path, undisturbed):
     assert hashes[0] == hashes[1]
 
 
-def test_killing_the_supervisor_leaves_no_orphans(tmp_path):
-    with RealStack(tmp_path, workers=1) as stack:
-        family = stack.family()
-        assert len(family) >= 6
-        os.kill(stack.process.pid, signal.SIGKILL)
-        stack.process.wait(60)
-        _, alive = psutil.wait_procs(family, timeout=60)
-        assert not alive, [p.cmdline() for p in alive]
+def test_a_child_that_dies_is_started_again(calm, undisturbed):
+    redis = next(p for p in calm.family() if "redis-server" in p.name())
+    web = next(p for p in calm.family() if any("webapp.serving" in part for part in p.cmdline()))
+    dying = [redis, web, *web.children()]  # none of them outlives it
+    os.kill(redis.pid, signal.SIGKILL)
+    os.kill(web.pid, signal.SIGKILL)
+    _, alive = psutil.wait_procs(dying, timeout=60)
+    assert not alive, [p.cmdline() for p in alive]
+    calm.wait(calm.is_ready, 240, "the web process to come back")
+    assert finished(calm)["result"]["values"] == undisturbed["result"]["values"]
 
 
-def test_a_child_that_dies_is_started_again(tmp_path):
-    with RealStack(tmp_path, workers=1) as stack:
-        redis = next(p for p in stack.family() if "redis-server" in p.name())
-        web = next(p for p in stack.family() if any("webapp.serving" in part for part in p.cmdline()))
-        dying = [redis, web, *web.children()]  # none of them outlives it
-        os.kill(redis.pid, signal.SIGKILL)
-        os.kill(web.pid, signal.SIGKILL)
-        _, alive = psutil.wait_procs(dying, timeout=60)
-        assert not alive, [p.cmdline() for p in alive]
-        stack.wait(stack.is_ready, 240, "the web process to come back")
-        seeded = stack.seed()
-        repair = stack.call("POST", "repairs/", {**ASK, "model": seeded["model"], "dataset": seeded["dataset"]})
-        assert stack.finished(repair)["state"] == "succeeded"
+def test_killing_the_supervisor_leaves_no_orphans(calm):
+    """The last of this file: nothing of the stack is left."""
+    family = calm.family()
+    assert len(family) >= 6
+    os.kill(calm.process.pid, signal.SIGKILL)
+    calm.process.wait(60)
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive, [p.cmdline() for p in alive]

@@ -124,6 +124,12 @@ def test_through_the_child_process(tmp_path: Path) -> None:
     assert same(torch.load(tmp_path / "out.pt", weights_only=True), {"epoch": 2, "state_dict": stored["state_dict"]})
 
 
+def test_a_factory_that_imports_late_is_called_in_the_child(tmp_path: Path) -> None:
+    late = Architecture("late", 3, register=REGISTER)
+    torch.save(late.build("cpu").state_dict(), tmp_path / "in.pth")
+    assert formats.read(tmp_path / "in.pth", late).architecture == late
+
+
 def test_writing_is_repeatable_and_leaves_no_litter(tmp_path: Path) -> None:
     torch.save(tiny_state(), tmp_path / "in.pth")
     checkpoint = parse(tmp_path / "in.pth", TINY, None, "in.pth")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ Say = Callable[..., tuple[int, dict[str, Any], str]]
 
 
 @pytest.fixture
-def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
+def say(quick: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
     """Runs a README's command in its folder, with another file or further options: exit code, document, stderr."""
 
     def run_it(folder: str, model: str = "", *more: str) -> tuple[int, dict[str, Any], str]:
@@ -44,6 +45,7 @@ def say(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
             given[given.index("--model") + 1] = model
         monkeypatch.chdir(here)
         monkeypatch.syspath_prepend(here)
+        monkeypatch.delitem(sys.modules, "case_nets", raising=False)
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(Path(__file__).parents[3]), str(here))))
         monkeypatch.setattr("sys.dont_write_bytecode", True)
         code = main([*given, "--json", *more])

@@ -17,7 +17,10 @@ from repair_engine.models.preprocessing import Preprocessing
 from tests.repair_engine.tiny import Result, call
 
 CASES = Path(__file__).parents[3] / ".." / "shared" / "cases"
-pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason="../shared/cases is not there: its cases are NOT run")
+pytestmark = [
+    pytest.mark.skipif(not CASES.is_dir(), reason="../shared/cases is not there: its cases are NOT run"),
+    pytest.mark.usefixtures("quick"),
+]
 
 
 @dataclass(frozen=True)
