@@ -128,11 +128,12 @@ def test_a_picture_goes_beyond_what_it_started_from(case: Case) -> None:
     assert told[-1] == 1.0
 
 
-def test_without_subgroups_the_columns_of_few_values_are_shown(sabotaged: World, tmp_path: Path) -> None:
-    case = read_case(asked(sabotaged.model, sabotaged.data, sabotaged.factory, "accuracy"), tmp_path)
+@pytest.mark.parametrize("metric", ["accuracy", "attack-success"])
+def test_without_subgroups_the_columns_of_few_values_are_shown(sabotaged: World, tmp_path: Path, metric: str) -> None:
+    case = read_case(asked(sabotaged.model, sabotaged.data, sabotaged.factory, metric), tmp_path)
     found = unit_card.effect(case, SPY, CONSTANT, silent)
     assert [group["title"] for group in found["groups"]] == ["class", "ground"]
-    assert found["metric"] == found["accuracy"]
+    assert found["metric"] == (found["accuracy"] if metric == "accuracy" else None), "nothing is attacked again"
 
 
 def test_a_head_gets_the_constants_that_a_run_gives_it(tmp_path: Path) -> None:

@@ -67,6 +67,28 @@ def test_where_the_metric_is_to_be_lowered_the_sign_turns(world, job):
     assert [units.STATES[flag & 3] for flag in flags] == ["helps", "open", "hurts", "unsampled"]
 
 
+def test_of_a_valuation_its_document_is_drawn(world, job):
+    rows = [
+        {"id": "conv:0", "kind": "filter", "value": -0.2, "lower": -0.3, "upper": -0.1, "samples": 9, "constant": 0.5},
+        {"id": "attention:head0", "kind": "head", "value": None, "lower": None, "upper": None, "samples": 0,
+         "constant": 0.1, "best": 0.01},
+    ]  # fmt: skip
+    job.artifacts.all().delete()
+    blob = blob_of(json.dumps({"filters": rows}).encode())
+    Artifact.objects.create(job=job, name="score.json", media_type="application/json", blob=blob)
+    job.request = {"kind": "score", "metric": "attack-success"}
+    job.result = {"scored": True, "metric": {"goal": "lower"}}
+    job.save()
+    header, values, figures, flags = parsed(world.owner.browser.get(reverse("pages:map", args=[job.pk])).content)
+    assert [(site["name"], site["kind"]) for site in header["sites"]] == [("conv", "filter"), ("attention", "head")]
+    assert np.allclose(values, [-0.2, 0.01])
+    assert np.allclose(figures, [[-0.2, -0.3, -0.1]])
+    assert [units.STATES[flag & 3] for flag in flags] == ["helps", "unsampled"], "it is to be lowered"
+    (hurts, helps) = units.marked(units.units_of(job))
+    assert (hurts.words, hurts.rows[0].id) == ("Hurts most", "attention:head0")
+    assert (helps.words, helps.rows[0].id) == ("Helps most", "conv:0")
+
+
 def test_it_is_sent_once(world, job, django_assert_max_num_queries):
     url = reverse("pages:map", args=[job.pk])
     first = world.owner.browser.get(url)

@@ -20,12 +20,13 @@ from webapp.pages import tables, units
 def filters(request: HttpRequest, pk: UUID) -> HttpResponse:
     """All filters, sorted, searched and paged by the address."""
     job = access.job_for(request.user, pk)
-    found = units.units_of(job)
-    if found is None:
+    artifact = units.file_of(job)
+    if artifact is None:
         raise Http404("This repair has no table of filters.")
+    found = units.read(artifact.blob.path, artifact.name, units.culprit_sign(job))
     view = tables.view(found, request.GET, "searched" if found.culprit_sign < 0 else "-searched")
     headings = [(key, words, view.turned[key]) for key, (words, _) in tables.COLUMNS.items()]
-    context = {"job": job, "view": view, "headings": headings, "most": MOST_FILTERS}
+    context = {"job": job, "file": artifact.name, "view": view, "headings": headings, "most": MOST_FILTERS}
     context["interval"] = job.result.get("run", {}).get("interval", {}).get("text", "")
     return render(request, "pages/filters.html", context)
 
