@@ -153,18 +153,18 @@ def _real_case(name: str, source: Source, device: str) -> BenchCase:
     )
     with tempfile.TemporaryDirectory() as folder:
         case = prepare(request, Path(folder))
-        objective = case.objective("score")
+        objective = case.question.objective("score")
         objective = Objective(
             objective.pixels.clone(), objective.targets, objective.weights, objective.cells, objective.goal
         )
-    preprocessing = case.dataset.preprocessing
-    game = NeuronGame(case.network, objective, _Normalize(preprocessing), IMAGES)
+    preprocessing = case.images.dataset.preprocessing
+    game = NeuronGame(case.subject.network, objective, _Normalize(preprocessing), IMAGES)
     sources = {
         "model": _file_hash(source.folder / source.model),
         "data": _file_hash(source.folder / source.data),
-        "score": _hash(case.indices("score").astype(np.int64).tobytes(), objective.targets.tobytes()),
+        "score": _hash(case.images.indices("score").astype(np.int64).tobytes(), objective.targets.tobytes()),
     }
-    module = case.checkpoint.module().to(device).eval()
+    module = case.subject.checkpoint.module().to(device).eval()
     return BenchCase(name, module, game, sources)
 
 

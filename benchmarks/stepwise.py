@@ -26,7 +26,6 @@ from repair_engine.choosing.stepwise import AGAIN_SHARE, MARGIN, Greedy
 from repair_engine.models.architectures import Architecture
 from repair_engine.question.objectives import Metric
 from repair_engine.question.request import Limits, RepairRequest
-from repair_engine.search.phases import culprit_sign
 from repair_engine.verbs import pipeline
 from shapley import State
 
@@ -118,7 +117,7 @@ def compare(work: Path, seeds: int) -> None:
         greedy = Greedy.of(job.case, ranking, job.budget, lambda *_: None)
         assert greedy is not None
         plans, found = [("by value", value, "")], greedy.order()
-        lower = culprit_sign(job.request) > 0
+        lower = job.request.metric.culprit_sign > 0
         other = make_plan(job.case, found.players, lambda *_: None)
         plans.append(("stepwise", other, better(value, other, lower)))
         if not plans[-1][2] and found.tightest < MARGIN:  # as `orders.plan_of` does
@@ -141,11 +140,11 @@ def compare(work: Path, seeds: int) -> None:
 
 def _report(case: Case, players: np.ndarray) -> tuple[float, float]:
     """Metric and accuracy on *report* with `players` ablated."""
-    indices = case.splits.report
-    predicted = np.zeros(len(case.dataset), dtype=np.int64)
-    predicted[indices] = masked_predictions(case, case.pixels[torch.from_numpy(indices)], players)
-    metric = case.objective("report").value(predicted[case.objective_indices("report")])
-    return float(metric), float((predicted == case.dataset.labels)[indices].mean())
+    indices = case.images.splits.report
+    predicted = np.zeros(len(case.images), dtype=np.int64)
+    predicted[indices] = masked_predictions(case, case.images.rows("report"), players)
+    metric = case.question.objective("report").value(predicted[case.question.indices("report")])
+    return float(metric), float((predicted == case.images.labels)[indices].mean())
 
 
 def main() -> None:

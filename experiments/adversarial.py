@@ -74,8 +74,8 @@ def run(options: Options, say: Say) -> Result:
             )
             if documents[-1]["k"]:
                 break
-        attacked = case.attacked["report"]
-        labels = case.dataset.labels[attacked.indices]
+        attacked = case.question.attacked["report"]
+        labels = case.images.labels[attacked.indices]
         clean = report_images(case, options.images)
         depths = tuple(d for d in DEPTHS if d <= len(ranking.players))
         rng = np.random.default_rng([options.seed, 0xE4])

@@ -73,7 +73,7 @@ def run(options: Options, say: Say) -> Result:
         rng = np.random.default_rng([options.seed, 0xE4])
         say("random orders")
         random = [_follow(case, rng.permutation(n)[: DEPTHS[-1]], clean) for _ in range(RANDOM_ORDERS)]
-        sizes = len(case.attacked["report"].targets), len(clean)
+        sizes = len(case.question.attacked["report"].targets), len(clean)
     return _tell(options, curves, random, chosen, sizes)
 
 
@@ -83,18 +83,18 @@ def _limits(price: float) -> Limits:
 
 def _follow(case: Case, order: np.ndarray, clean: np.ndarray) -> dict[str, np.ndarray]:
     """Outcomes bool [depths, images] after each depth of an order, on attacked and on these clean report images."""
-    attacked, depths = case.attacked["report"], tuple(d for d in DEPTHS if d <= len(order))
+    attacked, depths = case.question.attacked["report"], tuple(d for d in DEPTHS if d <= len(order))
     fooled = after_removals(case, attacked.pixels, order, depths)
-    found = fooled == attacked.targets, fooled == case.dataset.labels[attacked.indices]
+    found = fooled == attacked.targets, fooled == case.images.labels[attacked.indices]
     return {"removed": np.array(depths), **dict(zip(MEASURED, (*found, right_after(case, clean, order, depths))))}
 
 
 def _chosen(case: Case, order: np.ndarray, clean: np.ndarray) -> list[object]:
     """What *select* chooses of an order: k, the filters, and success and clean accuracy on report images."""
     k = make_plan(case, order, silent).k
-    attacked, depths = case.attacked["report"], (0, k) if k else (0,)
+    attacked, depths = case.question.attacked["report"], (0, k) if k else (0,)
     success = after_removals(case, attacked.pixels, order, depths)[-1] == attacked.targets
-    names = ", ".join(case.network.filter_id(int(p)) for p in order[:k])
+    names = ", ".join(case.subject.network.filter_id(int(p)) for p in order[:k])
     return [k, names or "no repair found", share(success), share(right_after(case, clean, order, depths)[-1])]
 
 

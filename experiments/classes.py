@@ -43,11 +43,11 @@ def run(options: Options, say: Say) -> Result:
         say("values")
         values = values_of(job)
         importance = importances(case, values, LOO_IMAGES, options.seed)
-        label = case.request.metric.class_index(case.dataset.class_names)
-        report = case.splits.report
-        mine = report[case.dataset.labels[report] == label]
+        label = case.settings.metric.class_index(case.images.class_names)
+        report = case.images.splits.report
+        mine = report[case.images.labels[report] == label]
         others = report_images(case, options.images)
-        others = others[case.dataset.labels[others] != label]
+        others = others[case.images.labels[others] != label]
         recall: dict[str, np.ndarray] = {}
         accuracy: dict[str, np.ndarray] = {}
         for name, some in orders(importance, options.seed, True).items():
@@ -55,8 +55,10 @@ def run(options: Options, say: Say) -> Result:
             recall[name] = np.stack([right_after(case, mine, o, depths) for o in some])
             if name in (SHAPLEY, "response norm"):
                 accuracy[name] = right_after(case, others, some[0], depths)
-        sites = [case.network.sites[s].name for s in case.network.site_of(np.argsort(-values.best)[:TOP])]
-        names = [s.name for s in case.network.sites]
+        sites = [
+            case.subject.network.sites[s].name for s in case.subject.network.site_of(np.argsort(-values.best)[:TOP])
+        ]
+        names = [s.name for s in case.subject.network.sites]
     rows = []
     for i, depth in enumerate(depths):
         cells = [share(of[0, i]) for name, of in recall.items() if name != RANDOM]

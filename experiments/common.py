@@ -183,13 +183,13 @@ def long_run(name: str, case: Case) -> tuple[np.ndarray, str] | None:
         return None
     with np.load(path) as stored:
         header, values = json.loads(str(stored["header"])), stored["values"]
-    targets = case.objective("score").targets
+    targets, score = case.question.objective("score").targets, case.images.splits.score
     digests = {
-        "model": sha256(Path(case.request.model)),
-        "data": sha256(Path(case.request.data)),
-        "score": hashlib.sha256(case.indices("score").astype(np.int64).tobytes() + targets.tobytes()).hexdigest(),
+        "model": sha256(Path(case.sources.model)),
+        "data": sha256(Path(case.sources.data)),
+        "score": hashlib.sha256(score.astype(np.int64).tobytes() + targets.tobytes()).hexdigest(),
     }
-    if case.request.metric.kind != "accuracy" or header["sources"] != digests:
+    if case.settings.metric.kind != "accuracy" or header["sources"] != digests:
         return None
     minutes = header["seconds"] / 60
     return values, (
@@ -201,11 +201,11 @@ def long_run(name: str, case: Case) -> tuple[np.ndarray, str] | None:
 def importances(case: Case, values: Values, loo_images: int, seed: int) -> dict[str, np.ndarray]:
     """How much the metric is expected to rest on each filter, by each ranking, [n]; of random ones none is known."""
     rng = np.random.default_rng([seed, 0xE1])
-    alone = leave_one_out(case, loo_images, rng, silent) * case.objective("score").culprit_sign
+    alone = leave_one_out(case, loo_images, rng, silent) * case.question.objective("score").culprit_sign
     return {
         SHAPLEY: values.best,
-        "weight norm": weight_norms(case),
-        "response norm": response_norms(case),
+        "weight norm": weight_norms(case.subject),
+        "response norm": response_norms(case.subject, case.images),
         "leave-one-out": alone,
     }
 
@@ -222,22 +222,22 @@ def after_removals(case: Case, pixels: torch.Tensor, order: np.ndarray, depths: 
     """Predictions int64 [len(depths), N] after the first `depths` (ascending, from 0) filters of an order are gone."""
     assert depths[0] == 0
     removals = [order[a:b] for a, b in pairwise(depths)]
-    return prefix_predictions(case.network, pixels, case.normalize, removals)
+    return prefix_predictions(case.subject.network, pixels, case.images.normalize, removals)
 
 
 def right_after(case: Case, indices: np.ndarray, order: np.ndarray, depths: Sequence[int]) -> np.ndarray:
     """Whether these images' predictions are right after each depth, bool [len(depths), N]; see `after_removals`."""
-    return after_removals(case, pixels_of(case, indices), order, depths) == case.dataset.labels[indices]
+    return after_removals(case, pixels_of(case, indices), order, depths) == case.images.labels[indices]
 
 
 def report_images(case: Case, most: int) -> np.ndarray:
     """Dataset indices of at most `most` report images, evenly spaced: files are in class order."""
-    report = case.splits.report
+    report = case.images.splits.report
     return report[np.unique(np.linspace(0, len(report) - 1, min(most, len(report))).round().astype(np.int64))]
 
 
 def pixels_of(case: Case, indices: np.ndarray) -> torch.Tensor:
-    return case.pixels[torch.from_numpy(indices)]
+    return case.images.pixels[torch.from_numpy(indices)]
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:

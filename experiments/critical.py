@@ -55,7 +55,7 @@ def run(options: Options, say: Say) -> Result:
         if reference is not None:
             importance = {SHAPLEY: values.best, LONG_RUN: reference, **importance}
         indices = report_images(case, options.images)
-        data = f"{source(options.network).folder.name}/{case.request.name_of('data')}"
+        data = f"{source(options.network).folder.name}/{case.sources.name_of('data')}"
         result.sections.append(
             f"{options.network}, {n} filters, {data}; accuracy on {len(indices)} report images in percent, with 95% "
             f"Wilson intervals; {RANDOM}: mean (least to most) of {RANDOM_ORDERS} orders. Leave-one-out on "

@@ -33,7 +33,7 @@ def run(options: Options, say: Say) -> Result:
         with opened(request_for(name, "accuracy", options, estimator="monte_carlo", **more)) as job:
             case, n = job.case, job.game.n_players
             rng = np.random.default_rng([options.seed, 0xE3])
-            score = case.splits.score
+            score = case.images.splits.score
             large = n >= LARGE
             most = min(options.images, FEW_IMAGES if large else len(score), len(score))
             chosen = np.sort(rng.choice(score, most, replace=False))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 
@@ -13,8 +12,77 @@ from repair_engine.models.preprocessing import Preprocessing
 from repair_engine.models.weights_metadata import weights_metadata
 from repair_engine.network import Network
 from repair_engine.network.activations import describe
+from repair_engine.network.sites import NotAPlayerRecord
 
 _SIZES = (32, 28, 64, 96, 128, 224, 256, 299)  # tried in turn where nothing tells the input size
+
+
+class UnitsRecord(TypedDict):
+    """Units of one kind, and their share of the network's parameters."""
+
+    units: int
+    parameter_share: float
+
+
+class LayoutRecord(TypedDict):
+    """Where in the file the network's tensors lay, and what beside them is kept or is not written back."""
+
+    wrapper: list[str]
+    prefix: str
+    beside: list[str]
+    dropped: list[str]
+
+
+class OnnxRecord(TypedDict):
+    opset: int
+    producer: str
+    nodes: int
+    logits: str
+    batch: int | None
+    import_checked: str
+
+
+class SiteRecord(TypedDict):
+    name: str
+    kind: str
+    filters: int
+    norm: str
+    activation: str
+
+
+class ImagesRecord(TypedDict):
+    """A set checked against the model; of each column the first values and how many there are."""
+
+    images: int
+    classes: dict[str, int]
+    columns: dict[str, list[str]]
+    column_sizes: dict[str, int]
+    warnings: list[str]
+    notes: list[str]
+
+
+class InspectRecord(TypedDict):
+    """What `inspect --json` gives."""
+
+    schema: int
+    verb: str
+    sha256: str
+    architecture: str
+    num_classes: int
+    logits: int
+    format: str
+    layout: LayoutRecord
+    dtypes: list[str]
+    input: list[int]
+    preprocessing: dict[str, Any]
+    onnx: OnnxRecord | None
+    filters: int
+    parameter_share: float
+    kinds: dict[str, UnitsRecord]
+    sites: list[SiteRecord]
+    not_players: list[NotAPlayerRecord]
+    warnings: list[str]
+    data: NotRequired[ImagesRecord]
 
 
 def inspect_network(
@@ -23,7 +91,7 @@ def inspect_network(
     size: tuple[int, ...] | None = None,
     device: str = "cpu",
     units: str = "all",
-) -> dict[str, Any]:
+) -> InspectRecord:
     """JSON-able description of a checkpoint's units.
 
     Args:
@@ -67,14 +135,14 @@ def inspect_network(
             }
             for site in network.sites
         ],
-        "not_players": [asdict(p) for p in network.not_players],
+        "not_players": [p.to_json() for p in network.not_players],
         "warnings": []
         if network.coverage.share >= 0.5
         else [f"The units cover {network.coverage.share:.0%} of the network's parameters."],
     }
 
 
-def kinds_of(network: Network) -> dict[str, dict[str, float]]:
+def kinds_of(network: Network) -> dict[str, UnitsRecord]:
     """Kind of unit -> how many there are, and their share of the network's parameters."""
     total = network.coverage.total
     return {
@@ -86,7 +154,7 @@ def kinds_of(network: Network) -> dict[str, dict[str, float]]:
     }
 
 
-def describe_layout(checkpoint: Checkpoint) -> dict[str, Any]:
+def describe_layout(checkpoint: Checkpoint) -> LayoutRecord:
     """Where in the file the network's tensors lay, and what beside them is kept or is not written back."""
     source, used = checkpoint.source, set(checkpoint.source.names.values())
     return {
@@ -97,7 +165,7 @@ def describe_layout(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def describe_onnx(checkpoint: Checkpoint) -> dict[str, Any] | None:
+def describe_onnx(checkpoint: Checkpoint) -> OnnxRecord | None:
     """What an ONNX file is, and how its import was checked; None for other formats."""
     plan = checkpoint.architecture.plan
     if plan is None:

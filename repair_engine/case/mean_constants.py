@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
+from repair_engine.data import Images
 from repair_engine.network import Network, constant_of
 from repair_engine.network.channel_sums import ChannelSums, Party, means_sha256, read_sums, split_fingerprint
-from repair_engine.question.objectives.pixels import Rows
+from repair_engine.network.subject import ConstantsFrom, Subject
+from repair_engine.question.request import RepairRequest
 from repair_engine.support.progress import BATCH, Progress
-
-if TYPE_CHECKING:
-    from repair_engine.case.case import Case
 
 
 @dataclass(frozen=True)
@@ -23,31 +21,31 @@ class Means:
     """Mean outputs float64 [outputs], and where they come from, for the record (JSON-able)."""
 
     values: torch.Tensor
-    origin: dict[str, Any]
+    origin: ConstantsFrom
 
 
-def means_of(case: Case, progress: Progress) -> Means:
-    """Those of the file that the request names, else those over the case's score images.
+def means_of(request: RepairRequest, subject: Subject, images: Images, progress: Progress) -> Means:
+    """Those of the file that the request names, else those over the score images.
 
     Raises:
         BadInput: the file is of another model, other preprocessing, or another split of these images.
     """
-    path = case.request.constants
+    path = request.constants
     if path is None:
-        values, _ = own_means(case, progress)
-        return Means(values, _origin(case, values.numpy(), 1, len(case.splits.score), shared=False))
+        values, count = own_means(subject, images, progress)
+        return Means(values, _origin(subject, values.numpy(), 1, count, shared=False))
     shared = read_sums(path)
-    own = _plain_preprocessing(case)
+    own = _plain_preprocessing(images)
     shared.check_fits(
-        case.request.name_of("constants"), case.checkpoint.sha256, _filters(case.network), own, _party(case)
+        request.name_of("constants"), subject.checkpoint.sha256, _filters(subject.network), own, _party(images)
     )
     means = shared.means
-    return Means(torch.from_numpy(means), _origin(case, means, len(shared.parties), shared.images, shared=True))
+    return Means(torch.from_numpy(means), _origin(subject, means, len(shared.parties), shared.images, shared=True))
 
 
-def own_means(case: Case, progress: Progress) -> tuple[torch.Tensor, int]:
+def own_means(subject: Subject, images: Images, progress: Progress) -> tuple[torch.Tensor, int]:
     """Mean outputs float64 [outputs] over the score images and positions of the intact network, and how many images."""
-    score = Rows(case.pixels, case.splits.score)
+    score = images.rows("score")
     seen = 0
 
     def tick(count: int) -> None:
@@ -55,25 +53,22 @@ def own_means(case: Case, progress: Progress) -> tuple[torch.Tensor, int]:
         seen += count
         progress("computing mean constants", seen / len(score))
 
-    def batches() -> Iterator[torch.Tensor]:
-        for i in range(0, len(score), BATCH):
-            yield case.normalize(score[i : i + BATCH].to(case.network.device))
-
-    return case.network.mean_outputs(batches(), tick, case.room.reducing), len(score)
+    inputs = images.inputs(score, BATCH, subject.device)
+    return subject.network.mean_outputs(inputs, tick, subject.room.reducing), len(score)
 
 
-def channel_sums(case: Case, progress: Progress) -> ChannelSums:
-    """The sums over the case's score images, to be merged with those of other parties."""
-    means, images = own_means(case, progress)
-    positions = np.concatenate([np.full(site.outputs, site.spatial) for site in case.network.sites])
-    counts = (images * positions).astype(np.int64)
+def channel_sums(subject: Subject, images: Images, progress: Progress) -> ChannelSums:
+    """The sums over the score images, to be merged with those of other parties."""
+    means, count = own_means(subject, images, progress)
+    positions = np.concatenate([np.full(site.outputs, site.spatial) for site in subject.network.sites])
+    counts = (count * positions).astype(np.int64)
     return ChannelSums(
         means.numpy() * counts,
         counts,
-        _filters(case.network),
-        case.checkpoint.sha256,
-        _plain_preprocessing(case),
-        (_party(case),),
+        _filters(subject.network),
+        subject.checkpoint.sha256,
+        _plain_preprocessing(images),
+        (_party(images),),
     )
 
 
@@ -85,21 +80,23 @@ def _filters(network: Network) -> tuple[str, ...]:
     )
 
 
-def _party(case: Case) -> Party:
-    score = case.splits.score
-    return Party(case.dataset.sha256, split_fingerprint(score), len(score))
+def _party(images: Images) -> Party:
+    score = images.splits.score
+    return Party(images.dataset.sha256, split_fingerprint(score), len(score))
 
 
-def _plain_preprocessing(case: Case) -> dict[str, Any]:
+def _plain_preprocessing(images: Images) -> dict[str, Any]:
     """As JSON has it: lists in the place of tuples."""
-    given = case.dataset.preprocessing.to_json()
+    given = images.dataset.preprocessing.to_json()
     return {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
 
 
-def _origin(case: Case, means: np.ndarray, parties: int, images: int, shared: bool) -> dict[str, Any]:
+def _origin(subject: Subject, means: np.ndarray, parties: int, images: int, shared: bool) -> ConstantsFrom:
     """`sha256` names the means that are used; filters whose constant is their batch norm's β count as 0."""
-    used = [constant_of(site, case.request.constant) == "mean" for site in case.network.sites]
-    kept = np.repeat(used, [site.outputs for site in case.network.sites])
+    sites = subject.network.sites
+    kept = np.repeat(
+        [constant_of(site, subject.constant) == "mean" for site in sites], [site.outputs for site in sites]
+    )
     return {
         "shared": shared,
         "parties": parties,

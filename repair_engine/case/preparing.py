@@ -15,23 +15,25 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from repair_engine.case.case import SPLITS, Case, plain_predictions
+from repair_engine.case.case import Case
 from repair_engine.case.inspection import default_preprocessing
 from repair_engine.case.mean_constants import channel_sums, means_of
 from repair_engine.case.warnings import warnings_of
-from repair_engine.data import Dataset, Splits, holdout, read_dataset, split
+from repair_engine.data import SPLITS, Dataset, Guard, Images, holdout, read_dataset, split
 from repair_engine.errors import BadInput
 from repair_engine.models import formats
 from repair_engine.models.classes import ClassNames, class_names
 from repair_engine.models.formats import Checkpoint
-from repair_engine.network import Network, stored_constants
+from repair_engine.network import Network, check_finite, predictions, stored_constants
 from repair_engine.network.channel_sums import ChannelSums
-from repair_engine.question.attacked import ATTACK_IMAGES, AttackedSplit, attack_splits
+from repair_engine.network.subject import Subject
+from repair_engine.question.attacked import ATTACK_IMAGES, AttackedSplit, attack_splits, check_pixels
 from repair_engine.question.further import all_columns, further_objectives, subgroup_names
 from repair_engine.question.objectives import Metric
+from repair_engine.question.question import question_of
 from repair_engine.question.request import RepairRequest
 from repair_engine.question.subgroups import absence_warnings, subgroups_of
-from repair_engine.support.memory import give_back
+from repair_engine.support.memory import Room, give_back
 from repair_engine.support.progress import Progress, silent
 
 _ATTACK_SECONDS = 60.0  # for all splits, where nothing is said
@@ -67,27 +69,30 @@ def prepare(
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = given.model or read_model(request, folder, progress)
-    case, module = _read(request, checkpoint, folder, progress, given)
+    read = _read(request, checkpoint, folder, progress, given)
+    images, network = read.images, read.network
     if captured is not None:
-        captured(case.network)
+        captured(network)
     for name in request.by_hand:
-        case.network.player(name)  # raises here, and not after attacks and calibration
+        network.player(name)  # raises here, and not after attacks and calibration
+    subject = _subject(request, checkpoint, read)
     progress("computing mean constants", 0.0)
-    means = means_of(case, progress)
+    means = means_of(request, subject, images, progress)
     give_back()
-    constants, biases = stored_constants(
-        case.network, means.values, checkpoint.dtypes, checkpoint.tensors if request.constant == "bn_beta" else None
-    )
+    betas = checkpoint.tensors if request.constant == "bn_beta" else None
+    constants, biases = stored_constants(network, means.values, checkpoint.dtypes, betas)
+    subject = replace(subject, biases=biases, constants_from=means.origin)
     began = time.perf_counter()
-    intact = plain_predictions(module, case, case.pixels, progress)
-    if request.metric.attacked and request.attack_images is None:
-        request = replace(request, attack_images=_attack_images(request, len(intact), time.perf_counter() - began))
-        case = replace(case, request=request)
-    attacked = _attack(case, module, intact, progress) if request.metric.attacked else {}
-    shown = len(attacked["report"].indices) if attacked else None
-    found = [*case.warnings, *warnings_of(case, intact, shown)]
+    intact = _plain_predictions(read.module, subject, images, progress)
+    attacked: dict[str, AttackedSplit] = {}
+    if request.metric.attacked:
+        if request.attack_images is None:
+            request = replace(request, attack_images=_attack_images(request, len(intact), time.perf_counter() - began))
+        attacked = _attack(request, read, intact, progress)
+    question = question_of(request, images, attacked)
+    found = [*read.notes, *warnings_of(question, subject, intact)]
     arrays = {"constants": constants.numpy(), "biases": biases.numpy(), "intact": intact}
-    arrays |= {f"split_{name}": case.indices(name) for name in SPLITS}
+    arrays |= {f"split_{name}": images.indices(name) for name in SPLITS}
     for name, part in attacked.items():
         arrays |= {f"attack_{name}_indices": part.indices, f"attack_{name}_targets": part.targets}
         arrays |= {f"attack_{name}_excluded": np.array(part.excluded)}
@@ -95,10 +100,8 @@ def prepare(
     np.savez(folder / "prepared.npz", **arrays)  # type: ignore[arg-type]
     (folder / "prepared.json").write_text(json.dumps({"warnings": found, "constants_from": means.origin}))
     (folder / "request.json").write_text(request.to_json())
-    case.network.constants = constants.to(case.network.device)
-    return replace(
-        case, biases=biases, intact=intact, attacked=attacked, warnings=tuple(found), constants_from=means.origin
-    )
+    network.constants = constants.to(network.device)
+    return Case(request, subject, images, question, intact, tuple(found))
 
 
 def read_case(request: RepairRequest, folder: Path, progress: Progress = silent) -> Case:
@@ -108,7 +111,10 @@ def read_case(request: RepairRequest, folder: Path, progress: Progress = silent)
         BadInput: see `prepare`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return _read(request, read_model(request, folder, progress), folder, progress)[0]
+    checkpoint = read_model(request, folder, progress)
+    read = _read(request, checkpoint, folder, progress)
+    question = question_of(request, read.images, {})
+    return Case(request, _subject(request, checkpoint, read), read.images, question, np.empty(0, np.int64), read.notes)
 
 
 def own_sums(request: RepairRequest, folder: Path, progress: Progress = silent) -> ChannelSums:
@@ -117,7 +123,10 @@ def own_sums(request: RepairRequest, folder: Path, progress: Progress = silent) 
     Raises:
         BadInput: see `prepare`.
     """
-    return channel_sums(read_case(request, folder, progress), progress)
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = read_model(request, folder, progress)
+    read = _read(request, checkpoint, folder, progress)
+    return channel_sums(_subject(request, checkpoint, read), read.images, progress)
 
 
 def read_model(request: RepairRequest, folder: Path, progress: Progress = silent) -> Checkpoint:
@@ -132,11 +141,11 @@ def open_case(folder: Path) -> Case:
     """The case that `prepare` left in a folder; plays the same game in every process."""
     request = RepairRequest.from_json((folder / "request.json").read_text())
     checkpoint = formats.load(folder / "model.safetensors")
-    case, _ = _read(request, checkpoint, folder, silent)
+    read = _read(request, checkpoint, folder, silent)
     with np.load(folder / "prepared.npz") as arrays:
         stored = {k: arrays[k] for k in arrays.files}
     for name in SPLITS:
-        assert np.array_equal(stored[f"split_{name}"], case.indices(name)), "the splits are seeded and must repeat"
+        assert np.array_equal(stored[f"split_{name}"], read.images.indices(name)), "the splits are seeded, must repeat"
     attacked = {
         name: AttackedSplit(
             stored[f"attack_{name}_indices"],
@@ -147,29 +156,32 @@ def open_case(folder: Path) -> Case:
         for name in SPLITS
         if f"attack_{name}_indices" in stored
     }
-    case.network.constants = torch.from_numpy(stored["constants"]).to(case.network.device)
+    read.network.constants = torch.from_numpy(stored["constants"]).to(read.network.device)
     said = json.loads((folder / "prepared.json").read_text())
-    biases = torch.from_numpy(stored["biases"])
-    return replace(
-        case, biases=biases, intact=stored["intact"], attacked=attacked, warnings=tuple(said["warnings"]),
+    subject = replace(
+        _subject(request, checkpoint, read),
+        biases=torch.from_numpy(stored["biases"]),
         constants_from=said.get("constants_from", {}),
-    )  # fmt: skip
+    )
+    question = question_of(request, read.images, attacked)
+    return Case(request, subject, read.images, question, stored["intact"], tuple(said["warnings"]))
 
 
 def read_set(
     request: RepairRequest, checkpoint: Checkpoint, folder: Path, progress: Progress, given: Given = FROM_FILES
-) -> tuple[ClassNames, Dataset, Splits]:
-    """Class names, images and splits of a request; the pixels are cached in `folder`. Raises BadInput."""
+) -> tuple[ClassNames, Images]:
+    """Class names and the main set of a request; its pixels are cached in `folder`. Raises BadInput."""
     names = class_names(checkpoint.architecture, request.classes)
     dataset = given.images or read_images(request, checkpoint, names, folder / "pixels", progress)
     metric = request.metric
+    check_pixels(metric, dataset)
     columns = all_columns(metric, further_objectives(metric, request.also, dataset), dataset)
     subgroups = subgroup_names(dataset, columns) if request.also and columns else subgroups_of(metric, dataset)
     groups = dataset.column(request.group) if request.group else None
     splits = split(
         dataset.labels, subgroups, groups, dataset.pixel_hashes, request.seed, class_names=dataset.class_names
     )
-    return names, dataset, splits
+    return names, Images(dataset, splits)
 
 
 def read_images(
@@ -196,20 +208,31 @@ def _reading(progress: Progress) -> Callable[[int, int], None]:
     return lambda done, total: progress("reading the images", done / max(total, 1))
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What a request's files hold, before anything is computed."""
+
+    images: Images
+    module: torch.nn.Module
+    network: Network
+    notes: tuple[str, ...]
+
+
 def _read(
     request: RepairRequest, checkpoint: Checkpoint, folder: Path, progress: Progress, given: Given = FROM_FILES
-) -> tuple[Case, torch.nn.Module]:
-    names, dataset, splits = read_set(request, checkpoint, folder, progress, given)
-    preprocessing, metric = dataset.preprocessing, request.metric
+) -> _Read:
+    names, images = read_set(request, checkpoint, folder, progress, given)
+    dataset, metric = images.dataset, request.metric
     if metric.kind == "recall":
-        _need_in_every_split(metric, dataset, splits)
-    guard, parts = given.guard, None
+        _need_in_every_split(metric, images)
+    guard, notes = given.guard, [*dataset.warnings, *images.splits.warnings]
+    notes += absence_warnings(metric, dataset, images.splits)
     if guard is None and request.guard:
         # Where nothing names the classes, the main set's folders do, for the guard set too.
         known = names if names.names else replace(names, names=dataset.class_names, source="the main set's folders")
         guard = read_dataset(
-            request.guard, known, preprocessing, folder / "pixels", request.name_of("guard"), _reading(progress),
-            request.guard_split_folder, request.apart,
+            request.guard, known, dataset.preprocessing, folder / "pixels", request.name_of("guard"),
+            _reading(progress), request.guard_split_folder, request.apart,
         )  # fmt: skip
     if guard is not None:
         guard_groups = guard.attributes.get(request.group) if request.group else None
@@ -217,34 +240,49 @@ def _read(
             guard.labels, None, guard_groups, guard.pixel_hashes, dataset.pixel_hashes, request.seed,
             dataset.class_names,
         )  # fmt: skip
+        notes += [f"Guard set: {w}" for w in (*guard.warnings, *parts.warnings)]
+        images = replace(images, guard=Guard(guard, parts))
     progress("capturing the network", 0.0)
     module = checkpoint.module().to(request.device)
     example = torch.from_numpy(np.array(dataset.images[:2]))
     if len(example) < 2:
         example = example.repeat(2, 1, 1, 1)
-    network = Network.capture(
-        module, preprocessing.normalize(example.to(request.device)), checkpoint.dtypes, request.units
-    )
+    network = Network.capture(module, images.normalize(example.to(request.device)), checkpoint.dtypes, request.units)
     expected = checkpoint.architecture.num_classes
     if network.classes not in (expected, 1 if expected == 2 else expected):
         raise BadInput(
             f"The network puts out {network.classes} logits; --num-classes says {expected}.",
             "Give the number of classes that the model was trained for.",
         )
-    notes = [*dataset.warnings, *splits.warnings, *absence_warnings(metric, dataset, splits)]
-    if guard is not None and parts is not None:
-        notes += [f"Guard set: {w}" for w in (*guard.warnings, *parts.warnings)]
-    case = Case(
-        request, checkpoint, dataset, splits, guard, parts, network, torch.empty(0), np.empty(0, np.int64), {},
-        tuple(notes),
-    )  # fmt: skip
-    return case, module
+    return _Read(images, module, network, tuple(notes))
 
 
-def _need_in_every_split(metric: Metric, dataset: Dataset, splits: Splits) -> None:
+def _subject(request: RepairRequest, checkpoint: Checkpoint, read: _Read) -> Subject:
+    """Still without constants. Raises BadInput: too little memory."""
+    network, images = read.network, read.images
+    weights = sum(t.numel() * t.element_size() for t in checkpoint.tensors.values())
+    states = network.state_sizes(images.normalize(images.pixels[:1].to(network.device)))
+    room = Room.of(request.memory, network.device.type == "cpu", weights, states)
+    return Subject(checkpoint, network, request.constant, room)
+
+
+def _plain_predictions(module: torch.nn.Module, subject: Subject, images: Images, progress: Progress) -> np.ndarray:
+    """Predicted classes of all images, int64 [N], by the plain module. Raises BadInput where logits are not finite."""
+    out, pixels, step = [], images.pixels, subject.room.plain
+    with torch.inference_mode():
+        for i in range(0, len(pixels), step):
+            logits = module(images.normalize(pixels[i : i + step].to(subject.device)))
+            out.append((logits.unsqueeze(1) if logits.dim() == 1 else logits).cpu())
+            progress("predicting with the intact model", min(i + step, len(pixels)) / len(pixels))
+    found = torch.cat(out)
+    check_finite(found)
+    return predictions(found).numpy()
+
+
+def _need_in_every_split(metric: Metric, images: Images) -> None:
     """Raises BadInput where the class of `recall:CLASS` is not in all three parts."""
-    hit = dataset.labels == metric.class_index(dataset.class_names)
-    lacking = [part for part in SPLITS if not hit[getattr(splits, part)].any()]
+    hit = images.labels == metric.class_index(images.class_names)
+    lacking = [part for part in SPLITS if not hit[images.indices(part)].any()]
     if lacking:
         raise BadInput(
             f"--metric {metric}: no image of class {metric.argument!r} in the {' and '.join(lacking)} "
@@ -253,20 +291,20 @@ def _need_in_every_split(metric: Metric, dataset: Dataset, splits: Splits) -> No
         )
 
 
-def _attack(case: Case, module: torch.nn.Module, intact: np.ndarray, progress: Progress) -> dict[str, AttackedSplit]:
-    request = case.request
-    request.attack.check_logits(case.network.classes)
-    request.attack.check_images(case.dataset.images.shape[1:])
+def _attack(request: RepairRequest, read: _Read, intact: np.ndarray, progress: Progress) -> dict[str, AttackedSplit]:
+    images, network = read.images, read.network
+    request.attack.check_logits(network.classes)
+    request.attack.check_images(images.shape)
     return attack_splits(
-        module,
-        case.dataset,
-        {part: case.indices(part) for part in SPLITS},
+        read.module,
+        images.dataset,
+        {part: images.indices(part) for part in SPLITS},
         intact,
         request.attack,
-        classes=max(case.network.classes, 2),
+        classes=max(network.classes, 2),
         seed=request.seed,
         most=request.attack_images or ATTACK_IMAGES,
-        device=case.network.device,
+        device=network.device,
         progress=progress,
     )
 

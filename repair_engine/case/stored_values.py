@@ -39,9 +39,9 @@ def write_values(case: Case, estimate: Estimate, path: Path) -> None:
     np.savez_compressed(
         path,
         header=np.array(json.dumps(header)),
-        objectives=np.array(case.objective_names),
-        filters=np.array([case.network.filter_id(p) for p in range(case.network.n_filters)]),
-        constants=case.network.constants.cpu().numpy(),
+        objectives=np.array(case.question.names),
+        filters=np.array([case.subject.network.filter_id(p) for p in range(case.subject.network.n_filters)]),
+        constants=case.subject.network.constants.cpu().numpy(),
         samples=estimate.samples,
         **{name: getattr(estimate, name) for name in _ARRAYS},
         **best,  # type: ignore[arg-type]
@@ -66,12 +66,12 @@ def read_values(given: str | Path, case: Case) -> Estimate:
     for key, what in _SAYS.items():
         if header.get(key) != own[key]:
             raise BadInput(f"--values {given}: they are of {what}.", "Repeat the options that score was given.")
-    if not np.array_equal(arrays["constants"], case.network.constants.cpu().numpy()):
+    if not np.array_equal(arrays["constants"], case.subject.network.constants.cpu().numpy()):
         raise BadInput(f"--values {given}: filters were ablated to other constants.", "Give the same --constant.")
-    row = names.index(str(case.request.metric))
+    row = names.index(str(case.settings.metric))
     if header["estimator"] != "exact" and not np.any(np.nan_to_num(arrays["values"][row])):
         raise BadInput(
-            f"--values {given}: all values of {case.request.metric} are 0. In so few samples no filter changed a "
+            f"--values {given}: all values of {case.settings.metric} are 0. In so few samples no filter changed a "
             "prediction that it counts, so there is nothing to rank filters by.",
             "Give score a larger budget, or search for this metric by itself.",
         )
@@ -101,12 +101,12 @@ _SAYS = {
 
 
 def _identity(case: Case) -> dict[str, object]:
-    score = hashlib.sha256(np.ascontiguousarray(case.splits.score, dtype=np.int64).tobytes()).hexdigest()
+    score = hashlib.sha256(np.ascontiguousarray(case.images.splits.score, dtype=np.int64).tobytes()).hexdigest()
     return {
-        "model": case.checkpoint.sha256,
-        "data": case.dataset.identity,
+        "model": case.subject.checkpoint.sha256,
+        "data": case.images.dataset.identity,
         "score": score,
-        "preprocessing": json.loads(json.dumps(case.dataset.preprocessing.to_json())),
+        "preprocessing": json.loads(json.dumps(case.images.dataset.preprocessing.to_json())),
     }
 
 

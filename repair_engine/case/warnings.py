@@ -2,52 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from repair_engine.network import constant_of
+from repair_engine.network.subject import Subject
+from repair_engine.question.question import Question
 from repair_engine.support.statistics import REFUSE_BELOW
-
-if TYPE_CHECKING:
-    from repair_engine.case.case import Case
 
 _NEAR_CHANCE = 0.1  # of the way from chance to perfect
 
 
-def warnings_of(case: Case, intact: np.ndarray, attacked: int | None) -> list[str]:
-    """Sentences for the report.
-
-    Args:
-        intact: the intact network's predictions of all images, int64 [N].
-        attacked: report images that are attacked; None: the metric is not about attacks.
-    """
+def warnings_of(question: Question, subject: Subject, intact: np.ndarray) -> list[str]:
+    """Sentences for the report; `intact`: the intact network's predictions of all images, int64 [N]."""
     return [
-        *_chance_warning(case, intact),
-        *_few_warning(case, attacked),
-        *_coverage_warning(case),
-        *_constant_warning(case),
+        *_chance_warning(subject, intact == question.images.labels),
+        *_few_warning(question),
+        *_coverage_warning(subject),
+        *_constant_warning(subject),
     ]
 
 
-def _few_warning(case: Case, attacked: int | None) -> list[str]:
+def _few_warning(question: Question) -> list[str]:
     """Subgroups have warnings of their own."""
-    metric = case.request.metric
-    labels = case.dataset.labels[case.indices("report")]
-    if metric.kind == "recall":
-        labels = labels[labels == metric.class_index(case.dataset.class_names)]
-    n = len(labels) if attacked is None else attacked
-    if metric.kind == "subgroup-recall" or n >= REFUSE_BELOW:
+    n = len(question.indices("report"))
+    if question.subgroups is not None or n >= REFUSE_BELOW:
         return []
     return [
-        f"The report measures {metric} on {n} {'image' if n == 1 else 'images'}: intervals are wide, and whatever is "
-        f"gained is shown on these alone. {REFUSE_BELOW} are the least that should decide anything."
+        f"The report measures {question.metric} on {n} {'image' if n == 1 else 'images'}: intervals are wide, and "
+        f"whatever is gained is shown on these alone. {REFUSE_BELOW} are the least that should decide anything."
     ]
 
 
-def _chance_warning(case: Case, intact: np.ndarray) -> list[str]:
-    accuracy = float((intact == case.dataset.labels).mean())
-    chance = 1.0 / max(case.checkpoint.architecture.num_classes, 2)
+def _chance_warning(subject: Subject, right: np.ndarray) -> list[str]:
+    accuracy = float(right.mean())
+    chance = 1.0 / max(subject.checkpoint.architecture.num_classes, 2)
     if accuracy > chance + _NEAR_CHANCE * (1.0 - chance):
         return []
     return [
@@ -57,19 +45,19 @@ def _chance_warning(case: Case, intact: np.ndarray) -> list[str]:
     ]
 
 
-def _constant_warning(case: Case) -> list[str]:
-    sites = case.network.sites
-    without = [s for s in sites if constant_of(s, "bn_beta") == "mean"]
-    if case.request.constant == "mean" or not without:
+def _constant_warning(subject: Subject) -> list[str]:
+    network = subject.network
+    without = [s for s in network.sites if constant_of(s, "bn_beta") == "mean"]
+    if subject.constant == "mean" or not without:
         return []
     return [
-        f"--constant bn_beta: {sum(s.channels for s in without):,} of {case.network.n_filters:,} filters have no batch "
+        f"--constant bn_beta: {sum(s.channels for s in without):,} of {network.n_filters:,} filters have no batch "
         "norm of their own and are ablated to their mean."
     ]
 
 
-def _coverage_warning(case: Case) -> list[str]:
-    share = case.network.coverage.share
+def _coverage_warning(subject: Subject) -> list[str]:
+    share = subject.network.coverage.share
     if share >= 0.5:
         return []
     return [f"The units cover {share:.0%} of the network's parameters; what the rest does cannot be repaired here."]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from repair_engine.case.case import Case
 from repair_engine.choosing.plan import Plan
 from repair_engine.search.game import NeuronGame
 from repair_engine.search.phases import BATCH_SIZES, DELTA, Ranking
+from repair_engine.search.records import Afresh, RunRecord, interval_words
 from repair_engine.support.progress import Progress
 from shapley import Estimate, Settings, estimate, merge_round, next_round, run_block, start
 
@@ -27,9 +27,7 @@ _LEAST = 2  # draws, whatever they cost
 _ROUND = 8  # blocks
 
 
-def afresh(
-    case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any], progress: Progress
-) -> tuple[Ranking, dict[str, Any]]:
+def afresh(case: Case, ranking: Ranking, plan: Plan, run: RunRecord, progress: Progress) -> tuple[Ranking, RunRecord]:
     """Values what the plan ablates on fresh samples; exact values, and those of filters chosen by hand, stand.
 
     Args:
@@ -39,15 +37,15 @@ def afresh(
         The ranking with these values in the place of what was known of the filters before, and `run` with their cost,
         samples and interval as its `afresh`.
     """
-    if not plan.k or case.request.by_hand or ranking.fresh is ranking.found:
+    if not plan.k or case.settings.by_hand or ranking.fresh is ranking.found:
         return ranking, run
     assert ranking.found.depth is not None, "a search that has ended knows how deep its draws go"
     found, images = value(
-        case.game(run["images_per_draw"]), plan.chosen, int(SHARE * run["budget"]), case.request.seed,
+        case.game(run["images_per_draw"]), plan.chosen, int(SHARE * run["budget"]), case.settings.seed,
         ranking.found.depth, lambda share: progress("valuing the ablated filters on fresh samples", share),
     )  # fmt: skip
-    interval = {"name": found.interval.name, "claims": found.interval.claims, "text": found.interval.text}
-    cost = {
+    interval = interval_words(found.interval)
+    cost: Afresh = {
         "evaluations": found.evaluations,
         "samples": int(found.samples[plan.chosen].min()),
         "images_per_draw": images,

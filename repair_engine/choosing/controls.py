@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from repair_engine.case.case import Case
-from repair_engine.question.objectives.pixels import Rows
-from repair_engine.search.game import NeuronGame
+from repair_engine.data import Images
+from repair_engine.data.pixels import Rows
+from repair_engine.network.subject import Subject
 from repair_engine.support.progress import BATCH, Progress
 
 RANDOM_PICKS = 10
@@ -30,40 +31,39 @@ def rankings(case: Case, k: int, loo_images: int, progress: Progress) -> dict[st
     Args:
         loo_images: size of the batch of score images on which leave-one-out is measured.
     """
-    network = case.network
-    rng = np.random.default_rng([case.request.seed, _STREAM])
+    network = case.subject.network
+    rng = np.random.default_rng([case.settings.seed, _STREAM])
     picks = {"random": [rng.choice(network.n_filters, k, replace=False) for _ in range(RANDOM_PICKS)]}
-    picks["largest weight norm"] = [_largest(weight_norms(case), k)]
-    picks["largest response norm"] = [_largest(response_norms(case), k)]
+    picks["largest weight norm"] = [_largest(weight_norms(case.subject), k)]
+    picks["largest response norm"] = [_largest(response_norms(case.subject, case.images), k)]
     removal = leave_one_out(case, loo_images, rng, progress)
     picks["leave-one-out"] = [_largest(removal, k)]
     return picks
 
 
-def weight_norms(case: Case) -> np.ndarray:
+def weight_norms(subject: Subject) -> np.ndarray:
     """ℓ2 norm of every unit's rows of its layer's weight, float64 [n]."""
     norms = []
-    for site in case.network.sites:
-        rows = case.checkpoint.tensors[site.weight].double().flatten(1)[site.rows.all(site.channels)]
+    for site in subject.network.sites:
+        rows = subject.checkpoint.tensors[site.weight].double().flatten(1)[site.rows.all(site.channels)]
         norms.append(rows.reshape(site.channels, -1).norm(dim=1).numpy())
     return np.concatenate(norms)
 
 
-def response_norms(case: Case) -> np.ndarray:
+def response_norms(subject: Subject, images: Images) -> np.ndarray:
     """ℓ2 norm of every filter's output per image, averaged over (up to `RESPONSE_IMAGES`) score images, float64 [n]."""
-    step = max(1, len(case.splits.score) // RESPONSE_IMAGES)
-    pixels = Rows(case.pixels, case.splits.score[::step][:RESPONSE_IMAGES])
-    total = np.zeros(case.network.n_filters)
+    score = images.splits.score
+    pixels = Rows(images.pixels, score[:: max(1, len(score) // RESPONSE_IMAGES)][:RESPONSE_IMAGES])
+    total = np.zeros(subject.network.n_filters)
     with torch.inference_mode():
-        for i in range(0, len(pixels), BATCH):
-            images = case.normalize(pixels[i : i + BATCH].to(case.network.device))
-            total += case.network.response_norms(images, case.room.reducing).cpu().numpy()
+        for some in images.inputs(pixels, BATCH, subject.device):
+            total += subject.network.response_norms(some, subject.room.reducing).cpu().numpy()
     return total / len(pixels)
 
 
 def leave_one_out(case: Case, images: int, rng: np.random.Generator, progress: Progress) -> np.ndarray:
     """How much better the objective gets on score images without each filter alone, float64 [n]."""
-    game = NeuronGame(case.network, case.objective("score"), case.normalize, images, case.room.game)
+    game = case.game_of(case.question.objective("score"), images)
     batch = game.draw_batch(rng)
     full = np.ones(game.n_players, dtype=bool)
     gains = np.empty(game.n_players)

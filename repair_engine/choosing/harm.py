@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from repair_engine.case.case import Case
+from repair_engine.data.pixels import Rows
 from repair_engine.network import predictions
-from repair_engine.question.objectives.pixels import Rows
 from repair_engine.support.statistics import REFUSE_BELOW
 
 _SLACK = 1e-12  # a drop of exactly the limit is within it, whatever its rounding
@@ -25,17 +25,17 @@ class LimitCheck:
 
     def __init__(self, case: Case, most: int, rng: np.random.Generator) -> None:
         self._case = case
-        indices = case.splits.score
+        indices = case.images.splits.score
         if len(indices) > most:
             indices = np.sort(rng.permutation(indices)[:most])
         self.images = len(indices) if len(indices) >= LEAST_IMAGES else 0
-        self._pixels = Rows(case.pixels, indices)
-        self._labels = case.dataset.labels[indices]
+        self._pixels = Rows(case.images.pixels, indices)
+        self._labels = case.images.labels[indices]
         self._intact = case.intact[indices] == self._labels
-        limits = case.request.limits
+        limits = case.settings.limits
         self._kept = [(np.arange(len(indices)), limits.max_clean_drop)]
-        if case.subgroups is not None:
-            groups = np.asarray([case.subgroups[i] for i in indices])
+        if case.question.subgroups is not None:
+            groups = np.asarray(case.question.subgroups)[indices]
             inside = [np.flatnonzero(groups == group) for group in np.unique(groups)]
             self._kept += [(rows, limits.max_subgroup_drop) for rows in inside if len(rows) >= REFUSE_BELOW]
 
@@ -47,11 +47,10 @@ class LimitCheck:
         """
         if not self.images:
             return np.inf
-        network, found = self._case.network, []
-        step = self._case.room.plain
-        for i in range(0, self.images, step):
-            images = self._case.normalize(self._pixels[i : i + step].to(network.device))
-            found.append(predictions(network.masked_logits(images, coalition[None])[0]).cpu().numpy())
+        subject = self._case.subject
+        inputs = self._case.images.inputs(self._pixels, subject.room.plain, subject.device)
+        logits = (subject.network.masked_logits(some, coalition[None])[0] for some in inputs)
+        found = [predictions(some).cpu().numpy() for some in logits]
         lost = self._intact.astype(float) - (np.concatenate(found) == self._labels)
         return min(_margin(lost[rows], limit) for rows, limit in self._kept)
 

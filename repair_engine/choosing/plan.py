@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TypedDict, cast
 
 import numpy as np
 import torch
 
 from repair_engine.case.case import Case
 from repair_engine.choosing.selection import Seen, Stability, Sweep, judge, resample
+from repair_engine.data.pixels import Pixels
 from repair_engine.network import Network, Trail, predictions
 from repair_engine.question.objectives import cell_codes
-from repair_engine.question.objectives.pixels import Pixels, Rows
 from repair_engine.question.request import Limits
 from repair_engine.support.memory import DEFAULT, Room
 from repair_engine.support.progress import BATCH
 from repair_engine.support.statistics import REFUSE_BELOW, percentiles
+
+
+class StepRecord(TypedDict):
+    """`Step` in documents."""
+
+    k: int
+    objective: float
+    clean: float
+    guard: float | None
+    subgroup_drop: float | None
+    feasible: bool
+    true_label: float | None
+    lower: float | None
+    upper: float | None
+    front: bool
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,9 @@ class Step:
     lower: float | None = None
     upper: float | None = None
     front: bool = False
+
+    def to_json(self) -> StepRecord:
+        return cast(StepRecord, asdict(self))
 
 
 @dataclass(frozen=True)
@@ -91,18 +110,18 @@ def prefix_predictions(
 
 def masked_predictions(case: Case, pixels: Pixels, players: np.ndarray) -> np.ndarray:
     """Predictions int64 [N] of the network with `players` ablated."""
-    return prefix_predictions(case.network, pixels, case.normalize, [players], room=case.room)[1]
+    subject = case.subject
+    return prefix_predictions(subject.network, pixels, case.images.normalize, [players], room=subject.room)[1]
 
 
 def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], None]) -> Plan:
     """Tries every prefix of `players` on *select* (and the guard set's) and chooses k."""
-    clean_indices = case.splits.select
-    sets: dict[str, Pixels] = {"clean": Rows(case.pixels, clean_indices)}
-    if case.request.metric.attacked:
-        sets["attacked"] = case.attacked["select"].pixels
-    if case.guard is not None and case.guard_parts is not None:
-        guard_pixels = torch.from_numpy(np.array(case.guard.images[case.guard_parts.select]))
-        sets["guard"] = guard_pixels
+    images, question, guard = case.images, case.question, None
+    sets: dict[str, Pixels] = {"clean": images.rows("select")}
+    if question.attacked:
+        sets["attacked"] = question.attacked["select"].pixels
+    if images.guard is not None:
+        sets["guard"] = torch.from_numpy(np.array(images.guard.dataset.images[images.guard.parts.select]))
     total = sum(len(p) for p in sets.values()) * (len(players) + 1)
     done = 0
 
@@ -112,34 +131,26 @@ def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], 
         progress("trying every number of filters on the select images", done / total)
 
     predicted = {
-        name: prefix_predictions(case.network, pixels, case.normalize, list(players), tick, case.room)
+        name: prefix_predictions(case.subject.network, pixels, images.normalize, list(players), tick, case.subject.room)
         for name, pixels in sets.items()
     }
-    labels = case.dataset.labels[clean_indices]
-    subgroups = None if case.subgroups is None else [case.subgroups[i] for i in clean_indices]
-    objective, rows = case.objective("select"), None
-    asked = predicted.get("attacked")
-    if asked is None:
-        position = {int(index): i for i, index in enumerate(clean_indices)}
-        rows = np.array([position[int(i)] for i in case.objective_indices("select")], dtype=np.int64)
-        asked = predicted["clean"][:, rows]
-    clean = Seen(predicted["clean"] == labels, cell_codes(labels, subgroups))
-    guard = None
-    if "guard" in predicted and case.guard is not None and case.guard_parts is not None:
-        guard_labels = case.guard.labels[case.guard_parts.select]
+    labels, groups = images.labels[images.splits.select], question.groups("select")
+    objective = question.objective("select")
+    asked = question.answers("select", predicted["clean"], lambda _: predicted["attacked"])
+    clean = Seen(predicted["clean"] == labels, cell_codes(labels, groups))
+    if images.guard is not None:
+        guard_labels = images.guard.dataset.labels[images.guard.parts.select]
         guard = Seen(predicted["guard"] == guard_labels, cell_codes(guard_labels, None))
     sweep = Sweep(
         objective.value(asked),
         clean.right.mean(axis=1),
         None if guard is None else guard.right.mean(axis=1),
-        None if subgroups is None else largest_drops(clean.right, subgroups),
+        None if groups is None else largest_drops(clean.right, groups),
         objective.goal == "lower",
     )
-    draws = resample(clean, objective, asked, rows, guard, subgroups, case.request.seed)
-    true = None
-    if "attacked" in predicted:
-        true = (predicted["attacked"] == case.dataset.labels[case.attacked["select"].indices]).mean(axis=1)
-    return choose(players, sweep, case.request.limits, draws, len(objective), true, case.request.level)
+    draws = resample(clean, objective, asked, question.rows("select"), guard, groups, case.settings.seed)
+    true = question.true_label("select", asked)
+    return choose(players, sweep, case.settings.limits, draws, len(objective), true, case.settings.level)
 
 
 def choose(

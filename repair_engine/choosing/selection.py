@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -109,7 +109,22 @@ def judge(sweep: Sweep, draws: Sweep, limits: Limits, images: int, level: float 
     )
 
 
-def describe(found: Stability, k: int) -> dict[str, Any]:
+class SelectionRecord(TypedDict):
+    """See `describe`."""
+
+    choose: str
+    best: int
+    standard_error: float
+    images: int
+    resamples: int
+    level: float
+    none: float
+    same: float
+    middle: list[int]
+    distribution: list[dict[str, float]]
+
+
+def describe(found: Stability, k: int) -> SelectionRecord:
     """For the report: the rule, the standard error, and how often the resamples chose which k."""
     total = int(found.counts.sum())
     within = np.cumsum(found.counts) / total

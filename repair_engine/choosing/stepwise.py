@@ -17,14 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
 from repair_engine.case.case import Case
 from repair_engine.choosing.harm import LimitCheck
 from repair_engine.search.game import ImageBatch, NeuronGame
-from repair_engine.search.phases import Ranking, culprit_sign
+from repair_engine.search.phases import Ranking
 
 _LOOKS_SHARE, _CHECKS_SHARE = 0.4, 0.05
 SHARE = _LOOKS_SHARE + _CHECKS_SHARE  # of the budget, spent in addition
@@ -36,6 +36,17 @@ _OF_GUESSES = 8  # an eighth of what is spent here, at most, goes into these
 _STEPS = 12
 _LOOK = 12  # candidates looked at again after the first step
 _LEAST_IMAGES, _MOST_IMAGES = 32, 1024
+
+
+class StepwiseRecord(TypedDict):
+    """See `Stepwise`."""
+
+    picked: int
+    candidates: int
+    images: int
+    evaluations: int
+    passed_over: int
+    margin: float
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,7 @@ class Stepwise:
     margin: float = 0.0
     tightest: float = np.inf
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> StepwiseRecord:
         return {
             "picked": self.picked,
             "candidates": self.candidates,
@@ -106,10 +117,10 @@ class Greedy:
 
     def __init__(self, case: Case, ranking: Ranking, budget: int, progress: Callable[[str, float], None]) -> None:
         self.case, self.ranking, self.budget, self.progress = case, ranking, budget, progress
-        self.sign, self.limit = culprit_sign(case.request), case.request.limits.max_filters
-        self.smooth = case.request.metric.attacked
+        self.sign, self.limit = case.settings.metric.culprit_sign, case.settings.limits.max_filters
+        self.smooth = case.question.smooth
         self.game: NeuronGame = case.game(_LEAST_IMAGES)
-        rng = np.random.default_rng(np.random.SeedSequence([case.request.seed, 0x57E9]))
+        rng = np.random.default_rng(np.random.SeedSequence([case.settings.seed, 0x57E9]))
         self.spent = self.steps = self.images = 0
         self.gains: dict[bytes, dict[int, float]] = {}  # of candidates, by the coalition that they would be taken from
         self.margins: dict[bytes, float] = {}
@@ -131,7 +142,7 @@ class Greedy:
         most = self.checks // steps
         if self.smooth:  # most of what steers fewer images breaks a limit: what few attacked images leave goes there
             self.checks = int(SHARE * budget) - self.spent - looks * self.images
-        self.check = LimitCheck(case, most, np.random.default_rng([case.request.seed, 0x4C1]))
+        self.check = LimitCheck(case, most, np.random.default_rng([case.settings.seed, 0x4C1]))
 
     def order(self, margin: float = 0.0, most: int | None = None) -> Stepwise:
         """One order.

@@ -22,6 +22,6 @@ def compare(here: Compare, to: TextIO) -> int:
         with claimed(out), results(out) as made:
             (made / "compare.json").write_text(json.dumps(document, indent=1))
             (made / "compare.html").write_text(render(document), encoding="utf-8")
-        document = {**document, "out": str(out)}
+        document["out"] = str(out)
     emit(here, to, document, compare_text)
     return 0

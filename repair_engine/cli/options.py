@@ -74,7 +74,7 @@ def _value(one: settings.Option, given: Any) -> Any:
 
 
 def request_of(here: settings.ModelFile) -> RepairRequest:
-    """The request that a verb's record describes; the attack verb's metric is attack-success. Raises BadInput."""
+    """The request that a verb's record describes. Raises BadInput."""
     for role in _FILES:
         path = getattr(here, role, None)
         if path and role in ("data", "guard"):
@@ -92,7 +92,7 @@ def request_of(here: settings.ModelFile) -> RepairRequest:
         here,
         model=str(file),
         architecture=architecture,
-        metric=Metric.parse(getattr(here, "metric", "attack-success")),
+        metric=Metric.parse(here.metric),  # type: ignore[attr-defined]
         preprocessing=opening.preprocessing_of(here, architecture, file),
         surrogates=tuple(surrogates),
         data=here.data,  # type: ignore[attr-defined]

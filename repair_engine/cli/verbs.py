@@ -62,7 +62,8 @@ def explain(here: ExplainHere, to: TextIO) -> int:
         with results(out) as made:
             document = running.explain(request, folder, made, bars)
         bars.close()
-    emit(here, to, {**document, "out": str(out)}, explain_text)
+    document["out"] = str(out)
+    emit(here, to, document, explain_text)
     return 0
 
 
@@ -73,7 +74,8 @@ def repair(here: RepairHere, to: TextIO) -> int:
         check_folder(out, [path for path in (request.model, request.data, request.guard, here.values) if path])
         document = running.repair(request, folder, out, bars)
     bars.close()
-    emit(here, to, {**document, "out": here.out}, repair_text)
+    document["out"] = here.out
+    emit(here, to, document, repair_text)
     return 0 if document["outcome"] == "repaired" else NO_REPAIR
 
 

@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from repair_engine.errors import BadInput
 
+SPLITS = ("score", "select", "report")
 MIN_CELL = 4  # units (images, or groups of images that stay together) with which a cell is stratified
 _SHOWN = 6
 _DRIFT = 0.05  # of all images: a part that misses its share by more is said
@@ -65,7 +66,7 @@ def split(
         pixel_hashes,
         seed,
         fractions,
-        ("score", "select", "report"),
+        SPLITS,
         class_names,
     )
     return Splits(parts[0], parts[1], parts[2], tuple(warnings))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 
 from repair_engine.case.case import Case
+from repair_engine.documents.records import AttackSection
 from repair_engine.models.formats import Checkpoint
 from repair_engine.question.surrogates import open_surrogates
 from repair_engine.question.victims import AttackImages, BlackBox, Victim
@@ -21,9 +20,9 @@ _SHARE = 20  # of the budget, in forward passes, that the queries to each of the
 
 def subset_size(case: Case, budget: int) -> int:
     """Most images on which queries are made: as asked, else by the budget."""
-    if case.request.subset is not None:
-        return case.request.subset
-    return int(np.clip(budget // (_SHARE * max(case.request.queries, 1)), _LEAST, _MOST))
+    if case.settings.subset is not None:
+        return case.settings.subset
+    return int(np.clip(budget // (_SHARE * max(case.settings.queries, 1)), _LEAST, _MOST))
 
 
 def measure_attack(
@@ -32,10 +31,10 @@ def measure_attack(
     before: np.ndarray,
     after: np.ndarray,
     budget: int,
-    document: dict[str, Any],
+    section: AttackSection,
     progress: Progress,
 ) -> list[Row]:
-    """Fills `document["attack"]` with rows and self-tests; the rows with every image's predictions.
+    """Fills the document's section with rows and self-tests; the rows with every image's predictions.
 
     Args:
         edited: the repaired checkpoint.
@@ -45,32 +44,33 @@ def measure_attack(
     Raises:
         BadInput: a surrogate that does not fit.
     """
-    request, part = case.request, case.attacked["report"]
-    device, preprocessing = case.network.device, case.dataset.preprocessing
+    settings, part = case.settings, case.question.attacked["report"]
+    device, preprocessing = case.subject.device, case.images.dataset.preprocessing
     victims = [
         Victim(name, checkpoint.module().to(device), preprocessing, device)
         for name, checkpoint in (
-            ("the intact model", case.checkpoint),
+            ("the intact model", case.subject.checkpoint),
             ("the repaired model", edited),
         )
     ]
-    labels = case.dataset.labels[part.indices]
-    clean = torch.from_numpy(np.array(case.dataset.images[part.indices]))
-    images = AttackImages(part.indices, clean, labels, part.targets, request.attack.targeted)
-    shape = tuple(case.dataset.images.shape[1:])
-    surrogates = open_surrogates(request.surrogates, preprocessing, shape, case.network.classes, device)
+    labels = case.images.labels[part.indices]
+    clean = torch.from_numpy(np.array(case.images.dataset.images[part.indices]))
+    images = AttackImages(part.indices, clean, labels, part.targets, settings.attack.targeted)
+    surrogates = open_surrogates(
+        case.sources.surrogates, preprocessing, case.images.shape, case.subject.network.classes, device
+    )
     subset = images.spread(subset_size(case, budget))
     fixed = Fixed(part.pixels, before, after)
     rows = measure_rows(
-        victims[0], victims[1], images, fixed, request.attack, surrogates, subset, request.queries, request.seed,
+        victims[0], victims[1], images, fixed, settings.attack, surrogates, subset, settings.queries, settings.seed,
         progress,
     )  # fmt: skip
-    document["attack"]["rows"] = describe_rows(rows, request.seed, request.level)
-    document["attack"]["self_tests"] = _self_tests(rows, subset, request.queries)
+    section["rows"] = describe_rows(rows, settings.seed, settings.level)
+    section["self_tests"] = _self_tests(rows, subset, settings.queries)
     return rows
 
 
-def _self_tests(rows: list[Row], subset: np.ndarray, queries: int) -> list[dict[str, Any]]:
+def _self_tests(rows: list[Row], subset: np.ndarray, queries: int) -> list[masking.CheckRecord]:
     """Queries against gradients, on both models; the other self-tests are those of the attack verb."""
     kinds = {row.kind: row for row in rows}
     if "black-box" not in kinds:

@@ -3,19 +3,59 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 
+from repair_engine.documents.explain import CurveRow
 from repair_engine.documents.reading import Place, Valued, check_same_filters, read_result
-from repair_engine.studies.agreement_figures import agreement, overlaps
-from repair_engine.studies.arrays import histogram
+from repair_engine.question.question import MetricRecord
+from repair_engine.studies.agreement_figures import OverlapRow, agreement, overlaps
+from repair_engine.studies.arrays import HistogramRecord, histogram
 from repair_engine.studies.names import RANDOM, SHAPLEY
 
 SCHEMA = 1
 
 
-def compare(first: str | Place, second: str | Place, names: tuple[str, str] | None = None) -> dict[str, Any]:
+class SideRecord(TypedDict):
+    """One result; `model`, `data` and `run` hold what it says of some of their keys."""
+
+    path: str
+    verb: str
+    metric: MetricRecord
+    model: dict[str, Any]
+    data: dict[str, Any]
+    run: dict[str, Any]
+    sampled: int
+    histogram: HistogramRecord
+    curves: list[CurveRow]
+
+
+class AgreementRecord(TypedDict):
+    """See `Agreement`."""
+
+    n: int
+    spearman: float | None
+    corrected: float | None
+    reliabilities: list[float | None]
+    cut: bool
+
+
+class CompareRecord(TypedDict):
+    """compare.json."""
+
+    schema: int
+    verb: str
+    results: list[SideRecord]
+    filters: int
+    differs: list[str]
+    agreement: AgreementRecord
+    overlaps: list[OverlapRow]
+    warnings: list[str]
+    out: NotRequired[str]
+
+
+def compare(first: str | Place, second: str | Place, names: tuple[str, str] | None = None) -> CompareRecord:
     """The document about two results.
 
     Args:
@@ -37,13 +77,13 @@ def compare(first: str | Place, second: str | Place, names: tuple[str, str] | No
         "results": [_side(a), _side(b)],
         "filters": len(a.ids),
         "differs": _differs(a, b),
-        "agreement": asdict(found),
+        "agreement": cast(AgreementRecord, asdict(found)),
         "overlaps": overlaps(a.only(sampled), b.only(sampled)),
         "warnings": _warnings(a, b, found.n),
     }
 
 
-def _side(valued: Valued) -> dict[str, Any]:
+def _side(valued: Valued) -> SideRecord:
     document = valued.document
     run = document["run"]
     rows = document.get("curves", {}).get("rows", [])

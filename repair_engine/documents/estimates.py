@@ -7,13 +7,17 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from repair_engine.case.case import Case
 from repair_engine.documents import repair as documents
+from repair_engine.documents.records import some_of
 from repair_engine.errors import BadInput
+from repair_engine.question.question import MetricRecord
+from repair_engine.search.records import IntervalWords, RunRecord
+from repair_engine.support.statistics import finite
 from shapley import Estimate, Settings
 from shapley.estimates import scale_of
 
@@ -25,6 +29,51 @@ MODEL_KEYS = ("sha256", "architecture", "num_classes", "options", "registered", 
 _BEYOND = 1e6
 _RECORDS = ("model", "metric", "preprocessing", "data", "constants", "truncation", "run")
 _WALKS = ("tmab", "monte_carlo")
+
+
+class CellRecord(TypedDict("CellRecord", {"class": str})):
+    """How many images of the objective a class (within a subgroup) has."""
+
+    subgroup: str | None
+    images: int
+
+
+class PartyRun(TypedDict):
+    """What a merge needs of `RunRecord`, and of the sampling's settings."""
+
+    estimator: str
+    evaluations: int
+    budget: int
+    images_per_draw: int
+    seed: int
+    interval: IntervalWords
+    precision: str
+    adaptive: bool
+    scale: float
+    resolution: float
+    value_range: float
+
+
+class EstimateRecord(TypedDict):
+    """estimate.json; `model` by `MODEL_KEYS`."""
+
+    kind: str
+    schema: int
+    model: dict[str, Any]
+    filters: list[str]
+    classes: list[str]
+    metric: MetricRecord
+    preprocessing: dict[str, Any]
+    data: dict[str, str | int]
+    cells: list[CellRecord]
+    constants: dict[str, object]
+    truncation: dict[str, str | int | None]
+    run: PartyRun
+    value_of_all: float
+    values: list[float | None]
+    std_errors: list[float | None]
+    samples: list[int]
+    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -42,14 +91,14 @@ class PartyEstimate:
     values: np.ndarray
     std_errors: np.ndarray
     samples: np.ndarray
-    document: Mapping[str, Any]
+    document: EstimateRecord
 
     @property
     def filters(self) -> tuple[str, ...]:
         return tuple(self.document["filters"])
 
     @property
-    def run(self) -> Mapping[str, Any]:
+    def run(self) -> PartyRun:
         return self.document["run"]
 
     @property
@@ -63,8 +112,8 @@ class PartyEstimate:
 
 
 def estimate_document(
-    case: Case, estimate: Estimate, settings: Settings | None, run: Mapping[str, Any], value_of_all: float
-) -> dict[str, Any]:
+    case: Case, estimate: Estimate, settings: Settings | None, run: RunRecord, value_of_all: float
+) -> EstimateRecord:
     """What `score` leaves for `merge`, JSON-able.
 
     Args:
@@ -76,26 +125,31 @@ def estimate_document(
     return {
         "kind": _KIND,
         "schema": 1,
-        "model": {key: model[key] for key in MODEL_KEYS},
-        "filters": [case.network.filter_id(p) for p in range(case.network.n_filters)],
-        "classes": list(case.dataset.class_names),
-        "metric": documents.describe_metric(case),
-        "preprocessing": case.dataset.preprocessing.to_json(),
-        "data": {"sha256": case.dataset.sha256, "score_images": len(case.splits.score)},
+        "model": some_of(model, MODEL_KEYS),
+        "filters": [case.subject.network.filter_id(p) for p in range(case.subject.network.n_filters)],
+        "classes": list(case.images.class_names),
+        "metric": case.question.describe(),
+        "preprocessing": case.images.dataset.preprocessing.to_json(),
+        "data": {"sha256": case.images.dataset.sha256, "score_images": len(case.images.splits.score)},
         "cells": _cells(case),
-        "constants": {"kind": case.request.constant, **run["constants_from"]},
+        "constants": {"kind": case.settings.constant, **run["constants_from"]},
         "truncation": _truncation(estimate),
         "run": {
-            **{key: run[key] for key in ("estimator", "evaluations", "budget", "images_per_draw", "seed", "interval")},
-            "precision": run.get("precision", {}).get("used", "float32"),
+            "estimator": run["estimator"],
+            "evaluations": run["evaluations"],
+            "budget": run["budget"],
+            "images_per_draw": run["images_per_draw"],
+            "seed": run["seed"],
+            "interval": run["interval"],
+            "precision": run["precision"]["used"] if "precision" in run else "float32",
             "adaptive": settings is not None and settings.adaptive,
             "scale": 1.0 if settings is None else scale_of(settings, estimate.depth),
             "resolution": 0.0 if settings is None else settings.image_resolution,
             "value_range": 1.0 if settings is None else settings.value_range,
         },
         "value_of_all": value_of_all,
-        "values": _numbers(estimate.values[0]),
-        "std_errors": _numbers(estimate.std_errors[0]),
+        "values": [finite(x) for x in estimate.values[0]],
+        "std_errors": [finite(x) for x in estimate.std_errors[0]],
         "samples": [int(count) for count in estimate.samples],
         "versions": documents.versions(),
     }
@@ -167,25 +221,22 @@ def _no_number(constant: str) -> float:
     raise ValueError(f"it holds {constant}")
 
 
-def _cells(case: Case) -> list[dict[str, Any]]:
+def _cells(case: Case) -> list[CellRecord]:
     """How many images of the objective each class (and subgroup) has; of an attack, those attacked."""
-    indices = case.objective_indices("score")
-    labels = case.dataset.labels[indices]
-    groups = [case.subgroups[i] for i in indices] if case.subgroups else [None] * len(indices)
+    indices = case.question.indices("score")
+    labels = case.images.labels[indices]
+    subgroups = case.question.subgroups
+    groups = [subgroups[i] for i in indices] if subgroups else [None] * len(indices)
     counts = Counter((int(label), group) for label, group in zip(labels, groups, strict=True))
     return [
-        {"class": case.dataset.class_names[label], "subgroup": group, "images": count}
+        {"class": case.images.class_names[label], "subgroup": group, "images": count}
         for (label, group), count in sorted(counts.items(), key=lambda item: (item[0][0], item[0][1] or ""))
     ]
 
 
-def _truncation(estimate: Estimate) -> dict[str, Any]:
+def _truncation(estimate: Estimate) -> dict[str, str | int | None]:
     """What of the Shapley value is left out: what lies past `depth` removals, or where walks end, dead."""
     return {"rule": "walk" if estimate.estimator in _WALKS else "depth", "depth": estimate.depth}
-
-
-def _numbers(array: np.ndarray) -> list[float | None]:
-    return [float(x) if np.isfinite(x) else None for x in array]
 
 
 def _array(numbers: list[float | None]) -> np.ndarray:

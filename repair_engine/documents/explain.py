@@ -5,21 +5,102 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
 from repair_engine.case.case import Case
 from repair_engine.choosing.controls import RESPONSE_IMAGES
 from repair_engine.documents import repair as documents
-from repair_engine.studies.arrays import histogram
-from repair_engine.studies.explain_curves import Curve, CurveImages, advantages, first_removed
+from repair_engine.documents.records import FilterRow, Valued
+from repair_engine.search.records import RunRecord
+from repair_engine.studies.arrays import HistogramRecord, histogram
+from repair_engine.studies.explain_curves import (
+    AdvantageRow,
+    Curve,
+    CurveImages,
+    FirstRemoved,
+    advantages,
+    first_removed,
+)
 from repair_engine.studies.names import ENDS, LEAVE_ONE_OUT, RANDOM, RESPONSES, SHAPLEY, WEIGHTS
 from repair_engine.studies.noise import noise_of, noise_warning
+from repair_engine.studies.pictures import PictureRow
 from repair_engine.studies.rankings import Rankings
+from repair_engine.studies.shift import ShiftRecord
 from shapley import Estimate
 
-_KEYS = {WEIGHTS: "weight_norm", RESPONSES: "response_norm", LEAVE_ONE_OUT: "leave_one_out"}
+
+class ExplainRow(FilterRow):
+    """One filter: found by the search, by fresh samples where there are any, and by every ranking."""
+
+    fresh_value: float | None
+    fresh_lower: float | None
+    fresh_upper: float | None
+    fresh_std_error: float | None
+    fresh_samples: int | None
+    rank: int
+    ranked_by: float | None
+    weight_norm: float
+    response_norm: float
+    leave_one_out: float
+
+
+class LayerRow(TypedDict):
+    """How many of the k most and the k least critical filters a site has, and how many chance gives it."""
+
+    site: str
+    filters: int
+    most: int
+    least: int
+    expected: float
+
+
+class CurveRow(TypedDict):
+    """One ranking from one end; of random orders their mean and range."""
+
+    end: str
+    ranking: str
+    ks: list[int]
+    metric: list[float]
+    accuracy: list[float]
+    draws: NotRequired[int]
+    metric_range: NotRequired[list[list[float]]]
+    accuracy_range: NotRequired[list[list[float]]]
+
+
+class ImagesUsed(TypedDict):
+    """Report images; `of` so many of the metric's."""
+
+    metric: int
+    accuracy: int
+    of: int | None
+
+
+class RemovalRecord(TypedDict):
+    images: ImagesUsed
+    loo_images: int
+    ranked_on: dict[str, int]
+    first_removed: list[FirstRemoved]
+    rows: list[CurveRow]
+    advantages: list[AdvantageRow]
+    logit_shift: NotRequired[ShiftRecord]
+
+
+class ExplainRecord(Valued):
+    """explain.json."""
+
+    created: str
+    asked: dict[str, int | None]
+    k: int
+    filters: list[ExplainRow]
+    noise: dict[str, float | None]
+    histogram: HistogramRecord
+    layers: list[LayerRow]
+    curves: RemovalRecord
+    files: dict[str, dict[str, str]]
+    pictures: NotRequired[list[PictureRow]]
+    out: NotRequired[str]
 
 
 def explain_document(
@@ -29,8 +110,8 @@ def explain_document(
     rankings: Rankings,
     curves: Sequence[Curve],
     images: CurveImages,
-    run: dict[str, Any],
-) -> dict[str, Any]:
+    run: RunRecord,
+) -> ExplainRecord:
     """The document without its logit shift, pictures and files.
 
     Args:
@@ -38,15 +119,15 @@ def explain_document(
         images: on which the curves were measured.
         run: `documents.describe_run`.
     """
-    resampling = case.request.seed, case.request.level
-    asked = case.request.explain
+    resampling = case.settings.seed, case.settings.level
+    asked = case.settings.explain
     assert asked is not None
     confirmed = fresh if fresh is not found else None
     order = rankings.order(SHAPLEY)
     rank = np.empty(len(order), dtype=int)
     rank[order] = np.arange(1, len(order) + 1)
     filters = [_row(case, p, found, confirmed, rankings, int(rank[p])) for p in range(len(order))]
-    k = min(case.request.top_k, len(order) // 2) or 1
+    k = min(case.settings.top_k, len(order) // 2) or 1
     noise = noise_of(found.values[0], found.std_errors[0])
     scores = rankings.scores[SHAPLEY]
     warnings = list(case.warnings)
@@ -56,11 +137,11 @@ def explain_document(
         "schema": documents.SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "verb": "explain",
-        "metric": documents.describe_metric(case),
+        "metric": case.question.describe(),
         "model": documents.describe_model(case),
         "data": documents.describe_data(case),
         "run": run,
-        "asked": asdict(asked) | {"top_k": case.request.top_k},
+        "asked": asdict(asked) | {"top_k": case.settings.top_k},
         "k": k,
         "filters": filters,
         "noise": {key: None if value != value else value for key, value in asdict(noise).items()},
@@ -68,7 +149,7 @@ def explain_document(
         "layers": layers(case, order, k),
         "curves": {
             "images": {"metric": len(images.asked), "accuracy": len(images.clean),
-                       "of": (not case.request.metric.attacked and len(case.objective("report"))) or None},
+                       "of": None if case.question.attacked else len(case.question.objective("report"))},
             "loo_images": rankings.loo_images,
             "ranked_on": ranked_on(case, found, confirmed, rankings, run["images_per_draw"]),
             "first_removed": first_removed(list(curves), images, max(1, min(10, len(order) // 2)), *resampling),
@@ -81,33 +162,39 @@ def explain_document(
     }  # fmt: skip
 
 
-def _row(
-    case: Case, player: int, found: Estimate, fresh: Estimate | None, rankings: Rankings, rank: int
-) -> dict[str, Any]:
-    row = documents.filter_row(case, player, found)
+def _row(case: Case, player: int, found: Estimate, fresh: Estimate | None, rankings: Rankings, rank: int) -> ExplainRow:
     again = documents.filter_row(case, player, fresh) if fresh is not None and fresh.samples[player] else None
-    for key in ("value", "lower", "upper", "std_error", "samples"):
-        row[f"fresh_{key}"] = again[key] if again else None
     score = float(rankings.scores[SHAPLEY][player])
-    row |= {"rank": rank, "ranked_by": None if np.isnan(score) else score}
-    return row | {key: float(rankings.scores[name][player]) for name, key in _KEYS.items()}
+    return {
+        **documents.filter_row(case, player, found),
+        "fresh_value": again and again["value"],
+        "fresh_lower": again and again["lower"],
+        "fresh_upper": again and again["upper"],
+        "fresh_std_error": again and again["std_error"],
+        "fresh_samples": again and again["samples"],
+        "rank": rank,
+        "ranked_by": None if np.isnan(score) else score,
+        "weight_norm": float(rankings.scores[WEIGHTS][player]),
+        "response_norm": float(rankings.scores[RESPONSES][player]),
+        "leave_one_out": float(rankings.scores[LEAVE_ONE_OUT][player]),
+    }
 
 
 def ranked_on(
     case: Case, found: Estimate, fresh: Estimate | None, rankings: Rankings, batch_size: int
 ) -> dict[str, int]:
     """How many score images each ranking saw, at most; of Shapley values, the median sampled filter."""
-    images = len(case.objective("score"))
+    images = len(case.question.objective("score"))
     samples = found.samples + (0 if fresh is None else fresh.samples)
     draws = int(np.median(samples[samples > 0])) if (samples > 0).any() else 0
     sampled = images if found.estimator == "exact" else min(images, draws * batch_size)
-    return {SHAPLEY: sampled, WEIGHTS: 0, RESPONSES: min(RESPONSE_IMAGES, len(case.splits.score)),
+    return {SHAPLEY: sampled, WEIGHTS: 0, RESPONSES: min(RESPONSE_IMAGES, len(case.images.splits.score)),
             LEAVE_ONE_OUT: rankings.loo_images, RANDOM: 0}  # fmt: skip
 
 
-def layers(case: Case, order: np.ndarray, k: int) -> list[dict[str, Any]]:
+def layers(case: Case, order: np.ndarray, k: int) -> list[LayerRow]:
     """How the k most and the k least critical filters are spread over the sites, in the order of computation."""
-    network = case.network
+    network = case.subject.network
     most, least = (np.bincount(network.site_of(p), minlength=len(network.sites)) for p in (order[:k], order[-k:]))
     return [
         {
@@ -121,7 +208,7 @@ def layers(case: Case, order: np.ndarray, k: int) -> list[dict[str, Any]]:
     ]
 
 
-def curve_rows(curves: Sequence[Curve]) -> list[dict[str, Any]]:
+def curve_rows(curves: Sequence[Curve]) -> list[CurveRow]:
     """One row per end and ranking; the random orders as their mean and range."""
     rows = []
     for end in ENDS:
@@ -129,7 +216,7 @@ def curve_rows(curves: Sequence[Curve]) -> list[dict[str, Any]]:
         for name in dict.fromkeys(c.ranking for c in here):
             mine = [c for c in here if c.ranking == name]
             metric, accuracy = np.stack([c.metric for c in mine]), np.stack([c.accuracy for c in mine])
-            row: dict[str, Any] = {
+            row: CurveRow = {
                 "end": end,
                 "ranking": name,
                 "ks": mine[0].ks.tolist(),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from repair_engine.documents.explain import ExplainRow
 from repair_engine.documents.known import row_known
+from repair_engine.documents.records import some_of
 from repair_engine.studies.explain_curves import Curve
 from repair_engine.support import tables
 
@@ -17,7 +18,7 @@ _FIGURES = (
 )
 
 
-def write_filters(rows: Sequence[dict[str, Any]], path: Path) -> None:
+def write_filters(rows: Sequence[ExplainRow], path: Path) -> None:
     """One row per filter, in the network's order; empty where a filter was not sampled.
 
     known is 0 there, and where the interval spans everything that a value can be.
@@ -26,7 +27,7 @@ def write_filters(rows: Sequence[dict[str, Any]], path: Path) -> None:
         for row in rows:
             site, _, channel = row["id"].rpartition(":")
             channel = channel.removeprefix("head")
-            figures = ["" if row[key] is None else row[key] for key in _FIGURES]
+            figures = ["" if value is None else value for value in some_of(row, _FIGURES).values()]
             prefix = "fresh_" if row["fresh_value"] is not None else ""
             out.writerow([row["id"], site, int(channel), *figures, int(row_known(row, prefix))])
 

@@ -10,6 +10,7 @@ from repair_engine.documents.known import is_known
 from repair_engine.network import Network
 from repair_engine.search.phases import Ranking
 from repair_engine.support import tables
+from repair_engine.support.statistics import finite
 from shapley import Estimate
 
 _FIGURES = ("value", "lower", "upper", "std_error", "samples")
@@ -43,7 +44,7 @@ def write_filters(network: Network, ranking: Ranking, k: int, path: Path) -> Non
                 [
                     *(name, site, network.channel(player)),
                     *_figures(ranking.found, player),
-                    "" if ranking.found.best is None else _number(ranking.found.best[player]),
+                    "" if ranking.found.best is None else finite(ranking.found.best[player]),
                     *(_figures(fresh, player) if fresh else [""] * len(_FIGURES)),
                     *(tables.Figure(f"{network.constant(player):.9g}"), place or "", int(0 < place <= k)),
                     int(_known(fresh if fresh is not None and fresh.samples[player] else ranking.found, player)),
@@ -62,8 +63,4 @@ def _figures(of: Estimate, player: int) -> list[object]:
     if np.isnan(of.values[0][player]):
         return [*[""] * (len(_FIGURES) - 1), int(of.samples[player])]
     ends = (of.values, of.lower, of.upper, of.std_errors)
-    return [*(_number(end[0][player]) for end in ends), int(of.samples[player])]
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    return [*(finite(end[0][player]) for end in ends), int(of.samples[player])]

@@ -3,43 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
-from repair_engine.case.case import SPLITS, Case
+from repair_engine.case.case import Case
+from repair_engine.data import SPLITS
+from repair_engine.documents.records import Change, GroupRow, SplitFigures
 from repair_engine.question.objectives import Objective
 from repair_engine.question.objectives.metric import accuracy_weights
 from repair_engine.studies import fairness
 from repair_engine.support.statistics import cell_flag, holm, mcnemar, paired_bootstrap, wilson
 
 
-def split_figures(case: Case, predicted: np.ndarray, attacked: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+def split_figures(case: Case, predicted: np.ndarray, attacked: dict[str, np.ndarray]) -> dict[str, SplitFigures]:
     """Metric and clean accuracy per split and over all images.
 
     Args:
         predicted: of all images, int64 [N].
         attacked: split -> predictions of its attacked images (attack-success only).
     """
-    figures = {}
-    right = predicted == case.dataset.labels
+    figures: dict[str, SplitFigures] = {}
+    right = predicted == case.images.labels
     for part in (*SPLITS, "all"):
-        figures[part] = {"accuracy": float(right[case.indices(part)].mean())}
-        value = metric_value(case, part, predicted, attacked)
+        figures[part] = {"accuracy": float(right[case.images.indices(part)].mean())}
+        value = case.question.value(part, predicted, attacked)
         if value is not None:
             figures[part]["metric"] = value
     return figures
 
 
-def metric_value(case: Case, part: str, predicted: np.ndarray, attacked: dict[str, np.ndarray]) -> float | None:
-    """The metric on one split; None for attack success over "all" (each split has its own attacked images)."""
-    if case.request.metric.attacked:
-        return float(case.objective(part).value(attacked[part])) if part in attacked else None
-    return float(case.objective(part).value(predicted[case.objective_indices(part)]))
-
-
-def gain(objective: Objective, before: np.ndarray, after: np.ndarray, seed: int, level: float = 0.95) -> dict[str, Any]:
+def gain(objective: Objective, before: np.ndarray, after: np.ndarray, seed: int, level: float = 0.95) -> Change:
     """Change of the metric as shown, with its paired interval and McNemar's test.
 
     Args:
@@ -52,14 +45,14 @@ def gain(objective: Objective, before: np.ndarray, after: np.ndarray, seed: int,
 
 def change_of_accuracy(
     right_before: np.ndarray, right_after: np.ndarray, labels: np.ndarray, seed: int, level: float = 0.95
-) -> dict[str, Any]:
+) -> Change:
     """Like `gain`, of plain accuracy, from correctness bool [N]; stratified by class."""
     return _change(right_before, right_after, accuracy_weights(len(labels)), labels, seed, level)
 
 
 def _change(
     before: np.ndarray, after: np.ndarray, weights: np.ndarray, cells: np.ndarray, seed: int, level: float
-) -> dict[str, Any]:
+) -> Change:
     interval = paired_bootstrap(before, after, weights, cells, seed, level=level)
     return {
         "value": interval.estimate,
@@ -67,13 +60,13 @@ def _change(
         "upper": interval.upper,
         "level": interval.level,
         "method": interval.method,
-        "mcnemar": asdict(mcnemar(before, after)),
+        "mcnemar": mcnemar(before, after).to_json(),
     }
 
 
 def group_table(
     names: Sequence[str], right_before: np.ndarray, right_after: np.ndarray, groups: np.ndarray
-) -> list[dict[str, Any]]:
+) -> list[GroupRow]:
     """Recall per group with Wilson intervals, the paired change, McNemar with Holm, and the small-cell flag.
 
     Args:
@@ -81,7 +74,7 @@ def group_table(
         right_before, right_after: bool [N] on the report images.
         groups: group code [N].
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[GroupRow] = []
     for code, name in enumerate(names):
         inside = groups == code
         n = int(inside.sum())
@@ -109,28 +102,27 @@ def group_table(
     return rows
 
 
-def group_tables(case: Case, before: np.ndarray, after: np.ndarray) -> dict[str, list[dict[str, Any]]]:
+def group_tables(case: Case, before: np.ndarray, after: np.ndarray) -> dict[str, list[GroupRow]]:
     """Tables by subgroup and by class within subgroup (where the metric has columns) and by class, on *report*."""
-    indices = case.splits.report
-    labels = case.dataset.labels[indices]
-    classes = case.dataset.class_names
+    indices = case.images.splits.report
+    labels = case.images.labels[indices]
+    classes = case.images.class_names
     right_before, right_after = before[indices] == labels, after[indices] == labels
     tables = {"classes": group_table(classes, right_before, right_after, labels)}
-    if case.subgroups is not None:
-        names, codes = np.unique([case.subgroups[i] for i in indices], return_inverse=True)
+    if (groups := case.question.groups("report")) is not None:
+        names, codes = np.unique(groups, return_inverse=True)
         tables["subgroups"] = group_table([str(n) for n in names], right_before, right_after, codes)
         cells = [f"{name}: {title}" for name in names for title in classes]
         tables["cells"] = group_table(cells, right_before, right_after, codes * len(classes) + labels)
     return tables
 
 
-def fairness_of(case: Case, before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
+def fairness_of(case: Case, before: np.ndarray, after: np.ndarray) -> fairness.FairnessRecord:
     """See `fairness.describe`, on *report*. The metric must have subgroups."""
-    assert case.subgroups is not None
-    indices = case.splits.report
-    labels = case.dataset.labels[indices]
-    names, codes = np.unique([case.subgroups[i] for i in indices], return_inverse=True)
+    indices = case.images.splits.report
+    labels = case.images.labels[indices]
+    names, codes = np.unique(case.question.groups("report") or [], return_inverse=True)
     right = [(predicted[indices] == labels) for predicted in (before, after)]
     return fairness.describe(
-        [str(n) for n in names], codes, labels, right[0], right[1], case.request.seed, case.request.level
+        [str(n) for n in names], codes, labels, right[0], right[1], case.settings.seed, case.settings.level
     )

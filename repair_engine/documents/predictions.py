@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from repair_engine.case.case import SPLITS, Case
-from repair_engine.data import Dataset
+from repair_engine.case.case import Case
+from repair_engine.data import SPLITS, Dataset, Guard
 from repair_engine.network import predictions
 from repair_engine.support import tables
 from repair_engine.support.tables import Figure
@@ -54,19 +54,17 @@ def predicted(logits: np.ndarray) -> Predicted:
 
 def write_predictions(case: Case, before: Predicted, after: Predicted, path: Path) -> None:
     """One row per image of the main set, in the order of the zip's sorted names."""
-    part = np.empty(len(case.dataset), dtype=object)
+    part = np.empty(len(case.images), dtype=object)
     for name in SPLITS:
-        part[case.indices(name)] = name
-    _write(case.dataset, part.tolist(), case.subgroups, before, after, path)
+        part[case.images.indices(name)] = name
+    _write(case.images.dataset, part.tolist(), case.question.subgroups, before, after, path)
 
 
-def write_guard_predictions(case: Case, before: Predicted, after: Predicted, path: Path) -> None:
+def write_guard_predictions(guard: Guard, before: Predicted, after: Predicted, path: Path) -> None:
     """The same for the guard set; images that are also in the main set are marked `excluded`."""
-    assert case.guard is not None
-    assert case.guard_parts is not None
-    part = np.full(len(case.guard), "excluded", dtype=object)
-    part[case.guard_parts.select], part[case.guard_parts.report] = "select", "report"
-    _write(case.guard, part.tolist(), None, before, after, path)
+    part = np.full(len(guard.dataset), "excluded", dtype=object)
+    part[guard.parts.select], part[guard.parts.report] = "select", "report"
+    _write(guard.dataset, part.tolist(), None, before, after, path)
 
 
 def _write(

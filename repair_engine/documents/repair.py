@@ -7,22 +7,32 @@ import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
 
 from repair_engine import __version__
-from repair_engine.case.case import SPLITS, Case
+from repair_engine.case.case import Case
 from repair_engine.case.inspection import describe_onnx, kinds_of
 from repair_engine.choosing.plan import Plan
 from repair_engine.choosing.selection import describe as describe_selection
-from repair_engine.data.columns import columns_of
+from repair_engine.data import SPLITS
+from repair_engine.documents.records import (
+    CulpritRow,
+    DataRecord,
+    FilterRow,
+    LimitsRecord,
+    ModelRecord,
+    PlanRecord,
+    RepairRecord,
+    some_of,
+)
 from repair_engine.models.hf_models import config_sha256
 from repair_engine.network import constant_of
-from repair_engine.network.write_back import edits_of
 from repair_engine.question.subgroups import size_warnings
-from repair_engine.search.phases import Ranking, culprit_sign
+from repair_engine.search.phases import Ranking
+from repair_engine.search.records import Certificate, RunRecord, interval_words
 from shapley import Estimate
 
 SCHEMA = 1
@@ -43,83 +53,57 @@ def instruction_set() -> str:
     return torch.backends.cpu.get_cpu_capability() + (f", oneDNN at most {limit}" if limit else "")
 
 
-def describe_model(case: Case) -> dict[str, Any]:
-    architecture, network = case.checkpoint.architecture, case.network
+def describe_model(case: Case) -> ModelRecord:
+    architecture, network = case.subject.checkpoint.architecture, case.subject.network
     return {
-        "file": case.request.name_of("model"),
-        "sha256": case.checkpoint.sha256,
+        "file": case.sources.name_of("model"),
+        "sha256": case.subject.checkpoint.sha256,
         "architecture": architecture.name,
         "num_classes": architecture.num_classes,
         "options": dict(architecture.options),
-        "weights": case.request.weights,
+        "weights": case.sources.weights,
         "key": architecture.key,
         "strip_prefix": architecture.strip_prefix,
         "registered": architecture.register.get(architecture.name),
-        "onnx": describe_onnx(case.checkpoint),
+        "onnx": describe_onnx(case.subject.checkpoint),
         "config_sha256": None if architecture.config is None else config_sha256(architecture.config),
         "logits": network.classes,
         "filters": network.n_filters,
         "sites": len(network.sites),
         "parameter_share": round(network.coverage.share, 4),
         "kinds": kinds_of(network),
-        "not_players": [asdict(p) for p in network.not_players],
+        "not_players": [p.to_json() for p in network.not_players],
     }
 
 
 _INPUTS = ("file", "sha256", "split_folder", "images", "splits", "group", "preprocessing")
 
 
-def describe_data(case: Case) -> dict[str, Any]:
-    dataset = case.dataset
+def describe_data(case: Case) -> DataRecord:
+    dataset = case.images.dataset
     counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
-    document: dict[str, Any] = {
-        "file": case.request.name_of("data"),
+    document: DataRecord = {
+        "file": case.sources.name_of("data"),
         "sha256": dataset.sha256,
         "images": len(dataset),
         "classes": [{"name": n, "images": int(c)} for n, c in zip(dataset.class_names, counts)],
-        "splits": {part: len(case.indices(part)) for part in SPLITS},
-        "group": case.request.group,
+        "splits": {part: len(case.images.indices(part)) for part in SPLITS},
+        "group": case.settings.group,
         "preprocessing": dataset.preprocessing.to_json(),
         "notes": list(dataset.notes),
     }
     if dataset.split:
         document["split_folder"] = dataset.split
-    if case.guard is not None and case.guard_parts is not None:
+    if (guard := case.images.guard) is not None:
         document["guard"] = {
-            "file": case.request.name_of("guard"),
-            "sha256": case.guard.sha256,
-            **({"split_folder": case.guard.split} if case.guard.split else {}),
-            "select": len(case.guard_parts.select),
-            "report": len(case.guard_parts.report),
-            "excluded": len(case.guard_parts.excluded),
+            "file": case.sources.name_of("guard"),
+            "sha256": guard.dataset.sha256,
+            **({"split_folder": guard.dataset.split} if guard.dataset.split else {}),  # type: ignore[typeddict-item]
+            "select": len(guard.parts.select),
+            "report": len(guard.parts.report),
+            "excluded": len(guard.parts.excluded),
         }
     return document
-
-
-def describe_metric(case: Case) -> dict[str, Any]:
-    request = case.request
-    attack = request.metric.attacked
-    text = {
-        "accuracy": "accuracy",
-        "recall": f"recall of {request.metric.argument}",
-        "subgroup-recall": _over_subgroups(case) if case.subgroups else "",
-        "attack-success": "success of the attack",
-    }[request.metric.kind]
-    document: dict[str, Any] = {
-        "name": str(request.metric),
-        "text": text,
-        "goal": "lower" if attack else "raise",
-    }
-    if attack:
-        document["attack"] = request.attack.to_json()
-    return document
-
-
-def _over_subgroups(case: Case) -> str:
-    columns = columns_of(case.request.metric.argument, case.dataset.attributes)
-    if len(columns) == 1:
-        return f"mean recall over the values of {columns[0]}"
-    return f"mean recall over the combinations of {', '.join(columns[:-1])} and {columns[-1]}"
 
 
 def describe_run(
@@ -130,11 +114,11 @@ def describe_run(
     found: Estimate,
     fresh: Estimate | None,
     seconds: float,
-) -> dict[str, Any]:
+) -> RunRecord:
     """How the estimate was obtained."""
-    request = case.request
+    settings = case.settings
     shown = fresh or found
-    certificate = None
+    certificate: Certificate | None = None
     if found.certificate is not None:
         c = found.certificate
         certificate = {
@@ -146,66 +130,56 @@ def describe_run(
             "missing_error": None if np.isnan(c.missing_error[0]) else float(c.missing_error[0]),
         }
     return {
-        "estimator": request.estimator,
-        "ablation": {"mean": "activation_mean"}.get(request.constant, request.constant),
+        "estimator": settings.estimator,
+        "ablation": {"mean": "activation_mean"}.get(settings.constant, settings.constant),
         "constants": _constants(case),
-        "constants_from": case.constants_from,
+        "constants_from": case.subject.constants_from,
         "images_per_draw": batch_size,
         "budget": budget,
-        "budget_was": "given" if request.budget else "calibrated",
+        "budget_was": "given" if settings.budget else "calibrated",
         "evaluations": evaluations,
         "rounds": found.rounds,
         "stopped": found.stopped,
         "depth": found.depth,
         "expected_overlap": found.expected_overlap,
-        "seed": request.seed,
-        "device": request.device,
+        "seed": settings.seed,
+        "device": settings.device,
         "threads": torch.get_num_threads(),
         "instruction_set": instruction_set(),
         "seconds": round(seconds, 1),
-        "interval": {
-            "name": shown.interval.name,
-            "claims": shown.interval.claims,
-            "text": shown.interval.text,
-        },
+        "interval": interval_words(shown.interval),
         "reported_values": "fresh samples" if fresh is not None and fresh is not found else found.estimator,
         "estimand": "the Shapley value of each filter for the metric on the score images",
         "certificate": certificate,
     }
 
 
-def constant_from(case: Case, player: int) -> str:
-    """What a filter's constant was taken from: "mean" or "bn_beta"."""
-    site = case.network.sites[int(case.network.site_of(np.array([player]))[0])]
-    return constant_of(site, case.request.constant)
-
-
 def _constants(case: Case) -> dict[str, int]:
     """How many filters have each kind of constant."""
     counts: dict[str, int] = {}
-    for site in case.network.sites:
-        kind = constant_of(site, case.request.constant)
+    for site in case.subject.network.sites:
+        kind = constant_of(site, case.subject.constant)
         counts[kind] = counts.get(kind, 0) + site.channels
     return counts
 
 
-def filter_row(case: Case, player: int, estimate: Estimate) -> dict[str, Any]:
+def filter_row(case: Case, player: int, estimate: Estimate) -> FilterRow:
     """One filter as `score --json` gives it; bounds are null where it was never sampled."""
 
     def number(array: np.ndarray) -> float | None:
         value = float(array[0][player])
         return None if np.isnan(value) else value
 
-    row = {
-        "id": case.network.filter_id(player),
-        "kind": case.network.kind(player),
+    row: FilterRow = {
+        "id": case.subject.network.filter_id(player),
+        "kind": case.subject.network.kind(player),
         "value": number(estimate.values),
         "lower": number(estimate.lower),
         "upper": number(estimate.upper),
         "std_error": number(estimate.std_errors),
         "samples": int(estimate.samples[player]),
-        "constant": case.network.constant(player),
-        "constant_from": constant_from(case, player),
+        "constant": case.subject.network.constant(player),
+        "constant_from": case.subject.constant_from(player),
     }
     if estimate.best is not None:
         row["best"] = float(estimate.best[player])
@@ -217,61 +191,56 @@ def _searched(found: Estimate, player: int) -> float:
     return float(found.values[0][player] if found.best is None else found.best[player])
 
 
-def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any]) -> dict[str, Any]:
+def report_document(case: Case, ranking: Ranking, plan: Plan, run: RunRecord) -> RepairRecord:
     """The report before anything is measured on *report*."""
     shown = ranking.fresh or ranking.found
-    culprits = []
-    for rank, player in enumerate(ranking.players, 1):
-        row = filter_row(case, int(player), shown)
-        row |= {
+    culprits: list[CulpritRow] = [
+        {
+            **filter_row(case, int(player), shown),
             "rank": rank,
             "ablated": rank <= plan.k,
             "searched_value": _searched(ranking.found, int(player)),
-            "edits": [
-                asdict(edit)
-                for edit in edits_of(
-                    case.network, case.checkpoint.tensors, case.biases, int(player), case.request.constant
-                )
-            ],
+            "edits": [edit.to_json() for edit in case.subject.edits(int(player))],
         }
-        culprits.append(row)
+        for rank, player in enumerate(ranking.players, 1)
+    ]
     warnings = list(case.warnings)
     warnings += _size_warnings(case)
-    if case.request.report_uses:
+    if case.settings.report_uses:
         warnings.append(
-            f"Before this repair was asked for, {case.request.report_uses} other report(s) on the same report images "
+            f"Before this repair was asked for, {case.settings.report_uses} other report(s) on the same report images "
             "had been made. A choice made after reading them is not judged on unseen images: its figures tend to be "
             "too good."
         )
-    document: dict[str, Any] = {
+    document: RepairRecord = {
         "schema": SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "verb": "repair",
         "outcome": "",
         "reasons": [],
         "k": plan.k,
-        "metric": describe_metric(case),
+        "metric": case.question.describe(),
         "model": describe_model(case),
         "data": describe_data(case),
-        "limits": asdict(case.request.limits),
+        "limits": cast(LimitsRecord, asdict(case.settings.limits)),
         "run": run,
-        "culprit_sign": culprit_sign(case.request),
+        "culprit_sign": case.settings.metric.culprit_sign,
         "culprits": culprits,
-        "curve": [asdict(step) for step in plan.steps],
-        "by_hand": bool(case.request.by_hand),
+        "curve": [step.to_json() for step in plan.steps],
+        "by_hand": bool(case.settings.by_hand),
         "selection": None if plan.stability is None else describe_selection(plan.stability, plan.k),
         "controls": [],
         "groups": {},
-        "report_uses": 1 + case.request.report_uses,
+        "report_uses": 1 + case.settings.report_uses,
         "warnings": warnings,
         "versions": versions(),
         "files": {},
     }
-    if case.attacked:
+    if attacked := case.question.attacked:
         document["attack"] = {
-            "settings": case.request.attack.to_json(),
-            "images": {part: len(a.indices) for part, a in case.attacked.items()},
-            "left_out": {part: a.excluded for part, a in case.attacked.items()},
+            "settings": case.settings.attack.to_json(),
+            "images": {part: len(a.indices) for part, a in attacked.items()},
+            "left_out": {part: a.excluded for part, a in attacked.items()},
             "rows": [],
             "note": "A repaired model stays open to new attacks made on it (Ghorbani & Zou 2020, §4); "
             "the row of the new white-box attack shows how open.",
@@ -279,14 +248,14 @@ def report_document(case: Case, ranking: Ranking, plan: Plan, run: dict[str, Any
     return document
 
 
-def judge(document: dict[str, Any]) -> None:
+def judge(document: RepairRecord) -> None:
     """Sets `outcome` and `reasons`: "no repair found" is a valid answer, and an improvement must be shown."""
     reasons = []
     lower = document["metric"]["goal"] == "lower"
     change = document["gain"]
     if document["k"] == 0:
-        selection = document.get("selection") or {}
-        if selection.get("best"):
+        selection = document.get("selection")
+        if selection and selection["best"]:
             reasons.append(
                 f"On the select images the best number of culprits, {selection['best']}, gains less than one standard "
                 f"error ({points(selection['standard_error'], sign=False)}): by the one-standard-error rule none is "
@@ -314,55 +283,28 @@ def judge(document: dict[str, Any]) -> None:
     document["findings"] = _findings(document)
 
 
-def repair_document(document: dict[str, Any]) -> dict[str, Any]:
+def repair_document(document: RepairRecord) -> PlanRecord:
     """What a pipeline needs to trace and repeat the repair."""
-    keys = (
-        "schema",
-        "outcome",
-        "reasons",
-        "k",
-        "metric",
-        "limits",
-        "selection",
-        "orders",
-        "run",
-        "versions",
-        "files",
-        "verification",
-    )
-    model, data = document["model"], document["data"]
-    return {
-        **{key: document[key] for key in keys if key in document},
+    keys = ("schema", "outcome", "reasons", "k", "metric", "limits", "selection", "orders", "run", "versions", "files",
+            "verification")  # fmt: skip
+    of_model = ("file", "sha256", "architecture", "num_classes", "options", "weights", "key", "strip_prefix")
+    of_others = ("id", "kind", "rank", "constant", "edits")
+    rows = document["culprits"]
+    made = {
+        **some_of(document, keys),
         "inputs": {
-            "model": {
-                key: model[key]
-                for key in (
-                    "file",
-                    "sha256",
-                    "architecture",
-                    "num_classes",
-                    "options",
-                    "weights",
-                    "key",
-                    "strip_prefix",
-                )
-            },
-            "data": {key: data[key] for key in _INPUTS if key in data},
-            "guard": data.get("guard"),
+            "model": some_of(document["model"], of_model),
+            "data": some_of(document["data"], _INPUTS),
+            "guard": document["data"].get("guard"),
         },
-        "filters": [row for row in document["culprits"] if row["ablated"]],
-        "candidates": [
-            {key: row[key] for key in ("id", "kind", "rank", "constant", "edits")}
-            for row in document["culprits"]
-            if not row["ablated"]
-        ],
-        "before": document["before"],
-        "after": document["after"],
-        "gain": document["gain"],
+        "filters": [row for row in rows if row["ablated"]],
+        "candidates": [some_of(row, of_others) for row in rows if not row["ablated"]],
+        **some_of(document, ("before", "after", "gain")),
     }
+    return cast(PlanRecord, made)
 
 
-def _findings(document: dict[str, Any]) -> list[str]:
+def _findings(document: RepairRecord) -> list[str]:
     """Sentences that an auditor would want to read first."""
     findings = []
     for table, rows in document["groups"].items():
@@ -371,7 +313,7 @@ def _findings(document: dict[str, Any]) -> list[str]:
             names = ", ".join(f"{r['name']} ({points(r['change'])}, n = {r['n']})" for r in worse[:10])
             more = f" and {len(worse) - 10} more" if len(worse) > 10 else ""
             findings.append(f"{table.capitalize()} that got worse: {names}{more}.")
-    worst = document.get("fairness", {}).get("worst")
+    worst = document["fairness"]["worst"] if "fairness" in document else None
     if document["k"] and worst and worst["change"]["value"] < 0:
         findings.append(
             f"The worst subgroup is worse off than before: {worst['after']['name']} with "
@@ -396,12 +338,13 @@ def _findings(document: dict[str, Any]) -> list[str]:
     return findings
 
 
-def _attack_findings(document: dict[str, Any]) -> list[str]:
+def _attack_findings(document: RepairRecord) -> list[str]:
     """How open the repaired model stays, and what the self-tests warn of."""
-    attack = document.get("attack", {})
-    found = []
-    for row in attack.get("rows", []):
-        if row.get("kind") == "white-box":
+    if "attack" not in document:
+        return []
+    attack, found = document["attack"], []
+    for row in attack["rows"]:
+        if row["kind"] == "white-box":
             found.append(
                 f"A new white-box attack on the repaired model wins {row['success']:.1%} of {row['n']} images "
                 f"(before the repair: {row['before']['success']:.1%})."
@@ -416,7 +359,7 @@ def points(change: float, sign: bool = True) -> str:
     return text.replace("-", "−") + " points"
 
 
-def _clean_figures(document: dict[str, Any]) -> list[tuple[str, float, float]]:
+def _clean_figures(document: RepairRecord) -> list[tuple[str, float, float]]:
     figures = [("Clean accuracy", document["before"]["report"]["accuracy"], document["after"]["report"]["accuracy"])]
     if "guard" in document:
         figures.append(("Accuracy on the guard set", document["guard"]["before"], document["guard"]["after"]))
@@ -424,8 +367,7 @@ def _clean_figures(document: dict[str, Any]) -> list[tuple[str, float, float]]:
 
 
 def _size_warnings(case: Case) -> list[str]:
-    if case.subgroups is None:
+    groups = case.question.groups("report")
+    if groups is None:
         return []
-    report = case.splits.report
-    groups = [case.subgroups[i] for i in report]
-    return size_warnings(groups, case.dataset.labels[report], case.dataset.class_names)
+    return size_warnings(groups, case.images.labels[case.images.splits.report], case.images.class_names)

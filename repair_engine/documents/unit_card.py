@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -15,10 +15,11 @@ import torch
 from repair_engine.case.case import Case
 from repair_engine.case.mean_constants import means_of
 from repair_engine.choosing.plan import prefix_predictions
+from repair_engine.data.pixels import Rows
 from repair_engine.documents.measures import group_table
+from repair_engine.documents.records import GroupRow
 from repair_engine.network import Responses, stored_constants
 from repair_engine.question.objectives import cell_codes, metric_weights
-from repair_engine.question.objectives.pixels import Rows
 from repair_engine.studies.pictures import Span, optimized, responses_to, score_sample, webp_of
 from repair_engine.support.progress import Progress
 from repair_engine.support.statistics import paired_bootstrap
@@ -31,7 +32,93 @@ MOST_COLUMNS = 4
 MOST_ROWS = 100
 
 
-def effect(case: Case, unit: str, constant: float, progress: Progress) -> dict[str, Any]:
+class Changed(TypedDict):
+    """A figure with the unit and without it; `change` with its paired interval."""
+
+    before: float
+    after: float
+    change: float
+    lower: float
+    upper: float
+
+
+class Row(TypedDict):
+    """Recall of a class or subgroup of n images; `won` turn right without the unit, `lost` turn wrong."""
+
+    name: str
+    n: int
+    before: float
+    after: float
+    change: float
+    won: int
+    lost: int
+    size: str
+
+
+class Group(TypedDict):
+    title: str
+    rows: list[Row]
+
+
+class Shown(TypedDict):
+    """An image: its file name, under which its picture is kept, and its class; what is predicted of it with the unit
+    and without it; or the unit's response, and where it is the strongest: x and y in [0, 1]."""
+
+    file: str
+    label: str
+    before: NotRequired[str]
+    after: NotRequired[str]
+    response: NotRequired[float]
+    at: NotRequired[list[float] | None]
+
+
+class ResponseRecord(TypedDict):
+    """Responses to so many score images."""
+
+    images: int
+    mean: float
+    range: list[float]
+    most: list[Shown]
+    least: list[Shown]
+
+
+class Ablated(TypedDict):
+    """What ablating a unit does on `images` of the `of` select images; `metric` is None where it is about attacks."""
+
+    images: int
+    of: int
+    level: float
+    metric: Changed | None
+    accuracy: Changed
+    groups: list[Group]
+    turned_right: list[Shown]
+    turned_wrong: list[Shown]
+    turned_right_count: int
+    turned_wrong_count: int
+
+
+class Effect(Ablated):
+    """`pictures`: file name -> data URL, all of the `shape` height and width (or smaller in proportion)."""
+
+    responses: ResponseRecord
+    pictures: dict[str, str]
+    shape: list[int]
+
+
+class Drawn(TypedDict):
+    """An image made for a unit, as a data URL, and the responses to it and to what it began as."""
+
+    sign: int
+    start: float
+    response: float
+    picture: str
+
+
+class Drawings(TypedDict):
+    rows: list[Drawn]
+
+
+def effect(case: Case, unit: str, constant: float, progress: Progress) -> Effect:
     """What ablating one unit does, and the score images to which it responds most and least; JSON-able.
 
     Args:
@@ -42,17 +129,17 @@ def effect(case: Case, unit: str, constant: float, progress: Progress) -> dict[s
     Raises:
         BadInput: the network has no such unit.
     """
-    player = case.network.player(unit)
+    player = case.subject.network.player(unit)
     _set_constant(case, player, constant, progress)
     album = _Album(case)
-    found = _ablated(case, player, album, progress)
-    found["responses"] = _responses(case, player, album, progress)
-    return found | {"pictures": album.pictures, "shape": [int(side) for side in case.dataset.images.shape[2:]]}
+    found, responses = _ablated(case, player, album, progress), _responses(case, player, album, progress)
+    shape = [int(side) for side in case.images.shape[1:]]
+    return {**found, "responses": responses, "pictures": album.pictures, "shape": shape}
 
 
-def picture(case: Case, unit: str, progress: Progress) -> dict[str, Any]:
+def picture(case: Case, unit: str, progress: Progress) -> Drawings:
     """Images that make one unit respond as strongly as possible, in either direction; JSON-able. Raises BadInput."""
-    player = case.network.player(unit)
+    player = case.subject.network.player(unit)
     rows = optimized(case, [player], lambda share: progress("optimizing two images", share))
     return {
         "rows": [
@@ -64,18 +151,20 @@ def picture(case: Case, unit: str, progress: Progress) -> dict[str, Any]:
 
 def _set_constant(case: Case, player: int, constant: float, progress: Progress) -> None:
     """Only the one unit is ever absent: no other's constant is asked for."""
-    network = case.network
+    network = case.subject.network
     outputs = network.numbering.outputs_of(np.array([player]))[0]
     if len(outputs) == 1:
         network.constants[int(outputs[0])] = constant
     elif bool(network.constants[torch.from_numpy(outputs).to(network.device)].isnan().any()):
-        betas = case.checkpoint.tensors if case.request.constant == "bn_beta" else None
-        means = means_of(case, progress).values
-        network.constants = stored_constants(network, means, case.checkpoint.dtypes, betas)[0].to(network.device)
+        betas = case.subject.checkpoint.tensors if case.subject.constant == "bn_beta" else None
+        means = means_of(case.request, case.subject, case.images, progress).values
+        network.constants = stored_constants(network, means, case.subject.checkpoint.dtypes, betas)[0].to(
+            network.device
+        )
 
 
-def _ablated(case: Case, player: int, album: _Album, progress: Progress) -> dict[str, Any]:
-    every = case.indices("select")
+def _ablated(case: Case, player: int, album: _Album, progress: Progress) -> Ablated:
+    every = case.images.indices("select")
     indices = every[:: -(-len(every) // MOST_IMAGES)]
     done = 0
 
@@ -84,25 +173,27 @@ def _ablated(case: Case, player: int, album: _Album, progress: Progress) -> dict
         done += count
         progress("ablating it on the select images", done / (2 * len(indices)))
 
-    pixels = Rows(case.pixels, indices)
-    predicted = prefix_predictions(case.network, pixels, case.normalize, [player], tick, case.room)
-    labels = case.dataset.labels[indices]
+    pixels = Rows(case.images.pixels, indices)
+    predicted = prefix_predictions(
+        case.subject.network, pixels, case.images.normalize, [player], tick, case.subject.room
+    )
+    labels = case.images.labels[indices]
     right = predicted == labels
-    seed, level = case.request.seed, case.request.level
-    subgroups = [case.subgroups[i] for i in indices] if case.subgroups is not None else None
+    seed, level = case.settings.seed, case.settings.level
+    subgroups = [case.question.subgroups[i] for i in indices] if case.question.subgroups is not None else None
     cells = cell_codes(labels, subgroups)
 
-    def change(weights: np.ndarray) -> dict[str, Any]:
+    def change(weights: np.ndarray) -> Changed:
         used = weights > 0
         interval = paired_bootstrap(right[0][used], right[1][used], weights[used], cells[used], seed, level=level)
         values = [float(weights[used] @ one[used]) for one in right]
         return {"before": values[0], "after": values[1], "change": interval.estimate, "lower": interval.lower,
                 "upper": interval.upper}  # fmt: skip
 
-    names = case.dataset.class_names
-    metric = case.request.metric
+    names = case.images.class_names
+    metric = case.question.metric
     weights = None if metric.attacked else metric_weights(metric, labels, subgroups, names)
-    groups = [{"title": "class", "rows": _rows(group_table(names, right[0], right[1], labels))}]
+    groups: list[Group] = [{"title": "class", "rows": _rows(group_table(names, right[0], right[1], labels))}]
     for title, values in _columns(case, indices):
         known, codes = np.unique(values, return_inverse=True)
         groups.append({"title": title, "rows": _rows(group_table([*map(str, known)], right[0], right[1], codes))})
@@ -120,50 +211,59 @@ def _ablated(case: Case, player: int, album: _Album, progress: Progress) -> dict
     }
 
 
-def _rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _rows(rows: list[GroupRow]) -> list[Row]:
     """Those that change most come first."""
     ordered = sorted(rows, key=lambda row: (-abs(row["change"]), -row["won"] - row["lost"]))[:MOST_ROWS]
-    return [{key: row[key] for key in ("name", "n", "before", "after", "change", "won", "lost", "size")}
-            for row in ordered]  # fmt: skip
+    return [
+        {
+            "name": row["name"],
+            "n": row["n"],
+            "before": row["before"],
+            "after": row["after"],
+            "change": row["change"],
+            "won": row["won"],
+            "lost": row["lost"],
+            "size": row["size"],
+        }
+        for row in ordered
+    ]
 
 
 def _columns(case: Case, indices: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """The metric's own subgroups; where it has none, the metadata columns of few values."""
-    if case.subgroups is not None:
-        return [(case.request.metric.argument, np.asarray([case.subgroups[i] for i in indices]))]
+    if case.question.subgroups is not None:
+        return [(case.question.metric.argument, np.asarray([case.question.subgroups[i] for i in indices]))]
     found: list[tuple[str, np.ndarray]] = []
-    for name, values in case.dataset.attributes.items():
+    for name, values in case.images.dataset.attributes.items():
         if 1 < len(set(values)) <= MOST_VALUES and len(found) < MOST_COLUMNS:
             found.append((name, np.asarray([values[i] for i in indices])))
     return found
 
 
-def _flipped(
-    case: Case, indices: np.ndarray, predicted: np.ndarray, which: np.ndarray, album: _Album
-) -> list[dict[str, Any]]:
-    names = case.dataset.class_names
-    rows = []
+def _flipped(case: Case, indices: np.ndarray, predicted: np.ndarray, which: np.ndarray, album: _Album) -> list[Shown]:
+    names = case.images.class_names
+    rows: list[Shown] = []
     for i in np.flatnonzero(which)[:FLIPPED]:
         index = int(indices[i])
         before, after = (names[int(predicted[k, i])] for k in (0, 1))
-        label = names[int(case.dataset.labels[index])]
+        label = names[int(case.images.labels[index])]
         rows.append({"file": album.show(index), "label": label, "before": before, "after": after})
     return rows
 
 
-def _responses(case: Case, player: int, album: _Album, progress: Progress) -> dict[str, Any]:
-    responses = Responses(case.network)
+def _responses(case: Case, player: int, album: _Album, progress: Progress) -> ResponseRecord:
+    responses = Responses(case.subject.network)
     indices, found = responses_to(case, responses, [player], progress)
     order = np.argsort(-found[:, 0], kind="stable")
     count = min(SHOWN, len(order) // 2)
     ends = {"most": order[:count], "least": order[::-1][:count]}
-    rows = {}
+    rows: dict[str, list[Shown]] = {}
     for end, at in ends.items():
         places = _places(case, responses, player, indices[at], 1 if end == "most" else -1)
         rows[end] = [
             {
                 "file": album.show(int(indices[i])),
-                "label": case.dataset.class_names[int(case.dataset.labels[indices[i]])],
+                "label": case.images.class_names[int(case.images.labels[indices[i]])],
                 "response": float(found[i, 0]),
                 "at": place,
             }
@@ -173,7 +273,8 @@ def _responses(case: Case, player: int, album: _Album, progress: Progress) -> di
         "images": len(indices),
         "mean": float(found[:, 0].mean()),
         "range": [float(found[:, 0].min()), float(found[:, 0].max())],
-        **rows,
+        "most": rows["most"],
+        "least": rows["least"],
     }
 
 
@@ -183,10 +284,10 @@ def _places(
     """Where in each image the unit responds most strongly: x and y in [0, 1]; None where its outputs have no place."""
     if not len(indices):
         return []
-    network = case.network
+    network = case.subject.network
     site = int(network.site_of(np.array([player]))[0])
     with torch.inference_mode():
-        images = case.normalize(case.pixels[torch.from_numpy(indices)].to(network.device))
+        images = case.images.normalize(case.images.pixels[torch.from_numpy(indices)].to(network.device))
         maps = responses.maps(images, site)[:, network.channel(player)].cpu().numpy()
     height, width = maps.shape[1:]
     if height < 2 or width < 2:
@@ -199,14 +300,14 @@ class _Album:
     """Pictures of images as the network is given them, each once: file name -> data URL."""
 
     def __init__(self, case: Case) -> None:
-        self.case, self.span = case, Span.of(case, score_sample(case))
+        self.case, self.span = case, Span.of(case.images, score_sample(case.images))
         self.pictures: dict[str, str] = {}
 
     def show(self, index: int) -> str:
         """The name under which an image of the dataset is kept."""
-        name: str = self.case.dataset.file_names[index]
+        name: str = self.case.images.dataset.file_names[index]
         if name not in self.pictures:
-            self.pictures[name] = _inline(self.span.shown(self.case.dataset.images[index]))
+            self.pictures[name] = _inline(self.span.shown(self.case.images.dataset.images[index]))
         return name
 
 

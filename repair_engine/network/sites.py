@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import fx
@@ -141,6 +141,15 @@ class Site:
         return self.bias if self.norm == "none" else self.norm_keys[1]
 
 
+class NotAPlayerRecord(TypedDict):
+    """`NotAPlayer` in documents."""
+
+    name: str
+    channels: int
+    reason: str
+    kind: str
+
+
 @dataclass(frozen=True)
 class NotAPlayer:
     """A layer whose units are not players, and why."""
@@ -149,6 +158,9 @@ class NotAPlayer:
     channels: int
     reason: str
     kind: str = "filter"
+
+    def to_json(self) -> NotAPlayerRecord:
+        return {"name": self.name, "channels": self.channels, "reason": self.reason, "kind": self.kind}
 
 
 # The weight of a convolution in the state dict, also under weight norm (its direction: weight_v, original1).

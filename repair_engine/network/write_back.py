@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -15,6 +16,15 @@ import torch
 from repair_engine.network.constants import constant_of, gate_factor
 from repair_engine.network.network import Network
 from repair_engine.network.sites import Site
+
+
+class EditRecord(TypedDict):
+    """`Edit` in documents."""
+
+    key: str
+    channel: int
+    value: float
+    added: bool
 
 
 @dataclass(frozen=True)
@@ -25,6 +35,9 @@ class Edit:
     channel: int
     value: float
     added: bool = False
+
+    def to_json(self) -> EditRecord:
+        return {"key": self.key, "channel": self.channel, "value": self.value, "added": self.added}
 
 
 def edits(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from markupsafe import Markup
 
@@ -14,8 +14,12 @@ from repair_engine.pages.rendering import Section
 from repair_engine.pages.svg import responsive
 from repair_engine.support.words import length
 
-Document = dict[str, Any]
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    from repair_engine.documents.attack import AuditRecord
+    from repair_engine.studies.attack_curves import PointRecord
+
+
+Axis = Literal["epsilon", "steps"]
 _FIGURES = (
     ("success", "attack success", "of the attacked images"),
     ("true_label", "true label recovered", "of the attacked images"),
@@ -24,13 +28,13 @@ _FIGURES = (
 )
 
 
-def render(document: Document) -> str:
+def render(document: AuditRecord) -> str:
     """The page for what the attack verb measured."""
     shown = {"d": document, "words": words, "headline": words.headline(document)}
     return rendering.page("attack/page.html", sections(document), **shown)
 
 
-def sections(document: Document) -> list[Section]:
+def sections(document: AuditRecord) -> list[Section]:
     """The page's parts; the web pages show the same."""
     listed = [
         ("figures", "At a glance", "attack/figures.html"),
@@ -44,9 +48,11 @@ def sections(document: Document) -> list[Section]:
     return rendering.sections(listed, d=document, **_SHOWN)
 
 
-def figures(document: Document) -> list[Row]:
+def figures(document: AuditRecord) -> list[Mapping[str, object]]:
     """Rates with their intervals, of the model and, where there are queries, of the black-box attack."""
-    rows = [{"text": text, "of": of, **document["figures"][key]} for key, text, of in _FIGURES]
+    rows: list[Mapping[str, object]] = [
+        {"text": text, "of": of, **document["figures"][key]} for key, text, of in _FIGURES
+    ]
     if "black_box" in document:
         black = document["black_box"]
         most = f"of the subset, at most {black['queries']:,} queries each, {black['queries_used']:.0f} on average"
@@ -57,24 +63,26 @@ def figures(document: Document) -> list[Row]:
     return rows
 
 
-def part(document: Document) -> str:
+def part(document: AuditRecord) -> str:
     """Of which images the figures are."""
     return "All images" if document["images"]["part"] == "all" else "Images of the report split"
 
 
-def by_model(document: Document, key: str) -> dict[str, Sequence[Row]]:
+def by_model(document: AuditRecord, key: Axis) -> dict[str, Sequence[PointRecord]]:
     """Points against ε or steps of each model."""
-    both = {"the model": "curves", "the repaired model": "curves_repaired"}
-    return {model: document[curves][key] for model, curves in both.items() if curves in document}
+    found: dict[str, Sequence[PointRecord]] = {"the model": document["curves"][key]}
+    if "curves_repaired" in document:
+        found["the repaired model"] = document["curves_repaired"][key]
+    return found
 
 
-def labels_of(document: Document, key: str) -> list[str]:
+def labels_of(document: AuditRecord, key: Axis) -> list[str]:
     """What the points are called."""
     norm, points = document["attack"]["norm"], document["curves"][key]
     return [length(p[key], norm) if key == "epsilon" else f"{p[key]:,}" for p in points]
 
 
-def success_chart(document: Document, key: str, heading: str, axis: str) -> Markup:
+def success_chart(document: AuditRecord, key: Axis, heading: str, axis: str) -> Markup:
     points, attack = document["curves"][key], document["attack"]
     asked = min(range(len(points)), key=lambda i: abs(points[i][key] - attack[key]))
     models, labels = by_model(document, key), labels_of(document, key)

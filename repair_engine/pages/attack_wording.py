@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from repair_engine.support.words import count, length, percent
 
-Document = Mapping[str, Any]
+if TYPE_CHECKING:
+    from repair_engine.documents.attack import AuditRecord
+    from repair_engine.question.attacks.settings import AttackRecord
+    from repair_engine.studies.attack_rows import AttackRow
+
+
 _NORMS = {"linf": "ℓ∞", "l2": "ℓ2"}
 
 
-def title(document: Document) -> str:
+def title(document: AuditRecord) -> str:
     """What was attacked."""
     if "repaired" in document:
         return "What adversaries achieve before and after the repair"
     return "What adversaries achieve"
 
 
-def headline(document: Document) -> list[str]:
+def headline(document: AuditRecord) -> list[str]:
     """The answer in two or three sentences, the most important first."""
     out = [_on_the_model(document)]
     if document["rows"]:
@@ -29,7 +33,7 @@ def headline(document: Document) -> list[str]:
     return out
 
 
-def _on_the_model(document: Document) -> str:
+def _on_the_model(document: AuditRecord) -> str:
     figures, attack = document["figures"], document["attack"]
     hit, clean, under = (figures[key] for key in ("success", "clean_accuracy", "accuracy_under_attack"))
     if attack["epsilon"] == 0:
@@ -41,18 +45,18 @@ def _on_the_model(document: Document) -> str:
     )
 
 
-def _after_the_repair(document: Document) -> str:
-    rows = {row["kind"]: row for row in document["rows"] if row["success"] is not None}
+def _after_the_repair(document: AuditRecord) -> str:
+    rows = {row["kind"]: row for row in document["rows"]}
     replay, fresh = rows["replay"], rows["white-box"]
     before, after = document["figures"]["clean_accuracy"]["value"], document["clean_after"]["accuracy"]["value"]
     return (
-        f"On the repaired model the fixed set wins {percent(replay['success'])} instead of "
+        f"On the repaired model the fixed set wins {percent(replay['success'] or 0.0)} instead of "
         f"{percent(replay['before']['success'])}; an adversary who attacks the repaired model anew wins "
-        f"{percent(fresh['success'])}. Clean accuracy: {percent(before)} before, {percent(after)} after."
+        f"{percent(fresh['success'] or 0.0)}. Clean accuracy: {percent(before)} before, {percent(after)} after."
     )
 
 
-def settings_text(settings: Mapping[str, Any]) -> str:
+def settings_text(settings: AttackRecord | AttackRow) -> str:
     """PGD with its figures, such as "PGD in ℓ∞, untargeted: ε = 8/255, 20 steps of 1/255, random start, 1 start"."""
     aim = "targeted at a random other class" if settings["targeted"] else "untargeted"
     norm = settings.get("norm", "linf")
@@ -63,7 +67,7 @@ def settings_text(settings: Mapping[str, Any]) -> str:
     )
 
 
-def how_made(row: Document) -> str:
+def how_made(row: AttackRow) -> str:
     """Which images, on what, with which seed and ε, in words."""
     if row["kind"] == "black-box":
         used = row["queries_used"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -12,16 +12,18 @@ from repair_engine.pages.rendering import Section
 from repair_engine.pages.svg import responsive
 from repair_engine.studies.names import ENDS, RANDOM, SHAPLEY
 
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    from repair_engine.documents.compare import CompareRecord, SideRecord
+    from repair_engine.documents.explain import CurveRow
 
 
-def render(document: Row) -> str:
+def render(document: CompareRecord) -> str:
     """The page for a comparison."""
     shown = {"d": document, "headline": words.headline(document)}
     return rendering.page("compare/page.html", sections(document), **shown)
 
 
-def sections(document: Row) -> list[Section]:
+def sections(document: CompareRecord) -> list[Section]:
     """The page's parts; the web pages show the same."""
     listed = [
         ("results", "The two results", "compare/results.html"),
@@ -34,16 +36,16 @@ def sections(document: Row) -> list[Section]:
     return rendering.sections(listed, d=document, **_SHOWN)
 
 
-def sides(document: Row) -> list[tuple[str, Row]]:
+def sides(document: CompareRecord) -> list[tuple[str, SideRecord]]:
     return list(zip("AB", document["results"], strict=True))
 
 
-def curve_of(side: Row, end: str, ranking: str) -> Row | None:
+def curve_of(side: SideRecord, end: str, ranking: str) -> CurveRow | None:
     """A side's curve of one ranking from one end."""
     return next((row for row in side["curves"] if (row["end"], row["ranking"]) == (end, ranking)), None)
 
 
-def curves_chart(document: Row, end: str, heading: str) -> Markup:
+def curves_chart(document: CompareRecord, end: str, heading: str) -> Markup:
     found = [(called, side, curve_of(side, end, SHAPLEY)) for called, side in sides(document)]
     rows = [row for *_, row in found if row is not None]
     names = [f"{called}: {side['metric']['text']}" for called, side, row in found if row is not None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from markupsafe import Markup
 
@@ -15,8 +15,11 @@ from repair_engine.pages.rendering import Section
 from repair_engine.pages.svg import responsive
 from repair_engine.studies.names import ENDS, LEAST, MOST
 
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    from repair_engine.documents.explain import CurveRow, ExplainRecord, ExplainRow, LayerRow
 
+
+Share = Literal["metric", "accuracy"]
 _DRAWN = 15  # filters of each end in the chart of values
 
 
@@ -27,7 +30,7 @@ class Pictures(Protocol):
         """A data URL."""
 
 
-def render(document: Row, pictures: Pictures) -> str:
+def render(document: ExplainRecord, pictures: Pictures) -> str:
     """The page for an explanation."""
     more = [("files", "Files and versions", "files.html")]
     if document["pictures"]:
@@ -38,7 +41,7 @@ def render(document: Row, pictures: Pictures) -> str:
     return rendering.page("explain/page.html", parts, d=document, headline=words.headline(document))
 
 
-def sections(document: Row) -> list[Section]:
+def sections(document: ExplainRecord) -> list[Section]:
     """The page's parts without pictures and files, as the web pages show them."""
     listed = [
         ("notices", "Warnings", "notices.html"),
@@ -52,54 +55,55 @@ def sections(document: Row) -> list[Section]:
     return rendering.sections(listed, d=document, **_SHOWN)
 
 
-def prefix_of(row: Row) -> str:
+def prefix_of(row: ExplainRow) -> str:
     """Of the keys of a filter's value that is shown: that of the fresh samples where there are any."""
     return "fresh_" if row["fresh_value"] is not None else ""
 
 
-def shown(row: Row) -> tuple[float | None, float | None, float | None]:
+def shown(row: ExplainRow) -> tuple[float | None, float | None, float | None]:
     """Value and interval of a filter."""
-    prefix = prefix_of(row)
-    return row[f"{prefix}value"], row[f"{prefix}lower"], row[f"{prefix}upper"]
+    if row["fresh_value"] is not None:
+        return row["fresh_value"], row["fresh_lower"], row["fresh_upper"]
+    return row["value"], row["lower"], row["upper"]
 
 
-def samples_of(row: Row) -> int:
+def samples_of(row: ExplainRow) -> int:
     """How many samples `shown` rests on."""
-    return int(row[f"{prefix_of(row)}samples"])
+    return row["samples"] if row["fresh_value"] is None else row["fresh_samples"] or 0
 
 
-def at_ends(document: Row) -> tuple[list[Row], list[Row]]:
+def at_ends(document: ExplainRecord) -> tuple[list[ExplainRow], list[ExplainRow]]:
     """The k most critical filters, and the k least critical, least first."""
     ranked = sorted(document["filters"], key=lambda r: r["rank"])
     k = document["k"]
     return ranked[:k], ranked[::-1][:k]
 
 
-def both_ends(document: Row) -> list[tuple[str, list[Row]]]:
+def both_ends(document: ExplainRecord) -> list[tuple[str, list[ExplainRow]]]:
     return list(zip(ENDS, at_ends(document), strict=True))
 
 
-def known_rows(rows: Sequence[Row]) -> list[Row]:
+def known_rows(rows: Sequence[ExplainRow]) -> list[ExplainRow]:
     """The first filters whose values are known."""
     return [r for r in rows if row_known(r, prefix_of(r))][:_DRAWN]
 
 
-def known_values(rows: Sequence[Row]) -> list[float]:
+def known_values(rows: Sequence[ExplainRow]) -> list[float]:
     return [shown(r)[0] or 0.0 for r in rows if row_known(r, prefix_of(r))]
 
 
-def values_chart(rows: Sequence[Row], heading: str, end: str) -> Markup:
+def values_chart(rows: Sequence[ExplainRow], heading: str, end: str) -> Markup:
     data = [row_charts.ValueRow(r["id"], *shown(r), end == MOST) for r in rows]  # type: ignore[arg-type]
     ident, meaning = f"values-{end.split()[0]}", ("most critical", "least critical")
     return responsive(lambda w: row_charts.interval_plot(data, heading, meaning=meaning, width=w, ident=ident))
 
 
-def raising(document: Row) -> str:
+def raising(document: ExplainRecord) -> str:
     """The end whose removal moves the metric as a repair would."""
     return LEAST if document["metric"]["goal"] == "raise" else MOST
 
 
-def removal_chart(document: Row, rows: Sequence[Row], key: str, heading: str, shifted: bool) -> Markup:
+def removal_chart(document: ExplainRecord, rows: Sequence[CurveRow], key: Share, heading: str, shifted: bool) -> Markup:
     """The curves of one end, with the level that a shift of the logits reaches where it is `shifted`."""
     shift = document["curves"]["logit_shift"]
     level = shift[key] if shifted and shift["moved"] else None
@@ -107,11 +111,11 @@ def removal_chart(document: Row, rows: Sequence[Row], key: str, heading: str, sh
     return responsive(lambda w: charts.removal(rows, key, heading, shift=level, width=w, ident=ident))
 
 
-def layers_chart(rows: Sequence[Row], heading: str) -> Markup:
+def layers_chart(rows: Sequence[LayerRow], heading: str) -> Markup:
     return responsive(lambda w: row_charts.layers(rows, heading, width=w))
 
 
-def ranks(document: Row) -> dict[str, int]:
+def ranks(document: ExplainRecord) -> dict[str, int]:
     return {r["id"]: r["rank"] for r in document["filters"]}
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from repair_engine.studies.names import LEAVE_ONE_OUT, MOST, RESPONSES, SHAPLEY, WEIGHTS
 from repair_engine.support.statistics import REFUSE_BELOW
 from repair_engine.support.words import count, level_of, percent, points
 
-Row = Mapping[str, Any]
+if TYPE_CHECKING:
+    from repair_engine.documents.explain import ExplainRecord
+    from repair_engine.studies.explain_curves import AdvantageRow
+
 
 PICTURES = (
     "A filter's response is its output before the activation function, averaged over positions. Optimized images "
@@ -18,7 +20,7 @@ PICTURES = (
 )
 
 
-def headline(document: Row) -> list[str]:
+def headline(document: ExplainRecord) -> list[str]:
     """What the curves show with n and intervals, and what each ranking was made on, in sentences of their own lines."""
     said = []
     for found in document["curves"]["first_removed"]:
@@ -41,19 +43,19 @@ def headline(document: Row) -> list[str]:
     return said
 
 
-def ranked_on_text(document: Row) -> str:
+def ranked_on_text(document: ExplainRecord) -> str:
     """How many images are behind each ranking."""
     on = document["curves"]["ranked_on"]
     said = [f"{name} {'none' if not on[name] else f'{on[name]:,}'}" for name in (SHAPLEY, LEAVE_ONE_OUT, RESPONSES)]
     return f"Score images behind each ranking: {', '.join(said)}, {WEIGHTS} none."
 
 
-def too_few(document: Row, ranking: str) -> bool:
+def too_few(document: ExplainRecord, ranking: str) -> bool:
     """The ranking was made on so few images that to beat it says nothing."""
     return 0 < document["curves"]["ranked_on"].get(ranking, 0) < REFUSE_BELOW
 
 
-def end_text(document: Row, end: str) -> str:
+def end_text(document: ExplainRecord, end: str) -> str:
     """What the filters of an end are, in one sentence."""
     lower = document["metric"]["goal"] == "lower"
     metric = document["metric"]["text"]
@@ -69,7 +71,7 @@ def end_text(document: Row, end: str) -> str:
     )
 
 
-def curve_images_text(document: Row) -> str:
+def curve_images_text(document: ExplainRecord) -> str:
     """On which images curves and rankings were measured."""
     images, of = document["curves"]["images"], document["curves"]["images"]["of"]
     some = f" of {of:,}" if of and of > images["metric"] else ""
@@ -82,7 +84,7 @@ def curve_images_text(document: Row) -> str:
     )
 
 
-def advantage_text(document: Row, end: str) -> list[str]:
+def advantage_text(document: ExplainRecord, end: str) -> list[str]:
     """Which rankings Shapley values beat at an end, in sentences."""
     rows = [r for r in document["curves"]["advantages"] if r["end"] == end]
     sign = -1.0 if end == MOST else 1.0  # a steep fall is what the most critical should give
@@ -109,7 +111,7 @@ def advantage_text(document: Row, end: str) -> list[str]:
     return [" ".join(said)]
 
 
-def shift_text(document: Row) -> str:
+def shift_text(document: ExplainRecord) -> str:
     """The cheapest rival, in one sentence."""
     shift, metric = document["curves"]["logit_shift"], document["metric"]["text"]
     limit = f"with at most {100 * shift['max_clean_drop']:g} points of clean accuracy lost there"
@@ -121,14 +123,14 @@ def shift_text(document: Row) -> str:
     )
 
 
-def rival_text(document: Row, ranking: str) -> str:
+def rival_text(document: ExplainRecord, ranking: str) -> str:
     """What a rival is called beside its figures: with the images it was made on where these are too few."""
     if not too_few(document, ranking):
         return ranking
     return f"{ranking} (made on {document['curves']['ranked_on'][ranking]:,} images: no rival)"
 
 
-def advantage_line(document: Row, row: Row) -> str:
+def advantage_line(document: ExplainRecord, row: AdvantageRow) -> str:
     """One comparison as plain text."""
     return (
         f"{row['end']}: {SHAPLEY} minus {rival_text(document, row['rival'])} {points(row['value'])} points "

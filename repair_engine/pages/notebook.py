@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
@@ -22,41 +22,47 @@ from repair_engine.pages import (
 )
 from repair_engine.pages.rendering import Section
 
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    from repair_engine.case.inspection import InspectRecord
+    from repair_engine.documents.attack import AuditRecord
+    from repair_engine.documents.compare import CompareRecord
+    from repair_engine.documents.explain import ExplainRecord
+    from repair_engine.documents.objectives import ScoreRecord
+    from repair_engine.documents.records import EvaluateRecord, RepairRecord
 
 
-def repair(document: Row) -> str:
+def repair(document: RepairRecord) -> str:
     """Outcome, figures, and the curve by which the number of filters was chosen."""
     outcome = rendering.render("repair/outcome.html", d=document, words=repair_wording)
     parts = _picked(repair_page.sections(document), "figures", "choice", "notices")
     return _cell(repair_wording.title(document), parts, outcome=outcome)
 
 
-def explanation(document: Row) -> str:
+def explanation(document: ExplainRecord) -> str:
     """The sentences at the head, and the removal curves."""
     parts = _picked(explain_page.sections(document), "curves", "notices")
     return _cell(f"What {document['metric']['text']} is made of", parts, explain_wording.headline(document))
 
 
-def scores(document: Row) -> str:
+def scores(document: ScoreRecord) -> str:
     """The filters of lowest and of highest value."""
     parts = _picked(score_page.sections(document), "filters", "notices")
     return _cell(f"Values for {document['metric']['text']}", parts, score_page.headline(document))
 
 
-def attack(document: Row) -> str:
+def attack(document: AuditRecord) -> str:
     """Figures, and rows before and after where there is a repaired model."""
     parts = _picked(attack_page.sections(document), "figures", "rows", "curves", "warnings")
     return _cell("Under attack", parts, attack_wording.headline(document))
 
 
-def comparison(document: Row) -> str:
+def comparison(document: CompareRecord) -> str:
     """Agreement in sentences, and the overlaps of the ends."""
     parts = _picked(compare_page.sections(document), "agreement", "overlap", "notices")
     return _cell("Two results compared", parts, compare_wording.headline(document))
 
 
-def evaluation(document: Row) -> str:
+def evaluation(document: EvaluateRecord) -> str:
     """Metric and clean accuracy by split."""
     models = [("intact", document["figures"])]
     if "figures_ablated" in document:
@@ -66,7 +72,7 @@ def evaluation(document: Row) -> str:
     return _cell(f"{document['metric']['text']} by split", [Section("", "", body), *_warned(document)])
 
 
-def inspection(document: Row) -> str:
+def inspection(document: InspectRecord) -> str:
     """Sites, and what are no players."""
     body = rendering.render("notebook/inspection.html", d=document)
     return _cell(document["architecture"], [Section("", "", body), *_warned(document)])
@@ -77,7 +83,7 @@ def _picked(parts: Iterable[Section], *idents: str) -> list[Section]:
     return [by_ident[ident] for ident in idents if ident in by_ident]
 
 
-def _warned(document: Row) -> list[Section]:
+def _warned(document: EvaluateRecord | InspectRecord) -> list[Section]:
     return rendering.sections([("notices", "Warnings", "notices.html")] if document["warnings"] else [], d=document)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from repair_engine.documents.known import row_known, unknown_words
 from repair_engine.support import words
+from repair_engine.support.statistics import IntervalRecord
 
 _HERE = Path(__file__).parent
 # Control characters are not allowed in HTML; bidirectional overrides can make a name read as another one.
@@ -81,7 +82,7 @@ def named(*shown: Any) -> dict[str, Any]:
     return {one.__name__: one for one in shown}
 
 
-def interval(change: Mapping[str, float]) -> str:
+def interval(change: IntervalRecord) -> str:
     """The interval of a change, in points."""
     return f"{words.points(change['lower'])} to {words.points(change['upper'])}"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -14,7 +14,10 @@ from repair_engine.pages.measured import MEASURED
 from repair_engine.pages.rendering import Section
 from repair_engine.pages.svg import responsive
 
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    from repair_engine.documents.records import CulpritRow, GroupRow, RepairRecord
+    from repair_engine.studies.attack_rows import AttackRow
+
 
 _ORDER = ("subgroups", "cells", "classes")  # of the tables of groups
 _MOST_DRAWN = 24  # groups
@@ -22,13 +25,13 @@ _MOST_VALUES = 30
 _ABSENT = {"transfer": "transfer from other models", "black-box": "a black-box attack"}
 
 
-def render(document: Row) -> str:
+def render(document: RepairRecord) -> str:
     """The page for a report document (see `documents.report_document`)."""
     files = rendering.sections([("files", "Files and versions", "files.html")], d=document, **MEASURED)
     return rendering.page("repair/page.html", [*sections(document), *files], d=document, words=words)
 
 
-def sections(document: Row) -> list[Section]:
+def sections(document: RepairRecord) -> list[Section]:
     """The page's parts in the order in which they are read; the web pages show the same."""
     listed = [
         ("figures", "At a glance", "repair/figures.html"),
@@ -47,29 +50,32 @@ def sections(document: Row) -> list[Section]:
     return rendering.sections(listed, d=document, words=words, **_SHOWN, **MEASURED)
 
 
-def glance(document: Row) -> list[Row]:
+def glance(document: RepairRecord) -> list[Mapping[str, object]]:
     """Metric, clean accuracy and guard set before and after, each with its number of images."""
     before, after = document["before"]["report"], document["after"]["report"]
     n, _ = words.metric_images(document)
     aim = "lower is better" if words.lowers(document) else "higher is better"
-    named = [(document["metric"]["text"], aim, n, "metric", "gain")]
+    rows: list[Mapping[str, object]] = [
+        {"what": document["metric"]["text"], "aim": aim, "n": n, "before": before["metric"], "after": after["metric"],
+         "change": document.get("gain")}
+    ]  # fmt: skip
     if document["metric"]["name"] != "accuracy":
-        named.append(("clean accuracy", "", document["images_right"]["n"], "accuracy", "clean_change"))
-    rows = [
-        {"what": what, "aim": aim, "n": n, "before": before[key], "after": after[key], "change": document.get(change)}
-        for what, aim, n, key, change in named
-    ]
+        n = document["images_right"]["n"]
+        rows.append(
+            {"what": "clean accuracy", "aim": "", "n": n, "before": before["accuracy"], "after": after["accuracy"],
+             "change": document.get("clean_change")}
+        )  # fmt: skip
     if "guard" in document:
         rows.append({"what": "accuracy on the guard set", "aim": "", "change": None, **document["guard"]})
     return rows
 
 
-def groups(document: Row) -> list[tuple[str, list[Row]]]:
+def groups(document: RepairRecord) -> list[tuple[str, list[GroupRow]]]:
     """The tables of groups in the order in which they are read."""
     return [(which, document["groups"][which]) for which in sorted(document["groups"], key=_ORDER.index)]
 
 
-def drawn_groups(rows: Sequence[Row]) -> list[Row]:
+def drawn_groups(rows: Sequence[GroupRow]) -> list[GroupRow]:
     """The groups that changed most; none where all are too small to be drawn."""
     drawn = sorted(rows, key=lambda r: -abs(r["change"]))[:_MOST_DRAWN]
     if all(r["size"] == "too few" for r in drawn):
@@ -77,12 +83,12 @@ def drawn_groups(rows: Sequence[Row]) -> list[Row]:
     return [r for r in rows if any(r is d for d in drawn)]
 
 
-def groups_chart(which: str, rows: Sequence[Row], changed: bool) -> Markup:
+def groups_chart(which: str, rows: Sequence[GroupRow], changed: bool) -> Markup:
     heading = f"Recall of {which} on the report images"
     return responsive(lambda w: row_charts.before_after(rows, changed, heading, width=w, ident=f"groups-{which}"))
 
 
-def controls_chart(document: Row) -> Markup:
+def controls_chart(document: RepairRecord) -> Markup:
     data = [row_charts.Bar("this repair", document["after"]["report"]["metric"], marked=True)]
     data += [
         row_charts.Bar(r["name"], r["metric"], *(r.get("metric_range") or (None, None))) for r in document["controls"]
@@ -92,7 +98,7 @@ def controls_chart(document: Row) -> Markup:
     return responsive(lambda w: row_charts.bars(data, heading, reference, width=w, ident="controls"))
 
 
-def curve_chart(document: Row) -> Markup:
+def curve_chart(document: RepairRecord) -> Markup:
     steps, metric = document["curve"], document["metric"]
     floor = max(0.0, steps[0]["clean"] - document["limits"]["max_clean_drop"])
     same = metric["name"] == "accuracy"
@@ -101,28 +107,28 @@ def curve_chart(document: Row) -> Markup:
     )
 
 
-def front_chart(document: Row) -> Markup:
+def front_chart(document: RepairRecord) -> Markup:
     return responsive(lambda w: charts.front(document, width=w))
 
 
-def known_rows(rows: Sequence[Row]) -> list[Row]:
+def known_rows(rows: Sequence[CulpritRow]) -> list[CulpritRow]:
     """The first candidates whose values are known."""
     return [r for r in rows if row_known(r)][:_MOST_VALUES]
 
 
-def values_chart(rows: Sequence[Row], heading: str) -> Markup:
-    data = [row_charts.ValueRow(r["id"], r["value"], r["lower"], r["upper"], r["ablated"]) for r in rows]
+def values_chart(rows: Sequence[CulpritRow], heading: str) -> Markup:
+    data = [row_charts.ValueRow(r["id"], r["value"] or 0.0, r["lower"], r["upper"], r["ablated"]) for r in rows]
     return responsive(lambda w: row_charts.interval_plot(data, heading, width=w))
 
 
-def beyond(document: Row) -> int:
+def beyond(document: RepairRecord) -> int:
     """How many candidates have an interval wholly on the culprits' side of zero."""
     up = document["culprit_sign"] > 0
     near = [r["lower" if up else "upper"] for r in document["culprits"]]
     return sum(end is not None and (end > 0 if up else end < 0) for end in near)
 
 
-def not_measured(rows: Sequence[Row]) -> list[str]:
+def not_measured(rows: Sequence[AttackRow]) -> list[str]:
     """Which kinds of attack have no row."""
     return [what for kind, what in _ABSENT.items() if not any(r.get("kind") == kind for r in rows)]
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from repair_engine.pages.rendering import interval
 from repair_engine.support.words import count, level_of, p_value, percent, points
+
+if TYPE_CHECKING:
+    from repair_engine.documents.records import ControlRow, RepairRecord
+    from repair_engine.search.records import RunRecord
+    from repair_engine.studies.fairness import FairnessRecord
+
 
 ESTIMATORS = {
     "tmab": "truncated multi-armed bandit over permutations (Ghorbani & Zou 2020, Algorithm 1, arXiv 2002.09815)",
@@ -31,25 +36,25 @@ STOPPED = {
 SIZES = {"ok": "", "few": "fewer than 100 images: wide interval", "too few": "fewer than 30 images: does not gate"}
 
 
-def processor(run: Mapping[str, Any]) -> str:
+def processor(run: RunRecord) -> str:
     """On what the same bits rest: device, threads and instructions (runs of earlier versions do not say those)."""
     instructions = f" of {run['instruction_set']}" if run.get("instruction_set") else ""
     return f"{run['device']}, {count(run['threads'], 'thread')}{instructions}"
 
 
-def repaired(document: Mapping[str, Any]) -> bool:
+def repaired(document: RepairRecord) -> bool:
     return document["outcome"] == "repaired"
 
 
-def lowers(document: Mapping[str, Any]) -> bool:
+def lowers(document: RepairRecord) -> bool:
     """Whether the metric is to be lowered."""
     return document["metric"]["goal"] == "lower"
 
 
-def metric_images(document: Mapping[str, Any]) -> tuple[int, str]:
+def metric_images(document: RepairRecord) -> tuple[int, str]:
     """How many report images the metric is taken over, and in words which."""
     kind, _, argument = document["metric"]["name"].partition(":")
-    if kind == "attack-success" and "attack" in document:
+    if "attack" in document:
         n = document["attack"]["images"]["report"]
         return n, count(n, "attacked report image")
     if kind == "recall":
@@ -60,12 +65,12 @@ def metric_images(document: Mapping[str, Any]) -> tuple[int, str]:
     return n, count(n, "report image")
 
 
-def title(document: Mapping[str, Any]) -> str:
+def title(document: RepairRecord) -> str:
     """The outcome in a word or three."""
     return "Repaired" if repaired(document) else "No repair found"
 
 
-def _read_before(document: Mapping[str, Any]) -> str:
+def _read_before(document: RepairRecord) -> str:
     """Where reports on the same images had been read, the choice may have been made after them."""
     uses = document.get("report_uses", 1) - 1
     if uses < 1:
@@ -73,7 +78,7 @@ def _read_before(document: Mapping[str, Any]) -> str:
     return f" {count(uses, 'earlier report')} on these images may have guided what was asked: see the warning."
 
 
-def headline(document: Mapping[str, Any]) -> str:
+def headline(document: RepairRecord) -> str:
     """The outcome in one sentence, to stand below `title`."""
     metric, change, k = document["metric"]["text"], document["gain"], document["k"]
     before, after = document["before"]["report"]["metric"], document["after"]["report"]["metric"]
@@ -102,7 +107,7 @@ def headline(document: Mapping[str, Any]) -> str:
     return f"{why}. The model is best left as it is: {metric} is {percent(before)} on {images}."
 
 
-def swaps(document: Mapping[str, Any]) -> str:
+def swaps(document: RepairRecord) -> str:
     """How many images changed sides, with McNemar's test, in one sentence."""
     test = document["gain"]["mcnemar"]
     won, lost = test["won"], test["lost"]
@@ -114,7 +119,7 @@ def swaps(document: Mapping[str, Any]) -> str:
     return f"The attack no longer succeeds on {count(won, 'image')} and newly succeeds on {lost:,} ({p})."
 
 
-def _by_hand_tried(document: Mapping[str, Any]) -> str:
+def _by_hand_tried(document: RepairRecord) -> str:
     rows, run = document["culprits"], document["run"]
     was = "was" if len(rows) == 1 else "were"
     return (
@@ -123,7 +128,7 @@ def _by_hand_tried(document: Mapping[str, Any]) -> str:
     )
 
 
-def _screened(run: Mapping[str, Any]) -> str:
+def _screened(run: RunRecord) -> str:
     """What was done with all filters: where gradients screened them, fewer were sampled."""
     screen = run.get("screen")
     if not screen or screen["sampled"] >= screen["of"]:
@@ -131,7 +136,7 @@ def _screened(run: Mapping[str, Any]) -> str:
     return f"were screened, and {screen['sampled']:,} of them valued, with "
 
 
-def tried(document: Mapping[str, Any]) -> list[str]:
+def tried(document: RepairRecord) -> list[str]:
     """What was tried, for an answer that is "no repair found"."""
     run, model, curve = document["run"], document["model"], document["curve"]
     stored = run.get("values_from")
@@ -159,7 +164,7 @@ def tried(document: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def orders_said(document: Mapping[str, Any]) -> list[str]:
+def orders_said(document: RepairRecord) -> list[str]:
     """Which order of removal was used and why, in sentences; nothing where one order was tried."""
     found = document.get("orders")
     if not found:
@@ -187,7 +192,7 @@ def orders_said(document: Mapping[str, Any]) -> list[str]:
     return [said + "The order by value was used: the other is not shown to do better, nor ablates fewer filters."]
 
 
-def selection_said(document: Mapping[str, Any]) -> list[str]:
+def selection_said(document: RepairRecord) -> list[str]:
     """By which rule k was chosen, and how stable the choice is, in sentences."""
     found, k = document.get("selection"), document["k"]
     if document.get("by_hand"):
@@ -219,7 +224,7 @@ def selection_said(document: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def verdict(row: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+def verdict(row: ControlRow, document: RepairRecord) -> str:
     """How the repair compares with one control: "repair better", "control better" or "not told apart"."""
     sign = -1.0 if lowers(document) else 1.0
     if "advantage" in row:
@@ -230,7 +235,7 @@ def verdict(row: Mapping[str, Any], document: Mapping[str, Any]) -> str:
     return "repair better" if mine > max(picks) else "control better" if mine < min(picks) else "not told apart"
 
 
-def beaten(document: Mapping[str, Any]) -> str:
+def beaten(document: RepairRecord) -> str:
     """Whether the repair beats its controls, in one sentence."""
     rivals = [row["name"] for row in document["controls"] if verdict(row, document) != "repair better"]
     if not rivals:
@@ -239,10 +244,11 @@ def beaten(document: Mapping[str, Any]) -> str:
     return f"The repair is not shown to beat {'this control' if len(rivals) == 1 else 'these controls'}: {named}."
 
 
-def fairness_said(found: Mapping[str, Any], changed: bool) -> list[str]:
+def fairness_said(found: FairnessRecord, changed: bool) -> list[str]:
     """The worst subgroup, the gap and who got worse, in sentences (see `fairness.describe`)."""
-    worst, gap, said = found["worst"], found["gap"], []
-    if worst is None:
+    worst, gap = found["worst"], found["gap"]
+    said: list[str] = []
+    if worst is None or gap is None:
         said.append("The worst subgroup and the gap are not given: fewer than two subgroups have 30 report images.")
     elif not changed:
         said.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -14,10 +14,11 @@ from repair_engine.pages.rendering import Section
 from repair_engine.pages.svg import responsive
 from repair_engine.support.words import count, percent
 
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    from repair_engine.documents.objectives import EndRow, ScoreRecord
 
 
-def headline(document: Row) -> list[str]:
+def headline(document: ScoreRecord) -> list[str]:
     """What was valued, and what that is not."""
     run, rows = document["run"], document["objectives"]
     filters = document["model"]["filters"]
@@ -33,7 +34,7 @@ def headline(document: Row) -> list[str]:
     return said
 
 
-def sections(document: Row, links: Mapping[str, str] | None = None) -> list[Section]:
+def sections(document: ScoreRecord, links: Mapping[str, str] | None = None) -> list[Section]:
     """The page's parts; `links`: the address of a repair for an objective, by its name."""
     listed = [
         ("notices", "Warnings", "notices.html"),
@@ -45,11 +46,11 @@ def sections(document: Row, links: Mapping[str, str] | None = None) -> list[Sect
     return rendering.sections(listed, d=document, links=links or {}, **_SHOWN)
 
 
-def known_rows(rows: Sequence[Row]) -> list[Row]:
+def known_rows(rows: Sequence[EndRow]) -> list[EndRow]:
     return [r for r in rows if row_known(r)]
 
 
-def values_chart(rows: Sequence[Row], heading: str, end: str) -> Markup:
+def values_chart(rows: Sequence[EndRow], heading: str, end: str) -> Markup:
     data = [row_charts.ValueRow(r["id"], r["value"], r["lower"], r["upper"], end == "lowest") for r in rows]
     meaning, ident = ("lowest", "highest"), f"values-{end}"
     return responsive(lambda w: row_charts.interval_plot(data, heading, meaning=meaning, width=w, ident=ident))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING
 
 from repair_engine.documents.known import is_known, not_known_said, row_known, unknown_words
 from repair_engine.pages.attack_wording import settings_text
@@ -12,13 +12,23 @@ from repair_engine.pages.explain_wording import advantage_line, headline, shift_
 from repair_engine.pages.repair_wording import fairness_said, selection_said
 from repair_engine.support.words import kinds_said, level_of
 
+if TYPE_CHECKING:
+    from repair_engine.case.inspection import InspectRecord
+    from repair_engine.documents.attack import AuditRecord, ShareRecord
+    from repair_engine.documents.explain import ExplainRecord, ExplainRow
+    from repair_engine.documents.objectives import EndRow, ObjectiveRow, ScoreRecord
+    from repair_engine.documents.records import EvaluateRecord, RepairRecord
+    from repair_engine.studies.attack_curves import CurvesRecord
+    from repair_engine.studies.attack_rows import AttackRow
+
+
 _SHOWN = 15
 _VALUES = 10  # of a column
 _ENDS_SHOWN = 10  # filters of each end of an explanation
 _ENDS = 3  # filters shown at each end of a further objective
 
 
-def inspect_text(document: dict[str, Any]) -> str:
+def inspect_text(document: InspectRecord) -> str:
     lines = [
         f"{document['architecture']}: {kinds_said({k: v['units'] for k, v in document['kinds'].items()})} at "
         f"{len(document['sites'])} sites, "
@@ -31,9 +41,11 @@ def inspect_text(document: dict[str, Any]) -> str:
     layout = document["layout"]
     found = [f"wrapper {{{key}}}" for key in layout["wrapper"]]
     found += [f"prefix {layout['prefix']}"] if layout["prefix"] else []
-    for key, said in (("beside", "not the network's, kept as they are"), ("dropped", "not written back")):
-        shown = ", ".join(layout[key][:5]) + (f" and {len(layout[key]) - 5} more" if len(layout[key]) > 5 else "")
-        found += [f"{said}: {shown}"] if layout[key] else []
+    kept = (layout["beside"], "not the network's, kept as they are")
+    for keys, said in (kept, (layout["dropped"], "not written back")):
+        found += [f"{said}: {', '.join(keys[:5])}" + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")] * bool(
+            keys
+        )
     lines += [f"read as {'; '.join(found)}"] if found else []
     lines.append(f"{'site':<44}{'units':>8}  kind    norm     activation")
     lines += [
@@ -66,8 +78,8 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False) if not text or any(c in text for c in ',":') else text
 
 
-def score_text(document: dict[str, Any]) -> str:
-    rows = sorted((f for f in document["filters"] if row_known(f)), key=lambda f: f["value"])
+def score_text(document: ScoreRecord) -> str:
+    rows = sorted((f for f in document["filters"] if row_known(f)), key=lambda f: f["value"] or 0.0)
     unknown = not_known_said(document["filters"])
     run = document["run"]
     lines = [
@@ -87,20 +99,20 @@ def score_text(document: dict[str, Any]) -> str:
     lines += [unknown] if unknown else []
     for objective in document.get("objectives", [])[1:]:
         lines.append(_ends_of(objective))
-    return "\n".join([*lines, *_warnings(document)])
+    return "\n".join([*lines, *_warnings(document["warnings"])])
 
 
-def _ends_of(objective: dict[str, Any]) -> str:
+def _ends_of(objective: ObjectiveRow) -> str:
     """One line on a further objective: the filters of lowest and of highest value."""
     head = f"{objective['name']}: {objective['value_of_all']:.4f} on {objective['images']} images"
     return f"{head}; lowest {_listed(objective['lowest'])}; highest {_listed(objective['highest'])}"
 
 
-def _listed(rows: list[dict[str, Any]]) -> str:
+def _listed(rows: list[EndRow]) -> str:
     return ", ".join(f"{row['id']} {row['value']:+.4f}" for row in rows[:_ENDS])
 
 
-def repair_text(document: dict[str, Any]) -> str:
+def repair_text(document: RepairRecord) -> str:
     before, after = document["before"]["report"], document["after"]["report"]
     change = document["gain"]
     if document["outcome"] == "repaired":
@@ -148,10 +160,10 @@ def repair_text(document: dict[str, Any]) -> str:
         lines.append(f"Checkpoint: {document['out']}/{checkpoint['name']} (sha256 {checkpoint['sha256']})")
     lines += _compact(document)
     lines += [f"Report: {document['out']}/report.html"] if "out" in document else []
-    return "\n".join([*lines, *_warnings(document)])
+    return "\n".join([*lines, *_warnings(document["warnings"])])
 
 
-def _compact(document: dict[str, Any]) -> list[str]:
+def _compact(document: RepairRecord) -> list[str]:
     if "compact" not in document:
         return []
     found = document["compact"]
@@ -170,7 +182,7 @@ def _compact(document: dict[str, Any]) -> list[str]:
     return [head, *kept]
 
 
-def attack_row(row: dict[str, Any]) -> str:
+def attack_row(row: AttackRow) -> str:
     """One row of attacks, before and after."""
     if row["success"] is None:
         return f"  {row['name']:<46}{row['not_measured']}"
@@ -183,7 +195,7 @@ def attack_row(row: dict[str, Any]) -> str:
     )
 
 
-def evaluate_text(document: dict[str, Any]) -> str:
+def evaluate_text(document: EvaluateRecord) -> str:
     both = document["metric"]["name"] != "accuracy"
     lines = [f"{document['metric']['text']}, then clean accuracy:" if both else "accuracy:"]
     tables = [("intact", document["figures"])]
@@ -193,14 +205,14 @@ def evaluate_text(document: dict[str, Any]) -> str:
         for part, row in figures.items():
             metric = "" if not both else f"{row['metric']:.4f}  " if "metric" in row else " " * 8
             lines.append(f"  {name:<14}{part:<8}{metric}{row['accuracy']:.4f}")
-    return "\n".join([*lines, *_warnings(document)])
+    return "\n".join([*lines, *_warnings(document["warnings"])])
 
 
-def _warnings(document: dict[str, Any]) -> list[str]:
-    return [f"warning: {w}" for w in document["warnings"]]
+def _warnings(warnings: list[str]) -> list[str]:
+    return [f"warning: {w}" for w in warnings]
 
 
-def explain_text(document: dict[str, Any]) -> str:
+def explain_text(document: ExplainRecord) -> str:
     """What the verb prints for people."""
     run = document["run"]
     lines = [
@@ -218,23 +230,23 @@ def explain_text(document: dict[str, Any]) -> str:
     lines += [f"  {advantage_line(document, row)}" for row in document["curves"]["advantages"]]
     lines.append(shift_text(document))
     lines += [f"Page: {document['out']}/explain.html"] if "out" in document else []
-    return "\n".join([*lines, *(f"warning: {w}" for w in document["warnings"])])
+    return "\n".join([*lines, *_warnings(document["warnings"])])
 
 
-def _nothing_known(rows: list[dict[str, Any]]) -> str:
+def _nothing_known(rows: list[ExplainRow]) -> str:
     if all(shown(r)[0] is None for r in rows):
         return "None of them was sampled."
     return "Their intervals go from −1 to 1, all that a value can be; a larger --budget would narrow them."
 
 
-def _filter_line(row: dict[str, Any]) -> str:
+def _filter_line(row: ExplainRow) -> str:
     value, low, high = shown(row)
     if value is None or low is None or high is None or not is_known(value, low, high):
         return f"  {row['id']:<44}  {unknown_words(samples_of(row), value)}"
     return f"  {row['id']:<44}{value:>+10.5f} [{low:+.5f}, {high:+.5f}]"
 
 
-def attack_text(document: dict[str, Any]) -> str:
+def attack_text(document: AuditRecord) -> str:
     """What the verb prints for people."""
     images, figures, attack = document["images"], document["figures"], document["attack"]
     lines = [
@@ -253,10 +265,10 @@ def attack_text(document: dict[str, Any]) -> str:
         lines += _curve_lines(document["curves_repaired"], "the repaired model")
     for test in document["self_tests"]:
         lines.append(f"{'WARNING' if test['warns'] else 'self-test'} ({test['model']}): {test['text']}")
-    return "\n".join([*lines, *(f"warning: {w}" for w in document["warnings"])])
+    return "\n".join([*lines, *_warnings(document["warnings"])])
 
 
-def share(figure: dict[str, Any]) -> str:
+def share(figure: ShareRecord) -> str:
     """A rate with its interval and n."""
     return f"{figure['value']:.1%} [{figure['lower']:.1%}, {figure['upper']:.1%}] (n = {figure['n']})"
 
@@ -269,10 +281,12 @@ _FIGURES = {
 }
 
 
-def _curve_lines(curves: dict[str, Any], model: str) -> list[str]:
+def _curve_lines(curves: CurvesRecord, model: str) -> list[str]:
+    by_epsilon = [(p["epsilon"], p) for p in curves["epsilon"]]
+    by_steps = [(float(p["steps"]), p) for p in curves["steps"]]
     lines = []
-    for key, name in (("epsilon", "ε"), ("steps", "steps")):
-        points = [f"{p[key]:.4g}: {p['success']:.1%} / {p['true_label']:.1%}" for p in curves[key]]
+    for name, points in (("ε", by_epsilon), ("steps", by_steps)):
         if points:
-            lines.append(f"Success / true label against {name}, {model} (n = {curves['n']}): {'; '.join(points)}")
+            said = "; ".join(f"{at:.4g}: {p['success']:.1%} / {p['true_label']:.1%}" for at, p in points)
+            lines.append(f"Success / true label against {name}, {model} (n = {curves['n']}): {said}")
     return lines

@@ -13,6 +13,7 @@ from repair_engine.pages import merge_page
 from repair_engine.parties.merging import Merged
 from repair_engine.search.phases import DELTA
 from repair_engine.support import tables
+from repair_engine.support.statistics import finite
 
 
 def merged_document(merged: Merged) -> dict[str, Any]:
@@ -93,13 +94,13 @@ def _row(merged: Merged, player: int) -> dict[str, Any]:
     known = bool(np.isfinite(merged.values[player]))
     return {
         "id": merged.filters[player],
-        **{key: _number(array[player]) if known else None for key, array in arrays.items()},
+        **{key: finite(array[player]) if known else None for key, array in arrays.items()},
         "samples": int(merged.samples[player]),
-        "differing_p": _number(merged.differing[player]),
+        "differing_p": finite(merged.differing[player]),
         "parties": [
             {
-                "value": _number(party.values[player]),
-                "std_error": _number(party.std_errors[player]),
+                "value": finite(party.values[player]),
+                "std_error": finite(party.std_errors[player]),
                 "samples": int(party.samples[player]),
             }
             for party in merged.parties
@@ -111,7 +112,3 @@ def _differing(merged: Merged) -> list[str]:
     with np.errstate(invalid="ignore"):
         order = np.argsort(np.nan_to_num(merged.differing, nan=2.0), kind="stable")
         return [merged.filters[i] for i in order if merged.differing[i] < DELTA]
-
-
-def _number(x: float) -> float | None:
-    return float(x) if np.isfinite(x) else None

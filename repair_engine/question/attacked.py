@@ -16,10 +16,20 @@ import torch
 from repair_engine.data import Dataset
 from repair_engine.errors import BadInput
 from repair_engine.question.attacks import AttackSettings, pgd, random_targets, skip_starts
+from repair_engine.question.objectives import Metric
 from repair_engine.support.progress import BATCH, Progress
 
 ATTACK_IMAGES = 500  # per split, where nothing else is asked
 _SEED = 0xA77AC
+
+
+def check_pixels(metric: Metric, dataset: Dataset) -> None:
+    """Raises BadInput where images are to be attacked that are no pixels."""
+    if metric.attacked and dataset.preprocessing.normalized:
+        raise BadInput(
+            "Attacks change pixels in [0, 1]; these images are normalized already.",
+            "Give pixels (uint8, or floating point in [0, 1]), and mean= and std= as the model needs them.",
+        )
 
 
 @dataclass(frozen=True)

@@ -35,31 +35,21 @@ from repair_engine.support.memory import check_memory, parse_memory
 
 
 @dataclass(frozen=True)
-class RepairRequest(Splits, Ablation, Sampling, Report, Export, Attacked, Rows):
-    """One request: the options of `repair_engine.settings` that decide a result, beside the files.
+class Sources:
+    """Where a request's files lie and what they are called; verbs and documents alone need to know.
 
     Attributes:
         model, data, guard: paths of the checkpoint, the zip and the optional guard zip.
+        architecture: what the checkpoint fits.
         split_folder, guard_split_folder: the top folder to read alone, where the zip holds splits ("none": its top
             folders are classes).
-        architecture: what the checkpoint fits.
         classes: path of a class names file, or None.
-        metric: see `objectives.Metric`.
-        also: further objectives that are valued on the same evaluations (`repair_engine.question.further`).
         preprocessing: None = that of torchvision's weights, or pixels in [0, 1] for registered architectures.
-        overlap: `fast` stops when it expects to have found this share of the true `top_k` at the asked ends.
-        memory: bytes that a run may take (`support.memory`); None = 2 GiB on a CPU, on a GPU a quarter of it.
         constants: path of mean constants that several parties share (`parties.ChannelSums`); None = those of the own
             score images.
-        attack: settings of `attack-success`.
-        by_hand: ids of filters to ablate, in this order; then nothing is searched and all of them are ablated.
         values: path of values that `score` found (`stored_values`); then nothing is searched and these stand for it.
-        report_uses: reports on the same report images that were read before this one was asked for.
         surrogates: models on which transfer attacks are made, for the report.
         weights: "model" or "ema" where the file holds both.
-        device: "cpu" or "cuda" (resolved).
-        explain: what an explanation shows.
-        purpose: what the run is for, which shares out its budget.
         names: what the files are called in reports; the paths' own names by default.
         apart: images are decoded in a child process, for they are somebody else's (`datasets.decoding`).
     """
@@ -67,33 +57,62 @@ class RepairRequest(Splits, Ablation, Sampling, Report, Export, Attacked, Rows):
     model: str
     data: str
     architecture: Architecture
-    metric: Metric
-    also: tuple[str, ...] = ()
     classes: str | None = None
     guard: str | None = None
     split_folder: str = ""
     guard_split_folder: str = ""
     preprocessing: Preprocessing | None = None
+    constants: str | None = None
+    values: str | None = None
+    surrogates: tuple[Surrogate, ...] = ()
+    weights: str | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    apart: bool = False
+
+    def name_of(self, role: str) -> str:
+        """What the "model", "data", "guard" or "constants" file is called."""
+        path = getattr(self, role)
+        return self.names.get(role) or (Path(path).name if path else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(Splits, Ablation, Sampling, Report, Export, Attacked, Rows):
+    """The options of `repair_engine.settings` that decide a result.
+
+    Attributes:
+        metric: see `objectives.Metric`.
+        also: further objectives that are valued on the same evaluations (`repair_engine.question.further`).
+        overlap: `fast` stops when it expects to have found this share of the true `top_k` at the asked ends.
+        memory: bytes that a run may take (`support.memory`); None = 2 GiB on a CPU, on a GPU a quarter of it.
+        attack: settings of `attack-success`.
+        by_hand: ids of filters to ablate, in this order; then nothing is searched and all of them are ablated.
+        report_uses: reports on the same report images that were read before this one was asked for.
+        device: "cpu" or "cuda" (resolved).
+        explain: what an explanation shows.
+        purpose: what the run is for, which shares out its budget.
+    """
+
+    metric: Metric
+    also: tuple[str, ...] = ()
     overlap: float | None = None
     memory: int | None = None
-    constants: str | None = None
     limits: Limits = field(default_factory=Limits)
     attack: AttackSettings = field(default_factory=lambda: AttackSettings.of("paper"))
     by_hand: tuple[str, ...] = ()
-    values: str | None = None
     report_uses: int = 0
-    surrogates: tuple[Surrogate, ...] = ()
-    weights: str | None = None
     device: str = "cpu"
     explain: Explanation | None = None
     purpose: Verb = Verb.REPAIR
-    names: Mapping[str, str] = field(default_factory=dict)
-    apart: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.memory is not None:
             check_memory(self.memory)
+
+
+@dataclass(frozen=True)
+class RepairRequest(RunSettings, Sources):
+    """One request: its settings, and the files that they are about."""
 
     @classmethod
     def of(cls, asked: Settings, **more: Any) -> RepairRequest:
@@ -117,11 +136,6 @@ class RepairRequest(Splits, Ablation, Sampling, Report, Export, Attacked, Rows):
     def searches(self) -> bool:
         """Filters are searched for: they were neither chosen by hand nor valued before."""
         return not self.by_hand and self.values is None
-
-    def name_of(self, role: str) -> str:
-        """What the "model", "data", "guard" or "constants" file is called."""
-        path = getattr(self, role)
-        return self.names.get(role) or (Path(path).name if path else "")
 
     def to_explain(self, asked: Explanation) -> RepairRequest:
         """The same request, to explain: `top_k` filters of both ends are confirmed, unless one is asked for."""

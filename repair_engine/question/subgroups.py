@@ -6,13 +6,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from repair_engine.data import Dataset, Splits
+from repair_engine.data import SPLITS, Dataset, Splits
 from repair_engine.data.columns import absent_combinations, columns_of, combinations
 from repair_engine.question.objectives import Metric
 from repair_engine.support.statistics import REFUSE_BELOW, WARN_BELOW
 
 _SHOWN = 6
-_PARTS = ("score", "select", "report")
 
 
 def subgroups_of(metric: Metric, dataset: Dataset) -> tuple[str, ...] | None:
@@ -61,7 +60,7 @@ def absence_warnings(metric: Metric, dataset: Dataset, splits: Splits) -> list[s
             f"Subgroups without a class: {_listed(gaps, len(gaps), '; ')}. The recall of such a subgroup is the mean "
             "over the classes that it has, so it is not about the same classes as the others'."
         )
-    for part in _PARTS:
+    for part in SPLITS:
         rows = getattr(splits, part)
         here = _counts(codes[rows], dataset.labels[rows], len(names), len(dataset.class_names))
         lost = [

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
+from repair_engine.search.records import ForecastRecord
 from shapley import Settings, State, forecast
 
 
@@ -24,8 +24,8 @@ class Forecast:
     evaluations: int
     seconds: float
 
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "seconds": round(self.seconds, 1)}
+    def to_json(self) -> ForecastRecord:
+        return {"after": self.after, "evaluations": self.evaluations, "seconds": round(self.seconds, 1)}
 
     def text(self, settings: Settings) -> str:
         """One sentence for people."""

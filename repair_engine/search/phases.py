@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from repair_engine.errors import BadInput
-from repair_engine.question.request import RepairRequest
+from repair_engine.question.request import RunSettings
 from repair_engine.question.verb import Verb
 from repair_engine.search.game import NeuronGame
 from shapley import BudgetTooSmall, Estimate, Settings, State, draw_cost, estimate, fast, start
@@ -35,7 +35,7 @@ _ENOUGH_OF_FAST = 10  # each image has a coalition of its own anyway, and small 
 _ENOUGH_DRAWS = 4  # over all filters, for `score` to sample them all
 
 
-def search_settings(request: RepairRequest, game: NeuronGame, budget: int) -> Settings:
+def search_settings(request: RunSettings, game: NeuronGame, budget: int) -> Settings:
     """Settings of the search phase; what the verb leaves of the budget is for `confirm_settings`.
 
     Raises:
@@ -54,12 +54,12 @@ def search_settings(request: RepairRequest, game: NeuronGame, budget: int) -> Se
     return settings
 
 
-def least_budget(request: RepairRequest, game: NeuronGame) -> int:
+def least_budget(request: RunSettings, game: NeuronGame) -> int:
     """The smallest budget that surely buys the pilot and one draw, however deep the pilot finds that draws go."""
     return request.purpose.whole_budget(least_search(_search_settings(request, game, 1)))
 
 
-def _search_settings(request: RepairRequest, game: NeuronGame, budget: int) -> Settings:
+def _search_settings(request: RunSettings, game: NeuronGame, budget: int) -> Settings:
     n = game.n_players
     sign = game.objective.culprit_sign
     side = request.side or ("bottom" if sign < 0 else "top")
@@ -112,7 +112,7 @@ def _with_screen(settings: Settings, game: NeuronGame, wanted: bool) -> Settings
 
 
 def affordable(
-    request: RepairRequest, game_of: Callable[[int], NeuronGame], budget: int
+    request: RunSettings, game_of: Callable[[int], NeuronGame], budget: int
 ) -> tuple[NeuronGame, Settings | None]:
     """The game with images per draw chosen by the search budget, and its settings; None where it buys no draw.
 
@@ -133,7 +133,7 @@ def affordable(
     return game, settings
 
 
-def coalitions_per_draw(request: RepairRequest, game: NeuronGame, budget: int) -> int:
+def coalitions_per_draw(request: RunSettings, game: NeuronGame, budget: int) -> int:
     """About how many coalitions a draw of the search phase evaluates."""
     settings = _search_settings(request, game, budget)
     n = settings.n_players
@@ -157,7 +157,7 @@ def least_search(settings: Settings) -> int:
     return least
 
 
-def confirm_settings(request: RepairRequest, search: Settings, found: Estimate, budget: int) -> Settings | None:
+def confirm_settings(request: RunSettings, search: Settings, found: Estimate, budget: int) -> Settings | None:
     """Settings of the confirm phase over the candidates; None if there are none or the budget is spent.
 
     Args:
@@ -192,7 +192,7 @@ def confirm_settings(request: RepairRequest, search: Settings, found: Estimate, 
     return settings
 
 
-def by_hand_settings(request: RepairRequest, game: NeuronGame, players: np.ndarray, budget: int) -> Settings:
+def by_hand_settings(request: RunSettings, game: NeuronGame, players: np.ndarray, budget: int) -> Settings:
     """Settings that value filters chosen by hand, and no others, within the confirm phase's share of the budget.
 
     Raises:
@@ -223,13 +223,13 @@ def by_hand_settings(request: RepairRequest, game: NeuronGame, players: np.ndarr
     return settings
 
 
-def candidate_players(request: RepairRequest, found: Estimate) -> np.ndarray:
+def candidate_players(request: RunSettings, found: Estimate) -> np.ndarray:
     """The culprits-to-be, worst first: at most `max_filters` players whose value has the culprits' sign.
 
     By the posterior where there is one: it also speaks of filters that were only guessed at. To explain, the `top_k`
     at the asked ends, whatever their sign.
     """
-    sign = culprit_sign(request)
+    sign = request.metric.culprit_sign
     values = found.values[0] if found.best is None else found.best
     if request.purpose is Verb.EXPLAIN:
         return _at_the_ends(np.nan_to_num(values, nan=0.0), request.top_k, request.side or "both")
@@ -244,11 +244,6 @@ def _at_the_ends(values: np.ndarray, k: int, side: str) -> np.ndarray:
     k = min(k, len(order) // 2 if side == "both" else len(order))
     ends = {"top": order[:k], "bottom": order[len(order) - k :]}
     return np.concatenate([ends[end] for end in ("top", "bottom") if side in (end, "both")])
-
-
-def culprit_sign(request: RepairRequest) -> int:
-    """+1 where culprits have positive values (attack success is to be lowered), else −1."""
-    return 1 if request.metric.attacked else -1
 
 
 @dataclass(frozen=True)
@@ -266,13 +261,13 @@ class Ranking:
     fresh: Estimate | None
 
 
-def rank(request: RepairRequest, found: Estimate, fresh: Estimate | None) -> Ranking:
+def rank(request: RunSettings, found: Estimate, fresh: Estimate | None) -> Ranking:
     """Orders the candidates by both estimates, weighted by their precision."""
     candidates = candidate_players(request, found)
     values = (found.values[0] if found.best is None else found.best)[candidates]
     if fresh is not None and fresh is not found:
         values = combined(found, fresh, candidates)
-    sign = culprit_sign(request)
+    sign = request.metric.culprit_sign
     order = np.argsort(-sign * values, kind="stable")
     order = order[sign * values[order] > 0]
     return Ranking(candidates[order], found, fresh)

@@ -29,6 +29,7 @@ from repair_engine.settings.question import (
     Question,
     Rows,
     Splits,
+    attacks,
     check_metric,
 )
 from repair_engine.settings.verbs import (
@@ -101,6 +102,7 @@ __all__ = [
     "Search",
     "Settings",
     "Splits",
+    "attacks",
     "check_metric",
     "declared_by",
     "from_keywords",

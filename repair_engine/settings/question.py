@@ -8,13 +8,19 @@ from typing import ClassVar, Literal
 from repair_engine.errors import BadInput
 from repair_engine.settings.fields import Settings, option
 
-METRICS = ("accuracy", "recall:CLASS", "subgroup-recall:COLUMN[,COLUMN…]", "attack-success")
+ATTACK = "attack-success"
+METRICS = ("accuracy", "recall:CLASS", "subgroup-recall:COLUMN[,COLUMN…]", ATTACK)
 EVERYTHING = ("classes", "subgroups", "all")  # several further objectives at once
 GREY_LEVEL = 1 / 255  # one level of one pixel
 _ARGUMENTS = {
     "recall": "a class: recall:CLASS",
     "subgroup-recall": "a column or several: subgroup-recall:COLUMN,COLUMN",
 }
+
+
+def attacks(metric: str) -> bool:
+    """The metric is how often an adversary wins."""
+    return metric == ATTACK
 
 
 def check_metric(name: str, metric: str, others: tuple[str, ...] = ()) -> tuple[str, str]:
@@ -63,7 +69,7 @@ class Further(Settings):
     )  # fmt: skip
 
     def rules(self) -> None:
-        if self.also and "attack-success" in (getattr(self, "metric", ""), *self.also):
+        if self.also and ATTACK in (getattr(self, "metric", ""), *self.also):
             raise self.wrong("also", "Attack success is valued on attacked images, which no other metric shares.")
         for text in self.also:
             column, equals, _ = text.removeprefix("subgroup:").partition("=")

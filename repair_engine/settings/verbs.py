@@ -16,7 +16,7 @@ from repair_engine.settings.inputs import (
     MoreFiles,
     SurrogateFiles,
 )
-from repair_engine.settings.question import Ablation, Attacked, Further, Pgd, Players, Question, Rows, Splits
+from repair_engine.settings.question import ATTACK, Ablation, Attacked, Further, Pgd, Players, Question, Rows, Splits
 
 _FILTERS = "SITE:CHANNEL,…"
 _FINISHED = "the server goes on from a finished run (from) in its place"
@@ -68,6 +68,7 @@ class Attack(Splits, Report, Pgd, Attacked, Rows):
     """What adversaries achieve against a checkpoint, and against its repair."""
 
     verb: ClassVar[str] = "attack"
+    metric: ClassVar[str] = ATTACK
     zero: ClassVar[bool] = True  # which must change nothing
 
     all_images: bool = option(

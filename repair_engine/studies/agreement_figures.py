@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class Valued:
 
     path: Path
     called: str
-    document: dict[str, Any]
+    document: Mapping[str, Any]
     ids: tuple[str, ...]
     values: np.ndarray
     errors: np.ndarray
@@ -96,7 +97,18 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float | None:
     return float(spearmanr(x, y).statistic)
 
 
-def overlaps(a: Valued, b: Valued) -> list[dict[str, Any]]:
+class OverlapRow(TypedDict):
+    """See `overlaps`."""
+
+    end: str
+    k: int
+    shared: int
+    share: float
+    by_chance: float
+    p: float
+
+
+def overlaps(a: Valued, b: Valued) -> list[OverlapRow]:
     """For several k, how many filters are among the k first (last) of both, what chance gives, and how likely it is.
 
     Both must have sampled all of them: an end that was only guessed at, or tied, would say nothing. Of fewer than
@@ -110,7 +122,7 @@ def overlaps(a: Valued, b: Valued) -> list[dict[str, Any]]:
     if n < 2:
         return []
     orders = descending(a.scores), descending(b.scores)
-    rows = []
+    rows: list[OverlapRow] = []
     for k in [k for k in _KS if k <= n // 2] or [max(1, n // 2)]:
         for end in ("most critical", "least critical"):
             ends = [set((o[:k] if end == "most critical" else o[n - k :]).tolist()) for o in orders]

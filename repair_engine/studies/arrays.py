@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -14,7 +14,15 @@ def descending(scores: np.ndarray) -> np.ndarray:
     return np.argsort(-np.nan_to_num(scores, nan=0.0), kind="stable")
 
 
-def histogram(values: np.ndarray) -> dict[str, Any]:
+class HistogramRecord(TypedDict):
+    """See `histogram`."""
+
+    edges: list[float]
+    counts: list[int]
+    filters: int
+
+
+def histogram(values: np.ndarray) -> HistogramRecord:
     """Counts of values [n] in equal bins of which one is centred on 0; NaN values are left out."""
     known = values[np.isfinite(values)]
     reach = float(np.abs(known).max(initial=0.0)) or 1e-6

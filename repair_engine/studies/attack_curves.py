@@ -4,17 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
 
 from repair_engine.question.attacks import AttackSettings
 from repair_engine.question.victims import AttackImages, Victim, white_box
-from repair_engine.studies.attack_rows import rates
+from repair_engine.studies.attack_rows import Rates, rates
 
 _EPSILONS = (0.0, 0.25, 0.5, 1.0, 2.0)
 _STEPS = (0.25, 0.5, 1.0, 2.0)
+
+
+class PointRecord(Rates, total=False):
+    """One point: its ε, or its steps, with the rates there."""
+
+    epsilon: float
+    steps: int
+
+
+class CurvesRecord(TypedDict):
+    """`Curves` in documents."""
+
+    n: int
+    epsilon: list[PointRecord]
+    steps: list[PointRecord]
 
 
 @dataclass(frozen=True)
@@ -33,7 +48,7 @@ class Curves:
     epsilons: tuple[Point, ...]
     steps: tuple[Point, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> CurvesRecord:
         return {
             "n": len(self.images),
             "epsilon": [{"epsilon": p.settings.epsilon, **rates(self.images, p.predicted)} for p in self.epsilons],

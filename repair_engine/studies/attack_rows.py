@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Required, TypedDict
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from repair_engine.question.objectives.metric import accuracy_weights
 from repair_engine.question.surrogates import Opened
 from repair_engine.question.victims import AttackImages, BlackBox, Victim, black_box, counting, white_box
 from repair_engine.support.progress import Progress
-from repair_engine.support.statistics import mcnemar, paired_bootstrap, wilson
+from repair_engine.support.statistics import IntervalRecord, mcnemar, paired_bootstrap, wilson
 
 REPLAY = "replay of the fixed set"
 WHITE_BOX = "new white-box attack on the repaired model"
@@ -27,6 +27,59 @@ TRANSFER = "transfer from other models"
 BLACK_BOX = "black-box attack by queries (Square)"
 NO_SURROGATE = "not measured: no surrogate given"
 NO_QUERIES = "not measured: no queries allowed"
+
+
+class Rates(TypedDict):
+    """Success and recovered true labels, with their 95% intervals."""
+
+    success: float
+    success_interval: list[float]
+    true_label: float
+    true_label_interval: list[float]
+
+
+class RowChange(IntervalRecord):
+    p: float
+
+
+class SurrogateRecord(TypedDict):
+    file: str
+    sha256: str
+    architecture: str
+    accuracy: float
+    success_on_itself: float
+
+
+class How(TypedDict, total=False):
+    """How a row's attack was made."""
+
+    seed: int
+    norm: str
+    epsilon: float
+    step: float
+    steps: int
+    targeted: bool
+    random_start: bool
+    restarts: int
+    surrogate: SurrogateRecord
+    queries: int
+    queries_used: dict[str, float]
+
+
+class AttackRow(How, total=False):
+    """One row of the report; `success` and what follows it are after the repair, None where nothing was measured."""
+
+    name: Required[str]
+    kind: Required[str]
+    n: Required[int]
+    success: Required[float | None]
+    success_interval: list[float]
+    true_label: Required[float | None]
+    true_label_interval: list[float]
+    before: Rates
+    change: RowChange
+    made_on: str
+    not_measured: str
 
 
 @dataclass(frozen=True)
@@ -46,9 +99,9 @@ class Row:
     before: np.ndarray
     after: np.ndarray
     made_on: str
-    how: dict[str, Any] = field(default_factory=dict)
+    how: How = field(default_factory=lambda: How())
 
-    def to_json(self, seed: int, level: float) -> dict[str, Any]:
+    def to_json(self, seed: int, level: float) -> AttackRow:
         """The row of the report. `success` and `true_label` are after the repair."""
         success = [self.images.success(p) for p in (self.before, self.after)]
         cells = cell_codes(self.images.labels, None)  # by class, as the report's gain
@@ -72,18 +125,18 @@ class Row:
         }
 
 
-def rates(images: AttackImages, predicted: np.ndarray) -> dict[str, Any]:
+def rates(images: AttackImages, predicted: np.ndarray) -> Rates:
     """Success and recovered-true-label rate with 95% Wilson intervals."""
-    counts = {"success": images.success(predicted), "true_label": predicted == images.labels}
-    out: dict[str, Any] = {}
-    for name, hits in counts.items():
-        interval = wilson(int(hits.sum()), len(hits))
-        out[name] = interval.estimate
-        out[f"{name}_interval"] = [interval.lower, interval.upper]
-    return out
+    won, kept = (wilson(int(h.sum()), len(h)) for h in (images.success(predicted), predicted == images.labels))
+    return {
+        "success": won.estimate,
+        "success_interval": [won.lower, won.upper],
+        "true_label": kept.estimate,
+        "true_label_interval": [kept.lower, kept.upper],
+    }
 
 
-def missing_row(kind: str, name: str, why: str) -> dict[str, Any]:
+def missing_row(kind: str, name: str, why: str) -> AttackRow:
     """A row that could not be measured, saying why."""
     return {"name": name, "kind": kind, "n": 0, "success": None, "true_label": None, "not_measured": why}
 
@@ -131,7 +184,7 @@ def measure_rows(
     return rows
 
 
-def describe_rows(rows: Sequence[Row], seed: int, level: float) -> list[dict[str, Any]]:
+def describe_rows(rows: Sequence[Row], seed: int, level: float) -> list[AttackRow]:
     """The rows of the report, in their fixed order, with what was not measured in its place."""
     by_kind = {kind: [r.to_json(seed, level) for r in rows if r.kind == kind] for kind in _ORDER}
     by_kind["transfer"] = by_kind["transfer"] or [missing_row("transfer", TRANSFER, NO_SURROGATE)]
@@ -156,7 +209,7 @@ def _transfer(
     generator = torch.Generator().manual_seed(seed)
     made = white_box(surrogate.logits, images, settings, generator, intact.device, tick)
     twin = Victim(name, surrogate.module, surrogate.preprocessing, intact.device)
-    how = {
+    how: How = {
         **_pgd(settings, seed),
         "surrogate": {
             "file": name,
@@ -182,7 +235,7 @@ def _black_box(
     tick = counting(progress, "querying both models", len(images) * (1 if asked else 2))
     first = asked or black_box(intact, images, settings, queries, seed, tick)
     found = [first, black_box(repaired, images, settings, queries, seed, tick)]
-    how = {
+    how: How = {
         "seed": seed,
         "norm": settings.norm,
         "epsilon": settings.epsilon,
@@ -194,6 +247,14 @@ def _black_box(
     )
 
 
-def _pgd(settings: AttackSettings, seed: int) -> dict[str, Any]:
-    names = ("norm", "epsilon", "step", "steps", "targeted", "random_start", "restarts")
-    return {"seed": seed, **{name: getattr(settings, name) for name in names}}
+def _pgd(settings: AttackSettings, seed: int) -> How:
+    return {
+        "seed": seed,
+        "norm": settings.norm,
+        "epsilon": settings.epsilon,
+        "step": settings.step,
+        "steps": settings.steps,
+        "targeted": settings.targeted,
+        "random_start": settings.random_start,
+        "restarts": settings.restarts,
+    }

@@ -11,18 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TypedDict
 
 import numpy as np
 
 from repair_engine.case.case import Case
 from repair_engine.choosing.plan import prefix_predictions
+from repair_engine.data.pixels import taken
 from repair_engine.question.objectives import Objective, cell_codes, plan_batches
 from repair_engine.question.objectives.metric import accuracy_weights
-from repair_engine.question.objectives.pixels import Rows, taken
+from repair_engine.question.question import Question
 from repair_engine.studies.names import ENDS, LEAST, MOST, NEAREST_ZERO, RANDOM, SHAPLEY
 from repair_engine.studies.rankings import Rankings
 from repair_engine.support.progress import Progress
-from repair_engine.support.statistics import Interval, paired_bootstrap
+from repair_engine.support.statistics import Interval, IntervalRecord, paired_bootstrap
 
 MOST_IMAGES, FEWEST_IMAGES = 1000, 50
 _SHARE = 0.25  # of the budget, spent in addition
@@ -89,24 +91,24 @@ def evaluations_per_image(n: int, remove: int, draws: int, rankings: int = 4) ->
 
 def images_for(case: Case, budget: int) -> int:
     """How many report images are used at most: as asked, else by the budget."""
-    asked = case.request.explain
+    asked = case.settings.explain
     assert asked is not None
     if asked.curve_images is not None:
         return asked.curve_images
-    sets = 1 if case.request.metric.kind == "accuracy" else 2
-    points = sets * evaluations_per_image(case.network.n_filters, asked.remove, asked.draws)
+    sets = 1 if case.settings.metric.kind == "accuracy" else 2
+    points = sets * evaluations_per_image(case.subject.network.n_filters, asked.remove, asked.draws)
     return int(np.clip(_SHARE * budget // points, FEWEST_IMAGES, MOST_IMAGES))
 
 
-def curve_images(case: Case, most: int) -> CurveImages:
+def curve_images(question: Question, most: int, seed: int) -> CurveImages:
     """At most about `most` images each for metric and accuracy, in fixed numbers per class × subgroup."""
-    rng = np.random.default_rng([case.request.seed, _STREAM])
-    asked = _drawn(case.objective("report"), most, rng)
-    if case.request.metric.kind == "accuracy":
+    rng = np.random.default_rng([seed, _STREAM])
+    asked = _drawn(question.objective("report"), most, rng)
+    if question.metric.kind == "accuracy":
         return CurveImages(asked, asked)
-    rows = case.splits.report
-    labels = case.dataset.labels[rows]
-    everyone = Objective(Rows(case.pixels, rows), labels, accuracy_weights(len(rows)), cell_codes(labels, None))
+    labels = question.images.labels[question.images.splits.report]
+    weights = accuracy_weights(len(labels))
+    everyone = Objective(question.images.rows("report"), labels, weights, cell_codes(labels, None))
     return CurveImages(asked, _drawn(everyone, most, rng))
 
 
@@ -125,8 +127,8 @@ def _drawn(objective: Objective, most: int, rng: np.random.Generator) -> Objecti
 
 def removal_curves(case: Case, rankings: Rankings, images: CurveImages, remove: int, progress: Progress) -> list[Curve]:
     """Curves of every ranking from both ends, then of the random orders, cut to both ends' numbers."""
-    ends = grids(case.network.n_filters, remove)
-    total = len(images) * evaluations_per_image(case.network.n_filters, remove, len(rankings.random))
+    ends = grids(case.subject.network.n_filters, remove)
+    total = len(images) * evaluations_per_image(case.subject.network.n_filters, remove, len(rankings.random))
     done = 0
 
     def tick(count: int) -> None:
@@ -167,7 +169,9 @@ def _measure(
     removals = [order[low:high] for low, high in pairwise(ks.tolist())]
 
     def hits(objective: Objective) -> np.ndarray:
-        predicted = prefix_predictions(case.network, objective.pixels, case.normalize, removals, tick, case.room)
+        predicted = prefix_predictions(
+            case.subject.network, objective.pixels, case.images.normalize, removals, tick, case.subject.room
+        )
         return predicted == objective.targets
 
     asked = hits(images.asked)
@@ -187,13 +191,32 @@ def mean_over_removals(ks: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.trapezoid(values, ks, axis=0) / (ks[-1] - ks[0])
 
 
-def advantages(curves: list[Curve], images: CurveImages, seed: int, level: float) -> list[dict[str, object]]:
+class AdvantageRow(IntervalRecord):
+    """Shapley's mean over a curve minus a rival's."""
+
+    end: str
+    rival: str
+
+
+class FirstRemoved(TypedDict):
+    """What removing some filters by Shapley value changed."""
+
+    end: str
+    removed: int
+    images: int
+    change: float
+    lower: float
+    upper: float
+    level: float
+
+
+def advantages(curves: list[Curve], images: CurveImages, seed: int, level: float) -> list[AdvantageRow]:
     """Shapley's mean metric over the removals minus each rival's, per end, with a paired interval.
 
     The mean over the curve is linear in the images' outcomes, so images can be resampled. Random orders are averaged;
     the interval does not speak of other draws.
     """
-    rows: list[dict[str, object]] = []
+    rows: list[AdvantageRow] = []
     for end in ENDS:
         here = [c for c in curves if c.end == end]
         mine = next(_per_image(c) for c in here if c.ranking == SHAPLEY)
@@ -207,11 +230,9 @@ def advantages(curves: list[Curve], images: CurveImages, seed: int, level: float
     return rows
 
 
-def first_removed(
-    curves: list[Curve], images: CurveImages, most: int, seed: int, level: float
-) -> list[dict[str, object]]:
+def first_removed(curves: list[Curve], images: CurveImages, most: int, seed: int, level: float) -> list[FirstRemoved]:
     """Per end, what removing up to `most` filters by Shapley value changed, with a paired interval."""
-    rows: list[dict[str, object]] = []
+    rows: list[FirstRemoved] = []
     for end in ENDS:
         mine = next(c for c in curves if c.end == end and c.ranking == SHAPLEY)
         at = int(np.searchsorted(mine.ks, most, side="right")) - 1

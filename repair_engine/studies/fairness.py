@@ -3,15 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
-from repair_engine.support.statistics import REFUSE_BELOW, cell_flag, paired_draws, percentiles, resampling_cells
-
-Row = dict[str, Any]
+from repair_engine.support.statistics import (
+    REFUSE_BELOW,
+    IntervalRecord,
+    cell_flag,
+    paired_draws,
+    percentiles,
+    resampling_cells,
+)
 
 _RESAMPLES = 4_000
+
+
+class SubgroupRow(TypedDict):
+    name: str
+    n: int
+    classes: int
+    before: float
+    after: float
+    change: IntervalRecord
+    size: str
+
+
+class WorstOf(TypedDict):
+    name: str
+    recall: float
+
+
+class Worst(TypedDict):
+    before: WorstOf
+    after: WorstOf
+    change: IntervalRecord
+
+
+class Gap(TypedDict):
+    before: float
+    after: float
+    change: IntervalRecord
+
+
+class FairnessRecord(TypedDict):
+    """See `describe`; `left_out` and `worse` name subgroups."""
+
+    rows: list[SubgroupRow]
+    left_out: list[str]
+    worse: list[str]
+    worst: Worst | None
+    gap: Gap | None
 
 
 def describe(
@@ -22,7 +64,7 @@ def describe(
     after: np.ndarray,
     seed: int,
     level: float = 0.95,
-) -> dict[str, Any]:
+) -> FairnessRecord:
     """Per subgroup the mean over its classes of recall, before and after; the worst subgroup and the gap.
 
     The worst and the gap are taken over subgroups of at least 30 images. They are no sums over images, and the least
@@ -48,7 +90,7 @@ def describe(
     seen = parts.sum(axis=1).reshape(2, -1)  # [2, G]
     drawn = paired_draws(parts, resampling_cells(cell_of, codes), [seed, 0xCE11], _RESAMPLES)
     drawn = drawn.reshape(2, len(present), -1).swapaxes(1, 2)  # [2, R, G]
-    rows = [
+    rows: list[SubgroupRow] = [
         {
             "name": names[int(g)],
             "n": int(sizes[i]),
@@ -61,7 +103,7 @@ def describe(
         for i, g in enumerate(present)
     ]
     judged = np.flatnonzero(sizes >= REFUSE_BELOW)
-    document: dict[str, Any] = {
+    document: FairnessRecord = {
         "rows": rows,
         "left_out": [rows[i]["name"] for i in range(len(rows)) if i not in judged],
         "worse": [row["name"] for row, was, now in zip(rows, seen[0], seen[1]) if now < was],
@@ -87,6 +129,6 @@ def describe(
     return document
 
 
-def _interval(value: float, drawn: np.ndarray, level: float, known: bool = True) -> dict[str, float]:
+def _interval(value: float, drawn: np.ndarray, level: float, known: bool = True) -> IntervalRecord:
     lower, upper = percentiles(drawn, level) if known else (-1.0, 1.0)
     return {"value": float(value), "lower": lower, "upper": upper, "level": level}

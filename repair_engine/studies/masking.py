@@ -6,8 +6,9 @@ does not prove that there is none.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -25,6 +26,16 @@ _RANDOM_DRAWS = 50
 _LEAST_STEPS = 100  # of the unbounded attack
 
 
+class CheckRecord(TypedDict):
+    """`Check` in documents, with the model that it is of: "intact" or "repaired"."""
+
+    key: str
+    model: str
+    warns: bool
+    text: str
+    figures: Mapping[str, float | list[float]]
+
+
 @dataclass(frozen=True)
 class Check:
     """One self-test or sign.
@@ -39,9 +50,9 @@ class Check:
     key: str
     warns: bool
     text: str
-    figures: dict[str, Any]
+    figures: Mapping[str, float | list[float]]
 
-    def to_json(self, model: str) -> dict[str, Any]:
+    def to_json(self, model: str) -> CheckRecord:
         return {"key": self.key, "model": model, "warns": bool(self.warns), "text": self.text, "figures": self.figures}
 
 
@@ -150,6 +161,6 @@ def _significant_fall(success: list[np.ndarray]) -> tuple[int, int] | None:
     return None
 
 
-def _figures(points: tuple[Point, ...], success: list[np.ndarray], name: str) -> dict[str, Any]:
+def _figures(points: tuple[Point, ...], success: list[np.ndarray], name: str) -> Mapping[str, float | list[float]]:
     values = [getattr(p.settings, name) for p in points]
     return {"n": len(success[0]), name: values, "success": [float(s.mean()) for s in success]}

@@ -6,16 +6,18 @@ import base64
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
 from PIL import Image
 
 from repair_engine.case.case import Case
+from repair_engine.data import Images
+from repair_engine.data.pixels import Rows
 from repair_engine.network import Responses
-from repair_engine.question.objectives.pixels import Rows
-from repair_engine.studies.visualize import STEPS, Visualization, colour_root, visualize
+from repair_engine.studies.visualize import STEPS, colour_root, visualize
+from repair_engine.studies.visualize import Visualization as Optimized
 from repair_engine.support.memory import give_back
 from repair_engine.support.progress import Progress
 
@@ -24,6 +26,35 @@ SIDE = 96  # pixels, at most, of a picture's longer side
 _COLOUR_IMAGES = 256
 _EXACT = 64  # pixels of the longer side, up to which a WebP keeps every one
 _MOST_IMAGES = 4000  # score images that are looked at
+
+
+class Extreme(TypedDict):
+    """An image to which a filter responds most (sign 1) or least."""
+
+    sign: int
+    response: float
+    picture: str
+    label: str
+
+
+class Visualization(TypedDict):
+    """An optimized image; `start` is the response to what it began as."""
+
+    sign: int
+    response: float
+    start: float
+    picture: str
+
+
+class PictureRow(TypedDict):
+    """One pictured filter; its mean response over `images` score images, and the range."""
+
+    id: str
+    images: int
+    mean: float
+    range: list[float]
+    extremes: list[Extreme]
+    visualizations: list[Visualization]
 
 
 @dataclass(frozen=True)
@@ -35,7 +66,7 @@ class Pictures:
         png: name -> PNG; the names stand in the rows.
     """
 
-    rows: list[dict[str, Any]]
+    rows: list[PictureRow]
     png: dict[str, bytes]
 
     def source(self, name: str) -> str:
@@ -45,14 +76,14 @@ class Pictures:
 
 def make_pictures(case: Case, order: np.ndarray, progress: Progress) -> Pictures:
     """Pictures of the first and last filters of an order (most to least critical, int64 [n])."""
-    asked = case.request.explain
+    asked = case.settings.explain
     assert asked is not None
     shown, drawn = _ends(order, asked.pictures), _ends(order, asked.visualize)
     players = list(dict.fromkeys([*shown, *drawn]))
     if not players:
         return Pictures([], {})
-    responses = Responses(case.network)
-    span = Span.of(case, score_sample(case))
+    responses = Responses(case.subject.network)
+    span = Span.of(case.images, score_sample(case.images))
     rows, png = _extremes(case, responses, players, set(shown), span, progress)
     give_back()
     for found in optimized(case, drawn, lambda share: progress("optimizing images for filters", share)):
@@ -65,7 +96,7 @@ def make_pictures(case: Case, order: np.ndarray, progress: Progress) -> Pictures
     return Pictures(rows, png)
 
 
-def optimized(case: Case, players: Sequence[int], told: Callable[[float], None]) -> Iterator[Visualization]:
+def optimized(case: Case, players: Sequence[int], told: Callable[[float], None]) -> Iterator[Optimized]:
     """For each player two optimized images, of a positive response and of a negative one.
 
     Args:
@@ -73,9 +104,9 @@ def optimized(case: Case, players: Sequence[int], told: Callable[[float], None])
     """
     if not players:
         return
-    responses, sample = Responses(case.network), score_sample(case)
-    span = Span.of(case, sample)
-    height, width = case.dataset.images.shape[2:]
+    responses, sample = Responses(case.subject.network), score_sample(case.images)
+    span = Span.of(case.images, sample)
+    _, height, width = case.images.shape
     colours = colour_root(sample, span.unit)
     total, done = len(players) * 2 * STEPS, 0
 
@@ -87,7 +118,7 @@ def optimized(case: Case, players: Sequence[int], told: Callable[[float], None])
     for player in players:
         for sign in (1, -1):
             yield visualize(
-                responses, player, sign, colours, (int(height), int(width)), span.input, case.request.seed, tick=tick
+                responses, player, sign, colours, (height, width), span.input, case.settings.seed, tick=tick
             )
 
 
@@ -96,22 +127,22 @@ class Span:
     """What images as they lie in memory are to the eye, where they are normalized already: their range is 0 to 1.
 
     Attributes:
-        case: whose images these are.
+        images: that these are.
         low, high: float32 [C, 1, 1], per channel; 0 and 1 for pixels.
     """
 
-    case: Case
+    images: Images
     low: torch.Tensor
     high: torch.Tensor
 
     @classmethod
-    def of(cls, case: Case, sample: Rows) -> Span:
+    def of(cls, images: Images, sample: Rows) -> Span:
         """By some of the images."""
-        if not case.dataset.preprocessing.normalized:
-            return cls(case, torch.zeros(1), torch.ones(1))
+        if not images.dataset.preprocessing.normalized:
+            return cls(images, torch.zeros(1), torch.ones(1))
         pixels = sample.clone()
         low, high = pixels.amin((0, 2, 3)), pixels.amax((0, 2, 3))
-        return cls(case, low[:, None, None], torch.maximum(high, low + 1e-6)[:, None, None])
+        return cls(images, low[:, None, None], torch.maximum(high, low + 1e-6)[:, None, None])
 
     def unit(self, pixels: torch.Tensor) -> torch.Tensor:
         """Images [..., C, H, W] -> float64 in [0, 1]."""
@@ -121,8 +152,8 @@ class Span:
 
     def input(self, unit: torch.Tensor) -> torch.Tensor:
         """float32 in [0, 1] -> the network's input, differentiable."""
-        if not self.case.dataset.preprocessing.normalized:
-            return self.case.normalize(unit)
+        if not self.images.dataset.preprocessing.normalized:
+            return self.images.normalize(unit)
         return unit * (self.high - self.low).to(unit.device) + self.low.to(unit.device)
 
     def shown(self, pixels: np.ndarray) -> np.ndarray:
@@ -140,13 +171,13 @@ def _ends(order: np.ndarray, count: int) -> list[int]:
 
 def _extremes(
     case: Case, responses: Responses, players: list[int], shown: set[int], span: Span, progress: Progress
-) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+) -> tuple[list[PictureRow], dict[str, bytes]]:
     indices, found = responses_to(case, responses, players, progress)
-    rows: list[dict[str, Any]] = []
+    rows: list[PictureRow] = []
     png: dict[str, bytes] = {}
     for j, player in enumerate(players):
-        row: dict[str, Any] = {
-            "id": case.network.filter_id(player),
+        row: PictureRow = {
+            "id": case.subject.network.filter_id(player),
             "images": len(indices),
             "mean": float(found[:, j].mean()),
             "range": [float(found[:, j].min()), float(found[:, j].max())],
@@ -158,9 +189,9 @@ def _extremes(
         for sign, at in ((1, order[:count]), (-1, order[::-1][:count])):
             for i in at if player in shown else ():
                 index = int(indices[i])
-                name = case.dataset.file_names[index]
-                png.setdefault(name, png_of(span.shown(case.dataset.images[index])))
-                label = case.dataset.class_names[int(case.dataset.labels[index])]
+                name = case.images.dataset.file_names[index]
+                png.setdefault(name, png_of(span.shown(case.images.dataset.images[index])))
+                label = case.images.class_names[int(case.images.labels[index])]
                 row["extremes"].append({"sign": sign, "response": float(found[i, j]), "picture": name, "label": label})
         rows.append(row)
     return rows, png
@@ -170,20 +201,20 @@ def responses_to(
     case: Case, responses: Responses, players: Sequence[int], progress: Progress
 ) -> tuple[np.ndarray, np.ndarray]:
     """Dataset indices [N] of score images, and the players' mean responses to them, float64 [N, m]."""
-    indices = case.splits.score[:: -(-len(case.splits.score) // _MOST_IMAGES)]
+    indices = case.images.splits.score[:: -(-len(case.images.splits.score) // _MOST_IMAGES)]
     found = np.empty((len(indices), len(players)))
-    step = case.room.plain
+    step = case.subject.room.plain
     for i in range(0, len(indices), step):
-        pixels = case.pixels[torch.from_numpy(indices[i : i + step])].to(case.network.device)
-        found[i : i + step] = responses.means(case.normalize(pixels), players).cpu().numpy()
+        pixels = case.images.pixels[torch.from_numpy(indices[i : i + step])].to(case.subject.device)
+        found[i : i + step] = responses.means(case.images.normalize(pixels), players).cpu().numpy()
         progress("looking for images that filters respond to", min(i + step, len(indices)) / len(indices))
     return indices, found
 
 
-def score_sample(case: Case) -> Rows:
+def score_sample(images: Images) -> Rows:
     """Some score images, by which colours and their range are judged."""
-    rows = case.splits.score
-    return Rows(case.pixels, rows[:: max(1, len(rows) // _COLOUR_IMAGES)][:_COLOUR_IMAGES])
+    rows = images.splits.score
+    return Rows(images.pixels, rows[:: max(1, len(rows) // _COLOUR_IMAGES)][:_COLOUR_IMAGES])
 
 
 def png_of(pixels: np.ndarray, most: int = SIDE) -> bytes:

@@ -12,7 +12,7 @@ import numpy as np
 
 from repair_engine.case.case import Case
 from repair_engine.choosing import controls
-from repair_engine.search.phases import combined, culprit_sign
+from repair_engine.search.phases import combined
 from repair_engine.studies.arrays import descending
 from repair_engine.studies.names import LEAVE_ONE_OUT, RESPONSES, SHAPLEY, WEIGHTS
 from repair_engine.support.memory import give_back
@@ -67,16 +67,16 @@ def make_rankings(case: Case, values: np.ndarray, loo_images: int, draws: int, p
         loo_images: size of the batch of score images for leave-one-out.
         draws: random orders.
     """
-    seed, n = case.request.seed, case.network.n_filters
+    seed, n = case.settings.seed, case.subject.network.n_filters
     progress("ranking the filters in the usual ways", 0.0)
     rng = np.random.default_rng([seed, _LOO_STREAM])
     # `leave_one_out` says how much better the objective gets; here: how much of V is lost.
-    loo = controls.leave_one_out(case, loo_images, rng, progress) * culprit_sign(case.request)
+    loo = controls.leave_one_out(case, loo_images, rng, progress) * case.settings.metric.culprit_sign
     give_back()
     scores = {
         SHAPLEY: np.asarray(values, float),
-        WEIGHTS: controls.weight_norms(case),
-        RESPONSES: controls.response_norms(case),
+        WEIGHTS: controls.weight_norms(case.subject),
+        RESPONSES: controls.response_norms(case.subject, case.images),
         LEAVE_ONE_OUT: loo,
     }
     shuffles = np.random.default_rng([seed, _RANDOM_STREAM])

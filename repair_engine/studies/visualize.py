@@ -15,8 +15,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from repair_engine.data.pixels import Pixels
 from repair_engine.network import Responses
-from repair_engine.question.objectives.pixels import Pixels
 
 STEPS = 128
 COPIES = 2  # randomly moved copies that a step sees

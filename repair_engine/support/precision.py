@@ -6,11 +6,21 @@ report are float32 always; `score`, whose values are the search's own, says in w
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import TypedDict
 
 PRECISIONS = ("float32", "bfloat16")
 LEAST_AGREEMENT = 0.98  # of predictions; below, the search stays in float32
+
+
+class PrecisionRecord(TypedDict):
+    """`Precision` in documents."""
+
+    asked: str
+    used: str
+    agreement: float | None
+    predictions: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -30,8 +40,14 @@ class Precision:
     predictions: int = 0
     reason: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    def to_json(self) -> PrecisionRecord:
+        return {
+            "asked": self.asked,
+            "used": self.used,
+            "agreement": self.agreement,
+            "predictions": self.predictions,
+            "reason": self.reason,
+        }
 
     def note(self) -> str:
         """One sentence for people; empty where nothing but float32 was asked for."""

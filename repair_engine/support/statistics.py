@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
@@ -28,6 +29,24 @@ class Interval:
         return self.lower <= 0.0 <= self.upper
 
 
+class IntervalRecord(TypedDict):
+    """Of a value, in documents."""
+
+    value: float
+    lower: float
+    upper: float
+    level: float
+
+
+class McNemarRecord(TypedDict):
+    """`McNemar` in documents."""
+
+    lost: int
+    won: int
+    p_value: float
+    method: str
+
+
 @dataclass(frozen=True)
 class McNemar:
     """Paired correctness before and after.
@@ -43,6 +62,14 @@ class McNemar:
     won: int
     p_value: float
     method: str
+
+    def to_json(self) -> McNemarRecord:
+        return {"lost": self.lost, "won": self.won, "p_value": self.p_value, "method": self.method}
+
+
+def finite(value: float) -> float | None:
+    """A number for JSON; None where there is none."""
+    return float(value) if np.isfinite(value) else None
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> Interval:

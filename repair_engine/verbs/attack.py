@@ -7,14 +7,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from repair_engine.case.case import SPLITS
 from repair_engine.case.preparing import FROM_FILES, Given, read_model, read_set
-from repair_engine.data import Dataset, Splits
+from repair_engine.data import SPLITS, Dataset, Splits
+from repair_engine.documents.attack import AuditRecord, ShareRecord, VictimRecord
 from repair_engine.documents.attack_files import write_attacked, write_attacks
 from repair_engine.documents.repair import SCHEMA, instruction_set, versions
 from repair_engine.errors import BadInput
@@ -44,7 +43,7 @@ class Audit:
         images: those attacked, with the fixed set `fixed` [N, C, H, W] that PGD made of them.
     """
 
-    document: dict[str, Any]
+    document: AuditRecord
     dataset: Dataset
     images: AttackImages
     fixed: torch.Tensor
@@ -59,7 +58,7 @@ class Audit:
 
 
 @dataclass(frozen=True)
-class _Subject:
+class _Opened:
     """The model, its images, and which of them are attacked."""
 
     checkpoint: Checkpoint
@@ -96,41 +95,41 @@ def run(
         BadInput: anything about the models, the images or the options that cannot be used.
     """
     began, settings, seed = time.time(), request.attack, request.seed
-    subject = _open(request, everything, folder, progress, given)
-    victim, images, device = subject.victim, subject.images, subject.victim.device
-    shape = tuple(subject.dataset.images.shape[1:])
-    surrogates = open_surrogates(request.surrogates, subject.dataset.preprocessing, shape, subject.logits, device)
-    mended = _repaired(repaired, subject)
+    opened = _open(request, everything, folder, progress, given)
+    victim, images, device = opened.victim, opened.images, opened.victim.device
+    shape = tuple(opened.dataset.images.shape[1:])
+    surrogates = open_surrogates(request.surrogates, opened.dataset.preprocessing, shape, opened.logits, device)
+    mended = _repaired(repaired, opened)
     tick = counting(progress, "attacking the model", len(images))
-    fixed = white_box(victim.logits, images, settings, subject.generator, device, tick)
+    fixed = white_box(victim.logits, images, settings, opened.generator, device, tick)
     predicted = victim.predict(fixed)
     subset = images.spread(request.subset or SUBSET)
     few = images.subset(subset)
     clean = victim.predict(few.pixels)
     curves, black, checks = _self_tests(request, victim, few, predicted[subset], clean, None, progress)
-    document: dict[str, Any] = {
+    document: AuditRecord = {
         "schema": SCHEMA,
         "verb": "attack",
-        "model": _describe_model(request.name_of("model"), subject.checkpoint, subject.logits),
+        "model": _describe_model(request.name_of("model"), opened.checkpoint, opened.logits),
         "data": {
             "file": request.name_of("data"),
-            "sha256": subject.dataset.sha256,
-            **({"split_folder": subject.dataset.split} if subject.dataset.split else {}),
-            "images": len(subject.dataset),
-            "splits": {part: len(getattr(subject.splits, part)) for part in SPLITS},
+            "sha256": opened.dataset.sha256,
+            **({"split_folder": opened.dataset.split} if opened.dataset.split else {}),  # type: ignore[typeddict-item]
+            "images": len(opened.dataset),
+            "splits": {part: len(getattr(opened.splits, part)) for part in SPLITS},
             "group": request.group,
-            "preprocessing": subject.dataset.preprocessing.to_json(),
-            "notes": list(subject.dataset.notes),
+            "preprocessing": opened.dataset.preprocessing.to_json(),
+            "notes": list(opened.dataset.notes),
         },
         "attack": {**settings.to_json(), "seed": seed},
         "images": {
             "part": "all" if everything else "report",
-            "picked": len(subject.picked),
+            "picked": len(opened.picked),
             "attacked": len(images),
-            "left_out": len(subject.picked) - len(images),
+            "left_out": len(opened.picked) - len(images),
             "subset": len(subset),
         },
-        "figures": _figures(subject, predicted),
+        "figures": _figures(opened, predicted),
         "curves": curves.to_json(),
         "self_tests": [c.to_json("intact") for c in checks],
         "rows": [],
@@ -139,7 +138,9 @@ def run(
         document["black_box"] = {
             "queries": request.queries,
             "queries_used": float(black.queries.mean()),
-            **_shares({"success": few.success(black.predicted), "true_label": black.predicted == few.labels}),
+            **_shares(  # type: ignore[typeddict-item]
+                {"success": few.success(black.predicted), "true_label": black.predicted == few.labels}
+            ),
         }
     rows = [Row("replay", "the fixed set", images, predicted, predicted, "the intact model")]
     if mended is not None:
@@ -148,11 +149,11 @@ def run(
         rows = measure_rows(
             victim, twin, images, kept, settings, surrogates, subset, request.queries, seed, progress, black
         )
-        document["repaired"] = _describe_model(repaired_name or Path(str(repaired)).name, mended, subject.logits)
+        document["repaired"] = _describe_model(repaired_name or Path(str(repaired)).name, mended, opened.logits)
         document["rows"] = describe_rows(rows, seed, request.level)
         document["clean_after"] = _shares(
-            {"accuracy": twin.predict(torch.from_numpy(np.array(subject.dataset.images[subject.picked])))
-             == subject.dataset.labels[subject.picked]}
+            {"accuracy": twin.predict(torch.from_numpy(np.array(opened.dataset.images[opened.picked])))
+             == opened.dataset.labels[opened.picked]}
         )  # fmt: skip
         again = {row.kind: row for row in rows}
         found = BlackBox(again["black-box"].after, np.empty(0, np.int64)) if "black-box" in again else None
@@ -161,16 +162,17 @@ def run(
         )
         document["curves_repaired"] = curves.to_json()
         document["self_tests"] += [c.to_json("repaired") for c in checks]
-    document["warnings"] = _warnings(subject, document)
+    document["warnings"] = _warnings(opened, document)
     document["run"] = {"seconds": round(time.time() - began, 1), "device": request.device, "seed": seed,
                        "threads": torch.get_num_threads(), "instruction_set": instruction_set()}  # fmt: skip
     document["versions"] = versions()
-    return Audit(document, subject.dataset, images, fixed, tuple(rows))
+    return Audit(document, opened.dataset, images, fixed, tuple(rows))
 
 
-def _open(request: RepairRequest, everything: bool, folder: Path, progress: Progress, given: Given) -> _Subject:
+def _open(request: RepairRequest, everything: bool, folder: Path, progress: Progress, given: Given) -> _Opened:
     checkpoint = given.model or read_model(request, folder, progress)
-    _, dataset, splits = read_set(request, checkpoint, folder, progress, given)
+    _, read = read_set(request, checkpoint, folder, progress, given)
+    dataset, splits = read.dataset, read.splits
     device, settings = torch.device(request.device), request.attack
     victim = Victim("the intact model", checkpoint.module().to(device), dataset.preprocessing, device)
     settings.check_images(dataset.images.shape[1:])
@@ -190,7 +192,7 @@ def _open(request: RepairRequest, everything: bool, folder: Path, progress: Prog
         settings.targeted,
     )
     generator = generator_after(chosen, dataset.images.shape[1:], settings, request.seed)
-    return _Subject(checkpoint, dataset, splits, victim, logits, intact, which.picked, images, generator)
+    return _Opened(checkpoint, dataset, splits, victim, logits, intact, which.picked, images, generator)
 
 
 def _predict_all(victim: Victim, dataset: Dataset, progress: Progress) -> np.ndarray:
@@ -216,12 +218,12 @@ def _count_logits(victim: Victim, dataset: Dataset, classes: int) -> int:
     return count
 
 
-def _repaired(repaired: str | Checkpoint | None, subject: _Subject) -> Checkpoint | None:
+def _repaired(repaired: str | Checkpoint | None, opened: _Opened) -> Checkpoint | None:
     if repaired is None:
         return None
-    made_by = subject.checkpoint.architecture
+    made_by = opened.checkpoint.architecture
     mended = repaired if isinstance(repaired, Checkpoint) else formats.read(repaired, made_by)
-    if mended.sha256 == subject.checkpoint.sha256:
+    if mended.sha256 == opened.checkpoint.sha256:
         raise BadInput("--repaired is the same file as --model.", "Give the checkpoint that repair wrote.")
     return mended
 
@@ -255,14 +257,14 @@ def _self_tests(
     return curves, found, checks
 
 
-def _figures(subject: _Subject, predicted: np.ndarray) -> dict[str, Any]:
+def _figures(opened: _Opened, predicted: np.ndarray) -> dict[str, ShareRecord]:
     """Clean accuracy and accuracy under attack over all picked images; success and true label over the attacked."""
-    images, labels = subject.images, subject.dataset.labels
-    held = np.zeros(len(subject.picked), dtype=bool)  # what is not attacked is wrong already
-    held[np.isin(subject.picked, images.indices)] = predicted == images.labels
+    images, labels = opened.images, opened.dataset.labels
+    held = np.zeros(len(opened.picked), dtype=bool)  # what is not attacked is wrong already
+    held[np.isin(opened.picked, images.indices)] = predicted == images.labels
     return _shares(
         {
-            "clean_accuracy": (subject.intact == labels)[subject.picked],
+            "clean_accuracy": (opened.intact == labels)[opened.picked],
             "accuracy_under_attack": held,
             "success": images.success(predicted),
             "true_label": predicted == images.labels,
@@ -270,15 +272,15 @@ def _figures(subject: _Subject, predicted: np.ndarray) -> dict[str, Any]:
     )
 
 
-def _shares(hits: dict[str, np.ndarray]) -> dict[str, Any]:
-    out = {}
+def _shares(hits: dict[str, np.ndarray]) -> dict[str, ShareRecord]:
+    out: dict[str, ShareRecord] = {}
     for name, hit in hits.items():
         interval = wilson(int(hit.sum()), len(hit))
         out[name] = {"value": interval.estimate, "lower": interval.lower, "upper": interval.upper, "n": len(hit)}
     return out
 
 
-def _describe_model(file: str, checkpoint: Checkpoint, logits: int) -> dict[str, Any]:
+def _describe_model(file: str, checkpoint: Checkpoint, logits: int) -> VictimRecord:
     architecture = checkpoint.architecture
     return {
         "file": file,
@@ -291,8 +293,8 @@ def _describe_model(file: str, checkpoint: Checkpoint, logits: int) -> dict[str,
     }
 
 
-def _warnings(subject: _Subject, document: dict[str, Any]) -> list[str]:
-    found: Sequence[str] = [*subject.dataset.warnings, *subject.splits.warnings]
+def _warnings(opened: _Opened, document: AuditRecord) -> list[str]:
+    found: Sequence[str] = [*opened.dataset.warnings, *opened.splits.warnings]
     out = list(found)
     if document["figures"]["success"]["value"] == 0 and document["attack"]["epsilon"] > 0:
         out.append("The attack never succeeds: a larger ε or more steps would show whether it can.")

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from repair_engine.case.case import Case
+from repair_engine.data import Images
+from repair_engine.documents.records import CompactRecord
 from repair_engine.models.formats.checkpoint import is_batch_count
 from repair_engine.network import loading
 from repair_engine.network.cutting import Compact, compact
 from repair_engine.network.graph import capture
-from repair_engine.network.write_back import write_back
+from repair_engine.network.subject import Subject
 
 TENSORS, WIDTHS = "repaired_compact.safetensors", "repaired_compact.json"
 _KIND = "neuron-repair compact"
@@ -34,31 +35,28 @@ class Written:
     """What was removed, and the document of it (JSON-able)."""
 
     cut: Compact
-    document: dict[str, Any]
+    document: CompactRecord
 
 
-def write_compact(case: Case, players: Sequence[int], folder: Path) -> Written:
+def write_compact(subject: Subject, images: Images, players: Sequence[int], folder: Path) -> Written:
     """Writes the two files into `folder`, if any culprit can be removed; the document says which, and why others not.
 
     Args:
         players: the culprits.
     """
-    network, checkpoint = case.network, case.checkpoint
+    network, checkpoint = subject.network, subject.checkpoint
     name = network.filter_id
     if checkpoint.architecture.is_onnx:
         why = "an ONNX graph keeps its shapes: only numbers in its initializers change"
         cut = Compact({}, {}, (), dict.fromkeys((int(p) for p in players), why), ())
     else:
         module = checkpoint.module().to(network.device)
-        example = case.normalize(torch.zeros(2, *case.dataset.images.shape[1:], dtype=torch.uint8))
+        example = images.normalize(torch.zeros(2, *images.shape, dtype=torch.uint8))
         graph = capture(module, example.to(network.device))
 
-        def ablate(kept: Sequence[int]) -> dict[str, torch.Tensor]:
-            return write_back(checkpoint.tensors, network, case.biases, kept, case.request.constant)
-
-        cut = compact(module, graph, network, [int(p) for p in players], checkpoint.tensors, ablate)
+        cut = compact(module, graph, network, [int(p) for p in players], checkpoint.tensors, subject.ablated)
         if cut.removed:
-            _write(case, cut, module, folder)
+            _write(subject, images, cut, module, folder)
     return Written(
         cut,
         {
@@ -84,8 +82,8 @@ def load_module(checkpoint: Path, module: torch.nn.Module) -> torch.nn.Module:
     return loading.load_compact(module.float(), widths, load_file(checkpoint))
 
 
-def _write(case: Case, cut: Compact, module: torch.nn.Module, folder: Path) -> None:
-    architecture = case.checkpoint.architecture
+def _write(subject: Subject, images: Images, cut: Compact, module: torch.nn.Module, folder: Path) -> None:
+    architecture, network = subject.checkpoint.architecture, subject.network
     tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in cut.tensors.items()}
     for key, own in module.state_dict().items():
         if is_batch_count(key) and key not in tensors:
@@ -100,10 +98,10 @@ def _write(case: Case, cut: Compact, module: torch.nn.Module, folder: Path) -> N
         "options": dict(architecture.options),
         "in_channels": architecture.in_channels,
         "registered": architecture.register.get(architecture.name),
-        "model_sha256": case.checkpoint.sha256,
-        "preprocessing": case.dataset.preprocessing.to_json(),
-        "removed": [{"id": case.network.filter_id(p), "constant": case.network.constant(p)} for p in cut.removed],
-        "kept_ablated": [{"id": case.network.filter_id(p), "reason": why} for p, why in cut.kept.items()],
+        "model_sha256": subject.checkpoint.sha256,
+        "preprocessing": images.dataset.preprocessing.to_json(),
+        "removed": [{"id": network.filter_id(p), "constant": network.constant(p)} for p in cut.removed],
+        "kept_ablated": [{"id": network.filter_id(p), "reason": why} for p, why in cut.kept.items()],
         "layers": cut.layers,
         "biases_added": list(cut.biases),
         "note": _NOT_EQUAL,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from repair_engine.case.case import Case
-from repair_engine.documents.explain import explain_document
+from repair_engine.documents.explain import ExplainRecord, explain_document
 from repair_engine.documents.explain_files import write_curves, write_filters
 from repair_engine.pages import explain_page as page
 from repair_engine.search.calibrate import LEAVE_ONE_OUT_SHARE, Rates
+from repair_engine.search.records import RunRecord
 from repair_engine.studies.explain_curves import curve_images, evaluations_per_image, images_for, removal_curves
 from repair_engine.studies.names import SHAPLEY
 from repair_engine.studies.pictures import make_pictures
@@ -30,22 +30,22 @@ _BACKWARD = 3  # forwards that a forward with its backward takes
 
 
 def finish(
-    case: Case, found: Estimate, fresh: Estimate | None, run: dict[str, Any], out: Path, progress: Progress
-) -> dict[str, Any]:
+    case: Case, found: Estimate, fresh: Estimate | None, run: RunRecord, out: Path, progress: Progress
+) -> ExplainRecord:
     """Leaves explain.json, explain.html, filters.csv and curves.csv in `out`; the document.
 
     Args:
         found, fresh: of the search and the confirm phase (`found` twice where values are exact).
         run: how they were obtained (`documents.describe_run`), for the record.
     """
-    asked = case.request.explain
+    asked = case.settings.explain
     assert asked is not None
     out.mkdir(parents=True, exist_ok=True)
-    loo = int(np.clip(LEAVE_ONE_OUT_SHARE * run["budget"] / case.network.n_filters, 4, 128))
-    loo = min(loo, len(case.objective("score")))
+    loo = int(np.clip(LEAVE_ONE_OUT_SHARE * run["budget"] / case.subject.network.n_filters, 4, 128))
+    loo = min(loo, len(case.question.objective("score")))
     rankings = make_rankings(case, values_of(found, fresh), loo, asked.draws, progress)
     give_back()
-    images = curve_images(case, images_for(case, run["budget"]))
+    images = curve_images(case.question, images_for(case, run["budget"]), case.settings.seed)
     curves = removal_curves(case, rankings, images, asked.remove, progress)
     give_back()
     progress("shifting the logits, for comparison", 0.0)
@@ -65,16 +65,16 @@ def finish(
 
 def seconds_of(case: Case, rates: Rates, budget: int) -> dict[str, float]:
     """About how long each part takes with a budget: the search, and all that follows it."""
-    asked, network = case.request.explain, case.network
+    asked, network = case.settings.explain, case.subject.network
     assert asked is not None
-    sets = 1 if case.request.metric.kind == "accuracy" else 2
-    images = sets * min(images_for(case, budget), len(case.splits.report))
+    sets = 1 if case.settings.metric.kind == "accuracy" else 2
+    images = sets * min(images_for(case, budget), len(case.images.splits.report))
     curves = images * evaluations_per_image(network.n_filters, asked.remove, asked.draws)
-    loo = min(int(np.clip(LEAVE_ONE_OUT_SHARE * budget / network.n_filters, 4, 128)), len(case.splits.score))
+    loo = min(int(np.clip(LEAVE_ONE_OUT_SHARE * budget / network.n_filters, 4, 128)), len(case.images.splits.score))
     ascents = 2 * 2 * asked.visualize * STEPS * COPIES * _BACKWARD
-    looked_at = len(case.splits.select) + len(case.splits.report)
-    looked_at += len(case.splits.score) if asked.pictures or asked.visualize else 0
-    speed = rates.toggle if case.request.estimator in ("cmcs", "fast") else rates.walk
+    looked_at = len(case.images.splits.select) + len(case.images.splits.report)
+    looked_at += len(case.images.splits.score) if asked.pictures or asked.visualize else 0
+    speed = rates.toggle if case.settings.estimator in ("cmcs", "fast") else rates.walk
     return {
         "search": _SEARCH * budget / speed,
         "rankings": loo * network.n_filters / rates.toggle,

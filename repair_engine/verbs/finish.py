@@ -6,33 +6,33 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from repair_engine.case.case import SPLITS, Case
+from repair_engine.case.case import Case
 from repair_engine.choosing import controls
 from repair_engine.choosing.afresh import afresh
 from repair_engine.choosing.orders import plan_of
 from repair_engine.choosing.plan import Plan, largest_drops, masked_predictions
-from repair_engine.data import Holdout
+from repair_engine.data import SPLITS, Holdout
+from repair_engine.data.pixels import Pixels
 from repair_engine.documents import measures
 from repair_engine.documents import repair as documents
 from repair_engine.documents.attack_files import write_attacks
 from repair_engine.documents.attack_repair import measure_attack
 from repair_engine.documents.filters import write_filters
 from repair_engine.documents.predictions import predicted, write_guard_predictions, write_predictions
+from repair_engine.documents.records import CompactRecord, ControlRow, RepairRecord, Verification
 from repair_engine.errors import VerificationFailed
 from repair_engine.models import formats, hf_models
 from repair_engine.models.formats import Checkpoint
 from repair_engine.network import predictions
-from repair_engine.network.write_back import write_back
 from repair_engine.onnx import comparable
 from repair_engine.pages import repair_page as html
-from repair_engine.question.objectives.pixels import Rows
 from repair_engine.search.calibrate import LEAVE_ONE_OUT_SHARE
 from repair_engine.search.phases import Ranking
+from repair_engine.search.records import RunRecord
 from repair_engine.studies.attack_rows import Row
 from repair_engine.support.outputs import HUGGING_FACE, publish, sha256
 from repair_engine.support.progress import Progress
@@ -61,7 +61,7 @@ class Predictions:
         return {part: self.of(f"attack_{part}") for part in SPLITS if f"attack_{part}" in self.logits}
 
 
-def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progress: Progress) -> dict[str, Any]:
+def finish(case: Case, ranking: Ranking, run: RunRecord, out: Path, progress: Progress) -> RepairRecord:
     """Chooses k on *select*, writes, verifies and reports on *report*.
 
     Args:
@@ -77,19 +77,18 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
     out.mkdir(parents=True, exist_ok=True)
     plan, ranking, orders = plan_of(case, ranking, run["budget"], progress)
     ranking, run = afresh(case, ranking, plan, run, progress)
-    suffix = case.checkpoint.source.suffix
+    suffix = case.subject.checkpoint.source.suffix
     sets = _image_sets(case)
     with scratch("finish") as folder:
-        where = "" if case.checkpoint.held is not None else " in a fresh process"
+        where = "" if case.subject.checkpoint.held is not None else " in a fresh process"
         progress(f"checking the intact model{where}", 0.0)
-        before = after = _predictions(case, case.checkpoint, Path(case.request.model), sets, case.request.weights)
-        edited, written = case.checkpoint, folder / f"repaired{suffix}"
+        before = after = _predictions(
+            case, case.subject.checkpoint, Path(case.sources.model), sets, case.sources.weights
+        )
+        edited, written = case.subject.checkpoint, folder / f"repaired{suffix}"
         if plan.k:
             progress(f"writing the repaired checkpoint and reloading it{where}", 0.0)
-            tensors = write_back(
-                case.checkpoint.tensors, case.network, case.biases, (int(p) for p in plan.chosen), case.request.constant
-            )
-            edited = case.checkpoint.edited(tensors)
+            edited = edited.edited(case.subject.ablated(int(p) for p in plan.chosen))
             formats.write(edited, written)
             after = _predictions(case, edited, written, sets)
         agreement = _check_masked(case, plan, after)
@@ -100,31 +99,31 @@ def finish(case: Case, ranking: Ranking, run: dict[str, Any], out: Path, progres
         attacks: list[Row] = []
         if plan.k:
             _measure_controls(case, plan, before, after, document, run, progress)
-            if case.attacked:
+            if case.question.attacked:
                 fixed = before.attacked["report"], after.attacked["report"]
-                attacks = measure_attack(case, edited, *fixed, run["budget"], document, progress)
+                attacks = measure_attack(case, edited, *fixed, run["budget"], document["attack"], progress)
         documents.judge(document)
         repaired = document["outcome"] == "repaired"
-        if repaired and case.request.compact:
+        if repaired and case.settings.compact:
             progress(f"removing the culprits and measuring the compact network{where}", 0.0)
             document["compact"] = _compact(case, plan, before, after, sets, folder)
         staged = folder / "results"
         staged.mkdir()
         if repaired:
             document["files"] |= _place(case, written, staged)
-        if document.get("compact", {}).get("written"):
+        if "compact" in document and document["compact"]["written"]:
             for role, name in (("compact", TENSORS), ("compact_widths", WIDTHS)):
                 shutil.move(folder / name, staged / name)
                 document["files"][role] = {"name": name, "sha256": sha256(staged / name)}
         b, a = predicted(before.logits["all"]), predicted(after.logits["all"])
         write_predictions(case, b, a, staged / "predictions.csv")
-        if case.guard is not None:
+        if case.images.guard is not None:
             b, a = predicted(before.logits["guard"]), predicted(after.logits["guard"])
-            write_guard_predictions(case, b, a, staged / "guard_predictions.csv")
-        write_filters(case.network, ranking, plan.k, staged / "filters.csv")
-        tables = {"predictions.csv": True, "guard_predictions.csv": case.guard is not None, "filters.csv": True}
+            write_guard_predictions(case.images.guard, b, a, staged / "guard_predictions.csv")
+        write_filters(case.subject.network, ranking, plan.k, staged / "filters.csv")
+        tables = {"predictions.csv": True, "guard_predictions.csv": case.images.guard is not None, "filters.csv": True}
         if attacks:
-            write_attacks(attacks, case.dataset, staged / "attacks.csv", repaired=True)
+            write_attacks(attacks, case.images.dataset, staged / "attacks.csv", repaired=True)
         for name in [*(name for name, there in tables.items() if there), *(["attacks.csv"] if attacks else [])]:
             document["files"][name.removesuffix(".csv")] = {"name": name, "sha256": sha256(staged / name)}
         repair = documents.repair_document(document)
@@ -139,7 +138,7 @@ def _predictions(
     case: Case, checkpoint: Checkpoint, file: Path, sets: dict[str, np.ndarray], weights: str | None = None
 ) -> Predictions:
     """What a checkpoint says of the image sets: of a file in a fresh process, of a module in memory in this one."""
-    device, preprocessing, step = case.request.device, case.dataset.preprocessing, case.room.plain
+    device, preprocessing, step = case.settings.device, case.images.dataset.preprocessing, case.subject.room.plain
     if checkpoint.held is not None:
         return Predictions(in_memory_predictions(checkpoint.module(), preprocessing, sets, device, step))
     architecture = checkpoint.architecture
@@ -148,7 +147,7 @@ def _predictions(
 
 def _place(case: Case, written: Path, out: Path) -> dict[str, dict[str, str]]:
     """Moves the checkpoint to its place; a Hugging Face model into a folder with its own files, as they were."""
-    if case.checkpoint.architecture.config is None:
+    if case.subject.checkpoint.architecture.config is None:
         shutil.move(written, out / written.name)
         return {"checkpoint": {"name": written.name, "sha256": sha256(out / written.name)}}
     folder = out / HUGGING_FACE
@@ -156,7 +155,7 @@ def _place(case: Case, written: Path, out: Path) -> dict[str, dict[str, str]]:
     shutil.move(written, folder / hf_models.WEIGHTS)
     files = {"checkpoint": folder / hf_models.WEIGHTS}
     for role, name in hf_models.COPIED.items():
-        source = Path(case.request.model).with_name(name)
+        source = Path(case.sources.model).with_name(name)
         if source.is_file():
             files[role] = Path(shutil.copyfile(source, folder / name))
     return {role: {"name": f"{HUGGING_FACE}/{path.name}", "sha256": sha256(path)} for role, path in files.items()}
@@ -164,25 +163,25 @@ def _place(case: Case, written: Path, out: Path) -> dict[str, dict[str, str]]:
 
 def _compact(
     case: Case, plan: Plan, before: Predictions, after: Predictions, sets: dict[str, np.ndarray], folder: Path
-) -> dict[str, Any]:
+) -> CompactRecord:
     """Writes the compact export into `folder`, and its figures, measured in a fresh process."""
-    document = write_compact(case, [int(p) for p in plan.chosen], folder).document
+    document = write_compact(case.subject, case.images, [int(p) for p in plan.chosen], folder).document
     if not document["written"]:
         return document
     try:
         found = _compact_predictions(case, folder / TENSORS, sets)
     except (RuntimeError, ValueError) as error:  # its own code fixes a width
         return document | {"written": False, "failed": str(error)}
-    objective, report, labels = case.objective("report"), case.splits.report, case.dataset.labels
+    objective, report, labels = case.question.objective("report"), case.images.splits.report, case.images.labels
     document["report"] = measures.split_figures(case, found.of("all"), found.attacked)["report"]
     asked = [_objective_predictions(case, model) for model in (before, found)]
-    document["gain"] = measures.gain(objective, asked[0], asked[1], case.request.seed, case.request.level)
+    document["gain"] = measures.gain(objective, asked[0], asked[1], case.settings.seed, case.settings.level)
     right = [(p.of("all") == labels)[report] for p in (before, found)]
     document["clean_change"] = measures.change_of_accuracy(
-        right[0], right[1], labels[report], case.request.seed, case.request.level
+        right[0], right[1], labels[report], case.settings.seed, case.settings.level
     )
     document["against_repaired"] = {
-        "images": len(case.dataset),
+        "images": len(case.images),
         "different_predictions": int((found.of("all") != after.of("all")).sum()),
         "largest_logit_difference": float(np.abs(found.logits["all"] - after.logits["all"]).max()),
     }
@@ -190,33 +189,33 @@ def _compact(
 
 
 def _compact_predictions(case: Case, file: Path, sets: dict[str, np.ndarray]) -> Predictions:
-    device, preprocessing, step = case.request.device, case.dataset.preprocessing, case.room.plain
-    if case.checkpoint.held is not None:
-        small = load_module(file, case.checkpoint.module())
+    device, preprocessing, step = case.settings.device, case.images.dataset.preprocessing, case.subject.room.plain
+    if case.subject.checkpoint.held is not None:
+        small = load_module(file, case.subject.checkpoint.module())
         return Predictions(in_memory_predictions(small, preprocessing, sets, device, step))
-    made_by = case.checkpoint.architecture
+    made_by = case.subject.checkpoint.architecture
     return Predictions(fresh_predictions(file, made_by, preprocessing, sets, device, compact=True, at_once=step))
 
 
 def _image_sets(case: Case) -> dict[str, np.ndarray]:
-    sets = {"all": np.asarray(case.dataset.images)}
-    if case.guard is not None:
-        sets["guard"] = np.asarray(case.guard.images)
-    sets |= {f"attack_{part}": attacked.pixels.numpy() for part, attacked in case.attacked.items()}
+    sets = {"all": np.asarray(case.images.dataset.images)}
+    if case.images.guard is not None:
+        sets["guard"] = np.asarray(case.images.guard.dataset.images)
+    sets |= {f"attack_{part}": attacked.pixels.numpy() for part, attacked in case.question.attacked.items()}
     return sets
 
 
-def _check_masked(case: Case, plan: Plan, after: Predictions) -> dict[str, Any]:
+def _check_masked(case: Case, plan: Plan, after: Predictions) -> Verification:
     """Compares the reloaded file with the masked network that was valued, image by image."""
-    coalition = np.ones((1, case.network.n_filters), dtype=bool)
+    coalition = np.ones((1, case.subject.network.n_filters), dtype=bool)
     coalition[0, plan.chosen] = False
     masked = []
-    step = case.room.plain
-    for i in range(0, len(case.dataset), step):
-        images = case.normalize(case.pixels[i : i + step].to(case.network.device))
-        masked.append(case.network.masked_logits(images, coalition)[0].cpu())
+    step = case.subject.room.plain
+    for i in range(0, len(case.images), step):
+        images = case.images.normalize(case.images.pixels[i : i + step].to(case.subject.device))
+        masked.append(case.subject.network.masked_logits(images, coalition)[0].cpu())
     logits, reloaded = torch.cat(masked), torch.from_numpy(after.logits["all"])
-    architecture = case.checkpoint.architecture
+    architecture = case.subject.checkpoint.architecture
     logits = logits if architecture.plan is None else comparable(architecture.plan, logits)
     largest = float((logits - reloaded).abs().max())
     scale = float(reloaded.abs().max())
@@ -232,8 +231,8 @@ def _check_masked(case: Case, plan: Plan, after: Predictions) -> dict[str, Any]:
         "images": len(logits),
         "different_predictions": int(differing.sum()),
         "largest_logit_difference": largest,
-        "by": judge_of(case.checkpoint),
-        "how": how_of(case.checkpoint),
+        "by": judge_of(case.subject.checkpoint),
+        "how": how_of(case.subject.checkpoint),
     }
 
 
@@ -244,70 +243,68 @@ def _margins(logits: torch.Tensor) -> torch.Tensor:
     return top[:, 0] - top[:, 1]
 
 
-def _measure(case: Case, plan: Plan, before: Predictions, after: Predictions, document: dict[str, Any]) -> None:
+def _measure(case: Case, plan: Plan, before: Predictions, after: Predictions, document: RepairRecord) -> None:
     all_before, all_after = before.of("all"), after.of("all")
     document["before"] = measures.split_figures(case, all_before, before.attacked)
     document["after"] = measures.split_figures(case, all_after, after.attacked)
-    if case.attacked and document["before"]["score"]["metric"] >= 1:
+    if case.question.attacked and document["before"]["score"]["metric"] >= 1:
         document["warnings"].append(
             "The attack succeeds on all score images. With a smaller ε, values tell filters apart better."
         )
-    objective = case.objective("report")
+    objective = case.question.objective("report")
     b, a = _objective_predictions(case, before), _objective_predictions(case, after)
-    document["gain"] = measures.gain(objective, b, a, case.request.seed, case.request.level)
-    labels, report = case.dataset.labels, case.splits.report
+    document["gain"] = measures.gain(objective, b, a, case.settings.seed, case.settings.level)
+    labels, report = case.images.labels, case.images.splits.report
     right = [(predicted == labels)[report] for predicted in (all_before, all_after)]
     document["clean_change"] = measures.change_of_accuracy(
-        right[0], right[1], labels[report], case.request.seed, case.request.level
+        right[0], right[1], labels[report], case.settings.seed, case.settings.level
     )
     document["groups"] = measures.group_tables(case, all_before, all_after)
-    if case.subgroups is not None:
+    if case.question.subgroups is not None:
         document["fairness"] = measures.fairness_of(case, all_before, all_after)
     document["images_right"] = {
         "before": int((all_before == labels)[report].sum()),
         "after": int((all_after == labels)[report].sum()),
         "n": len(report),
     }
-    if case.guard is not None and case.guard_parts is not None:
-        rows = case.guard_parts.report
-        right = [(p.of("guard") == case.guard.labels)[rows] for p in (before, after)]
+    if (guard := case.images.guard) is not None:
+        rows, labels = guard.parts.report, guard.dataset.labels
+        right = [(p.of("guard") == labels)[rows] for p in (before, after)]
         document["guard"] = {
             "n": len(rows),
             "before": float(right[0].mean()),
             "after": float(right[1].mean()),
             "change": measures.change_of_accuracy(
-                right[0], right[1], case.guard.labels[rows], case.request.seed, case.request.level
+                right[0], right[1], labels[rows], case.settings.seed, case.settings.level
             ),
         }
 
 
 def _objective_predictions(case: Case, of: Predictions) -> np.ndarray:
-    if case.request.metric.attacked:
-        return of.attacked["report"]
-    return of.of("all")[case.objective_indices("report")]
+    return case.question.picked("report", of.of("all"), of.attacked)
 
 
 def _measure_controls(
-    case: Case, plan: Plan, before: Predictions, after: Predictions, document: dict[str, Any], run: dict[str, Any],
+    case: Case, plan: Plan, before: Predictions, after: Predictions, document: RepairRecord, run: RunRecord,
     progress: Progress,
 ) -> None:  # fmt: skip
-    loo = int(np.clip(LEAVE_ONE_OUT_SHARE * run["budget"] / case.network.n_filters, 4, 128))
+    loo = int(np.clip(LEAVE_ONE_OUT_SHARE * run["budget"] / case.subject.network.n_filters, 4, 128))
     picks = controls.rankings(case, plan.k, loo, progress)
-    report, objective = case.splits.report, case.objective("report")
+    report, objective = case.images.splits.report, case.question.objective("report")
     mine = _objective_predictions(case, after)
-    is_attack = case.request.metric.attacked
-    rows = []
+    rows: list[ControlRow] = []
     for name, chosen in picks.items():
-        clean = [masked_predictions(case, Rows(case.pixels, report), players) for players in chosen]
-        if is_attack:
-            asked = [masked_predictions(case, objective.pixels, players) for players in chosen]
-        else:
-            position = {int(index): i for i, index in enumerate(report)}
-            where = [position[int(i)] for i in case.objective_indices("report")]
-            asked = [c[where] for c in clean]
+        clean, asked = [], []
+        for players in chosen:
+
+            def predict(pixels: Pixels, removed: np.ndarray = players) -> np.ndarray:
+                return masked_predictions(case, pixels, removed)
+
+            clean.append(predict(case.images.rows("report")))
+            asked.append(case.question.answers("report", clean[-1], predict))
         values = [float(objective.value(a)) for a in asked]
-        accuracy = [float((c == case.dataset.labels[report]).mean()) for c in clean]
-        row = {
+        accuracy = [float((c == case.images.labels[report]).mean()) for c in clean]
+        row: ControlRow = {
             "name": name,
             "metric": float(np.mean(values)),
             "accuracy": float(np.mean(accuracy)),
@@ -319,7 +316,7 @@ def _measure_controls(
                 "accuracy_range": [min(accuracy), max(accuracy)],
             }
         else:
-            row["advantage"] = measures.gain(objective, asked[0], mine, case.request.seed, case.request.level)
+            row["advantage"] = measures.gain(objective, asked[0], mine, case.settings.seed, case.settings.level)
         if name == "leave-one-out":
             row["note"] = f"ranked on {loo} score images"
         rows.append(row)
@@ -328,22 +325,16 @@ def _measure_controls(
     document["controls"] = rows
 
 
-def _logit_shift(case: Case, before: Predictions, mine: np.ndarray) -> dict[str, Any]:
+def _logit_shift(case: Case, before: Predictions, mine: np.ndarray) -> ControlRow:
     """The cheapest rival: offsets found on *select* under the same limits, measured on *report*."""
-    select, report, limits = case.splits.select, case.splits.report, case.request.limits
-    labels = case.dataset.labels
+    select, report, limits = case.images.splits.select, case.images.splits.report, case.settings.limits
+    labels = case.images.labels
     everything = torch.from_numpy(before.logits["all"])
-    attack = case.request.metric.attacked
-    objective = case.objective("select")
-    searched = everything[torch.from_numpy(select)]
-    n_clean = len(select)
-    if attack:
-        searched = torch.cat([searched, torch.from_numpy(before.logits["attack_select"])])
-        rows = np.arange(n_clean, len(searched))
-    else:
-        position = {int(index): i for i, index in enumerate(select)}
-        rows = np.array([position[int(i)] for i in case.objective_indices("select")])
-    groups = [case.subgroups[i] for i in select] if case.subgroups else None
+    objective, n_clean = case.question.objective("select"), len(select)
+    searched, rows = case.question.searched(
+        "select", everything[torch.from_numpy(select)], lambda _: torch.from_numpy(before.logits["attack_select"])
+    )
+    groups = case.question.groups("select")
     right_before = before.of("all")[select] == labels[select]
     guard = _GuardLogits.of(case, before)
 
@@ -357,21 +348,19 @@ def _logit_shift(case: Case, before: Predictions, mine: np.ndarray) -> dict[str,
             return True
         return bool(largest_drops(np.stack([right_before, right]), groups)[1] <= limits.max_subgroup_drop + 1e-12)
 
-    sign = -1.0 if attack else 1.0
+    sign = -1.0 if case.question.lowers else 1.0
     offsets, how = controls.logit_shift(searched, acceptable, lambda p: sign * float(objective.value(p[rows])))
-    final = case.objective("report")
+    final = case.question.objective("report")
     clean = controls.shifted_predictions(everything[torch.from_numpy(report)], offsets)
-    if attack:
-        asked = controls.shifted_predictions(torch.from_numpy(before.logits["attack_report"]), offsets)
-    else:
-        asked = controls.shifted_predictions(everything[torch.from_numpy(case.objective_indices("report"))], offsets)
+    attacked = {part: torch.from_numpy(before.logits[f"attack_{part}"]) for part in case.question.attacked}
+    asked = controls.shifted_predictions(case.question.picked("report", everything, attacked), offsets)
     return {
         "name": "logit shift",
         "metric": float(final.value(asked)),
         "accuracy": float((clean == labels[report]).mean()),
-        **({"guard": guard.accuracy("report", offsets)} if guard else {}),
+        **({"guard": guard.accuracy("report", offsets)} if guard else {}),  # type: ignore[typeddict-item]
         "picks": 1,
-        "advantage": measures.gain(final, asked, mine, case.request.seed, case.request.level),
+        "advantage": measures.gain(final, asked, mine, case.settings.seed, case.settings.level),
         "note": how,
     }
 
@@ -386,9 +375,10 @@ class _GuardLogits:
 
     @classmethod
     def of(cls, case: Case, before: Predictions) -> _GuardLogits | None:
-        if case.guard is None or case.guard_parts is None:
+        guard = case.images.guard
+        if guard is None:
             return None
-        return cls(torch.from_numpy(before.logits["guard"]), case.guard.labels, case.guard_parts)
+        return cls(torch.from_numpy(before.logits["guard"]), guard.dataset.labels, guard.parts)
 
     def accuracy(self, part: str, offsets: np.ndarray) -> float:
         rows = getattr(self.parts, part)

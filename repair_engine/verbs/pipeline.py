@@ -22,6 +22,8 @@ from repair_engine.choosing.afresh import SHARE as AFRESH_SHARE
 from repair_engine.choosing.stepwise import SHARE as STEPWISE_SHARE
 from repair_engine.documents import repair as documents
 from repair_engine.documents.attack_repair import subset_size
+from repair_engine.documents.explain import ExplainRecord
+from repair_engine.documents.records import RepairRecord
 from repair_engine.errors import BadInput
 from repair_engine.network import Network
 from repair_engine.question.request import RepairRequest
@@ -46,6 +48,7 @@ from repair_engine.search.phases import (
     reported,
     search_settings,
 )
+from repair_engine.search.records import RunRecord
 from repair_engine.support.memory import give_back
 from repair_engine.support.precision import Precision
 from repair_engine.support.progress import Progress, silent
@@ -112,16 +115,16 @@ class Job:
     def summary(self) -> dict[str, Any]:
         """What is known before sampling, JSON-able."""
         case = self.case
-        everyone = case.intact == case.dataset.labels
+        everyone = case.intact == case.images.labels
         return {
             "model": documents.describe_model(case),
             "data": documents.describe_data(case),
-            "metric": documents.describe_metric(case),
+            "metric": case.question.describe(),
             "intact": {"accuracy": float(everyone.mean())},
             "budget": self.budget,
             "notes": list(self.notes),
             "warnings": list(case.warnings),
-            **({"attack_images": case.request.attack_images} if case.attacked else {}),
+            **({"attack_images": case.settings.attack_images} if case.question.attacked else {}),
         }
 
 
@@ -149,7 +152,7 @@ def prepare_job(
     if request.estimator != "exact" and request.searches:
         precision = choose(game, request.precision, request.seed)
     search_game = game.playing(lowered(game.network, precision.used))
-    if case.attacked:
+    if case.question.attacked:
         _check_adversaries(case, game)
     budget, notes = request.budget, _quality_notes(request, game.n_players)
     notes += [precision.note()] if precision.note() else []
@@ -166,7 +169,7 @@ def prepare_job(
                 budget = calibrate.largest_budget(
                     lambda chosen: spent + sum(explain.seconds_of(case, rates, chosen).values()), target
                 )
-            if request.purpose is Verb.REPAIR and case.attacked:
+            if request.purpose is Verb.REPAIR and case.question.attacked:
                 queries = 2 * request.queries * subset_size(case, budget) / rates.forward
                 budget = calibrate.choose_budget(rates, request.estimator, other + queries, target)
             if request.purpose is Verb.REPAIR:
@@ -174,7 +177,7 @@ def prepare_job(
                 budget = int(budget / (1 + more))
             smallest = game if request.batch_size else game.resized(BATCH_SIZES[-1])
             budget = max(budget, least_budget(request, smallest))
-            images = f" --attack-images {case.request.attack_images}" if case.attacked else ""
+            images = f" --attack-images {case.settings.attack_images}" if case.question.attacked else ""
             if request.purpose is Verb.EXPLAIN:
                 notes.append(explain.forecast_text(explain.seconds_of(case, rates, budget), spent))
             notes.append(f"Budget chosen by calibration: {budget} evaluations (repeat with --budget {budget}{images}).")
@@ -209,15 +212,14 @@ def _quality_notes(request: RepairRequest, n: int) -> list[str]:
 
 def _check_adversaries(case: Case, game: NeuronGame) -> None:
     """Raises BadInput where an attack never succeeds on the score images, or a surrogate does not fit."""
-    request, shape = case.request, tuple(case.dataset.images.shape[1:])
     if float(game.objective.value(game.intact)) <= 0:
         raise BadInput(
             f"The attack never succeeds on the {game.n_images} score images that it was made on: there is nothing to "
             "repair.",
             "A larger --epsilon or more --steps would show whether it can; `attack` measures without repairing.",
         )
-    network = case.network
-    open_surrogates(request.surrogates, case.dataset.preprocessing, shape, network.classes, network.device)
+    network, preprocessing = case.subject.network, case.images.dataset.preprocessing
+    open_surrogates(case.sources.surrogates, preprocessing, case.images.shape, network.classes, network.device)
 
 
 def open_job(folder: Path, verb: Verb | None = None) -> Job:
@@ -227,7 +229,7 @@ def open_job(folder: Path, verb: Verb | None = None) -> Job:
         verb: what it is for, where it may have been prepared by a version that did not write that down.
     """
     case = open_case(folder)
-    if verb is not None and case.request.purpose is not verb:
+    if verb is not None and case.settings.purpose is not verb:
         case = replace(case, request=replace(case.request, purpose=verb))
     stored = json.loads((folder / _BUDGET_FILE).read_text())
     game = case.game(stored["batch_size"])
@@ -250,7 +252,7 @@ def phase_settings(job: Job, phase: str, search: State | None = None) -> Setting
     if request.by_hand:
         if phase == "search":
             return None
-        players = np.array([job.case.network.player(name) for name in request.by_hand], dtype=np.int64)
+        players = np.array([job.case.subject.network.player(name) for name in request.by_hand], dtype=np.int64)
         return by_hand_settings(request, job.game, players, job.budget)
     if request.values is not None:
         if phase == "search" or (found := read_values(request.values, job.case)).estimator == "exact":
@@ -327,7 +329,7 @@ def _estimates(job: Job, search: State | None, confirm: State | None) -> tuple[E
     return reported(search, settings), fresh, spent + search.evaluations
 
 
-def run_of(job: Job, spent: int, found: Estimate, fresh: Estimate | None) -> dict[str, Any]:
+def run_of(job: Job, spent: int, found: Estimate, fresh: Estimate | None) -> RunRecord:
     """How a job's estimates were obtained, for the record; with the search's precision where there was a search.
 
     Args:
@@ -335,12 +337,12 @@ def run_of(job: Job, spent: int, found: Estimate, fresh: Estimate | None) -> dic
     """
     seconds = time.time() - job.started
     run = documents.describe_run(job.case, job.game.batch_size, job.budget, spent, found, fresh, seconds)
-    return run | ({"precision": job.precision.to_json()} if job.request.searches else {})
+    return run | {"precision": job.precision.to_json()} if job.request.searches else run
 
 
 def run_finish(
     job: Job, search: State | None, confirm: State | None, out: Path, progress: Progress = silent
-) -> dict[str, Any]:
+) -> RepairRecord | ExplainRecord:
     """Plan, checkpoint and report into `out`; the report document (see `finish.finish`).
 
     A request to explain leaves an explanation instead (see `explain.finish.finish`).
@@ -354,11 +356,11 @@ def run_finish(
     if request.purpose is Verb.EXPLAIN:
         return explain.finish(job.case, found, fresh, run, out, progress)
     if request.by_hand:
-        players = np.array([job.case.network.player(name) for name in request.by_hand], dtype=np.int64)
+        players = np.array([job.case.subject.network.player(name) for name in request.by_hand], dtype=np.int64)
         return finish(job.case, Ranking(players, found, found), run | {"estimator": "cmcs"}, out, progress)
     if request.values is not None:
         run |= {"estimator": found.estimator}
-        run["values_from"] = {"evaluations": found.evaluations, "objectives": list(job.case.objective_names)}
+        run["values_from"] = {"evaluations": found.evaluations, "objectives": list(job.case.question.names)}
     return finish(job.case, rank(request, found, fresh), run, out, progress)
 
 
@@ -381,16 +383,16 @@ def _exact_cost(game: NeuronGame, budget: int | None) -> int:
 
 def _finish_seconds(case: Case, rates: calibrate.Rates) -> float:
     """About how long plan, controls, reload and report take."""
-    select, report, everyone = len(case.splits.select), len(case.splits.report), len(case.dataset)
-    guard = len(case.guard) if case.guard is not None else 0
-    prefixes = case.request.limits.max_filters
+    select, report, everyone = len(case.images.splits.select), len(case.images.splits.report), len(case.images)
+    guard = len(case.images.guard.dataset) if case.images.guard is not None else 0
+    prefixes = case.settings.limits.max_filters
     sweep = prefixes * (select + guard / 2) / rates.walk
     plain = (3 * everyone + 2 * guard + 14 * report) / rates.forward
-    leave_one_out = 4 * case.network.n_filters / rates.toggle
+    leave_one_out = 4 * case.subject.network.n_filters / rates.toggle
     attack = 0.0
-    if case.attacked:
-        n = len(case.attacked["report"].indices)
+    if case.question.attacked:
+        n = len(case.question.attacked["report"].indices)
         sweep *= 1 + n / max(select, 1)
-        attack = n * 3 * case.request.attack.steps * case.request.attack.restarts / rates.forward
-        attack *= 1 + len(case.request.surrogates)
+        attack = n * 3 * case.settings.attack.steps * case.settings.attack.restarts / rates.forward
+        attack *= 1 + len(case.sources.surrogates)
     return 20.0 + sweep + plain + leave_one_out + attack

@@ -12,10 +12,16 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 
+from repair_engine.case.inspection import InspectRecord
+from repair_engine.documents.attack import AuditRecord
+from repair_engine.documents.compare import CompareRecord
+from repair_engine.documents.explain import ExplainRecord
+from repair_engine.documents.objectives import ScoreRecord
+from repair_engine.documents.records import Change, EvaluateRecord, RepairRecord
 from repair_engine.errors import BadInput
 from repair_engine.models.formats import Checkpoint
 from repair_engine.models.formats.checkpoint import loaded
@@ -26,11 +32,11 @@ from repair_engine.pages.explain_page import samples_of, shown
 from repair_engine.support.outputs import check_folder, claimed, publish, replace
 from repair_engine.support.scratch import scratch
 
-Document = dict[str, Any]
-Row = dict[str, Any]
+Document = TypeVar("Document", bound=Mapping[str, Any])
+Row = Mapping[str, Any]
 
 
-class Result:
+class Result(Generic[Document]):
     """What a verb found.
 
     Attributes:
@@ -74,7 +80,7 @@ class Result:
         return type(self)._html(self.document)
 
 
-class Filed(Result):
+class Filed(Result[Document]):
     """A result with files.
 
     Args:
@@ -101,7 +107,7 @@ class Filed(Result):
         return out
 
 
-class Scores(Filed):
+class Scores(Filed[ScoreRecord]):
     """The value of every filter. `table`: unit, value, lower, upper, samples; the most harmful first."""
 
     _text, _html = staticmethod(text.score_text), staticmethod(notebook.scores)
@@ -123,7 +129,7 @@ class Scores(Filed):
         return list(self.document["objectives"])
 
 
-class Explanation(Filed):
+class Explanation(Filed[ExplainRecord]):
     """Which filters a metric is made of. `table`: unit, rank, value, lower, upper, samples; most critical first."""
 
     _text, _html = staticmethod(text.explain_text), staticmethod(notebook.explanation)
@@ -133,19 +139,11 @@ class Explanation(Filed):
         return sorted(self.document["filters"], key=lambda row: row["rank"])
 
     def table(self) -> list[Row]:
-        rows = []
-        for row in self.records():
+        rows: list[Row] = []
+        for row in sorted(self.document["filters"], key=lambda row: row["rank"]):
             value, lower, upper = shown(row)
-            rows.append(
-                {
-                    "unit": row["id"],
-                    "rank": row["rank"],
-                    "value": value,
-                    "lower": lower,
-                    "upper": upper,
-                    "samples": samples_of(row),
-                }
-            )
+            figures = {"value": value, "lower": lower, "upper": upper, "samples": samples_of(row)}
+            rows.append({"unit": row["id"], "rank": row["rank"], **figures})
         return rows
 
     @property
@@ -154,7 +152,7 @@ class Explanation(Filed):
         return list(self.document["curves"]["rows"])
 
 
-class Repaired(Filed):
+class Repaired(Filed[RepairRecord]):
     """A repair. `table`: unit, rank, value, lower, upper, samples, ablated.
 
     Args:
@@ -164,7 +162,7 @@ class Repaired(Filed):
     _text, _html = staticmethod(text.repair_text), staticmethod(notebook.repair)
     _document_file = "repair.json"
 
-    def __init__(self, document: Document, stack: ExitStack, folder: Path, checkpoint: Checkpoint) -> None:
+    def __init__(self, document: RepairRecord, stack: ExitStack, folder: Path, checkpoint: Checkpoint) -> None:
         super().__init__(document, stack, folder)
         self._checkpoint = checkpoint
         self._module: torch.nn.Module | None = None
@@ -183,9 +181,9 @@ class Repaired(Filed):
         return tuple(row["id"] for row in self.document["culprits"] if row["ablated"]) if self.repaired else ()
 
     @property
-    def gain(self) -> Row:
+    def gain(self) -> Change:
         """Change of the metric on the report images: value, lower, upper, and the test."""
-        return dict(self.document["gain"])
+        return self.document["gain"].copy()
 
     @property
     def edited(self) -> Checkpoint:
@@ -227,7 +225,7 @@ class Repaired(Filed):
         return out
 
 
-class Attacked(Filed):
+class Attacked(Filed[AuditRecord]):
     """What adversaries achieve. `table`: what, value, lower, upper, n; with a repaired model before and after."""
 
     _text, _html = staticmethod(text.attack_text), staticmethod(notebook.attack)
@@ -245,7 +243,7 @@ class Attacked(Filed):
         return [{"what": name, **figure} for name, figure in self.document["figures"].items()]
 
 
-class Evaluation(Result):
+class Evaluation(Result[EvaluateRecord]):
     """The metric and clean accuracy by split. `table`: model, part, accuracy, metric."""
 
     _text, _html = staticmethod(text.evaluate_text), staticmethod(notebook.evaluation)
@@ -257,7 +255,7 @@ class Evaluation(Result):
         return [{"model": name, "part": part, **row} for name, figures in both for part, row in figures.items()]
 
 
-class Inspection(Result):
+class Inspection(Result[InspectRecord]):
     """Sites and filters of a model. `table`: name, filters, norm, activation."""
 
     _text, _html = staticmethod(text.inspect_text), staticmethod(notebook.inspection)
@@ -266,7 +264,7 @@ class Inspection(Result):
         return list(self.document["sites"])
 
 
-class Comparison(Filed):
+class Comparison(Filed[CompareRecord]):
     """Do two results hold the same filters responsible? `table`: overlaps of their ends."""
 
     _text, _html = staticmethod(compare_text), staticmethod(notebook.comparison)
@@ -288,5 +286,5 @@ def place_of(result: Any) -> str:
     return str(result._folder) if isinstance(result, Filed) else str(result)
 
 
-def write_json(document: Document, path: Path) -> None:
+def write_json(document: Mapping[str, Any], path: Path) -> None:
     path.write_text(json.dumps(document, indent=1))

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
 
 from repair_engine.case.case import Case
-from repair_engine.case.inspection import inspect_network
+from repair_engine.case.inspection import InspectRecord, inspect_network
 from repair_engine.case.preparing import FROM_FILES, Given, prepare
 from repair_engine.case.stored_values import objectives_in
 from repair_engine.choosing.plan import masked_predictions
 from repair_engine.data import Dataset
 from repair_engine.documents import measures
 from repair_engine.documents import repair as documents
+from repair_engine.documents.explain import ExplainRecord
+from repair_engine.documents.records import EvaluateRecord, RepairRecord, SplitFigures
 from repair_engine.errors import BadInput
 from repair_engine.models.formats import Checkpoint
 from repair_engine.models.preprocessing import Preprocessing
@@ -31,7 +33,6 @@ from repair_engine.verbs import pipeline
 from repair_engine.verbs.scoring import Scored, scored
 from shapley import State
 
-Document = dict[str, Any]  # JSON-able
 _NAMED = 8  # layers that share a reason
 
 
@@ -58,7 +59,7 @@ def score(request: RepairRequest, folder: Path, teller: Teller, given: Given = F
     return scored(job, state, forecast, tick)
 
 
-def repair(request: RepairRequest, folder: Path, out: Path, teller: Teller, given: Given = FROM_FILES) -> Document:
+def repair(request: RepairRequest, folder: Path, out: Path, teller: Teller, given: Given = FROM_FILES) -> RepairRecord:
     """The culprits ablated: checkpoint and report into `out`; the report document (`finish.finish`). See `score`.
 
     Raises:
@@ -71,30 +72,32 @@ def repair(request: RepairRequest, folder: Path, out: Path, teller: Teller, give
     job = pipeline.prepare_job(request, folder, teller.stage, captured=lambda n: _players(n, teller), given=given)
     teller.say(*job.notes)
     search, confirm = _phases(job, teller, foretell=True)
-    return pipeline.run_finish(job, search, confirm, out, teller.stage)
+    return cast(RepairRecord, pipeline.run_finish(job, search, confirm, out, teller.stage))
 
 
-def explain(request: RepairRequest, folder: Path, out: Path, teller: Teller, given: Given = FROM_FILES) -> Document:
+def explain(
+    request: RepairRequest, folder: Path, out: Path, teller: Teller, given: Given = FROM_FILES
+) -> ExplainRecord:
     """Values, removal curves and pictures into `out`; the document (`explain.finish`). See `score`.
 
     Args:
         request: with `explain` set (`RepairRequest.to_explain`).
     """
     job = pipeline.prepare_job(request, folder, teller.stage, given=given)
-    teller.say(players_text(job.case.network), *job.notes)
+    teller.say(players_text(job.case.subject.network), *job.notes)
     search, confirm = _phases(job, teller)
-    return pipeline.run_finish(job, search, confirm, out, teller.stage)
+    return cast(ExplainRecord, pipeline.run_finish(job, search, confirm, out, teller.stage))
 
 
 def evaluate(
     request: RepairRequest, ablate: Sequence[str], folder: Path, teller: Teller, given: Given = FROM_FILES
-) -> Document:
+) -> EvaluateRecord:
     """The metric on each split and on all images, and again with the filters `ablate` ablated. See `score`."""
     case = prepare(request, folder, teller.stage, given=given)
-    document: Document = {
+    document: EvaluateRecord = {
         "schema": documents.SCHEMA,
         "verb": "evaluate",
-        "metric": documents.describe_metric(case),
+        "metric": case.question.describe(),
         "model": documents.describe_model(case),
         "data": documents.describe_data(case),
         "figures": _figures(case, np.empty(0, np.int64)),
@@ -102,12 +105,12 @@ def evaluate(
         "versions": documents.versions(),
     }
     if ablate:
-        players = np.array(list(dict.fromkeys(case.network.player(name) for name in ablate)), dtype=np.int64)
+        players = np.array(list(dict.fromkeys(case.subject.network.player(name) for name in ablate)), dtype=np.int64)
         document["ablated"] = [
             {
-                "id": case.network.filter_id(int(p)),
-                "constant": case.network.constant(int(p)),
-                "constant_from": documents.constant_from(case, int(p)),
+                "id": case.subject.network.filter_id(int(p)),
+                "constant": case.subject.network.constant(int(p)),
+                "constant_from": case.subject.constant_from(int(p)),
             }
             for p in players
         ]
@@ -122,7 +125,7 @@ def inspect(
     device: str = "cpu",
     size: tuple[int, ...] | None = None,
     units: str = "all",
-) -> Document:
+) -> InspectRecord:
     """Sites, units, and which layers are not players and why; and of the images their classes and columns.
 
     Args:
@@ -194,11 +197,11 @@ def _others(values: str, metric: str) -> tuple[str, ...]:
     return tuple(name for name in names if name != metric)
 
 
-def _figures(case: Case, players: np.ndarray) -> Document:
+def _figures(case: Case, players: np.ndarray) -> dict[str, SplitFigures]:
     """Metric and accuracy per split, by the masked network with `players` ablated."""
 
     def predict(pixels: torch.Tensor) -> np.ndarray:
         return masked_predictions(case, pixels, players)
 
-    attacked = {part: predict(a.pixels) for part, a in case.attacked.items()}
-    return measures.split_figures(case, predict(case.pixels), attacked)
+    attacked = {part: predict(a.pixels) for part, a in case.question.attacked.items()}
+    return measures.split_figures(case, predict(case.images.pixels), attacked)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,8 +14,9 @@ from repair_engine.case.stored_values import FILE as VALUES_FILE
 from repair_engine.case.stored_values import write_values
 from repair_engine.documents import repair as documents
 from repair_engine.documents.estimates import FILE as ESTIMATE_FILE
-from repair_engine.documents.estimates import estimate_document
-from repair_engine.documents.objectives import objective_rows
+from repair_engine.documents.estimates import EstimateRecord, estimate_document
+from repair_engine.documents.objectives import ScoreRecord, objective_rows
+from repair_engine.search.records import ForecastRecord
 from repair_engine.studies.noise import noise_of, noise_warning
 from repair_engine.verbs import pipeline
 from shapley import Estimate, State, exact
@@ -35,8 +35,8 @@ class Scored:
     """
 
     case: Case
-    document: dict[str, Any]
-    sent: dict[str, Any]
+    document: ScoreRecord
+    sent: EstimateRecord
     estimate: Estimate
 
     def write(self, out: Path) -> None:
@@ -50,7 +50,7 @@ class Scored:
 def scored(
     job: pipeline.Job,
     search: State | None,
-    forecast: dict[str, Any] | None = None,
+    forecast: ForecastRecord | None = None,
     tick: Callable[[int], None] | None = None,
 ) -> Scored:
     """From the search's final state (None: the estimator is exact) to the result.
@@ -60,30 +60,31 @@ def scored(
         forecast: what was foretold of the search, for the record.
         tick: told the evaluations of an enumeration.
     """
-    case = job.case
+    case, names = job.case, job.case.images.dataset.file_names
     settings = pipeline.phase_settings(job, "search")
     estimate = exact(job.game, tick) if search is None or settings is None else pipeline.reported(search, settings)
     run = pipeline.run_of(job, estimate.evaluations, estimate, None) | {"forecast": forecast}
-    silent = [name for m, name in enumerate(case.objective_names) if not np.any(np.nan_to_num(estimate.values[m]))]
+    silent = [name for m, name in enumerate(case.question.names) if not np.any(np.nan_to_num(estimate.values[m]))]
     noisy = noise_warning(noise_of(estimate.values[0], estimate.std_errors[0]))
-    everyone = np.ones((1, case.network.n_filters), dtype=bool)
-    document: dict[str, Any] = {
+    everyone = np.ones((1, case.subject.network.n_filters), dtype=bool)
+    document: ScoreRecord = {
         "schema": documents.SCHEMA,
         "verb": "score",
-        "metric": documents.describe_metric(case),
+        "metric": case.question.describe(),
         "model": documents.describe_model(case),
         "data": documents.describe_data(case),
         "run": run,
         "value_of_all": float(job.game.evaluate(everyone, job.game.full_batch()).values[0, 0]),
-        "filters": [documents.filter_row(case, p, estimate) for p in range(case.network.n_filters)],
+        "filters": [documents.filter_row(case, p, estimate) for p in range(case.subject.network.n_filters)],
         "score_images": [
-            case.dataset.file_names[i] for i in (case.splits.score if case.further else case.objective_indices("score"))
+            case.images.dataset.file_names[i]
+            for i in (case.images.splits.score if case.question.further else case.question.indices("score"))
         ],
-        "constants_from": [case.dataset.file_names[i] for i in case.splits.score],
+        "constants_from": [names[i] for i in case.images.splits.score],
         "warnings": [*case.warnings, *([noisy] if noisy else []), *([_silence(silent)] if silent else [])],
         "versions": documents.versions(),
+        "objectives": objective_rows(case, job.game, estimate),
     }
-    document["objectives"] = objective_rows(case, job.game, estimate)
     sent = estimate_document(case, estimate, settings, run, document["value_of_all"])
     return Scored(case, document, sent, estimate)
 

@@ -79,19 +79,19 @@ def test_removals_count_from_the_start_and_references_belong_to_their_images(
     with common.opened(common.request_for("resnet20", "accuracy", options)) as job:
         case = job.case
         indices = common.report_images(case, 10)
-        assert set(indices) <= set(case.splits.report)
+        assert set(indices) <= set(case.images.splits.report)
         pixels = common.pixels_of(case, indices)
         order = np.array([3, 1, 7, 0, 2, 4, 5, 6])
         found = common.after_removals(case, pixels, order, (0, 2, 8))
         for row, gone in zip(found, (0, 2, 8)):
             coalition = np.ones((1, 8), dtype=bool)
             coalition[0, order[:gone]] = False
-            logits = case.network.masked_logits(case.normalize(pixels), coalition)[0]
+            logits = case.subject.network.masked_logits(case.images.normalize(pixels), coalition)[0]
             assert np.array_equal(row, logits.argmax(1).numpy())
-        stored, targets = tmp_path / "reference.npz", case.objective("score").targets
+        stored, targets = tmp_path / "reference.npz", case.question.objective("score").targets
         monkeypatch.setattr(common.references, "path_of", lambda _: stored)
         assert common.long_run("resnet20", case) is None
-        score = sha256(case.splits.score.astype(np.int64).tobytes() + targets.tobytes()).hexdigest()
+        score = sha256(case.images.splits.score.astype(np.int64).tobytes() + targets.tobytes()).hexdigest()
         files = {r: sha256(Path(getattr(case.request, r)).read_bytes()).hexdigest() for r in ("model", "data")}
         for digest, there in ((score, True), ("of other images", False)):
             header = {"sources": {**files, "score": digest}, "seconds": 60, "evaluations": 1}

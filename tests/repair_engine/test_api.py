@@ -101,12 +101,12 @@ def test_masked_and_edited_logits_are_compared_on_all_images(fixed: Repaired, sa
 def test_an_edit_that_does_not_reproduce_what_was_measured_is_refused(
     sabotaged: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from repair_engine.verbs import finish
+    from repair_engine.network import subject
 
     def nothing(tensors: dict, *_: object) -> dict:
         return dict(tensors)
 
-    monkeypatch.setattr(finish, "write_back", nothing)
+    monkeypatch.setattr(subject, "write_back", nothing)
     with pytest.raises(nr.VerificationFailed, match="differently from the masked"):
         nr.repair(sabotaged.module, arrays(sabotaged), **OPTIONS, **told(sabotaged))
 

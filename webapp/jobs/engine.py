@@ -67,7 +67,6 @@ class RepairEngine:
 
     def prepare(self, request: dict, work: Path, note: Note) -> dict:
         from repair_engine.question.verb import Verb
-        from repair_engine.search.phases import culprit_sign
         from repair_engine.verbs import pipeline
         from webapp.jobs import attacking, translation
 
@@ -76,12 +75,12 @@ class RepairEngine:
             return attacking.prepare(request, work)
         asked = translation.repair_request(request, work)
         job = pipeline.prepare_job(asked, work, note)
-        network = job.case.network
+        network = job.case.subject.network
         notes = {
             "threads": request["threads"],
             "filters": [network.filter_id(player) for player in range(network.n_filters)],
             # the leaders: culprits, or most critical first
-            "culprit_sign": culprit_sign(asked) if asked.purpose is Verb.REPAIR else 1,
+            "culprit_sign": asked.metric.culprit_sign if asked.purpose is Verb.REPAIR else 1,
             "verb": asked.purpose,
         }
         (work / NOTES).write_text(json.dumps(notes))

@@ -16,7 +16,6 @@ from webapp.jobs.models import Job
 from webapp.library.models import ModelUpload
 
 KINDS = tuple(kind for kind in ASKED if kind != Attack.verb)  # of runs under /repairs/
-ATTACK_METRIC = "attack-success"
 VALUES = "objectives.npz"  # the file of values that a repair may start from
 _REPAIRS_NOTHING = {"explain": "An explanation", "score": "A run that values filters", "attack": "An attack"}
 
@@ -66,11 +65,7 @@ def stored(row: Mapping[str, Any]) -> Settings:
 def to_row(record: Settings) -> dict[str, Any]:
     """As `Job.request` keeps it: without defaults."""
     kind = {} if record.verb == Repair.verb else {"kind": record.verb}
-    return kind | ({"metric": ATTACK_METRIC} if isinstance(record, Attack) else {}) | record.to_record()
-
-
-def metric_of(record: Settings) -> str:
-    return getattr(record, "metric", ATTACK_METRIC)
+    return kind | ({"metric": record.metric} if isinstance(record, Attack) else {}) | record.to_record()
 
 
 def new_secret() -> str:

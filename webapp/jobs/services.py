@@ -11,12 +11,12 @@ from django.utils import timezone
 
 from repair_engine.data.columns import columns_of
 from repair_engine.errors import BadInput
-from repair_engine.settings import Settings
+from repair_engine.settings import Settings, attacks
 from webapp.accounts.models import User
 from webapp.jobs import bells, coordinator, naming, resuming, webhooks
 from webapp.jobs import surrogates as transfer
 from webapp.jobs.models import PREPARE, Event, Job, Shard, Tag
-from webapp.jobs.requests import metric_of, new_secret, to_row
+from webapp.jobs.requests import new_secret, to_row
 from webapp.jobs.selectors import live_workers
 from webapp.library import quota
 from webapp.library.errors import Refused
@@ -51,7 +51,7 @@ def create_job(
     transfer.check(model, surrogates)
     request = to_row(asked)
     if surrogates:
-        if request["metric"] != "attack-success" or request.get("kind") == "explain":
+        if not attacks(request["metric"]) or request.get("kind") == "explain":
             raise Refused("Surrogates belong to attacks, and to repairs for attack-success only.", "Leave them out.")
         request["surrogates"] = [str(one.pk) for one in surrogates]
     if webhook_url:
@@ -111,7 +111,7 @@ def _check_columns(asked: Settings, dataset: DatasetUpload) -> None:
         return
     known = list(dataset.facts["columns"])
     columns: list[str] = []
-    for metric in (metric_of(asked), *getattr(asked, "also", ())):
+    for metric in (asked.metric, *getattr(asked, "also", ())):
         kind, _, argument = metric.partition(":")
         try:
             columns += columns_of(argument, known) if kind == "subgroup-recall" else []

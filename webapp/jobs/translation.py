@@ -17,7 +17,7 @@ from repair_engine.question.verb import Verb
 from repair_engine.search.phases import reported
 from repair_engine.settings import Repair
 from shapley import Settings, State
-from webapp.jobs.requests import VALUES, metric_of, stored
+from webapp.jobs.requests import VALUES, stored
 from webapp.library.checkpoints import Opened, open_upload
 
 LEADERS = 12  # shown while a repair runs
@@ -49,7 +49,7 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
         model=str(opened.path),
         data=asked["data"]["path"],
         architecture=opened.architecture,
-        metric=Metric.parse(metric_of(record)),
+        metric=Metric.parse(record.metric),
         classes=str(classes) if classes else None,
         split_folder=asked["data"].get("split_folder", ""),
         preprocessing=opened.preprocessing,

@@ -73,7 +73,7 @@ def convert(
         base, times = (3 << 30, 10) if onnx_file.is_onnx(path) else (1 << 30, 4)
         limits = sandbox.Limits(memory_bytes=base + times * path.stat().st_size)
     payload = {"architecture": architecture.to_json(), "weights": weights, "name": name}
-    answer = sandbox.call("checkpoint", payload, limits, {"path": path}, {"out": out}, _builder(architecture))
+    answer = sandbox.call("checkpoint", payload, limits, {"path": path}, {"out": out}, _builders(architecture))
     try:
         sidecar = {
             "architecture": _resolved(architecture, answer["resolved"]).to_json(),
@@ -86,13 +86,13 @@ def convert(
         raise sandbox.not_usable(error) from error
 
 
-def _builder(architecture: Architecture) -> list[str]:
-    """The module that builds the architecture, which the child imports before it shuts itself in."""
-    if architecture.registered:
-        return [architecture.register[architecture.name].partition(":")[0]]
-    if architecture.is_onnx:
-        return []
-    return ["timm"] if architecture.is_timm else ["torchvision.models"]  # transformers imports it, too
+def _builders(architecture: Architecture) -> list[str]:
+    """What builds modules, imported before the child shuts itself in: torchvision has torch make a folder.
+
+    Whoever registered a factory, and transformers, may import torchvision as late as they like.
+    """
+    own = architecture.register.get(architecture.name, "").partition(":")[0]
+    return ["torchvision.models", *([own] if own else []), *(["timm"] if architecture.is_timm else [])]
 
 
 def _resolved(architecture: Architecture, found: Mapping[str, Any]) -> Architecture:

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
 from repair_engine.errors import BadInput
 from repair_engine.settings import Attack, Pgd
+
+
+class AttackRecord(TypedDict):
+    """`AttackSettings` in documents."""
+
+    preset: str
+    epsilon: float
+    step: float
+    steps: int
+    targeted: bool
+    random_start: bool
+    restarts: int
+    norm: str
+    given: list[str]
 
 
 @dataclass(frozen=True)
@@ -121,8 +135,8 @@ class AttackSettings:
                 "Give --untargeted.",
             )
 
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "given": list(self.given)}
+    def to_json(self) -> AttackRecord:
+        return cast(AttackRecord, {**asdict(self), "given": list(self.given)})
 
 
 def random_targets(labels: np.ndarray, classes: int, rng: np.random.Generator) -> np.ndarray:

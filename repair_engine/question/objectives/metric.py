@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from repair_engine.errors import BadInput
-from repair_engine.settings import check_metric
+from repair_engine.settings import attacks, check_metric
 from repair_engine.support.nfc import normal
 
 
@@ -38,7 +38,17 @@ class Metric:
     @property
     def attacked(self) -> bool:
         """It is judged on images that an adversary changed, and is to be lowered."""
-        return self.kind == "attack-success"
+        return attacks(self.kind)
+
+    @property
+    def goal(self) -> str:
+        """Which way is better: "raise" or "lower"."""
+        return "lower" if self.attacked else "raise"
+
+    @property
+    def culprit_sign(self) -> int:
+        """−1 where culprits have negative values (the metric is to be raised), +1 where they have positive ones."""
+        return 1 if self.attacked else -1
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.argument}" if self.argument else self.kind

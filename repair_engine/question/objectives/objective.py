@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from repair_engine.question.objectives.pixels import Pixels
+from repair_engine.data.pixels import Pixels
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import os
 import resource
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -48,7 +47,6 @@ def main() -> None:
     limits = Limits(**asked["limits"])
     _limit(limits, processes)
     _close(processes)
-    tempfile.tempdir = "/tmp"  # none can be written; libraries that ask where one is at their import need an answer
     missing |= _shut_in(wanted - {"namespaces"}, [*code, *inputs.values()])
     if lacking := sorted(set(asked["required"]) & (set(missing) | _never(wanted))):
         sys.stderr.write(f"not in force: {', '.join(lacking)}\n")

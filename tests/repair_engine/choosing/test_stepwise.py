@@ -45,7 +45,7 @@ def order_of(case: Case, ranking: Ranking, budget: int) -> Stepwise | None:
 
 def value_without(job: pipeline.Job, players: list[int]) -> float:
     """The metric on the score images with players ablated, by plain masking."""
-    objective = job.case.objective("score")
+    objective = job.case.question.objective("score")
     return float(objective.value(masked_predictions(job.case, objective.pixels, np.array(players, dtype=np.int64))))
 
 
@@ -53,7 +53,7 @@ def test_the_greedy_order_by_a_plain_loop(exact: tuple[pipeline.Job, Ranking]) -
     job, ranking = exact
     found = order_of(job.case, ranking, 10**9)
     assert found is not None
-    assert found.images == len(job.case.objective("score"))
+    assert found.images == len(job.case.question.objective("score"))
     game = job.case.game(32)
     everyone = np.ones((1, game.n_players), dtype=bool)
     open_ = candidates_of(ranking, -1, game.guesses([(everyone, game.full_batch())], lambda _: None)[0]).tolist()
@@ -82,12 +82,12 @@ def test_an_attack_that_no_filter_turns_back_is_ordered_by_the_targets_probabili
     assert greedy is not None
     found = greedy.order()
     assert found.picked
-    assert found.images == len(job.case.objective("score"))
+    assert found.images == len(job.case.question.objective("score"))
 
     def probability(players: list[int]) -> float:
-        objective, coalition = job.case.objective("score"), np.ones((1, job.game.n_players), dtype=bool)
+        objective, coalition = job.case.question.objective("score"), np.ones((1, job.game.n_players), dtype=bool)
         coalition[0, players] = False
-        logits = job.case.network.masked_logits(job.case.normalize(objective.pixels), coalition)[0]
+        logits = job.case.subject.network.masked_logits(job.case.images.normalize(objective.pixels), coalition)[0]
         return float(logits.softmax(1)[torch.arange(len(objective)), torch.from_numpy(objective.targets)].mean())
 
     after = {int(p): probability([int(p)]) for p in greedy.candidates}
@@ -128,13 +128,13 @@ def test_limits_are_those_of_the_plan_on_score_images(
     exact: tuple[pipeline.Job, Ranking], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, _ = exact
-    case, score = job.case, job.case.splits.score
+    case, score = job.case, job.case.images.splits.score
     assert LimitCheck(case, 10**6, np.random.default_rng(0)).images == 0  # too few to say anything
     monkeypatch.setattr("repair_engine.choosing.harm.LEAST_IMAGES", 10)
-    labels, groups = case.dataset.labels[score], np.array(case.subgroups)[score]
+    labels, groups = case.images.labels[score], np.array(case.question.subgroups)[score]
     seen = set()
     for players in ([0], [0, 1, 2], [8], [3, 8], list(range(8))):
-        pixels = case.pixels[torch.from_numpy(score)]
+        pixels = case.images.pixels[torch.from_numpy(score)]
         right = masked_predictions(case, pixels, np.array(players)) == labels
         intact = case.intact[score] == labels
         drops = [intact[groups == g].mean() - right[groups == g].mean() for g in np.unique(groups)]
@@ -156,17 +156,17 @@ def test_a_margin_is_in_standard_errors_of_the_nearest_limit(
     exact: tuple[pipeline.Job, Ranking], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, _ = exact
-    case, score = job.case, job.case.splits.score
+    case, score = job.case, job.case.images.splits.score
     monkeypatch.setattr("repair_engine.choosing.harm.LEAST_IMAGES", 10)
     coalition = np.ones(job.game.n_players, dtype=bool)
     check = LimitCheck(case, 10**6, np.random.default_rng(0))
     assert check.margin(coalition) == np.inf  # what changes nothing keeps every limit for sure
     coalition[[0, 1, 2]] = False
-    pixels, labels = case.pixels[torch.from_numpy(score)], case.dataset.labels[score]
+    pixels, labels = case.images.pixels[torch.from_numpy(score)], case.images.labels[score]
     right = masked_predictions(case, pixels, np.array([0, 1, 2])) == labels
     lost = (case.intact[score] == labels).astype(float) - right
     limits = dataclasses.replace(job.request.limits, max_clean_drop=0.5, max_subgroup_drop=1.0)
-    groups = np.array(case.subgroups)[score]
+    groups = np.array(case.question.subgroups)[score]
     expected = [(0.5 - lost.mean()) / (lost.std() / np.sqrt(len(lost)))]
     for g in np.unique(groups):
         if (inside := groups == g).sum() >= 30:

@@ -195,15 +195,15 @@ def test_colour_images_for_a_grey_model_and_back(tmp_path: Path) -> None:
 def test_reading_subgroups_takes_linear_time(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = prepare(request_of(world, "subgroup-recall:ground"), tmp_path)
     calls = []
-    column = type(case.dataset).column
+    column = type(case.images.dataset).column
 
     def counted(self: object, *args: object) -> tuple[str, ...]:
         calls.append(time.time())
         return column(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(type(case.dataset), "column", counted)
+    monkeypatch.setattr(type(case.images.dataset), "column", counted)
     for part in ("score", "select", "report"):
-        case.objective(part)
+        case.question.objective(part)
     assert len(calls) <= 3
 
 

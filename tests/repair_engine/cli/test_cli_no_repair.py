@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from repair_engine.verbs import finish
+from repair_engine.network import subject
 from tests.repair_engine.tiny import World, call, rows_of
 
 pytestmark = pytest.mark.usefixtures("quick_module")
@@ -97,7 +97,7 @@ def test_a_file_that_does_not_give_the_measured_predictions_is_not_exported(
     sabotaged: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As if the writing had gone wrong: the intact tensors are written in place of the edited ones."""
-    monkeypatch.setattr(finish, "write_back", lambda tensors, *_: dict(tensors))
+    monkeypatch.setattr(subject, "write_back", lambda tensors, *_: dict(tensors))
     result = call(sabotaged.argv("repair", "--json", out=str(tmp_path), **WORKS))
     assert result.code == 3
     assert "differently from the masked network" in result.document["error"]

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -75,8 +76,12 @@ def start(argv: list[str], stage: str) -> subprocess.Popen[bytes]:
 
 
 def processes_of(session: int) -> list[str]:
-    found = subprocess.run(["ps", "-s", str(session), "-o", "args="], capture_output=True, text=True)
-    return [line for line in found.stdout.splitlines() if "defunct" not in line]
+    """Those that are still there after a while: what was killed may take its time to go on a busy machine."""
+    deadline, left = time.monotonic() + 30, [""]
+    while left and time.monotonic() < deadline:
+        found = subprocess.run(["ps", "-s", str(session), "-o", "args="], capture_output=True, text=True)
+        left = [line for line in found.stdout.splitlines() if "defunct" not in line]
+    return left
 
 
 @pytest.mark.parametrize(

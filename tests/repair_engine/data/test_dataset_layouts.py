@@ -213,5 +213,7 @@ def test_split_folder_on_the_command_line(tmp_path: Path) -> None:
 
 
 def test_a_request_keeps_its_split_folders() -> None:
-    request = RepairRequest("m", "d", Architecture("resnet18", 3), Metric.parse("accuracy"), split_folder="train")
+    request = RepairRequest(
+        "m", "d", Architecture("resnet18", 3), metric=Metric.parse("accuracy"), split_folder="train"
+    )
     assert RepairRequest.from_json(request.to_json()).split_folder == "train"

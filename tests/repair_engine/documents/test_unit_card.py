@@ -33,7 +33,7 @@ def vit(num_classes: int) -> VisionTransformer:
 
 def asked(model: Path, data: Path, factory: str, metric: str) -> RepairRequest:
     architecture = Architecture("net", 3, register={"net": factory})
-    return RepairRequest(str(model), str(data), architecture, Metric.parse(metric))
+    return RepairRequest(str(model), str(data), architecture, metric=Metric.parse(metric))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def right(world: World, module: torch.nn.Module, names: list[str]) -> np.ndarray
 
 
 def test_each_class_and_subgroup_is_as_the_edited_module_has_it(sabotaged: World, case: Case, effect: dict) -> None:
-    names = [case.dataset.file_names[i] for i in case.splits.select]
+    names = [case.images.dataset.file_names[i] for i in case.images.splits.select]
     blinded: Sabotaged = copy.deepcopy(sabotaged.module)  # type: ignore[assignment]
     blinded.spy.weight.zero_()
     blinded.spy.bias.fill_(CONSTANT)
@@ -85,7 +85,7 @@ def test_each_class_and_subgroup_is_as_the_edited_module_has_it(sabotaged: World
 def test_the_metric_is_the_mean_over_subgroups_of_the_mean_over_classes(
     effect: dict, sabotaged: World, case: Case
 ) -> None:
-    names = [case.dataset.file_names[i] for i in case.splits.select]
+    names = [case.images.dataset.file_names[i] for i in case.images.splits.select]
     before = right(sabotaged, sabotaged.module, names)
     grounds = dict(zip(sabotaged.images.names, sabotaged.images.ground))
     cells: dict[tuple[str, str], list[bool]] = {}
@@ -97,7 +97,7 @@ def test_the_metric_is_the_mean_over_subgroups_of_the_mean_over_classes(
 
 def test_images_and_the_place_in_them(sabotaged: World, case: Case) -> None:
     found = unit_card.effect(case, "stem:1", 0.0, silent)
-    names = [case.dataset.file_names[i] for i in case.splits.score]
+    names = [case.images.dataset.file_names[i] for i in case.images.splits.score]
     with torch.inference_mode():
         maps = sabotaged.module.stem(sabotaged.images.tensor(names))[:, 1]  # type: ignore[operator]
     means = dict(zip(names, maps.mean((1, 2)).tolist()))
@@ -144,13 +144,14 @@ def test_a_head_gets_the_constants_that_a_run_gives_it(tmp_path: Path) -> None:
     data = images(60, seed=2).zip(tmp_path / "data.zip")
     request = asked(save(module, tmp_path / "model.safetensors"), data, f"{__name__}:vit", "accuracy")
     prepared = prepare(request, tmp_path / "prepared")
-    heads = [name for name in map(prepared.network.filter_id, range(prepared.network.n_filters)) if ":head" in name]
+    network = prepared.subject.network
+    heads = [name for name in map(network.filter_id, range(network.n_filters)) if ":head" in name]
     assert len(heads) == 2
     case = read_case(request, tmp_path / "read")
     found, expected = (unit_card.effect(one, heads[1], float("nan"), silent) for one in (case, prepared))
-    outputs = case.network.numbering.outputs_of(np.array([case.network.player(heads[1])]))[0]
+    outputs = case.subject.network.numbering.outputs_of(np.array([case.subject.network.player(heads[1])]))[0]
     assert len(outputs) == 4
-    assert torch.equal(case.network.constants[outputs], prepared.network.constants[outputs])
+    assert torch.equal(case.subject.network.constants[outputs], network.constants[outputs])
     assert found == expected
 
 

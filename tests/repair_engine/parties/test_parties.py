@@ -73,33 +73,33 @@ def parties(tmp_path_factory: pytest.TempPathFactory) -> Parties:
 
 def together(cases: list[Case], metric: str) -> NeuronGame:
     """The game on the score images of all cases, with the constants of the first."""
-    parts = [case.objective_indices("score") for case in cases]
-    labels = np.concatenate([case.dataset.labels[i] for case, i in zip(cases, parts)])
+    parts = [case.question.indices("score") for case in cases]
+    labels = np.concatenate([case.images.labels[i] for case, i in zip(cases, parts)])
     groups = None
     if metric.startswith("subgroup"):
-        groups = [case.subgroups[i] for case, indices in zip(cases, parts) for i in indices]
+        groups = [case.question.subgroups[i] for case, indices in zip(cases, parts) for i in indices]
     weights = metric_weights(Metric.parse(metric), labels, groups, CLASSES)
-    pixels = torch.cat([case.pixels[torch.from_numpy(i)] for case, i in zip(cases, parts)])
+    pixels = torch.cat([case.images.pixels[torch.from_numpy(i)] for case, i in zip(cases, parts)])
     objective = Objective(pixels, labels, weights, cell_codes(labels, groups))
-    return NeuronGame(cases[0].network, objective, cases[0].normalize, 32)
+    return NeuronGame(cases[0].subject.network, objective, cases[0].images.normalize, 32)
 
 
 def test_common_constants_are_the_means_over_all_score_images(parties: Parties, tmp_path: Path) -> None:
     cases = [parties.case(which, "accuracy", tmp_path) for which in (0, 1)]
     x = torch.cat([
-        world.images.tensor([case.dataset.file_names[i] for i in case.splits.score])
+        world.images.tensor([case.images.dataset.file_names[i] for i in case.images.splits.score])
         for world, case in zip(parties.worlds, cases)
     ])  # fmt: skip
     expected = means(parties.worlds[0].module, x)
-    assert len(x) > len(cases[0].splits.score)
+    assert len(x) > len(cases[0].images.splits.score)
     for case in cases:
-        found = dict(zip(FILTERS, case.network.constants.tolist()))
+        found = dict(zip(FILTERS, case.subject.network.constants.tolist()))
         assert found == pytest.approx(expected, rel=1e-5, abs=1e-7)
-        assert case.constants_from["parties"] == 2
-        assert case.constants_from["images"] == len(x)
-    assert torch.equal(cases[0].network.constants, cases[1].network.constants)
+        assert case.subject.constants_from["parties"] == 2
+        assert case.subject.constants_from["images"] == len(x)
+    assert torch.equal(cases[0].subject.network.constants, cases[1].subject.network.constants)
     own = prepare(request_of(parties.worlds[0], "accuracy"), tmp_path / "own")
-    assert not torch.equal(own.network.constants, cases[0].network.constants)
+    assert not torch.equal(own.subject.network.constants, cases[0].subject.network.constants)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "recall:bee"])
@@ -112,7 +112,7 @@ def test_exact_values_add_up_to_those_of_all_images(parties: Parties, tmp_path: 
     assert np.abs(expected.values[0]).max() > 0.03
     np.testing.assert_allclose([f["value"] for f in document["filters"]], expected.values[0], atol=1e-12)
     assert [f["lower"] for f in document["filters"]] == [f["upper"] for f in document["filters"]]
-    counts = [len(case.objective("score")) for case in cases]
+    counts = [len(case.question.objective("score")) for case in cases]
     assert [p["weight"] for p in document["parties"]] == pytest.approx([n / sum(counts) for n in counts])
     assert document["value_of_all"] == pytest.approx(float(game.objective.value(game.intact)))
     # Exact values of different images differ without any sampling error.

@@ -12,7 +12,6 @@ from repair_engine.case.preparing import prepare
 from repair_engine.documents import measures
 from repair_engine.errors import BadInput
 from repair_engine.question.attacks import AttackSettings, pgd, random_targets
-from repair_engine.search.phases import culprit_sign
 from repair_engine.verbs import pipeline
 from repair_engine.verbs.finish import Predictions
 from shapley.cmcs import draw_removed
@@ -116,9 +115,9 @@ def test_what_has_nothing_to_win_is_left_out_and_counted(
 ) -> None:
     settings = AttackSettings.of(preset, steps=1)
     case = prepare(request_of(skewed, "attack-success", attack=settings, attack_images=20), tmp_path)
-    assert set(case.attacked) == {"score", "select", "report"}
-    for part, attacked in case.attacked.items():
-        assert set(attacked.indices) <= set(case.indices(part))
+    assert set(case.question.attacked) == {"score", "select", "report"}
+    for part, attacked in case.question.attacked.items():
+        assert set(attacked.indices) <= set(case.images.indices(part))
         assert len(attacked.indices) + attacked.excluded == 20
         assert attacked.excluded > 0
         intact = case.intact[attacked.indices]
@@ -130,7 +129,7 @@ def test_untargeted_success_is_shown_as_success(skewed: World, tmp_path: Path, q
     options = {"metric": "attack-success", "attack": "standard", "epsilon": "0.1", "steps": "3"}
     figures = call(skewed.argv("evaluate", "--json", **options)).document["figures"]
     case = prepare(request_of(skewed, "attack-success", attack=AttackSettings.of("standard", 0.1, 3)), tmp_path)
-    for part, attacked in case.attacked.items():
+    for part, attacked in case.question.attacked.items():
         wrong = skewed.module(attacked.pixels).argmax(1).numpy() != attacked.targets
         assert figures[part]["metric"] == pytest.approx(wrong.mean())
         assert "metric" not in figures["all"]
@@ -148,7 +147,7 @@ def test_untargeted_success_is_shown_as_success(skewed: World, tmp_path: Path, q
 
 def test_gain_of_an_untargeted_attack_is_in_success(skewed: World, tmp_path: Path, quick: None) -> None:
     case = prepare(request_of(skewed, "attack-success", attack=AttackSettings.of("standard", 0.1, 3)), tmp_path)
-    objective = case.objective("report")
+    objective = case.question.objective("report")
     worst = np.where(objective.targets == 0, 1, 0)
     gain = measures.gain(objective, worst, objective.targets, seed=0)
     assert gain["value"] == pytest.approx(-1)  # success falls from all to none
@@ -169,7 +168,7 @@ def test_culprits_raise_the_success_by_sampling_and_by_guesses(
     assert ranking.players[0] == values.argmax()
     assert values[ranking.players[0]] > 0.01
     assert (values[ranking.players] > 0).all()
-    assert culprit_sign(job.request) == job.game.objective.culprit_sign == 1
+    assert job.request.metric.culprit_sign == job.game.objective.culprit_sign == 1
     game, rng, guesses = job.game, np.random.default_rng(0), []
     for _ in range(40):
         coalitions = draw_removed(rng, game.n_players, game.n_players // 3, game.n_parts)

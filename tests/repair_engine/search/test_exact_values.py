@@ -30,13 +30,13 @@ pytestmark = pytest.mark.usefixtures("quick_module")
 
 def request_of(world: World, metric: str, **more: object) -> RepairRequest:
     architecture = Architecture("net", 3, register={"net": world.factory})
-    return RepairRequest(str(world.model), str(world.data), architecture, Metric.parse(metric), **more)  # type: ignore[arg-type]
+    return RepairRequest(str(world.model), str(world.data), architecture, metric=Metric.parse(metric), **more)  # type: ignore[arg-type]
 
 
 def exact_job(world: World, metric: str, folder: Path, **more: object) -> tuple[pipeline.Job, Estimate]:
     job = pipeline.prepare_job(request_of(world, metric, estimator="exact", **more), folder)
     ranking, spent = pipeline.ranking_of(job, None, None)
-    assert spent == 2**N * len(job.case.objective("score"))
+    assert spent == 2**N * len(job.case.question.objective("score"))
     return job, ranking.found
 
 
@@ -119,12 +119,12 @@ def test_accuracy_and_recall_by_the_command_line(skewed: World) -> None:
 
 def test_subgroup_recall_with_an_absent_class(uneven: World, tmp_path: Path) -> None:
     job, found = exact_job(uneven, "subgroup-recall:ground", tmp_path)
-    names = [job.case.dataset.file_names[i] for i in job.case.splits.score]
+    names = [job.case.images.dataset.file_names[i] for i in job.case.images.splits.score]
     x = uneven.images.tensor(names)
     labels = np.array([CLASSES.index(n.split("/")[0]) for n in names])
     ground = np.array([uneven.images.ground[uneven.images.names.index(n)] for n in names])
     assert set(labels[ground == "light"]) == {0, 1}
-    constants = {f: float(c) for f, c in zip(FILTERS, job.case.network.constants)}
+    constants = {f: float(c) for f, c in zip(FILTERS, job.case.subject.network.constants)}
     right = all_predictions(uneven.module, constants, x) == labels
     cells = defaultdict(list)
     for g in ("light", "dark"):
@@ -141,9 +141,9 @@ def test_attack_success(skewed: World, tmp_path: Path, preset: str) -> None:
     settings = AttackSettings.of(preset, epsilon=0.2, steps=4)
     job, found = exact_job(skewed, "attack-success", tmp_path, attack=settings)
     case = job.case
-    attacked = case.attacked["score"]
-    names = [case.dataset.file_names[i] for i in attacked.indices]
-    clean, labels = skewed.images.tensor(names), case.dataset.labels[attacked.indices]
+    attacked = case.question.attacked["score"]
+    names = [case.images.dataset.file_names[i] for i in attacked.indices]
+    clean, labels = skewed.images.tensor(names), case.images.labels[attacked.indices]
     with torch.inference_mode():
         intact = skewed.module(clean).argmax(1).numpy()
     assert len(names) + attacked.excluded == 48
@@ -153,8 +153,8 @@ def test_attack_success(skewed: World, tmp_path: Path, preset: str) -> None:
     else:
         assert (intact == labels).all()
     # Constants come from clean images, all of them.
-    x = skewed.images.tensor([case.dataset.file_names[i] for i in case.splits.score])
-    constants = {f: float(c) for f, c in zip(FILTERS, case.network.constants)}
+    x = skewed.images.tensor([case.images.dataset.file_names[i] for i in case.images.splits.score])
+    constants = {f: float(c) for f, c in zip(FILTERS, case.subject.network.constants)}
     assert constants == pytest.approx(means(skewed.module, x), rel=1e-5, abs=1e-7)
     predicted = all_predictions(skewed.module, constants, attacked.pixels)
     hit = predicted == attacked.targets
@@ -167,8 +167,8 @@ def test_the_attack_is_made_by_the_published_steps(skewed: World, tmp_path: Path
     """x ← clip(x − step·sign ∇ cross-entropy(target)), within ε of the image and in [0, 1]; no random start."""
     request = request_of(skewed, "attack-success", attack=AttackSettings.of("paper", steps=5))
     case = prepare(request, tmp_path)
-    part = case.attacked["select"]
-    clean = skewed.images.tensor([case.dataset.file_names[i] for i in part.indices])
+    part = case.question.attacked["select"]
+    clean = skewed.images.tensor([case.images.dataset.file_names[i] for i in part.indices])
     epsilon, step, x = 16 / 255, 0.8 / 255 * 30 / 5, clean.clone()
     for _ in range(5):
         x.requires_grad_(True)

@@ -104,8 +104,8 @@ def test_an_attacked_case_is_made_once(skewed: World, tmp_path: Path, quick: Non
     assert len(before) == 3
     again = pipeline.open_job(tmp_path)
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("attack_*")} == before
-    for part, attacked in job.case.attacked.items():
-        other = again.case.attacked[part]
+    for part, attacked in job.case.question.attacked.items():
+        other = again.case.question.attacked[part]
         assert (other.pixels == attacked.pixels).all()
         assert (other.targets == attacked.targets).all()
         assert other.excluded == attacked.excluded
@@ -126,9 +126,12 @@ def test_a_request_survives_json(skewed: World) -> None:
 def test_the_game_does_not_depend_on_memory_or_chunks(sabotaged: World, tmp_path: Path, quick: None) -> None:
     """More images than a chunk, no room for any stored state, coalitions alone or together."""
     case = prepared(sabotaged, tmp_path).case
-    objective = case.objective("score")
-    games = [NeuronGame(case.network, objective, case.normalize, 72, memory) for memory in (1 << 30, 30_000, 0)]
-    small = NeuronGame(case.network, objective, case.normalize, 72)
+    objective = case.question.objective("score")
+    games = [
+        NeuronGame(case.subject.network, objective, case.images.normalize, 72, memory)
+        for memory in (1 << 30, 30_000, 0)
+    ]
+    small = NeuronGame(case.subject.network, objective, case.images.normalize, 72)
     small.chunk = 10
     rng = np.random.default_rng(0)
     coalitions = np.ones((12, small.n_players), bool)
@@ -150,7 +153,7 @@ def test_the_game_does_not_depend_on_memory_or_chunks(sabotaged: World, tmp_path
             pair[:, player] = [True, False]
             present, absent = game.evaluate(pair, batch).values[0]
             assert delta[0, player] == pytest.approx(present - absent)
-    assert expected[0, 0] == pytest.approx(objective.value(case.intact[case.splits.score]))
+    assert expected[0, 0] == pytest.approx(objective.value(case.intact[case.images.splits.score]))
 
 
 def test_cancelling_raises_out_of_a_block(sabotaged: World, tmp_path: Path, quick: None) -> None:

@@ -10,9 +10,9 @@ import pytest
 import torch
 import torchvision
 
+from repair_engine.data.pixels import Rows, taken
 from repair_engine.errors import BadInput
 from repair_engine.network import Network
-from repair_engine.question.objectives.pixels import Rows, taken
 from repair_engine.search.guesses import guess_differences
 from repair_engine.support.memory import DEFAULT, PROGRAM, Room, parse_memory
 from tests.repair_engine.tiny import World, call

@@ -139,7 +139,8 @@ def test_ordinary_uploads_are_read_in_a_container_too(tmp_path: Path) -> None:
     torch.save(module.state_dict(), tmp_path / "m.pth")
     asked = {"architecture": Architecture("resnet18", 2).to_json(), "weights": None, "name": "m.pth"}
     reads, writes = {"path": tmp_path / "m.pth"}, {"out": tmp_path / "out.safetensors"}
-    answer = sandbox.call("checkpoint", asked, sandbox.Limits(), reads, writes, layers=IN_A_CONTAINER)
+    built_by = ["torchvision.models"]  # as `convert` asks
+    answer = sandbox.call("checkpoint", asked, sandbox.Limits(), reads, writes, built_by, layers=IN_A_CONTAINER)
     assert answer["source"]["format"] == "state_dict"
     from safetensors.torch import load_file
 

@@ -155,8 +155,8 @@ def test_the_curve_against_k_is_that_of_the_ablated_network(sabotaged: World, tm
     settings = AttackSettings.of("standard", 0.1, 4)
     job = pipeline.prepare_job(request_of(sabotaged, "attack-success", attack=settings, estimator="exact"), tmp_path)
     ranking, _ = pipeline.ranking_of(job, None, None)
-    plan, attacked = make_plan(job.case, ranking.players, silent), job.case.attacked["select"]
-    labels = job.case.dataset.labels[attacked.indices]
+    plan, attacked = make_plan(job.case, ranking.players, silent), job.case.question.attacked["select"]
+    labels = job.case.images.labels[attacked.indices]
     assert len(plan.steps) == len(ranking.players) + 1 > 2
     for step in plan.steps:
         predicted = masked_predictions(job.case, attacked.pixels, ranking.players[: step.k])
@@ -280,7 +280,7 @@ def test_a_request_with_surrogates_is_the_same_after_json() -> None:
     architecture = Architecture("resnet18", 10, register={"mine": "package.module:net"})
     surrogate = Surrogate("x.pth", architecture, (0.1, 0.2, 0.3), (1.0, 1.0, 2.0))
     request = RepairRequest(
-        "m.pth", "d.zip", architecture, Metric("attack-success"), surrogates=(surrogate,), queries=7, subset=3,
+        "m.pth", "d.zip", architecture, metric=Metric("attack-success"), surrogates=(surrogate,), queries=7, subset=3,
         attack=AttackSettings.of("standard", 0.5, norm="l2"),
     )  # fmt: skip
     assert RepairRequest.from_json(request.to_json()) == request

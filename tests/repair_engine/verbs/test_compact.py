@@ -197,7 +197,7 @@ def test_repair_writes_it_with_figures_of_its_own(
     """With three culprits given: one that can be removed, one that goes into a sum, one that is alone in its layer."""
 
     def choose(case: Case, players: np.ndarray, progress: Progress) -> plan.Plan:
-        made = plan.make_plan(case, np.array([case.network.player(name) for name in CHOSEN]), progress)
+        made = plan.make_plan(case, np.array([case.subject.network.player(name) for name in CHOSEN]), progress)
         return replace(made, k=3)
 
     monkeypatch.setattr(orders, "make_plan", choose)
@@ -243,14 +243,14 @@ def test_repair_writes_it_with_figures_of_its_own(
 def test_it_is_measured_in_a_fresh_process(sabotaged: World, tmp_path: Path) -> None:
     case = prepare(request_of(sabotaged, "accuracy"), tmp_path / "case")
     (tmp_path / "out").mkdir()
-    written = write_compact(case, [case.network.player("last:1")], tmp_path / "out")
+    written = write_compact(case.subject, case.images, [case.subject.network.player("last:1")], tmp_path / "out")
     assert written.document["written"]
-    pixels = {"all": np.asarray(case.dataset.images)}
-    architecture, preprocessing = case.checkpoint.architecture, case.dataset.preprocessing
+    pixels = {"all": np.asarray(case.images.dataset.images)}
+    architecture, preprocessing = case.subject.checkpoint.architecture, case.images.dataset.preprocessing
     logits = fresh_predictions(tmp_path / "out" / TENSORS, architecture, preprocessing, pixels, "cpu", compact=True)[
         "all"
     ]
-    coalition = np.ones((1, case.network.n_filters), dtype=bool)
-    coalition[0, case.network.player("last:1")] = False
-    expected = case.network.masked_logits(case.normalize(case.pixels), coalition)[0]
+    coalition = np.ones((1, case.subject.network.n_filters), dtype=bool)
+    coalition[0, case.subject.network.player("last:1")] = False
+    expected = case.subject.network.masked_logits(case.images.normalize(case.images.pixels), coalition)[0]
     np.testing.assert_allclose(logits, expected.numpy(), rtol=0, atol=1e-5)

@@ -8,7 +8,7 @@ from django import forms
 
 from repair_engine.data.columns import argument_of, columns_of
 from repair_engine.errors import BadInput
-from repair_engine.settings import Attacked, Device, Explain, Pgd, Repair, Rows, Score, options
+from repair_engine.settings import Attacked, Device, Explain, Pgd, Repair, Rows, Score, attacks, options
 from webapp.jobs import requests
 from webapp.jobs.models import Job
 from webapp.library.models import DatasetUpload, ModelUpload
@@ -148,7 +148,7 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
         argument = arguments.get(given["metric"])
         kind = given["kind"] or Repair.verb
         values = self.said(requests.ASKED[kind])
-        if given["metric"] != requests.ATTACK_METRIC:
+        if not attacks(given["metric"]):
             values = {name: value for name, value in values.items() if name not in OF_ATTACKS}
         return values | {
             "kind": kind,

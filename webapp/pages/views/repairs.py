@@ -12,6 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from repair_engine.settings import attacks
 from webapp.accounts.models import User
 from webapp.jobs import access, live, reaper, removal, services
 from webapp.jobs import selectors as jobs
@@ -84,7 +85,7 @@ def _start(request: HttpRequest, form: RepairForm, model, dataset) -> Job | None
 def surrogates_of(user: User, given: dict) -> list[ModelUpload]:
     """Those that were ticked; of a metric that attacks nothing, none."""
     asked = given["asked"]
-    ticked = given["surrogates"] if asked.metric == "attack-success" and asked.verb != "explain" else []
+    ticked = given["surrogates"] if attacks(asked.metric) and asked.verb != "explain" else []
     return [access.model_for(user, pk) for pk in ticked]
 
 

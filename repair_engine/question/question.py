@@ -1,0 +1,238 @@
+"""What is asked of the network on each split: the images that count, their targets and weights, and which way is up.
+
+A metric of clean images and the success of an attack are asked in the same words; nobody else needs to know which.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar, NotRequired, TypedDict, TypeVar
+
+import numpy as np
+import torch
+
+from repair_engine.data import Images
+from repair_engine.data.columns import columns_of
+from repair_engine.data.pixels import Pixels, Rows
+from repair_engine.question.attacked import AttackedSplit
+from repair_engine.question.attacks import AttackSettings
+from repair_engine.question.attacks.settings import AttackRecord
+from repair_engine.question.further import FurtherObjective, all_columns, further_objectives, subgroup_names
+from repair_engine.question.objectives import Metric, Objective, cell_codes, metric_weights
+from repair_engine.question.objectives.metric import accuracy_weights
+from repair_engine.question.request import RunSettings
+from repair_engine.question.subgroups import subgroups_of
+
+Known = TypeVar("Known", np.ndarray, torch.Tensor)  # of images: predictions, logits, …
+
+
+class MetricRecord(TypedDict):
+    """The metric in documents: its name and words, which way is better, and the adversary."""
+
+    name: str
+    text: str
+    goal: str
+    attack: NotRequired[AttackRecord]
+
+
+@dataclass(frozen=True)
+class Question(ABC):
+    """See the module's text; `attacked` holds the images that an adversary changed, by split."""
+
+    smooth: ClassVar[bool] = False  # few of its images tip by one filter: how near they come tells more
+    further: ClassVar[tuple[FurtherObjective, ...]] = ()
+    subgroups: ClassVar[tuple[str, ...] | None] = None
+
+    metric: Metric
+    images: Images
+    attacked: Mapping[str, AttackedSplit] = field(default_factory=dict)
+
+    @abstractmethod
+    def objective(self, part: str) -> Objective:
+        """The metric on one part."""
+
+    @abstractmethod
+    def indices(self, part: str) -> np.ndarray:
+        """Dataset indices of the objective's images."""
+
+    @abstractmethod
+    def rows(self, part: str) -> np.ndarray | None:
+        """Where the objective's images stand among the split's, int64; None: it has images of its own."""
+
+    @abstractmethod
+    def picked(self, part: str, everyone: Known, attacked: Mapping[str, Known]) -> Known:
+        """The objective's images, of what is known of all images [N, …] and of each split's attacked ones."""
+
+    @property
+    @abstractmethod
+    def text(self) -> str:
+        """The metric in words."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the metric and the further objectives, [M]."""
+        return (str(self.metric), *(one.name for one in self.further))
+
+    @property
+    def lowers(self) -> bool:
+        """The metric is to be lowered."""
+        return self.metric.goal == "lower"
+
+    def game_objective(self, part: str) -> Objective:
+        """What a search values: the metric, with the further objectives where there are any."""
+        return self.objective(part)
+
+    def groups(self, part: str) -> list[str] | None:
+        """The subgroup of each of a part's images, [n]; None for metrics without subgroups."""
+        return None if self.subgroups is None else [self.subgroups[i] for i in self.images.indices(part)]
+
+    def true_label(self, part: str, answers: np.ndarray) -> np.ndarray | None:
+        """How many of the attacked images are predicted as what they are, of answers [k, N], [k]; else None."""
+        return None
+
+    def value(self, part: str, everyone: np.ndarray, attacked: Mapping[str, np.ndarray]) -> float | None:
+        """The metric of predictions (`picked`); None where it has no images there."""
+        return float(self.objective(part).value(self.picked(part, everyone, attacked)))
+
+    def answers(self, part: str, clean: np.ndarray, own: Callable[[Pixels], np.ndarray]) -> np.ndarray:
+        """Predictions [..., N] of the objective's images.
+
+        Args:
+            clean: of the split's images, [..., n].
+            own: what predicts images that are not among them.
+        """
+        rows = self.rows(part)
+        return own(self.objective(part).pixels) if rows is None else clean[..., rows]
+
+    def searched(
+        self, part: str, clean: torch.Tensor, own: Callable[[Pixels], torch.Tensor]
+    ) -> tuple[torch.Tensor, np.ndarray]:
+        """Logits of the split's images and of what images the question has beside them, and where its own stand."""
+        rows = self.rows(part)
+        if rows is not None:
+            return clean, rows
+        both = torch.cat([clean, own(self.objective(part).pixels)])
+        return both, np.arange(len(clean), len(both))
+
+    def describe(self) -> MetricRecord:
+        """For the record, JSON-able."""
+        return {"name": str(self.metric), "text": self.text, "goal": self.metric.goal}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanQuestion(Question):
+    """A metric of the images as they are; `also`: what is valued beside it."""
+
+    also: tuple[str, ...] = ()
+
+    @cached_property
+    def subgroups(self) -> tuple[str, ...] | None:  # type: ignore[override]
+        """Each image's subgroup, [N]; None for metrics without subgroups."""
+        return subgroups_of(self.metric, self.images.dataset)
+
+    @cached_property
+    def further(self) -> tuple[FurtherObjective, ...]:  # type: ignore[override]
+        """Objectives that are valued beside the metric."""
+        return further_objectives(self.metric, self.also, self.images.dataset)
+
+    def objective(self, part: str) -> Objective:
+        indices, labels, weights = self._weighed(part)
+        used = np.flatnonzero(weights > 0)
+        cells = cell_codes(labels, self.groups(part))
+        return Objective(Rows(self.images.pixels, indices[used]), labels[used], weights[used], cells[used])
+
+    def game_objective(self, part: str) -> Objective:
+        """The metric and all further objectives, on all images of a split.
+
+        Raises:
+            BadInput: a class or subgroup has no image there.
+        """
+        if not self.further:
+            return self.objective(part)
+        dataset = self.images.dataset
+        indices, labels, weights = self._weighed(part)
+        also = np.stack([one.weights(dataset, indices) for one in self.further])
+        columns = all_columns(self.metric, self.further, dataset)
+        names = subgroup_names(dataset, columns) if columns else None
+        cells = cell_codes(labels, None if names is None else [names[i] for i in indices])
+        return Objective(self.images.rows(part), labels, weights, cells, also=also)
+
+    def _weighed(self, part: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Indices and labels of a part's images, and the metric's weights."""
+        indices = self.images.indices(part)
+        labels = self.images.labels[indices]
+        return indices, labels, metric_weights(self.metric, labels, self.groups(part), self.images.class_names)
+
+    def indices(self, part: str) -> np.ndarray:
+        indices = self.images.indices(part)
+        if self.metric.kind == "recall":
+            target = self.metric.class_index(self.images.class_names)
+            return indices[self.images.labels[indices] == target]
+        return indices
+
+    def rows(self, part: str) -> np.ndarray:
+        return np.searchsorted(self.images.indices(part), self.indices(part))
+
+    def picked(self, part: str, everyone: Known, attacked: Mapping[str, Known]) -> Known:
+        return everyone[self.indices(part)]
+
+    @property
+    def text(self) -> str:
+        if self.metric.kind == "recall":
+            return f"recall of {self.metric.argument}"
+        if self.subgroups is None:
+            return "accuracy"
+        columns = columns_of(self.metric.argument, self.images.dataset.attributes)
+        if len(columns) == 1:
+            return f"mean recall over the values of {columns[0]}"
+        return f"mean recall over the combinations of {', '.join(columns[:-1])} and {columns[-1]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackQuestion(Question):
+    """How often an adversary wins, on the images that it changed, fixed per split."""
+
+    smooth = True
+
+    attack: AttackSettings
+
+    def objective(self, part: str) -> Objective:
+        attacked = self.attacked[part]
+        labels = self.images.labels[attacked.indices]
+        weights, cells = accuracy_weights(len(labels)), cell_codes(labels, None)
+        targeted = self.attack.targeted
+        targets = attacked.targets if targeted else labels
+        return Objective(attacked.pixels, targets, weights, cells, self.metric.goal, complement=not targeted)
+
+    def indices(self, part: str) -> np.ndarray:
+        return self.attacked[part].indices
+
+    def rows(self, part: str) -> None:
+        return None
+
+    def picked(self, part: str, everyone: Known, attacked: Mapping[str, Known]) -> Known:
+        return attacked[part]
+
+    def true_label(self, part: str, answers: np.ndarray) -> np.ndarray:
+        return (answers == self.images.labels[self.attacked[part].indices]).mean(axis=1)
+
+    def value(self, part: str, everyone: np.ndarray, attacked: Mapping[str, np.ndarray]) -> float | None:
+        """None over all images: each split has its own attacked ones."""
+        return super().value(part, everyone, attacked) if part in attacked else None
+
+    @property
+    def text(self) -> str:
+        return "success of the attack"
+
+    def describe(self) -> MetricRecord:
+        return {**super().describe(), "attack": self.attack.to_json()}
+
+
+def question_of(asked: RunSettings, images: Images, attacked: Mapping[str, AttackedSplit]) -> Question:
+    """What is asked of these images; `attacked` is of a metric that is about attacks (`attack_splits`)."""
+    if asked.metric.attacked:
+        return AttackQuestion(asked.metric, images, attacked, attack=asked.attack)
+    return CleanQuestion(asked.metric, images, also=asked.also)
