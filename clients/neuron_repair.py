@@ -591,6 +591,8 @@ def verdict(repair: dict, gates: list[dict]) -> tuple[int, str]:
     failed = [gate for gate in gates if not gate["passed"]]
     if failed:
         return GATE_FAILED, "; ".join(f"{gate['gate']} fails: {gate['value']:g}" for gate in failed)
+    if repair["outcome"] == "not_shown_to_help":
+        return NO_REPAIR, "The filters chosen by hand are not shown to help; their checkpoint was written all the same."
     return PASS, done + (f", and {len(gates)} gate(s) passed." if gates else ".")
 
 

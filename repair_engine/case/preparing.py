@@ -104,19 +104,6 @@ def prepare(
     return Case(request, subject, images, question, intact, tuple(found))
 
 
-def read_case(request: RepairRequest, folder: Path, progress: Progress = silent) -> Case:
-    """The case as far as nothing was computed: read, split and captured. Its constants are NaN; nothing is attacked.
-
-    Raises:
-        BadInput: see `prepare`.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = read_model(request, folder, progress)
-    read = _read(request, checkpoint, folder, progress)
-    question = question_of(request, read.images, {})
-    return Case(request, _subject(request, checkpoint, read), read.images, question, np.empty(0, np.int64), read.notes)
-
-
 def own_sums(request: RepairRequest, folder: Path, progress: Progress = silent) -> ChannelSums:
     """Sums of the filters' outputs over the score images, for constants that several parties share.
 

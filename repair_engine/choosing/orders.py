@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import TypedDict
 
 from repair_engine.case.case import Case
+from repair_engine.choosing.outcomes import BY_HAND, MARGIN, STEPWISE, VALUE
 from repair_engine.choosing.plan import Plan, better, make_plan
-from repair_engine.choosing.stepwise import AGAIN_SHARE, MARGIN, Greedy, StepwiseRecord
+from repair_engine.choosing.stepwise import AGAIN_SHARE, Greedy, StepwiseRecord
+from repair_engine.choosing.stepwise import MARGIN as ERRORS_APART
 from repair_engine.search.phases import Ranking
 
 
@@ -37,7 +39,7 @@ def plan_of(
     Args:
         budget: of the search, in evaluations.
     """
-    plan = make_plan(case, ranking.players, progress)
+    plan = make_plan(case, ranking.players, progress, BY_HAND if case.settings.by_hand else VALUE)
     if case.settings.by_hand:
         return replace(plan, k=len(plan.players), stability=None), ranking, None
     greedy = Greedy.of(case, ranking, budget, progress) if case.settings.limits.order == "auto" else None
@@ -45,20 +47,22 @@ def plan_of(
     if greedy is None or found is None or not found.picked:
         return plan, ranking, None
     lower = case.question.lowers
-    tried = [_row("value", plan)]
-    other = make_plan(case, found.players, progress)
+    tried = [_row(VALUE, plan)]
+    other = make_plan(case, found.players, progress, STEPWISE)
     why = better(plan, other, lower)
-    tried.append(_row("stepwise", other))
-    if not why and found.tightest < MARGIN:
-        found = greedy.order(MARGIN, int(AGAIN_SHARE * budget))
+    walks = [*plan.walks, *other.walks]
+    tried.append(_row(STEPWISE, other))
+    if not why and found.tightest < ERRORS_APART:
+        found = greedy.order(ERRORS_APART, int(AGAIN_SHARE * budget))
         if found.picked:
-            other = make_plan(case, found.players, progress)
+            other = make_plan(case, found.players, progress, MARGIN)
             why = better(plan, other, lower)
-            tried.append(_row("stepwise with a margin", other))
+            walks += other.walks
+            tried.append(_row(MARGIN, other))
     compared: OrdersRecord = {"used": "stepwise" if why else "value", "why": why, "rows": tried, **found.describe()}
-    if not why:
-        return plan, ranking, compared
-    return other, replace(ranking, players=found.players), compared
+    used = other if why else plan
+    walks = [*used.walks, *(one for one in walks if one is not used.walks[0])]
+    return replace(used, walks=tuple(walks)), replace(ranking, players=used.players), compared
 
 
 def _row(order: str, plan: Plan) -> OrderRow:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TypedDict, cast
 
 import numpy as np
 import torch
 
 from repair_engine.case.case import Case
+from repair_engine.choosing.outcomes import VALUE, Judges, Walk, figures
 from repair_engine.choosing.selection import Seen, Stability, Sweep, judge, resample
 from repair_engine.data.pixels import Pixels
 from repair_engine.network import Network, Trail, predictions
@@ -17,7 +18,7 @@ from repair_engine.question.objectives import cell_codes
 from repair_engine.question.request import Limits
 from repair_engine.support.memory import DEFAULT, Room
 from repair_engine.support.progress import BATCH
-from repair_engine.support.statistics import REFUSE_BELOW, percentiles
+from repair_engine.support.statistics import percentiles
 
 
 class StepRecord(TypedDict):
@@ -74,6 +75,8 @@ class Plan:
     k: int
     stability: Stability | None = None
     resampled: np.ndarray | None = None  # the metric at the chosen k on each resample of the select images, [R]
+    judges: Judges | None = None
+    walks: tuple[Walk, ...] = ()  # of all orders that were tried, that of `players` first
 
     @property
     def chosen(self) -> np.ndarray:
@@ -114,15 +117,36 @@ def masked_predictions(case: Case, pixels: Pixels, players: np.ndarray) -> np.nd
     return prefix_predictions(subject.network, pixels, case.images.normalize, [players], room=subject.room)[1]
 
 
-def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], None]) -> Plan:
-    """Tries every prefix of `players` on *select* (and the guard set's) and chooses k."""
+def judges_of(case: Case) -> Judges:
+    """The images that a choice of filters is judged by."""
     images, question, guard = case.images, case.question, None
+    objective, codes = question.objective("select"), np.empty(0, np.int64)
+    names: tuple[str, ...] = ()
+    if (groups := question.groups("select")) is not None:
+        found, codes = np.unique(groups, return_inverse=True)
+        names = tuple(str(name) for name in found)
+    if images.guard is not None:
+        guard = images.guard.dataset.labels[images.guard.parts.select]
+    true = images.labels[question.indices("select")] if question.attacked else None
+    return Judges(
+        tuple(images.class_names), images.labels[images.splits.select], names, codes, question.rows("select"),
+        objective.targets, objective.weights, true, guard, objective.complement, question.lowers,
+    )  # fmt: skip
+
+
+def walk(case: Case, removals: Sequence[int | np.ndarray], order: str, progress: Callable[[str, float], None]) -> Walk:
+    """Predictions of the select images (and the guard set's) after each removal.
+
+    Args:
+        removals: the player or players that each step removes in addition.
+    """
+    images, subject = case.images, case.subject
     sets: dict[str, Pixels] = {"clean": images.rows("select")}
-    if question.attacked:
-        sets["attacked"] = question.attacked["select"].pixels
+    if case.question.attacked:
+        sets["attacked"] = case.question.attacked["select"].pixels
     if images.guard is not None:
         sets["guard"] = torch.from_numpy(np.array(images.guard.dataset.images[images.guard.parts.select]))
-    total = sum(len(p) for p in sets.values()) * (len(players) + 1)
+    total = sum(len(p) for p in sets.values()) * (len(removals) + 1)
     done = 0
 
     def tick(count: int) -> None:
@@ -131,26 +155,30 @@ def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], 
         progress("trying every number of filters on the select images", done / total)
 
     predicted = {
-        name: prefix_predictions(case.subject.network, pixels, images.normalize, list(players), tick, case.subject.room)
+        name: prefix_predictions(subject.network, pixels, images.normalize, removals, tick, subject.room)
         for name, pixels in sets.items()
     }
-    labels, groups = images.labels[images.splits.select], question.groups("select")
-    objective = question.objective("select")
-    asked = question.answers("select", predicted["clean"], lambda _: predicted["attacked"])
-    clean = Seen(predicted["clean"] == labels, cell_codes(labels, groups))
-    if images.guard is not None:
-        guard_labels = images.guard.dataset.labels[images.guard.parts.select]
-        guard = Seen(predicted["guard"] == guard_labels, cell_codes(guard_labels, None))
-    sweep = Sweep(
-        objective.value(asked),
-        clean.right.mean(axis=1),
-        None if guard is None else guard.right.mean(axis=1),
-        None if groups is None else largest_drops(clean.right, groups),
-        objective.goal == "lower",
+    players = np.array([player for step in removals for player in np.atleast_1d(step)], dtype=np.int64)
+    return Walk(order, players, **predicted)
+
+
+def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], None], order: str = VALUE) -> Plan:
+    """Tries every prefix of `players` on *select* (and the guard set's) and chooses k."""
+    judges, walked = judges_of(case), walk(case, list(players), order, progress)
+    found, objective, groups = (
+        figures(judges, walked),
+        case.question.objective("select"),
+        case.question.groups("select"),
     )
-    draws = resample(clean, objective, asked, question.rows("select"), guard, groups, case.settings.seed)
-    true = question.true_label("select", asked)
-    return choose(players, sweep, case.settings.limits, draws, len(objective), true, case.settings.level)
+    clean = Seen(walked.clean == judges.labels, cell_codes(judges.labels, groups))
+    guard = None
+    if walked.guard is not None and judges.guard is not None:
+        guard = Seen(walked.guard == judges.guard, cell_codes(judges.guard, None))
+    sweep = Sweep(found.metric, found.clean, found.guard, found.drop, judges.lower)
+    asked, settings = walked.asked(judges), case.settings
+    draws = resample(clean, objective, asked, judges.rows, guard, groups, settings.seed)
+    plan = choose(players, sweep, settings.limits, draws, len(objective), found.true_label, settings.level)
+    return replace(plan, judges=judges, walks=(walked,))
 
 
 def choose(
@@ -208,19 +236,3 @@ def better(plan: Plan, other: Plan, lower: bool) -> str:
     if low > 0:
         return "gain"
     return "fewer" if high >= 0 and 0 < other.k < plan.k else ""
-
-
-def largest_drops(correct: np.ndarray, subgroups: list[str]) -> np.ndarray:
-    """Largest loss of accuracy of any subgroup of at least 30 images, against row 0, float64 [m + 1].
-
-    Args:
-        correct: bool [m + 1, N].
-    """
-    drops = np.full(len(correct), -np.inf)
-    groups = np.asarray(subgroups)
-    for group in np.unique(groups):
-        inside = groups == group
-        if inside.sum() >= REFUSE_BELOW:
-            rates = correct[:, inside].mean(axis=1)
-            drops = np.maximum(drops, rates[0] - rates)
-    return np.where(np.isinf(drops), 0.0, drops)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
-from repair_engine.question.objectives import Objective
-from repair_engine.question.request import Limits
+from repair_engine.settings import Limits
 from repair_engine.support.statistics import REFUSE_BELOW, image_counts
+
+if TYPE_CHECKING:  # it needs torch, which the web process does not load
+    from repair_engine.question.objectives import Objective
 
 RESAMPLES = 1_000
 _SLACK = 1e-12  # a drop of exactly the limit is within it, whatever its rounding

@@ -1,4 +1,6 @@
-"""Entry point. Exit codes: 0 done, 2 bad input, 3 our error or the machine's, 5 no repair found, 128 + signal."""
+"""Entry point. Exit codes: 0 done, 2 bad input, 3 our error or the machine's, 5 no repair found (or filters
+chosen by hand that are not shown to help), 128 + signal.
+"""
 
 from __future__ import annotations
 

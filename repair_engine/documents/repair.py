@@ -18,6 +18,7 @@ from repair_engine.case.inspection import describe_onnx, kinds_of
 from repair_engine.choosing.plan import Plan
 from repair_engine.choosing.selection import describe as describe_selection
 from repair_engine.data import SPLITS
+from repair_engine.documents.reasons import points, reasons_of
 from repair_engine.documents.records import (
     CulpritRow,
     DataRecord,
@@ -36,6 +37,7 @@ from repair_engine.search.records import Certificate, RunRecord, interval_words
 from shapley import Estimate
 
 SCHEMA = 1
+REPAIRED, NO_REPAIR, NOT_SHOWN = "repaired", "no_repair_found", "not_shown_to_help"  # outcomes
 
 
 def versions() -> dict[str, str]:
@@ -249,36 +251,13 @@ def report_document(case: Case, ranking: Ranking, plan: Plan, run: RunRecord) ->
 
 
 def judge(document: RepairRecord) -> None:
-    """Sets `outcome` and `reasons`: "no repair found" is a valid answer, and an improvement must be shown."""
-    reasons = []
-    lower = document["metric"]["goal"] == "lower"
-    change = document["gain"]
-    if document["k"] == 0:
-        selection = document.get("selection")
-        if selection and selection["best"]:
-            reasons.append(
-                f"On the select images the best number of culprits, {selection['best']}, gains less than one standard "
-                f"error ({points(selection['standard_error'], sign=False)}): by the one-standard-error rule none is "
-                "ablated."
-            )
-        elif document["culprits"]:
-            reasons.append(
-                "On the select images no number of culprits improved the metric within the limits "
-                f"(clean drop ≤ {document['limits']['max_clean_drop']:g})."
-            )
-        else:
-            reasons.append("No filter had a value on the culprits' side.")
-    else:
-        shown = -change["upper"] if lower else change["lower"]
-        if shown <= 0:
-            worse = change["lower"] > 0 if lower else change["upper"] < 0
-            reasons.append(
-                f"On the report images the metric changes by {points(change['value'])} with a "
-                f"{100 * change.get('level', 0.95):.10g}% interval of "
-                f"{points(change['lower'])} to {points(change['upper'])}: "
-                + ("it got worse." if worse else "an improvement is not shown.")
-            )
-    document["outcome"] = "no_repair_found" if reasons else "repaired"
+    """Sets `outcome` and `reasons`: "no repair found" is a valid answer, and an improvement must be shown.
+
+    Filters that were chosen by hand give their checkpoint all the same; then the outcome says "not_shown_to_help".
+    """
+    reasons = reasons_of(document)
+    chosen = document.get("by_hand") and document["k"]
+    document["outcome"] = REPAIRED if not reasons else NOT_SHOWN if chosen else NO_REPAIR
     document["reasons"] = reasons
     document["findings"] = _findings(document)
 
@@ -351,12 +330,6 @@ def _attack_findings(document: RepairRecord) -> list[str]:
             )
     tests = [test for test in attack.get("self_tests", []) if test["warns"]]
     return found + [f"Attacks on the {test['model']} model: {test['text']}" for test in tests]
-
-
-def points(change: float, sign: bool = True) -> str:
-    """A change of a share in percentage points, such as "−6.4 points"."""
-    text = f"{100 * change:+.1f}" if sign else f"{100 * change:.1f}"
-    return text.replace("-", "−") + " points"
 
 
 def _clean_figures(document: RepairRecord) -> list[tuple[str, float, float]]:

@@ -13,18 +13,14 @@ import numpy as np
 import torch
 
 from repair_engine.case.case import Case
-from repair_engine.case.mean_constants import means_of
 from repair_engine.choosing.plan import prefix_predictions
-from repair_engine.data.pixels import Rows
-from repair_engine.documents.measures import group_table
-from repair_engine.documents.records import GroupRow
-from repair_engine.network import Responses, stored_constants
-from repair_engine.question.objectives import cell_codes, metric_weights
+from repair_engine.data.pixels import Pixels
+from repair_engine.documents.measures import change_of_accuracy, gain, group_table
+from repair_engine.documents.records import Change, GroupRow
+from repair_engine.network import Responses
 from repair_engine.studies.pictures import Span, optimized, responses_to, score_sample, webp_of
 from repair_engine.support.progress import Progress
-from repair_engine.support.statistics import paired_bootstrap
 
-MOST_IMAGES = 4000  # select images that are looked at
 SHOWN = 5  # images of each end
 FLIPPED = 5  # images that change from right to wrong, and the other way round
 MOST_VALUES = 12  # of a metadata column whose values are subgroups
@@ -83,12 +79,11 @@ class ResponseRecord(TypedDict):
 
 
 class Ablated(TypedDict):
-    """What ablating a unit does on `images` of the `of` select images; `metric` is None where it is about attacks."""
+    """What ablating a unit does on so many select images."""
 
     images: int
-    of: int
     level: float
-    metric: Changed | None
+    metric: Changed
     accuracy: Changed
     groups: list[Group]
     turned_right: list[Shown]
@@ -118,19 +113,13 @@ class Drawings(TypedDict):
     rows: list[Drawn]
 
 
-def effect(case: Case, unit: str, constant: float, progress: Progress) -> Effect:
+def effect(case: Case, unit: str, progress: Progress) -> Effect:
     """What ablating one unit does, and the score images to which it responds most and least; JSON-able.
-
-    Args:
-        case: without constants (`preparing.read_case`) or with.
-        unit: `site:channel`.
-        constant: what ablation puts in its place; of a head, which has several, they are computed anew.
 
     Raises:
         BadInput: the network has no such unit.
     """
     player = case.subject.network.player(unit)
-    _set_constant(case, player, constant, progress)
     album = _Album(case)
     found, responses = _ablated(case, player, album, progress), _responses(case, player, album, progress)
     shape = [int(side) for side in case.images.shape[1:]]
@@ -149,66 +138,47 @@ def picture(case: Case, unit: str, progress: Progress) -> Drawings:
     }
 
 
-def _set_constant(case: Case, player: int, constant: float, progress: Progress) -> None:
-    """Only the one unit is ever absent: no other's constant is asked for."""
-    network = case.subject.network
-    outputs = network.numbering.outputs_of(np.array([player]))[0]
-    if len(outputs) == 1:
-        network.constants[int(outputs[0])] = constant
-    elif bool(network.constants[torch.from_numpy(outputs).to(network.device)].isnan().any()):
-        betas = case.subject.checkpoint.tensors if case.subject.constant == "bn_beta" else None
-        means = means_of(case.request, case.subject, case.images, progress).values
-        network.constants = stored_constants(network, means, case.subject.checkpoint.dtypes, betas)[0].to(
-            network.device
-        )
-
-
 def _ablated(case: Case, player: int, album: _Album, progress: Progress) -> Ablated:
-    every = case.images.indices("select")
-    indices = every[:: -(-len(every) // MOST_IMAGES)]
-    done = 0
+    objective = case.question.objective("select")
+    network, indices, pixels = case.subject.network, case.images.indices("select"), case.images.rows("select")
+    done, total = 0, 2 * (len(pixels) + (0 if case.question.rows("select") is not None else len(objective)))
 
     def tick(count: int) -> None:
         nonlocal done
         done += count
-        progress("ablating it on the select images", done / (2 * len(indices)))
+        progress("ablating it on the select images", done / total)
 
-    pixels = Rows(case.images.pixels, indices)
-    predicted = prefix_predictions(
-        case.subject.network, pixels, case.images.normalize, [player], tick, case.subject.room
-    )
+    def predicted_of(images: Pixels) -> np.ndarray:
+        return prefix_predictions(network, images, case.images.normalize, [player], tick, case.subject.room)
+
+    predicted = predicted_of(pixels)
     labels = case.images.labels[indices]
     right = predicted == labels
+    answers = case.question.answers("select", predicted, predicted_of)
     seed, level = case.settings.seed, case.settings.level
-    subgroups = [case.question.subgroups[i] for i in indices] if case.question.subgroups is not None else None
-    cells = cell_codes(labels, subgroups)
-
-    def change(weights: np.ndarray) -> Changed:
-        used = weights > 0
-        interval = paired_bootstrap(right[0][used], right[1][used], weights[used], cells[used], seed, level=level)
-        values = [float(weights[used] @ one[used]) for one in right]
-        return {"before": values[0], "after": values[1], "change": interval.estimate, "lower": interval.lower,
-                "upper": interval.upper}  # fmt: skip
-
     names = case.images.class_names
-    metric = case.question.metric
-    weights = None if metric.attacked else metric_weights(metric, labels, subgroups, names)
+    metric = objective.value(answers)
     groups: list[Group] = [{"title": "class", "rows": _rows(group_table(names, right[0], right[1], labels))}]
     for title, values in _columns(case, indices):
         known, codes = np.unique(values, return_inverse=True)
         groups.append({"title": title, "rows": _rows(group_table([*map(str, known)], right[0], right[1], codes))})
     return {
         "images": len(indices),
-        "of": len(every),
         "level": level,
-        "metric": None if weights is None else change(weights),
-        "accuracy": change(np.full(len(labels), 1 / len(labels))),
+        "metric": _changed(metric, gain(objective, answers[0], answers[1], seed, level)),
+        "accuracy": _changed(right.mean(axis=1), change_of_accuracy(right[0], right[1], labels, seed, level)),
         "groups": groups,
         "turned_right": _flipped(case, indices, predicted, ~right[0] & right[1], album),
         "turned_wrong": _flipped(case, indices, predicted, right[0] & ~right[1], album),
         "turned_right_count": int((~right[0] & right[1]).sum()),
         "turned_wrong_count": int((right[0] & ~right[1]).sum()),
     }
+
+
+def _changed(values: np.ndarray, change: Change) -> Changed:
+    before, after = map(float, values)
+    return {"before": before, "after": after, "change": change["value"], "lower": change["lower"],
+            "upper": change["upper"]}  # fmt: skip
 
 
 def _rows(rows: list[GroupRow]) -> list[Row]:

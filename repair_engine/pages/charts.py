@@ -44,6 +44,8 @@ def removal_curve(
     *,
     floor: float | None = None,
     one_line: bool = False,
+    handle: int | None = None,
+    best: str = "chosen",
     width: int = WIDE,
     ident: str = "curve",
 ) -> Markup:
@@ -55,6 +57,8 @@ def removal_curve(
         metric: what the metric is called.
         floor: clean accuracy that the limit asks for, drawn as a line.
         one_line: the metric is the clean accuracy, so it is drawn once.
+        handle: a k at which a movable line stands.
+        best: what `chosen` is called.
     """
     big = 4.0 if width == WIDE and len(steps) < 40 else 2.5
     first, at, outside = steps[0], steps[chosen], [s for s in steps if not s["feasible"]]
@@ -74,7 +78,7 @@ def removal_curve(
         if first.get(key) is not None and not (one_line and key == "clean"):
             points = [Point(s["k"], s[key]) for s in steps if s[key] is not None]
             lines.append(Line(name, look, points, size=big - 0.5))
-    rules = [Rule(chosen, f"k = {chosen} chosen" if chosen else "k = 0: nothing ablated", upright=True)]
+    rules = [Rule(chosen, f"k = {chosen} {best}" if chosen else "k = 0: nothing ablated", upright=True)]
     if floor is not None:
         rules.append(Rule(floor, "least clean accuracy allowed", below=True, role="clean", dash="2 4"))
     said = f"{metric} goes from {percent(first['objective'])} at k = 0 to {percent(at['objective'])} at the "
@@ -91,6 +95,7 @@ def removal_curve(
         rules=rules,
         hatched=[(ks[0] - 0.5, ks[-1] + 0.5) for ks in runs],
         ringed=(chosen, at["objective"]),
+        handle=handle,
         legend_more=[("cross", "bad", "outside a limit")] if outside else [],
         width=width,
         ident=ident,

@@ -13,6 +13,7 @@ from repair_engine.pages.svg import (
     Scale,
     Write,
     area,
+    element,
     figure,
     hatching,
     inside,
@@ -135,6 +136,7 @@ def line_chart(
     rules: Sequence[Rule] = (),
     hatched: Sequence[tuple[float, float]] = (),
     ringed: tuple[float, float] | None = None,
+    handle: float | None = None,
     legend_more: Sequence[tuple[str, str, str]] = (),
     height: tuple[int, int] = (230, 190),
     width: int = WIDE,
@@ -147,6 +149,7 @@ def line_chart(
         rules: lines to compare with.
         hatched: spans of x that lie under a pattern.
         ringed: the point that was chosen.
+        handle: x of an upright line that a script may move; it says where the axis begins and ends.
         legend_more: (shape, role, meaning) of marks beside those of the lines.
         height: of the plot on a wide and on a narrow chart.
     """
@@ -178,7 +181,16 @@ def line_chart(
     if ringed:
         parts.append(marker("ring", across(ringed[0]), up(ringed[1]), "text", 8))
         parts.append(marker("disc", across(ringed[0]), up(ringed[1]), "after", 4))
+    if handle is not None:
+        parts.append(_handle(across, handle, top, bottom))
     return figure(ident, width, bottom + 46, title, said, *parts)
+
+
+def _handle(x: Scale, at: float, top: float, bottom: float) -> Markup:
+    """Drawn at the axis's beginning and moved from there."""
+    drawn = [line(x.start, top - 6, x.start, bottom, "after", 2.5), marker("disc", x.start, bottom, "after", 8)]
+    ends = {"data_from": f"{x.start:g}", "data_to": f"{x.end:g}"}
+    return element("g", *drawn, class_="handle", transform=f"translate({x(at) - x.start:g} 0)", **ends)
 
 
 def _rule(

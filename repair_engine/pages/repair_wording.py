@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from repair_engine.documents.reasons import limits_said, looser, not_shown
 from repair_engine.pages.rendering import interval
 from repair_engine.support.words import count, level_of, p_value, percent, points
 
 if TYPE_CHECKING:
+    from repair_engine.documents.reasons import Offer
     from repair_engine.documents.records import ControlRow, RepairRecord
     from repair_engine.search.records import RunRecord
     from repair_engine.studies.fairness import FairnessRecord
@@ -65,9 +67,16 @@ def metric_images(document: RepairRecord) -> tuple[int, str]:
     return n, count(n, "report image")
 
 
+def written(document: RepairRecord) -> bool:
+    """Whether there is a checkpoint: of filters chosen by hand always, whatever the report says of them."""
+    return repaired(document) or document["outcome"] == "not_shown_to_help"
+
+
 def title(document: RepairRecord) -> str:
-    """The outcome in a word or three."""
-    return "Repaired" if repaired(document) else "No repair found"
+    """The outcome in a few words."""
+    if repaired(document):
+        return "Repaired"
+    return "Written, not shown to help" if written(document) else "No repair found"
 
 
 def _read_before(document: RepairRecord) -> str:
@@ -92,19 +101,24 @@ def headline(document: RepairRecord) -> str:
             f"the repair never saw (change {points(change['value'])} percentage points, {level} interval "
             f"{interval(change)}).{_read_before(document)}"
         )
-    if k:
-        return (
-            f"Ablating {filters}, the best number on the select images, took {metric} from "
-            f"{percent(before)} to {percent(after)} on {images} that the search never saw (change "
-            f"{points(change['value'])} percentage points, {level} interval {interval(change)}). An improvement is "
-            "not shown, so no checkpoint was exported."
-        )
-    aim = "lowers" if lowers(document) else "raises"
-    if not document["culprits"]:
-        why = "No filter was found whose presence hurts"
-    else:
-        why = f"No number of ablated filters {aim} {metric} on the select images within the limits"
-    return f"{why}. The model is best left as it is: {metric} is {percent(before)} on {images}."
+    if not k:
+        why = " ".join(document["reasons"])
+        return f"{why} The model is best left as it is: {metric} is {percent(before)} on {images}."
+    which = "chosen by hand" if document.get("by_hand") else "the best number on the select images"
+    said = (
+        f"Ablating {filters}, {which}, took {metric} from {percent(before)} to {percent(after)} on {images} that the "
+        f"search never saw (change {points(change['value'])} percentage points, {level} interval {interval(change)})"
+    )
+    verdict = not_shown(document)
+    if not written(document):
+        return f"{said}: {verdict}, so no checkpoint was exported."
+    return " ".join(
+        [
+            f"{said}{': ' if verdict else ''}{verdict}.",
+            *limits_said(document),
+            f"The checkpoint was written because its filters were chosen by hand.{_read_before(document)}",
+        ]
+    )
 
 
 def swaps(document: RepairRecord) -> str:
@@ -280,3 +294,18 @@ def fairness_said(found: FairnessRecord, changed: bool) -> list[str]:
             else "No subgroup got worse on these images."
         )
     return said
+
+
+def looser_said(document: RepairRecord) -> list[str]:
+    """What looser limits would have allowed on *select* (`reasons.looser`), in a sentence each."""
+    return [offer_said(offer, document["metric"]["text"]) for offer in looser(document)]
+
+
+def offer_said(offer: Offer, metric: str) -> str:
+    """One offer of `reasons.looser`."""
+    named = ((offer["max_clean_drop"], "a clean drop"), (offer["max_subgroup_drop"], "a subgroup drop"))
+    allowed = " and ".join(f"{what} of {100 * limit:g} points" for limit, what in named if limit is not None)
+    return (
+        f"With {allowed} allowed, k = {offer['k']} changes the {metric} by {points(offer['change'])} points to "
+        f"{percent(offer['metric'])} on the select images."
+    )

@@ -117,6 +117,8 @@ def repair_text(document: RepairRecord) -> str:
     change = document["gain"]
     if document["outcome"] == "repaired":
         head = f"Repaired: {document['k']} filters ablated."
+    elif document["outcome"] == "not_shown_to_help":
+        head = "NOT SHOWN TO HELP, written because its filters were chosen by hand: " + " ".join(document["reasons"])
     else:
         head = "No repair found: " + " ".join(document["reasons"])
     lines = [

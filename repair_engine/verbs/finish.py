@@ -14,7 +14,8 @@ from repair_engine.case.case import Case
 from repair_engine.choosing import controls
 from repair_engine.choosing.afresh import afresh
 from repair_engine.choosing.orders import plan_of
-from repair_engine.choosing.plan import Plan, largest_drops, masked_predictions
+from repair_engine.choosing.outcomes import largest_drops
+from repair_engine.choosing.plan import Plan, masked_predictions
 from repair_engine.data import SPLITS, Holdout
 from repair_engine.data.pixels import Pixels
 from repair_engine.documents import measures
@@ -37,6 +38,7 @@ from repair_engine.studies.attack_rows import Row
 from repair_engine.support.outputs import HUGGING_FACE, publish, sha256
 from repair_engine.support.progress import Progress
 from repair_engine.support.scratch import scratch
+from repair_engine.verbs.choices import keep
 from repair_engine.verbs.compact import TENSORS, WIDTHS, load_module, write_compact
 from repair_engine.verbs.verify import fresh_predictions, how_of, in_memory_predictions, judge_of
 
@@ -66,10 +68,12 @@ def finish(case: Case, ranking: Ranking, run: RunRecord, out: Path, progress: Pr
 
     Args:
         run: how the estimate was obtained (`documents.describe_run`), for the record.
-        out: folder for repaired.*, repair.json, report.json, report.html, predictions.csv, filters.csv.
+        out: folder for repaired.*, repair.json, report.json, report.html, predictions.csv, filters.csv, choice.npz and,
+            after a search, values.npz.
 
     Returns:
-        The report document (also in report.json); `outcome` is "repaired" or "no_repair_found".
+        The report document (also in report.json); `outcome` is "repaired", "no_repair_found" or, of filters that were
+        chosen by hand, "not_shown_to_help": a choice made by hand always gets its checkpoint.
 
     Raises:
         VerificationFailed: the written file does not reproduce the measured predictions.
@@ -85,12 +89,12 @@ def finish(case: Case, ranking: Ranking, run: RunRecord, out: Path, progress: Pr
         before = after = _predictions(
             case, case.subject.checkpoint, Path(case.sources.model), sets, case.sources.weights
         )
-        edited, written = case.subject.checkpoint, folder / f"repaired{suffix}"
+        edited, made = case.subject.checkpoint, folder / f"repaired{suffix}"
         if plan.k:
             progress(f"writing the repaired checkpoint and reloading it{where}", 0.0)
             edited = edited.edited(case.subject.ablated(int(p) for p in plan.chosen))
-            formats.write(edited, written)
-            after = _predictions(case, edited, written, sets)
+            formats.write(edited, made)
+            after = _predictions(case, edited, made, sets)
         agreement = _check_masked(case, plan, after)
         document = documents.report_document(case, ranking, plan, run)
         document["verification"] = agreement
@@ -103,14 +107,14 @@ def finish(case: Case, ranking: Ranking, run: RunRecord, out: Path, progress: Pr
                 fixed = before.attacked["report"], after.attacked["report"]
                 attacks = measure_attack(case, edited, *fixed, run["budget"], document["attack"], progress)
         documents.judge(document)
-        repaired = document["outcome"] == "repaired"
-        if repaired and case.settings.compact:
+        written = document["outcome"] != documents.NO_REPAIR
+        if written and case.settings.compact:
             progress(f"removing the culprits and measuring the compact network{where}", 0.0)
             document["compact"] = _compact(case, plan, before, after, sets, folder)
         staged = folder / "results"
         staged.mkdir()
-        if repaired:
-            document["files"] |= _place(case, written, staged)
+        if written:
+            document["files"] |= _place(case, made, staged)
         if "compact" in document and document["compact"]["written"]:
             for role, name in (("compact", TENSORS), ("compact_widths", WIDTHS)):
                 shutil.move(folder / name, staged / name)
@@ -126,6 +130,7 @@ def finish(case: Case, ranking: Ranking, run: RunRecord, out: Path, progress: Pr
             write_attacks(attacks, case.images.dataset, staged / "attacks.csv", repaired=True)
         for name in [*(name for name, there in tables.items() if there), *(["attacks.csv"] if attacks else [])]:
             document["files"][name.removesuffix(".csv")] = {"name": name, "sha256": sha256(staged / name)}
+        document["files"] |= keep(case, ranking, plan, staged)
         repair = documents.repair_document(document)
         (staged / "repair.json").write_text(json.dumps(repair, indent=1))
         (staged / "report.json").write_text(json.dumps(document, indent=1))

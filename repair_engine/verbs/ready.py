@@ -147,7 +147,7 @@ def _guard(source: Any, model: Model, shown: Images, teller: Teller) -> Images:
 def mended_by(repaired: Any, run: Run) -> tuple[Any, str]:
     """The repaired checkpoint or its path (None: there is none), and what it is called. Raises BadInput."""
     if isinstance(repaired, Repaired):
-        if not repaired.repaired:
+        if not repaired.written:
             raise BadInput("repaired: no repair was found, so there is no repaired model.", "Leave it out.")
         return repaired.edited, f"{run.model.name}, repaired"
     if isinstance(repaired, torch.nn.Module):

@@ -172,13 +172,18 @@ class Repaired(Filed[RepairRecord]):
 
     @property
     def repaired(self) -> bool:
-        """An improvement within the limits was shown; else nothing is ablated in `module`."""
+        """An improvement within the limits was shown."""
         return bool(self.document["outcome"] == "repaired")
 
     @property
+    def written(self) -> bool:
+        """There is a checkpoint, which `module` is: also of filters chosen by hand that are not shown to help."""
+        return "checkpoint" in self.document["files"]
+
+    @property
     def units(self) -> tuple[str, ...]:
-        """The ablated filters in the order of removal; none where no repair was found."""
-        return tuple(row["id"] for row in self.document["culprits"] if row["ablated"]) if self.repaired else ()
+        """The filters that are ablated in `module`, in the order of removal; none where no repair was found."""
+        return tuple(row["id"] for row in self.document["culprits"] if row["ablated"]) if self.written else ()
 
     @property
     def gain(self) -> Change:
@@ -188,7 +193,7 @@ class Repaired(Filed[RepairRecord]):
     @property
     def edited(self) -> Checkpoint:
         """The repaired model as data; the intact one where no repair was found."""
-        if not self.repaired:
+        if not self.written:
             return self._checkpoint
         rows = [row for row in self.document["culprits"] if row["ablated"]]
         edits = [Edit(**edit) for row in rows for edit in row["edits"]]

@@ -82,6 +82,7 @@ def test_from_sign_in_to_the_downloaded_checkpoint(page: Page, stack: RealStack,
     seen(page)
     mapped(page)
     downloaded(page, tmp_path)
+    chosen(page)
 
     page.get_by_role("link", name="All 4 filters, to sort and search").click()
     page.get_by_label("Show", exact=True).select_option("ablated")
@@ -211,6 +212,39 @@ def mapped(page: Page) -> None:
     expect(light).to_contain_text("100%")
 
 
+def chosen(page: Page) -> None:
+    """k by keyboard with the figures at once, a set that a worker looks at, a reload in the middle, the export."""
+    page.get_by_role("navigation", name="Parts of this page").get_by_role("link", name="Choice").click()
+    slider, now = page.get_by_label("Filters ablated, k"), page.locator("#choice-now")
+    metric = now.get_by_role("row").filter(has_text="mean recall")
+    chosen_by_run = int(slider.input_value())
+    expect(now.get_by_role("heading")).to_contain_text("as the run chose")
+    expect(metric).to_contain_text("100.0%")
+    slider.focus()
+    page.keyboard.press("Home")
+    expect(now.get_by_role("heading")).to_contain_text("k = 0 of")
+    expect(metric).to_have_text(re.compile(r"75\.0%\s*75\.0%\s*0\.0"))
+    expect(page.get_by_role("button", name="Export this choice")).to_be_disabled()
+    for _ in range(chosen_by_run):
+        page.keyboard.press("ArrowRight")
+    expect(metric).to_have_text(re.compile(r"75\.0%\s*100\.0%\s*\+25\.0"))
+    expect(page).to_have_url(re.compile(rf"\?k={chosen_by_run}.*#choice"))
+    page.reload()
+    expect(now.get_by_role("heading")).to_contain_text(f"k = {chosen_by_run} of")
+    ticks = page.get_by_role("group", name="Filters in the order of removal").get_by_role("checkbox")
+    if ticks.count() > chosen_by_run:  # another set: the last of the order and no other
+        for tick in ticks.all():
+            tick.set_checked(False)
+        ticks.last.press("Space")
+        expect(now.get_by_role("heading")).to_have_text(re.compile("another set|k = 1 of"))
+        expect(now).to_have_attribute("aria-busy", "false")
+        expect(page.locator("[data-keeps]")).to_have_text(re.compile("Keeps all limits|Breaks a limit"))
+        page.get_by_role("button", name="Export this choice").click()
+        expect(page.get_by_role("heading", name="Repair with 1 filter chosen by hand")).to_be_visible()
+        page.get_by_role("link", name="Back to the choice").click()
+        expect(now.get_by_role("heading")).to_have_text(re.compile("another set|k = 1 of"))
+
+
 def by_hand(page: Page) -> None:
     """Filters ticked by keyboard on two views of the table, then a repair with one of them and a report of its own."""
     page.get_by_label(CULPRIT, exact=True).focus()
@@ -225,7 +259,7 @@ def by_hand(page: Page) -> None:
     expect(page.get_by_role("heading", name="Repair with 2 filters chosen by hand")).to_be_visible()
     page.get_by_label("conv:3", exact=True).press("Space")
     page.get_by_label("Name").fill("By hand")
-    page.get_by_role("button", name="Start", exact=True).press("Enter")
+    page.get_by_role("button", name="Measure and export").press("Enter")
     expect(page.get_by_role("heading", name="Repaired", exact=True)).to_be_visible()
     expect(page.get_by_role("link", name="Light grounds")).to_be_visible()
     expect(page.get_by_text("The filters and their number were chosen by hand")).to_be_visible()

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 from django.contrib.contenttypes.management import create_contenttypes
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db.models.signals import post_migrate
 from django.test import Client
 from rest_framework.test import APIClient
 
 from repair_engine.settings import Repair
+from tests.repair_engine import tiny
+from tests.repair_engine.cli.test_cli_onnx import argv, model_of
 from tests.webapp.helpers import Bells, ready_dataset, ready_model
 from webapp.accounts import services as accounts
 from webapp.accounts.models import User
@@ -24,6 +27,8 @@ from webapp.jobs.models import Job
 from webapp.library import architectures
 from webapp.library import tasks as library_tasks
 from webapp.library.models import DatasetUpload, ModelUpload
+
+MODELS, DATASETS, REPAIRS = "/api/v1/models/", "/api/v1/datasets/", "/api/v1/repairs/"
 
 # A child lists them, which takes seconds: once, and not in the data directory of each test.
 list_once = functools.cache(architectures._torchvision)
@@ -122,3 +127,37 @@ def image_zip() -> bytes:
                 Image.new("RGB", (8, 8), (i * 20, 10, 200 if name == "cat" else 0)).save(image, "PNG")
                 archive.writestr(f"{name}/{i}.png", image.getvalue())
     return content.getvalue()
+
+
+@pytest.fixture
+def real(world, settings, tmp_path: Path):
+    """The real engine here, with a model and images of the owner's: (start and finish, files, command line)."""
+    garden = tiny.make_sabotaged(tmp_path / "garden", tiny.images(144, seed=1))
+    graph = model_of(garden, tmp_path)
+    settings.ENGINE = "webapp.jobs.engine:RepairEngine"
+    upload = {"model": (MODELS, graph), "dataset": (DATASETS, garden.data)}
+    body = {
+        role: world.owner.api.post(
+            url, {"file": SimpleUploadedFile(path.name, path.read_bytes())}, format="multipart"
+        ).json()["id"]
+        for role, (url, path) in upload.items()
+    }
+    world.bells.answer(only="validate")
+    Job.objects.all().delete()
+    world.bells.rung.clear()
+
+    def post(**asked) -> dict:
+        made = world.owner.api.post(REPAIRS, asked if "from" in asked else body | asked, format="json")
+        assert made.status_code == 202, made.json()
+        world.bells.answer()
+        found = world.owner.api.get(made.json()["url"]).json()
+        assert found["state"] == "succeeded", found
+        return found
+
+    def files(found: dict) -> dict[str, bytes]:
+        return {r["name"]: b"".join(world.owner.api.get(r["url"]).streaming_content) for r in found["results"]}
+
+    def command(verb: str, *more: str, **options: str):
+        return tiny.call(argv(garden, verb, graph, "--json", *more, **options))
+
+    return post, files, command

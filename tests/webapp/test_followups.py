@@ -9,10 +9,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from django.core.files.uploadedfile import SimpleUploadedFile
 
-from tests.repair_engine import tiny
-from tests.repair_engine.cli.test_cli_onnx import argv, model_of
 from tests.webapp.helpers import blob_of
 from tests.webapp.pages.helpers import read, succeed
 from webapp.jobs.followups import reports_before
@@ -23,7 +20,7 @@ from webapp.pages.selectors import phases
 
 pytestmark = pytest.mark.usefixtures("quick_module")
 
-MODELS, DATASETS, REPAIRS = "/api/v1/models/", "/api/v1/datasets/", "/api/v1/repairs/"
+REPAIRS = "/api/v1/repairs/"
 SITES = [{"name": "features.1", "filters": 4}, {"name": "features.2", "filters": 4}]
 
 
@@ -206,40 +203,6 @@ def _curl_body(world, job: Job) -> dict:
 def _pre(world, job: Job) -> list[str]:
     page = world.owner.browser.get(f"/repairs/{job.pk}/").content.decode()
     return [html.unescape(text) for text in re.findall(r"<pre>(.*?)</pre>", page, re.S)]
-
-
-@pytest.fixture
-def real(world, settings, tmp_path: Path):
-    """The real engine in this process, with a model and images of its own: (body of a request, command line)."""
-    garden = tiny.make_sabotaged(tmp_path / "garden", tiny.images(144, seed=1))
-    graph = model_of(garden, tmp_path)
-    settings.ENGINE = "webapp.jobs.engine:RepairEngine"
-    upload = {"model": (MODELS, graph), "dataset": (DATASETS, garden.data)}
-    body = {
-        role: world.owner.api.post(
-            url, {"file": SimpleUploadedFile(path.name, path.read_bytes())}, format="multipart"
-        ).json()["id"]
-        for role, (url, path) in upload.items()
-    }
-    world.bells.answer(only="validate")
-    Job.objects.all().delete()
-    world.bells.rung.clear()
-
-    def post(**asked) -> dict:
-        made = world.owner.api.post(REPAIRS, asked if "from" in asked else body | asked, format="json")
-        assert made.status_code == 202, made.json()
-        world.bells.answer()
-        found = world.owner.api.get(made.json()["url"]).json()
-        assert found["state"] == "succeeded", found
-        return found
-
-    def files(found: dict) -> dict[str, bytes]:
-        return {r["name"]: b"".join(world.owner.api.get(r["url"]).streaming_content) for r in found["results"]}
-
-    def command(verb: str, *more: str, **options: str):
-        return tiny.call(argv(garden, verb, graph, "--json", *more, **options))
-
-    return post, files, command
 
 
 def same(files: dict[str, bytes], document: dict, out: Path) -> None:

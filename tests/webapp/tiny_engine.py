@@ -93,11 +93,11 @@ class TinyEngine:
             (out / "repaired.safetensors").write_bytes(bytes(range(256)) * 40)
         return {"repaired": repaired, "values": final["confirm"]["sums"]}
 
-    def study(self, request: dict, unit: str, what: str, constant: float, note) -> dict:
+    def study(self, request: dict, work: Path, unit: str, what: str, note) -> dict:
         note("looking at the unit", 0.5)
         if unit == "features.3:3":
             raise BadInput("There is no such unit.", "Take another one.")
-        return effect_of(constant) if what == "effect" else {"rows": [picture(1), picture(-1)]}
+        return effect() if what == "effect" else {"rows": [picture(1), picture(-1)]}
 
 
 def score(request: dict, sums: list[int], out: Path) -> dict:
@@ -113,7 +113,7 @@ def score(request: dict, sums: list[int], out: Path) -> dict:
     return {"repaired": False, "scored": True, "objectives": [{"name": name} for name in names]}
 
 
-def effect_of(constant: float) -> dict:
+def effect() -> dict:
     """What a card needs, in the shape that `repair_engine.documents.unit_card` gives it."""
     change = {"before": 0.5, "after": 0.75, "change": 0.25, "lower": 0.125, "upper": 0.375}
     row = {
@@ -126,11 +126,11 @@ def effect_of(constant: float) -> dict:
         "lost": 12,
         "size": "few",
     }
-    image = {"file": "cat/1.png", "label": "<b>cat", "response": constant, "at": [0.25, 0.75]}
+    image = {"file": "cat/1.png", "label": "<b>cat", "response": 1.5, "at": [0.25, 0.75]}
     flip = {"file": "cat/1.png", "label": "<b>cat", "before": "<b>cat", "after": "dog"}
     responses = {"images": 30, "mean": 0.1, "range": [-1.0, 2.0], "most": [image], "least": [image | {"at": None}]}
     return {
-        "images": 40, "of": 40, "level": 0.95, "metric": change, "accuracy": change, "shape": [8, 16],
+        "images": 40, "level": 0.95, "metric": change, "accuracy": change, "shape": [8, 16],
         "groups": [{"title": "class", "rows": [row] * 10}, {"title": "ground", "rows": [row | {"change": 0.0}]}],
         "turned_right": [], "turned_wrong": [flip], "turned_right_count": 0, "turned_wrong_count": 12,
         "responses": responses, "pictures": {"cat/1.png": "data:image/webp;base64,AAAA"},

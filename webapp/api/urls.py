@@ -22,6 +22,7 @@ urlpatterns = [
     path("repairs/<uuid:pk>/cancel/", repairs.RepairCancel.as_view(), name="cancel"),
     path("repairs/<uuid:pk>/retry/", repairs.RepairRetry.as_view(), name="retry"),
     path("repairs/<uuid:pk>/restore/", repairs.RepairRestore.as_view(), name="restore"),
+    path("repairs/<uuid:pk>/choice/", repairs.RepairChoice.as_view(), name="choice"),
     path("repairs/<uuid:pk>/events/", repairs.RepairEvents.as_view(), name="events"),
     path("repairs/<uuid:pk>/results/<str:name>", repairs.RepairResult.as_view(), name="result"),
     path("attacks/", attacks.AttackList.as_view(), name="attacks"),

@@ -12,7 +12,9 @@ def describe(report: dict[str, Any]) -> str:
     before, after, metric = report["before"]["report"], report["after"]["report"], report["metric"]
     repaired = report["outcome"] == "repaired"
     filters = "1 filter" if report["k"] == 1 else f"{report['k']} filters"
-    lines = [f"REPAIRED by ablating {filters}." if repaired else "NO REPAIR FOUND."]
+    by_hand = report["outcome"] == "not_shown_to_help"
+    none = f"WRITTEN with {filters} ablated by hand, NOT SHOWN TO HELP." if by_hand else "NO REPAIR FOUND."
+    lines = [f"REPAIRED by ablating {filters}." if repaired else none]
     lines += [f"  {reason}" for reason in report["reasons"]]
     lines += ["", f"On {report['data']['splits']['report']} report images that the repair never saw:"]
     lines.append(_line(metric["text"], before["metric"], after["metric"], report["gain"]))

@@ -7,8 +7,9 @@ and never by the web process.
 
 from __future__ import annotations
 
-import hashlib
+import fcntl
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -51,8 +52,14 @@ class Engine(Protocol):
     def finish(self, work: Path, states: dict[str, bytes], out: Path, note: Note) -> dict:
         """Choose k, write back, verify, report; or explain. Every file in `out` is a result. {"repaired": bool, …}."""
 
-    def study(self, request: dict, unit: str, what: str, constant: float, note: Note) -> dict:
-        """Of one unit its "effect" when it alone is ablated, or a "picture" made for it; JSON. May raise BadInput."""
+    def what_if(self, request: dict, work: Path, units: list[str], note: Note) -> dict:
+        """Figures of *select* with these units ablated (`repair_engine.documents.choosing.steps`).
+
+        `work` is the run's own for such questions: what the first of them wrote there serves the next.
+        """
+
+    def study(self, request: dict, work: Path, unit: str, what: str, note: Note) -> dict:
+        """Of one unit its "effect" when it alone is ablated, or a "picture" made for it; JSON. `work`: as there."""
 
 
 @lru_cache(maxsize=1)
@@ -159,17 +166,44 @@ class RepairEngine:
             shutil.rmtree(folder)
         return translation.headline(document)
 
-    def study(self, request: dict, unit: str, what: str, constant: float, note: Note) -> dict:
-        from repair_engine.documents import unit_card
-        from webapp.jobs import studying
+    def what_if(self, request: dict, work: Path, units: list[str], note: Note) -> dict:
+        from repair_engine.documents.choosing import steps
+        from repair_engine.verbs import choices
 
-        _use_threads(request["threads"])
-        request = {**request, "surrogates": [], "guard": None, "parent": None}  # none of them is looked at
-        key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-        case = _opened.get(key, lambda: studying.open_case(request, note))
-        if what == "picture":
-            return unit_card.picture(case, unit, note)
-        return unit_card.effect(case, unit, constant, note)
+        case = _case(request, work, note)
+        return steps(choices.what_if(case, units, note), case.settings.limits)[1]
+
+    def study(self, request: dict, work: Path, unit: str, what: str, note: Note) -> dict:
+        from repair_engine.documents import unit_card
+
+        case = _case(request, work, note)
+        return dict(unit_card.picture(case, unit, note) if what == "picture" else unit_card.effect(case, unit, note))
+
+
+def _case(request: dict, work: Path, note: Note) -> Any:
+    """A finished run's case, at hand for questions about it."""
+    _use_threads(request["threads"])
+    case = _cases.get(work, lambda: _anew(request, work, note))
+    os.utime(work)  # it is in use
+    return case
+
+
+def _anew(request: dict, work: Path, note: Note) -> Any:
+    """Made anew from the uploads unless another worker has done that. One at a time prepares it."""
+    from repair_engine.case.preparing import open_case, prepare
+    from webapp.jobs import translation
+
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ready = work / "ready"
+        if not ready.exists():
+            for left in work.iterdir():  # by a worker that was killed
+                if left.name != ".lock":
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+            prepare(translation.repair_request(request, work), work, note)
+            ready.touch()
+    return open_case(work)
 
 
 def _attacks(work: Path) -> bool:
@@ -184,22 +218,22 @@ class _Opened:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.key: Path | str | None = None
-        self.thing: Any = None
+        self.work: Path | None = None
+        self.job: Any = None
 
-    def get(self, key: Path | str, load: Callable[[], Any]) -> Any:
+    def get(self, work: Path, load: Callable[[], Any]) -> Any:
         with self.lock:
-            if self.key != key:
-                self.key, self.thing = None, None  # first let go of the old one: there may not be room for two
-                self.thing, self.key = load(), key
-            return self.thing
+            if self.work != work or not work.exists():
+                self.work, self.job = None, None  # first let go of the old one: there may not be room for two
+                self.job, self.work = load(), work
+            return self.job
 
-    def put(self, key: Path, thing: Any) -> None:
+    def put(self, work: Path, job: Any) -> None:
         with self.lock:
-            self.key, self.thing = key, thing
+            self.work, self.job = work, job
 
 
-_opened = _Opened()
+_opened, _cases = _Opened(), _Opened()
 
 
 def _open(work: Path) -> Any:

@@ -13,13 +13,13 @@ from repair_engine.settings import FOLLOWED, options
 from webapp.accounts.models import User
 from webapp.jobs import services
 from webapp.jobs.models import Job
-from webapp.jobs.requests import VALUES, stored
+from webapp.jobs.requests import KEPT_VALUES, stored
 from webapp.library.errors import Refused
 
 CHANGES = ("budget", *(name for group in FOLLOWED for name in options(group)))
 MOST_FILTERS = 100  # chosen by hand: they stand in addresses
 _NOT_TAKEN_OVER = ("kind", "filters", "stored", "report_uses", "budget", "minutes", "quality")
-_REPORTS = (Job.Outcome.REPAIRED, Job.Outcome.NO_REPAIR, Job.Outcome.EXPLAINED)  # which show report images' figures
+_REPORTS = tuple(set(Job.Outcome) - {Job.Outcome.SCORED, Job.Outcome.ATTACKED})  # which show report images' figures
 _NAMED = 12
 
 
@@ -54,7 +54,7 @@ def follow_up(
         raise BadInput("Choose filters, or a metric that the run valued.", field="filters")
     asked = {key: value for key, value in parent.request.items() if key not in _NOT_TAKEN_OVER}
     if filters:
-        _check_filters(parent, filters)
+        check_filters(parent, filters)
         asked["filters"] = list(filters)
     else:
         asked["stored"] = True
@@ -82,9 +82,10 @@ def objectives_of(job: Job, ranking: bool = True) -> list[str]:
     Args:
         ranking: the values must rank filters: those that are all 0 do not.
     """
-    if not job.artifacts.filter(name=VALUES).exists():
+    if not job.artifacts.filter(name__in=KEPT_VALUES).exists():
         return []
-    names = [row["name"] for row in job.result.get("objectives", []) if not (ranking and _silent(row))]
+    rows = job.result.get("objectives", [{"name": job.request["metric"]}])  # a repair keeps those of its metric
+    names = [row["name"] for row in rows if not (ranking and _silent(row))]
     return [name for name in names if not name.startswith("subgroup:")]  # which is a part of a metric, not one
 
 
@@ -107,7 +108,8 @@ def reports_before(job: Job) -> int:
     return Job.objects.filter(pk__in=family, outcome__in=_REPORTS).count()
 
 
-def _check_filters(parent: Job, filters: Sequence[str]) -> None:
+def check_filters(parent: Job, filters: Sequence[str]) -> None:
+    """Raises BadInput: there are too many, one is named twice, or the run's model has none of this name."""
     if len(filters) > MOST_FILTERS:
         raise BadInput(f"{len(filters)} filters are chosen; at most {MOST_FILTERS} can be.", field="filters")
     if twice := sorted({name for name in filters if list(filters).count(name) > 1}):
@@ -134,8 +136,9 @@ def _valued(parent: Job, metric: str, ranks: bool) -> dict[str, Any]:
         if any(row["name"] == metric for row in parent.result.get("objectives", [])):
             has = "In its samples no filter changed it, so all are 0: value it again with a larger budget. " + has
         raise BadInput(f"The run {parent.pk} has no values of {metric} to start from. {has}", field="metric")
-    others = [row["name"] for row in parent.result["objectives"] if row["name"] != metric]
-    return {"metric": metric, "also": others}
+    rows = parent.result.get("objectives")
+    others = parent.request.get("also", []) if rows is None else [row["name"] for row in rows if row["name"] != metric]
+    return {"metric": metric, **({"also": others} if others else {})}
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -32,6 +32,7 @@ class Job(models.Model):
     class Outcome(models.TextChoices):
         REPAIRED = "repaired"
         NO_REPAIR = "no_repair_found"
+        NOT_SHOWN = "not_shown_to_help"  # filters chosen by hand: their checkpoint was written all the same
         EXPLAINED = "explained"
         SCORED = "scored"
         ATTACKED = "attacked"
@@ -143,7 +144,7 @@ class Job(models.Model):
     @property
     def checkpoint(self) -> Artifact | None:
         """The repaired checkpoint that it left."""
-        if self.outcome != self.Outcome.REPAIRED:
+        if self.outcome not in WRITTEN:
             return None
         return self.artifacts.select_related("blob").filter(name__startswith="repaired.").first()
 
@@ -158,6 +159,9 @@ class Job(models.Model):
     @property
     def queue(self) -> str:
         return "gpu" if self.device == "cuda" else "cpu"
+
+
+WRITTEN = (Job.Outcome.REPAIRED, Job.Outcome.NOT_SHOWN)  # outcomes that leave a checkpoint
 
 
 def gain_of(result: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
@@ -263,6 +267,28 @@ class Artifact(models.Model):
         return self.name
 
 
+class WhatIf(OnDemand):
+    """What a set of units does to the select images of a run: asked for by who looks, answered once by a worker."""
+
+    made, words = "figures", "figures of a set of units"
+    given_up = ("These figures could not be computed. Export the choice to have it measured.", "")
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="what_ifs")
+    digest = models.CharField(max_length=64)  # of the set, whatever its order
+    units = models.JSONField()  # sorted
+    figures = models.JSONField(null=True, blank=True)  # null: not yet
+    note = models.CharField(max_length=200, blank=True)  # what is done now, for people
+    share = models.FloatField(default=0.0)  # of that, done
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["job", "digest"], name="one_answer_per_set_of_units")]
+
+    def __str__(self) -> str:
+        return f"{len(self.units)} units of {self.job_id}"
+
+
 class UnitStudy(OnDemand):
     """What is found out about one unit of a finished run when somebody first looks at it; see `jobs.studies`."""
 
@@ -275,10 +301,9 @@ class UnitStudy(OnDemand):
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="unit_studies")
     unit = models.TextField()  # site:channel
     what = models.CharField(max_length=10, choices=What)
-    constant = models.FloatField()  # what ablation puts in the unit's place
     result = models.JSONField(null=True)  # small pictures in it as data URLs; null: not yet
-    done = models.FloatField(default=0)  # share of what is being done now
-    note = models.CharField(max_length=200, blank=True)  # what is being done now
+    note = models.CharField(max_length=200, blank=True)  # what is done now, for people
+    share = models.FloatField(default=0.0)  # of that, done
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["job", "unit", "what"], name="one_study_of_a_kind_per_unit")]

@@ -28,6 +28,7 @@ _last = 0.0
 LEFTOVERS = timedelta(days=2)
 SILENT = timedelta(hours=1)  # an upload to which nothing was written for so long
 KEEP_FILES = timedelta(minutes=10)  # a worker that has not yet noticed a cancel may still write
+KEEP_CASES = timedelta(hours=2)  # what was made ready for questions about other sets of units, after the last of them
 KEEP_FAILED = timedelta(days=7)  # a job that failed on our side goes on from its finished blocks when asked to
 
 
@@ -100,6 +101,10 @@ def _sweep() -> None:
         shutil.rmtree(job.directory, ignore_errors=True)
         Job.objects.filter(pk=job.pk).update(swept_at=timezone.now())
     _sweep_leftovers()
+    resting = time.time() - KEEP_CASES.total_seconds()
+    for path in (settings.JOB_DIR / "what-if").glob("*"):
+        if _age(path) < resting:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _sweep_leftovers() -> None:

@@ -6,7 +6,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -93,7 +95,8 @@ def purge(job: Job) -> None:
     row.delete()
     for sha256 in used:
         blobs.drop(sha256)
-    transaction.on_commit(lambda: shutil.rmtree(job.directory, ignore_errors=True))
+    for path in (job.directory, settings.JOB_DIR / "what-if" / str(job.pk)):
+        transaction.on_commit(partial(shutil.rmtree, path, ignore_errors=True))
 
 
 def purge_due(now: datetime | None = None) -> None:

@@ -17,6 +17,7 @@ from webapp.library.models import ModelUpload
 
 KINDS = tuple(kind for kind in ASKED if kind != Attack.verb)  # of runs under /repairs/
 VALUES = "objectives.npz"  # the file of values that a repair may start from
+KEPT_VALUES = (VALUES, "values.npz")  # as `score` leaves it, and a repair
 _REPAIRS_NOTHING = {"explain": "An explanation", "score": "A run that values filters", "attack": "An attack"}
 
 
@@ -128,7 +129,7 @@ def _of_parent(job: Job) -> dict | None:
     """What a follow-up takes from its parent: the budget and the images that were used there, and its values."""
     if job.searches or job.parent is None:
         return None
-    values = job.parent.artifacts.select_related("blob").filter(name=VALUES).first()
+    values = job.parent.artifacts.select_related("blob").filter(name__in=KEPT_VALUES).first()
     return {
         "budget": job.parent.summary.get("budget"),
         "attack_images": job.parent.summary.get("attack_images"),

@@ -56,7 +56,7 @@ def _record(job: Job, result: dict, copies: list[tuple[str, blobs.Ready]]) -> bo
     elif result.get("scored"):
         outcome = Job.Outcome.SCORED
     else:
-        outcome = Job.Outcome.REPAIRED if result["repaired"] else Job.Outcome.NO_REPAIR
+        outcome = Job.Outcome(result.get("outcome") or ("repaired" if result["repaired"] else "no_repair_found"))
     gain, lower, upper = gain_of(result)
     with transaction.atomic():
         won = Job.objects.filter(pk=job.pk, state__in=Job.ACTIVE, phase=job.phase).update(

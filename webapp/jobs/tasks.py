@@ -10,9 +10,9 @@ import traceback
 from celery import current_task, shared_task
 
 from repair_engine.errors import BadInput, VerificationFailed
-from webapp.jobs import coordinator, leases, reaper, runner, studies
+from webapp.jobs import choice, coordinator, leases, reaper, runner, studies
 from webapp.jobs.leases import Lease, LeaseLost
-from webapp.jobs.models import UnitStudy
+from webapp.jobs.models import UnitStudy, WhatIf
 from webapp.library import on_demand
 from webapp.steady import NO_ROOM, is_away, is_full, steadily
 
@@ -61,6 +61,12 @@ def _after_failure(lease: Lease, error: Exception) -> None:
     else:
         log.error("shard %s failed", lease.shard_id, exc_info=error)
         leases.give_back(lease, error=traceback.format_exc())
+
+
+@shared_task(name="webapp.jobs.tasks.what_if")
+def what_if(pk: int, attempt: int) -> None:
+    """Answer a question about a set of units. `attempt` is how many had begun when it was asked: of many one acts."""
+    on_demand.run(WhatIf.objects.filter(pk=pk), attempt, lambda asked: choice.answer(asked.select_related("job").get()))
 
 
 @shared_task(name="webapp.jobs.tasks.advance")

@@ -114,6 +114,14 @@ class OnDemand(models.Model):
     class Meta:
         abstract = True
 
+    @property
+    def given_up(self) -> tuple[str, str]:
+        """What is said where several attempts came to nothing: `error` and `mend`."""
+        return (
+            f"The {self.words} could not be made.",
+            "Try again; if that does not help, ask the operator to look at the log.",
+        )
+
 
 class Thumbnails(OnDemand):
     """The pictures of a dataset, small and in one file: made by a worker when somebody first wants to see them."""

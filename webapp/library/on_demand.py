@@ -40,10 +40,8 @@ def ring(row: OnDemand, send: Callable[[], None]) -> None:
         return
     here = missing(type(row)._default_manager.filter(pk=row.pk, attempts=row.attempts, rung_at=row.rung_at))
     if row.attempts >= settings.MAX_ATTEMPTS:
-        here.update(
-            error=f"The {row.words} could not be made.",
-            mend="Try again; if that does not help, ask the operator to look at the log.",
-        )
+        error, mend = row.given_up
+        here.update(error=error, mend=mend)
         row.refresh_from_db()
     elif here.update(rung_at=now):
         transaction.on_commit(send)
@@ -62,7 +60,7 @@ def run(rows: QuerySet, attempt: int, make: Callable[[QuerySet], None]) -> None:
         make: raises BadInput, Refused, or DoesNotExist of the row where it was deleted meanwhile.
     """
     asked = missing(rows)
-    if not asked.filter(attempts=attempt).update(attempts=attempt + 1, done=0, rung_at=timezone.now()):
+    if not asked.filter(attempts=attempt).update(attempts=attempt + 1, rung_at=timezone.now()):
         return
     try:
         with alive(asked):
@@ -74,7 +72,8 @@ def run(rows: QuerySet, attempt: int, make: Callable[[QuerySet], None]) -> None:
     except Exception as error:
         log.exception("making %s failed", rows.model.words)
         detail = traceback.format_exc()
-        asked.update(detail=detail, **({"attempts": attempt} if is_full(error) else {}))  # rung again by who looks
+        again = {"attempts": attempt} if is_full(error) else {"rung_at": None}
+        asked.update(detail=detail, **again)  # rung again by who looks; for room on the disk after a while
 
 
 @contextmanager

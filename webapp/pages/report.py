@@ -27,8 +27,8 @@ class Outcome:
     title: str
     headline: str
     beaten: str
-    reasons: list[str]
     tried: list[str]
+    written: bool = False  # there is a checkpoint
     changes: bool = True  # it was asked for a repair
 
 
@@ -46,21 +46,21 @@ def outcome(of: Document) -> Outcome:
     if of["verb"] == "explain":
         title = f"What {of['metric']['text']} is made of"
         first, *more = explain_wording.headline(of)
-        return Outcome(False, title, first, " ".join(more), [], [], changes=False)
+        return Outcome(False, title, first, " ".join(more), [], changes=False)
     if of["verb"] == "score":
         first, *more = score_page.headline(of)
-        return Outcome(False, f"Values for {of['metric']['text']}", first, " ".join(more), [], [], changes=False)
+        return Outcome(False, f"Values for {of['metric']['text']}", first, " ".join(more), [], changes=False)
     if of["verb"] == "attack":
         first, *more = attack_wording.headline(of)
-        return Outcome(False, attack_wording.title(of), first, " ".join(more), [], [], changes=False)
+        return Outcome(False, attack_wording.title(of), first, " ".join(more), [], changes=False)
     found = wording.repaired(of)
     return Outcome(
         repaired=found,
         title=wording.title(of),
         headline=wording.headline(of),
         beaten=wording.beaten(of) if of["controls"] else "",
-        reasons=[] if found else list(of["reasons"]),
         tried=[] if found else wording.tried(of),
+        written=wording.written(of),
     )
 
 
@@ -88,13 +88,19 @@ _PARTS = {  # part -> its heading, and what is in it; all else is statistics
 }
 
 
-def parts(job: Job, of: Document) -> dict[str, Part]:
-    """What the page shows, part by part in the order in which they are read."""
+def parts(job: Job, of: Document, chooses: bool = False) -> dict[str, Part]:
+    """What the page shows, part by part in the order in which they are read.
+
+    Args:
+        chooses: the page has a choice of its own, so how it was made is among the statistics.
+    """
     if of["verb"] == "score":
         listed = score_page.sections(of, _goes_on(job))
     else:
         listed = {"explain": explain_page, "attack": attack_page}.get(of["verb"], repair_page).sections(of)
     where = {ident: part for part, (_, idents) in _PARTS.items() for ident in idents}
+    if chooses:
+        where["choice"] = "statistics"
     return {
         part: Part(part, heading, [_below(s) for s in listed if where.get(s.ident, "statistics") == part])
         for part, (heading, _) in _PARTS.items()

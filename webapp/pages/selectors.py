@@ -40,6 +40,8 @@ FILES = {
     "curves.csv": "every point of every removal curve",
     "score.json": "every filter's value as data; two of them can be compared",
     "objectives.npz": "the values for every objective: a repair may start from them, here or on the command line",
+    "values.npz": "the values that the search found: a repair may start from them, here or on the command line",
+    "choice.npz": "what was predicted of every select image after each removal, for numpy.load",
     "estimate.json": "what merging with other parties' runs needs of this one",
     "attack.html": "what was measured as one page, to read and to pass on",
     "attack.json": "what was measured as data",

@@ -62,14 +62,14 @@ class Groups:
 def parts(job: Job, unit: UnitRow) -> dict[str, Any]:
     """Of a card all that a worker makes. What it does alone is asked for by who opens the card, a picture by hand."""
     found = studies.found(job, unit.id)
-    effect = found.get(EFFECT) or studies.wanted(job, unit.id, EFFECT, unit.constant)
+    effect = found.get(EFFECT) or studies.wanted(job, unit.id, EFFECT)
     return {"studies": [part(job, unit, EFFECT, effect), part(job, unit, PICTURE, found.get(PICTURE))]}
 
 
 def part(job: Job, unit: UnitRow, what: str, study: UnitStudy | None) -> dict[str, Any]:
     """What the template of one part needs; where it is being made, whoever looks rings."""
     if study is not None and study.result is None:
-        study = studies.wanted(job, unit.id, what, unit.constant)
+        study = studies.wanted(job, unit.id, what)
     shown: dict[str, Any] = {"what": what, "study": study}
     if study is not None and study.result is None:
         shown["nobody"] = not any(job.queue in worker.queues for worker in selectors.live_workers())

@@ -4,6 +4,7 @@ from django.urls import path
 
 from webapp.pages.views import (
     attacks,
+    choosing,
     comparisons,
     followups,
     home,
@@ -60,6 +61,8 @@ urlpatterns = [
     path("repairs/<uuid:pk>/unit/<slug:what>/", units.unit_study, name="unit_study"),
     path("repairs/<uuid:pk>/images/", images.images, name="images"),
     path("repairs/<uuid:pk>/images/<int:number>/", images.image, name="image"),
+    path("repairs/<uuid:pk>/choice/", choosing.choice_json, name="choice"),
+    path("repairs/<uuid:pk>/choice/set/", choosing.set_json, name="set"),
     path("repairs/<uuid:pk>/follow/", followups.follow, name="follow"),
     path("repairs/<uuid:pk>/files/<str:name>", results.file, name="file"),
 ]

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from repair_engine.choosing.controls import logit_shift, shifted_predictions
-from repair_engine.choosing.plan import Plan, choose, largest_drops
+from repair_engine.choosing.outcomes import largest_drops
+from repair_engine.choosing.plan import Plan, choose
 from repair_engine.choosing.selection import Sweep
 from repair_engine.documents.measures import group_table
 from repair_engine.documents.repair import judge
@@ -106,7 +107,8 @@ def test_subgroups_too_small_do_not_gate() -> None:
 def judged(k: int, value: float, lower: float, upper: float, goal: str = "raise", culprits: int = 3) -> dict:
     figures = {"report": {"accuracy": 0.9}}
     document = {
-        "k": k, "metric": {"goal": goal}, "gain": {"value": value, "lower": lower, "upper": upper},
+        "k": k, "metric": {"goal": goal, "text": "recall"}, "curve": [{"k": i, "objective": 0.5} for i in range(3)],
+        "gain": {"value": value, "lower": lower, "upper": upper},
         "culprits": [{}] * culprits, "limits": {"max_clean_drop": 0.02}, "groups": {}, "controls": [],
         "before": figures, "after": figures,
     }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import dataclasses
 import io
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from PIL import Image
 from torchvision.models import VisionTransformer
 
 from repair_engine.case.case import Case
-from repair_engine.case.preparing import prepare, read_case
+from repair_engine.case.preparing import prepare
 from repair_engine.documents import unit_card
 from repair_engine.errors import BadInput
 from repair_engine.models.architectures import Architecture
@@ -24,7 +25,7 @@ from repair_engine.support.progress import silent
 from tests.repair_engine.tiny import CLASSES, SIDE, Sabotaged, World, images, save
 
 pytestmark = pytest.mark.usefixtures("quick_module")
-SPY, CONSTANT = "spy:0", 1.25
+SPY = "spy:0"
 
 
 def vit(num_classes: int) -> VisionTransformer:
@@ -39,12 +40,12 @@ def asked(model: Path, data: Path, factory: str, metric: str) -> RepairRequest:
 @pytest.fixture(scope="module")
 def case(sabotaged: World, tmp_path_factory: pytest.TempPathFactory) -> Case:
     request = asked(sabotaged.model, sabotaged.data, sabotaged.factory, "subgroup-recall:ground")
-    return read_case(request, tmp_path_factory.mktemp("case"))
+    return prepare(request, tmp_path_factory.mktemp("case"))
 
 
 @pytest.fixture(scope="module")
 def effect(case: Case) -> dict:
-    return unit_card.effect(case, SPY, CONSTANT, silent)
+    return unit_card.effect(case, SPY, silent)
 
 
 def right(world: World, module: torch.nn.Module, names: list[str]) -> np.ndarray:
@@ -57,7 +58,7 @@ def test_each_class_and_subgroup_is_as_the_edited_module_has_it(sabotaged: World
     names = [case.images.dataset.file_names[i] for i in case.images.splits.select]
     blinded: Sabotaged = copy.deepcopy(sabotaged.module)  # type: ignore[assignment]
     blinded.spy.weight.zero_()
-    blinded.spy.bias.fill_(CONSTANT)
+    blinded.spy.bias.fill_(case.subject.network.constant(case.subject.network.player(SPY)))
     before, after = right(sabotaged, sabotaged.module, names), right(sabotaged, blinded, names)
     assert (after != before).sum() > 3
     grounds = dict(zip(sabotaged.images.names, sabotaged.images.ground))
@@ -75,7 +76,7 @@ def test_each_class_and_subgroup_is_as_the_edited_module_has_it(sabotaged: World
         assert (rows[name]["won"], rows[name]["lost"]) == ((~before & after)[at].sum(), (before & ~after)[at].sum())
     assert effect["accuracy"]["before"] == pytest.approx(before.mean())
     assert effect["accuracy"]["lower"] <= after.mean() - before.mean() <= effect["accuracy"]["upper"]
-    assert (effect["images"], effect["of"]) == (len(names), len(names))
+    assert effect["images"] == len(names)
     assert effect["turned_right_count"] == (~before & after).sum()
     turned = {row["file"] for row in effect["turned_right"]}
     assert turned <= {name for name, b, a in zip(names, before, after) if a and not b}
@@ -96,7 +97,7 @@ def test_the_metric_is_the_mean_over_subgroups_of_the_mean_over_classes(
 
 
 def test_images_and_the_place_in_them(sabotaged: World, case: Case) -> None:
-    found = unit_card.effect(case, "stem:1", 0.0, silent)
+    found = unit_card.effect(case, "stem:1", silent)
     names = [case.images.dataset.file_names[i] for i in case.images.splits.score]
     with torch.inference_mode():
         maps = sabotaged.module.stem(sabotaged.images.tensor(names))[:, 1]  # type: ignore[operator]
@@ -128,33 +129,49 @@ def test_a_picture_goes_beyond_what_it_started_from(case: Case) -> None:
     assert told[-1] == 1.0
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "attack-success"])
-def test_without_subgroups_the_columns_of_few_values_are_shown(sabotaged: World, tmp_path: Path, metric: str) -> None:
-    case = read_case(asked(sabotaged.model, sabotaged.data, sabotaged.factory, metric), tmp_path)
-    found = unit_card.effect(case, SPY, CONSTANT, silent)
+def test_without_subgroups_the_columns_of_few_values_are_shown(sabotaged: World, tmp_path: Path) -> None:
+    case = prepare(asked(sabotaged.model, sabotaged.data, sabotaged.factory, "accuracy"), tmp_path)
+    found = unit_card.effect(case, SPY, silent)
     assert [group["title"] for group in found["groups"]] == ["class", "ground"]
-    assert found["metric"] == (found["accuracy"] if metric == "accuracy" else None), "nothing is attacked again"
+    assert found["metric"] == pytest.approx(found["accuracy"])
 
 
-def test_a_head_gets_the_constants_that_a_run_gives_it(tmp_path: Path) -> None:
+def test_an_attack_is_judged_on_its_own_images(sabotaged: World, tmp_path: Path) -> None:
+    request = asked(sabotaged.model, sabotaged.data, sabotaged.factory, "attack-success")
+    case = prepare(dataclasses.replace(request, attack_images=40), tmp_path)
+    told: list[float] = []
+    found = unit_card.effect(case, "stem:0", lambda _, share: told.append(share))
+    ablated = np.ones((2, case.subject.network.n_filters), dtype=bool)
+    ablated[1, case.subject.network.player("stem:0")] = False
+    objective, splits = case.question.objective("select"), case.images.splits
+    for pixels, figure, right in (
+        (objective.pixels[:], found["metric"], lambda k: objective.value(k)),
+        (case.images.rows("select")[:], found["accuracy"], lambda k: (k == case.images.labels[splits.select]).mean(1)),
+    ):
+        logits = case.subject.network.masked_logits(case.images.normalize(pixels), ablated)
+        expected = right(logits.argmax(-1).numpy())
+        assert [figure["before"], figure["after"]] == pytest.approx(expected)
+    assert max(told) <= 1.0
+
+
+def test_a_head_as_the_masked_network_has_it(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = vit(3).eval()
     for parameter in module.parameters():  # its head starts at zero: all would be one class
         torch.nn.init.normal_(parameter, std=0.5)
     data = images(60, seed=2).zip(tmp_path / "data.zip")
-    request = asked(save(module, tmp_path / "model.safetensors"), data, f"{__name__}:vit", "accuracy")
-    prepared = prepare(request, tmp_path / "prepared")
-    network = prepared.subject.network
-    heads = [name for name in map(network.filter_id, range(network.n_filters)) if ":head" in name]
-    assert len(heads) == 2
-    case = read_case(request, tmp_path / "read")
-    found, expected = (unit_card.effect(one, heads[1], float("nan"), silent) for one in (case, prepared))
-    outputs = case.subject.network.numbering.outputs_of(np.array([case.subject.network.player(heads[1])]))[0]
-    assert len(outputs) == 4
-    assert torch.equal(case.subject.network.constants[outputs], network.constants[outputs])
-    assert found == expected
+    case = prepare(
+        asked(save(module, tmp_path / "model.safetensors"), data, f"{__name__}:vit", "accuracy"), tmp_path / "case"
+    )
+    network = case.subject.network
+    head = next(name for name in map(network.filter_id, range(network.n_filters)) if ":head" in name)
+    without = np.ones((1, network.n_filters), dtype=bool)
+    without[0, network.player(head)] = False
+    logits = network.masked_logits(case.images.normalize(case.images.rows("select")[:]), without)
+    right = (logits[0].argmax(-1).numpy() == case.images.labels[case.images.splits.select]).mean()
+    assert unit_card.effect(case, head, silent)["accuracy"]["after"] == pytest.approx(right)
 
 
 def test_a_unit_that_the_network_does_not_have(case: Case) -> None:
     with pytest.raises(BadInput, match="names no filter"):
-        unit_card.effect(case, "ghost:0", 0.0, silent)
+        unit_card.effect(case, "ghost:0", silent)

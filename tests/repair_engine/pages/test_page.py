@@ -127,7 +127,8 @@ def test_no_repair_found_is_presented_with_reasons_and_what_was_tried(k, gain):
     page = Page(render(made))
     assert "<h1>No repair found</h1>" in render(made)
     assert made["reasons"], "the engine's judge gave one"
-    assert all(reason in page.text for reason in made["reasons"])
+    said = made["reasons"][0] if k == 0 else ("it got worse" if gain < 0 else "an improvement is not shown")
+    assert page.text.count(said) == 1, "why, in one sentence"
     assert "688 filters at 19 sites were valued with 299,123 evaluations (cmcs)." in page.text
     assert "4 filters with a value on the culprits' side were ranked" in page.text
     assert "written: checkpointnone" in page.text
@@ -137,7 +138,7 @@ def test_no_repair_found_is_presented_with_reasons_and_what_was_tried(k, gain):
 def test_no_candidates_at_all():
     made = document("accuracy", k=0, culprits=0)
     page = Page(render(made))
-    assert "No filter was found whose presence hurts" in page.text
+    assert "No filter had a value on the culprits' side. The model is best left as it is" in page.text
     assert "there was no culprit to ablate" in page.text.lower()
 
 

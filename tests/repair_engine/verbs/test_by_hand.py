@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -60,12 +61,47 @@ def test_key_and_strip_prefix_hold_from_reading_to_apply(sabotaged: World, tmp_p
     assert again.document["same_as_repaired"] is True
 
 
-def test_a_choice_that_does_not_help_is_no_repair(sabotaged: World, tmp_path: Path) -> None:
+def test_a_choice_that_does_not_help_is_written_and_marked(sabotaged: World, tmp_path: Path) -> None:
+    """Whatever the verdict: engine, JSON, page and text say what it is worth, and the file is the masked network's."""
     result = by_hand(sabotaged, "stem:0,stem:1,stem:2", tmp_path / "out")
-    assert result.code == 5
-    assert result.document["outcome"] == "no_repair_found"
-    assert not (tmp_path / "out" / "repaired.safetensors").exists()
-    assert np.isfinite(result.document["gain"]["value"])
+    assert result.code == 5, result.err
+    document = result.document
+    assert document["outcome"] == "not_shown_to_help"
+    assert document["reasons"]
+    assert np.isfinite(document["gain"]["value"])
+    assert document["verification"]["different_predictions"] == 0
+    for name in ("report.json", "repair.json"):
+        assert json.loads((tmp_path / "out" / name).read_text())["outcome"] == "not_shown_to_help"
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<h1>Written, not shown to help</h1>" in page
+    assert "The checkpoint was written because its filters were chosen by hand" in page
+    module = Sabotaged().eval()
+    module.load_state_dict(load_file(tmp_path / "out" / "repaired.safetensors"))
+    rows = rows_of(tmp_path / "out" / "predictions.csv")
+    with torch.inference_mode():
+        classes = module(sabotaged.images.tensor([row["file_name"] for row in rows])).argmax(1).tolist()
+    assert [("ant", "bee", "cat")[c] for c in classes] == [row["predicted_after"] for row in rows]
+    again = ["--model", str(sabotaged.model), "--plan", str(tmp_path / "out" / "repair.json")]
+    applied = call(["apply", *again, "--out", str(tmp_path / "b.safetensors"), "--json",
+                    "--register", f"net={sabotaged.factory}"])  # fmt: skip
+    assert applied.document["same_as_repaired"] is True
+
+
+def test_a_choice_that_helps_and_breaks_a_limit_says_which(sabotaged: World, tmp_path: Path) -> None:
+    filters = "spy:0,stem:0,stem:1"
+    strict = by_hand(sabotaged, filters, tmp_path / "a", max_clean_drop="0", max_subgroup_drop="0")
+    step = strict.document["curve"][3]
+    assert not step["feasible"]
+    assert strict.code == 5
+    assert strict.document["outcome"] == "not_shown_to_help"
+    assert "a limit is broken" in strict.document["reasons"][-1]
+    assert (tmp_path / "a" / "repaired.safetensors").exists()
+    loose = by_hand(sabotaged, filters, tmp_path / "b", max_clean_drop="1", max_subgroup_drop="1")
+    assert not any("limit" in reason for reason in loose.document["reasons"])
+    text = call(sabotaged.argv("repair", metric="subgroup-recall:ground", seed="3", budget="9000", filters=filters,
+                               max_clean_drop="0", max_subgroup_drop="0", out=str(tmp_path / "c")))  # fmt: skip
+    assert text.out.startswith("NOT SHOWN TO HELP, written because its filters were chosen by hand: ")
+    assert "Checkpoint: " in text.out
 
 
 @pytest.mark.parametrize(

@@ -63,14 +63,6 @@ def test_who_opens_a_card_asks_and_the_part_comes_by_polling(world, job, look):
     assert world.bells.names() == [], "it is made once"
 
 
-def test_constants_are_those_of_the_run(world, job, look):
-    look()
-    world.bells.answer()
-    study = UnitStudy.objects.get()
-    assert (study.constant, study.unit, study.what, study.attempts) == (0.5, UNIT, "effect", 1)
-    assert study.result["responses"]["most"][0]["response"] == 0.5
-
-
 def test_pictures_are_made_when_asked_for(world, job, look):
     look()
     world.bells.answer()
@@ -113,7 +105,7 @@ def test_workers_that_die_three_times_end_it(world, job, look, settings, monkeyp
 
 
 def test_progress_and_a_run_deleted_meanwhile(world, job, look, monkeypatch):
-    def slow(engine, request, unit, what, constant, note):
+    def slow(engine, request, work, unit, what, note):
         note("reading the images", 0.25)
         said.append(part(world, job).content.decode())
         removal.delete_job(job)

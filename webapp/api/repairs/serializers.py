@@ -253,6 +253,59 @@ class FollowUpSerializer(StartSerializer, body(Repair, only=CHANGES)):
         return "It is as in the run that is gone on from." if name in of_repairs else super().unknown(name, known)
 
 
+class FiguresSerializer(serializers.Serializer):
+    """Of the select images, where choices are made: optimistic."""
+
+    k = serializers.IntegerField(help_text="Filters ablated; of a set that is no prefix 1.")
+    objective = serializers.FloatField(help_text="The metric, as shown.")
+    clean = serializers.FloatField(help_text="Accuracy on clean images.")
+    guard = serializers.FloatField(allow_null=True, help_text="Accuracy on the guard set.")
+    subgroup_drop = serializers.FloatField(
+        allow_null=True, help_text="Largest loss of recall of any subgroup of at least 30 images."
+    )
+    true_label = serializers.FloatField(
+        allow_null=True, help_text="Share of the attacked images that are predicted as what they are."
+    )
+    won = serializers.IntegerField(help_text="Clean images newly right.")
+    lost = serializers.IntegerField(help_text="Clean images newly wrong.")
+    classes = serializers.ListField(child=serializers.IntegerField(), help_text="Right images of each class.")
+    subgroups = serializers.ListField(child=serializers.IntegerField(), help_text="Right images of each subgroup.")
+    broken = serializers.ListField(child=serializers.CharField(), help_text="Which limits it breaks, in words.")
+    feasible = serializers.BooleanField(help_text="It keeps all limits.")
+
+
+class OrderSerializer(serializers.Serializer):
+    order = serializers.CharField(help_text="value, stepwise, stepwise with a margin, or by hand.")
+    units = serializers.ListField(child=serializers.CharField(), help_text="In the order of removal.")
+    steps = FiguresSerializer(many=True, help_text="With nothing ablated, then after each removal.")
+
+
+class ChoiceSerializer(serializers.Serializer):
+    """Every prefix that a repair tried, on its select images."""
+
+    metric = serializers.DictField(help_text="{name, text, goal}.")
+    k = serializers.IntegerField(help_text="What the repair chose, of the first order.")
+    images = serializers.DictField(help_text="Their numbers: {select, metric, guard}.")
+    limits = serializers.DictField()
+    classes = serializers.ListField(child=serializers.DictField(), help_text="{name, n}.")
+    subgroups = serializers.ListField(child=serializers.DictField(), help_text="{name, n}.")
+    orders = OrderSerializer(many=True)
+
+
+class SetSerializer(Body):
+    """A set of filters, in any order; none is the intact model."""
+
+    filters = serializers.ListField(child=Line(max_length=300), max_length=MOST_FILTERS)
+
+
+class SetSaidSerializer(serializers.Serializer):
+    filters = serializers.ListField(child=serializers.CharField())
+    figures = FiguresSerializer(allow_null=True, help_text="null: a worker is asked for them.")
+    note = serializers.CharField(help_text="What it does now.")
+    share = serializers.FloatField(help_text="How much of that is done.")
+    error = serializers.CharField(help_text="Why there will be no figures; empty else.")
+
+
 class CreatedRepairSerializer(RepairSerializer):
     """A new repair; shows the webhook's secret, this once."""
 

@@ -15,16 +15,19 @@ from webapp.api.base import APIView, ListQuery, ListView, Query
 from webapp.api.fields import Line
 from webapp.api.problems import PROBLEM
 from webapp.api.repairs.serializers import (
+    ChoiceSerializer,
     CreateRepairSerializer,
     EditSerializer,
     FollowUpSerializer,
     LiveSerializer,
     RepairRowSerializer,
     RepairSerializer,
+    SetSaidSerializer,
+    SetSerializer,
 )
 from webapp.api.repairs.starting import IDEMPOTENCY_KEY, STARTED, of_any_job, started
 from webapp.downloads import send_artifact
-from webapp.jobs import access, followups, listing, live, removal, selectors, services
+from webapp.jobs import access, choice, followups, listing, live, removal, selectors, services
 from webapp.jobs.listing import SORTS
 from webapp.jobs.models import Job
 from webapp.jobs.naming import KINDS
@@ -188,6 +191,32 @@ class RepairRetry(APIView):
         services.retry_job(job=job)
         job.refresh_from_db()
         return Response(RepairSerializer(job, context={"request": request}).data, status=status.HTTP_202_ACCEPTED)
+
+
+class RepairChoice(APIView):
+    """What a finished repair can be chosen anew from. All figures are of the select images; nothing is written."""
+
+    @extend_schema(responses={200: ChoiceSerializer, 404: PROBLEM, 409: PROBLEM})
+    def get(self, request: Request, pk: UUID) -> Response:
+        """Every prefix of every order of removal that was tried. 409: the run kept none (it is no repair, or has not
+        finished, or is from before they were kept)."""
+        return Response(choice.document(access.job_for(request.user, pk)))
+
+    @extend_schema(
+        request=SetSerializer,
+        responses={200: SetSaidSerializer, 202: SetSaidSerializer, **dict.fromkeys((400, 404, 409), PROBLEM)},
+    )
+    def post(self, request: Request, pk: UUID) -> Response:
+        """What another set of filters does to the select images. 200: answered, once for whoever asks; 202: a worker
+        is asked, ask again. A set that breaks a limit is answered like any other. To export it: `POST /repairs/` with
+        `from` and `filters`."""
+        job = access.job_for(request.user, pk)
+        data = SetSerializer(data=request.data)
+        data.is_valid(raise_exception=True)
+        found = choice.said(job, data.validated_data["filters"])
+        if found["figures"] is None and not found["error"]:
+            return Response(found, status=status.HTTP_202_ACCEPTED, headers={"Retry-After": "1"})
+        return Response(found)
 
 
 class RepairEvents(APIView):

@@ -26,6 +26,7 @@ STATES = {
     Job.State.CANCELED: "canceled",
     Job.Outcome.REPAIRED: "repaired",
     Job.Outcome.NO_REPAIR: "no repair found",
+    Job.Outcome.NOT_SHOWN: "not shown to help",
     Job.Outcome.EXPLAINED: "explained",
     Job.Outcome.SCORED: "valued",
     Job.Outcome.ATTACKED: "attacked",

@@ -14,7 +14,7 @@ from webapp.jobs import access
 from webapp.jobs import selectors as jobs
 from webapp.jobs.attacks import create_attack
 from webapp.jobs.live import HEAVY
-from webapp.jobs.models import Job
+from webapp.jobs.models import WRITTEN, Job
 from webapp.library.errors import Refused
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
 from webapp.pages.forms.attacks import AttackForm, initial_from
@@ -30,7 +30,7 @@ def new_attack(request: HttpRequest) -> HttpResponse:
     like = access.job_for(user, asked["like"]) if asked.get("like") else None
     models = list(access.models_of(user).filter(state=Upload.State.READY))
     datasets = list(access.datasets_of(user).filter(state=Upload.State.READY))
-    repairs = list(access.jobs_of(user).filter(outcome=Job.Outcome.REPAIRED).defer(*HEAVY)[:SHOWN])
+    repairs = list(access.jobs_of(user).filter(outcome__in=WRITTEN).defer(*HEAVY)[:SHOWN])
     repair = access.job_for(user, asked["repair"]) if asked.get("repair") else None
     if repair is None and like and "repair" not in asked:
         repair = like.audited

@@ -23,7 +23,7 @@ from webapp.pages.forms.followups import FollowForm
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def follow(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """`?pick=…&pick=…` are the filters, `?metric=…` the objective; posted, the repair starts."""
+    """`?pick=…&pick=…` are the filters, `?metric=…` the objective, `&max_clean_drop=…` a limit. Posted, it starts."""
     job = access.job_for(request.user, pk)
     if job.state != Job.State.SUCCEEDED:
         messages.error(request, "This run has not finished: a repair can go on from finished ones only.")
@@ -33,7 +33,9 @@ def follow(request: HttpRequest, pk: UUID) -> HttpResponse:
     if not picked and not followups.objectives_of(job):
         messages.error(request, "No filter is ticked. Tick those to repair with.")
         return redirect("pages:filters", job.pk)
-    form = FollowForm(request.POST or None, parent=job, filters=picked, metric=given.get("metric", ""))
+    form = FollowForm(
+        request.POST or None, parent=job, filters=picked, metric=given.get("metric", ""), limits=request.GET
+    )
     if form.is_bound and form.is_valid() and (started := _start(request, form, job, picked)):
         return redirect("pages:repair", started.pk)
     found = units.units_of(job)

@@ -19,15 +19,18 @@ from webapp.jobs import selectors as jobs
 from webapp.jobs.models import Job
 from webapp.library.errors import Refused
 from webapp.library.models import ModelUpload, Upload
-from webapp.pages import charts, report, selectors, snippets
+from webapp.pages import charts, choosing, report, selectors, snippets
 from webapp.pages.forms.repairs import RepairForm, initial_from
 from webapp.pages.views import images, units
+
+MORE = 4  # times the budget, after a search that found nothing
 
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def new_repair(request: HttpRequest) -> HttpResponse:
-    """`?model=…&dataset=…` say what is repaired; the form's choices follow from them. `?like=…` fills it in."""
+    """`?model=…&dataset=…` say what is repaired; the form's choices follow from them. `?like=…` fills it in,
+    `&budget=…` with another budget."""
     user = request.user
     like = access.job_for(user, request.GET["like"]) if request.GET.get("like") else None
     models = list(access.models_of(user).filter(state=Upload.State.READY))
@@ -46,12 +49,18 @@ def new_repair(request: HttpRequest) -> HttpResponse:
         dataset=dataset,
         guards=datasets,
         models=models,
-        initial=initial_from(like) if like else None,
+        initial=(initial_from(like) if like else {}) | _asked_for(request),
     )
     if request.method == "POST" and form.is_valid() and (job := _start(request, form, model, dataset)):
         return redirect("pages:repair", job.pk)
     context |= {"form": form, "gpu": any("gpu" in worker.queues for worker in jobs.live_workers())}
     return render(request, "pages/repair_new.html", context, status=422 if form.is_bound else 200)
+
+
+def _asked_for(request: HttpRequest) -> dict[str, str]:
+    """Of the form what the address says beside `like`."""
+    budget = request.GET.get("budget", "")
+    return {"budget": budget} if budget.isascii() and budget.isdigit() and len(budget) < 16 else {}
 
 
 def _chosen(request: HttpRequest, what: str, find, ready: list, like: Job | None):
@@ -119,11 +128,15 @@ def repair(request: HttpRequest, pk: UUID) -> HttpResponse:
     if not job.ended:
         return render(request, "pages/running.html", context | _live(live.seen(job, charts=True)))
     document = report.document(job)
+    look = choosing.look(job, request.GET)
     context |= {
         "progress": live.progress(job),
         "downloads": selectors.downloads(job),
         "document": document,
-        "parts": report.parts(job, document) if document else {},
+        "look": look,
+        "parts": report.parts(job, document, chooses=look is not None) if document else {},
+        "more_budget": MORE * (job.budget or 0),
+        "offers": choosing.offers(job, document) if document and job.outcome == Job.Outcome.NO_REPAIR else [],
         "followups": access.jobs_of(request.user).filter(parent=job),
         "outcome": report.outcome(document) if document else None,
         **(images.of_run(request, job) | units.of_run(request, job) if job.state == Job.State.SUCCEEDED else {}),

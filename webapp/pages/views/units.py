@@ -95,7 +95,7 @@ def unit_study(request: HttpRequest, pk: UUID, what: str) -> HttpResponse:
     row = found.row(found.number[name])
     if request.method == "POST":
         studies.again(job, name, what)
-        study: UnitStudy | None = studies.wanted(job, name, what, row.constant)
+        study: UnitStudy | None = studies.wanted(job, name, what)
     else:
         study = studies.found(job, name).get(what)
     if not request.htmx:

@@ -1,6 +1,16 @@
-// Marks in the navigation of a result which of its parts is being read.
+// Marks in the navigation of a result which of its parts is being read; the address names it, for a reload or to pass on.
 const links = new Map([...document.querySelectorAll(".parts a")].map((link) => [link.hash.slice(1), link]));
-const mark = () => {
+let named, moved = false; // by a person: a page that grows while it loads scrolls, too
+for (const kind of ["wheel", "touchmove", "keydown"]) addEventListener(kind, () => (moved = true), { passive: true });
+const name = (id) => {
+  clearTimeout(named);
+  named = setTimeout(() => {
+    const asked = location.hash.slice(1), within = document.getElementById(asked)?.closest(".part, section.part");
+    if (id === asked || (within && within.id === id)) return; // it names something in this part
+    history.replaceState(history.state, "", `#${id}`);
+  }, 400);
+};
+const mark = (scrolled) => {
   let now = "";
   for (const id of links.keys()) {
     const part = document.getElementById(id);
@@ -8,14 +18,19 @@ const mark = () => {
   }
   if (innerHeight + scrollY >= document.documentElement.scrollHeight - 2) now = [...links.keys()].pop();
   for (const [id, link] of links) {
-    if (id === now) link.setAttribute("aria-current", "true");
-    else link.removeAttribute("aria-current");
+    if (id === now && link.getAttribute("aria-current") !== "true") {
+      link.setAttribute("aria-current", "true");
+      const list = link.closest("ul");
+      list.scrollLeft = link.offsetLeft - list.offsetLeft - (list.clientWidth - link.offsetWidth) / 2;
+    }
+    if (id !== now) link.removeAttribute("aria-current");
   }
+  if (scrolled && moved && now) name(now);
 };
 let waiting = false;
 addEventListener("scroll", () => {
   if (waiting) return;
   waiting = true;
-  requestAnimationFrame(() => ((waiting = false), mark()));
+  requestAnimationFrame(() => ((waiting = false), mark(true)));
 }, { passive: true });
-mark();
+mark(false);
