@@ -42,7 +42,7 @@ def test_who_opens_a_card_asks_and_the_part_comes_by_polling(world, job, look):
     assert "Waiting for a worker" in look().text
     assert world.bells.names() == [STUDY], "once, of all that the page shows"
     ((_, _, queue),) = world.bells.rung
-    assert queue == "cpu", "a worker of the run's kind of device"
+    assert queue == "light", "it does not wait behind the shards of runs"
     look()
     answer = part(world, job)
     assert world.bells.names() == [STUDY], "whoever looks again does not ask again"
