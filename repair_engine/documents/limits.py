@@ -1,0 +1,109 @@
+"""The limits of a repair on the rows of its curve: which are broken, and what looser ones would have allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+Row = Mapping[str, Any]
+
+
+class Offer(TypedDict):
+    """What looser limits would have allowed (None: a limit stays): the best k, its metric, and the change of that."""
+
+    max_clean_drop: float | None
+    max_subgroup_drop: float | None
+    k: int
+    change: float
+    metric: float
+
+
+_SLACK = 1e-12
+_TENTH = 0.001  # of a share: limits are given in tenths of a point
+_MOST_OFFERED = 3
+
+
+def broken_limits(limits: Row, first: Row, step: Row) -> list[str]:
+    """Which limits a step of a curve breaks, against its first, each in words."""
+    found = []
+    for key, what in (("clean", "clean accuracy"), ("guard", "accuracy on the guard set")):
+        if step.get(key) is not None and first[key] - step[key] > limits["max_clean_drop"] + _SLACK:
+            found.append(_broken(what, first[key] - step[key], limits["max_clean_drop"]))
+    drop = step.get("subgroup_drop")
+    if drop is not None and drop > limits["max_subgroup_drop"] + _SLACK:
+        found.append(_broken("the recall of a subgroup", drop, limits["max_subgroup_drop"]))
+    return found
+
+
+def _broken(what: str, drop: float, limit: float) -> str:
+    return f"{what} falls by {in_points(drop, sign=False)}, where {100 * limit:g} may be lost"
+
+
+def looser(document: Row) -> list[Offer]:
+    """What looser limits would have allowed on *select*, from the stored curve, the least loosening first.
+
+    Each gains more than the one before, and the first more than what was chosen.
+    """
+    limits, curve = document["limits"], document["curve"]
+    had = max(0.0, _gain(document, curve[document["k"]]))
+    found: list[tuple[float, float, Offer]] = []
+    for step in curve[1:]:
+        if step["feasible"] or _gain(document, step) <= had + _SLACK:
+            continue
+        clean = max(limits["max_clean_drop"], *_clean_drops(curve[0], step))
+        group = max(limits["max_subgroup_drop"], step.get("subgroup_drop") or 0.0)
+        asked = (_up(clean, limits["max_clean_drop"]), _up(group, limits["max_subgroup_drop"]))
+        kept = [s for s in curve[1:] if _keeps(curve[0], s, *asked)]
+        best = max(kept, key=lambda s: (_gain(document, s), -s["k"]))
+        offer: Offer = {
+            "max_clean_drop": asked[0] if asked[0] > limits["max_clean_drop"] else None,
+            "max_subgroup_drop": asked[1] if asked[1] > limits["max_subgroup_drop"] else None,
+            "k": best["k"],
+            "change": _shown_change(document, best),
+            "metric": best["objective"],
+        }
+        found.append((sum(asked), _gain(document, best), offer))
+    offers = []
+    for _, gain, offer in sorted(found, key=lambda one: (one[0], -one[1])):
+        if gain > had + _SLACK:
+            had = gain
+            offers.append(offer)
+    return _spread(offers)
+
+
+def _spread(offers: Sequence[Offer]) -> list[Offer]:
+    """The first, the last and what lies between, at most `_MOST_OFFERED`."""
+    if len(offers) <= _MOST_OFFERED:
+        return list(offers)
+    step = (len(offers) - 1) / (_MOST_OFFERED - 1)
+    return [offers[round(i * step)] for i in range(_MOST_OFFERED)]
+
+
+def _clean_drops(first: Row, step: Row) -> list[float]:
+    return [first[key] - step[key] for key in ("clean", "guard") if step.get(key) is not None]
+
+
+def _keeps(first: Row, step: Row, clean: float, group: float) -> bool:
+    return max(_clean_drops(first, step)) <= clean + _SLACK and (step.get("subgroup_drop") or 0.0) <= group + _SLACK
+
+
+def _up(needed: float, limit: float) -> float:
+    """The limit in tenths of a point that allows what is needed; as it was where that is enough."""
+    return limit if needed <= limit + _SLACK else round(math.ceil(needed / _TENTH - 1e-9) * _TENTH, 3)
+
+
+def _gain(document: Row, step: Row) -> float:
+    """How much better the metric is than with nothing ablated."""
+    change = _shown_change(document, step)
+    return -change if document["metric"]["goal"] == "lower" else change
+
+
+def _shown_change(document: Row, step: Row) -> float:
+    return float(step["objective"] - document["curve"][0]["objective"])
+
+
+def in_points(change: float, sign: bool = True) -> str:
+    """A change of a share in percentage points, such as "−6.4 points"."""
+    text = f"{100 * change:+.1f}" if sign else f"{100 * change:.1f}"
+    return text.replace("-", "−") + " points"
