@@ -73,9 +73,9 @@ class Walk:
 
     @property
     def predicted(self) -> dict[str, np.ndarray]:
-        """By the name of their set of images."""
+        """Set of images -> predictions, of those that there are."""
         sets = {"clean": self.clean, "attacked": self.attacked, "guard": self.guard}
-        return {name: classes for name, classes in sets.items() if classes is not None}
+        return {name: found for name, found in sets.items() if found is not None}
 
     def asked(self, judges: Judges) -> np.ndarray:
         """Predictions of the metric's images, [m + 1, n]."""

@@ -117,28 +117,28 @@ def masked_predictions(case: Case, pixels: Pixels, players: np.ndarray) -> np.nd
     return prefix_predictions(subject.network, pixels, case.images.normalize, [players], room=subject.room)[1]
 
 
-def judges_of(case: Case, exam: Exam) -> Judges:
-    """The images that a choice of filters is judged by, as the file of outcomes keeps them."""
+def judges_of(case: Case) -> Judges:
+    """The images that a choice of filters is judged by."""
+    exam, codes = Exam.of(case, "select"), np.empty(0, np.int64)
     names: tuple[str, ...] = ()
-    codes, objective = np.empty(0, np.int64), exam.objective
     if exam.subgroups is not None:
         found, codes = np.unique(exam.subgroups, return_inverse=True)
         names = tuple(str(name) for name in found)
+    objective = exam.objective
     return Judges(
         tuple(case.images.class_names), exam.labels, names, codes, exam.rows, objective.targets, objective.weights,
         exam.true, exam.guard_labels, objective.complement, case.question.lowers,
     )  # fmt: skip
 
 
-def walk(
-    case: Case, exam: Exam, removals: Sequence[int | np.ndarray], order: str, progress: Callable[[str, float], None]
-) -> Walk:
-    """Predictions of the exam's images after each removal.
+def walk(case: Case, removals: Sequence[int | np.ndarray], order: str, progress: Callable[[str, float], None]) -> Walk:
+    """Predictions of the select images (and the guard set's) after each removal.
 
     Args:
         removals: the player or players that each step removes in addition.
     """
-    subject, total = case.subject, exam.images * (len(removals) + 1)
+    exam, subject = Exam.of(case, "select"), case.subject
+    total = exam.images * (len(removals) + 1)
     done = 0
 
     def tick(count: int) -> None:
@@ -156,13 +156,11 @@ def walk(
 
 def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], None], order: str = VALUE) -> Plan:
     """Tries every prefix of `players` on *select* (and the guard set's) and chooses k."""
-    exam = Exam.of(case, "select")
-    walked = walk(case, exam, list(players), order, progress)
-    predicted = walked.predicted
-    sweep, draws, images = exam.sweep(predicted), exam.draws(predicted), len(exam.objective)
-    true, settings = exam.true_label(predicted), case.settings
-    plan = choose(players, sweep, settings.limits, draws, images, true, settings.level)
-    return replace(plan, judges=judges_of(case, exam), walks=(walked,))
+    exam, walked = Exam.of(case, "select"), walk(case, list(players), order, progress)
+    predicted, settings = walked.predicted, case.settings
+    sweep, draws, true = exam.sweep(predicted), exam.draws(predicted), exam.true_label(predicted)
+    plan = choose(players, sweep, settings.limits, draws, len(exam.objective), true, settings.level)
+    return replace(plan, judges=judges_of(case), walks=(walked,))
 
 
 def choose(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from repair_engine.choosing.outcomes import Choice, Figures, figures
-from repair_engine.documents.limits import broken_limits
+from repair_engine.documents.reasons import broken_limits
 from repair_engine.settings import Limits
 
 Row = dict[str, Any]

@@ -1,12 +1,11 @@
-"""What a report says of the edit: whether anything was changed, why nothing was, and what its rivals give."""
+"""What a report says of the edit: whether anything was changed, and what its rivals give."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from repair_engine.documents.limits import broken_limits
-from repair_engine.support.words import decimal, level_of, points
+from repair_engine.support.words import level_of, points
 
 Document = Mapping[str, Any]
 
@@ -61,65 +60,9 @@ def rivals_said(document: Document) -> str:
     return f"On the same report images, under the same limits, these would gain: {'; '.join(shown)}."
 
 
-def why_unchanged(document: Document) -> list[str]:
-    """The true reason why nothing was edited."""
-    edit = document.get("edit") or {"asked": "ablate", "rows": []}
-    return _why_no_edit(document, edit) if edit["asked"] != "ablate" else [_why_no_culprits(document)]
-
-
-def _why_no_edit(document: Document, edit: Mapping[str, Any]) -> list[str]:
-    made = [row for row in edit["rows"] if "not_made" not in row]
-    if not made:
-        return [f"No edit ({row['edit']}): {row['not_made']}." for row in edit["rows"]]
-    best = max(made, key=lambda row: sign_of(document) * row["gain"])
-    return [
-        f"On the select images the best of {len(edit['rows'])} edits, {best['edit']}, gains {points(best['gain'])} "
-        f"points, within one standard error ({_plain(best['standard_error'])} points) of the intact model: by the "
-        "one-standard-error rule nothing is changed."
-    ]
-
-
-def _why_no_culprits(document: Document) -> str:
-    if not document["culprits"]:
-        return "No filter had a value on the culprits' side."
-    selection, sign = document.get("selection") or {}, sign_of(document)
-    if selection.get("best"):
-        gain = _select_gain(document, selection["best"])
-        return (
-            f"On the select images the best number of culprits, {selection['best']}, gains {points(gain)} points, "
-            f"less than one standard error ({_plain(selection['standard_error'])} points): by the "
-            "one-standard-error rule none is ablated."
-        )
-    if row := within_noise(document):
-        gain = row["select"] - document["curve"][0]["objective"]
-        return (
-            "By value no number of culprits gains on the select images within the limits. In the order "
-            f"{row['order']} the best number, {row['k']}, gains {points(gain)} points there, within the noise of "
-            "resampling these images."
-        )
-    best = max(document["curve"], key=lambda step: sign * step["objective"])
-    if best["k"]:
-        broken = " and ".join(broken_limits(document["limits"], document["curve"][0], best))
-        return (
-            f"On the select images the best number of culprits, {best['k']}, gains "
-            f"{points(_select_gain(document, best['k']))} points and breaks a limit: {broken}. No "
-            "number of culprits gains within the limits."
-        )
-    return "On the select images no number of culprits improves the metric, within the limits or outside them."
-
-
 def within_noise(document: Document) -> Mapping[str, Any] | None:
     """An order of removal that was tried and gained on the select images, though not more than noise explains."""
     start, sign = document["curve"][0]["objective"], sign_of(document)
     rows = [row for row in (document.get("orders") or {}).get("rows", []) if row["k"]]
     best = max(rows, key=lambda row: sign * row["select"], default=None)
     return best if best is not None and sign * (best["select"] - start) > 0 else None
-
-
-def _select_gain(document: Document, k: int) -> float:
-    return float(document["curve"][k]["objective"] - document["curve"][0]["objective"])
-
-
-def _plain(share: float) -> str:
-    """Percentage points, unsigned where positive."""
-    return decimal(100 * share, 1)

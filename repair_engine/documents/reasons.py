@@ -1,27 +1,43 @@
-"""Why a repair is none, or why filters that were chosen by hand are not shown to help."""
+"""Why a repair is none, from the rows of its own curve, and what other limits would have allowed on *select*."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
 
-from repair_engine.documents.edits import is_changed, why_unchanged
-from repair_engine.documents.limits import broken_limits, in_points
-from repair_engine.support.words import level_of
+from repair_engine.documents.edits import is_changed, within_noise
+from repair_engine.support.words import count, level_of
 
 Row = Mapping[str, Any]
+
+
+class Offer(TypedDict):
+    """What looser limits would have allowed (None: a limit stays): the best k, its metric, and the change of that."""
+
+    max_clean_drop: float | None
+    max_subgroup_drop: float | None
+    k: int
+    change: float
+    metric: float
+
+
+_SLACK = 1e-12
+_TENTH = 0.001  # of a share: limits are given in tenths of a point
+_MOST_OFFERED = 3
 
 
 def reasons_of(document: Row) -> list[str]:
     """Sentences; none where the repair is shown to help and, if its filters were chosen by hand, keeps all limits."""
     if not is_changed(document):
-        return why_unchanged(document)
+        edit = document.get("edit") or {"asked": "ablate"}
+        return [_nothing_ablated(document)] if edit["asked"] == "ablate" else _no_edit(document, edit["rows"])
     change, verdict = document["gain"], not_shown(document)
     found = []
     if verdict:
         found.append(
-            f"On the report images the metric changes by {in_points(change['value'])} with a {level_of(change)} "
-            f"interval of {in_points(change['lower'])} to {in_points(change['upper'])}: {verdict}."
+            f"On the report images the metric changes by {points(change['value'])} with a {level_of(change)} interval "
+            f"of {points(change['lower'])} to {points(change['upper'])}: {verdict}."
         )
     return [*found, *limits_said(document)]
 
@@ -40,3 +56,132 @@ def limits_said(document: Row) -> list[str]:
         return []
     broken = broken_limits(document["limits"], document["curve"][0], document["curve"][document["k"]])
     return [f"On the select images a limit is broken: {' and '.join(broken)}."] if broken else []
+
+
+def _no_edit(document: Row, rows: Sequence[Row]) -> list[str]:
+    made = [row for row in rows if "not_made" not in row]
+    if not made:
+        return [f"No edit ({row['edit']}): {row['not_made']}." for row in rows]
+    sign = -1.0 if document["metric"]["goal"] == "lower" else 1.0
+    best = max(made, key=lambda row: sign * row["gain"])
+    return [
+        f"On the select images the best of {len(rows)} edits, {best['edit']}, gains {points(best['gain'])}, within one "
+        f"standard error ({points(best['standard_error'], sign=False)}) of the intact model: by the one-standard-error "
+        "rule nothing is changed."
+    ]
+
+
+def _nothing_ablated(document: Row) -> str:
+    curve, metric = document["curve"], document["metric"]["text"]
+    if not document["culprits"]:
+        return "No filter had a value on the culprits' side."
+    best = (document.get("selection") or {}).get("best", 0)
+    if best:
+        error = document["selection"]["standard_error"]
+        return (
+            f"On the select images the best number of culprits, {best}, gains {points(_gain(document, curve[best]))}, "
+            f"less than one standard error ({points(error, sign=False)}): by the one-standard-error rule none is "
+            "ablated."
+        )
+    if row := within_noise(document):
+        return (
+            "By value no number of culprits gains on the select images within the limits. In the order "
+            f"{row['order']} the best number, {row['k']}, gains {points(row['select'] - curve[0]['objective'])} there, "
+            "within the noise of resampling these images."
+        )
+    better = [step for step in curve[1:] if _gain(document, step) > _SLACK]
+    if not better:
+        return f"On the select images no number of culprits, 1 to {len(curve) - 1}, improves the {metric}."
+    most = max(better, key=lambda step: _gain(document, step))
+    broken = " and ".join(broken_limits(document["limits"], curve[0], most))
+    tried = "the only number of culprits that gains" if len(better) == 1 else f"each of the {len(better)} that gain"
+    return (
+        f"On the select images {most['k']} of {count(len(curve) - 1, 'culprit')} would change the {metric} by "
+        f"{points(_shown_change(document, most))}, but {tried} breaks a limit; at k = {most['k']} "
+        f"{broken}."
+    )
+
+
+def broken_limits(limits: Row, first: Row, step: Row) -> list[str]:
+    """Which limits a step of a curve breaks, against its first, each in words."""
+    found = []
+    for key, what in (("clean", "clean accuracy"), ("guard", "accuracy on the guard set")):
+        if step.get(key) is not None and first[key] - step[key] > limits["max_clean_drop"] + _SLACK:
+            found.append(_broken(what, first[key] - step[key], limits["max_clean_drop"]))
+    drop = step.get("subgroup_drop")
+    if drop is not None and drop > limits["max_subgroup_drop"] + _SLACK:
+        found.append(_broken("the recall of a subgroup", drop, limits["max_subgroup_drop"]))
+    return found
+
+
+def _broken(what: str, drop: float, limit: float) -> str:
+    return f"{what} falls by {points(drop, sign=False)}, where {100 * limit:g} may be lost"
+
+
+def looser(document: Row) -> list[Offer]:
+    """What looser limits would have allowed on *select*, from the stored curve, the least loosening first.
+
+    Each gains more than the one before, and the first more than what was chosen.
+    """
+    limits, curve = document["limits"], document["curve"]
+    had = max(0.0, _gain(document, curve[document["k"]]))
+    found: list[tuple[float, float, Offer]] = []
+    for step in curve[1:]:
+        if step["feasible"] or _gain(document, step) <= had + _SLACK:
+            continue
+        clean = max(limits["max_clean_drop"], *_clean_drops(curve[0], step))
+        group = max(limits["max_subgroup_drop"], step.get("subgroup_drop") or 0.0)
+        asked = (_up(clean, limits["max_clean_drop"]), _up(group, limits["max_subgroup_drop"]))
+        kept = [s for s in curve[1:] if _keeps(curve[0], s, *asked)]
+        best = max(kept, key=lambda s: (_gain(document, s), -s["k"]))
+        offer: Offer = {
+            "max_clean_drop": asked[0] if asked[0] > limits["max_clean_drop"] else None,
+            "max_subgroup_drop": asked[1] if asked[1] > limits["max_subgroup_drop"] else None,
+            "k": best["k"],
+            "change": _shown_change(document, best),
+            "metric": best["objective"],
+        }
+        found.append((sum(asked), _gain(document, best), offer))
+    offers = []
+    for _, gain, offer in sorted(found, key=lambda one: (one[0], -one[1])):
+        if gain > had + _SLACK:
+            had = gain
+            offers.append(offer)
+    return _spread(offers)
+
+
+def _spread(offers: Sequence[Offer]) -> list[Offer]:
+    """The first, the last and what lies between, at most `_MOST_OFFERED`."""
+    if len(offers) <= _MOST_OFFERED:
+        return list(offers)
+    step = (len(offers) - 1) / (_MOST_OFFERED - 1)
+    return [offers[round(i * step)] for i in range(_MOST_OFFERED)]
+
+
+def _clean_drops(first: Row, step: Row) -> list[float]:
+    return [first[key] - step[key] for key in ("clean", "guard") if step.get(key) is not None]
+
+
+def _keeps(first: Row, step: Row, clean: float, group: float) -> bool:
+    return max(_clean_drops(first, step)) <= clean + _SLACK and (step.get("subgroup_drop") or 0.0) <= group + _SLACK
+
+
+def _up(needed: float, limit: float) -> float:
+    """The limit in tenths of a point that allows what is needed; as it was where that is enough."""
+    return limit if needed <= limit + _SLACK else round(math.ceil(needed / _TENTH - 1e-9) * _TENTH, 3)
+
+
+def _gain(document: Row, step: Row) -> float:
+    """How much better the metric is than with nothing ablated."""
+    change = _shown_change(document, step)
+    return -change if document["metric"]["goal"] == "lower" else change
+
+
+def _shown_change(document: Row, step: Row) -> float:
+    return float(step["objective"] - document["curve"][0]["objective"])
+
+
+def points(change: float, sign: bool = True) -> str:
+    """A change of a share in percentage points, such as "−6.4 points"."""
+    text = f"{100 * change:+.1f}" if sign else f"{100 * change:.1f}"
+    return text.replace("-", "−") + " points"

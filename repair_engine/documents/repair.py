@@ -19,8 +19,7 @@ from repair_engine.choosing.plan import Plan
 from repair_engine.choosing.selection import describe as describe_selection
 from repair_engine.data import SPLITS
 from repair_engine.documents.edits import is_changed, rivals_said, standing
-from repair_engine.documents.limits import in_points
-from repair_engine.documents.reasons import reasons_of
+from repair_engine.documents.reasons import points, reasons_of
 from repair_engine.documents.records import (
     CulpritRow,
     DataRecord,
@@ -260,7 +259,7 @@ def judge(document: RepairRecord) -> None:
     reasons = reasons_of(document)
     chosen = document.get("by_hand") and is_changed(document)
     document["outcome"] = REPAIRED if not reasons else NOT_SHOWN if chosen else NO_REPAIR
-    if reasons and (said := rivals_said(document)):
+    if document["outcome"] == NO_REPAIR and (said := rivals_said(document)):
         reasons.append(said)
     document["reasons"] = reasons
     document["findings"] = _findings(document)
@@ -293,7 +292,7 @@ def _findings(document: RepairRecord) -> list[str]:
     for table, rows in document["groups"].items():
         worse = [r for r in rows if r["change"] < 0]
         if is_changed(document) and worse and table != "cells":  # many and small: the table says it
-            names = ", ".join(f"{r['name']} ({in_points(r['change'])}, n = {r['n']})" for r in worse[:10])
+            names = ", ".join(f"{r['name']} ({points(r['change'])}, n = {r['n']})" for r in worse[:10])
             more = f" and {len(worse) - 10} more" if len(worse) > 10 else ""
             findings.append(f"{table.capitalize()} that got worse: {names}{more}.")
     worst = document["fairness"]["worst"] if "fairness" in document else None
@@ -312,8 +311,7 @@ def _findings(document: RepairRecord) -> list[str]:
     for name, before, after in _clean_figures(document):
         if before - after > limit:
             findings.append(
-                f"{name} fell by {in_points(before - after, sign=False)} on the report images; "
-                f"the limit is {limit:.1%}."
+                f"{name} fell by {points(before - after, sign=False)} on the report images; the limit is {limit:.1%}."
             )
     return findings
 

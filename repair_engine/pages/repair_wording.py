@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from repair_engine.documents.edits import is_changed as changed
-from repair_engine.documents.edits import is_tuned, rivals_said, standing, why_unchanged
-from repair_engine.documents.limits import looser
-from repair_engine.documents.reasons import limits_said, not_shown
+from repair_engine.documents.edits import is_tuned, rivals_said, standing
+from repair_engine.documents.reasons import limits_said, looser, not_shown
 from repair_engine.pages.rendering import interval
 from repair_engine.support.words import count, level_of, p_value, percent, points
 
 if TYPE_CHECKING:
-    from repair_engine.documents.limits import Offer
+    from repair_engine.documents.reasons import Offer
     from repair_engine.documents.records import RepairRecord
     from repair_engine.edits.records import ControlRow
     from repair_engine.search.records import RunRecord
@@ -120,11 +119,10 @@ def headline(document: RepairRecord) -> str:
             f"{interval(change)}).{_read_before(document)}"
         )
     if not changed(document):
-        why = " ".join(why_unchanged(document))
+        why = document["reasons"][0]
         return f"{why} The model is best left as it is: {metric} is {percent(before)} on {images}."
-    which = "the best on the select images" if is_tuned(document) else "the best number on the select images"
-    if document.get("by_hand"):
-        which = "chosen by hand"
+    best = "the best on the select images" if is_tuned(document) else "the best number on the select images"
+    which = "chosen by hand" if document.get("by_hand") else best
     said = (
         f"{deed(document)}, {which}, took {metric} from {percent(before)} to {percent(after)} on {images} that the "
         f"search never saw (change {points(change['value'])} percentage points, {level} interval {interval(change)})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -16,12 +17,14 @@ from repair_engine.data import Images
 from repair_engine.data.pixels import Rows
 from repair_engine.network import Responses
 from repair_engine.studies.visualize import STEPS, colour_root, visualize
+from repair_engine.studies.visualize import Visualization as Optimized
 from repair_engine.support.memory import give_back
 from repair_engine.support.progress import Progress
 
 SHOWN = 5  # images of each sign
 SIDE = 96  # pixels, at most, of a picture's longer side
 _COLOUR_IMAGES = 256
+_EXACT = 64  # pixels of the longer side, up to which a WebP keeps every one
 _MOST_IMAGES = 4000  # score images that are looked at
 
 
@@ -80,33 +83,43 @@ def make_pictures(case: Case, order: np.ndarray, progress: Progress) -> Pictures
     if not players:
         return Pictures([], {})
     responses = Responses(case.subject.network)
-    score = case.images.splits.score
-    sample = Rows(case.images.pixels, score[:: max(1, len(score) // _COLOUR_IMAGES)][:_COLOUR_IMAGES])
-    span = Span.of(case.images, sample)
+    span = Span.of(case.images, score_sample(case.images))
     rows, png = _extremes(case, responses, players, set(shown), span, progress)
     give_back()
-    total, done = len(drawn) * 2 * STEPS, 0
+    for found in optimized(case, drawn, lambda share: progress("optimizing images for filters", share)):
+        row = rows[players.index(found.player)]
+        name = f"{row['id']} {'+' if found.sign > 0 else '-'}"
+        png[name] = png_of(found.pixels, most=224)
+        row["visualizations"].append(
+            {"sign": found.sign, "response": found.response, "start": found.start, "picture": name}
+        )
+    return Pictures(rows, png)
+
+
+def optimized(case: Case, players: Sequence[int], told: Callable[[float], None]) -> Iterator[Optimized]:
+    """For each player two optimized images, of a positive response and of a negative one.
+
+    Args:
+        told: after each step the share that is done.
+    """
+    if not players:
+        return
+    responses, sample = Responses(case.subject.network), score_sample(case.images)
+    span = Span.of(case.images, sample)
+    _, height, width = case.images.shape
+    colours = colour_root(sample, span.unit)
+    total, done = len(players) * 2 * STEPS, 0
 
     def tick(count: int) -> None:
         nonlocal done
         done += count
-        progress("optimizing images for filters", done / total)
+        told(done / total)
 
-    size = case.images.shape[1:]
-    colours = colour_root(sample, span.unit) if drawn else torch.empty(0)
-    for player in drawn:
-        row = rows[players.index(player)]
+    for player in players:
         for sign in (1, -1):
-            found = visualize(
-                responses, player, sign, colours, (int(size[0]), int(size[1])), span.input, case.settings.seed,
-                tick=tick,
-            )  # fmt: skip
-            name = f"{row['id']} {'+' if sign > 0 else '-'}"
-            png[name] = png_of(found.pixels, most=224)
-            row["visualizations"].append(
-                {"sign": sign, "response": found.response, "start": found.start, "picture": name}
+            yield visualize(
+                responses, player, sign, colours, (height, width), span.input, case.settings.seed, tick=tick
             )
-    return Pictures(rows, png)
 
 
 @dataclass(frozen=True)
@@ -159,13 +172,7 @@ def _ends(order: np.ndarray, count: int) -> list[int]:
 def _extremes(
     case: Case, responses: Responses, players: list[int], shown: set[int], span: Span, progress: Progress
 ) -> tuple[list[PictureRow], dict[str, bytes]]:
-    indices = case.images.splits.score[:: -(-len(case.images.splits.score) // _MOST_IMAGES)]
-    found = np.empty((len(indices), len(players)))
-    step = case.subject.room.plain
-    for i in range(0, len(indices), step):
-        pixels = case.images.pixels[torch.from_numpy(indices[i : i + step])].to(case.subject.device)
-        found[i : i + step] = responses.means(case.images.normalize(pixels), players).cpu().numpy()
-        progress("looking for images that filters respond to", min(i + step, len(indices)) / len(indices))
+    indices, found = responses_to(case, responses, players, progress)
     rows: list[PictureRow] = []
     png: dict[str, bytes] = {}
     for j, player in enumerate(players):
@@ -190,12 +197,43 @@ def _extremes(
     return rows, png
 
 
+def responses_to(
+    case: Case, responses: Responses, players: Sequence[int], progress: Progress
+) -> tuple[np.ndarray, np.ndarray]:
+    """Dataset indices [N] of score images, and the players' mean responses to them, float64 [N, m]."""
+    indices = case.images.splits.score[:: -(-len(case.images.splits.score) // _MOST_IMAGES)]
+    found = np.empty((len(indices), len(players)))
+    step = case.subject.room.plain
+    for i in range(0, len(indices), step):
+        pixels = case.images.pixels[torch.from_numpy(indices[i : i + step])].to(case.subject.device)
+        found[i : i + step] = responses.means(case.images.normalize(pixels), players).cpu().numpy()
+        progress("looking for images that filters respond to", min(i + step, len(indices)) / len(indices))
+    return indices, found
+
+
+def score_sample(images: Images) -> Rows:
+    """Some score images, by which colours and their range are judged."""
+    rows = images.splits.score
+    return Rows(images.pixels, rows[:: max(1, len(rows) // _COLOUR_IMAGES)][:_COLOUR_IMAGES])
+
+
 def png_of(pixels: np.ndarray, most: int = SIDE) -> bytes:
     """A PNG of pixels uint8 [C, H, W], at most `most` pixels long; of two or four channels the last is left out."""
+    out = io.BytesIO()
+    _image(pixels, most).save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+def webp_of(pixels: np.ndarray, most: int = SIDE) -> bytes:
+    """The same as WebP, a tenth as large where it is more than a few pixels."""
+    out, image = io.BytesIO(), _image(pixels, most)
+    image.save(out, "WEBP", quality=80, lossless=max(image.size) <= _EXACT)
+    return out.getvalue()
+
+
+def _image(pixels: np.ndarray, most: int) -> Image.Image:
     array = np.asarray(pixels)
     array = array[:3] if len(array) >= 3 else array[:1]
     image = Image.fromarray(array[0] if len(array) == 1 else np.ascontiguousarray(array.transpose(1, 2, 0)))
     image.thumbnail((most, most))
-    out = io.BytesIO()
-    image.save(out, "PNG", optimize=True)
-    return out.getvalue()
+    return image

@@ -9,7 +9,6 @@ import numpy as np
 
 from repair_engine.case.case import Case
 from repair_engine.case.stored_values import write_values
-from repair_engine.choosing.exam import Exam
 from repair_engine.choosing.outcomes import BY_HAND, FILE, Choice, Figures, figures
 from repair_engine.choosing.plan import Plan, judges_of, walk
 from repair_engine.search.phases import Ranking
@@ -48,5 +47,4 @@ def what_if(case: Case, units: Sequence[str], progress: Progress = silent) -> Fi
     def told(_: str, share: float) -> None:
         progress("looking at the select images", share)
 
-    exam = Exam.of(case, "select")
-    return figures(judges_of(case, exam), walk(case, exam, [players], BY_HAND, told))
+    return figures(judges_of(case), walk(case, [players], BY_HAND, told))

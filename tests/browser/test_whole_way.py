@@ -80,6 +80,7 @@ def test_from_sign_in_to_the_downloaded_checkpoint(page: Page, stack: RealStack,
     ).to_be_visible()
     before_and_after(page)
     seen(page)
+    mapped(page)
     downloaded(page, tmp_path)
     chosen(page)
 
@@ -181,6 +182,34 @@ def seen(page: Page) -> None:
     expect(page.get_by_role("link", name="Previous")).to_be_visible()
     page.get_by_role("link", name="Images", exact=True).click()
     expect(kinds.locator("[aria-current]")).to_contain_text("Newly right")
+
+
+def mapped(page: Page) -> None:
+    """By keyboard alone from the map to the culprit's card, which a worker fills, and back."""
+    page.get_by_role("link", name="Network", exact=True).click()
+    grid, cell = page.get_by_role("grid", name="Map of all 4 units"), page.get_by_role("gridcell")
+    grid.focus()
+    expect(cell).to_have_attribute("aria-label", re.compile(rf"{CULPRIT}; filter; .*value .*; ablated"))
+    page.keyboard.press("ArrowLeft")
+    expect(cell).to_have_attribute("aria-label", re.compile("conv:0; filter"))
+    assert grid.get_attribute("aria-activedescendant") == cell.get_attribute("id")
+    drawn = "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((x) => x)"
+    assert page.locator(".unitmap canvas").evaluate(drawn)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name=CULPRIT)).to_be_focused()
+    expect(page).to_have_url(re.compile(r"unit=conv%3A1#unit"))
+    light = page.locator("#unit").get_by_role("row").filter(has=page.get_by_role("rowheader", name="light"))
+    expect(light).to_contain_text(re.compile(r"50%.*100%.*\+50\.0"))  # alone it mends all of them
+    expect(page.get_by_text("It responds most to")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(grid).to_be_focused()
+    page.reload()
+    expect(light).to_contain_text("100%")
+    page.get_by_role("link", name="Next unit").click()
+    expect(page.get_by_role("heading", name="conv:2")).to_be_visible()
+    page.go_back()
+    expect(light).to_contain_text("100%")
 
 
 def chosen(page: Page) -> None:

@@ -15,7 +15,7 @@ from repair_engine.choosing.outcomes import BY_HAND, FILE, VALUE, Choice, Judges
 from repair_engine.settings import Limits
 from tests.webapp.helpers import blob_of
 from tests.webapp.pages.helpers import read, succeed
-from webapp.jobs import choice, reaper, removal
+from webapp.jobs import choice, reaper, removal, reopened
 from webapp.jobs.engine import get_engine
 from webapp.jobs.models import Artifact, Job, WhatIf
 from webapp.library.errors import Refused
@@ -196,7 +196,7 @@ def test_a_run_that_is_deleted_while_somebody_looks(world, job, answers):
     assert answers == [], "the worker stops at its first word"
     assert ask(world.owner, job, UNITS[2]).status_code == 404
     assert world.owner.browser.get(f"/repairs/{job.pk}/choice/set/", {"pick": UNITS[2]}).status_code == 404
-    folder = choice.folder(job)
+    folder = reopened.folder(job)
     folder.mkdir(parents=True)
     Job.objects.filter(pk=job.pk).update(deleted_at=timezone.now() - timedelta(days=1))
     removal.purge_due()
@@ -241,7 +241,7 @@ def test_other_sets_of_a_real_run_and_their_export(world, real):
     world.bells.answer()
     step = ask(world.owner, job, *units).json()["figures"]
     assert not job.directory.joinpath("what-if").exists()
-    assert choice.folder(job).is_dir()
+    assert reopened.folder(job).is_dir()
 
     exported = post(**{"from": found["id"], "filters": units})
     last = exported["result"]["curve"][-1]
@@ -262,7 +262,7 @@ def test_other_sets_of_a_real_run_and_their_export(world, real):
     assert [walk["order"] for walk in walks] == [BY_HAND]
 
     # A second question finds the network ready; what rests is swept, and made anew when it is asked for.
-    folder = choice.folder(job)
+    folder = reopened.folder(job)
     before = (folder / "ready").stat().st_mtime_ns
     ask(world.owner, job, "stem:2", "spy:0")
     world.bells.answer()

@@ -93,6 +93,12 @@ class TinyEngine:
             (out / "repaired.safetensors").write_bytes(bytes(range(256)) * 40)
         return {"repaired": repaired, "values": final["confirm"]["sums"]}
 
+    def study(self, request: dict, work: Path, unit: str, what: str, note) -> dict:
+        note("looking at the unit", 0.5)
+        if unit == "features.3:3":
+            raise BadInput("There is no such unit.", "Take another one.")
+        return effect() if what == "effect" else {"rows": [picture(1), picture(-1)]}
+
 
 def score(request: dict, sums: list[int], out: Path) -> dict:
     """What a run of kind score leaves, as far as it is compared and gone on from."""
@@ -105,6 +111,34 @@ def score(request: dict, sums: list[int], out: Path) -> dict:
     (out / "objectives.npz").write_bytes(b"values")
     names = [request["metric"], *request.get("also", [])]
     return {"repaired": False, "scored": True, "objectives": [{"name": name} for name in names]}
+
+
+def effect() -> dict:
+    """What a card needs, in the shape that `repair_engine.documents.unit_card` gives it."""
+    change = {"before": 0.5, "after": 0.75, "change": 0.25, "lower": 0.125, "upper": 0.375}
+    row = {
+        "name": "<b>cat",
+        "n": 40,
+        "before": 0.5,
+        "after": 0.25,
+        "change": -0.25,
+        "won": 2,
+        "lost": 12,
+        "size": "few",
+    }
+    image = {"file": "cat/1.png", "label": "<b>cat", "response": 1.5, "at": [0.25, 0.75]}
+    flip = {"file": "cat/1.png", "label": "<b>cat", "before": "<b>cat", "after": "dog"}
+    responses = {"images": 30, "mean": 0.1, "range": [-1.0, 2.0], "most": [image], "least": [image | {"at": None}]}
+    return {
+        "images": 40, "level": 0.95, "metric": change, "accuracy": change, "shape": [8, 16],
+        "groups": [{"title": "class", "rows": [row] * 10}, {"title": "ground", "rows": [row | {"change": 0.0}]}],
+        "turned_right": [], "turned_wrong": [flip], "turned_right_count": 0, "turned_wrong_count": 12,
+        "responses": responses, "pictures": {"cat/1.png": "data:image/webp;base64,AAAA"},
+    }  # fmt: skip
+
+
+def picture(sign: int) -> dict:
+    return {"sign": sign, "start": 0.5, "response": 2.5 * sign, "picture": "data:image/webp;base64,AAAA"}
 
 
 def dump(value: dict) -> bytes:

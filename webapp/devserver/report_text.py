@@ -13,11 +13,10 @@ def describe(report: dict[str, Any]) -> str:
     before, after, metric = report["before"]["report"], report["after"]["report"], report["metric"]
     repaired = report["outcome"] == "repaired"
     done = deed(report)
+    done = f"{done[0].lower()}{done[1:]}"
     by_hand = report["outcome"] == "not_shown_to_help"
-    none = (
-        f"WRITTEN, NOT SHOWN TO HELP: {done[0].lower()}{done[1:]}, chosen by hand." if by_hand else "NO REPAIR FOUND."
-    )
-    lines = [f"REPAIRED by {done[0].lower()}{done[1:]}." if repaired else none]
+    none = f"WRITTEN by {done}, chosen by hand, NOT SHOWN TO HELP." if by_hand else "NO REPAIR FOUND."
+    lines = [f"REPAIRED by {done}." if repaired else none]
     lines += [f"  {reason}" for reason in report["reasons"]]
     lines += ["", f"On {report['data']['splits']['report']} report images that the repair never saw:"]
     lines.append(_line(metric["text"], before["metric"], after["metric"], report["gain"]))

@@ -7,26 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
-
-from django.conf import settings
-from django.db import transaction
-from django.utils import timezone
 
 from repair_engine.choosing.outcomes import FILE
 from repair_engine.documents.choosing import choice_document
+from repair_engine.support.process import prepare_process
+from webapp.jobs import reopened
+from webapp.jobs.engine import get_engine
 from webapp.jobs.followups import check_filters
 from webapp.jobs.models import Artifact, Job, WhatIf
+from webapp.library import on_demand
 from webapp.library.errors import Refused
 from webapp.library.tasks import send
 
 Step = dict[str, Any]
 MOST_KEPT = 200  # sets of one run; the oldest give way
-TOLD = 0.5  # seconds between two words on how far it is
 
 
 def kept(job: Job) -> Artifact | None:
@@ -105,47 +102,17 @@ def _row(job: Job, units: list[str]) -> WhatIf:
 
 
 def _ring(found: WhatIf) -> None:
-    """Whoever looks, rings: a lost message or a dead worker costs as long as a lease."""
-    now = timezone.now()
-    if found.rung_at and (now - found.rung_at).total_seconds() < settings.LEASE_SECONDS:
-        return
-    rows = WhatIf.objects.filter(
-        pk=found.pk, figures__isnull=True, error="", attempts=found.attempts, rung_at=found.rung_at
-    )
-    if found.attempts >= settings.MAX_ATTEMPTS:
-        rows.update(error="These figures could not be computed. Export the choice to have it measured.")
-        found.refresh_from_db()
-    elif rows.update(rung_at=now):
-        # Not among the shards of runs under way: somebody waits for this before a page.
-        task, queue = "webapp.jobs.tasks.what_if", "gpu" if found.job.queue == "gpu" else "light"
-        transaction.on_commit(lambda: send(task, found.pk, found.attempts, queue=queue))
+    task, queue = "webapp.jobs.tasks.what_if", reopened.queue_of(found.job)
+    on_demand.ring(found, lambda: send(task, found.pk, found.attempts, queue=queue))
 
 
 def answer(found: WhatIf) -> None:
     """In a worker: compute and keep. Raises WhatIf.DoesNotExist where the run or the question is gone meanwhile."""
-    from webapp.jobs.engine import get_engine
-    from webapp.jobs.requests import for_engine
-
-    job, asked = found.job, WhatIf.objects.filter(pk=found.pk, job__deleted_at=None)
-
-    told = 0.0
-
-    def note(words: str, share: float = 0.0) -> None:
-        nonlocal told
-        if time.monotonic() - told < TOLD:
-            return
-        told = time.monotonic()
-        if not asked.update(note=words[:200], share=min(max(share, 0.0), 1.0)):
-            raise WhatIf.DoesNotExist
-
+    prepare_process()
+    asked = WhatIf.objects.filter(pk=found.pk, job__deleted_at=None)
+    note = reopened.telling(asked)
     note("reading the model")
-    same = {"budget": job.summary.get("budget"), "attack_images": job.summary.get("attack_images"), "values": None}
-    request = {**for_engine(job), "parent": same}
-    row = get_engine().what_if(request, folder(job), found.units, note)
+    request = reopened.request_of(found.job)
+    row = get_engine().what_if(request, reopened.folder(found.job), found.units, note)
     if not asked.update(figures=row, share=1.0, note="", detail=""):
         raise WhatIf.DoesNotExist
-
-
-def folder(job: Job) -> Path:
-    """Where the run's network and images are kept ready for such questions; `reaper` removes what rests."""
-    return settings.JOB_DIR / "what-if" / str(job.pk)

@@ -58,6 +58,9 @@ class Engine(Protocol):
         `work` is the run's own for such questions: what the first of them wrote there serves the next.
         """
 
+    def study(self, request: dict, work: Path, unit: str, what: str, note: Note) -> dict:
+        """Of one unit its "effect" when it alone is ablated, or a "picture" made for it; JSON. `work`: as there."""
+
 
 @lru_cache(maxsize=1)
 def get_engine() -> Engine:
@@ -168,14 +171,28 @@ class RepairEngine:
         from repair_engine.verbs import choices
 
         with _one_question:
-            _use_threads(request["threads"])
-            case = _cases.get(work, lambda: _case(request, work, note))
-            os.utime(work)  # it is in use
+            case = _case(request, work, note)
             return steps(choices.what_if(case, units, note), case.settings.limits)[1]
+
+    def study(self, request: dict, work: Path, unit: str, what: str, note: Note) -> dict:
+        from repair_engine.documents import unit_card
+
+        with _one_question:
+            case = _case(request, work, note)
+            make = unit_card.picture if what == "picture" else unit_card.effect
+            return dict(make(case, unit, note))
 
 
 def _case(request: dict, work: Path, note: Note) -> Any:
-    """The run's case, made anew from its uploads unless another worker has done that. One at a time prepares it."""
+    """A finished run's case, at hand for questions about it."""
+    _use_threads(request["threads"])
+    case = _cases.get(work, lambda: _anew(request, work, note))
+    os.utime(work)  # it is in use
+    return case
+
+
+def _anew(request: dict, work: Path, note: Note) -> Any:
+    """Made anew from the uploads unless another worker has done that. One at a time prepares it."""
     from repair_engine.case.preparing import open_case, prepare
     from webapp.jobs import translation
 
@@ -200,7 +217,7 @@ NOTES = "webapp.json"  # in the work directory: what the engine's own files do n
 
 
 class _Opened:
-    """The prepared job that this process has at hand: loading one takes seconds, a worker repeats it for hours."""
+    """What this process has at hand, a prepared job or a case: loading one takes seconds, and it is used for hours."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import models
 
 from webapp.jobs import naming
-from webapp.library.models import Blob, DatasetUpload, ModelUpload
+from webapp.library.models import Blob, DatasetUpload, ModelUpload, OnDemand
 
 PREPARE, FINISH = "prepare", "finish"  # the phases that are no sampling; the others are the engine's
 
@@ -267,8 +267,11 @@ class Artifact(models.Model):
         return self.name
 
 
-class WhatIf(models.Model):
+class WhatIf(OnDemand):
     """What a set of units does to the select images of a run: asked for by who looks, answered once by a worker."""
+
+    made, words = "figures", "figures of a set of units"
+    given_up = ("These figures could not be computed. Export the choice to have it measured.", "")
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="what_ifs")
     digest = models.CharField(max_length=64)  # of the set, whatever its order
@@ -276,10 +279,6 @@ class WhatIf(models.Model):
     figures = models.JSONField(null=True, blank=True)  # null: not yet
     note = models.CharField(max_length=200, blank=True)  # what is done now, for people
     share = models.FloatField(default=0.0)  # of that, done
-    error = models.TextField(blank=True)  # why there is no answer, for people
-    detail = models.TextField(blank=True)  # for operators
-    attempts = models.PositiveSmallIntegerField(default=0)  # begun ones; the message names the one it asks for
-    rung_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -288,6 +287,29 @@ class WhatIf(models.Model):
 
     def __str__(self) -> str:
         return f"{len(self.units)} units of {self.job_id}"
+
+
+class UnitStudy(OnDemand):
+    """What is found out about one unit of a finished run when somebody first looks at it; see `jobs.studies`."""
+
+    class What(models.TextChoices):
+        EFFECT = "effect"  # of ablating it alone, and the images that it responds to
+        PICTURE = "picture"  # an image made for it
+
+    made, words = "result", "card of this unit"
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="unit_studies")
+    unit = models.TextField()  # site:channel
+    what = models.CharField(max_length=10, choices=What)
+    result = models.JSONField(null=True)  # small pictures in it as data URLs; null: not yet
+    note = models.CharField(max_length=200, blank=True)  # what is done now, for people
+    share = models.FloatField(default=0.0)  # of that, done
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["job", "unit", "what"], name="one_study_of_a_kind_per_unit")]
+
+    def __str__(self) -> str:
+        return f"{self.what} of {self.unit}"
 
 
 class Event(models.Model):

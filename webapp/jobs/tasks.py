@@ -8,14 +8,12 @@ import threading
 import traceback
 
 from celery import current_task, shared_task
-from django.utils import timezone
 
 from repair_engine.errors import BadInput, VerificationFailed
-from repair_engine.support.process import prepare_process
-from webapp.jobs import choice, coordinator, leases, reaper, runner
+from webapp.jobs import choice, coordinator, leases, reaper, runner, studies
 from webapp.jobs.leases import Lease, LeaseLost
-from webapp.jobs.models import WhatIf
-from webapp.library.tasks import alive
+from webapp.jobs.models import UnitStudy, WhatIf
+from webapp.library import on_demand
 from webapp.steady import NO_ROOM, is_away, is_full, steadily
 
 log = logging.getLogger(__name__)
@@ -68,25 +66,18 @@ def _after_failure(lease: Lease, error: Exception) -> None:
 @shared_task(name="webapp.jobs.tasks.what_if")
 def what_if(pk: int, attempt: int) -> None:
     """Answer a question about a set of units. `attempt` is how many had begun when it was asked: of many one acts."""
-    asked = WhatIf.objects.filter(pk=pk, figures__isnull=True, error="")
-    if not asked.filter(attempts=attempt).update(attempts=attempt + 1, share=0.0, rung_at=timezone.now()):
-        return
-    try:
-        with alive(asked):
-            prepare_process()
-            choice.answer(asked.select_related("job").get())
-    except WhatIf.DoesNotExist:
-        log.info("what-if %s: the run was deleted meanwhile", pk)
-    except BadInput as error:
-        asked.update(error=error.whole)
-    except Exception as error:
-        log.exception("what-if %s failed", pk)
-        asked.update(detail=traceback.format_exc(), rung_at=None, **({"attempts": attempt} if is_full(error) else {}))
+    on_demand.run(WhatIf.objects.filter(pk=pk), attempt, lambda asked: choice.answer(asked.select_related("job").get()))
 
 
 @shared_task(name="webapp.jobs.tasks.advance")
 def advance(job_id: str) -> None:
     steadily(lambda: coordinator.advance(job_id))
+
+
+@shared_task
+def study_unit(pk: int, attempt: int) -> None:
+    """What a card shows, once for all."""
+    on_demand.run(UnitStudy.objects.filter(pk=pk), attempt, studies.make)
 
 
 @shared_task

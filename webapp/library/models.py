@@ -99,17 +99,38 @@ class DatasetUpload(Upload):
         ]
 
 
-class Thumbnails(models.Model):
-    """The pictures of a dataset, small and in one file: made by a worker when somebody first wants to see them."""
+class OnDemand(models.Model):
+    """Something that a worker makes when somebody first wants to see it (`library.on_demand`)."""
 
-    dataset = models.OneToOneField(DatasetUpload, on_delete=models.CASCADE, related_name="thumbnails")
-    blob = models.ForeignKey(Blob, on_delete=models.PROTECT, related_name="+", null=True, blank=True)  # null: not yet
-    done = models.PositiveIntegerField(default=0)  # images so far
-    error = models.TextField(blank=True)  # why there are none, for people
+    made: str  # the field that is null until it is made
+    words: str  # what it is, for people
+
+    error = models.TextField(blank=True)  # why there is none, for people
     mend = models.TextField(blank=True)
     detail = models.TextField(blank=True)  # for operators
     attempts = models.PositiveSmallIntegerField(default=0)  # begun ones; the message names the one it asks for
     rung_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        abstract = True
+
+    @property
+    def given_up(self) -> tuple[str, str]:
+        """What is said where several attempts came to nothing: `error` and `mend`."""
+        return (
+            f"The {self.words} could not be made.",
+            "Try again; if that does not help, ask the operator to look at the log.",
+        )
+
+
+class Thumbnails(OnDemand):
+    """The pictures of a dataset, small and in one file: made by a worker when somebody first wants to see them."""
+
+    made, words = "blob", "thumbnails"
+
+    dataset = models.OneToOneField(DatasetUpload, on_delete=models.CASCADE, related_name="thumbnails")
+    blob = models.ForeignKey(Blob, on_delete=models.PROTECT, related_name="+", null=True, blank=True)  # null: not yet
+    done = models.PositiveIntegerField(default=0)  # images so far
 
     def __str__(self) -> str:
         return f"thumbnails of {self.dataset_id}"

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from celery import current_app, shared_task
 from django.conf import settings
-from django.db import Error, connection
-from django.db.models import QuerySet
 from django.utils import timezone
 
 from repair_engine.errors import BadInput
-from webapp.library import picturing
-from webapp.library.errors import Refused
+from webapp.library import on_demand, picturing
 from webapp.library.models import DatasetUpload, ModelUpload, Thumbnails, Upload
 from webapp.library.validation import check
 from webapp.steady import is_full
@@ -47,32 +41,6 @@ def send(task: str, *args: str | int, queue: str = "light") -> None:
         log.warning("could not reach the broker (%s): %s%s will be rung again", error, task, args)
 
 
-@contextmanager
-def alive(asked: QuerySet) -> Iterator[None]:
-    """Say every few seconds that the work goes on, so that nobody rings for it again.
-
-    A thread, because the check waits for its child process, which has a time limit of its own.
-    """
-    stop = threading.Event()
-
-    def say() -> None:
-        try:
-            while not stop.wait(settings.LEASE_SECONDS / 6):
-                asked.update(rung_at=timezone.now())
-        except Error as error:
-            log.warning("upload: %s", error)
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=say, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
 @shared_task
 def validate(kind: str, pk: str) -> None:
     """Check the state, look into the file, record what was found if it is still asked for."""
@@ -83,7 +51,7 @@ def validate(kind: str, pk: str) -> None:
         return
     asked.update(attempts=upload.attempts + 1, rung_at=timezone.now())
     try:
-        with alive(asked):
+        with on_demand.alive(asked):
             found = check(upload)
     except BadInput as error:
         changes = {"state": Upload.State.REJECTED, "error": error.whole, "mend": error.mend}
@@ -112,17 +80,8 @@ def validate(kind: str, pk: str) -> None:
 @shared_task
 def make_thumbnails(pk: int, attempt: int) -> None:
     """Of a dataset, once for all. `attempt` is how many had begun when it was asked for: of many messages one acts."""
-    asked = Thumbnails.objects.filter(pk=pk, blob=None, error="")
-    if not asked.filter(attempts=attempt).update(attempts=attempt + 1, done=0, rung_at=timezone.now()):
-        return
-    try:
-        with alive(asked):
-            picturing.make(asked.select_related("dataset__owner", "dataset__blob").get())
-    except Thumbnails.DoesNotExist:
-        log.info("thumbnails %s: the dataset was deleted meanwhile", pk)
-    except (BadInput, Refused) as error:
-        asked.update(error=error.whole if isinstance(error, BadInput) else error.problem, mend=error.mend)
-    except Exception as error:
-        log.exception("making thumbnails %s failed", pk)
-        detail = traceback.format_exc()
-        asked.update(detail=detail, **({"attempts": attempt} if is_full(error) else {}))  # rung again by who looks
+    on_demand.run(
+        Thumbnails.objects.filter(pk=pk),
+        attempt,
+        lambda asked: picturing.make(asked.select_related("dataset__owner", "dataset__blob").get()),
+    )

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from django.conf import settings
-from django.db import transaction
-from django.utils import timezone
-
+from webapp.library import on_demand
 from webapp.library.models import DatasetUpload, Thumbnails, Upload
 
 
 def wanted(dataset: DatasetUpload) -> Thumbnails | None:
-    """Its thumbnails; where there are none yet, a worker is asked for them. None: the dataset is not ready.
-
-    Whoever looks, rings: a lost message or a dead worker costs as long as a lease.
-    """
+    """Its thumbnails; where there are none yet, a worker is asked for them. None: the dataset is not ready."""
     if dataset.state != Upload.State.READY:
         return None
     found, _ = Thumbnails.objects.select_related("blob").get_or_create(dataset=dataset)
@@ -27,24 +21,11 @@ def wanted(dataset: DatasetUpload) -> Thumbnails | None:
 
 def again(dataset: DatasetUpload) -> None:
     """Try once more what has failed."""
-    Thumbnails.objects.filter(dataset=dataset, blob=None).exclude(error="").update(
-        error="", mend="", detail="", attempts=0, rung_at=None
-    )
+    on_demand.again(Thumbnails.objects.filter(dataset=dataset, blob=None))
     wanted(dataset)
 
 
 def _ring(found: Thumbnails) -> None:
     from webapp.library import tasks
 
-    now = timezone.now()
-    if found.rung_at and (now - found.rung_at).total_seconds() < settings.LEASE_SECONDS:
-        return
-    rows = Thumbnails.objects.filter(pk=found.pk, blob=None, error="", attempts=found.attempts, rung_at=found.rung_at)
-    if found.attempts >= settings.MAX_ATTEMPTS:
-        rows.update(
-            error="The thumbnails could not be made.",
-            mend="Try again; if that does not help, ask the operator to look at the log.",
-        )
-        found.refresh_from_db()
-    elif rows.update(rung_at=now):
-        transaction.on_commit(lambda: tasks.send(tasks.make_thumbnails.name, found.pk, found.attempts))
+    on_demand.ring(found, lambda: tasks.send(tasks.make_thumbnails.name, found.pk, found.attempts))

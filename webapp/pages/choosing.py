@@ -11,7 +11,7 @@ from django.http import QueryDict
 from django.urls import reverse
 from markupsafe import Markup
 
-from repair_engine.documents.limits import looser
+from repair_engine.documents.reasons import looser
 from repair_engine.errors import BadInput
 from repair_engine.pages.charts import removal_curve
 from repair_engine.pages.repair_wording import offer_said

@@ -13,6 +13,7 @@ from webapp.pages.views import (
     repairs,
     results,
     runs,
+    units,
     uploads,
 )
 
@@ -55,6 +56,9 @@ urlpatterns = [
     path("repairs/<uuid:pk>/restore/", runs.restore, name="restore"),
     path("repairs/<uuid:pk>/edit/", runs.edit, name="edit"),
     path("repairs/<uuid:pk>/filters/", results.filters, name="filters"),
+    path("repairs/<uuid:pk>/map/", units.unit_map, name="map"),
+    path("repairs/<uuid:pk>/unit/", units.unit, name="unit"),
+    path("repairs/<uuid:pk>/unit/<slug:what>/", units.unit_study, name="unit_study"),
     path("repairs/<uuid:pk>/images/", images.images, name="images"),
     path("repairs/<uuid:pk>/images/<int:number>/", images.image, name="image"),
     path("repairs/<uuid:pk>/choice/", choosing.choice_json, name="choice"),

@@ -110,7 +110,7 @@ def judged(k: int, value: float, lower: float, upper: float, goal: str = "raise"
         "k": k, "metric": {"goal": goal, "text": "recall"},
         "gain": {"value": value, "lower": lower, "upper": upper},
         "culprits": [{}] * culprits, "limits": {"max_clean_drop": 0.02}, "groups": {}, "controls": [],
-        "curve": [{"k": i, "objective": 0.5, "clean": 0.9, "feasible": True} for i in range(k + 1)],
+        "curve": [{"k": i, "objective": 0.5, "clean": 0.9, "feasible": True} for i in range(max(k, 2) + 1)],
         "before": figures, "after": figures,
     }  # fmt: skip
     judge(document)

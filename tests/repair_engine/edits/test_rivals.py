@@ -12,7 +12,9 @@ import torch
 from repair_engine.choosing.exam import Exam
 from repair_engine.choosing.plan import make_plan
 from repair_engine.choosing.selection import Sweep
-from repair_engine.documents.edits import rivals_said, standing, why_unchanged, within_noise
+from repair_engine.documents.edits import rivals_said, standing, within_noise
+from repair_engine.documents.reasons import reasons_of
+from repair_engine.documents.repair import judge
 from repair_engine.edits.kinds import CONTROLS
 from repair_engine.edits.tuning import stored
 from repair_engine.edits.workshop import Made, NotMade, Workshop
@@ -129,25 +131,19 @@ def test_a_control_is_ahead_only_where_interval_and_adjusted_p_agree() -> None:
 
 def test_the_reason_is_the_true_one() -> None:
     made = document("subgroup-recall:ground", k=0)
-    assert why_unchanged(made) == [
-        "On the select images no number of culprits improves the metric, within the limits or outside them."
-    ]
+    assert "no number of culprits" in reasons_of(made)[0]
     step = made["curve"][2]
     step |= {"objective": 0.60, "feasible": False, "clean": made["curve"][0]["clean"] - 0.034}
-    assert (
-        "number of culprits, 2, gains +5.0 points and breaks a limit: clean accuracy falls by 3.4 points, where"
-        in (why_unchanged(made)[0])
-    )
+    assert "breaks a limit; at k = 2 clean accuracy falls by 3.4 points" in reasons_of(made)[0]
     start = made["curve"][0]["objective"]
     made["orders"] = {"rows": [{"order": "value", "k": 0, "select": start, "clean": 0.8},
                                {"order": "stepwise", "k": 3, "select": start + 0.004, "clean": 0.8}]}  # fmt: skip
     assert within_noise(made)
-    assert (
-        "In the order stepwise the best number, 3, gains +0.4 points there, within the noise" in why_unchanged(made)[0]
-    )
-    assert headline(made).startswith(why_unchanged(made)[0]), "one sentence says why, everywhere"
+    assert "In the order stepwise the best number, 3, gains +0.4 points there, within the noise" in reasons_of(made)[0]
+    judge(made)
+    assert headline(made).startswith(made["reasons"][0])
     made["edit"] = {"asked": "auto", "used": None, "rows": [
         {"edit": "head", "gain": 0.01, "standard_error": 0.02}, {"edit": "biases", "not_made": "why not"}]}  # fmt: skip
-    assert "head, gains +1.0 points, within one standard error (2.0 points)" in why_unchanged(made)[0]
+    assert "head, gains +1.0 points, within one standard error (2.0 points)" in reasons_of(made)[0]
     made["edit"]["rows"] = made["edit"]["rows"][1:]
-    assert why_unchanged(made) == ["No edit (biases): why not."]
+    assert reasons_of(made) == ["No edit (biases): why not."]

@@ -33,7 +33,7 @@ def read(answer: HttpResponse, status: int = 200) -> Page:
             assert not key.startswith("on"), (tag, key)
             assert key != "style", (tag, value)
             if key in ("src", "href", "action", "hx-get"):
-                assert value.startswith(("/", "#", "?", "data:,")), (tag, key, value)
+                assert value.startswith(("/", "#", "?", "data:,", "data:image/")), (tag, key, value)
                 assert not value.startswith("//")
         for key in ("aria-labelledby", "aria-describedby"):
             assert set((attributes.get(key) or "").split()) <= set(ids), (tag, attributes)

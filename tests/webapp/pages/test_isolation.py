@@ -24,10 +24,11 @@ WITHOUT = [p.name for p in urlpatterns if "<uuid:pk>" not in str(p.pattern) and 
 
 def address(name: str, person) -> str:
     thing = next((getattr(person, kind) for kind in KINDS if kind in name), person.job)
-    more = {"file": ["report.json"], "image": [0], "dataset_image": [0]}.get(name, [])
+    more = {"file": ["report.json"], "image": [0], "dataset_image": [0], "unit_study": ["effect"]}.get(name, [])
     if name == "dataset_thumbnail":
         more = [with_pictures(person.dataset).blob_id[:16], 0, "small"]
-    return reverse(f"pages:{name}", args=[thing.pk, *more])
+    query = "?unit=features.1:1" if name in ("unit", "unit_study") else ""
+    return reverse(f"pages:{name}", args=[thing.pk, *more]) + query
 
 
 def ask(client: Client, name: str, url: str):

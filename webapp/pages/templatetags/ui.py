@@ -124,3 +124,9 @@ def query(context: dict, **changes: object) -> str:
     kept = {key: value for key, value in context["request"].GET.items() if key not in changes}
     kept |= {key: str(value) for key, value in changes.items() if value not in (None, "")}
     return "?" + urlencode(kept)
+
+
+@register.simple_tag
+def querystring_of(**parameters: object) -> str:
+    """These parameters as a query, without the question mark."""
+    return urlencode(parameters)

@@ -16,7 +16,7 @@ from repair_engine.errors import BadInput
 from webapp.jobs import access, followups
 from webapp.jobs.models import Job
 from webapp.library.errors import Refused
-from webapp.pages import tables
+from webapp.pages import units
 from webapp.pages.forms.followups import FollowForm
 
 
@@ -38,7 +38,8 @@ def follow(request: HttpRequest, pk: UUID) -> HttpResponse:
     )
     if form.is_bound and form.is_valid() and (started := _start(request, form, job, picked)):
         return redirect("pages:repair", started.pk)
-    known = {row.id: row for row in tables.filter_rows(job) or ()}
+    found = units.units_of(job)
+    known = {name: found.row(found.number[name]) for name in picked if name in found.number} if found else {}
     context = {
         "job": job,
         "form": form,

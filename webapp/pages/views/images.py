@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.http import urlencode
 from django.views.decorators.http import require_POST, require_safe
 
 from repair_engine.support import thumbnail_pack
@@ -81,6 +83,8 @@ def dataset_images(request: HttpRequest, pk: UUID) -> HttpResponse:
 def _fragment(request: HttpRequest, page: str, context: dict[str, Any]) -> HttpResponse:
     """What is shown is in the page's own address: it can be passed on, and the back button goes back."""
     asked = context["view"].here if "view" in context else f"?{request.GET.urlencode()}"
+    if unit := QueryDict(urlsplit(request.htmx.current_url or "").query).get("unit"):  # whose card is open beside them
+        asked = f"{asked}{'&' if asked != '?' else ''}{urlencode({'unit': unit})}"
     address = f"{page}{asked if asked != '?' else ''}#images"
     if not request.htmx:
         return redirect(address)

@@ -21,7 +21,7 @@ from webapp.library.errors import Refused
 from webapp.library.models import ModelUpload, Upload
 from webapp.pages import charts, choosing, report, selectors, snippets
 from webapp.pages.forms.repairs import RepairForm, initial_from
-from webapp.pages.views import images
+from webapp.pages.views import images, units
 
 MORE = 4  # times the budget, after a search that found nothing
 
@@ -140,7 +140,7 @@ def repair(request: HttpRequest, pk: UUID) -> HttpResponse:
         "offers": choosing.offers(job, document) if document and job.outcome == Job.Outcome.NO_REPAIR else [],
         "followups": access.jobs_of(request.user).filter(parent=job),
         "outcome": report.outcome(document) if document else None,
-        **(images.of_run(request, job) if job.state == Job.State.SUCCEEDED else {}),
+        **(images.of_run(request, job) | units.of_run(request, job) if job.state == Job.State.SUCCEEDED else {}),
     }
     return render(request, "pages/repair.html", context)
 

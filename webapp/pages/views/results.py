@@ -12,7 +12,7 @@ from django.views.decorators.http import require_safe
 from webapp.downloads import send_artifact
 from webapp.jobs import access
 from webapp.jobs.followups import MOST_FILTERS
-from webapp.pages import tables
+from webapp.pages import tables, units
 
 
 @login_required
@@ -20,13 +20,13 @@ from webapp.pages import tables
 def filters(request: HttpRequest, pk: UUID) -> HttpResponse:
     """All filters, sorted, searched and paged by the address."""
     job = access.job_for(request.user, pk)
-    rows = tables.filter_rows(job)
-    if rows is None:
+    artifact = units.file_of(job)
+    if artifact is None:
         raise Http404("This repair has no table of filters.")
-    rising = job.result.get("culprit_sign", -1) < 0 if not job.scores else job.result["metric"]["goal"] == "raise"
-    view = tables.view(rows, request.GET, "searched" if rising else "-searched")
+    found = units.read(artifact.blob.path, artifact.name, units.culprit_sign(job))
+    view = tables.view(found, request.GET, "searched" if found.culprit_sign < 0 else "-searched")
     headings = [(key, words, view.turned[key]) for key, (words, _) in tables.COLUMNS.items()]
-    context = {"job": job, "view": view, "headings": headings, "most": MOST_FILTERS}
+    context = {"job": job, "file": artifact.name, "view": view, "headings": headings, "most": MOST_FILTERS}
     context["interval"] = job.result.get("run", {}).get("interval", {}).get("text", "")
     return render(request, "pages/filters.html", context)
 
