@@ -10,14 +10,14 @@ import numpy as np
 import torch
 
 from repair_engine.case.case import Case
-from repair_engine.choosing.selection import Seen, Stability, Sweep, judge, resample
+from repair_engine.choosing.exam import Exam
+from repair_engine.choosing.selection import Stability, Sweep, judge
 from repair_engine.data.pixels import Pixels
 from repair_engine.network import Network, Trail, predictions
-from repair_engine.question.objectives import cell_codes
 from repair_engine.question.request import Limits
 from repair_engine.support.memory import DEFAULT, Room
 from repair_engine.support.progress import BATCH
-from repair_engine.support.statistics import REFUSE_BELOW, percentiles
+from repair_engine.support.statistics import percentiles
 
 
 class StepRecord(TypedDict):
@@ -116,13 +116,8 @@ def masked_predictions(case: Case, pixels: Pixels, players: np.ndarray) -> np.nd
 
 def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], None]) -> Plan:
     """Tries every prefix of `players` on *select* (and the guard set's) and chooses k."""
-    images, question, guard = case.images, case.question, None
-    sets: dict[str, Pixels] = {"clean": images.rows("select")}
-    if question.attacked:
-        sets["attacked"] = question.attacked["select"].pixels
-    if images.guard is not None:
-        sets["guard"] = torch.from_numpy(np.array(images.guard.dataset.images[images.guard.parts.select]))
-    total = sum(len(p) for p in sets.values()) * (len(players) + 1)
+    exam, subject = Exam.of(case, "select"), case.subject
+    total = exam.images * (len(players) + 1)
     done = 0
 
     def tick(count: int) -> None:
@@ -131,26 +126,11 @@ def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], 
         progress("trying every number of filters on the select images", done / total)
 
     predicted = {
-        name: prefix_predictions(case.subject.network, pixels, images.normalize, list(players), tick, case.subject.room)
-        for name, pixels in sets.items()
+        name: prefix_predictions(subject.network, pixels, case.images.normalize, list(players), tick, subject.room)
+        for name, pixels in exam.sets.items()
     }
-    labels, groups = images.labels[images.splits.select], question.groups("select")
-    objective = question.objective("select")
-    asked = question.answers("select", predicted["clean"], lambda _: predicted["attacked"])
-    clean = Seen(predicted["clean"] == labels, cell_codes(labels, groups))
-    if images.guard is not None:
-        guard_labels = images.guard.dataset.labels[images.guard.parts.select]
-        guard = Seen(predicted["guard"] == guard_labels, cell_codes(guard_labels, None))
-    sweep = Sweep(
-        objective.value(asked),
-        clean.right.mean(axis=1),
-        None if guard is None else guard.right.mean(axis=1),
-        None if groups is None else largest_drops(clean.right, groups),
-        objective.goal == "lower",
-    )
-    draws = resample(clean, objective, asked, question.rows("select"), guard, groups, case.settings.seed)
-    true = question.true_label("select", asked)
-    return choose(players, sweep, case.settings.limits, draws, len(objective), true, case.settings.level)
+    sweep, draws, images = exam.sweep(predicted), exam.draws(predicted), len(exam.objective)
+    return choose(players, sweep, case.settings.limits, draws, images, exam.true_label(predicted), case.settings.level)
 
 
 def choose(
@@ -208,19 +188,3 @@ def better(plan: Plan, other: Plan, lower: bool) -> str:
     if low > 0:
         return "gain"
     return "fewer" if high >= 0 and 0 < other.k < plan.k else ""
-
-
-def largest_drops(correct: np.ndarray, subgroups: list[str]) -> np.ndarray:
-    """Largest loss of accuracy of any subgroup of at least 30 images, against row 0, float64 [m + 1].
-
-    Args:
-        correct: bool [m + 1, N].
-    """
-    drops = np.full(len(correct), -np.inf)
-    groups = np.asarray(subgroups)
-    for group in np.unique(groups):
-        inside = groups == group
-        if inside.sum() >= REFUSE_BELOW:
-            rates = correct[:, inside].mean(axis=1)
-            drops = np.maximum(drops, rates[0] - rates)
-    return np.where(np.isinf(drops), 0.0, drops)

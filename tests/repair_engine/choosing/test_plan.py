@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from repair_engine.choosing.controls import logit_shift, shifted_predictions
-from repair_engine.choosing.plan import Plan, choose, largest_drops
+from repair_engine.choosing.exam import largest_drops
+from repair_engine.choosing.plan import Plan, choose
 from repair_engine.choosing.selection import Sweep
 from repair_engine.documents.measures import group_table
 from repair_engine.documents.repair import judge
@@ -108,6 +109,7 @@ def judged(k: int, value: float, lower: float, upper: float, goal: str = "raise"
     document = {
         "k": k, "metric": {"goal": goal}, "gain": {"value": value, "lower": lower, "upper": upper},
         "culprits": [{}] * culprits, "limits": {"max_clean_drop": 0.02}, "groups": {}, "controls": [],
+        "curve": [{"k": i, "objective": 0.5, "clean": 0.9, "feasible": True} for i in range(k + 1)],
         "before": figures, "after": figures,
     }  # fmt: skip
     judge(document)
