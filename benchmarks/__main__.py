@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import parts, same_bits, tables, web
+from benchmarks import parts, repairs, same_bits, tables, web
 from benchmarks.cases import CASES, RANDOM, SOURCES, MissingData, open_case
 from benchmarks.machine import machine
 from benchmarks.references import NoReference, make, path_of
@@ -99,6 +99,11 @@ def bits(args: argparse.Namespace) -> str:
     return same_bits.same_bits(args.before, teller(), args.command)
 
 
+def edits(args: argparse.Namespace) -> str:
+    """Every edit of a repair beside its rivals."""
+    return repairs.repairs(args, teller())
+
+
 def pages(args: argparse.Namespace) -> str:
     """Server time of pages, and answers to who watches."""
     return web.web(args, teller())
@@ -152,6 +157,9 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--before", required=True, metavar="COMMIT")
     verb.add_argument("--command", action="append", metavar="NAME", help="only this one; may be repeated")
     verb.set_defaults(do=bits, device="cpu")
+    verb = verbs.add_parser("repairs", help="every edit of a repair beside its rivals, by case and seed")
+    repairs.add_arguments(verb)
+    verb.set_defaults(do=edits, device="cpu")
     verb = verbs.add_parser("web", help="server time of every page with many runs, and answers to many who watch")
     verb.add_argument("--runs", type=int, default=1000)
     verb.add_argument("--units", type=int, default=36_864)

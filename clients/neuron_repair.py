@@ -288,6 +288,7 @@ max_subgroup_drop | --max-subgroup-drop |  | real |  | X | How far the recall of
 max_filters | --max-filters |  | whole |  | N | The longest list of culprits that is tried. Default: 50.
 choose | --choose |  | text | best,one-se |  | How many filters, of those within the limits: the best figure on the select images, or the fewest within one standard error of it. Default: best.
 order | --order |  | text | auto,value |  | Order of removal: by value alone, or also stepwise, where candidates are scored again after each removal, for up to 45% of the budget in addition; whichever does better on the select images (auto). Default: auto.
+edit | --edit |  | text | ablate,constants,culprits,biases,head,ablate+biases,ablate+head,auto |  | What the repair changes. All but ablate learn from the score images, are chosen on the select images under the same limits, for up to 10% of the budget each in addition, and keep keys, shapes and dtypes. Default: ablate.
 quality | --quality |  | text |  | K,OVERLAP | K,OVERLAP such as 50,0.9, of the estimator fast: stop when it expects this share of the true top (bottom) K found, at the latest at the budget.
 memory | --memory |  | text |  | SIZE | That the run may take, such as 2G or 1500M. Default: 2G on a CPU, on a GPU a quarter of its memory. Changes no figure.
 estimator | --estimator |  | text | fast,tmab,monte_carlo,cmcs,exact |  | How filters are valued. Default: fast.
@@ -336,14 +337,14 @@ interpolation | --interpolation |  | text | nearest,bilinear,bicubic,box,hamming
 split_folder | --split-folder |  | text |  | NAME | Where the zip holds splits (train, test; fold1, fold2): the top folder that is read. none: the top folders are the classes.
 """  # noqa: E501
 _TAKES = """\
-repair: metric group seed max_clean_drop max_subgroup_drop max_filters choose order quality memory estimator top_k side budget minutes precision batch_size depth constant units level compact attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset
+repair: metric group seed max_clean_drop max_subgroup_drop max_filters choose order edit quality memory estimator top_k side budget minutes precision batch_size depth constant units level compact attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset
 explain: metric group seed constant units quality memory estimator top_k side budget minutes precision batch_size depth remove draws curve_images pictures visualize level attack norm epsilon steps step_size restarts targeted random_start attack_images
 score: metric also group seed constant units quality memory estimator top_k side budget minutes precision batch_size depth attack norm epsilon steps step_size restarts targeted random_start attack_images
 attack: group seed level attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset all_images
 run: device
 model: architecture num_classes options weights key strip_prefix resize crop mean std channels interpolation
 images: split_folder
-follow: max_clean_drop max_subgroup_drop max_filters choose order level queries subset budget
+follow: max_clean_drop max_subgroup_drop max_filters choose order edit level queries subset budget
 """  # noqa: E501
 # options: end
 OPTIONS = {line.split(" | ")[0]: line.split(" | ")[1:] for line in _OPTIONS.splitlines()}

@@ -71,6 +71,12 @@ class Walk:
     attacked: np.ndarray | None = None
     guard: np.ndarray | None = None
 
+    @property
+    def predicted(self) -> dict[str, np.ndarray]:
+        """Set of images -> predictions, of those that there are."""
+        sets = {"clean": self.clean, "attacked": self.attacked, "guard": self.guard}
+        return {name: found for name, found in sets.items() if found is not None}
+
     def asked(self, judges: Judges) -> np.ndarray:
         """Predictions of the metric's images, [m + 1, n]."""
         if judges.rows is None:

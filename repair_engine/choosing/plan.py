@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from repair_engine.case.case import Case
-from repair_engine.choosing.outcomes import VALUE, Judges, Walk, figures
-from repair_engine.choosing.selection import Seen, Stability, Sweep, judge, resample
+from repair_engine.choosing.exam import Exam
+from repair_engine.choosing.outcomes import VALUE, Judges, Walk
+from repair_engine.choosing.selection import Stability, Sweep, judge
 from repair_engine.data.pixels import Pixels
 from repair_engine.network import Network, Trail, predictions
-from repair_engine.question.objectives import cell_codes
 from repair_engine.question.request import Limits
 from repair_engine.support.memory import DEFAULT, Room
 from repair_engine.support.progress import BATCH
@@ -119,18 +119,15 @@ def masked_predictions(case: Case, pixels: Pixels, players: np.ndarray) -> np.nd
 
 def judges_of(case: Case) -> Judges:
     """The images that a choice of filters is judged by."""
-    images, question, guard = case.images, case.question, None
-    objective, codes = question.objective("select"), np.empty(0, np.int64)
+    exam, codes = Exam.of(case, "select"), np.empty(0, np.int64)
     names: tuple[str, ...] = ()
-    if (groups := question.groups("select")) is not None:
-        found, codes = np.unique(groups, return_inverse=True)
+    if exam.subgroups is not None:
+        found, codes = np.unique(exam.subgroups, return_inverse=True)
         names = tuple(str(name) for name in found)
-    if images.guard is not None:
-        guard = images.guard.dataset.labels[images.guard.parts.select]
-    true = images.labels[question.indices("select")] if question.attacked else None
+    objective = exam.objective
     return Judges(
-        tuple(images.class_names), images.labels[images.splits.select], names, codes, question.rows("select"),
-        objective.targets, objective.weights, true, guard, objective.complement, question.lowers,
+        tuple(case.images.class_names), exam.labels, names, codes, exam.rows, objective.targets, objective.weights,
+        exam.true, exam.guard_labels, objective.complement, case.question.lowers,
     )  # fmt: skip
 
 
@@ -140,13 +137,8 @@ def walk(case: Case, removals: Sequence[int | np.ndarray], order: str, progress:
     Args:
         removals: the player or players that each step removes in addition.
     """
-    images, subject = case.images, case.subject
-    sets: dict[str, Pixels] = {"clean": images.rows("select")}
-    if case.question.attacked:
-        sets["attacked"] = case.question.attacked["select"].pixels
-    if images.guard is not None:
-        sets["guard"] = torch.from_numpy(np.array(images.guard.dataset.images[images.guard.parts.select]))
-    total = sum(len(p) for p in sets.values()) * (len(removals) + 1)
+    exam, subject = Exam.of(case, "select"), case.subject
+    total = exam.images * (len(removals) + 1)
     done = 0
 
     def tick(count: int) -> None:
@@ -155,8 +147,8 @@ def walk(case: Case, removals: Sequence[int | np.ndarray], order: str, progress:
         progress("trying every number of filters on the select images", done / total)
 
     predicted = {
-        name: prefix_predictions(subject.network, pixels, images.normalize, removals, tick, subject.room)
-        for name, pixels in sets.items()
+        name: prefix_predictions(subject.network, pixels, case.images.normalize, removals, tick, subject.room)
+        for name, pixels in exam.sets.items()
     }
     players = np.array([player for step in removals for player in np.atleast_1d(step)], dtype=np.int64)
     return Walk(order, players, **predicted)
@@ -164,21 +156,11 @@ def walk(case: Case, removals: Sequence[int | np.ndarray], order: str, progress:
 
 def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], None], order: str = VALUE) -> Plan:
     """Tries every prefix of `players` on *select* (and the guard set's) and chooses k."""
-    judges, walked = judges_of(case), walk(case, list(players), order, progress)
-    found, objective, groups = (
-        figures(judges, walked),
-        case.question.objective("select"),
-        case.question.groups("select"),
-    )
-    clean = Seen(walked.clean == judges.labels, cell_codes(judges.labels, groups))
-    guard = None
-    if walked.guard is not None and judges.guard is not None:
-        guard = Seen(walked.guard == judges.guard, cell_codes(judges.guard, None))
-    sweep = Sweep(found.metric, found.clean, found.guard, found.drop, judges.lower)
-    asked, settings = walked.asked(judges), case.settings
-    draws = resample(clean, objective, asked, judges.rows, guard, groups, settings.seed)
-    plan = choose(players, sweep, settings.limits, draws, len(objective), found.true_label, settings.level)
-    return replace(plan, judges=judges, walks=(walked,))
+    exam, walked = Exam.of(case, "select"), walk(case, list(players), order, progress)
+    predicted, settings = walked.predicted, case.settings
+    sweep, draws, true = exam.sweep(predicted), exam.draws(predicted), exam.true_label(predicted)
+    plan = choose(players, sweep, settings.limits, draws, len(exam.objective), true, settings.level)
+    return replace(plan, judges=judges_of(case), walks=(walked,))
 
 
 def choose(

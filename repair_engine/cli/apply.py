@@ -34,7 +34,8 @@ def apply(here: Apply, to: TextIO) -> int:
         raise BadInput(
             f"--out: {out.name} does not end in {checkpoint.source.suffix}.", "The format is that of the original file."
         )
-    formats.write(checkpoint.edited(edited(checkpoint, plan, filters)), out)
+    whole = here.without is None and here.filters is None
+    formats.write(checkpoint.edited(edited(checkpoint, plan, filters, whole)), out)
     digest = sha256(out)
     document: dict[str, Any] = {
         "verb": "apply",
@@ -44,6 +45,7 @@ def apply(here: Apply, to: TextIO) -> int:
         "added": [name for name in filters if name not in plan.ablated],
         "file": str(out),
         "sha256": digest,
+        "edit": plan.edit if whole else "ablate" if filters else None,
         "same_as_repaired": digest == plan.checkpoint,
     }
     emit(here, to, document, apply_text)
@@ -53,7 +55,9 @@ def apply(here: Apply, to: TextIO) -> int:
 def apply_text(document: dict[str, Any]) -> str:
     """What the verb prints for people."""
     n = len(document["filters"])
-    said = f"{n} filter{'' if n == 1 else 's'} ablated" if n else "Nothing ablated: the tensors are the original ones"
+    said = f"{n} filter{'' if n == 1 else 's'} ablated" if n else "Nothing changed: the tensors are the original ones"
+    if document["edit"] not in (None, "ablate"):
+        said = f"The repair's edit {document['edit']} made again" + (f" with {said}" if n else "")
     lines = [f"{said}; {document['file']} (sha256 {document['sha256']})"]
     if document["left_out"]:
         lines.append(f"Of the repair's filters left as they were: {', '.join(document['left_out'])}")

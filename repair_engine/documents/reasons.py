@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
+from repair_engine.documents.edits import is_changed, within_noise
 from repair_engine.support.words import count, level_of
 
 Row = Mapping[str, Any]
@@ -28,8 +29,9 @@ _MOST_OFFERED = 3
 
 def reasons_of(document: Row) -> list[str]:
     """Sentences; none where the repair is shown to help and, if its filters were chosen by hand, keeps all limits."""
-    if document["k"] == 0:
-        return [_nothing_ablated(document)]
+    if not is_changed(document):
+        edit = document.get("edit") or {"asked": "ablate"}
+        return [_nothing_ablated(document)] if edit["asked"] == "ablate" else _no_edit(document, edit["rows"])
     change, verdict = document["gain"], not_shown(document)
     found = []
     if verdict:
@@ -56,6 +58,19 @@ def limits_said(document: Row) -> list[str]:
     return [f"On the select images a limit is broken: {' and '.join(broken)}."] if broken else []
 
 
+def _no_edit(document: Row, rows: Sequence[Row]) -> list[str]:
+    made = [row for row in rows if "not_made" not in row]
+    if not made:
+        return [f"No edit ({row['edit']}): {row['not_made']}." for row in rows]
+    sign = -1.0 if document["metric"]["goal"] == "lower" else 1.0
+    best = max(made, key=lambda row: sign * row["gain"])
+    return [
+        f"On the select images the best of {len(rows)} edits, {best['edit']}, gains {points(best['gain'])}, within one "
+        f"standard error ({points(best['standard_error'], sign=False)}) of the intact model: by the one-standard-error "
+        "rule nothing is changed."
+    ]
+
+
 def _nothing_ablated(document: Row) -> str:
     curve, metric = document["curve"], document["metric"]["text"]
     if not document["culprits"]:
@@ -67,6 +82,12 @@ def _nothing_ablated(document: Row) -> str:
             f"On the select images the best number of culprits, {best}, gains {points(_gain(document, curve[best]))}, "
             f"less than one standard error ({points(error, sign=False)}): by the one-standard-error rule none is "
             "ablated."
+        )
+    if row := within_noise(document):
+        return (
+            "By value no number of culprits gains on the select images within the limits. In the order "
+            f"{row['order']} the best number, {row['k']}, gains {points(row['select'] - curve[0]['objective'])} there, "
+            "within the noise of resampling these images."
         )
     better = [step for step in curve[1:] if _gain(document, step) > _SLACK]
     if not better:

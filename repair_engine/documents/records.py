@@ -12,6 +12,7 @@ from repair_engine.case.inspection import OnnxRecord, UnitsRecord
 from repair_engine.choosing.orders import OrdersRecord
 from repair_engine.choosing.plan import StepRecord
 from repair_engine.choosing.selection import SelectionRecord
+from repair_engine.edits.records import ControlRow, EditSection
 from repair_engine.network.sites import NotAPlayerRecord
 from repair_engine.network.write_back import EditRecord
 from repair_engine.question.attacks.settings import AttackRecord
@@ -129,20 +130,6 @@ class SplitFigures(TypedDict):
     metric: NotRequired[float]
 
 
-class ControlRow(TypedDict):
-    """A repair by other means; several picks have ranges, one has the repair's advantage over it."""
-
-    name: str
-    metric: float
-    accuracy: float
-    picks: int
-    metric_range: NotRequired[list[float]]
-    accuracy_range: NotRequired[list[float]]
-    guard: NotRequired[float]
-    advantage: NotRequired[Change]
-    note: NotRequired[str]
-
-
 class GuardFigures(TypedDict):
     n: int
     before: float
@@ -220,6 +207,7 @@ class RepairRecord(Valued):
     attack: NotRequired[AttackSection]
     verification: NotRequired[Verification]
     orders: NotRequired[OrdersRecord | None]
+    edit: NotRequired[EditSection]
     before: NotRequired[dict[str, SplitFigures]]
     after: NotRequired[dict[str, SplitFigures]]
     gain: NotRequired[Change]

@@ -18,6 +18,7 @@ from repair_engine.case.inspection import describe_onnx, kinds_of
 from repair_engine.choosing.plan import Plan
 from repair_engine.choosing.selection import describe as describe_selection
 from repair_engine.data import SPLITS
+from repair_engine.documents.edits import is_changed, rivals_said, standing
 from repair_engine.documents.reasons import points, reasons_of
 from repair_engine.documents.records import (
     CulpritRow,
@@ -256,16 +257,18 @@ def judge(document: RepairRecord) -> None:
     Filters that were chosen by hand give their checkpoint all the same; then the outcome says "not_shown_to_help".
     """
     reasons = reasons_of(document)
-    chosen = document.get("by_hand") and document["k"]
+    chosen = document.get("by_hand") and is_changed(document)
     document["outcome"] = REPAIRED if not reasons else NOT_SHOWN if chosen else NO_REPAIR
+    if document["outcome"] == NO_REPAIR and (said := rivals_said(document)):
+        reasons.append(said)
     document["reasons"] = reasons
     document["findings"] = _findings(document)
 
 
 def repair_document(document: RepairRecord) -> PlanRecord:
     """What a pipeline needs to trace and repeat the repair."""
-    keys = ("schema", "outcome", "reasons", "k", "metric", "limits", "selection", "orders", "run", "versions", "files",
-            "verification")  # fmt: skip
+    keys = ("schema", "outcome", "reasons", "k", "metric", "limits", "selection", "orders", "edit", "run", "versions",
+            "files", "verification")  # fmt: skip
     of_model = ("file", "sha256", "architecture", "num_classes", "options", "weights", "key", "strip_prefix")
     of_others = ("id", "kind", "rank", "constant", "edits")
     rows = document["culprits"]
@@ -288,25 +291,21 @@ def _findings(document: RepairRecord) -> list[str]:
     findings = []
     for table, rows in document["groups"].items():
         worse = [r for r in rows if r["change"] < 0]
-        if document["k"] and worse and table != "cells":  # many and small: the table says it
+        if is_changed(document) and worse and table != "cells":  # many and small: the table says it
             names = ", ".join(f"{r['name']} ({points(r['change'])}, n = {r['n']})" for r in worse[:10])
             more = f" and {len(worse) - 10} more" if len(worse) > 10 else ""
             findings.append(f"{table.capitalize()} that got worse: {names}{more}.")
     worst = document["fairness"]["worst"] if "fairness" in document else None
-    if document["k"] and worst and worst["change"]["value"] < 0:
+    if is_changed(document) and worst and worst["change"]["value"] < 0:
         findings.append(
             f"The worst subgroup is worse off than before: {worst['after']['name']} with "
             f"{worst['after']['recall']:.1%} ({worst['before']['name']} had {worst['before']['recall']:.1%})."
         )
-    lower = document["metric"]["goal"] == "lower"
-    for row in document["controls"]:
-        if "advantage" in row:
-            interval = row["advantage"]
-            low, high = (-interval["upper"], -interval["lower"]) if lower else (interval["lower"], interval["upper"])
-            if high < 0:
-                findings.append(f"The control “{row['name']}” did better than the repair ({row['metric']:.1%}).")
-            elif low <= 0:
-                findings.append(f"The repair is not told apart from the control “{row['name']}” ({row['metric']:.1%}).")
+    for row in document["controls"] if is_changed(document) else ():
+        if (stands := standing(row, document)) < 0:
+            findings.append(f"The control “{row['name']}” did better than the repair ({row['metric']:.1%}).")
+        elif not stands:
+            findings.append(f"The repair is not told apart from the control “{row['name']}” ({row['metric']:.1%}).")
     findings += _attack_findings(document)
     limit = document["limits"]["max_clean_drop"]
     for name, before, after in _clean_figures(document):

@@ -20,6 +20,7 @@ from repair_engine.network.graph import FlatGraph, batch_dim, capture, live_afte
 from repair_engine.network.masks import Masks, Numbering
 from repair_engine.network.segments import segment_module
 from repair_engine.network.sites import KINDS, Gate, NotAPlayer, Site
+from repair_engine.network.tunable import tunable
 from repair_engine.network.units import find_units
 
 State = tuple[torch.Tensor, ...]
@@ -54,6 +55,7 @@ class Network:
         constants: [outputs] on the device; what an absent unit's outputs are replaced by. NaN until set.
         dtype: of weights, states and constants: float32, or what `lowered` made of it.
         classes: number of logits (1 = a binary classifier with threshold 0).
+        tunable: what beside its units an edit may change.
     """
 
     def __init__(self, graph: FlatGraph, sites: Sequence[Site], not_players: Sequence[NotAPlayer]) -> None:
@@ -74,7 +76,7 @@ class Network:
         self.layout = torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
         self.dtype = torch.float32
         self.constants = torch.full((self.n_outputs,), float("nan"), device=self.device)
-        self.coverage = _coverage(graph, sites)
+        self.coverage, self.tunable = _coverage(graph, sites), tunable(graph)
         self._segments, self._repeat_dims = _cut(graph, sites, self.layout)
 
     @classmethod

@@ -89,7 +89,7 @@ def groups_chart(which: str, rows: Sequence[GroupRow], changed: bool) -> Markup:
 
 
 def controls_chart(document: RepairRecord) -> Markup:
-    data = [row_charts.Bar("this repair", document["after"]["report"]["metric"], marked=True)]
+    data = [row_charts.Bar(words.own_row(document), document["after"]["report"]["metric"], marked=True)]
     data += [
         row_charts.Bar(r["name"], r["metric"], *(r.get("metric_range") or (None, None))) for r in document["controls"]
     ]

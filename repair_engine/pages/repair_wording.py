@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from repair_engine.documents.edits import is_changed as changed
+from repair_engine.documents.edits import is_tuned, rivals_said, standing
 from repair_engine.documents.reasons import limits_said, looser, not_shown
 from repair_engine.pages.rendering import interval
 from repair_engine.support.words import count, level_of, p_value, percent, points
 
 if TYPE_CHECKING:
     from repair_engine.documents.reasons import Offer
-    from repair_engine.documents.records import ControlRow, RepairRecord
+    from repair_engine.documents.records import RepairRecord
+    from repair_engine.edits.records import ControlRow
     from repair_engine.search.records import RunRecord
     from repair_engine.studies.fairness import FairnessRecord
 
@@ -87,26 +90,41 @@ def _read_before(document: RepairRecord) -> str:
     return f" {count(uses, 'earlier report')} on these images may have guided what was asked: see the warning."
 
 
+def deed(document: RepairRecord) -> str:
+    """What was done to the model, as the subject of a sentence."""
+    edit, k = document.get("edit") or {"used": "ablate"}, document["k"]
+    filters = count(k, "filter")
+    retrained = count(len(edit.get("retrained", [])), "culprit")
+    return {
+        "constants": f"Ablating {filters} and tuning {'its constant' if k == 1 else 'their constants'}",
+        "culprits": f"Retraining the own weights of {retrained}",
+        "head": "Refitting the last layer",
+        "biases": "Tuning biases and norms",
+        "ablate+head": f"Ablating {filters} and refitting the last layer",
+        "ablate+biases": f"Ablating {filters} and tuning biases and norms",
+    }.get(edit["used"] or "", f"Ablating {filters}")
+
+
 def headline(document: RepairRecord) -> str:
     """The outcome in one sentence, to stand below `title`."""
-    metric, change, k = document["metric"]["text"], document["gain"], document["k"]
+    metric, change = document["metric"]["text"], document["gain"]
     before, after = document["before"]["report"]["metric"], document["after"]["report"]["metric"]
     _, images = metric_images(document)
-    filters = count(k, "filter")
     level = level_of(change)
     if repaired(document):
         verb = "lowered" if lowers(document) else "raised"
         return (
-            f"Ablating {filters} {verb} {metric} from {percent(before)} to {percent(after)} on {images} that "
+            f"{deed(document)} {verb} {metric} from {percent(before)} to {percent(after)} on {images} that "
             f"the repair never saw (change {points(change['value'])} percentage points, {level} interval "
             f"{interval(change)}).{_read_before(document)}"
         )
-    if not k:
-        why = " ".join(document["reasons"])
+    if not changed(document):
+        why = document["reasons"][0]
         return f"{why} The model is best left as it is: {metric} is {percent(before)} on {images}."
-    which = "chosen by hand" if document.get("by_hand") else "the best number on the select images"
+    best = "the best on the select images" if is_tuned(document) else "the best number on the select images"
+    which = "chosen by hand" if document.get("by_hand") else best
     said = (
-        f"Ablating {filters}, {which}, took {metric} from {percent(before)} to {percent(after)} on {images} that the "
+        f"{deed(document)}, {which}, took {metric} from {percent(before)} to {percent(after)} on {images} that the "
         f"search never saw (change {points(change['value'])} percentage points, {level} interval {interval(change)})"
     )
     verdict = not_shown(document)
@@ -214,6 +232,8 @@ def selection_said(document: RepairRecord) -> list[str]:
     if not found or len(document["curve"]) < 2:
         return []
     said = orders_said(document)
+    if (document.get("edit") or {"asked": "ablate"})["asked"] != "ablate":
+        return said
     error = f"{100 * found['standard_error']:.1f} points"
     if found["choose"] == "one-se":
         said += [
@@ -240,22 +260,50 @@ def selection_said(document: RepairRecord) -> list[str]:
 
 def verdict(row: ControlRow, document: RepairRecord) -> str:
     """How the repair compares with one control: "repair better", "control better" or "not told apart"."""
-    sign = -1.0 if lowers(document) else 1.0
-    if "advantage" in row:
-        ends = sorted((sign * row["advantage"]["lower"], sign * row["advantage"]["upper"]))
-        return "repair better" if ends[0] > 0 else "control better" if ends[1] < 0 else "not told apart"
-    mine = sign * document["after"]["report"]["metric"]
-    picks = [sign * v for v in row.get("metric_range", [row["metric"]])]
-    return "repair better" if mine > max(picks) else "control better" if mine < min(picks) else "not told apart"
+    mine = "repair" if changed(document) else "intact model"
+    return {1: f"{mine} better", -1: "control better", 0: "not told apart"}[standing(row, document)]
+
+
+def own_row(document: RepairRecord) -> str:
+    """What stands for the repair among its controls."""
+    return "this repair" if changed(document) else "the intact model"
+
+
+def controls_caption(document: RepairRecord) -> str:
+    """What the controls are, for their table."""
+    of = f"rankings of up to {document['k']:,}" if document["k"] else "rankings"
+    return f"Report images; {of} filters, a shift of the logits, and what tuning gives; p-values adjusted over all rows"
 
 
 def beaten(document: RepairRecord) -> str:
     """Whether the repair beats its controls, in one sentence."""
+    if not changed(document):
+        return rivals_said(document)
     rivals = [row["name"] for row in document["controls"] if verdict(row, document) != "repair better"]
     if not rivals:
         return "The repair does better on the report images than every control below."
     named = ", ".join(f"“{r}”" for r in rivals)
     return f"The repair is not shown to beat {'this control' if len(rivals) == 1 else 'these controls'}: {named}."
+
+
+def edit_said(document: RepairRecord) -> list[str]:
+    """Which edit was made and by which rule, in sentences; nothing where culprits were to be ablated and no more."""
+    edit = document.get("edit") or {"asked": "ablate"}
+    if edit["asked"] == "ablate":
+        return []
+    made = [row for row in edit["rows"] if "not_made" not in row]
+    said = (
+        f"What was tuned learned from the score images, held to the original weights; candidates were judged on the "
+        f"select images under the limits ({edit['evaluations']:,} evaluations, in addition to the budget)."
+    )
+    if edit["asked"] != "auto":
+        return [said]
+    if not edit["used"]:
+        return [said, f"{count(len(made), 'edit')} could be made; leaving the model as it is was chosen."]
+    return [
+        f"{said} Of {count(len(edit['rows']), 'edit')} tried, {edit['used']} is the one that touches the fewest units "
+        f"({edit['units']:,}, {edit['parameters']:,} parameters) among those within one standard error of the best."
+    ]
 
 
 def fairness_said(found: FairnessRecord, changed: bool) -> list[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from repair_engine.documents.edits import is_changed, is_tuned
 from repair_engine.documents.known import is_known, not_known_said, row_known, unknown_words
 from repair_engine.pages.attack_wording import settings_text
 from repair_engine.pages.explain_page import at_ends, samples_of, shown
 from repair_engine.pages.explain_wording import advantage_line, headline, shift_text
-from repair_engine.pages.repair_wording import fairness_said, selection_said
+from repair_engine.pages.repair_wording import deed, edit_said, fairness_said, selection_said, verdict
 from repair_engine.support.words import kinds_said, level_of
 
 if TYPE_CHECKING:
@@ -117,6 +118,8 @@ def repair_text(document: RepairRecord) -> str:
     change = document["gain"]
     if document["outcome"] == "repaired":
         head = f"Repaired: {document['k']} filters ablated."
+        if is_tuned(document):
+            head = f"Repaired: {deed(document).lower()}."
     elif document["outcome"] == "not_shown_to_help":
         head = "NOT SHOWN TO HELP, written because its filters were chosen by hand: " + " ".join(document["reasons"])
     else:
@@ -138,7 +141,7 @@ def repair_text(document: RepairRecord) -> str:
             f"[{row['after_interval'][0]:.3f}, {row['after_interval'][1]:.3f}]"
         )
     if document.get("fairness"):
-        lines += [f"  {said}" for said in fairness_said(document["fairness"], bool(document["k"]))]
+        lines += [f"  {said}" for said in fairness_said(document["fairness"], is_changed(document))]
     rows = document.get("attack", {}).get("rows", [])
     if rows:
         lines.append("Attacks before and after (success; true label recovered):")
@@ -152,10 +155,13 @@ def repair_text(document: RepairRecord) -> str:
         for f in document["culprits"][: document["k"]]
         if f["value"] is not None
     ]
-    lines += selection_said(document)
+    lines += selection_said(document) + edit_said(document)
     if document["controls"]:
-        lines.append("Controls (metric, clean accuracy):")
-        lines += [f"  {row['name']:<24}{row['metric']:.4f}  {row['accuracy']:.4f}" for row in document["controls"]]
+        lines.append("Controls (metric, clean accuracy; each under the same limits):")
+        lines += [
+            f"  {row['name']:<24}{row['metric']:.4f}  {row['accuracy']:.4f}  {verdict(row, document)}"
+            for row in document["controls"]
+        ]
     lines += [f"finding: {finding}" for finding in document["findings"]]
     checkpoint = document["files"].get("checkpoint")
     if checkpoint and "out" in document:

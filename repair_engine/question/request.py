@@ -18,6 +18,7 @@ from repair_engine.question.verb import Verb
 from repair_engine.settings import (
     Ablation,
     Attacked,
+    Edits,
     Explanation,
     Export,
     Limits,
@@ -76,7 +77,7 @@ class Sources:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings(Splits, Ablation, Sampling, Report, Export, Attacked, Rows):
+class RunSettings(Splits, Edits, Ablation, Sampling, Report, Export, Attacked, Rows):
     """The options of `repair_engine.settings` that decide a result.
 
     Attributes:

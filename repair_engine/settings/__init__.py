@@ -4,7 +4,7 @@
 Derived from them are the command line, the API, the forms, the client's options and the tables in docs.
 """
 
-from repair_engine.settings.answer import Explanation, Export, Limits, Report, Sampling, Search, quality_of
+from repair_engine.settings.answer import Edits, Explanation, Export, Limits, Report, Sampling, Search, quality_of
 from repair_engine.settings.fields import (
     MISSING,
     MOST_PIXELS,
@@ -73,6 +73,7 @@ __all__ = [
     "Constants",
     "ConstantsMerge",
     "Device",
+    "Edits",
     "Evaluate",
     "EvaluateHere",
     "Explain",

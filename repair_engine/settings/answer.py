@@ -140,6 +140,34 @@ class Limits(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Edits(Settings):
+    """What a repair changes."""
+
+    edit: Literal[
+        "ablate", "constants", "culprits", "biases", "head", "ablate+biases", "ablate+head", "auto"
+    ] = option(
+        "ablate", label="Edit",
+        words={
+            "ablate": "culprits ablated, as in the paper",
+            "constants": "culprits ablated, their constants tuned",
+            "culprits": "the culprits' own weights retrained",
+            "biases": "biases and norms tuned",
+            "head": "the last layer refitted",
+            "ablate+biases": "culprits ablated, then biases and norms tuned",
+            "ablate+head": "culprits ablated, then the last layer refitted",
+            "auto": "the smallest of these that is as good as the best on the select images",
+        },
+        help="What the repair changes. All but ablate learn from the score images, are chosen on the select images "
+        "under the same limits, for up to 10% of the budget each in addition, and keep keys, shapes and dtypes.",
+    )  # fmt: skip
+
+    def rules(self) -> None:
+        if self.edit != "ablate" and getattr(self, "compact", False):
+            said = "The compact export leaves out what ablation made constant; it is not made of a tuned network."
+            raise self.wrong("edit", said, "Leave one of the two out.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Export(Settings):
     """What else is written."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from repair_engine.settings.answer import Explanation, Export, Limits, Report, Search
+from repair_engine.settings.answer import Edits, Explanation, Export, Limits, Report, Search
 from repair_engine.settings.fields import MISSING, Settings, option
 from repair_engine.settings.inputs import (
     AsJson,
@@ -44,8 +44,8 @@ class Explain(Question, Splits, Ablation, Search, Explanation, Report, Pgd, Atta
 
 
 @dataclass(frozen=True, kw_only=True)
-class Repair(Question, Splits, Limits, Search, Ablation, Report, Export, Pgd, Attacked, Rows):
-    """Ablate the culprits, and write a checkpoint if that is shown to help."""
+class Repair(Question, Splits, Limits, Edits, Search, Ablation, Report, Export, Pgd, Attacked, Rows):
+    """Ablate the culprits, or edit the model in another way, and write a checkpoint if that is shown to help."""
 
     verb: ClassVar[str] = "repair"
 
@@ -82,7 +82,12 @@ class Attack(Splits, Report, Pgd, Attacked, Rows):
 ASKED: dict[str, type[Settings]] = {kind.verb: kind for kind in (Repair, Explain, Score, Attack)}  # of the server, too
 
 
-FOLLOWED: tuple[type[Settings], ...] = (Limits, Report, Rows)  # with the budget: what a repair that goes on may change
+FOLLOWED: tuple[type[Settings], ...] = (
+    Limits,
+    Edits,
+    Report,
+    Rows,
+)  # with the budget: what a repair that goes on may change
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from repair_engine.case.case import Case
-from repair_engine.choosing import controls
 from repair_engine.choosing.afresh import afresh
+from repair_engine.choosing.exam import Exam
 from repair_engine.choosing.orders import plan_of
-from repair_engine.choosing.outcomes import largest_drops
-from repair_engine.choosing.plan import Plan, masked_predictions
-from repair_engine.data import SPLITS, Holdout
-from repair_engine.data.pixels import Pixels
+from repair_engine.choosing.plan import Plan
+from repair_engine.data import SPLITS
 from repair_engine.documents import measures
 from repair_engine.documents import repair as documents
 from repair_engine.documents.attack_files import write_attacks
 from repair_engine.documents.attack_repair import measure_attack
 from repair_engine.documents.filters import write_filters
 from repair_engine.documents.predictions import predicted, write_guard_predictions, write_predictions
-from repair_engine.documents.records import CompactRecord, ControlRow, RepairRecord, Verification
+from repair_engine.documents.records import CompactRecord, RepairRecord, Verification
+from repair_engine.edits import rivals
+from repair_engine.edits.records import ControlRow
+from repair_engine.edits.workshop import Workshop
 from repair_engine.errors import VerificationFailed
 from repair_engine.models import formats, hf_models
 from repair_engine.models.formats import Checkpoint
 from repair_engine.network import predictions
 from repair_engine.onnx import comparable
 from repair_engine.pages import repair_page as html
-from repair_engine.search.calibrate import LEAVE_ONE_OUT_SHARE
 from repair_engine.search.phases import Ranking
 from repair_engine.search.records import RunRecord
 from repair_engine.studies.attack_rows import Row
@@ -40,7 +40,8 @@ from repair_engine.support.progress import Progress
 from repair_engine.support.scratch import scratch
 from repair_engine.verbs.choices import keep
 from repair_engine.verbs.compact import TENSORS, WIDTHS, load_module, write_compact
-from repair_engine.verbs.verify import fresh_predictions, how_of, in_memory_predictions, judge_of
+from repair_engine.verbs.editing import edit_of, write_tuned
+from repair_engine.verbs.verify import EDITED, MASKED, fresh_predictions, how_of, in_memory_predictions, judge_of
 
 _MARGIN = 1e-3  # of the logits' scale: closer calls may fall either way with float32 rounding
 
@@ -68,8 +69,8 @@ def finish(case: Case, ranking: Ranking, run: RunRecord, out: Path, progress: Pr
 
     Args:
         run: how the estimate was obtained (`documents.describe_run`), for the record.
-        out: folder for repaired.*, repair.json, report.json, report.html, predictions.csv, filters.csv, choice.npz and,
-            after a search, values.npz.
+        out: folder for repaired.*, repair.json, report.json, report.html, predictions.csv, filters.csv, choice.npz,
+            after a search values.npz, and where something was tuned edit.safetensors.
 
     Returns:
         The report document (also in report.json); `outcome` is "repaired", "no_repair_found" or, of filters that were
@@ -80,6 +81,9 @@ def finish(case: Case, ranking: Ranking, run: RunRecord, out: Path, progress: Pr
     """
     out.mkdir(parents=True, exist_ok=True)
     plan, ranking, orders = plan_of(case, ranking, run["budget"], progress)
+    workshop = Workshop(case, plan, run["budget"], progress)
+    edit = edit_of(workshop)
+    plan = replace(plan, k=len(edit.ablated))
     ranking, run = afresh(case, ranking, plan, run, progress)
     suffix = case.subject.checkpoint.source.suffix
     sets = _image_sets(case)
@@ -90,22 +94,21 @@ def finish(case: Case, ranking: Ranking, run: RunRecord, out: Path, progress: Pr
             case, case.subject.checkpoint, Path(case.sources.model), sets, case.sources.weights
         )
         edited, made = case.subject.checkpoint, folder / f"repaired{suffix}"
-        if plan.k:
+        if edit.used:
             progress(f"writing the repaired checkpoint and reloading it{where}", 0.0)
-            edited = edited.edited(case.subject.ablated(int(p) for p in plan.chosen))
+            edited = edited.edited(edit.tensors)
             formats.write(edited, made)
             after = _predictions(case, edited, made, sets)
-        agreement = _check_masked(case, plan, after)
+        agreement = _check_edited(case, edited, after) if edit.tuned else _check_masked(case, plan, after)
         document = documents.report_document(case, ranking, plan, run)
         document["verification"] = agreement
-        document["orders"] = orders
+        document["orders"], document["edit"] = orders, edit.describe()
         _measure(case, plan, before, after, document)
+        document["controls"] = _controls(case, workshop, edit.used, before, after, run["budget"], progress)
         attacks: list[Row] = []
-        if plan.k:
-            _measure_controls(case, plan, before, after, document, run, progress)
-            if case.question.attacked:
-                fixed = before.attacked["report"], after.attacked["report"]
-                attacks = measure_attack(case, edited, *fixed, run["budget"], document["attack"], progress)
+        if edit.used and case.question.attacked:
+            fixed = before.attacked["report"], after.attacked["report"]
+            attacks = measure_attack(case, edited, *fixed, run["budget"], document["attack"], progress)
         documents.judge(document)
         written = document["outcome"] != documents.NO_REPAIR
         if written and case.settings.compact:
@@ -114,7 +117,7 @@ def finish(case: Case, ranking: Ranking, run: RunRecord, out: Path, progress: Pr
         staged = folder / "results"
         staged.mkdir()
         if written:
-            document["files"] |= _place(case, made, staged)
+            document["files"] |= _place(case, made, staged) | write_tuned(edit, staged)
         if "compact" in document and document["compact"]["written"]:
             for role, name in (("compact", TENSORS), ("compact_widths", WIDTHS)):
                 shutil.move(folder / name, staged / name)
@@ -219,9 +222,20 @@ def _check_masked(case: Case, plan: Plan, after: Predictions) -> Verification:
     for i in range(0, len(case.images), step):
         images = case.images.normalize(case.images.pixels[i : i + step].to(case.subject.device))
         masked.append(case.subject.network.masked_logits(images, coalition)[0].cpu())
-    logits, reloaded = torch.cat(masked), torch.from_numpy(after.logits["all"])
-    architecture = case.subject.checkpoint.architecture
-    logits = logits if architecture.plan is None else comparable(architecture.plan, logits)
+    return _compared(case, torch.cat(masked), after, MASKED)
+
+
+def _check_edited(case: Case, edited: Checkpoint, after: Predictions) -> Verification:
+    """Compares the reloaded file with the edited model in memory, image by image."""
+    sets, preprocessing = {"all": np.asarray(case.images.dataset.images)}, case.images.dataset.preprocessing
+    step, device = case.subject.room.plain, case.settings.device
+    found = in_memory_predictions(edited.module(), preprocessing, sets, device, step)
+    return _compared(case, torch.from_numpy(found["all"]), after, EDITED)
+
+
+def _compared(case: Case, logits: torch.Tensor, after: Predictions, against: str) -> Verification:
+    reloaded, plan = torch.from_numpy(after.logits["all"]), case.subject.checkpoint.architecture.plan
+    logits = logits if plan is None else comparable(plan, logits)
     largest = float((logits - reloaded).abs().max())
     scale = float(reloaded.abs().max())
     differing = predictions(logits) != predictions(reloaded)
@@ -229,15 +243,15 @@ def _check_masked(case: Case, plan: Plan, after: Predictions) -> Verification:
     firm = differing & (margins > _MARGIN * max(scale, 1e-6))
     if bool(firm.any()) or not bool(torch.isfinite(reloaded).all()):
         raise VerificationFailed(
-            f"The reloaded checkpoint predicts {int(firm.sum())} of {len(logits)} images differently from the masked "
-            f"network (largest logit difference {largest:.3g}); nothing was exported."
+            f"The reloaded checkpoint predicts {int(firm.sum())} of {len(logits)} images differently from {against} "
+            f"(largest logit difference {largest:.3g}); nothing was exported."
         )
     return {
         "images": len(logits),
         "different_predictions": int(differing.sum()),
         "largest_logit_difference": largest,
         "by": judge_of(case.subject.checkpoint),
-        "how": how_of(case.subject.checkpoint),
+        "how": how_of(case.subject.checkpoint, against),
     }
 
 
@@ -289,103 +303,22 @@ def _objective_predictions(case: Case, of: Predictions) -> np.ndarray:
     return case.question.picked("report", of.of("all"), of.attacked)
 
 
-def _measure_controls(
-    case: Case, plan: Plan, before: Predictions, after: Predictions, document: RepairRecord, run: RunRecord,
+def _controls(
+    case: Case, workshop: Workshop, used: str | None, before: Predictions, after: Predictions, budget: int,
     progress: Progress,
-) -> None:  # fmt: skip
-    loo = int(np.clip(LEAVE_ONE_OUT_SHARE * run["budget"] / case.subject.network.n_filters, 4, 128))
-    picks = controls.rankings(case, plan.k, loo, progress)
-    report, objective = case.images.splits.report, case.question.objective("report")
-    mine = _objective_predictions(case, after)
-    rows: list[ControlRow] = []
-    for name, chosen in picks.items():
-        clean, asked = [], []
-        for players in chosen:
-
-            def predict(pixels: Pixels, removed: np.ndarray = players) -> np.ndarray:
-                return masked_predictions(case, pixels, removed)
-
-            clean.append(predict(case.images.rows("report")))
-            asked.append(case.question.answers("report", clean[-1], predict))
-        values = [float(objective.value(a)) for a in asked]
-        accuracy = [float((c == case.images.labels[report]).mean()) for c in clean]
-        row: ControlRow = {
-            "name": name,
-            "metric": float(np.mean(values)),
-            "accuracy": float(np.mean(accuracy)),
-            "picks": len(chosen),
-        }
-        if len(chosen) > 1:
-            row |= {
-                "metric_range": [min(values), max(values)],
-                "accuracy_range": [min(accuracy), max(accuracy)],
-            }
-        else:
-            row["advantage"] = measures.gain(objective, asked[0], mine, case.settings.seed, case.settings.level)
-        if name == "leave-one-out":
-            row["note"] = f"ranked on {loo} score images"
-        rows.append(row)
-        progress("measuring the controls", len(rows) / (len(picks) + 1))
-    rows.append(_logit_shift(case, before, mine))
-    document["controls"] = rows
+) -> list[ControlRow]:  # fmt: skip
+    """What cheaper ways give (`rivals.rivals`)."""
+    select, report, mine = (_of_part(case, *of) for of in ((before, "select"), (before, "report"), (after, "report")))
+    seen = [{name: predictions(part).numpy() for name, part in logits.items()} for logits in (report, mine)]
+    judge = rivals.Judge(Exam.of(case, "report"), seen[0], seen[1], case.settings.seed, case.settings.level)
+    return rivals.rivals(workshop, used, judge, (select, report), budget, progress)
 
 
-def _logit_shift(case: Case, before: Predictions, mine: np.ndarray) -> ControlRow:
-    """The cheapest rival: offsets found on *select* under the same limits, measured on *report*."""
-    select, report, limits = case.images.splits.select, case.images.splits.report, case.settings.limits
-    labels = case.images.labels
-    everything = torch.from_numpy(before.logits["all"])
-    objective, n_clean = case.question.objective("select"), len(select)
-    searched, rows = case.question.searched(
-        "select", everything[torch.from_numpy(select)], lambda _: torch.from_numpy(before.logits["attack_select"])
-    )
-    groups = case.question.groups("select")
-    right_before = before.of("all")[select] == labels[select]
-    guard = _GuardLogits.of(case, before)
-
-    def acceptable(predicted: np.ndarray, offsets: np.ndarray) -> bool:
-        right = predicted[:n_clean] == labels[select]
-        if right_before.mean() - right.mean() > limits.max_clean_drop + 1e-12:
-            return False
-        if guard and guard.accuracy("select", 0 * offsets) - guard.accuracy("select", offsets) > limits.max_clean_drop:
-            return False
-        if groups is None:
-            return True
-        return bool(largest_drops(np.stack([right_before, right]), groups)[1] <= limits.max_subgroup_drop + 1e-12)
-
-    sign = -1.0 if case.question.lowers else 1.0
-    offsets, how = controls.logit_shift(searched, acceptable, lambda p: sign * float(objective.value(p[rows])))
-    final = case.question.objective("report")
-    clean = controls.shifted_predictions(everything[torch.from_numpy(report)], offsets)
-    attacked = {part: torch.from_numpy(before.logits[f"attack_{part}"]) for part in case.question.attacked}
-    asked = controls.shifted_predictions(case.question.picked("report", everything, attacked), offsets)
-    return {
-        "name": "logit shift",
-        "metric": float(final.value(asked)),
-        "accuracy": float((clean == labels[report]).mean()),
-        **({"guard": guard.accuracy("report", offsets)} if guard else {}),  # type: ignore[typeddict-item]
-        "picks": 1,
-        "advantage": measures.gain(final, asked, mine, case.settings.seed, case.settings.level),
-        "note": how,
-    }
-
-
-@dataclass(frozen=True)
-class _GuardLogits:
-    """The intact model's logits of the guard set, with labels and parts."""
-
-    logits: torch.Tensor
-    labels: np.ndarray
-    parts: Holdout
-
-    @classmethod
-    def of(cls, case: Case, before: Predictions) -> _GuardLogits | None:
-        guard = case.images.guard
-        if guard is None:
-            return None
-        return cls(torch.from_numpy(before.logits["guard"]), guard.dataset.labels, guard.parts)
-
-    def accuracy(self, part: str, offsets: np.ndarray) -> float:
-        rows = getattr(self.parts, part)
-        predicted = controls.shifted_predictions(self.logits[torch.from_numpy(rows)], offsets)
-        return float((predicted == self.labels[rows]).mean())
+def _of_part(case: Case, of: Predictions, part: str) -> dict[str, torch.Tensor]:
+    """The logits of a split's images as an `Exam` has them: set -> float32 [N, classes]."""
+    found = {"clean": of.logits["all"][case.images.indices(part)]}
+    if case.question.rows(part) is None:
+        found["attacked"] = of.logits[f"attack_{part}"]
+    if case.images.guard is not None:
+        found["guard"] = of.logits["guard"][getattr(case.images.guard.parts, part)]
+    return {name: torch.from_numpy(logits) for name, logits in found.items()}

@@ -24,6 +24,7 @@ from repair_engine.documents import repair as documents
 from repair_engine.documents.attack_repair import subset_size
 from repair_engine.documents.explain import ExplainRecord
 from repair_engine.documents.records import RepairRecord
+from repair_engine.edits.deciding import tuning_share
 from repair_engine.errors import BadInput
 from repair_engine.network import Network
 from repair_engine.question.request import RepairRequest
@@ -173,7 +174,11 @@ def prepare_job(
                 queries = 2 * request.queries * subset_size(case, budget) / rates.forward
                 budget = calibrate.choose_budget(rates, request.estimator, other + queries, target)
             if request.purpose is Verb.REPAIR:
-                more = AFRESH_SHARE + (STEPWISE_SHARE if request.limits.order == "auto" else 0.0)
+                more = (
+                    AFRESH_SHARE
+                    + tuning_share(request.edit)
+                    + (STEPWISE_SHARE if request.limits.order == "auto" else 0.0)
+                )
                 budget = int(budget / (1 + more))
             smallest = game if request.batch_size else game.resized(BATCH_SIZES[-1])
             budget = max(budget, least_budget(request, smallest))
@@ -387,7 +392,7 @@ def _finish_seconds(case: Case, rates: calibrate.Rates) -> float:
     guard = len(case.images.guard.dataset) if case.images.guard is not None else 0
     prefixes = case.settings.limits.max_filters
     sweep = prefixes * (select + guard / 2) / rates.walk
-    plain = (3 * everyone + 2 * guard + 14 * report) / rates.forward
+    plain = (3 * everyone + 2 * guard + 14 * (select + report)) / rates.forward
     leave_one_out = 4 * case.subject.network.n_filters / rates.toggle
     attack = 0.0
     if case.question.attacked:

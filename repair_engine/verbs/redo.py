@@ -1,6 +1,7 @@
 """Another choice of filters from the list of a finished repair, from its repair.json and the original checkpoint.
 
-Nothing is searched and no image is needed: repair.json holds for each ranked filter the edits that ablate it.
+Nothing is searched and no image is needed: repair.json holds for each ranked filter the edits that ablate it, and the
+file edit.safetensors beside it the tensors that a repair tuned.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from repair_engine.errors import BadInput
 from repair_engine.models.formats import Checkpoint
 from repair_engine.network.write_back import Edit, apply_edits
+from repair_engine.verbs.editing import read_tuned
 
 _AGAIN = "It is the repair.json of a `repair` by this version; an older one holds no edits: run `repair` again."
 
@@ -30,6 +32,8 @@ class Recorded:
         edits: of every ranked filter, worst first.
         ablated: the filters that the repair ablated, in order.
         checkpoint: sha256 of the checkpoint that it wrote, None where it wrote none.
+        edit: what the repair did, such as "ablate+head"; None where it did nothing.
+        files: name and sha256 of what lies beside it.
     """
 
     path: str
@@ -37,6 +41,8 @@ class Recorded:
     edits: Mapping[str, tuple[Edit, ...]]
     ablated: tuple[str, ...]
     checkpoint: str | None
+    edit: str | None
+    files: Mapping[str, Any]
 
 
 def read_plan(path: str | Path) -> Recorded:
@@ -48,12 +54,14 @@ def read_plan(path: str | Path) -> Recorded:
         model = document["inputs"]["model"]
         str(model["sha256"]), str(model["architecture"]), int(model["num_classes"]), dict(model["options"])
         ablated = tuple(row["id"] for row in document["filters"])
-        written = document.get("files", {}).get("checkpoint", {}).get("sha256")
+        files = dict(document.get("files", {}))
+        written = files.get("checkpoint", {}).get("sha256")
+        edit = document.get("edit", {}).get("used", "ablate" if ablated else None)  # older: nothing but ablation
     except OSError as error:
         raise BadInput(f"--plan: {path} cannot be read ({error.strerror}).") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"--plan: {path} is no repair.json with a list of edits ({error!r}).", _AGAIN) from error
-    return Recorded(str(path), model, edits, ablated, written)
+    return Recorded(str(path), model, edits, ablated, written, edit, files)
 
 
 def _edit(row: Mapping[str, Any]) -> Edit:
@@ -91,17 +99,29 @@ def _check(option: str, named: Sequence[str], known: Sequence[str] | Mapping[str
         )
 
 
-def edited(checkpoint: Checkpoint, plan: Recorded, filters: Sequence[str]) -> dict[str, torch.Tensor]:
+def edited(
+    checkpoint: Checkpoint, plan: Recorded, filters: Sequence[str], whole: bool = False
+) -> dict[str, torch.Tensor]:
     """The checkpoint's tensors with the filters ablated, in the given order; with none, the intact tensors.
 
+    Args:
+        whole: all that the repair did, what it tuned with it.
+
     Raises:
-        BadInput: the plan is of another file, or names tensors that this one does not have.
+        BadInput: the plan is of another file, or names tensors that this one does not have; a part is asked for of what
+            was tuned as a whole.
     """
     if checkpoint.sha256 != plan.model["sha256"]:
         raise BadInput(
             f"{plan.path} is of a model with sha256 {str(plan.model['sha256'])[:16]}…; this one has "
             f"{checkpoint.sha256[:16]}….",
             f"Give the original checkpoint ({plan.model.get('file', 'unknown')}), not a repaired one.",
+        )
+    if "edit" in plan.files and filters and not whole:
+        raise BadInput(
+            f"{plan.path} is of the edit {plan.edit}, which was tuned with all of its culprits as they are: no part of "
+            "it can be chosen.",
+            "Leave --filters and --without out for all of it; --without all undoes it.",
         )
     found = [edit for name in filters for edit in plan.edits[name]]
     for edit in found:
@@ -110,4 +130,8 @@ def edited(checkpoint: Checkpoint, plan: Recorded, filters: Sequence[str]) -> di
             raise BadInput(
                 f"{plan.path} edits row {edit.channel} of {edit.key}, which the model does not have.", _AGAIN
             )
-    return apply_edits(checkpoint.tensors, found)
+    tensors = apply_edits(checkpoint.tensors, found)
+    tuned = read_tuned(Path(plan.path).parent, plan.files) if whole else {}
+    if foreign := [key for key, tensor in tuned.items() if key not in tensors or tensors[key].shape != tensor.shape]:
+        raise BadInput(f"{plan.path} tunes {foreign[0]}, which the model does not have in that shape.", _AGAIN)
+    return tensors | tuned

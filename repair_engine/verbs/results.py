@@ -31,6 +31,7 @@ from repair_engine.pages.compare_wording import compare_text
 from repair_engine.pages.explain_page import samples_of, shown
 from repair_engine.support.outputs import check_folder, claimed, publish, replace
 from repair_engine.support.scratch import scratch
+from repair_engine.verbs.editing import read_tuned
 
 Document = TypeVar("Document", bound=Mapping[str, Any])
 Row = Mapping[str, Any]
@@ -197,7 +198,8 @@ class Repaired(Filed[RepairRecord]):
             return self._checkpoint
         rows = [row for row in self.document["culprits"] if row["ablated"]]
         edits = [Edit(**edit) for row in rows for edit in row["edits"]]
-        edited = self._checkpoint.edited(apply_edits(self._checkpoint.tensors, edits))
+        tensors = apply_edits(self._checkpoint.tensors, edits) | read_tuned(self._folder, self.document["files"])
+        edited = self._checkpoint.edited(tensors)
         return dataclasses.replace(edited, sha256=self.document["files"]["checkpoint"]["sha256"])
 
     @property

@@ -29,6 +29,9 @@ from repair_engine.support.scratch import scratch
 from repair_engine.support.words import last_line
 from repair_engine.verbs.compact import load_module
 
+MASKED = "the masked network"  # what a repaired model is compared with: what was valued, with the culprits masked
+EDITED = "the edited model in memory"  # where more was changed
+
 
 def fresh_predictions(
     checkpoint: Path,
@@ -106,11 +109,11 @@ def judge_of(checkpoint: Checkpoint) -> str:
     return f"onnxruntime {version}" if version else "this project's importer (onnxruntime is not installed)"
 
 
-def how_of(checkpoint: Checkpoint) -> str:
-    """How a repaired model was compared with the masked network that was valued, for reports."""
+def how_of(checkpoint: Checkpoint, against: str) -> str:
+    """How a repaired model was compared, for reports."""
     if checkpoint.held is not None:
-        return "an edited copy of the module, in this process, against the masked network"
-    return f"the written file, reloaded into {judge_of(checkpoint)} in a fresh process, against the masked network"
+        return f"an edited copy of the module, in this process, against {against}"
+    return f"the written file, reloaded into {judge_of(checkpoint)} in a fresh process, against {against}"
 
 
 def main() -> None:

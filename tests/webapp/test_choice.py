@@ -106,7 +106,7 @@ def test_another_set_is_answered_once_for_all_who_ask(world, job, answers):
     assert (first.status_code, second.status_code) == (202, 202)
     assert first.json()["figures"] is None
     assert [(name, queue) for name, (_, _, queue) in zip(world.bells.names(), world.bells.rung, strict=True)] == [
-        ("what_if", "cpu")
+        ("what_if", "light")
     ]
     browser = world.owner.browser.get(f"/repairs/{job.pk}/choice/set/", {"pick": [UNITS[2], UNITS[0]]})
     assert browser.status_code == 202

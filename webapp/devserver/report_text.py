@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from repair_engine.pages.repair_wording import deed
 from repair_engine.support.words import level_of
 
 
@@ -11,10 +12,11 @@ def describe(report: dict[str, Any]) -> str:
     """`report.json` for people: before and after on the report images, with intervals."""
     before, after, metric = report["before"]["report"], report["after"]["report"], report["metric"]
     repaired = report["outcome"] == "repaired"
-    filters = "1 filter" if report["k"] == 1 else f"{report['k']} filters"
+    done = deed(report)
+    done = f"{done[0].lower()}{done[1:]}"
     by_hand = report["outcome"] == "not_shown_to_help"
-    none = f"WRITTEN with {filters} ablated by hand, NOT SHOWN TO HELP." if by_hand else "NO REPAIR FOUND."
-    lines = [f"REPAIRED by ablating {filters}." if repaired else none]
+    none = f"WRITTEN by {done}, chosen by hand, NOT SHOWN TO HELP." if by_hand else "NO REPAIR FOUND."
+    lines = [f"REPAIRED by {done}." if repaired else none]
     lines += [f"  {reason}" for reason in report["reasons"]]
     lines += ["", f"On {report['data']['splits']['report']} report images that the repair never saw:"]
     lines.append(_line(metric["text"], before["metric"], after["metric"], report["gain"]))

@@ -102,7 +102,8 @@ def _row(job: Job, units: list[str]) -> WhatIf:
 
 
 def _ring(found: WhatIf) -> None:
-    on_demand.ring(found, lambda: send("webapp.jobs.tasks.what_if", found.pk, found.attempts, queue=found.job.queue))
+    task, queue = "webapp.jobs.tasks.what_if", reopened.queue_of(found.job)
+    on_demand.ring(found, lambda: send(task, found.pk, found.attempts, queue=queue))
 
 
 def answer(found: WhatIf) -> None:

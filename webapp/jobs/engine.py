@@ -170,14 +170,17 @@ class RepairEngine:
         from repair_engine.documents.choosing import steps
         from repair_engine.verbs import choices
 
-        case = _case(request, work, note)
-        return steps(choices.what_if(case, units, note), case.settings.limits)[1]
+        with _one_question:
+            case = _case(request, work, note)
+            return steps(choices.what_if(case, units, note), case.settings.limits)[1]
 
     def study(self, request: dict, work: Path, unit: str, what: str, note: Note) -> dict:
         from repair_engine.documents import unit_card
 
-        case = _case(request, work, note)
-        return dict(unit_card.picture(case, unit, note) if what == "picture" else unit_card.effect(case, unit, note))
+        with _one_question:
+            case = _case(request, work, note)
+            make = unit_card.picture if what == "picture" else unit_card.effect
+            return dict(make(case, unit, note))
 
 
 def _case(request: dict, work: Path, note: Note) -> Any:
@@ -234,6 +237,7 @@ class _Opened:
 
 
 _opened, _cases = _Opened(), _Opened()
+_one_question = threading.Lock()  # at a time: light workers have threads, and a network is no two threads' at once
 
 
 def _open(work: Path) -> Any:

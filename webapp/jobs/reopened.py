@@ -26,6 +26,11 @@ def request_of(job: Job) -> dict:
     return {**for_engine(job), "parent": same}
 
 
+def queue_of(job: Job) -> str:
+    """Not among the shards of runs under way: somebody waits for the answer before a page."""
+    return "gpu" if job.queue == "gpu" else "light"
+
+
 def telling(asked: QuerySet) -> Callable[..., None]:
     """Says in a row what is done and what share of it. Raises its DoesNotExist where it or its run is gone."""
     told, stage, rows = 0.0, "", asked.filter(job__deleted_at=None)

@@ -18,10 +18,11 @@ def found(job: Job, unit: str) -> dict[str, UnitStudy]:
 
 
 def wanted(job: Job, unit: str, what: str) -> UnitStudy:
-    """The study; where it is not made, a worker of the run's kind of device is asked for it."""
+    """The study; where it is not made, a worker is asked for it."""
     one, _ = UnitStudy.objects.get_or_create(job=job, unit=unit, what=what)
     if one.result is None and not one.error:
-        on_demand.ring(one, lambda: send("webapp.jobs.tasks.study_unit", one.pk, one.attempts, queue=job.queue))
+        task, queue = "webapp.jobs.tasks.study_unit", reopened.queue_of(job)
+        on_demand.ring(one, lambda: send(task, one.pk, one.attempts, queue=queue))
     return one
 
 

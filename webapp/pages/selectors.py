@@ -32,6 +32,7 @@ FILES = {
     "report.html": "the report as one page, to read and to pass on",
     "report.json": "the report as data",
     "repair.json": "inputs, filters, constants, seed and versions: what a pipeline needs to repeat it",
+    "edit.safetensors": "the tensors that the repair tuned: with repair.json, apply makes or undoes the edit",
     "predictions.csv": "every image's prediction before and after",
     "guard_predictions.csv": "the same for the guard set",
     "attacks.csv": "every attacked image's prediction before and after, by each adversary",

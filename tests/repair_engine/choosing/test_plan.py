@@ -107,9 +107,10 @@ def test_subgroups_too_small_do_not_gate() -> None:
 def judged(k: int, value: float, lower: float, upper: float, goal: str = "raise", culprits: int = 3) -> dict:
     figures = {"report": {"accuracy": 0.9}}
     document = {
-        "k": k, "metric": {"goal": goal, "text": "recall"}, "curve": [{"k": i, "objective": 0.5} for i in range(3)],
+        "k": k, "metric": {"goal": goal, "text": "recall"},
         "gain": {"value": value, "lower": lower, "upper": upper},
         "culprits": [{}] * culprits, "limits": {"max_clean_drop": 0.02}, "groups": {}, "controls": [],
+        "curve": [{"k": i, "objective": 0.5, "clean": 0.9, "feasible": True} for i in range(max(k, 2) + 1)],
         "before": figures, "after": figures,
     }  # fmt: skip
     judge(document)

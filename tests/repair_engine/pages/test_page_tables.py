@@ -60,7 +60,7 @@ def test_controls_and_their_verdicts():
     for metric in ("recall:shirt", "attack-success"):
         made = document(metric)
         page = Page(render(made))
-        rows = page.table("Report images; 2 filters each")
+        rows = page.table("Report images; rankings of up to 2 filters")
         assert [r[""] for r in rows] == ["this repair", *(c["name"] for c in made["controls"])]
         assert [r["verdict"] for r in rows] == ["", "repair better", "not told apart", "control better"]
         for cells, row in zip(rows[1:], made["controls"]):

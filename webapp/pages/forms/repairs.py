@@ -34,7 +34,7 @@ _CLASSES = {"repair": "of-repairs", "explain": "of-explanations", "score": "of-s
 class RepairForm(NamedForm, options_form(*VERBS, Device)):
     placed = (
         *("metric", "also", "group", "seed", "budget", "minutes", "device", "max_clean_drop", "max_subgroup_drop"),
-        *("max_filters", "choose", "compact", *OF_ATTACKS),
+        *("max_filters", "choose", "edit", "compact", *OF_ATTACKS),
     )
     kind = forms.ChoiceField(
         required=False, choices=[(key, label) for key, label, _ in KINDS], widget=forms.RadioSelect

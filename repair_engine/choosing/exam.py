@@ -1,0 +1,92 @@
+"""The images of one split on which candidates are compared, and what their predictions mean under the limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from repair_engine.case.case import Case
+from repair_engine.choosing.outcomes import largest_drops
+from repair_engine.choosing.selection import Seen, Sweep, resample
+from repair_engine.data.pixels import Pixels
+from repair_engine.question.objectives import Objective, cell_codes
+
+
+@dataclass(frozen=True)
+class Exam:
+    """One split's images.
+
+    Attributes:
+        sets: "clean", where the metric is attack success "attacked", and with a guard set "guard" -> pixels.
+        objective: the metric on this split.
+        rows: where its images lie among the clean ones, int64 [n]; None: they are the attacked ones.
+        labels, subgroups: of the clean images, [N].
+        guard_labels: of the guard set's images of this split, None without one.
+        true: labels of the attacked images, None without an attack.
+        seed: of the resampling.
+    """
+
+    sets: Mapping[str, Pixels]
+    objective: Objective
+    rows: np.ndarray | None
+    labels: np.ndarray
+    subgroups: list[str] | None
+    guard_labels: np.ndarray | None
+    true: np.ndarray | None
+    seed: int
+
+    @classmethod
+    def of(cls, case: Case, part: str) -> Exam:
+        """The exam of "select" or "report"."""
+        images, question = case.images, case.question
+        sets: dict[str, Pixels] = {"clean": images.rows(part)}
+        objective, rows, true = question.objective(part), question.rows(part), None
+        if rows is None:
+            sets["attacked"] = objective.pixels
+            true = images.labels[question.indices(part)]
+        guard_labels = None
+        if images.guard is not None:
+            of_guard = getattr(images.guard.parts, part)
+            sets["guard"] = torch.from_numpy(np.array(images.guard.dataset.images[of_guard]))
+            guard_labels = images.guard.dataset.labels[of_guard]
+        labels, groups = images.labels[images.indices(part)], question.groups(part)
+        return cls(sets, objective, rows, labels, groups, guard_labels, true, case.settings.seed)
+
+    @property
+    def images(self) -> int:
+        """Of all sets together."""
+        return sum(len(pixels) for pixels in self.sets.values())
+
+    def asked(self, predicted: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The predictions of the objective's images [..., n] among those of all sets [..., N]."""
+        return predicted["attacked"] if self.rows is None else predicted["clean"][..., self.rows]
+
+    def sweep(self, predicted: Mapping[str, np.ndarray]) -> Sweep:
+        """Figures of m + 1 candidates, of which the first is the intact model.
+
+        Args:
+            predicted: set -> classes int64 [m + 1, N].
+        """
+        clean = predicted["clean"] == self.labels
+        return Sweep(
+            self.objective.value(self.asked(predicted)),
+            clean.mean(axis=1),
+            None if self.guard_labels is None else (predicted["guard"] == self.guard_labels).mean(axis=1),
+            None if self.subgroups is None else largest_drops(clean, self.subgroups),
+            self.objective.goal == "lower",
+        )
+
+    def draws(self, predicted: Mapping[str, np.ndarray]) -> Sweep:
+        """`sweep` on bootstrap resamples of the images; the same ones whatever the candidates."""
+        guard = None
+        if self.guard_labels is not None:
+            guard = Seen(predicted["guard"] == self.guard_labels, cell_codes(self.guard_labels, None))
+        clean = Seen(predicted["clean"] == self.labels, cell_codes(self.labels, self.subgroups))
+        return resample(clean, self.objective, self.asked(predicted), self.rows, guard, self.subgroups, self.seed)
+
+    def true_label(self, predicted: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """Share of the attacked images that are predicted as what they are, [m + 1]; None without an attack."""
+        return None if self.true is None else (predicted["attacked"] == self.true).mean(axis=1)
