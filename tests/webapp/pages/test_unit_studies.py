@@ -124,7 +124,7 @@ def test_progress_and_a_run_deleted_meanwhile(world, job, look, monkeypatch):
 
 def test_without_workers_it_is_said(world, job, look):
     Worker.objects.all().delete()
-    assert "No worker for cpu has been heard of lately" in look().text
+    assert "No worker has been heard of lately" in look().text
 
 
 def test_what_is_not_there(world, job):
