@@ -46,28 +46,30 @@ class Edited:
 
 
 def edit_of(workshop: Workshop) -> Edited:
-    """The edit that is asked for: of "ablate" the plan's culprits, of others what `decide` takes."""
+    """The edit that is asked for: of "ablate" the plan's culprits, of others what `decide` takes.
+
+    Where that is nothing, filters that were chosen by hand are ablated all the same.
+    """
     subject, plan, asked = workshop.case.subject, workshop.plan, workshop.case.settings.edit
     intact = subject.checkpoint.tensors
 
     def ablated(players: np.ndarray) -> dict[str, Tensor]:
         return subject.ablated(int(p) for p in players)
 
-    if asked == "ablate":
+    def alone(said: dict[str, Any]) -> Edited:
         tensors = ablated(plan.chosen)
         units, parameters = touched(subject.network, intact, tensors) if plan.k else (0, 0)
-        used = asked if plan.k else None
-        said: dict[str, Any] = {
-            "asked": asked,
-            "used": used,
-            "words": KINDS[asked].words,
-            "units": units,
-            "parameters": parameters,
-        }
-        return Edited(used, tensors, plan.chosen, {}, said | {"evaluations": 0, "rows": [], "retrained": []})
+        used = "ablate" if plan.k else None
+        made = {"used": used, "words": KINDS["ablate"].words, "units": units, "parameters": parameters}
+        return Edited(used, tensors, plan.chosen, {}, said | made)
+
+    if asked == "ablate":
+        return alone({"asked": asked, "evaluations": 0, "rows": [], "retrained": []})
     decision = decide(workshop, asked)
     made = decision.used
     said = decision.describe() | {"retrained": []}
+    if made is None and workshop.case.settings.by_hand:  # such a choice always gives its file
+        return alone(said)
     if made is None:
         return Edited(None, intact, plan.players[:0], {}, said | {"words": KINDS.get(asked, KINDS["ablate"]).words})
     said["words"] = KINDS[made.name].words

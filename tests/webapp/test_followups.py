@@ -67,6 +67,15 @@ def test_it_is_a_job_of_its_own_with_what_the_parent_was_asked(world, parent):
     assert asked.report_uses == 1
 
 
+def test_filters_by_hand_are_ablated_whatever_the_parent_edited(world, parent):
+    parent.request["edit"] = "head"
+    parent.save()
+    made = go_on(world.owner, parent, filters=["features.1:1"]).json()
+    assert "edit" not in made["request"]
+    asked = go_on(world.owner, parent, filters=["features.1:1"], edit="constants").json()
+    assert asked["request"]["edit"] == "constants"
+
+
 def test_values_that_are_all_zero_start_no_repair(world, parent):
     """As of a class that few samples never drew; filters chosen by hand may still be judged by it."""
     scored(parent, "recall:shirt", "recall:coat", "accuracy")

@@ -112,5 +112,6 @@ def parts(job: Job, of: Document, chooses: bool = False) -> dict[str, Part]:
 
 def _below(section: Section) -> Section:
     """The section under a part's heading: what it holds is a level lower, and no two things have one name."""
-    body = Markup(section.body.replace("<h3", "<h4").replace("</h3>", "</h4>"))  # names in it are escaped
+    plain = str(section.body)  # a Markup's own `replace` would escape what is put in
+    body = Markup(plain.replace("<h3", "<h4").replace("</h3>", "</h4>"))  # names in it are escaped
     return Section(f"{section.ident}-section" if section.ident in _PARTS else section.ident, section.heading, body)

@@ -10,6 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from repair_engine.edits.deciding import Decision
+from repair_engine.verbs import editing
 from tests.repair_engine.tiny import Sabotaged, World, call, rows_of
 
 pytestmark = pytest.mark.usefixtures("quick_module")
@@ -102,6 +104,17 @@ def test_a_choice_that_helps_and_breaks_a_limit_says_which(sabotaged: World, tmp
                                max_clean_drop="0", max_subgroup_drop="0", out=str(tmp_path / "c")))  # fmt: skip
     assert text.out.startswith("NOT SHOWN TO HELP, written because its filters were chosen by hand: ")
     assert "Checkpoint: " in text.out
+
+
+def test_where_another_edit_finds_nothing_the_choice_is_written(
+    sabotaged: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(editing, "decide", lambda _, asked: Decision(asked, None, [], 0))
+    result = by_hand(sabotaged, "spy:0,stem:1", tmp_path / "out", edit="biases")
+    assert result.document["edit"]["asked"] == "biases"
+    assert result.document["edit"]["used"] == "ablate"
+    assert result.document["k"] == 2
+    assert (tmp_path / "out" / "repaired.safetensors").exists()
 
 
 @pytest.mark.parametrize(

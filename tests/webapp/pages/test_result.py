@@ -49,6 +49,14 @@ def test_no_repair_found_is_a_full_answer(world, url):
     assert {"report.html", "report.json"} <= {a["href"].split("/")[-1].split("?")[0] for a in page.all("a")}
 
 
+def test_headings_below_a_part_are_headings(world, url):
+    """Not the text of their tags: they are made a level lower on the page than in the file."""
+    succeed(world.owner.job)
+    answer = world.owner.browser.get(url).content.decode()
+    assert "&lt;h" not in answer
+    assert "<h4>Classes</h4>" in answer
+
+
 def test_files_come_with_the_hash_that_is_shown(world, url):
     succeed(world.owner.job)
     page = read(world.owner.browser.get(url))

@@ -46,7 +46,7 @@ class FollowForm(NamedForm, options_form(Repair, only=CHANGES)):
     ) -> None:
         """`limits`: shares that the address says in the place of the parent's."""
         own = parent.request.get("metric", "")
-        row = {**parent.request, **_numbers(limits or {})}
+        row = {**parent.request, **_numbers(limits or {}), **({"edit": "ablate"} if filters else {})}
         start = {key: value for key, value in self.initial_of(row).items() if key != "budget"}
         super().__init__(*args, initial={**start, "metric": metric or own}, **kwargs)
         self.fields["budget"].help_text = "For fresh samples of these filters alone. Blank: in ratio to the run's."

@@ -1,7 +1,7 @@
 // Marks in the navigation of a result which of its parts is being read; the address names it, for a reload or to pass on.
 const links = new Map([...document.querySelectorAll(".parts a")].map((link) => [link.hash.slice(1), link]));
 let named, moved = false; // by a person: a page that grows while it loads scrolls, too
-for (const kind of ["wheel", "touchmove", "keydown"]) addEventListener(kind, () => (moved = true), { passive: true });
+for (const kind of ["wheel", "touchmove", "keydown", "pointerdown"]) addEventListener(kind, () => (moved = true), { passive: true });
 const name = (id) => {
   clearTimeout(named);
   named = setTimeout(() => {
@@ -34,3 +34,10 @@ addEventListener("scroll", () => {
   requestAnimationFrame(() => ((waiting = false), mark(true)));
 }, { passive: true });
 mark(false);
+// What stands above a part may grow after the page has gone there: it stays where it was asked for until somebody moves.
+const wanted = location.hash && document.getElementById(location.hash.slice(1));
+if (wanted) {
+  const held = new ResizeObserver(() => (moved ? held.disconnect() : wanted.scrollIntoView()));
+  held.observe(document.querySelector("main"));
+  setTimeout(() => held.disconnect(), 8000);
+}
