@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -23,10 +23,6 @@ class Interval:
     upper: float
     level: float
     method: str
-
-    @property
-    def includes_zero(self) -> bool:
-        return self.lower <= 0.0 <= self.upper
 
 
 class IntervalRecord(TypedDict):
@@ -226,13 +222,3 @@ def cell_flag(n: int) -> str:
     if n < REFUSE_BELOW:
         return "too few"
     return "few" if n < WARN_BELOW else "ok"
-
-
-def small_cells(sizes: Mapping[str, int]) -> list[str]:
-    """Warnings that name the cells with too few images to trust or to gate on."""
-    texts = {
-        "few": f"fewer than {WARN_BELOW} images, so wide intervals",
-        "too few": f"fewer than {REFUSE_BELOW} images, too few to decide anything",
-    }
-    named = {flag: [f"{name} ({n})" for name, n in sizes.items() if cell_flag(n) == flag] for flag in texts}
-    return [f"{', '.join(cells)}: {texts[flag]}." for flag, cells in named.items() if cells]

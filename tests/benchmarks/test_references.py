@@ -10,8 +10,8 @@ import pytest
 from benchmarks import reference_sampler, references
 from benchmarks.cases import BenchCase
 from benchmarks.reference_sampler import Pool
-from shapley.games import VotingGame
 from tests.benchmarks.additive import additive_case
+from tests.shapley.games import VotingGame
 
 
 @pytest.mark.parametrize("n", [3, 12, 64, 336, 688, 17_216])

@@ -6,8 +6,8 @@ import pytest
 from shapley import Settings, run
 from shapley.cmcs import differences, draw_removed, scale
 from shapley.exact import coalition_values, shapley_values
-from shapley.games import FunctionGame, ImageBatchGame
 from shapley.metering import Meter
+from tests.shapley.games import FunctionGame, ImageBatchGame
 
 
 def random_game(n, seed, lookahead=1):

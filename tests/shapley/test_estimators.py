@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from shapley import Settings, estimate, exact, run
-from shapley.games import (
+from tests.shapley.games import (
     AdditiveGame,
     AirportGame,
     FunctionGame,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shapley import exact
 from shapley.exact import shapley_values
-from shapley.games import AdditiveGame, AirportGame, FunctionGame, GloveGame, VotingGame
+from tests.shapley.games import AdditiveGame, AirportGame, FunctionGame, GloveGame, VotingGame
 
 CLOSED_FORMS = {
     "additive": (AdditiveGame([0.1, -0.2, 0.5]), [0.1, -0.2, 0.5]),

@@ -7,9 +7,9 @@ import pytest
 
 from shapley import Settings, exact, fast, merge_round, next_round, run, run_block, start
 from shapley.base import BudgetTooSmall
-from shapley.games import FunctionGame, ImageBatchGame
 from shapley.paired import PairedMoments
 from shapley.state import State
+from tests.shapley.games import FunctionGame, ImageBatchGame
 
 N, BATCH, IMAGES = 14, 6, 48
 

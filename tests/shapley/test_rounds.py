@@ -24,8 +24,8 @@ from shapley import (
     start,
 )
 from shapley import estimate as estimate_of
-from shapley.games import FunctionGame, ImageBatchGame
 from shapley.rounds import draw_cost
+from tests.shapley.games import FunctionGame, ImageBatchGame
 
 N, BATCH = 9, 4
 

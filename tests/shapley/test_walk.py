@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from shapley.base import Outcomes
-from shapley.games import FunctionGame
 from shapley.metering import Meter
 from shapley.walk import dead_cutoff, dead_depth, pilot_cost, pilot_depths, pilot_walk, walk, walk_cost
+from tests.shapley.games import FunctionGame
 
 
 class Recorder(FunctionGame):

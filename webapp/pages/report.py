@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from django.urls import reverse
 from markupsafe import Markup
 
+from repair_engine.documents.edits import rivals_said
 from repair_engine.pages import attack_page, attack_wording, explain_page, explain_wording, repair_page, score_page
 from repair_engine.pages import repair_wording as wording
 from repair_engine.pages.rendering import Section
@@ -28,6 +29,7 @@ class Outcome:
     headline: str
     beaten: str
     tried: list[str]
+    rivals: str = ""  # which controls would gain, where no repair was found
     written: bool = False  # there is a checkpoint
     changes: bool = True  # it was asked for a repair
 
@@ -60,6 +62,7 @@ def outcome(of: Document) -> Outcome:
         headline=wording.headline(of),
         beaten=wording.beaten(of) if of["controls"] else "",
         tried=[] if found else wording.tried(of),
+        rivals="" if found else rivals_said(of),
         written=wording.written(of),
     )
 

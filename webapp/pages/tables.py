@@ -92,5 +92,5 @@ def _shown(units: Units, show: str) -> np.ndarray:
     """Which units are of a kind of SHOW, bool [n]."""
     if show in STATES:
         return units.state == STATES.index(show)
-    of = {"culprits": units.rank > 0, "ablated": units.ablated}
+    of = {"culprits": units.culprit, "ablated": units.ablated}
     return of.get(show, np.ones(len(units), bool))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from repair_engine.pages.rendering import printable
-from webapp.jobs import selectors, studies
+from webapp.jobs import reopened, selectors, studies
 from webapp.jobs.models import Job, UnitStudy
 from webapp.pages.units import UnitRow
 
@@ -72,7 +72,8 @@ def part(job: Job, unit: UnitRow, what: str, study: UnitStudy | None) -> dict[st
         study = studies.wanted(job, unit.id, what)
     shown: dict[str, Any] = {"what": what, "study": study}
     if study is not None and study.result is None:
-        shown["nobody"] = not any(job.queue in worker.queues for worker in selectors.live_workers())
+        queue = reopened.queue_of(job)
+        shown["nobody"] = not any(queue in worker.queues for worker in selectors.live_workers())
     elif study is not None:
         shown |= {EFFECT: _effect, PICTURE: _picture}[what](study.result)
     return shown

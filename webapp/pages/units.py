@@ -39,6 +39,7 @@ class UnitRow:
     searched: float | None
     constant: float
     rank: int | None
+    culprit: bool
     ablated: bool
     place: int  # in the network's order
     state: str
@@ -55,7 +56,8 @@ class Units:
 
     Attributes:
         sites: different sites in order; site: which of them each unit is of.
-        rank: 0 of what is no ranked culprit.
+        rank: in the order of ablation or, of an explanation, from the most critical; 0: none.
+        culprit: a repair ranked it as one.
         culprit_sign: the sign of values of units whose presence hurts.
     """
 
@@ -71,6 +73,7 @@ class Units:
     searched: np.ndarray
     constant: np.ndarray
     rank: np.ndarray
+    culprit: np.ndarray
     ablated: np.ndarray
     culprit_sign: int
 
@@ -103,6 +106,7 @@ class Units:
             fresh=bool(self.fresh[i]),
             constant=float(self.constant[i]),
             rank=int(self.rank[i]) or None,
+            culprit=bool(self.culprit[i]),
             ablated=bool(self.ablated[i]),
             place=i,
             state=STATES[self.state[i]],
@@ -162,6 +166,7 @@ def _of_document(path: Path, sign: int) -> Units:
         searched=best,
         constant=numbers("constant"),
         rank=np.zeros(len(rows), np.int32),
+        culprit=np.zeros(len(rows), bool),
         ablated=np.zeros(len(rows), bool),
     )
 
@@ -180,7 +185,9 @@ def _of_table(path: Path, sign: int) -> Units:
         return np.where(fresh, numbers(f"fresh_{key}"), numbers(key))
 
     found = numbers("value")
-    best = numbers("best") if "best" in cells else np.full(len(found), np.nan)
+    best = next((numbers(key) for key in ("best", "ranked_by") if key in cells), np.full(len(found), np.nan))
+    rank = np.nan_to_num(numbers("rank")).astype(np.int32)
+    repairs = "ablated" in cells  # an explanation ranks all units, and none of them as a culprit
     return _units(
         [tables.original(cell) for cell in cells["filter"]],
         cells.get("kind") or [""] * len(found),
@@ -192,8 +199,9 @@ def _of_table(path: Path, sign: int) -> Units:
         fresh=fresh,
         searched=np.where(np.isnan(best), found, best),
         constant=numbers("constant"),
-        rank=np.nan_to_num(numbers("rank")).astype(np.int32),
-        ablated=np.array([cell == "1" for cell in cells["ablated"]], bool),
+        rank=rank,
+        culprit=(rank > 0) & repairs,
+        ablated=np.array([cell == "1" for cell in cells.get("ablated", ())] or np.zeros(len(found)), bool),
     )
 
 
@@ -256,7 +264,7 @@ MOST_MARKED = 8
 
 def marked(of: Units) -> list[Marked]:
     """What was ablated; else the first ranked culprits; else both ends of what the search found."""
-    ranked = np.flatnonzero(of.rank)
+    ranked = np.flatnonzero(of.culprit)
     ranked = ranked[np.argsort(of.rank[ranked])]
     if (ablated := ranked[of.ablated[ranked]]).size:
         return [Marked("Ablated", of.rows(ablated[:MOST_MARKED]))]
@@ -280,7 +288,7 @@ def map_of(path: Path, name: str, sign: int) -> bytes:
     order = np.argsort(of.site, kind="stable")
     sampled = order[of.state[order] > 0]
     best = np.where((of.state > 1) | of.fresh | np.isnan(of.searched), of.value, of.searched)
-    flags = of.state | ABLATED * of.ablated | RANKED * (of.rank > 0) | FRESH * of.fresh
+    flags = of.state | ABLATED * of.ablated | RANKED * of.culprit | FRESH * of.fresh
     counts = np.bincount(of.site, minlength=len(of.sites))
     ends = np.cumsum(counts)
     sites = []

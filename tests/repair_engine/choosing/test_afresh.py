@@ -21,9 +21,9 @@ from repair_engine.support.progress import silent
 from repair_engine.verbs import pipeline
 from repair_engine.verbs.finish import finish
 from shapley import Settings, estimate, exact, merge_round, next_round, run_block, start
-from shapley.games import ImageBatchGame
 from tests.repair_engine.search.test_exact_values import request_of
 from tests.repair_engine.tiny import World, call
+from tests.shapley.games import ImageBatchGame
 
 pytestmark = pytest.mark.usefixtures("quick_module")
 

@@ -67,6 +67,25 @@ def test_where_the_metric_is_to_be_lowered_the_sign_turns(world, job):
     assert [units.STATES[flag & 3] for flag in flags] == ["helps", "open", "hurts", "unsampled"]
 
 
+def test_an_explanation_ranks_all_units_and_marks_its_ends(world, job):
+    header = "filter,site,channel,value,lower,upper,samples,fresh_value,fresh_lower,fresh_upper,fresh_samples,"
+    rows = [
+        "conv:0,conv,0,0.3,0.2,0.4,40,0.2,0.1,0.3,90,0.25,1,0.5,1",
+        "conv:1,conv,1,,,,0,,,,,0.01,2,0.1,0",
+        "conv:2,conv,2,-0.3,-0.4,0.1,40,,,,,-0.2,3,0.1,1",
+    ]
+    content = "\n".join([header + "ranked_by,rank,constant,known", *rows, ""]).encode()
+    Artifact.objects.filter(job=job, name="filters.csv").update(blob=blob_of(content))
+    _, values, _, flags = parsed(world.owner.browser.get(reverse("pages:map", args=[job.pk])).content)
+    assert np.allclose(values, [0.2, 0.01, -0.2])
+    assert [units.STATES[flag & 3] for flag in flags] == ["helps", "unsampled", "open"]
+    assert not (flags & (units.ABLATED | units.RANKED)).any()
+    found = units.units_of(job)
+    assert [row.rank for row in found.rows([0, 1, 2])] == [1, 2, 3]
+    assert [(one.words, one.rows[0].id) for one in units.marked(found)] == [
+        ("Hurts most", "conv:2"), ("Helps most", "conv:0")]  # fmt: skip
+
+
 def test_of_a_valuation_its_document_is_drawn(world, job):
     rows = [
         {"id": "conv:0", "kind": "filter", "value": -0.2, "lower": -0.3, "upper": -0.1, "samples": 9, "constant": 0.5},

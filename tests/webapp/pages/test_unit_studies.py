@@ -42,7 +42,7 @@ def test_who_opens_a_card_asks_and_the_part_comes_by_polling(world, job, look):
     assert "Waiting for a worker" in look().text
     assert world.bells.names() == [STUDY], "once, of all that the page shows"
     ((_, _, queue),) = world.bells.rung
-    assert queue == "cpu", "a worker of the run's kind of device"
+    assert queue == "light", "it does not wait behind the shards of runs"
     look()
     answer = part(world, job)
     assert world.bells.names() == [STUDY], "whoever looks again does not ask again"
@@ -124,7 +124,7 @@ def test_progress_and_a_run_deleted_meanwhile(world, job, look, monkeypatch):
 
 def test_without_workers_it_is_said(world, job, look):
     Worker.objects.all().delete()
-    assert "No worker for cpu has been heard of lately" in look().text
+    assert "No worker has been heard of lately" in look().text
 
 
 def test_what_is_not_there(world, job):

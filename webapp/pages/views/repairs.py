@@ -30,7 +30,7 @@ MORE = 4  # times the budget, after a search that found nothing
 @require_http_methods(["GET", "HEAD", "POST"])
 def new_repair(request: HttpRequest) -> HttpResponse:
     """`?model=…&dataset=…` say what is repaired; the form's choices follow from them. `?like=…` fills it in,
-    `&budget=…` with another budget."""
+    `&budget=…` and `&edit=…` in another way."""
     user = request.user
     like = access.job_for(user, request.GET["like"]) if request.GET.get("like") else None
     models = list(access.models_of(user).filter(state=Upload.State.READY))
@@ -59,8 +59,9 @@ def new_repair(request: HttpRequest) -> HttpResponse:
 
 def _asked_for(request: HttpRequest) -> dict[str, str]:
     """Of the form what the address says beside `like`."""
-    budget = request.GET.get("budget", "")
-    return {"budget": budget} if budget.isascii() and budget.isdigit() and len(budget) < 16 else {}
+    budget, edit = request.GET.get("budget", ""), request.GET.get("edit", "")
+    found = {"budget": budget} if budget.isascii() and budget.isdigit() and len(budget) < 16 else {}
+    return found | ({"edit": edit} if edit in RepairForm.known["edit"].words else {})
 
 
 def _chosen(request: HttpRequest, what: str, find, ready: list, like: Job | None):
