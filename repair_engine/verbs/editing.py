@@ -53,21 +53,21 @@ def edit_of(workshop: Workshop) -> Edited:
     def ablated(players: np.ndarray) -> dict[str, Tensor]:
         return subject.ablated(int(p) for p in players)
 
-    if asked == "ablate":
+    def plain(said: dict[str, Any]) -> Edited:
+        """The plan's culprits ablated, and nothing tuned."""
         tensors = ablated(plan.chosen)
         units, parameters = touched(subject.network, intact, tensors) if plan.k else (0, 0)
-        used = asked if plan.k else None
-        said: dict[str, Any] = {
-            "asked": asked,
-            "used": used,
-            "words": KINDS[asked].words,
-            "units": units,
-            "parameters": parameters,
-        }
-        return Edited(used, tensors, plan.chosen, {}, said | {"evaluations": 0, "rows": [], "retrained": []})
+        used = "ablate" if plan.k else None
+        amount = {"used": used, "words": KINDS["ablate"].words, "units": units, "parameters": parameters}
+        return Edited(used, tensors, plan.chosen, {}, said | amount)
+
+    if asked == "ablate":
+        return plain({"asked": asked, "evaluations": 0, "rows": [], "retrained": []})
     decision = decide(workshop, asked)
     made = decision.used
     said = decision.describe() | {"retrained": []}
+    if made is None and workshop.case.settings.by_hand and KINDS[asked].ablates:
+        return plain(said)  # what is chosen by hand is ablated, though it may not help
     if made is None:
         return Edited(None, intact, plan.players[:0], {}, said | {"words": KINDS.get(asked, KINDS["ablate"]).words})
     said["words"] = KINDS[made.name].words
