@@ -61,6 +61,9 @@ class Repair(Question, Splits, Limits, Edits, Search, Ablation, Report, Export, 
     def rules(self) -> None:
         if len(set(self.filters)) < len(self.filters):
             raise self.wrong("filters", f"A filter stands there twice: {', '.join(self.filters)}.")
+        if self.filters and self.edit in ("biases", "head", "auto"):
+            said = f"Filters are chosen by hand, and the edit {self.edit} need not ablate them."
+            raise self.wrong("edit", said, "Take ablate, constants, culprits, ablate+biases or ablate+head.")
 
 
 @dataclass(frozen=True, kw_only=True)

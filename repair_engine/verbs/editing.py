@@ -56,20 +56,21 @@ def edit_of(workshop: Workshop) -> Edited:
     def ablated(players: np.ndarray) -> dict[str, Tensor]:
         return subject.ablated(int(p) for p in players)
 
-    def alone(said: dict[str, Any]) -> Edited:
+    def plain(said: dict[str, Any]) -> Edited:
+        """The plan's culprits ablated, and nothing tuned."""
         tensors = ablated(plan.chosen)
         units, parameters = touched(subject.network, intact, tensors) if plan.k else (0, 0)
         used = "ablate" if plan.k else None
-        made = {"used": used, "words": KINDS["ablate"].words, "units": units, "parameters": parameters}
-        return Edited(used, tensors, plan.chosen, {}, said | made)
+        amount = {"used": used, "words": KINDS["ablate"].words, "units": units, "parameters": parameters}
+        return Edited(used, tensors, plan.chosen, {}, said | amount)
 
     if asked == "ablate":
-        return alone({"asked": asked, "evaluations": 0, "rows": [], "retrained": []})
+        return plain({"asked": asked, "evaluations": 0, "rows": [], "retrained": []})
     decision = decide(workshop, asked)
     made = decision.used
     said = decision.describe() | {"retrained": []}
-    if made is None and workshop.case.settings.by_hand:  # such a choice always gives its file
-        return alone(said)
+    if made is None and workshop.case.settings.by_hand and KINDS[asked].ablates:
+        return plain(said)  # what is chosen by hand is ablated, though it may not help
     if made is None:
         return Edited(None, intact, plan.players[:0], {}, said | {"words": KINDS.get(asked, KINDS["ablate"]).words})
     said["words"] = KINDS[made.name].words

@@ -50,6 +50,8 @@ def go_on(person, parent: Job, **body):
 
 
 def test_it_is_a_job_of_its_own_with_what_the_parent_was_asked(world, parent):
+    parent.request["edit"] = "auto"  # which need not ablate what is chosen by hand: not taken over
+    parent.save()
     answer = go_on(world.owner, parent, filters=["features.1:1", "features.2:2"], name="By hand", max_clean_drop=0.05)
     assert answer.status_code == 202, answer.json()
     made = answer.json()
@@ -65,6 +67,9 @@ def test_it_is_a_job_of_its_own_with_what_the_parent_was_asked(world, parent):
     assert not asked.searches
     assert asked.budget == parent.summary["budget"]
     assert asked.report_uses == 1
+    refused = go_on(world.owner, parent, filters=["features.1:1"], edit="head")
+    assert refused.status_code == 400, refused.content
+    assert "need not ablate them" in str(refused.json())
 
 
 def test_filters_by_hand_are_ablated_whatever_the_parent_edited(world, parent):

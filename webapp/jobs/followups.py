@@ -56,7 +56,7 @@ def follow_up(
     if filters:
         check_filters(parent, filters)
         asked["filters"] = list(filters)
-        asked.pop("edit", None)  # what was looked at is these filters' ablation
+        asked.pop("edit", None)  # the parent's may be one that leaves them alone
     else:
         asked["stored"] = True
     if metric is not None and (not filters or metric != parent.request.get("metric")):

@@ -65,3 +65,18 @@ def test_a_module_in_memory_gets_the_same_tensors_as_the_file(world: World, tmp_
         held = fixed.module(world.images.tensor()).argmax(1).numpy()
     assert np.array_equal(held, predicted)
     assert list(rows.values()) == [CLASSES[c] for c in predicted]
+
+
+def test_filters_by_hand_are_ablated_though_tuning_does_not_help(world: World, tmp_path: Path) -> None:
+    """No constant makes up for a filter that the network needs; it was asked for, so it is ablated."""
+    more = ("--filters", "stem:0", "--budget", "9000", "--edit", "constants")
+    result = call(world.argv("repair", "--json", *more, metric=METRIC, out=str(tmp_path)))
+    assert [row["id"] for row in result.document["culprits"] if row["ablated"]] == ["stem:0"]
+    assert result.document["edit"]["asked"] == "constants"
+    if result.document["edit"]["used"] == "ablate":
+        assert "none of its candidates" in result.document["edit"]["rows"][0]["not_made"]
+    assert (tmp_path / "repaired.safetensors").exists()
+    for edit in ("biases", "head", "auto"):
+        refused = call(world.argv("repair", "--json", "--filters", "stem:0", "--edit", edit, out=str(tmp_path)))
+        assert refused.code == 2
+        assert "need not ablate them" in refused.document["error"]

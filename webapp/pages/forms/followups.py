@@ -48,6 +48,8 @@ class FollowForm(NamedForm, options_form(Repair, only=CHANGES)):
         own = parent.request.get("metric", "")
         row = {**parent.request, **_numbers(limits or {}), **({"edit": "ablate"} if filters else {})}
         start = {key: value for key, value in self.initial_of(row).items() if key != "budget"}
+        if filters:
+            start.pop("edit", None)  # what is chosen by hand is ablated, whatever the parent did
         super().__init__(*args, initial={**start, "metric": metric or own}, **kwargs)
         self.fields["budget"].help_text = "For fresh samples of these filters alone. Blank: in ratio to the run's."
         self.objectives = objectives_of(parent, ranking=not filters)
