@@ -228,7 +228,7 @@ def chosen(page: Page) -> None:
     for _ in range(chosen_by_run):
         page.keyboard.press("ArrowRight")
     expect(metric).to_have_text(re.compile(r"75\.0%\s*100\.0%\s*\+25\.0"))
-    expect(page).to_have_url(re.compile(rf"\?k={chosen_by_run}.*#choice"))
+    expect(page).to_have_url(re.compile(rf"[?&]k={chosen_by_run}\b.*#choice"))
     page.reload()
     expect(now.get_by_role("heading")).to_contain_text(f"k = {chosen_by_run} of")
     ticks = page.get_by_role("group", name="Filters in the order of removal").get_by_role("checkbox")
