@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-from repair_engine.documents.edits import is_changed, within_noise
+from repair_engine.documents.edits import is_changed, sign_of, within_noise
 from repair_engine.support.words import count, level_of
 
 Row = Mapping[str, Any]
@@ -62,12 +62,12 @@ def _no_edit(document: Row, rows: Sequence[Row]) -> list[str]:
     made = [row for row in rows if "not_made" not in row]
     if not made:
         return [f"No edit ({row['edit']}): {row['not_made']}." for row in rows]
-    sign = -1.0 if document["metric"]["goal"] == "lower" else 1.0
+    sign = sign_of(document)
     best = max(made, key=lambda row: sign * row["gain"])
     return [
-        f"On the select images the best of {len(rows)} edits, {best['edit']}, gains {points(best['gain'])}, within one "
-        f"standard error ({points(best['standard_error'], sign=False)}) of the intact model: by the one-standard-error "
-        "rule nothing is changed."
+        f"On the select images the best of {len(rows)} edits, {best['edit']}, gains {points(sign * best['gain'])}, "
+        f"within one standard error ({points(best['standard_error'], sign=False)}) of the intact model: by the "
+        "one-standard-error rule nothing is changed."
     ]
 
 
@@ -86,8 +86,9 @@ def _nothing_ablated(document: Row) -> str:
     if row := within_noise(document):
         return (
             "By value no number of culprits gains on the select images within the limits. In the order "
-            f"{row['order']} the best number, {row['k']}, gains {points(row['select'] - curve[0]['objective'])} there, "
-            "within the noise of resampling these images."
+            f"{row['order']} the best number, {row['k']}, gains "
+            f"{points(sign_of(document) * (row['select'] - curve[0]['objective']))} there, within the noise of "
+            "resampling these images."
         )
     better = [step for step in curve[1:] if _gain(document, step) > _SLACK]
     if not better:
@@ -173,8 +174,7 @@ def _up(needed: float, limit: float) -> float:
 
 def _gain(document: Row, step: Row) -> float:
     """How much better the metric is than with nothing ablated."""
-    change = _shown_change(document, step)
-    return -change if document["metric"]["goal"] == "lower" else change
+    return sign_of(document) * _shown_change(document, step)
 
 
 def _shown_change(document: Row, step: Row) -> float:
