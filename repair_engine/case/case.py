@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from repair_engine.data import Images
+from repair_engine.data.images import Images
 from repair_engine.network.subject import Subject
 from repair_engine.question.further import check_size
 from repair_engine.question.objectives import Objective

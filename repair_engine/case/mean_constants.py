@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from repair_engine.data import Images
+from repair_engine.data.images import Images
 from repair_engine.network import Network, constant_of
 from repair_engine.network.channel_sums import ChannelSums, Party, means_sha256, read_sums, split_fingerprint
 from repair_engine.network.subject import ConstantsFrom, Subject

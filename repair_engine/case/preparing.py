@@ -19,7 +19,8 @@ from repair_engine.case.case import Case
 from repair_engine.case.inspection import default_preprocessing
 from repair_engine.case.mean_constants import channel_sums, means_of
 from repair_engine.case.warnings import warnings_of
-from repair_engine.data import SPLITS, Dataset, Guard, Images, holdout, read_dataset, split
+from repair_engine.data import SPLITS, Dataset, holdout, read_dataset, split
+from repair_engine.data.images import Guard, Images
 from repair_engine.errors import BadInput
 from repair_engine.models import formats
 from repair_engine.models.classes import ClassNames, class_names

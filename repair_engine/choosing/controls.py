@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from repair_engine.case.case import Case
-from repair_engine.data import Images
+from repair_engine.data.images import Images
 from repair_engine.data.pixels import Rows
 from repair_engine.network.subject import Subject
 from repair_engine.support.progress import BATCH, Progress

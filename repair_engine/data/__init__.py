@@ -1,6 +1,5 @@
-"""Labelled image sets: reading zips, splitting, columns."""
+"""Labelled image sets: reading, splitting, columns. What is named here needs no torch; `images` and `pixels` do."""
 
-from repair_engine.data.images import Guard, Images
 from repair_engine.data.inspection import ArchiveInfo, inspect_archive
 from repair_engine.data.reading import Dataset, read_dataset
 from repair_engine.data.splits import SPLITS, Holdout, Splits, holdout, split
@@ -9,9 +8,7 @@ __all__ = [
     "SPLITS",
     "ArchiveInfo",
     "Dataset",
-    "Guard",
     "Holdout",
-    "Images",
     "Splits",
     "holdout",
     "inspect_archive",

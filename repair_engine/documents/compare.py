@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, NotRequired, TypedDict, cast
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 
 import numpy as np
 
-from repair_engine.documents.explain import CurveRow
 from repair_engine.documents.reading import Place, Valued, check_same_filters, read_result
-from repair_engine.question.question import MetricRecord
 from repair_engine.studies.agreement_figures import OverlapRow, agreement, overlaps
 from repair_engine.studies.arrays import HistogramRecord, histogram
 from repair_engine.studies.names import RANDOM, SHAPLEY
+
+if TYPE_CHECKING:  # these need torch, which the web process does not load
+    from repair_engine.documents.explain import CurveRow
+    from repair_engine.question.question import MetricRecord
 
 SCHEMA = 1
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from repair_engine.case.case import Case
-from repair_engine.data import SPLITS, Dataset, Guard
+from repair_engine.data import SPLITS, Dataset
+from repair_engine.data.images import Guard
 from repair_engine.network import predictions
 from repair_engine.support import tables
 from repair_engine.support.tables import Figure

@@ -14,8 +14,8 @@ from typing import ClassVar, NotRequired, TypedDict, TypeVar
 import numpy as np
 import torch
 
-from repair_engine.data import Images
 from repair_engine.data.columns import columns_of
+from repair_engine.data.images import Images
 from repair_engine.data.pixels import Pixels, Rows
 from repair_engine.question.attacked import AttackedSplit
 from repair_engine.question.attacks import AttackSettings

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from repair_engine.case.case import Case
-from repair_engine.data import Images
+from repair_engine.data.images import Images
 from repair_engine.data.pixels import Rows
 from repair_engine.network import Responses
 from repair_engine.studies.visualize import STEPS, colour_root, visualize

@@ -9,7 +9,7 @@ import torch
 
 from repair_engine.case.case import Case
 from repair_engine.choosing import controls
-from repair_engine.data import Images
+from repair_engine.data.images import Images
 from repair_engine.data.pixels import Pixels
 from repair_engine.network.subject import Subject
 from repair_engine.studies.explain_curves import CurveImages

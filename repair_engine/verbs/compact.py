@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from repair_engine.data import Images
+from repair_engine.data.images import Images
 from repair_engine.documents.records import CompactRecord
 from repair_engine.models.formats.checkpoint import is_batch_count
 from repair_engine.network import loading

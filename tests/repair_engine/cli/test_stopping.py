@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,8 @@ def start(argv: list[str], stage: str) -> subprocess.Popen[bytes]:
 
     def hand_over() -> None:
         os.dup2(write, 3)
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a test run under nohup hands on that it is ignored
+        for ignored in (signal.SIGHUP, signal.SIGINT):  # as a test run under nohup and in the background hands it on
+            signal.signal(ignored, signal.SIG_DFL)
 
     process = subprocess.Popen(
         [sys.executable, "-c", TELLING, *argv],
@@ -131,7 +133,15 @@ def test_what_a_killed_run_left_goes_with_the_next(temporary: Path) -> None:
     assert ours(temporary) == ["neuron-repair-of-others"]
 
 
-def test_a_signal_waits_for_what_must_not_be_cut() -> None:
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """SIGINT, which a test run in the background ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_signal_waits_for_what_must_not_be_cut(heeded: None) -> None:
     done = []
 
     def in_one_piece() -> None:

@@ -110,8 +110,8 @@ def test_where_another_edit_finds_nothing_the_choice_is_written(
     sabotaged: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(editing, "decide", lambda _, asked: Decision(asked, None, [], 0))
-    result = by_hand(sabotaged, "spy:0,stem:1", tmp_path / "out", edit="biases")
-    assert result.document["edit"]["asked"] == "biases"
+    result = by_hand(sabotaged, "spy:0,stem:1", tmp_path / "out", edit="ablate+biases")
+    assert result.document["edit"]["asked"] == "ablate+biases"
     assert result.document["edit"]["used"] == "ablate"
     assert result.document["k"] == 2
     assert (tmp_path / "out" / "repaired.safetensors").exists()

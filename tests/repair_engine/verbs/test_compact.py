@@ -196,8 +196,8 @@ def test_repair_writes_it_with_figures_of_its_own(
 ) -> None:
     """With three culprits given: one that can be removed, one that goes into a sum, one that is alone in its layer."""
 
-    def choose(case: Case, players: np.ndarray, progress: Progress) -> plan.Plan:
-        made = plan.make_plan(case, np.array([case.subject.network.player(name) for name in CHOSEN]), progress)
+    def choose(case: Case, players: np.ndarray, progress: Progress, order: str) -> plan.Plan:
+        made = plan.make_plan(case, np.array([case.subject.network.player(name) for name in CHOSEN]), progress, order)
         return replace(made, k=3)
 
     monkeypatch.setattr(orders, "make_plan", choose)
