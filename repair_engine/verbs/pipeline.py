@@ -174,11 +174,8 @@ def prepare_job(
                 queries = 2 * request.queries * subset_size(case, budget) / rates.forward
                 budget = calibrate.choose_budget(rates, request.estimator, other + queries, target)
             if request.purpose is Verb.REPAIR:
-                more = (
-                    AFRESH_SHARE
-                    + tuning_share(request.edit)
-                    + (STEPWISE_SHARE if request.limits.order == "auto" else 0.0)
-                )
+                more = AFRESH_SHARE + tuning_share(request.edit)
+                more += STEPWISE_SHARE if request.limits.order == "auto" else 0.0
                 budget = int(budget / (1 + more))
             smallest = game if request.batch_size else game.resized(BATCH_SIZES[-1])
             budget = max(budget, least_budget(request, smallest))
