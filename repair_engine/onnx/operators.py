@@ -155,8 +155,9 @@ OPERATORS: Mapping[str, Operator] = {
     "Tanh": _unary(torch.tanh),
     "Transpose": shaping.transpose,
     "Unsqueeze": shaping.unsqueeze,
-    # made by `fusing`, not an ONNX operator
+    # made by `fusing` and `linears`, not ONNX operators
+    "Linear": layers.linear,
     "Silu": _unary(F.silu),
 }
 
-SUPPORTED = frozenset(OPERATORS) - {"Silu"}
+SUPPORTED = frozenset(OPERATORS) - {"Linear", "Silu"}

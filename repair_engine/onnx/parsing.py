@@ -11,6 +11,7 @@ import numpy as np
 from repair_engine.errors import BadInput
 from repair_engine.onnx.channels_last import draw_activations, draw_biases
 from repair_engine.onnx.fusing import fuse
+from repair_engine.onnx.linears import draw_linears
 from repair_engine.onnx.operators import SUPPORTED
 from repair_engine.onnx.plan import Attribute, Constant, GraphPlan, Node, Size, Weight
 from repair_engine.onnx.standardized import INSTEAD_OF_STANDARDIZED, STANDARDIZED, of_images, standardizes
@@ -75,7 +76,7 @@ def read_plan(model: Any, spans: Sequence[Span], name: str) -> GraphPlan:
     weights, more = _weights({**initializers, **inline}, nodes, {s.name: s for s in spans}, constants, name)
     constants = _limited({**constants, **more}, nodes, name)
     _check_order(nodes, {image.name, *constants, *weights}, logits, name)
-    nodes, weights = draw_biases(nodes, weights, logits)
+    nodes, weights = draw_linears(*draw_biases(nodes, weights, logits), logits)
     dims = [_dimension(d) for d in image.type.tensor_type.shape.dim]
     size, channels_last = _layout(dims, image.name, name)
     return GraphPlan(
