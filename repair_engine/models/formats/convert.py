@@ -89,7 +89,7 @@ def convert(
 def _builders(architecture: Architecture) -> list[str]:
     """What builds modules, imported before the child shuts itself in: torchvision has torch make a folder.
 
-    Whoever registered a factory, and transformers, may import torchvision as late as they like. An ONNX file needs none.
+    Whoever registered a factory, and transformers, may import torchvision as late as they like; ONNX files need none.
     """
     if architecture.is_onnx:
         return []
