@@ -104,6 +104,14 @@ def _check(path: Path, plan: GraphPlan, tensors: Mapping[str, torch.Tensor], nam
             "Export the classifier's logits or probabilities.",
         )
     logits = logits.unsqueeze(1) if logits.dim() == 1 else logits
+    scale = max(float(logits.abs().max()), 1e-6)
+    with torch.inference_mode():
+        alone = torch.cat([module(image[None]).reshape(1, -1) for image in images])
+    if float((alone - logits).abs().max()) > TOLERANCE * scale:
+        raise BadInput(
+            f"{name} gives an image other logits alone than beside others, so no image's prediction is its own.",
+            "Export the network in eval mode, with a free batch size.",
+        )
     version = reference.onnxruntime_version()
     try:
         if version:

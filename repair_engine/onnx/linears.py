@@ -1,7 +1,7 @@
 """Linear layers as exporters write them, as one operator with weights [out, in], so that their units are seen.
 
-MatMul and Gemm take weights [in, out] (`Linear.weight` transposed when it was exported), or a Transpose node turns them.
-The module holds such a weight turned; the file's own graph and layout stay as they are (`Weight.turned`).
+MatMul and Gemm take weights [in, out] (torch's, turned when they were exported), or a Transpose node turns them. The
+module holds such a weight turned; the file's own graph and layout stay as they are (`Weight.turned`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ _TURN = [1, 0]
 def draw_linears(
     nodes: Sequence[Node], weights: Mapping[str, Weight], logits: str
 ) -> tuple[list[Node], dict[str, Weight]]:
-    """Each product with a weight alone becomes a Gemm or a `Linear` whose weight is [out, in]; its Add goes in as bias."""
-    nodes, known, made = _turned_by_node(nodes, weights), dict(weights), {}
+    """Each product with a weight becomes a Gemm or a `Linear` whose weight is [out, in]; its Add goes in as bias."""
+    nodes, known = _turned_by_node(nodes, weights), dict(weights)
+    made: dict[str, Node] = {}
     for name, users in _users(nodes).items():
         if len(_shape(known, name)) == 2 and all(_reads_input_first(node, name) for node in users):
             known[name] = replace(known[name], shape=known[name].shape[::-1], turned=True)
@@ -29,7 +30,9 @@ def draw_linears(
 
 def _turned_by_node(nodes: Sequence[Node], weights: Mapping[str, Weight]) -> list[Node]:
     """MatMul of what a Transpose of a weight gives, and nothing else reads: the weight is [out, in] already."""
-    users, gone, made = _users(nodes), set(), {}
+    users = _users(nodes)
+    gone: set[str] = set()
+    made: dict[str, Node] = {}
     for turn in nodes:
         if turn.op != "Transpose" or len(_shape(weights, turn.inputs[0])) != 2:
             continue
@@ -64,7 +67,7 @@ def _with_biases(nodes: Sequence[Node], weights: dict[str, Weight], logits: str)
             continue
         bias = next(value for value in add.inputs if value != linear.outputs[0])
         out = _shape(weights, linear.inputs[1])[0]
-        if _shape(weights, bias) not in ((out,), (1, out)) or len(users[bias]) > 1:
+        if _shape(weights, bias) != (out,) and (_shape(weights, bias) != (1, out) or len(users[bias]) > 1):
             continue
         weights[bias] = replace(weights[bias], shape=(out,))
         made[linear.outputs[0]] = replace(linear, inputs=(*linear.inputs, bias), outputs=add.outputs)
