@@ -42,10 +42,10 @@ def words(name: str, default: str = "") -> list[str]:
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
 
 
-def pairs(name: str) -> dict[str, str]:
-    """`a=x,b=y` -> {'a': 'x', 'b': 'y'}."""
+def pairs(name: str, items: list[str] | None = None) -> dict[str, str]:
+    """`a=x,b=y` -> {'a': 'x', 'b': 'y'}; of `items`, where they come from somewhere else."""
     result = {}
-    for item in words(name):
+    for item in words(name) if items is None else items:
         key, sign, value = item.partition("=")
         if not sign or not key.strip() or not value.strip():
             raise ValueError(f"{name}: {item!r} is not NAME=VALUE")
@@ -59,6 +59,19 @@ def networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
         return [ipaddress.ip_network(word) for word in words(name)]
     except ValueError as error:
         raise ValueError(f"{name}: {error}; expected networks such as 10.0.0.0/8,::1") from None
+
+
+def days(name: str, items: list[str] | None = None) -> dict[str, float]:
+    """`failed=14,tokens=0.5` -> {'failed': 14.0, 'tokens': 0.5}."""
+    found = {}
+    for key, value in pairs(name, items).items():
+        try:
+            found[key] = float(value)
+        except ValueError:
+            found[key] = -1.0
+        if not 0 <= found[key] <= 36525:
+            raise ValueError(f"{name}: {key}={value}: expected days between 0 and 36525")
+    return found
 
 
 def mail() -> dict[str, object]:

@@ -214,6 +214,7 @@ WEBHOOK_TIMEOUT = 10
 
 # --- uploads ---------------------------------------------------------------------------------------------
 MAX_MODEL_BYTES = env.number("NR_MAX_MODEL_BYTES", 2 * 1024**3)
+KEEP_DAYS = env.days("NR_KEEP_DAYS")  # by kind of jobs.cleanup, where it is not as there
 MAX_DATASET_BYTES = env.number("NR_MAX_DATASET_BYTES", 4 * 1024**3)
 UPLOADS_AT_ONCE = env.number("NR_UPLOADS_AT_ONCE", 4)  # of one account, in one web process
 USER_QUOTA_BYTES = env.number("NR_USER_QUOTA_BYTES", 50 * 1024**3)
