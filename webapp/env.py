@@ -30,6 +30,14 @@ def flag(name: str, default: bool) -> bool:
     raise ValueError(f"{name}={value!r}: expected one of {sorted(TRUE | FALSE)}")
 
 
+def choice(name: str, *known: str) -> str:
+    """One of these words, the first where nothing is said."""
+    value = text(name, known[0]).strip().lower()
+    if value not in known:
+        raise ValueError(f"{name}={value!r}: expected one of {', '.join(known)}")
+    return value
+
+
 def number(name: str, default: int) -> int:
     value = text(name, str(default)).strip()
     try:
@@ -53,14 +61,6 @@ def pairs(name: str, items: list[str] | None = None) -> dict[str, str]:
     return result
 
 
-def networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """`10.0.0.0/8,::1` -> networks."""
-    try:
-        return [ipaddress.ip_network(word) for word in words(name)]
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}; expected networks such as 10.0.0.0/8,::1") from None
-
-
 def days(name: str, items: list[str] | None = None) -> dict[str, float]:
     """`failed=14,tokens=0.5` -> {'failed': 14.0, 'tokens': 0.5}."""
     found = {}
@@ -72,6 +72,14 @@ def days(name: str, items: list[str] | None = None) -> dict[str, float]:
         if not 0 <= found[key] <= 36525:
             raise ValueError(f"{name}: {key}={value}: expected days between 0 and 36525")
     return found
+
+
+def networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """`10.0.0.0/8,::1` -> networks."""
+    try:
+        return [ipaddress.ip_network(word) for word in words(name)]
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}; expected networks such as 10.0.0.0/8,::1") from None
 
 
 def mail() -> dict[str, object]:

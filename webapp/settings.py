@@ -60,10 +60,11 @@ ALLOWED_HOSTS = [*env.words("ALLOWED_HOSTS", "127.0.0.1,[::1]"), "localhost"]
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 HTTPS = env.flag("NR_HTTPS", not DEBUG)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
 SECURE_HSTS_SECONDS = env.number("NR_HSTS_SECONDS", 30 * 24 * 3600) if HTTPS else 0
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+# Whether other hosts of the domain are on HTTPS, and may be told to browsers for ever, is not for this program to say.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 if env.flag("NR_BEHIND_PROXY", False):  # the proxy must set (and strip from clients) X-Forwarded-Proto
@@ -96,6 +97,8 @@ MIDDLEWARE = [
     "webapp.middleware.Forwarded",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "webapp.monitoring.middleware.Machines",
+    "webapp.monitoring.middleware.Log",
     "webapp.middleware.ContentSecurityPolicy",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -238,6 +241,7 @@ REST_FRAMEWORK = {
     "PAGE_SIZE": 50,
     "EXCEPTION_HANDLER": "webapp.api.problems.handle",
     "DEFAULT_SCHEMA_CLASS": "webapp.api.schema.Schema",
+    "DEFAULT_THROTTLE_CLASSES": ["webapp.api.limits.PerMinute"],
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
@@ -267,6 +271,8 @@ STATICFILES_DIRS = [_PACKAGE / "static"]
 # Files are served from where they are: nothing to collect on a laptop. The image collects and hashes them.
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
+        "GateVerdict": "webapp.api.gates.VERDICTS",
+        "GatesVerdict": "webapp.api.gates.OF_ALL",
 if env.flag("NR_COLLECTED_STATIC", False):
     WHITENOISE_USE_FINDERS = False
     STATIC_ROOT = SHIPPED / "static_collected"
@@ -280,8 +286,12 @@ LANGUAGE_CODE = "en-us"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {"()": "webapp.logs.Lines", "format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+        "json": {"()": "webapp.logs.Json"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["stderr"], "level": env.text("LOG_LEVEL", "INFO")},
     "loggers": {"celery": {"level": "WARNING"}, "webapp": {"level": env.text("LOG_LEVEL", "INFO")}},
 }
+LOG_FORMAT = env.choice("NR_LOG_FORMAT", "line", "json")
