@@ -95,8 +95,6 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "webapp.middleware.Uploads",
     "webapp.middleware.Forwarded",
-    "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
     "webapp.monitoring.middleware.Machines",
     "webapp.monitoring.middleware.Log",
     "webapp.middleware.ContentSecurityPolicy",
