@@ -25,7 +25,14 @@ CLIENT = ROOT / "clients" / "neuron_repair.py"
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stack")
-    with RealStack(folder, workers=1, NR_TINY_HOLD=str(folder), NR_RETRY_SECONDS="0", NR_METRICS_TOKEN="m") as stack:
+    with RealStack(
+        folder,
+        workers=1,
+        NR_TINY_HOLD=str(folder),
+        NR_RETRY_SECONDS="0",
+        NR_METRICS_TOKEN="m",
+        NR_API_PER_MINUTE="100000",
+    ) as stack:
         stack.seed()
         yield stack
 
@@ -81,6 +88,8 @@ def test_the_stack_says_that_it_is_ready_and_how_it_is(stack):
         found = answer.read().decode()
     assert 'neuron_repair_workers{queue="cpu"} 1.0' in found
     assert 'neuron_repair_broker_messages{queue="cpu"} 0.0' in found
+    with urlopen(Request(stack.url + "api/v1/", headers={"Authorization": f"Bearer {stack.token}"})) as answer:
+        assert int(answer.headers["X-RateLimit-Remaining"]) < 100_000
 
 
 def test_0_repaired_and_gates_passed(stack, model, data, tmp_path):
