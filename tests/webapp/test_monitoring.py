@@ -25,6 +25,7 @@ READ = {"Authorization": "Bearer scraper"}
 def well(world, settings, monkeypatch):
     """A broker and a worker are there; nothing is remembered from one look to the next."""
     monkeypatch.setattr(probes, "FRESH", -1.0)
+    monkeypatch.setattr(probes, "_said", {})
     monkeypatch.setitem(probes.CHECKS, "broker", lambda: None)
     monkeypatch.setattr(metrics, "_messages", lambda queue: 3)
     settings.METRICS_TOKEN = "scraper"
@@ -70,6 +71,14 @@ def test_a_broker_that_is_away(well, settings, monkeypatch):
     monkeypatch.setattr(probes, "PATIENCE", 0.2)
     monkeypatch.setattr(probes.app.conf, "broker_url", "redis://127.0.0.1:9/0")
     assert "broker cannot be reached" in ready()[1]["checks"]["broker"]
+
+
+def test_the_log_says_once_what_is_missing(well, caplog):
+    Worker.objects.all().delete()
+    for _ in range(3):
+        ready()
+    said = [one.getMessage() for one in caplog.records if one.name == "webapp.monitoring.probes"]
+    assert said == ["not ready: no worker was heard of within 45 seconds"]
 
 
 def test_a_database_that_is_away(well, monkeypatch):

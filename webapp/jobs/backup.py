@@ -115,7 +115,7 @@ def _capture(folder: Path) -> tuple[list[str], list[str]]:
             call_command("dumpdata", output=str(folder / "database.jsonl"), **options)
         # Dropped between the moment and the link: then another moment is taken. Else the file is lost.
         if Blob.objects.filter(pk__in=missing).count() == len(missing):
-            return [name for name in known if name not in set(missing)], missing
+            return sorted(set(known) - set(missing)), missing
     raise Refused("Files went away as fast as they were counted.", "Try again when less is deleted.")
 
 

@@ -96,12 +96,24 @@ def look() -> dict[str, str]:
             check()
             found[name] = ""
         except _Not as why:
-            log.warning("not ready: %s (%s)", why, first_line(why.__cause__ or ""))
             found[name] = str(why)
+            _say_once(name, str(why), why.__cause__)
         except Error as error:  # it went away in between
-            log.warning("not ready: %s: %s", name, first_line(error))
             found[name] = "the database does not answer"
+            _say_once(name, found[name], error)
+        else:
+            _said.pop(name, None)
     return found
+
+
+_said: dict[str, str] = {}
+
+
+def _say_once(name: str, why: str, error: BaseException | None) -> None:
+    """With the error, which is for the operator alone; not at each look."""
+    if _said.get(name) != why:
+        _said[name] = why
+        log.warning("not ready: %s%s", why, f" ({first_line(error)})" if error else "")
 
 
 class _Lately:
