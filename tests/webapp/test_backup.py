@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.core.serializers.base import DeserializedObject
+from django.db import DataError, connection
 from django.utils import timezone
 
 from tests.faults import postgres
@@ -202,6 +203,22 @@ def test_restoring_is_refused_where_it_would_do_harm(world, settings, tmp_path, 
     newer = blob_of(b"newer")
     manage("restore", str(file), "--replace")
     assert not Blob.objects.filter(pk=newer.pk).exists()
+    assert world.owner.job.artifacts.exists()
+
+
+def test_a_row_that_the_database_refuses_is_named_and_all_is_as_it_was(world, tmp_path, monkeypatch):
+    file = tmp_path / "a.tar"
+    manage("backup", str(file))
+    save, job = DeserializedObject.save, world.owner.job
+
+    def refuse(one, **options: object) -> None:
+        if one.object == job:
+            raise DataError("value too long")
+        save(one, **options)
+
+    monkeypatch.setattr(DeserializedObject, "save", refuse)
+    with pytest.raises(CommandError, match=rf"jobs\.Job {job.pk} does not go into this database: value too long"):
+        manage("restore", str(file), "--replace")
     assert world.owner.job.artifacts.exists()
 
 
