@@ -21,6 +21,7 @@ from repair_engine.case.mean_constants import channel_sums, means_of
 from repair_engine.case.warnings import warnings_of
 from repair_engine.data import SPLITS, Dataset, holdout, read_dataset, split
 from repair_engine.data.images import Guard, Images
+from repair_engine.data.reading import Pick
 from repair_engine.errors import BadInput
 from repair_engine.models import formats
 from repair_engine.models.classes import ClassNames, class_names
@@ -173,7 +174,12 @@ def read_set(
 
 
 def read_images(
-    request: RepairRequest, checkpoint: Checkpoint, names: ClassNames, cache: Path | None, progress: Progress
+    request: RepairRequest,
+    checkpoint: Checkpoint,
+    names: ClassNames,
+    cache: Path | None,
+    progress: Progress,
+    pick: Pick | None = None,
 ) -> Dataset:
     """The images of a request as the model takes them. Raises BadInput, see `read_dataset`."""
     preprocessing, origin = default_preprocessing(request.preprocessing, checkpoint)
@@ -186,6 +192,7 @@ def read_images(
         _reading(progress),
         request.split_folder,
         request.apart,
+        pick,
     )
     if origin == "given":
         return dataset

@@ -10,7 +10,6 @@ import numpy as np
 
 from repair_engine.search.game import NeuronGame
 
-TARGET_SECONDS = 300.0
 _SHARE = 0.85  # of the target; machines are shared and noisy
 _PROBE_SECONDS = 2.0
 _FEW, _SOME = 20, 1_000  # evaluations a filter
@@ -62,14 +61,14 @@ def measure(game: NeuronGame, seed: int = 0) -> Rates:
     return Rates(_rate(forward), _rate(walk), _rate(toggle), _rate(masked))
 
 
-def choose_budget(rates: Rates, estimator: str, other_seconds: float, target: float = TARGET_SECONDS) -> int:
+def choose_budget(rates: Rates, estimator: str, other_seconds: float, target: float) -> int:
     """Evaluations that fit into `target` seconds beside `other_seconds` of other work, two digits."""
     speed = rates.toggle if estimator in ("cmcs", "fast") else rates.walk
     left = max(target * _SHARE - other_seconds, 0.1 * target) / (1 + LEAVE_ONE_OUT_SHARE)
     return max(_two_digits(int(left * speed)), LEAST)
 
 
-def largest_budget(seconds: Callable[[int], float], target: float = TARGET_SECONDS) -> int:
+def largest_budget(seconds: Callable[[int], float], target: float) -> int:
     """The most evaluations, two digits, with which the whole run ends within `target` seconds; LEAST at least.
 
     Args:

@@ -4,6 +4,7 @@ from django.urls import path
 
 from webapp.api import about
 from webapp.api.attacks import views as attacks
+from webapp.api.baselines.views import BaselineList
 from webapp.api.comparisons.views import Comparison
 from webapp.api.repairs import views as repairs
 from webapp.api.tokens import views as tokens
@@ -17,6 +18,7 @@ urlpatterns = [
     path("models/<uuid:pk>/", uploads.ModelDetail.as_view(), name="model"),
     path("datasets/", uploads.DatasetList.as_view(), name="datasets"),
     path("datasets/<uuid:pk>/", uploads.DatasetDetail.as_view(), name="dataset"),
+    path("baselines/", BaselineList.as_view(), name="baselines"),
     path("repairs/", repairs.RepairList.as_view(), name="repairs"),
     path("repairs/<uuid:pk>/", repairs.RepairDetail.as_view(), name="repair"),
     path("repairs/<uuid:pk>/cancel/", repairs.RepairCancel.as_view(), name="cancel"),

@@ -312,6 +312,32 @@ class UnitStudy(OnDemand):
         return f"{self.what} of {self.unit}"
 
 
+class Baseline(OnDemand):
+    """What a model recognises of a dataset before any run, and how fast it is searched here; see `jobs.baselines`."""
+
+    made, words = "speed", "baseline"
+
+    model = models.ForeignKey(ModelUpload, on_delete=models.CASCADE, related_name="baselines")
+    dataset = models.ForeignKey(DatasetUpload, on_delete=models.CASCADE, related_name="baselines")
+    figures = models.JSONField(null=True)  # null: not yet; they come before the speed
+    speed = models.JSONField(null=True)
+    note = models.CharField(max_length=200, blank=True)  # what is done now, for people
+    share = models.FloatField(default=0.0)  # of that, done
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["model", "dataset"], name="one_baseline_per_pair")]
+
+    def __str__(self) -> str:
+        return f"{self.model_id} on {self.dataset_id}"
+
+    @property
+    def state(self) -> str:
+        """What is known: "nothing", "figures" or "speed", which is all; or it "failed"."""
+        if self.speed is None and self.error:
+            return "failed"
+        return "nothing" if self.figures is None else "figures" if self.speed is None else "speed"
+
+
 class Event(models.Model):
     """What happened to a job, in order; what the events endpoint lists."""
 

@@ -4,6 +4,7 @@ from django.urls import path
 
 from webapp.pages.views import (
     attacks,
+    baselines,
     choosing,
     comparisons,
     followups,
@@ -24,6 +25,7 @@ urlpatterns = [
     path("models/new/", uploads.new_model, name="new_model"),
     path("models/<uuid:pk>/", uploads.model, name="model"),
     path("models/<uuid:pk>/state/", uploads.model_state, name="model_state"),
+    path("models/<uuid:pk>/on/<uuid:dataset>/", baselines.baseline, name="model_baseline"),
     path("models/<uuid:pk>/delete/", uploads.delete_model, name="delete_model"),
     path("datasets/", uploads.DatasetList.as_view(), name="datasets"),
     path("datasets/new/", uploads.new_dataset, name="new_dataset"),

@@ -24,7 +24,13 @@ WITHOUT = [p.name for p in urlpatterns if "<uuid:pk>" not in str(p.pattern) and 
 
 def address(name: str, person) -> str:
     thing = next((getattr(person, kind) for kind in KINDS if kind in name), person.job)
-    more = {"file": ["report.json"], "image": [0], "dataset_image": [0], "unit_study": ["effect"]}.get(name, [])
+    more = {
+        "file": ["report.json"],
+        "image": [0],
+        "dataset_image": [0],
+        "unit_study": ["effect"],
+        "model_baseline": [person.dataset.pk],
+    }.get(name, [])
     if name == "dataset_thumbnail":
         more = [with_pictures(person.dataset).blob_id[:16], 0, "small"]
     query = "?unit=features.1:1" if name in ("unit", "unit_study") else ""

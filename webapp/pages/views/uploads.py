@@ -20,6 +20,7 @@ from webapp.library.architectures import architectures
 from webapp.library.errors import Refused
 from webapp.library.models import DatasetUpload, Upload
 from webapp.library.uploads import takes_file
+from webapp.pages import before
 from webapp.pages.forms.uploads import DatasetForm, ModelForm
 from webapp.pages.views import images
 
@@ -94,6 +95,9 @@ def _page(request: HttpRequest, kind: str, find: Callable[..., Upload], pk: UUID
     reaper.reap()
     upload = find(request.user, pk)
     context = {"kind": kind, "upload": upload, kind: upload}
+    if upload.state == Upload.State.READY:
+        others = access.datasets_of if kind == "model" else access.models_of
+        context["baselines"] = before.partners(upload, others(request.user))
     if isinstance(upload, DatasetUpload) and upload.state == Upload.State.READY:
         context |= images.of_dataset(request, upload)
     return render(request, f"pages/{kind}.html", context)
