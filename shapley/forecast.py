@@ -20,7 +20,7 @@ from shapley.estimates import scale
 from shapley.state import State
 
 _FUTURES = 24
-_GROWTH = 0.15  # a step makes so many times the draws made so far, but at least a round's: rounds are when it stops
+_GROWTH = 0.15  # a step makes so many times the draws made so far, but at least so many
 _STEPS = 80
 
 
@@ -45,39 +45,51 @@ def forecast(state: State, settings: Settings) -> float | None:
     left = float(settings.budget - state.evaluations)
     costs = [
         next(stage.spent for stage in future if stage.last or stage.overlap >= wanted)
-        for future in _futures(state, settings, left)
+        for future in _futures(state, settings, left, settings.blocks_per_round * settings.draws_per_block)
     ]
     return float(np.median(costs))
 
 
-def foresee(state: State, settings: Settings, budgets: Sequence[int]) -> list[float] | None:
-    """The overlap that `fast` can expect when it ends at each of the budgets of its search: the median over futures.
+def foresee(state: State, settings: Settings, budgets: Sequence[int]) -> list[tuple[float, float]] | None:
+    """The overlaps between which `fast` can expect to be when it ends at each of the budgets of its search.
+
+    The higher one takes the doubt in the guesses for noise as far as it may be noise, which falls as samples come
+    in; the lower one takes it for an error that stays. Few samples do not tell the two apart. Medians over futures.
 
     None where nothing has been sampled yet. A budget that is spent already gives what is expected now.
     """
     if not settings.guesses or not state.paired.count.any():
         return None
     left = [float(budget - state.evaluations) for budget in budgets]
-    found = []
-    for future in _futures(state, settings, max(left)):
-        stages = list(future)
-        reached = [[stage.overlap for stage in stages if stage.spent <= one] for one in left]
-        found.append([overlaps[-1] if overlaps else stages[0].overlap for overlaps in reached])
-    return [float(overlap) for overlap in np.median(found, axis=0)]
+    low, high = (
+        np.median([_reached(future, left) for future in _futures(state, settings, max(left), 1, stays)], axis=0)
+        for stays in (True, False)
+    )
+    return [(float(min(ends)), float(max(ends))) for ends in zip(low, high, strict=True)]
 
 
-def _futures(state: State, settings: Settings, left: float) -> list[Iterator[_Stage]]:
+def _reached(future: Iterator[_Stage], left: Sequence[float]) -> list[float]:
+    """The overlap that a future has where so much is spent."""
+    stages = list(future)
+    reached = [[stage.overlap for stage in stages if stage.spent <= one] for one in left]
+    return [overlaps[-1] if overlaps else stages[0].overlap for overlaps in reached]
+
+
+def _futures(state: State, settings: Settings, left: float, least: int, stays: bool = False) -> list[Iterator[_Stage]]:
     now, factor = fast.combine(state), scale(state, settings)
-    return [_future(now, state.paired.count, settings, factor, left, seed) for seed in range(_FUTURES)]
+    if stays:
+        now = dataclasses.replace(now, melts=np.zeros_like(now.melts))
+    return [_future(now, state.paired.count, settings, factor, left, least, seed) for seed in range(_FUTURES)]
 
 
 def _future(
-    now: fast.Combined, count: Ints, settings: Settings, factor: float, left: float, seed: int
+    now: fast.Combined, count: Ints, settings: Settings, factor: float, left: float, least: int, seed: int
 ) -> Iterator[_Stage]:
     """One possible future, until `left` evaluations are spent or nobody's place is open.
 
     Args:
         count: draws made of each player, [n].
+        least: draws of a step.
     """
     rng, spent = np.random.default_rng(seed), 0.0
     made = first = count.astype(np.float64)
@@ -95,7 +107,7 @@ def _future(
         if not active.any():
             return
         price = (cmcs.draw_cost(int(active.sum())) + settings.guess_cost) * settings.batch_size
-        draws = max(settings.blocks_per_round * settings.draws_per_block, round(float(made.max()) * _GROWTH))
+        draws = max(least, round(float(made.max()) * _GROWTH))
         if spent + draws * price >= left:
             yield _Stage(left, overlap, True)
             return

@@ -40,12 +40,13 @@ _AT_ONCE = 32  # images
 
 
 class EffortRecord(TypedDict):
-    """What a run of so many minutes can find; `overlap`: share of the true lowest `top_k`, None: not foreseen."""
+    """What a run of so many minutes can find; `overlap`: share of the true lowest `top_k`, between two; None: not
+    foreseen."""
 
     effort: str
     minutes: float
     budget: int
-    overlap: float | None
+    overlap: list[float] | None
 
 
 class SpeedRecord(TypedDict):
@@ -193,9 +194,9 @@ def _speed(
 
 def _overlaps(
     request: RepairRequest, game: NeuronGame, pilot: int, search: Sequence[int], progress: Progress
-) -> Sequence[float | None]:
+) -> Sequence[list[float] | None]:
     """What searches of so many evaluations can expect, foreseen from a short one of `pilot` evaluations."""
-    nothing = [None] * len(search)
+    nothing: list[list[float] | None] = [None] * len(search)
     game, settings = affordable(request, game.resized, max(pilot, calibrate.LEAST))
     if settings is None or not settings.guesses:
         return nothing
@@ -213,4 +214,5 @@ def _overlaps(
         return nothing
     give_back()
     asked = replace(settings, top_k=min(TOP_K, settings.top_k))
-    return foresee(state, asked, search) or nothing
+    found = foresee(state, asked, search)
+    return nothing if found is None else [list(ends) for ends in found]

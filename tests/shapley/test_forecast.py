@@ -67,10 +67,12 @@ def test_the_overlap_at_a_budget_is_foreseen():
         settings = dataclasses.replace(settings, budget=120_000)
         states = [state for state in _states(game, settings) if state.paired.count.any()]
         early, end = states[len(states) // 5], states[-1]
-        half, whole = foresee(early, settings, [settings.budget // 2, settings.budget])
+        (_, half), (low, whole) = foresee(early, settings, [settings.budget // 2, settings.budget])
         now = fast.expected_overlap(fast.combine(early), settings)
-        assert foresee(early, settings, [1]) == [pytest.approx(now)], "what is spent already promises nothing more"
+        (spent,) = foresee(early, settings, [1])
+        assert spent == (pytest.approx(now), pytest.approx(now)), "what is spent already promises nothing more"
         assert now - 0.05 <= half <= whole + 0.02
+        assert now - 0.05 <= low <= whole
         gaps.append(whole - fast.expected_overlap(fast.combine(end), settings))
     assert np.abs(np.mean(gaps)) < 0.05
     assert np.max(np.abs(gaps)) < 0.2

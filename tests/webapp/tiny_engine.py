@@ -120,7 +120,11 @@ def figures() -> dict:
 
 
 def speed() -> dict:
-    efforts = [("quick", 5.0, 123_456, 0.625), ("thorough", 30.0, 2_000_000, 0.75), ("overnight", 480.0, 10**8, None)]
+    efforts = [
+        ("quick", 5.0, 123_456, [0.625, 0.8125]),
+        ("thorough", 30.0, 2_000_000, [0.75, 0.75]),
+        ("overnight", 480.0, 10**8, None),
+    ]
     rows = [{"effort": e, "minutes": m, "budget": b, "overlap": o} for e, m, b, o in efforts]
     return {
         "units": 2944,

@@ -61,7 +61,9 @@ def _foreseen(row: Mapping[str, Any], speed: Mapping[str, Any]) -> str:
     said = f"About {_about(row['budget']):,} evaluations here, {_about(each):,} for each of {units:,} units"
     if row["overlap"] is None:
         return f"{said}."
-    return f"{said}: the lowest {speed['top_k']} with an expected overlap of {row['overlap']:.2f}."
+    low, high = (f"{end:.2f}" for end in row["overlap"])
+    between = low if low == high else f"{low} to {high}"
+    return f"{said}: the lowest {speed['top_k']} with an expected overlap of {between}."
 
 
 def _about(number: float) -> int:

@@ -74,7 +74,7 @@ def test_figures_are_shown_while_the_speed_is_measured(world, owner, monkeypatch
     assert "85.0% of 200 images are recognised" in pages[0]
     assert "Measuring the speed of this machine, 25%" in pages[0]
     assert "expected overlap" not in pages[0]
-    assert "lowest 20 with an expected overlap of 0.62" in read(owner.browser.get(NEW)).text
+    assert "lowest 20 with an expected overlap of 0.62 to 0.81." in read(owner.browser.get(NEW)).text
 
 
 def test_the_page_of_the_pair(world, owner):

@@ -37,7 +37,7 @@ class BaselineSerializer(serializers.Serializer):
     speed = serializers.DictField(
         allow_null=True,
         help_text="evaluations_per_second here and, for each effort, the budget and the expected overlap of the "
-        "lowest `top_k`; null where it cannot be foreseen.",
+        "lowest `top_k` from and to; null where it cannot be foreseen.",
     )
     note = serializers.CharField(help_text="What is done now.")
     share = serializers.FloatField(min_value=0, max_value=1, help_text="Of that, done.")
