@@ -6,6 +6,7 @@ from webapp.api import about
 from webapp.api.attacks import views as attacks
 from webapp.api.baselines.views import BaselineList
 from webapp.api.comparisons.views import Comparison
+from webapp.api.links.views import LinkDetail, LinkList
 from webapp.api.repairs import views as repairs
 from webapp.api.tokens import views as tokens
 from webapp.api.uploads import views as uploads
@@ -27,6 +28,8 @@ urlpatterns = [
     path("repairs/<uuid:pk>/choice/", repairs.RepairChoice.as_view(), name="choice"),
     path("repairs/<uuid:pk>/events/", repairs.RepairEvents.as_view(), name="events"),
     path("repairs/<uuid:pk>/results/<str:name>", repairs.RepairResult.as_view(), name="result"),
+    path("repairs/<uuid:pk>/links/", LinkList.as_view(), name="links"),
+    path("repairs/<uuid:pk>/links/<int:link>/", LinkDetail.as_view(), name="link"),
     path("attacks/", attacks.AttackList.as_view(), name="attacks"),
     path("compare/", Comparison.as_view(), name="compare"),
     path("tokens/", tokens.TokenList.as_view(), name="tokens"),

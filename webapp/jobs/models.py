@@ -14,6 +14,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
+from django.utils import timezone
 
 from webapp.jobs import naming
 from webapp.library.models import Blob, DatasetUpload, ModelUpload, OnDemand
@@ -336,6 +337,29 @@ class Baseline(OnDemand):
         if self.speed is None and self.error:
             return "failed"
         return "nothing" if self.figures is None else "figures" if self.speed is None else "speed"
+
+
+class ShareLink(models.Model):
+    """An address at which anybody who has it sees a finished run. Only its SHA-256 is stored (`jobs.sharing`)."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="share_links")
+    name = models.CharField(max_length=100, blank=True)  # for whom
+    digest = models.CharField(max_length=64, unique=True)
+    weights = models.BooleanField(default=False)  # the checkpoint goes with it, and what else a model is made of
+    expires_at = models.DateTimeField(null=True, blank=True)  # null: never
+    created_at = models.DateTimeField(auto_now_add=True)
+    seen_at = models.DateTimeField(null=True, blank=True)  # when it was last opened, about
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+
+    def __str__(self) -> str:
+        return self.name or f"link {self.pk}"
+
+    @property
+    def expired(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= timezone.now()
 
 
 class Event(models.Model):

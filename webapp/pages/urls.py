@@ -14,6 +14,7 @@ from webapp.pages.views import (
     repairs,
     results,
     runs,
+    sharing,
     units,
     uploads,
 )
@@ -66,5 +67,7 @@ urlpatterns = [
     path("repairs/<uuid:pk>/choice/", choosing.choice_json, name="choice"),
     path("repairs/<uuid:pk>/choice/set/", choosing.set_json, name="set"),
     path("repairs/<uuid:pk>/follow/", followups.follow, name="follow"),
+    path("repairs/<uuid:pk>/share/", sharing.share, name="share"),
+    path("repairs/<uuid:pk>/share/<int:link>/revoke/", sharing.revoke_link, name="revoke_link"),
     path("repairs/<uuid:pk>/files/<str:name>", results.file, name="file"),
 ]
