@@ -136,7 +136,15 @@ def baseline_document(
     ]
     columns = [_column(name, np.asarray(attributes[name]), labels, right, class_names)
                for name in small_columns(attributes)]  # fmt: skip
-    worst = _worst([*classes, *(row for one in columns for row in one["cells"])], accuracy.estimate)
+
+    def members(row: Slice) -> bytes:
+        inside = labels == list(class_names).index(row["class_name"])
+        if row["column"]:
+            inside &= np.asarray(attributes[row["column"]]) == row["value"]
+        return inside.tobytes()
+
+    slices = {members(row): row for row in [*(r for one in reversed(columns) for r in one["cells"]), *classes]}
+    worst = _worst([*slices.values()], accuracy.estimate)  # the same images under two names count once
     shown = _shown(labels, predicted)
     matrix = [] if len(shown) > MOST_CLASSES else _matrix(labels, predicted, shown)
     return {

@@ -28,8 +28,8 @@ def reliability(found: Mapping[str, Any]) -> Markup:
     ]
     said = "; ".join(f"{percent(p.x, 0)} sure, {percent(p.y, 0)} right" for p in points) + "."
     lines = [
-        Line("as it is", LOOKS[0], points, size=4),
-        Line("as sure as right", ("cross", "text", "5 4"), [Point(0, 0), Point(1, 1)], width=1, size=0.01),
+        Line("this model", LOOKS[0], points, size=4),
+        Line("perfectly calibrated", ("cross", "text", "5 4"), [Point(0, 0), Point(1, 1)], width=1, size=0.01),
     ]
     confidence, accuracy = Axis("confidence, with the share right above it", also=(0, 1)), Axis(also=(0, 1))
     title = "Confidence and accuracy"

@@ -36,6 +36,7 @@ LEAST_IMAGES = 300  # that are predicted, however slow the machine
 TOP_K = 20  # of which it is said how many a search can expect to find
 _SECONDS = 20.0  # of predicting
 _PILOT_SECONDS = 10.0  # of sampling
+_FAR = 30  # times what was sampled: beyond that nothing is foreseen
 _AT_ONCE = 32  # images
 
 
@@ -214,5 +215,6 @@ def _overlaps(
         return nothing
     give_back()
     asked = replace(settings, top_k=min(TOP_K, settings.top_k))
-    found = foresee(state, asked, search)
-    return nothing if found is None else [list(ends) for ends in found]
+    found = foresee(state, asked, search) or nothing
+    near = [budget <= _FAR * state.evaluations for budget in search]
+    return [list(ends) if ends and close else None for ends, close in zip(found, near, strict=True)]

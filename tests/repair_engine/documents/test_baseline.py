@@ -49,6 +49,15 @@ def test_the_worst_are_named_and_lead_to_what_to_repair(found):
     assert found["suggestions"][0]["why"].startswith("recall is 20% for terrier, 100% for")
 
 
+def test_the_same_images_under_two_names_are_named_once():
+    labels = np.repeat([0, 1], 200)
+    predicted = labels.copy()
+    predicted[200:300] = 0
+    ground = ["dark"] * 300 + ["light"] * 100
+    found = document(labels, predicted, ground=ground, tag=["red" if g == "dark" else "blue" for g in ground])
+    assert [row["name"] for row in found["worst"]] == ["dog / dark", "dog"]
+
+
 def test_where_nothing_stands_out_nothing_is_made_of_it():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], 200)

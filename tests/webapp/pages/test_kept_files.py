@@ -56,6 +56,13 @@ def test_after_an_error_the_file_is_there_and_is_taken(world, settings):
     assert not Reservation.objects.exists()
 
 
+def test_the_class_list_is_not_lost_either(world):
+    names = SimpleUploadedFile("names.txt", b"coat\nshirt\nbag\n")
+    sent = {"file": SimpleUploadedFile("net.pth", b"weights"), "classes_file": names, **WRONG}
+    page = world.owner.browser.post(NEW, sent).content.decode()
+    assert "coat\nshirt\nbag" in page
+
+
 def test_another_file_in_its_place(world, settings):
     token = refused(world.owner)
     sent = {"kept": token, "file": SimpleUploadedFile("other.pth", b"other"), **RIGHT}

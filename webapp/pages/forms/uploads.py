@@ -104,6 +104,9 @@ class ModelForm(options_form(ModelUpload, only=tuple(options(ModelUpload)))):
             self.cleaned_data["preprocessing"] = Pixels(**self.said(Pixels)).given() or None
         except BadInput as error:
             self.add_error(error.field, error.problem)
+        if text := self.cleaned_data.get("classes_file"):  # shown in the other field, where the form is not accepted
+            self.data = self.data.copy()
+            self.data["classes"] = text
         file, architecture, num_classes = (
             self.cleaned_data.get(key) for key in ("file", "architecture", "num_classes")
         )
