@@ -45,6 +45,20 @@ def outside_reports(
     return indices[_evenly(cells, seed)]
 
 
+def looked_at(
+    labels: np.ndarray, attributes: Mapping[str, Sequence[str]], hashes: Sequence[str], report: np.ndarray
+) -> list[str]:
+    """A warning where some of the report images, int64 [R], are among those that may have been looked at; see there."""
+    seen = int(np.isin(report, outside_reports(labels, attributes, hashes)).sum())
+    if not seen:
+        return []
+    return [
+        f"Of the {len(report):,} report images {seen:,} may have been looked at before the run, when it was shown what "
+        "the model recognises. What was chosen to be repaired in that light may look better here than it is; with "
+        "seed 0, no column to keep together and subgroups of one column no report image is looked at."
+    ]
+
+
 def _evenly(cells: np.ndarray, seed: int) -> np.ndarray:
     """An order of images, int64 [N], in which those of each cell [N] are spread out evenly."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0xBEF0]))

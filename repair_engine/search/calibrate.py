@@ -27,8 +27,9 @@ class Rates:
     masked: float  # forwards in which most sites are masked
 
 
-def measure(game: NeuronGame, seed: int = 0) -> Rates:
-    """Times short pieces of each kind of work (about eight seconds in all)."""
+def measure(game: NeuronGame, seed: int = 0, seconds: float | None = None) -> Rates:
+    """Times short pieces of each kind of work; `seconds` for each, by default two."""
+    seconds = _PROBE_SECONDS if seconds is None else seconds
     rng = np.random.default_rng(seed)
     batch = game.draw_batch(rng)
     n = game.n_players
@@ -58,7 +59,7 @@ def measure(game: NeuronGame, seed: int = 0) -> Rates:
         game.differences(np.repeat(base, game.n_parts, axis=0), players, batch, lambda _: None)
         return (1 + len(players)) * game.batch_size
 
-    return Rates(_rate(forward), _rate(walk), _rate(toggle), _rate(masked))
+    return Rates(*(_rate(work, seconds) for work in (forward, walk, toggle, masked)))
 
 
 def choose_budget(rates: Rates, estimator: str, other_seconds: float, target: float) -> int:
@@ -100,9 +101,9 @@ def reach(budget: int, filters: int) -> str:
     return said + "the larger effects will be known with narrow intervals."
 
 
-def _rate(work: Callable[[], int]) -> float:
+def _rate(work: Callable[[], int], seconds: float) -> float:
     work()  # first calls pay for set-up
     begin, done = time.perf_counter(), 0
-    while (spent := time.perf_counter() - begin) < _PROBE_SECONDS or not done:
+    while (spent := time.perf_counter() - begin) < seconds or not done:
         done += work()
     return done / max(time.perf_counter() - begin, 1e-9) if done else 1.0 / max(spent, 1e-9)

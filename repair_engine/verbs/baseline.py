@@ -35,6 +35,7 @@ MOST_IMAGES = 2_000  # that are decoded
 LEAST_IMAGES = 300  # that are predicted, however slow the machine
 TOP_K = 20  # of which it is said how many a search can expect to find
 _SECONDS = 20.0  # of predicting
+_PROBE_SECONDS = 0.5  # of each kind of work
 _PILOT_SECONDS = 10.0  # of sampling
 _FAR = 30  # times what was sampled: beyond that nothing is foreseen
 _AT_ONCE = 32  # images
@@ -173,7 +174,7 @@ def _speed(
     spent = larger * (time.perf_counter() - began) + total * reading
     progress("measuring the speed of this machine", 0.0)
     game = case.game(BATCH_SIZES[0])
-    rates = calibrate.measure(game, request.seed)
+    rates = calibrate.measure(game, request.seed, _PROBE_SECONDS)
     found = [
         (effort, minutes, max(calibrate.LEAST, budgets.chosen(case, rates, spent, 60 * minutes, larger)))
         for effort, minutes in EFFORTS.items()

@@ -67,8 +67,9 @@ def test_from_sign_in_to_the_downloaded_checkpoint(page: Page, stack: RealStack,
 
     page.get_by_role("link", name="Use it for a repair").click()
     what_goes_with_what(page)
-    page.get_by_label("Subgroup-fair recall").check()
-    page.get_by_label("ground", exact=True).check()
+    expect(page.get_by_text("Recognised least: ")).to_be_visible()  # by polling
+    page.get_by_role("link", name="Subgroup-fair recall over ground").click()
+    expect(page.get_by_label("ground", exact=True)).to_be_checked()
     expect(page.get_by_label("Budget, evaluations")).to_be_hidden()
     page.get_by_label("Custom").check()
     page.get_by_label("Budget, evaluations").fill("20000")
@@ -92,6 +93,7 @@ def test_from_sign_in_to_the_downloaded_checkpoint(page: Page, stack: RealStack,
     expect(page.locator("tbody th")).to_have_text([CULPRIT])
     assert "show=ablated" in page.url
     by_hand(page)
+    shared(page)
 
     host = urlsplit(stack.url).netloc
     assert {urlsplit(address).netloc for address in asked} <= {host}, "pages ask nobody else for anything"
@@ -266,6 +268,23 @@ def by_hand(page: Page) -> None:
     expect(page.get_by_role("link", name="Light grounds")).to_be_visible()
     expect(page.get_by_text("The filters and their number were chosen by hand")).to_be_visible()
     expect(page.get_by_text(re.compile("1 other report.s. on the same report images"))).to_be_visible()
+
+
+def shared(page: Page) -> None:
+    """Who has the link sees the result without an account, until it is revoked."""
+    page.get_by_role("link", name="Share this result").click()
+    page.get_by_role("button", name="Make a link").click()
+    address = page.locator(".box.good pre").inner_text().strip()
+    browser = page.context.browser
+    assert browser is not None
+    visitor = browser.new_context().new_page()
+    visitor.goto(address)
+    expect(visitor.get_by_role("heading", name="Repaired", exact=True)).to_be_visible()
+    expect(visitor.locator(".tile img").first).to_be_visible()
+    page.get_by_role("button", name="Revoke").click()
+    expect(page.get_by_text("The link no longer works.")).to_be_visible()
+    visitor.locator(".kinds a").nth(1).click()
+    expect(visitor.get_by_role("heading", name="This link has ended")).to_be_visible()
 
 
 def downloaded(page: Page, folder: Path) -> None:

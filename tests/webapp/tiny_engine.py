@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from repair_engine.documents.baseline import baseline_document
 from repair_engine.errors import BadInput
 
 PLAYERS = 6
@@ -112,6 +111,8 @@ class TinyEngine:
 
 def figures() -> dict:
     """What is known before a run, by the engine's own function: dogs on light grounds are mistaken."""
+    from repair_engine.documents.baseline import baseline_document
+
     labels = np.repeat([0, 1], 100)
     predicted = np.where(np.arange(200) < 170, labels, 0)
     ground = ["dark"] * 150 + ["<i>light"] * 50

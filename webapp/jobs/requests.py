@@ -12,7 +12,7 @@ from django.conf import settings
 from repair_engine.errors import BadInput
 from repair_engine.settings import ASKED, Attack, Further, Repair, Settings, option, options
 from webapp.jobs import surrogates
-from webapp.jobs.models import Job
+from webapp.jobs.models import Baseline, Job
 from webapp.library.models import DatasetUpload, ModelUpload
 
 KINDS = tuple(kind for kind in ASKED if kind != Attack.verb)  # of runs under /repairs/
@@ -110,6 +110,9 @@ def for_engine(job: Job) -> dict:
         "device": job.device,
         "threads": settings.WORKER_THREADS,
         "parent": _of_parent(job),
+        "looked_before": Baseline.objects.filter(
+            model__blob=job.model.blob_id, dataset=job.dataset_id, figures__isnull=False
+        ).exists(),
     }
 
 

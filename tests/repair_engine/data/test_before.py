@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from repair_engine.data import read_dataset, split
-from repair_engine.data.before import outside_reports, small_columns
+from repair_engine.data.before import looked_at, outside_reports, small_columns
 from repair_engine.models.classes import ClassNames
 from repair_engine.models.preprocessing import Preprocessing
 from tests.repair_engine.tiny import CLASSES, images
@@ -27,6 +27,20 @@ def test_no_image_is_in_the_report_of_any_question():
         assert not np.isin(found, report).any()
     assert len(found) > 240 / 3
     assert len(set(found)) == len(found)
+
+
+def test_report_images_that_were_looked_at_are_counted():
+    shown = images(240)
+    columns, hashes = {"ground": tuple(shown.ground)}, [str(i) for i in range(240)]
+
+    def said(seed, subgroups=None):
+        return looked_at(shown.labels, columns, hashes, split(shown.labels, subgroups, None, hashes, seed).report)
+
+    assert said(0) == said(0, columns["ground"]) == []
+    (warning,) = said(SEED)
+    free = outside_reports(shown.labels, columns, hashes)
+    count = np.isin(split(shown.labels, None, None, hashes, SEED).report, free).sum()
+    assert warning.startswith(f"Of the 60 report images {count} may have been looked at before the run")
 
 
 def test_every_beginning_is_spread_over_classes_and_columns():

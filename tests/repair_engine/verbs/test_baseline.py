@@ -10,7 +10,6 @@ from repair_engine.data import split
 from repair_engine.models.architectures import Architecture
 from repair_engine.question.objectives import Metric
 from repair_engine.question.request import RepairRequest
-from repair_engine.search import calibrate
 from repair_engine.support.progress import silent
 from repair_engine.verbs import baseline as verb
 from tests.repair_engine.tiny import World
@@ -20,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("quick_module")
 
 @pytest.fixture
 def look(sabotaged: World, tmp_path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(calibrate, "_PROBE_SECONDS", 0.005)
+    monkeypatch.setattr(verb, "_PROBE_SECONDS", 0.005)
     architecture = Architecture("net", 3, register={"net": sabotaged.factory})
     request = RepairRequest(
         str(sabotaged.model), str(sabotaged.data), architecture, metric=Metric.parse("accuracy"), apart=True

@@ -11,6 +11,7 @@ from tests.webapp.pages.helpers import read
 from tests.webapp.tiny_engine import figures, speed
 from webapp.jobs import baselines
 from webapp.jobs.models import Baseline, Worker
+from webapp.jobs.requests import for_engine
 from webapp.library import services
 
 API = "/api/v1/baselines/"
@@ -75,6 +76,14 @@ def test_figures_are_shown_while_the_speed_is_measured(world, owner, monkeypatch
     assert "Measuring the speed of this machine, 25%" in pages[0]
     assert "expected overlap" not in pages[0]
     assert "lowest 20 with an expected overlap of 0.62 to 0.81." in read(owner.browser.get(NEW)).text
+
+
+def test_a_run_is_told_that_its_images_were_looked_at(world, owner):
+    assert for_engine(owner.job)["looked_before"] is False
+    owner.browser.get(NEW)
+    assert for_engine(owner.job)["looked_before"] is False, "nothing is known yet"
+    world.bells.answer(only=LOOK)
+    assert for_engine(owner.job)["looked_before"] is True
 
 
 def test_the_page_of_the_pair(world, owner):
