@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,12 @@ from repair_engine.data import split
 from repair_engine.models.architectures import Architecture
 from repair_engine.question.objectives import Metric
 from repair_engine.question.request import RepairRequest
+from repair_engine.search import calibrate
 from repair_engine.support.progress import silent
 from repair_engine.verbs import baseline as verb
-from tests.repair_engine.tiny import World
+from tests.repair_engine.pretend_gpu import pretended
+from tests.repair_engine.search.test_budgets import Wide
+from tests.repair_engine.tiny import World, save
 
 pytestmark = pytest.mark.usefixtures("quick_module")
 
@@ -26,8 +31,8 @@ def look(sabotaged: World, tmp_path, monkeypatch: pytest.MonkeyPatch):
     )
     told: list[dict] = []
 
-    def look():
-        speed = verb.baseline(request, tmp_path, silent, told.append)
+    def look(**other):
+        speed = verb.baseline(dataclasses.replace(request, **other), tmp_path, silent, told.append)
         return told[-1], speed
 
     return look
@@ -61,3 +66,25 @@ def test_of_many_images_some_are_decoded_and_looked_at(look, monkeypatch: pytest
     assert found["images"]["used"] == 40 < found["images"]["free"] < found["images"]["total"] == 144
     classes = [row["n"] for row in found["classes"]]
     assert max(classes) - min(classes) <= 2, "evenly of each"
+
+
+def test_on_a_gpu_the_figures_are_the_same(look):
+    here, _ = look()
+    with pretended():
+        there, speed = look(device="cuda")
+    assert speed["device"] == "cuda"
+    assert there["calibration"]["ece"] == pytest.approx(here["calibration"]["ece"])
+    assert [row["right"] for row in there["classes"]] == [row["right"] for row in here["classes"]]
+
+
+def test_what_a_search_finds_is_foreseen_as_far_as_can_be_seen(look, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    wide = Architecture("net", 3, register={"net": "tests.repair_engine.search.test_budgets:wide"})
+    model = str(save(Wide(3), tmp_path / "wide.safetensors"))
+    monkeypatch.setattr(verb, "_PILOT_SECONDS", 0.0)
+    monkeypatch.setattr(calibrate, "LEAST", 6_000)
+    monkeypatch.setattr(verb, "EFFORTS", {"quick": 0.001, "overnight": 480.0})
+    _, speed = look(model=model, architecture=wide)
+    (low, high), far = (row["overlap"] for row in speed["efforts"])
+    assert 0 <= low <= high <= 1
+    assert far is None, "that is too far from what was sampled"
