@@ -39,6 +39,7 @@ _PROBE_SECONDS = 0.5  # of each kind of work
 _PILOT_SECONDS = 10.0  # of sampling
 _FAR = 30  # times what was sampled: beyond that nothing is foreseen
 _AT_ONCE = 32  # images
+_SLOW = 200  # images a second
 
 
 class EffortRecord(TypedDict):
@@ -80,15 +81,17 @@ def baseline(
     picked = _Picked(request.seed)
     began = time.perf_counter()
     dataset = read_images(request, checkpoint, names, folder / "pixels", progress, picked)
-    reading = time.perf_counter() - began
     order = picked.order(dataset)
+    reading = (time.perf_counter() - began) / len(dataset)
+    began = time.perf_counter()
     predicted, confidence = _predict(request, checkpoint, dataset, order, progress)
+    slow = time.perf_counter() - began > len(predicted) / _SLOW
     used = order[: len(predicted)]
     seen = _only(dataset, used)
     images: LookedAt = {"total": picked.total, "free": picked.free, "used": len(used), "seed": request.seed}
     warnings = [*dataset.warnings, *dataset.notes]
     told(baseline_document(seen.labels, predicted, confidence, seen.attributes, seen.class_names, images, warnings))
-    return _speed(request, checkpoint, seen, folder, progress, picked.total, reading / len(dataset))
+    return _speed(request, checkpoint, seen, folder, progress, picked.total, reading, slow)
 
 
 class _Picked:
@@ -160,12 +163,14 @@ def _speed(
     progress: Progress,
     total: int,
     reading: float,
+    slow: bool,
 ) -> SpeedRecord:
     """
     Args:
         seen: the images that were looked at.
         total: images of a run.
         reading: seconds that one takes to be read.
+        slow: so is the network; less of it is run at once.
     """
     began = time.perf_counter()
     case = prepare(request, folder, progress, given=Given(checkpoint, seen))
@@ -173,7 +178,7 @@ def _speed(
     larger = total / len(seen)
     spent = larger * (time.perf_counter() - began) + total * reading
     progress("measuring the speed of this machine", 0.0)
-    game = case.game(BATCH_SIZES[0])
+    game = case.game(BATCH_SIZES[-1 if slow else 0])
     rates = calibrate.measure(game, request.seed, _PROBE_SECONDS)
     found = [
         (effort, minutes, max(calibrate.LEAST, budgets.chosen(case, rates, spent, 60 * minutes, larger)))
@@ -197,9 +202,14 @@ def _speed(
 def _overlaps(
     request: RepairRequest, game: NeuronGame, pilot: int, search: Sequence[int], progress: Progress
 ) -> Sequence[list[float] | None]:
-    """What searches of so many evaluations can expect, foreseen from a short one of `pilot` evaluations."""
+    """What searches of so many evaluations can expect, foreseen from a short one of `pilot` evaluations.
+
+    Nothing where these are too few to tell anything.
+    """
     nothing: list[list[float] | None] = [None] * len(search)
-    game, settings = affordable(request, game.resized, max(pilot, calibrate.LEAST))
+    if pilot < calibrate.LEAST:
+        return nothing
+    game, settings = affordable(request, game.resized, pilot)
     if settings is None or not settings.guesses:
         return nothing
     state, done = start(settings), 0

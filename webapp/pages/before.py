@@ -58,7 +58,8 @@ def foreseen(speed: Mapping[str, Any] | None) -> dict[str, str]:
 def _foreseen(row: Mapping[str, Any], speed: Mapping[str, Any]) -> str:
     units = speed["units"]
     each = row["budget"] / units
-    said = f"About {_about(row['budget']):,} evaluations here, {_about(each):,} for each of {units:,} units"
+    many = f"{_about(each):,}" if each >= 10 else f"{each:.1f}"
+    said = f"About {_about(row['budget']):,} evaluations here, {many} for each of {units:,} units"
     if row["overlap"] is None:
         return f"{said}."
     low, high = (f"{end:.2f}" for end in row["overlap"])
