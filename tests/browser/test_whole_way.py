@@ -69,6 +69,7 @@ def test_from_sign_in_to_the_downloaded_checkpoint(page: Page, stack: RealStack,
     what_goes_with_what(page)
     expect(page.get_by_text("Recognised least: ")).to_be_visible()  # by polling
     page.get_by_role("link", name="Subgroup-fair recall over ground").click()
+    expect(page.get_by_label("Subgroup-fair recall", exact=True)).to_be_checked()  # the form is another one now
     expect(page.get_by_label("ground", exact=True)).to_be_checked()
     expect(page.get_by_label("Budget, evaluations")).to_be_hidden()
     page.get_by_label("Custom").check()
