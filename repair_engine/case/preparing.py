@@ -20,7 +20,9 @@ from repair_engine.case.inspection import default_preprocessing
 from repair_engine.case.mean_constants import channel_sums, means_of
 from repair_engine.case.warnings import warnings_of
 from repair_engine.data import SPLITS, Dataset, holdout, read_dataset, split
+from repair_engine.data.before import looked_at
 from repair_engine.data.images import Guard, Images
+from repair_engine.data.reading import Pick
 from repair_engine.errors import BadInput
 from repair_engine.models import formats
 from repair_engine.models.classes import ClassNames, class_names
@@ -92,6 +94,9 @@ def prepare(
         attacked = _attack(request, read, intact, progress)
     question = question_of(request, images, attacked)
     found = [*read.notes, *warnings_of(question, subject, intact)]
+    if request.looked_before:
+        shown = images.dataset
+        found += looked_at(shown.labels, shown.attributes, shown.pixel_hashes, images.splits.report)
     arrays = {"constants": constants.numpy(), "biases": biases.numpy(), "intact": intact}
     arrays |= {f"split_{name}": images.indices(name) for name in SPLITS}
     for name, part in attacked.items():
@@ -173,7 +178,12 @@ def read_set(
 
 
 def read_images(
-    request: RepairRequest, checkpoint: Checkpoint, names: ClassNames, cache: Path | None, progress: Progress
+    request: RepairRequest,
+    checkpoint: Checkpoint,
+    names: ClassNames,
+    cache: Path | None,
+    progress: Progress,
+    pick: Pick | None = None,
 ) -> Dataset:
     """The images of a request as the model takes them. Raises BadInput, see `read_dataset`."""
     preprocessing, origin = default_preprocessing(request.preprocessing, checkpoint)
@@ -186,6 +196,7 @@ def read_images(
         _reading(progress),
         request.split_folder,
         request.apart,
+        pick,
     )
     if origin == "given":
         return dataset

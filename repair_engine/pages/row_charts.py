@@ -66,6 +66,7 @@ def before_after(
     changed: bool,
     title: str = "Recall before and after",
     *,
+    meaning: str = "before",
     width: int = WIDE,
     ident: str = "groups",
 ) -> Markup:
@@ -73,8 +74,9 @@ def before_after(
 
     Args:
         rows: of a table of a document's groups.
+        meaning: of the ring.
     """
-    entries = [("ring", "before", "before")] + ([("diamond", "after", "after")] if changed else [])
+    entries = [("ring", "before", meaning)] + ([("diamond", "after", "after")] if changed else [])
     key, used = legend(entries, 4, 12, width - 8)
     gutter = 118 if width == WIDE and changed else 58 if width == WIDE else 22
     left, right = _label_column([r["name"] for r in rows], width), width - gutter

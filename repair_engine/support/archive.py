@@ -6,9 +6,9 @@ import shlex
 import stat
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from repair_engine.errors import BadInput
@@ -69,6 +69,11 @@ class Listing:
     warnings: tuple[str, ...]
     unsure: str = ""
     outer: str = ""
+
+    def only(self, picked: Sequence[int]) -> Listing:
+        """Some of the images, in another order."""
+        images, folders = tuple(self.images[i] for i in picked), tuple(self.folders[i] for i in picked)
+        return replace(self, images=images, folders=folders)
 
 
 def check_not_folder(path: Path, name: str) -> None:

@@ -18,13 +18,9 @@ import numpy as np
 from repair_engine.case.case import Case
 from repair_engine.case.preparing import FROM_FILES, Given, open_case, prepare
 from repair_engine.case.stored_values import read_values
-from repair_engine.choosing.afresh import SHARE as AFRESH_SHARE
-from repair_engine.choosing.stepwise import SHARE as STEPWISE_SHARE
 from repair_engine.documents import repair as documents
-from repair_engine.documents.attack_repair import subset_size
 from repair_engine.documents.explain import ExplainRecord
 from repair_engine.documents.records import RepairRecord
-from repair_engine.edits.deciding import tuning_share
 from repair_engine.errors import BadInput
 from repair_engine.network import Network
 from repair_engine.question.request import RepairRequest
@@ -53,7 +49,7 @@ from repair_engine.search.records import RunRecord
 from repair_engine.support.memory import give_back
 from repair_engine.support.precision import Precision
 from repair_engine.support.progress import Progress, silent
-from repair_engine.verbs import explain
+from repair_engine.verbs import budgets, explain
 from repair_engine.verbs.finish import finish
 from shapley import (
     BlockResult,
@@ -163,20 +159,7 @@ def prepare_job(
         if budget is None:
             rates = calibrate.measure(search_game, request.seed)
             spent = time.time() - began
-            other = spent + (5.0 if request.purpose is Verb.SCORE else _finish_seconds(case, rates))
-            target = calibrate.TARGET_SECONDS if request.minutes is None else 60 * request.minutes
-            budget = calibrate.choose_budget(rates, request.estimator, other, target)
-            if request.purpose is Verb.EXPLAIN:
-                budget = calibrate.largest_budget(
-                    lambda chosen: spent + sum(explain.seconds_of(case, rates, chosen).values()), target
-                )
-            if request.purpose is Verb.REPAIR and case.question.attacked:
-                queries = 2 * request.queries * subset_size(case, budget) / rates.forward
-                budget = calibrate.choose_budget(rates, request.estimator, other + queries, target)
-            if request.purpose is Verb.REPAIR:
-                more = AFRESH_SHARE + tuning_share(request.edit)
-                more += STEPWISE_SHARE if request.limits.order == "auto" else 0.0
-                budget = int(budget / (1 + more))
+            budget = budgets.chosen(case, rates, spent, 60 * request.wanted_minutes)
             smallest = game if request.batch_size else game.resized(BATCH_SIZES[-1])
             budget = max(budget, least_budget(request, smallest))
             images = f" --attack-images {case.settings.attack_images}" if case.question.attacked else ""
@@ -381,20 +364,3 @@ def _exact_cost(game: NeuronGame, budget: int | None) -> int:
             f"Give --budget {cost} or more, or no --budget.",
         )
     return cost
-
-
-def _finish_seconds(case: Case, rates: calibrate.Rates) -> float:
-    """About how long plan, controls, reload and report take."""
-    select, report, everyone = len(case.images.splits.select), len(case.images.splits.report), len(case.images)
-    guard = len(case.images.guard.dataset) if case.images.guard is not None else 0
-    prefixes = case.settings.limits.max_filters
-    sweep = prefixes * (select + guard / 2) / rates.walk
-    plain = (3 * everyone + 2 * guard + 14 * (select + report)) / rates.forward
-    leave_one_out = 4 * case.subject.network.n_filters / rates.toggle
-    attack = 0.0
-    if case.question.attacked:
-        n = len(case.question.attacked["report"].indices)
-        sweep *= 1 + n / max(select, 1)
-        attack = n * 3 * case.settings.attack.steps * case.settings.attack.restarts / rates.forward
-        attack *= 1 + len(case.sources.surrogates)
-    return 20.0 + sweep + plain + leave_one_out + attack

@@ -188,7 +188,7 @@ KINDS = {
         Kind("working", "working files of runs that have ended", timedelta(minutes=10), _working_files, True),
         Kind("failed", "working files of runs that failed on our side", timedelta(days=7), _failed, True),
         Kind("cases", "what was made ready for other sets of units", timedelta(hours=2), _cases, True),
-        Kind("uploads", "uploads that were cut off", timedelta(hours=1), _uploads, True),
+        Kind("uploads", "uploads that were cut off, or are kept for a form", timedelta(hours=1), _uploads, True, fixed=True),
         Kind("leftovers", "what crashes left in incoming/ and jobs/", timedelta(days=2), _leftovers, True),
         Kind("blobs", "files that no row needs or has", timedelta(days=2), _blobs),
         Kind("quarantine", "files found where they do not belong", timedelta(days=30), _quarantined),

@@ -61,6 +61,9 @@ class Engine(Protocol):
     def study(self, request: dict, work: Path, unit: str, what: str, note: Note) -> dict:
         """Of one unit its "effect" when it alone is ablated, or a "picture" made for it; JSON. `work`: as there."""
 
+    def baseline(self, request: dict, work: Path, note: Note, told: Callable[[dict], None]) -> dict:
+        """Look at a model before a run: the figures are `told` (`documents.baseline`), the speed comes back."""
+
 
 @lru_cache(maxsize=1)
 def get_engine() -> Engine:
@@ -181,6 +184,14 @@ class RepairEngine:
             case = _case(request, work, note)
             make = unit_card.picture if what == "picture" else unit_card.effect
             return dict(make(case, unit, note))
+
+    def baseline(self, request: dict, work: Path, note: Note, told: Callable[[dict], None]) -> dict:
+        from repair_engine.verbs.baseline import baseline
+        from webapp.jobs import translation
+
+        with _one_question:
+            _use_threads(request["threads"])
+            return dict(baseline(translation.repair_request(request, work), work, note, lambda found: told({**found})))
 
 
 def _case(request: dict, work: Path, note: Note) -> Any:

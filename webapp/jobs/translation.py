@@ -35,6 +35,7 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
     record = stored(asked)
     parent = asked.get("parent") or {}
     given: dict[str, Any] = {"report_uses": asked.get("report_uses", 0)}
+    given["looked_before"] = asked.get("looked_before", False)
     if guard:
         given |= {"guard": guard["path"], "guard_split_folder": guard.get("split_folder", "")}
     if isinstance(record, Repair):
