@@ -1,8 +1,8 @@
 """Do two states of this project give the same bits? The same commands, run by a named commit and by this tree.
 
 The commit is checked out into a folder of its own; both read this tree's samples. Everything that a command leaves is
-compared: JSON and CSV for what they say, but for versions and times; checkpoints and arrays bit for bit. Pages (HTML)
-only have to be there: what they show is in the JSON.
+compared: JSON and CSV for what they say, but for versions, times and what was added on purpose (`ADDITIONS`);
+checkpoints and arrays bit for bit. Pages (HTML) only have to be there: what they show is in the JSON.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -93,8 +95,14 @@ class Compared:
     differences: list[str] = field(default_factory=list)
 
 
-def same_bits(before: str, say: Callable[[str], None], only: list[str] | None = None) -> str:
-    """Runs and compares all, or the commands named; gives the tables as Markdown. This tree must not change meanwhile.
+def same_bits(
+    before: str, say: Callable[[str], None], only: list[str] | None = None, after: str = "", work: Path | None = None
+) -> str:
+    """Runs and compares all, or the commands named; gives the tables as Markdown.
+
+    Args:
+        after: a commit in place of this tree, which must not change meanwhile.
+        work: a folder to keep what the sides wrote: so later commands can be run later on.
 
     Raises:
         Different: with the same tables.
@@ -105,24 +113,28 @@ def same_bits(before: str, say: Callable[[str], None], only: list[str] | None = 
     if unknown := sorted(set(only or ()) - set(wanted)):
         raise KeyError(f"There is no command {', '.join(unknown)}; there are {', '.join(wanted)}.")
     wanted = {name: command for name, command in wanted.items() if not only or name in only}
-    with tempfile.TemporaryDirectory(prefix="same-bits-") as scratch, _checked_out(before, scratch) as tree:
-        folders = [Path(scratch, side) for side in ("before", "after")]
+    with ExitStack() as until_the_end:
+        scratch = until_the_end.enter_context(tempfile.TemporaryDirectory(prefix="same-bits-"))
+        trees = [
+            until_the_end.enter_context(_checked_out(at, f"{scratch}/{at}")) if at else ROOT for at in (before, after)
+        ]
+        folders = [Path(work or scratch, side) for side in ("before", "after")]
         for folder in folders:
-            folder.mkdir()
+            folder.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(2) as both:
             for name, command in wanted.items():
                 say(name)
-                for run in [both.submit(_run, name, command, *where) for where in zip((tree, ROOT), folders)]:
+                for run in [both.submit(_run, name, command, *where) for where in zip(trees, folders)]:
                     run.result()
-        compared = compare_folders(*folders)
-    return told(before, compared)
+        compared = [c for c in compare_folders(*folders) if re.split(r"[/.]", c.name)[0] in wanted]
+    return told(before, compared, after)
 
 
 class _checked_out:
     """A commit in a git worktree of its own, gone at the end."""
 
-    def __init__(self, commit: str, scratch: str) -> None:
-        self.commit, self.tree = commit, Path(scratch) / "tree"
+    def __init__(self, commit: str, tree: str) -> None:
+        self.commit, self.tree = commit, Path(tree)
 
     def __enter__(self) -> Path:
         made = _git("worktree", "add", "--detach", str(self.tree), self.commit)
@@ -253,9 +265,11 @@ _KINDS: dict[str, tuple[str, Callable[[Path], Iterator[tuple[str, Any]]]]] = {
 }
 
 
-def told(before: str, compared: list[Compared]) -> str:
+def told(before: str, compared: list[Compared], after: str = "") -> str:
     """The tables. Raises Different, with them, where there is a difference."""
-    this = _git("rev-parse", "--short", "HEAD").stdout.strip() + ("+" if _git("status", "--porcelain").stdout else "")
+    this = after or _git("rev-parse", "--short", "HEAD").stdout.strip() + (
+        "+" if _git("status", "--porcelain").stdout else ""
+    )
     rows = [[c.name, c.kind, f"{c.values:,}", str(len(c.differences))] for c in compared]
     total = sum(len(c.differences) for c in compared)
     left_out = ", ".join(sorted(CHANGING))
