@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -32,6 +33,20 @@ SAMPLES = ROOT / "samples"
 CHANGING = frozenset({"created", "seconds", "versions"})  # keys of JSON whose values are of one run, or of one state
 BY_HAND = "features.3.squeeze:8,features.9.squeeze:44,features.7.squeeze:28,features.7.expand1x1:19"
 SHOWN = 20  # differences of one file
+# What later commits changed on purpose: a place in a JSON document (or PLACE=VALUE), or a file, as patterns, and why.
+# It is left out on both sides, counted and named; every other value must be the same.
+ON_PURPOSE: dict[str, str] = {
+    r"\.edit([.[].*)?": "what the repair changed, and how each edit did: there are several since (docs/edits.md)",
+    r"\.controls\[.*": "rivals are chosen as the repair is (number of filters, limits), more of them, with Holm's "
+    "correction (docs/edits.md)",
+    r"\.reasons\[.*": "of no repair: which numbers of filters failed by what, and rivals (`documents.reasons`)",
+    r"\.findings\[\d+\]=.* control .*": "sentences on the rivals: see controls",
+    r"\.findings\[\]": "how many findings there are: see controls",
+    r"\.files\.choice\..*": "a file that was added: see choice.npz",
+    r"\.files\.values\..*": "a file that was added: see values.npz",
+    r".*/choice\.npz": "outcomes of every prefix, for choosing again after a run (docs/followups.md)",
+    r".*/values\.npz": "values that another repair may start from",
+}
 
 
 class Different(Exception):
@@ -65,7 +80,7 @@ def commands() -> dict[str, list[str]]:
         "evaluate": ["evaluate", *tags, *fair, "--ablate", BY_HAND],
         "score": ["score", *tags, *fair, "--also", "subgroups", "--budget", "60000", "--out", "score"],
         "repair": ["repair", *tags, *fair, "--budget", "20000", "--seed", "3", "--out", "repair"],
-        "values": ["repair", *tags, *fair, "--values", "score", "--choose", "one-se", "--out", "values"],
+        "values": ["repair", *tags, *fair, "--values", "score", "--choose", "one-se", "--budget", "20000"],
         "by-hand": ["repair", *tags, *fair, "--filters", BY_HAND, "--compact", "--budget", "8000"],
         "apply": ["apply", *alone, "--plan", "by-hand/repair.json", "--without", BY_HAND.partition(",")[0]],
         "balanced": ["repair", *balanced, "--metric", "accuracy", "--estimator", "cmcs", "--order", "value"],
@@ -74,9 +89,10 @@ def commands() -> dict[str, list[str]]:
         "attack": ["attack", *tags, "--repaired", "by-hand/repaired.safetensors", *few, "--out", "attack"],
         "compare": ["compare", "score", "explain", "--out", "compare"],
     }
+    made["values"] += ["--out", "values"]
     made["by-hand"] += ["--out", "by-hand"]
     made["apply"] += ["--out", "apply.safetensors"]
-    made["balanced"] += ["--budget", "12000", "--constant", "bn_beta", "--out", "balanced"]
+    made["balanced"] += ["--budget", "24000", "--constant", "bn_beta", "--out", "balanced"]
     return made
 
 
@@ -87,12 +103,14 @@ class Compared:
     Attributes:
         kind: how it was compared.
         values: how many numbers, words or bytes were.
+        left_out: pattern of `ON_PURPOSE` -> how many values of either side.
     """
 
     name: str
     kind: str
     values: int = 0
     differences: list[str] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 def same_bits(
@@ -102,7 +120,8 @@ def same_bits(
 
     Args:
         after: a commit in place of this tree, which must not change meanwhile.
-        work: a folder to keep what the sides wrote: so later commands can be run later on.
+        work: a folder to keep what the sides wrote, by commit: later commands can be run later on, and what a commit
+            wrote is not made again.
 
     Raises:
         Different: with the same tables.
@@ -118,13 +137,17 @@ def same_bits(
         trees = [
             until_the_end.enter_context(_checked_out(at, f"{scratch}/{at}")) if at else ROOT for at in (before, after)
         ]
-        folders = [Path(work or scratch, side) for side in ("before", "after")]
+        folders = [Path(work or scratch, side) for side in (before, after or "this tree")]
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(2) as both:
             for name, command in wanted.items():
                 say(name)
-                for run in [both.submit(_run, name, command, *where) for where in zip(trees, folders)]:
+                for run in [
+                    both.submit(_run, name, command, tree, folder)
+                    for tree, folder in zip(trees, folders)
+                    if tree == ROOT or not (folder / f"{name}.exit").exists()
+                ]:
                     run.result()
         compared = [c for c in compare_folders(*folders) if re.split(r"[/.]", c.name)[0] in wanted]
     return told(before, compared, after)
@@ -172,16 +195,35 @@ def compare_folders(before: Path, after: Path) -> list[Compared]:
 def _compare(name: str, before: Path, after: Path) -> Compared:
     kind, read = _KINDS.get(before.suffix, ("bytes", _bytes))
     found = Compared(name, kind)
+    if pattern := _purpose(name):
+        return Compared(name, "left out", left_out=Counter([pattern]))
     for side, path in (("before", before), ("after", after)):
         if not path.is_file():
             found.differences.append(f"is not there {side}")
     if found.differences:
         return found
-    for one, other in zip_longest(read(before), read(after), fillvalue=("(ends)", None)):
+    sides = [read(path) for path in (before, after)]
+    if before.suffix == ".json":
+        sides = [_without(leaves, found.left_out) for leaves in sides]
+    for one, other in zip_longest(*sides, fillvalue=("(ends)", None)):
         found.values += 1
         if one != other:
             found.differences.append(f"{one[0]}: {_short(one[1])} → {_short(other[1])}" + _elsewhere(one, other))
     return found
+
+
+def _purpose(*names: str) -> str | None:
+    """The pattern of `ON_PURPOSE` that a file's name, or a place or PLACE=VALUE, fits."""
+    return next((pattern for pattern in ON_PURPOSE if any(re.fullmatch(pattern, name) for name in names)), None)
+
+
+def _without(leaves: Iterator[tuple[str, Any]], left_out: Counter[str]) -> Iterator[tuple[str, Any]]:
+    """The values that must be the same; the others are counted."""
+    for place, value in leaves:
+        if pattern := _purpose(place, f"{place}={value}"):
+            left_out[pattern] += 1
+        else:
+            yield place, value
 
 
 def _elsewhere(one: tuple[str, Any], other: tuple[str, Any]) -> str:
@@ -272,12 +314,16 @@ def told(before: str, compared: list[Compared], after: str = "") -> str:
     )
     rows = [[c.name, c.kind, f"{c.values:,}", str(len(c.differences))] for c in compared]
     total = sum(len(c.differences) for c in compared)
-    left_out = ", ".join(sorted(CHANGING))
+    changing = ", ".join(sorted(CHANGING))
+    purpose = sum((c.left_out for c in compared), Counter())
     parts = [
         f"# The same bits: {before} and {this}",
-        f"{len(compared)} files, {total} differences. Left out of JSON, wherever they stand: {left_out}.",
+        f"{len(compared)} files, {total} differences. Left out of JSON, wherever they stand: {changing}.",
         grid(["file", "compared", "parts", "differences"], rows),
     ]
+    if purpose:
+        said = [[f"`{pattern}`", f"{n:,}", ON_PURPOSE[pattern]] for pattern, n in purpose.items()]
+        parts.append("Left out, for it was changed on purpose:\n\n" + grid(["place", "values", "why"], said))
     for c in compared:
         if c.differences:
             more = len(c.differences) - SHOWN
