@@ -41,14 +41,6 @@ from repair_engine.verbs.ready import ready
 from repair_engine.verbs.running import phases
 from shapley import State
 
-__all__ = [
-    "AGAIN_SHARE", "AUTO", "FILTERS_HEADER", "MARGIN", "AttackSettings", "Case", "Exam", "Foresight", "Greedy",
-    "ImageBatch", "Images", "Job", "Made", "Model", "Network", "NeuronGame", "NotMade", "Objective", "Preprocessing",
-    "State", "Workshop", "affordable", "asked", "better", "case_of", "choose", "decide", "device_for", "job_of",
-    "lowered", "make_plan", "masked_predictions", "pgd", "pipeline", "plan_batches", "plan_of", "predictions",
-    "prepare_process", "rivals", "searched", "silent", "square", "two_dimensional",
-]  # fmt: skip
-
 
 @contextmanager
 def case_of(verb: str, model: Any, images: Any, metric: str, **options: Any) -> Iterator[Case]:

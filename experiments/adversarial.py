@@ -84,7 +84,7 @@ def run(options: Options, say: Say) -> Result:
     say("values for accuracy")
     with opened(options.network, "accuracy", options, top_k=TOP, side="both") as plain:
         accuracy = values_of(plain)
-    adversarial = ranking.found.best if ranking.found.best is not None else ranking.found.values[0]
+    adversarial = ranking.found.ranked
     known = np.isfinite(adversarial)
     rho = spearman(adversarial[known], accuracy.best[known])
     shared = len(set(np.argsort(-adversarial)[:TOP]) & set(np.argsort(-accuracy.best)[:TOP]))

@@ -29,13 +29,6 @@ from repair_engine.search.phases import reported
 from repair_engine.support.statistics import paired_bootstrap, wilson
 from shapley import Estimate, Settings
 
-__all__ = [
-    "LONG_RUN", "MARGIN", "RANDOM", "RANDOM_ORDERS", "SHAPLEY", "Case", "Greedy", "Job", "Options", "Result", "Say",
-    "Values", "ablated_of", "after_removals", "difference", "finished", "grid", "importances", "job_of", "long_run",
-    "make_plan", "opened", "orders", "pipeline", "pixels_of", "report_images", "right_after", "said_of",
-    "search_settings", "searched", "share", "silent", "spearman", "spread", "teller", "values_of", "within",
-]  # fmt: skip
-
 Say = Callable[[str], None]
 
 SHAPLEY = "Shapley value"
@@ -118,9 +111,8 @@ def values_of(job: Job) -> Values:
     """Runs the estimator that was asked for over all filters."""
     settings = search_settings(job)
     estimate = reported(pipeline.run_phase(job, settings), settings)
-    best = estimate.values[0] if estimate.best is None else estimate.best
     errors = estimate.std_errors[0] if estimate.best_spread is None else estimate.best_spread
-    return Values(np.nan_to_num(best), errors, estimate)
+    return Values(np.nan_to_num(estimate.ranked), errors, estimate)
 
 
 def within(job: Job, **limits: Any) -> Job:
