@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 from django.conf import settings
@@ -99,9 +99,9 @@ def purge(job: Job) -> None:
         transaction.on_commit(partial(shutil.rmtree, path, ignore_errors=True))
 
 
-def purge_due(now: datetime | None = None) -> None:
+def purge_due() -> None:
     """Those whose time is over."""
-    due = Job.objects.filter(deleted_at__lt=(now or timezone.now()) - UNDO)
+    due = Job.objects.filter(deleted_at__lt=timezone.now() - UNDO)
     for job in due.order_by("deleted_at")[:_AT_ONCE]:
         purge(job)
 
