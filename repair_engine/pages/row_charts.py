@@ -226,7 +226,7 @@ def filled(counts: Sequence[int]) -> list[int]:
     return [i for i, n in enumerate(counts) if n]
 
 
-def layers(rows: Sequence[Row], title: str, *, width: int = WIDE, ident: str = "layers") -> Markup:
+def layers(rows: Sequence[Row], title: str, *, width: int = WIDE) -> Markup:
     """Per site, how many of the most and of the least critical filters it holds; a tick where chance would put them.
 
     Of many sites, only those that hold any.
@@ -252,7 +252,7 @@ def layers(rows: Sequence[Row], title: str, *, width: int = WIDE, ident: str = "
     parts.append(line(left, top, left, bottom, "axis"))
     said = "; ".join(f"{r['site']} {r['most']} and {r['least']} of {r['filters']}" for r in shown[:20])
     described = f"Most and least critical filters per site: {said}."
-    return figure(f"{ident}-{width}", width, bottom + 24, title, described, *parts)
+    return figure(f"layers-{width}", width, bottom + 24, title, described, *parts)
 
 
 def shown_layers(rows: Sequence[Row]) -> list[Row]:

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from repair_engine.case.case import Case
 from repair_engine.case.preparing import FROM_FILES, Given, open_case, prepare
 from repair_engine.case.stored_values import read_values
@@ -234,11 +232,12 @@ def phase_settings(job: Job, phase: str, search: State | None = None) -> Setting
         BadInput: the budget does not buy a draw; there is no filter that the request names; the values do not fit.
     """
     request = job.request
+    if request.purpose is Verb.SCORE and phase == "confirm":
+        return None  # its values are the search's own
     if request.by_hand:
         if phase == "search":
             return None
-        players = np.array([job.case.subject.network.player(name) for name in request.by_hand], dtype=np.int64)
-        return by_hand_settings(request, job.game, players, job.budget)
+        return by_hand_settings(request, job.game, job.game.network.players(request.by_hand), job.budget)
     if request.values is not None:
         if phase == "search" or (found := read_values(request.values, job.case)).estimator == "exact":
             return None
@@ -341,7 +340,7 @@ def run_finish(
     if request.purpose is Verb.EXPLAIN:
         return explain.finish(job.case, found, fresh, run, out, progress)
     if request.by_hand:
-        players = np.array([job.case.subject.network.player(name) for name in request.by_hand], dtype=np.int64)
+        players = job.game.network.players(request.by_hand)
         return finish(job.case, Ranking(players, found, found), run | {"estimator": "cmcs"}, out, progress)
     if request.values is not None:
         run |= {"estimator": found.estimator}

@@ -103,8 +103,6 @@ class RepairEngine:
 
         if _attacks(work):
             return b""  # an attack samples nothing
-        if _verb(work) == "score" and phase == "confirm":
-            return b""
         search = _read(earlier["search"])[1] if earlier.get("search") else None
         settings = pipeline.phase_settings(_open(work), phase, search)
         return _write(settings, shapley.start(settings)) if settings is not None else b""
@@ -149,7 +147,7 @@ class RepairEngine:
     def finish(self, work: Path, states: dict[str, bytes], out: Path, note: Note) -> dict:
         from repair_engine.models import hf_archive
         from repair_engine.support.outputs import HUGGING_FACE
-        from repair_engine.verbs import pipeline
+        from repair_engine.verbs import running
         from webapp.jobs import attacking, translation
 
         if _attacks(work):
@@ -157,13 +155,7 @@ class RepairEngine:
             return attacking.finish(work, out, note)
         _use_threads(_notes(work)["threads"])
         last = {phase: _read(state)[1] for phase, state in states.items() if state}
-        if _verb(work) == "score":
-            from repair_engine.verbs.scoring import scored
-
-            found = scored(_open(work), last.get("search"))
-            found.write(out)
-            return translation.headline(found.document)
-        document = pipeline.run_finish(_open(work), last.get("search"), last.get("confirm"), out, note)
+        document = running.finish(_open(work), last.get("search"), last.get("confirm"), out, note)
         if (folder := out / HUGGING_FACE).is_dir():  # results are files: it comes back as it was sent
             hf_archive.pack(folder, out / f"{HUGGING_FACE}{hf_archive.SUFFIX}")
             shutil.rmtree(folder)
