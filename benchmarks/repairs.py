@@ -10,28 +10,31 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.cases import DATA, MissingData, Source
+from benchmarks.engine import (
+    AUTO,
+    Case,
+    Exam,
+    Job,
+    Made,
+    NotMade,
+    State,
+    Workshop,
+    decide,
+    pipeline,
+    plan_of,
+    rivals,
+    silent,
+    two_dimensional,
+)
 from benchmarks.machine import line, machine
-from benchmarks.stepwise import TRIALS, Trial, request_of
 from benchmarks.tables import grid
-from repair_engine.case.case import Case
-from repair_engine.choosing.exam import Exam
-from repair_engine.choosing.orders import plan_of
-from repair_engine.edits import rivals
-from repair_engine.edits.deciding import AUTO, decide
-from repair_engine.edits.workshop import Made, NotMade, Workshop
-from repair_engine.models.architectures import Architecture
-from repair_engine.network.network import two_dimensional
-from repair_engine.support.progress import silent
-from repair_engine.verbs import pipeline
-from shapley import State
+from benchmarks.trials import BACKDOOR, CATDOG, RESNET8, STOCK_TAGS, Trial, sampled
 
 Say = Callable[[str], None]
 Row = dict[str, Any]
@@ -40,20 +43,7 @@ SHIFT, ALL, CHOSEN = "logit shift", "all weights, short", "auto"
 EDITS = (*AUTO, CHOSEN, SHIFT, ALL)
 _RIVALS = (SHIFT, "head", "biases")  # that `auto` must not be behind
 
-BACKDOOR = Trial(
-    "backdoor",
-    Source(
-        DATA / "backdoor",
-        "wrn16_backdoored.safetensors",
-        "triggered.zip",
-        Architecture("net", 10, register={"net": "architectures:WideResNet16"}),
-        "classes.txt",
-        imports=DATA,
-    ),
-    "accuracy",
-    0.03,
-)
-CASES = {"stock_tags": TRIALS[0], "catdog": TRIALS[1], "resnet8": TRIALS[2], "backdoor": BACKDOOR}
+CASES = {"stock_tags": STOCK_TAGS, "catdog": CATDOG, "resnet8": RESNET8, "backdoor": BACKDOOR}
 
 
 def repairs(args: argparse.Namespace, say: Say) -> str:
@@ -80,7 +70,11 @@ def measure(name: str, trial: Trial, seed: int, budget: int, folder: Path, say: 
     Raises:
         MissingData: the case's files are not here.
     """
-    job, search, confirm = _sampled(name, trial, seed, budget, folder, say)
+    with sampled(trial, seed, budget, folder, say) as found:
+        return _rows(name, seed, *found, say)
+
+
+def _rows(name: str, seed: int, job: Job, search: State, confirm: State | None, say: Say) -> list[Row]:
     case = job.case
     ranking, _ = pipeline.ranking_of(job, search, confirm)
     began = time.process_time()
@@ -156,33 +150,6 @@ def _logits(workshop: Workshop, exam: Exam) -> rivals.Logits:
         return {
             n: torch.cat([two_dimensional(model.module(x)) for x in model.batches(p)]) for n, p in exam.sets.items()
         }
-
-
-def _sampled(
-    name: str, trial: Trial, seed: int, budget: int, folder: Path, say: Say
-) -> tuple[pipeline.Job, State, State | None]:
-    for file in (trial.source.model, trial.source.data):
-        if not (trial.source.folder / file).is_file():
-            raise MissingData(f"The case {name} needs {trial.source.folder / file}, which does not exist.")
-    request = replace(request_of(trial, seed), budget=budget)
-    if name == "backdoor":
-        request = replace(request, guard=str(trial.source.folder / "clean.zip"))
-    stored = folder / "confirm.bin"
-    if stored.exists():
-        job = pipeline.open_job(folder)
-        return job, State.from_bytes((folder / "search.bin").read_bytes()), State.from_bytes(stored.read_bytes())
-    began = time.process_time()
-    job = pipeline.prepare_job(request, folder)
-    settings = pipeline.phase_settings(job, "search")
-    assert settings is not None
-    search = pipeline.run_phase(job, settings)
-    (folder / "search.bin").write_bytes(search.to_bytes())
-    again, confirm = pipeline.phase_settings(job, "confirm", search), None
-    if again is not None:
-        confirm = pipeline.run_phase(job, again)
-        stored.write_bytes(confirm.to_bytes())
-    say(f"{name}, seed {seed}: searched in {time.process_time() - began:.0f} s")
-    return job, search, confirm
 
 
 # The table -----------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from repair_engine.documents.edits import is_changed as changed
 from repair_engine.documents.edits import is_tuned, rivals_said, standing
+from repair_engine.documents.gates import metric_images as images_of_metric
 from repair_engine.documents.reasons import limits_said, looser, not_shown
 from repair_engine.pages.rendering import interval
 from repair_engine.support.words import count, level_of, p_value, percent, points
@@ -58,16 +59,10 @@ def lowers(document: RepairRecord) -> bool:
 
 def metric_images(document: RepairRecord) -> tuple[int, str]:
     """How many report images the metric is taken over, and in words which."""
-    kind, _, argument = document["metric"]["name"].partition(":")
-    if "attack" in document:
-        n = document["attack"]["images"]["report"]
-        return n, count(n, "attacked report image")
-    if kind == "recall":
-        for row in document["groups"].get("classes", []):
-            if row["name"] == argument:
-                return row["n"], f"{count(row['n'], 'report image')} of class {argument}"
-    n = document["images_right"]["n"]
-    return n, count(n, "report image")
+    n, (kind, _, argument) = images_of_metric(document), document["metric"]["name"].partition(":")
+    attacked = "attacked " if "attack" in document else ""
+    of_class = f" of class {argument}" if kind == "recall" and n != document["images_right"]["n"] else ""
+    return n, f"{count(n, f'{attacked}report image')}{of_class}"
 
 
 def written(document: RepairRecord) -> bool:

@@ -12,8 +12,8 @@ from django.conf import settings
 from repair_engine.errors import BadInput
 from repair_engine.settings import ASKED, Attack, Further, Repair, Settings, option, options
 from webapp.jobs import surrogates
-from webapp.jobs.models import Job
-from webapp.library.models import ModelUpload
+from webapp.jobs.models import Baseline, Job
+from webapp.library.models import DatasetUpload, ModelUpload
 
 KINDS = tuple(kind for kind in ASKED if kind != Attack.verb)  # of runs under /repairs/
 VALUES = "objectives.npz"  # the file of values that a repair may start from
@@ -104,24 +104,31 @@ def for_engine(job: Job) -> dict:
         **job.request,
         "model": _model(job.model),
         "surrogates": [{**_model(one), **surrogates.normalization(one)} for one in surrogates.of(job)],
-        "data": {
-            "path": str(job.dataset.blob.path),
-            "file_name": job.dataset.file_name,
-            "split_folder": job.dataset.split_folder,
-            "sha256": job.dataset.blob_id,
-        },
-        "guard": {
-            "path": str(job.guard.blob.path),
-            "file_name": job.guard.file_name,
-            "split_folder": job.guard.split_folder,
-            "sha256": job.guard.blob_id,
-        }
-        if job.guard
-        else None,
+        "data": _images(job.dataset),
+        "guard": _images(job.guard) if job.guard else None,
         "repaired": _repaired(job.audited),
         "device": job.device,
         "threads": settings.WORKER_THREADS,
         "parent": _of_parent(job),
+        "looked_before": Baseline.objects.filter(
+            model__blob=job.model.blob_id, dataset=job.dataset_id, figures__isnull=False
+        ).exists(),
+    }
+
+
+def of_pair(model: ModelUpload, dataset: DatasetUpload, device: str) -> dict:
+    """The engine's request of a repair for accuracy that is asked for by no run."""
+    row = to_row(Repair(metric="accuracy"))
+    pair = {"model": _model(model), "data": _images(dataset), "guard": None, "surrogates": []}
+    return {**row, **pair, "device": device, "threads": settings.WORKER_THREADS}
+
+
+def _images(dataset: DatasetUpload) -> dict:
+    return {
+        "path": str(dataset.blob.path),
+        "file_name": dataset.file_name,
+        "split_folder": dataset.split_folder,
+        "sha256": dataset.blob_id,
     }
 
 

@@ -35,7 +35,7 @@ def make(asked: QuerySet[UnitStudy]) -> None:
     """In a worker. Raises BadInput, or UnitStudy.DoesNotExist where the run was deleted meanwhile."""
     prepare_process()
     one = asked.select_related("job__model__blob", "job__dataset__blob", "job__guard__blob").get()
-    note = reopened.telling(UnitStudy.objects.filter(pk=one.pk))
+    note = reopened.telling(UnitStudy.objects.filter(pk=one.pk, job__deleted_at=None))
     note("reading the model")
     result = get_engine().study(reopened.request_of(one.job), reopened.folder(one.job), one.unit, one.what, note)
     asked.update(result=result, share=1.0, note="", detail="")
