@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 from repair_engine.network import Network, stored_constants
+from repair_engine.network.sites import NotAPlayer
 from repair_engine.network.write_back import write_back
 from tests.repair_engine import hf_tiny
 
@@ -125,13 +127,19 @@ def measure(family: Family) -> Found:
         with torch.inference_mode():
             written = module(images)
         module.load_state_dict(state)
+        assert torch.isfinite(written).all()
         assert not players or not torch.equal(masked, network.logits(images)), "the ablation shows"
         worst = max(worst, float((masked - written).abs().max() / written.abs().max()))
     counts: Counter[str] = Counter()
     for site in network.sites:
         counts[site.kind] += site.channels
-    reasons = Counter(f"{one.reason}" for one in network.not_players)
+    reasons = Counter(_kind_of(one) for one in network.not_players)
     return Found(counts, network.coverage.share, worst, reasons)
+
+
+def _kind_of(one: NotAPlayer) -> str:
+    """The reason without the names of the layers in it."""
+    return re.sub(r"[\w.]+\.[\w.]+, which", "the layer that", one.reason)
 
 
 def _moved(module: nn.Module) -> nn.Module:
@@ -140,9 +148,9 @@ def _moved(module: nn.Module) -> nn.Module:
     for name, value in module.named_parameters():
         if not value.any():  # the head of torchvision's ViT
             value.data = value.data + torch.randn_like(value) * 0.05
-        if value.dim() > 1 and (wide := value[0].numel() ** -0.5) > 2 * float(value.std()):  # else nothing would arrive
-            value.data = value.data * wide / value.std()
-        if value.dim() == 1:
+        if value.dim() > 1 and 0 < 2 * float(value.std()) < (wide := value[0].numel() ** -0.5):
+            value.data = value.data * wide / value.std()  # else nothing would arrive
+        if value.dim() == 1 or not value.std():
             value.data = value.data + torch.randn_like(value) * 0.1
             if name.endswith(("gamma", "layer_scale", "scale")) and float(value.abs().max()) < 1:
                 value.data = value.data + 0.5
