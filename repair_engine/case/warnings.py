@@ -24,7 +24,7 @@ def warnings_of(question: Question, subject: Subject, intact: np.ndarray) -> lis
 
 def _few_warning(question: Question) -> list[str]:
     """Subgroups have warnings of their own."""
-    n = len(question.indices("report"))
+    n = len(question.labels("report"))
     if question.subgroups is not None or n >= REFUSE_BELOW:
         return []
     return [

@@ -12,6 +12,7 @@ from repair_engine.case.case import Case
 from repair_engine.choosing.outcomes import largest_drops
 from repair_engine.choosing.selection import Seen, Sweep, resample
 from repair_engine.data.pixels import Pixels
+from repair_engine.question.attacked import AttackedSplit
 from repair_engine.question.objectives import Objective, cell_codes
 
 
@@ -27,6 +28,7 @@ class Exam:
         guard_labels: of the guard set's images of this split, None without one.
         true: labels of the attacked images, None without an attack.
         seed: of the resampling.
+        triggered: the images with a trigger, None without one.
     """
 
     sets: Mapping[str, Pixels]
@@ -37,6 +39,7 @@ class Exam:
     guard_labels: np.ndarray | None
     true: np.ndarray | None
     seed: int
+    triggered: AttackedSplit | None = None
 
     @classmethod
     def of(cls, case: Case, part: str) -> Exam:
@@ -46,14 +49,15 @@ class Exam:
         objective, rows, true = question.objective(part), question.rows(part), None
         if rows is None:
             sets["attacked"] = objective.pixels
-            true = images.labels[question.indices(part)]
+            true = question.labels(part)
         guard_labels = None
         if images.guard is not None:
             of_guard = getattr(images.guard.parts, part)
             sets["guard"] = torch.from_numpy(np.array(images.guard.dataset.images[of_guard]))
             guard_labels = images.guard.dataset.labels[of_guard]
         labels, groups = images.labels[images.indices(part)], question.groups(part)
-        return cls(sets, objective, rows, labels, groups, guard_labels, true, case.settings.seed)
+        triggered = question.attacked[part] if question.metric.triggered else None
+        return cls(sets, objective, rows, labels, groups, guard_labels, true, case.settings.seed, triggered)
 
     @property
     def images(self) -> int:

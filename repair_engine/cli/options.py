@@ -16,7 +16,8 @@ from repair_engine.support.archive import check_not_folder
 from repair_engine.verbs import opening
 
 _TYPES: dict[str, Any] = {"whole": int, "real": float}
-_FILES = ("model", "data", "guard", "classes", "repaired", "constants")
+_FILES = ("model", "data", "guard", "trigger", "triggered", "classes", "repaired", "constants")
+_BESIDE = ("guard", "guard_split_folder", "trigger", "triggered", "triggered_split_folder", "constants", "values")
 Asked = TypeVar("Asked", bound=settings.Settings)
 
 
@@ -77,7 +78,7 @@ def request_of(here: settings.ModelFile) -> RepairRequest:
     """The request that a verb's record describes. Raises BadInput."""
     for role in _FILES:
         path = getattr(here, role, None)
-        if path and role in ("data", "guard"):
+        if path and role in ("data", "guard", "triggered"):
             check_not_folder(Path(path), f"--{role}: {path}")
         if path and not Path(path).is_file() and not (role == "model" and Path(path).is_dir()):
             raise BadInput(f"--{role}: there is no file {path}.")
@@ -86,8 +87,7 @@ def request_of(here: settings.ModelFile) -> RepairRequest:
         parse_surrogate(text, architecture.num_classes, architecture.register)
         for text in getattr(here, "surrogate", ())
     ]
-    more = ("guard", "guard_split_folder", "constants", "values")
-    files = {name: getattr(here, name) for name in more if hasattr(here, name)}
+    files = {name: getattr(here, name) for name in _BESIDE if hasattr(here, name)}
     return RepairRequest.of(
         here,
         model=str(file),

@@ -24,12 +24,26 @@ class Guard:
 
 
 @dataclass(frozen=True)
+class Triggered:
+    """Images that carry a backdoor's trigger.
+
+    Attributes:
+        copies: how many of them are known to be copies of images of the main set.
+    """
+
+    dataset: Dataset
+    splits: Splits
+    copies: int
+
+
+@dataclass(frozen=True)
 class Images:
     """See the module's text. Parts are "score", "select" and "report", and "all" for every image."""
 
     dataset: Dataset
     splits: Splits
     guard: Guard | None = None
+    triggered: Triggered | None = None
 
     @cached_property
     def pixels(self) -> torch.Tensor:

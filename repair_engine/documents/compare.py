@@ -110,6 +110,7 @@ def _differs(a: Valued, b: Valued) -> list[str]:
         "preprocessing": [v.document["data"].get("preprocessing") for v in (a, b)],
         "metric": [v.document["metric"]["name"] for v in (a, b)],
         "attack": [v.document["metric"].get("attack") for v in (a, b)],
+        "trigger": [v.document["metric"].get("trigger") for v in (a, b)],
         "constants": [v.document["run"].get("ablation") for v in (a, b)],
         "estimator": [v.document["run"].get("estimator") for v in (a, b)],
         "seed": [v.document["run"]["seed"] for v in (a, b)],

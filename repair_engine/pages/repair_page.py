@@ -35,6 +35,7 @@ def sections(document: RepairRecord) -> list[Section]:
     """The page's parts in the order in which they are read; the web pages show the same."""
     listed = [
         ("figures", "At a glance", "repair/figures.html"),
+        *([("trigger", "Trigger", "repair/trigger.html")] if "trigger" in document else []),
         ("notices", "Findings and warnings", "notices.html"),
         ("groups", "Groups", "repair/groups.html"),
         ("controls", "Controls", "repair/controls.html"),

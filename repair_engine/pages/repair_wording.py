@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from repair_engine.documents.edits import is_changed as changed
 from repair_engine.documents.edits import is_tuned, rivals_said, standing
-from repair_engine.documents.reasons import limits_said, looser, not_shown
+from repair_engine.documents.reasons import beyond_said, limits_said, looser, not_shown
 from repair_engine.pages.rendering import interval
 from repair_engine.support.words import count, level_of, p_value, percent, points
 
@@ -78,7 +78,7 @@ def written(document: RepairRecord) -> bool:
 def title(document: RepairRecord) -> str:
     """The outcome in a few words."""
     if repaired(document):
-        return "Repaired"
+        return "Repaired, beyond a limit" if document.get("beyond_limits") else "Repaired"
     return "Written, not shown to help" if written(document) else "No repair found"
 
 
@@ -107,7 +107,7 @@ def deed(document: RepairRecord) -> str:
 
 def headline(document: RepairRecord) -> str:
     """The outcome in one sentence, to stand below `title`."""
-    metric, change = document["metric"]["text"], document["gain"]
+    metric, change, beyond = document["metric"]["text"], document["gain"], beyond_said(document)
     before, after = document["before"]["report"]["metric"], document["after"]["report"]["metric"]
     _, images = metric_images(document)
     level = level_of(change)
@@ -116,7 +116,7 @@ def headline(document: RepairRecord) -> str:
         return (
             f"{deed(document)} {verb} {metric} from {percent(before)} to {percent(after)} on {images} that "
             f"the repair never saw (change {points(change['value'])} percentage points, {level} interval "
-            f"{interval(change)}).{_read_before(document)}"
+            f"{interval(change)}).{' ' + beyond if beyond else ''}{_read_before(document)}"
         )
     if not changed(document):
         why = document["reasons"][0]
@@ -134,6 +134,7 @@ def headline(document: RepairRecord) -> str:
         [
             f"{said}{': ' if verdict else ''}{verdict}.",
             *limits_said(document),
+            *filter(None, [beyond]),
             f"The checkpoint was written because its filters were chosen by hand.{_read_before(document)}",
         ]
     )
@@ -148,7 +149,8 @@ def swaps(document: RepairRecord) -> str:
         return f"{count(won, 'image')} went from wrong to right, {lost:,} from right to wrong ({p})."
     if document.get("attack", {}).get("settings", {}).get("targeted", True):
         won, lost = lost, won  # an outcome is then "the adversary's class was predicted"
-    return f"The attack no longer succeeds on {count(won, 'image')} and newly succeeds on {lost:,} ({p})."
+    what = "trigger" if "trigger" in document else "attack"
+    return f"The {what} no longer succeeds on {count(won, 'image')} and newly succeeds on {lost:,} ({p})."
 
 
 def _by_hand_tried(document: RepairRecord) -> str:
@@ -273,6 +275,37 @@ def controls_caption(document: RepairRecord) -> str:
     """What the controls are, for their table."""
     of = f"rankings of up to {document['k']:,}" if document["k"] else "rankings"
     return f"Report images; {of} filters, a shift of the logits, and what tuning gives; p-values adjusted over all rows"
+
+
+def trigger_said(document: RepairRecord) -> str:
+    """What the trigger is and which images carry it, in a sentence or two."""
+    part, left_out = document["metric"]["trigger"], document["trigger"]["left_out"]["report"]
+    if part["size"] is None or part["at"] is None:
+        copies = part["copies"] or 0
+        known = f"; {copies:,} are known to be copies of clean ones, and lie in their splits" if copies else ""
+        how = f"{part['images'] or 0:,} images of {part['file']} carry it{known}."
+    else:
+        (width, height), (x, y) = part["size"], part["at"]
+        opacity = "" if part["opacity"] == 1 else f", at an opacity of {part['opacity']:g}"
+        how = (
+            f"{part['file']}, {width} × {height} pixels of the network's input, is pasted {x} from the left and {y} "
+            f"from the top{opacity}."
+        )
+    out = f" {count(left_out, 'report image')} of this class {'is' if left_out == 1 else 'are'} not counted."
+    return f"The trigger gives {part['class']}: {how}{out if left_out else ''}"
+
+
+def without_said(document: RepairRecord) -> str:
+    """How often the trigger's class is said without it: success at that level is no trigger's."""
+    found, name = document["trigger"]["without"], document["metric"]["trigger"]["class"]
+    if "before" not in found:
+        return "The report split has no clean image of other classes."
+    after = f", {percent(found['after']['value'])} after the repair" if "after" in found else ""
+    return (
+        f"Without the trigger {name} is said of {percent(found['before']['value'])} of "
+        f"{count(found['before']['n'], 'clean image')} of other classes by the intact model{after}: taking a trigger's "
+        "effect away brings attack success to about that."
+    )
 
 
 def beaten(document: RepairRecord) -> str:

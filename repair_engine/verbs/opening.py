@@ -14,6 +14,7 @@ from repair_engine import settings
 from repair_engine.case.inspection import default_preprocessing, usable_size
 from repair_engine.data import Dataset, read_dataset
 from repair_engine.data.in_memory import columns_of, read_images
+from repair_engine.data.patches import Patch, patch_of, read_patch
 from repair_engine.errors import BadInput
 from repair_engine.models import formats, hf_models
 from repair_engine.models.architectures import ONNX, Architecture, parse_register
@@ -278,17 +279,32 @@ def example_of(images: Images) -> torch.Tensor:
     return images.dataset.preprocessing.normalize(pixels)
 
 
-def check_guard(guard: Images, shown: Images) -> None:
-    """Raises BadInput: a guard set's images, or its classes, are others than the main set's."""
-    own, main = guard.dataset, shown.dataset
+def patch(source: Any, shown: Images) -> Patch:
+    """A trigger's patch for these images: from a file's path, Pillow's image, or an array. Raises BadInput."""
+    channels = shown.dataset.images.shape[1]
+    if not isinstance(source, str | Path):
+        return patch_of(source, channels)
+    if not Path(source).is_file():
+        raise BadInput(f"--trigger: there is no file {source}.")
+    return read_patch(source, channels)
+
+
+def patch_name(source: Any) -> str:
+    return Path(source).name if isinstance(source, str | Path) else NAME.format("the patch")
+
+
+def check_beside(other: Images, shown: Images, which: str) -> None:
+    """Raises BadInput: the images beside the main set (`which`, for people), or their classes, are no such ones."""
+    own, main = other.dataset, shown.dataset
     if own.images.shape[1:] != main.images.shape[1:]:
         raise BadInput(
-            f"The guard set's images have shape {list(own.images.shape[1:])}, the main set's "
+            f"The {which} images have shape {list(own.images.shape[1:])}, the main set's "
             f"{list(main.images.shape[1:])} ([C, H, W]).",
             "Give both as the model takes them.",
         )
     if own.class_names != main.class_names:
-        raise BadInput("The guard set's classes are not the main set's.", "Open it with classes=images.class_names.")
+        what = "The guard set's classes" if which.startswith("guard") else f"The classes of the {which} images"
+        raise BadInput(f"{what} are not the main set's.", "Open it with classes=images.class_names.")
 
 
 def check_same_device(source: Any, model: Any) -> None:

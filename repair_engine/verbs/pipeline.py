@@ -125,7 +125,7 @@ class Job:
             "budget": self.budget,
             "notes": list(self.notes),
             "warnings": list(case.warnings),
-            **({"attack_images": case.settings.attack_images} if case.question.attacked else {}),
+            **({"attack_images": case.settings.attack_images} if case.question.adversary else {}),
         }
 
 
@@ -153,7 +153,7 @@ def prepare_job(
     if request.estimator != "exact" and request.searches:
         precision = choose(game, request.precision, request.seed)
     search_game = game.playing(lowered(game.network, precision.used))
-    if case.question.attacked:
+    if case.question.adversary:
         _check_adversaries(case, game)
     budget, notes = request.budget, _quality_notes(request, game.n_players)
     notes += [precision.note()] if precision.note() else []
@@ -170,7 +170,7 @@ def prepare_job(
                 budget = calibrate.largest_budget(
                     lambda chosen: spent + sum(explain.seconds_of(case, rates, chosen).values()), target
                 )
-            if request.purpose is Verb.REPAIR and case.question.attacked:
+            if request.purpose is Verb.REPAIR and case.question.adversary:
                 queries = 2 * request.queries * subset_size(case, budget) / rates.forward
                 budget = calibrate.choose_budget(rates, request.estimator, other + queries, target)
             if request.purpose is Verb.REPAIR:
@@ -179,7 +179,7 @@ def prepare_job(
                 budget = int(budget / (1 + more))
             smallest = game if request.batch_size else game.resized(BATCH_SIZES[-1])
             budget = max(budget, least_budget(request, smallest))
-            images = f" --attack-images {case.settings.attack_images}" if case.question.attacked else ""
+            images = f" --attack-images {case.settings.attack_images}" if case.question.adversary else ""
             if request.purpose is Verb.EXPLAIN:
                 notes.append(explain.forecast_text(explain.seconds_of(case, rates, budget), spent))
             notes.append(f"Budget chosen by calibration: {budget} evaluations (repeat with --budget {budget}{images}).")
@@ -393,8 +393,9 @@ def _finish_seconds(case: Case, rates: calibrate.Rates) -> float:
     leave_one_out = 4 * case.subject.network.n_filters / rates.toggle
     attack = 0.0
     if case.question.attacked:
-        n = len(case.question.attacked["report"].indices)
+        n = len(case.question.labels("report"))
         sweep *= 1 + n / max(select, 1)
-        attack = n * 3 * case.settings.attack.steps * case.settings.attack.restarts / rates.forward
-        attack *= 1 + len(case.sources.surrogates)
+        if case.question.adversary:
+            attack = n * 3 * case.settings.attack.steps * case.settings.attack.restarts / rates.forward
+            attack *= 1 + len(case.sources.surrogates)
     return 20.0 + sweep + plain + leave_one_out + attack
