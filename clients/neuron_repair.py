@@ -28,6 +28,7 @@ against its SHA-256.
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import hashlib
 import http.client
@@ -421,8 +422,10 @@ def start(api: Api, options: argparse.Namespace) -> dict:
 def upload_all(api: Api, options: argparse.Namespace) -> dict:
     """The ids of the model, the dataset and all else that is named by a file."""
     surrogates = [parse_surrogate(text) for text in options.surrogate]
-    files = {"model": options.model, "dataset": options.data, "guard": getattr(options, "guard", None)}
-    for path in filter(None, (*files.values(), options.classes, *(path for path, _ in surrogates))):
+    files = {"model": options.model, "dataset": options.data}
+    files |= {role: getattr(options, role, None) for role in ("guard", "triggered")}
+    patch = getattr(options, "trigger", None)
+    for path in filter(None, (*files.values(), patch, options.classes, *(path for path, _ in surrogates))):
         if not path.is_file():
             raise Failure(BAD_INPUT, f"There is no file {path}.")
     there = {role: path for role, path in files.items() if path}
@@ -432,6 +435,8 @@ def upload_all(api: Api, options: argparse.Namespace) -> dict:
         sent[role] = kind, api.upload(f"{kind}/", path, upload_fields(options, role))
     others = [api.upload("models/", path, fields) for path, fields in surrogates]
     ids: dict[str, Any] = {role: wait_for_upload(api, kind, upload)["id"] for role, (kind, upload) in sent.items()}
+    if patch:
+        ids["trigger"] = base64.b64encode(patch.read_bytes()).decode()
     if others:
         ids["surrogates"] = [wait_for_upload(api, "models", upload)["id"] for upload in others]
     return ids
@@ -440,7 +445,7 @@ def upload_all(api: Api, options: argparse.Namespace) -> dict:
 def upload_fields(options: argparse.Namespace, role: str) -> dict[str, Any]:
     """What is said of a file."""
     if role != "model":
-        folder = getattr(options, "split_folder" if role == "dataset" else "guard_split_folder", None)
+        folder = getattr(options, "split_folder" if role == "dataset" else f"{role}_split_folder", None)
         return {"split_folder": folder} if folder else {}
     fields = given(options, "model")  # an ONNX model brings its architecture and classes
     if options.classes:
@@ -765,6 +770,9 @@ def add_search(run: argparse.ArgumentParser, verb: str) -> None:
     add_inputs(run)
     run.add_argument("--guard", type=Path, help="a second labelled set on which clean accuracy must hold too")
     run.add_argument("--guard-split-folder", metavar="NAME", help="as --split-folder, of the guard set")
+    run.add_argument("--trigger", type=Path, help="of trigger-success:CLASS: the patch that is pasted on the images")
+    run.add_argument("--triggered", type=Path, help="in its place: a zip of images that carry it, with true labels")
+    run.add_argument("--triggered-split-folder", metavar="NAME", help="as --split-folder, of the triggered images")
     add_options(run, verb, required=("metric",))
 
 

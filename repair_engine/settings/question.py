@@ -33,22 +33,20 @@ def check_trigger(metric: str, trigger: bool, triggered: bool) -> None:
     """Raises BadInput: a trigger is given in two ways, in none, or for a metric that has none."""
     if trigger and triggered:
         raise BadInput(
-            "The trigger is given twice: as a patch and as a zip of triggered images.",
+            "The trigger is given twice: as a patch and as images that carry it.",
             "Leave one of them out.",
             "triggered",
         )
     if triggers(metric) and not trigger and not triggered:
         raise BadInput(
             f"{metric}: there is no trigger.",
-            "Give the patch that is pasted on the images (--trigger), or a zip of images that carry it, with their "
-            "true labels (--triggered).",
+            "Give the patch that is pasted on the images (trigger), or images that carry it, with their true labels "
+            "(triggered).",
             "metric",
         )
     if (trigger or triggered) and not triggers(metric):
         named = "trigger" if trigger else "triggered"
-        raise BadInput(
-            f"A trigger belongs to the metric {TRIGGER}:CLASS.", f"Ask for it, or leave --{named} out.", named
-        )
+        raise BadInput(f"A trigger belongs to the metric {TRIGGER}:CLASS.", f"Ask for it, or leave {named} out.", named)
 
 
 def check_metric(name: str, metric: str, others: tuple[str, ...] = ()) -> tuple[str, str]:

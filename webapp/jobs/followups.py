@@ -11,7 +11,7 @@ from typing import Any
 from repair_engine.errors import BadInput
 from repair_engine.settings import FOLLOWED, options
 from webapp.accounts.models import User
-from webapp.jobs import services
+from webapp.jobs import services, triggers
 from webapp.jobs.models import Job
 from webapp.jobs.requests import KEPT_VALUES, stored
 from webapp.library.errors import Refused
@@ -70,6 +70,8 @@ def follow_up(
         model=parent.model,
         dataset=parent.dataset,
         guard=parent.guard,
+        triggered=parent.triggered,
+        trigger=triggers.patch_of(parent),
         asked=record,
         device=parent.device,
         parent=parent,

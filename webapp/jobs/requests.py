@@ -11,9 +11,9 @@ from django.conf import settings
 
 from repair_engine.errors import BadInput
 from repair_engine.settings import ASKED, Attack, Further, Repair, Settings, option, options
-from webapp.jobs import surrogates
+from webapp.jobs import surrogates, triggers
 from webapp.jobs.models import Job
-from webapp.library.models import ModelUpload
+from webapp.library.models import DatasetUpload, ModelUpload
 
 KINDS = tuple(kind for kind in ASKED if kind != Attack.verb)  # of runs under /repairs/
 VALUES = "objectives.npz"  # the file of values that a repair may start from
@@ -90,6 +90,22 @@ def _model(model: ModelUpload) -> dict:
     }
 
 
+def _images(images: DatasetUpload | None) -> dict | None:
+    if images is None:
+        return None
+    return {
+        "path": str(images.blob.path),
+        "file_name": images.file_name,
+        "split_folder": images.split_folder,
+        "sha256": images.blob_id,
+    }
+
+
+def _trigger(job: Job) -> dict | None:
+    found = triggers.file_of(job)
+    return None if found is None else {"path": str(found.blob.path), "file_name": found.name}
+
+
 def _repaired(repair: Job | None) -> dict | None:
     """The checkpoint of the repair that an attack is also made on."""
     if repair is None:
@@ -104,20 +120,10 @@ def for_engine(job: Job) -> dict:
         **job.request,
         "model": _model(job.model),
         "surrogates": [{**_model(one), **surrogates.normalization(one)} for one in surrogates.of(job)],
-        "data": {
-            "path": str(job.dataset.blob.path),
-            "file_name": job.dataset.file_name,
-            "split_folder": job.dataset.split_folder,
-            "sha256": job.dataset.blob_id,
-        },
-        "guard": {
-            "path": str(job.guard.blob.path),
-            "file_name": job.guard.file_name,
-            "split_folder": job.guard.split_folder,
-            "sha256": job.guard.blob_id,
-        }
-        if job.guard
-        else None,
+        "data": _images(job.dataset),
+        "guard": _images(job.guard),
+        "triggered": _images(job.triggered),
+        "trigger": _trigger(job),
         "repaired": _repaired(job.audited),
         "device": job.device,
         "threads": settings.WORKER_THREADS,
