@@ -281,7 +281,7 @@ def wait_for_upload(api: Api, kind: str, upload: dict) -> dict:
 # Written by `python -m repair_engine.settings`.
 # options: begin
 _OPTIONS = """\
-metric | --metric |  | text |  |  | accuracy, recall:CLASS, subgroup-recall:COLUMN, attack-success or trigger-success:CLASS (how often a backdoor's trigger gives its class). Of several columns (subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a comma in it stands in double quotes.
+metric | --metric |  | text |  |  | accuracy, recall:CLASS, subgroup-recall:COLUMN, attack-success or trigger-success:CLASS (a backdoor's trigger that gives the class). Of several columns (subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a comma in it stands in double quotes.
 group | --group |  | text |  | COLUMN | A column of metadata.csv whose values (patient, writer, identity) must not be in two of the three splits.
 seed | --seed |  | whole |  |  | Fixes the splits and every random choice: the same seed and budget give the same result.
 max_clean_drop | --max-clean-drop |  | real |  | X | How far clean accuracy may fall, on the select images and on the guard set. Default: 0.02.

@@ -26,7 +26,7 @@ class Exam:
         rows: where its images lie among the clean ones, int64 [n]; None: they are the attacked ones.
         labels, subgroups: of the clean images, [N].
         guard_labels: of the guard set's images of this split, None without one.
-        true: labels of the attacked images, None without an attack.
+        true: labels of the images that an adversary attacked, None without an attack.
         seed: of the resampling.
         triggered: the images with a trigger, None without one.
     """
@@ -46,10 +46,10 @@ class Exam:
         """The exam of "select" or "report"."""
         images, question = case.images, case.question
         sets: dict[str, Pixels] = {"clean": images.rows(part)}
-        objective, rows, true = question.objective(part), question.rows(part), None
+        objective, rows = question.objective(part), question.rows(part)
         if rows is None:
             sets["attacked"] = objective.pixels
-            true = question.labels(part)
+        true = question.labels(part) if question.adversary else None
         guard_labels = None
         if images.guard is not None:
             of_guard = getattr(images.guard.parts, part)
@@ -94,3 +94,7 @@ class Exam:
     def true_label(self, predicted: Mapping[str, np.ndarray]) -> np.ndarray | None:
         """Share of the attacked images that are predicted as what they are, [m + 1]; None without an attack."""
         return None if self.true is None else (predicted["attacked"] == self.true).mean(axis=1)
+
+    def success(self, predicted: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """Share of the images with a trigger that it gives its class, [m + 1]; None without one."""
+        return None if self.triggered is None else (predicted["attacked"] == self.triggered.targets).mean(axis=1)

@@ -1,4 +1,4 @@
-"""The trigger section of a repair's report: clean accuracy, attack success and the true label under the trigger."""
+"""The trigger section of a repair's report: clean accuracy, attack success and accuracy under the trigger."""
 
 from __future__ import annotations
 

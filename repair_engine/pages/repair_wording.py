@@ -59,6 +59,9 @@ def lowers(document: RepairRecord) -> bool:
 def metric_images(document: RepairRecord) -> tuple[int, str]:
     """How many report images the metric is taken over, and in words which."""
     kind, _, argument = document["metric"]["name"].partition(":")
+    if "trigger" in document:
+        n = document["trigger"]["images"]["report"]
+        return n, f"{count(n, 'report image')} with the trigger"
     if "attack" in document:
         n = document["attack"]["images"]["report"]
         return n, count(n, "attacked report image")
@@ -105,9 +108,22 @@ def deed(document: RepairRecord) -> str:
     }.get(edit["used"] or "", f"Ablating {filters}")
 
 
+def _success_said(document: RepairRecord) -> str:
+    """Of a trigger, how often it still gives its class."""
+    if "trigger" not in document or not changed(document):
+        return ""
+    before, after = document["before"]["report"], document["after"]["report"]
+    return (
+        f"The trigger gives {document['metric']['trigger']['class']} on {percent(after['success'])} of these images "
+        f"(before: {percent(before['success'])}); clean accuracy is {percent(after['accuracy'])} "
+        f"({percent(before['accuracy'])})."
+    )
+
+
 def headline(document: RepairRecord) -> str:
     """The outcome in one sentence, to stand below `title`."""
-    metric, change, beyond = document["metric"]["text"], document["gain"], beyond_said(document)
+    metric, change = document["metric"]["text"], document["gain"]
+    beyond = " ".join(filter(None, [_success_said(document), beyond_said(document)]))
     before, after = document["before"]["report"]["metric"], document["after"]["report"]["metric"]
     _, images = metric_images(document)
     level = level_of(change)
@@ -149,8 +165,7 @@ def swaps(document: RepairRecord) -> str:
         return f"{count(won, 'image')} went from wrong to right, {lost:,} from right to wrong ({p})."
     if document.get("attack", {}).get("settings", {}).get("targeted", True):
         won, lost = lost, won  # an outcome is then "the adversary's class was predicted"
-    what = "trigger" if "trigger" in document else "attack"
-    return f"The {what} no longer succeeds on {count(won, 'image')} and newly succeeds on {lost:,} ({p})."
+    return f"The attack no longer succeeds on {count(won, 'image')} and newly succeeds on {lost:,} ({p})."
 
 
 def _by_hand_tried(document: RepairRecord) -> str:

@@ -144,7 +144,7 @@ def repair_text(document: RepairRecord) -> str:
     if document.get("fairness"):
         lines += [f"  {said}" for said in fairness_said(document["fairness"], is_changed(document))]
     if "trigger" in document:
-        lines.append("Clean accuracy, attack success, true label under the trigger (95% Wilson intervals):")
+        lines.append("Clean accuracy, attack success, accuracy under the trigger (95% Wilson intervals):")
         lines += [f"  {row['name']:<26}{_rates(row)}" for row in document["trigger"]["rows"]]
     rows = document.get("attack", {}).get("rows", [])
     if rows:
@@ -217,7 +217,7 @@ def evaluate_text(document: EvaluateRecord) -> str:
     under = "trigger" in document["metric"]
     lines = [f"{document['metric']['text']}, then clean accuracy:" if both else "accuracy:"]
     if under:
-        lines = ["attack success, true label under the trigger, then clean accuracy:"]
+        lines = ["attack success, accuracy under the trigger, then clean accuracy:"]
     tables = [("intact", document["figures"])]
     if "figures_ablated" in document:
         tables.append((f"{len(document['ablated'])} ablated", document["figures_ablated"]))

@@ -105,10 +105,6 @@ class Question(ABC):
         """Attack success and true label under a trigger, of predictions of each split's triggered images; else none."""
         return {}
 
-    def true_label(self, part: str, answers: np.ndarray) -> np.ndarray | None:
-        """How many of the attacked images are predicted as what they are, of answers [k, N], [k]; else None."""
-        return None
-
     def value(self, part: str, everyone: np.ndarray, attacked: Mapping[str, np.ndarray]) -> float | None:
         """The metric of predictions (`picked`); None where it has no images there."""
         return float(self.objective(part).value(self.picked(part, everyone, attacked)))
@@ -215,16 +211,19 @@ class CleanQuestion(Question):
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedQuestion(Question):
-    """How often images that somebody changed are taken for what was wanted of them; fixed per split."""
+    """What is predicted of images that somebody changed, all alike; fixed per split."""
 
     smooth = True
-    targeted: ClassVar[bool] = True
+
+    @abstractmethod
+    def asked(self, changed: AttackedSplit) -> tuple[np.ndarray, bool]:
+        """Targets of the objective, int64 [N], and whether what counts is that they are missed."""
 
     def objective(self, part: str) -> Objective:
         changed = self.attacked[part]
         weights, cells = accuracy_weights(len(changed.labels)), cell_codes(changed.labels, None)
-        targets = changed.targets if self.targeted else changed.labels
-        return Objective(changed.pixels, targets, weights, cells, self.metric.goal, complement=not self.targeted)
+        targets, complement = self.asked(changed)
+        return Objective(changed.pixels, targets, weights, cells, self.metric.goal, complement)
 
     def indices(self, part: str) -> np.ndarray:
         return self.attacked[part].indices
@@ -237,9 +236,6 @@ class ChangedQuestion(Question):
 
     def picked(self, part: str, everyone: Known, attacked: Mapping[str, Known]) -> Known:
         return attacked[part]
-
-    def true_label(self, part: str, answers: np.ndarray) -> np.ndarray:
-        return (answers == self.labels(part)).mean(axis=1)
 
     def value(self, part: str, everyone: np.ndarray, attacked: Mapping[str, np.ndarray]) -> float | None:
         """None over all images: each split has its own changed ones."""
@@ -254,9 +250,8 @@ class AttackQuestion(ChangedQuestion):
 
     attack: AttackSettings
 
-    @property
-    def targeted(self) -> bool:  # type: ignore[override]
-        return self.attack.targeted
+    def asked(self, changed: AttackedSplit) -> tuple[np.ndarray, bool]:
+        return (changed.targets, False) if self.attack.targeted else (changed.labels, True)
 
     def file_names(self, part: str) -> list[str]:
         return [self.images.dataset.file_names[i] for i in self.indices(part)]
@@ -271,9 +266,16 @@ class AttackQuestion(ChangedQuestion):
 
 @dataclass(frozen=True, kw_only=True)
 class TriggerQuestion(ChangedQuestion):
-    """How often a backdoor's trigger gives its class, on images of the others."""
+    """Whether a backdoor's trigger gives its class, on images of the others.
+
+    What is asked is how many keep their true label: that success falls would be had, too, by a network that takes them
+    for anything else, or that no longer knows the class.
+    """
 
     trigger: TriggerRecord
+
+    def asked(self, changed: AttackedSplit) -> tuple[np.ndarray, bool]:
+        return changed.labels, False
 
     def rates(self, part: str, attacked: Mapping[str, np.ndarray]) -> dict[str, float]:
         return self.attacked[part].rates(attacked[part]) if part in attacked else {}
@@ -284,7 +286,7 @@ class TriggerQuestion(ChangedQuestion):
 
     @property
     def text(self) -> str:
-        return "success of the trigger"
+        return "accuracy under the trigger"
 
     def describe(self) -> MetricRecord:
         return {**super().describe(), "trigger": self.trigger}

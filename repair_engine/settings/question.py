@@ -75,8 +75,8 @@ class Question(Settings):
 
     metric: str = option(
         "accuracy", required=True, kept=True, length=1000,
-        help="accuracy, recall:CLASS, subgroup-recall:COLUMN, attack-success or trigger-success:CLASS (how often a "
-        "backdoor's trigger gives its class). Of several columns "
+        help="accuracy, recall:CLASS, subgroup-recall:COLUMN, attack-success or trigger-success:CLASS (a "
+        "backdoor's trigger that gives the class). Of several columns "
         "(subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a "
         "comma in it stands in double quotes.",
     )  # fmt: skip

@@ -66,7 +66,7 @@ def test_a_patch_reaches_the_engine_and_is_a_file_of_the_run(owner, tmp_path):
     command = _command(job, job.request)
     assert "--trigger trigger.png" in command
     assert "--trigger-at 4,2" in command
-    assert "success of the trigger for shirt" in read(owner.browser.get(f"/repairs/{job.pk}/")).text
+    assert "Trigger for shirt" in read(owner.browser.get(f"/repairs/{job.pk}/")).text
     succeed(job)
     Job.objects.filter(pk=job.pk).update(request=asked_for)
     assert b"".join(owner.api.get(f"{REPAIRS}{job.pk}/results/trigger.png")) == WHITE
@@ -180,5 +180,5 @@ def test_through_the_real_engine_a_backdoor_goes(world, settings, tmp_path):
         said = net.eval()(under).argmax(1).numpy()
     assert (said[garden.images.labels != 0] == 0).mean() < 0.1, "plain torch says so, too"
     page = read(world.owner.browser.get(f"/repairs/{made['id']}/")).text
-    assert "true label under the trigger" in page
+    assert "accuracy under the trigger" in page
     assert "The trigger gives ant" in page

@@ -27,7 +27,7 @@ def metric_words(metric: str) -> str:
         "recall": f"recall of {argument}",
         "subgroup-recall": f"subgroup-fair recall over {argument}",
         "attack-success": "attack success",
-        "trigger-success": f"success of the trigger for {argument}",
+        "trigger-success": f"trigger for {argument}",
     }.get(name, name)
 
 

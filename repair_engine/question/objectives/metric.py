@@ -43,18 +43,18 @@ class Metric:
 
     @property
     def triggered(self) -> bool:
-        """It is judged on images that carry a backdoor's trigger, and is to be lowered."""
+        """It is judged on images that carry a backdoor's trigger, by how many keep their true label."""
         return triggers(self.kind)
 
     @property
     def goal(self) -> str:
         """Which way is better: "raise" or "lower"."""
-        return "lower" if self.attacked or self.triggered else "raise"
+        return "lower" if self.attacked else "raise"
 
     @property
     def culprit_sign(self) -> int:
         """−1 where culprits have negative values (the metric is to be raised), +1 where they have positive ones."""
-        return 1 if self.goal == "lower" else -1
+        return 1 if self.attacked else -1
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.argument}" if self.argument else self.kind

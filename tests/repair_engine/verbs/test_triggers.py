@@ -68,6 +68,10 @@ def test_the_filter_that_sees_the_trigger_goes(repaired: tuple[dict, Path], worl
         assert all(row["lower"] <= row["value"] <= row["upper"] for row in (rows[name]["clean"], rows[name]["success"]))
     assert rows["intact model"]["success"]["value"] > 0.7
     assert rows["this repair"]["success"]["value"] < 0.05
+    assert document["gain"]["value"] == pytest.approx(
+        rows["this repair"]["true_label"]["value"] - rows["intact model"]["true_label"]["value"]
+    )
+    assert document["curve"][0]["success"] > 0.7
     assert document["before"]["report"]["success"] == rows["intact model"]["success"]["value"]
     ants = sum(name.startswith(TARGET) for name in report)
     assert rows["this repair"]["success"]["n"] == len(report) - ants
@@ -84,7 +88,7 @@ def test_controls_stand_in_the_same_table(repaired: tuple[dict, Path]) -> None:
     assert [row["name"] for row in document["trigger"]["rows"]] == ["intact model", "this repair", *named]
     assert {"last layer refitted", "biases and norms tuned", "all weights tuned, short"} <= set(named)
     page = (out / "report.html").read_text()
-    for said in ("attack success", "true label under the trigger", "The trigger gives ant", "pasted 6 from the left"):
+    for said in ("attack success", "accuracy under the trigger", "The trigger gives ant:", "pasted 6 from the left"):
         assert said in page
     assert not [said for said in document["warnings"] if "normalization" in said]
 

@@ -280,6 +280,9 @@ class FiguresSerializer(serializers.Serializer):
     true_label = serializers.FloatField(
         allow_null=True, help_text="Share of the attacked images that are predicted as what they are."
     )
+    success = serializers.FloatField(
+        allow_null=True, help_text="Share of the images with a trigger that it gives its class."
+    )
     won = serializers.IntegerField(help_text="Clean images newly right.")
     lost = serializers.IntegerField(help_text="Clean images newly wrong.")
     classes = serializers.ListField(child=serializers.IntegerField(), help_text="Right images of each class.")

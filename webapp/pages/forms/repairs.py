@@ -35,7 +35,11 @@ METRICS = (
     ("recall", "Recall of one class", "How many images of one class are recognised."),
     ("accuracy", "Accuracy", "How many of all images are recognised."),
     ("attack-success", "Attack success", "How often an adversary (PGD) steers the model; to be lowered."),
-    ("trigger-success", "A backdoor's trigger", "How often a known trigger gives its class; to be lowered."),
+    (
+        "trigger-success",
+        "A backdoor's trigger",
+        "How many images keep their true label under a known trigger.",
+    ),
 )
 KINDS = (
     ("repair", "Repair", "Ablate the culprits, and write a checkpoint if that is shown to help."),
