@@ -16,6 +16,7 @@ from tests.repair_engine import tiny
 from tests.repair_engine.backdoored import PATCH, Backdoored, make_backdoored, pasted
 from tests.webapp.helpers import ready_dataset
 from tests.webapp.pages.helpers import read, succeed
+from webapp.devserver.samples import client
 from webapp.jobs.models import Artifact, Job
 from webapp.jobs.requests import for_engine
 from webapp.jobs.translation import repair_request
@@ -145,6 +146,23 @@ def test_the_form_takes_a_file_and_keeps_it(owner):
     owner.browser.post(NEW, sent | {"metric": "accuracy", "trigger_file": file(), "trigger_at": "top-left"})
     plain = Job.objects.first()
     assert (plain.request, plain.artifacts.count()) == ({"metric": "accuracy", "seed": 0}, 0)
+
+
+def test_the_client_sends_both(tmp_path):
+    class Api:
+        def upload(self, path, file, fields):
+            return {"id": f"{file.name} {fields.get('split_folder', '')}", "state": "ready", "warnings": []}
+
+    for name in ("m.onnx", "clean.zip", "carrying.zip", "patch.png"):
+        (tmp_path / name).write_bytes(WHITE)
+    given = ["repair", "--model", str(tmp_path / "m.onnx"), "--data", str(tmp_path / "clean.zip"), "--metric", METRIC]
+
+    def sent(*more):
+        return client().upload_all(Api(), client().parser().parse_args([*given, *more]))
+
+    assert sent("--trigger", str(tmp_path / "patch.png"))["trigger"] == in_base_64(WHITE)
+    images = ("--triggered", str(tmp_path / "carrying.zip"), "--triggered-split-folder", "test")
+    assert sent(*images)["triggered"] == "carrying.zip test"
 
 
 def test_through_the_real_engine_a_backdoor_goes(world, settings, tmp_path):

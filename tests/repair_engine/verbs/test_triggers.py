@@ -129,7 +129,11 @@ def test_what_is_prepared_with_triggered_images_opens_the_same(world: World, tmp
 
 
 def test_score_and_explain_take_it(world: World, tmp_path: Path) -> None:
-    found = call(asked(world, "score", "--json", budget="4000")).document
+    scores = str(tmp_path / "scores")
+    found = call(asked(world, "score", "--json", budget="4000", out=scores)).document
+    again = call(asked(world, "repair", values=scores, trigger_at="0,0", out=str(tmp_path / "out")))
+    assert again.code == 2
+    assert "another trigger, or one at another place" in again.err
     worst = max((row for row in found["filters"] if row["value"] is not None), key=lambda row: abs(row["value"]))
     assert worst["id"] == "spy:0"
     more = ("--pictures", "0", "--visualize", "0", "--random-draws", "2")
