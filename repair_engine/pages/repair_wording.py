@@ -116,7 +116,7 @@ def _success_said(document: RepairRecord) -> str:
     return (
         f"The trigger gives {document['metric']['trigger']['class']} on {percent(after['success'])} of these images "
         f"(before: {percent(before['success'])}); clean accuracy is {percent(after['accuracy'])} "
-        f"({percent(before['accuracy'])})."
+        f"(before: {percent(before['accuracy'])})."
     )
 
 

@@ -42,6 +42,10 @@ def settings_rows(job: Job) -> list[tuple[str, str]]:
     if not job.scores:
         asked.pop("also", None)  # of the run that it goes on from
     found += rows(options(type(stored(job.request))), asked)
+    if job.triggered:
+        found.append(("images with the trigger", job.triggered.name))
+    elif patch := triggers.file_of(job):
+        found.append(("trigger", patch.name))
     if "surrogates" in asked:
         found.append(("transfer attacks from", ", ".join(one.name for one in surrogates.of(job))))
     if "budget" not in job.request and job.summary.get("budget"):
