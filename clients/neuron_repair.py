@@ -601,7 +601,9 @@ def verdict(repair: dict, gates: list[dict]) -> tuple[int, str]:
         return GATE_FAILED, "; ".join(f"{gate['gate']} fails: {gate['value']:g}" for gate in failed)
     if repair["outcome"] == "not_shown_to_help":
         return NO_REPAIR, "The filters chosen by hand are not shown to help; their checkpoint was written all the same."
-    return PASS, done + (f", and {len(gates)} gate(s) passed." if gates else ".")
+    fell = [f"{row['what']} by {100 * row['drop']:.1f}" for row in repair["result"].get("beyond_limits", [])]
+    beyond = f", beyond a limit on the report images ({', '.join(fell)} points)" if fell else ""
+    return PASS, done + beyond + (f", and {len(gates)} gate(s) passed." if gates else ".")
 
 
 def write_reports(out: Path, repair: dict, gates: list[dict], code: int, message: str, files: list[str]) -> None:

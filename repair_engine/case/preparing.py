@@ -78,7 +78,7 @@ def prepare(
     folder.mkdir(parents=True, exist_ok=True)
     check_trigger(
         str(request.metric), (given.trigger or request.trigger) is not None,
-        (given.triggered or request.triggered) is not None,
+        (given.triggered or request.triggered) is not None, request,
     )  # fmt: skip
     checkpoint = given.model or read_model(request, folder, progress)
     read = _read(request, checkpoint, folder, progress, given)

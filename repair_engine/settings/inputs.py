@@ -191,7 +191,7 @@ class MoreFiles(Settings):
     )  # fmt: skip
 
     def rules(self) -> None:
-        check_trigger(getattr(self, "metric", ""), self.trigger is not None, self.triggered is not None)
+        check_trigger(getattr(self, "metric", ""), self.trigger is not None, self.triggered is not None, self)
 
 
 @dataclass(frozen=True, kw_only=True)

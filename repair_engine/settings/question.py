@@ -29,26 +29,6 @@ def triggers(metric: str) -> bool:
     return metric.partition(":")[0] == TRIGGER
 
 
-def check_trigger(metric: str, trigger: bool, triggered: bool) -> None:
-    """Raises BadInput: a trigger is given in two ways, in none, or for a metric that has none."""
-    if trigger and triggered:
-        raise BadInput(
-            "The trigger is given twice: as a patch and as images that carry it.",
-            "Leave one of them out.",
-            "triggered",
-        )
-    if triggers(metric) and not trigger and not triggered:
-        raise BadInput(
-            f"{metric}: there is no trigger.",
-            "Give the patch that is pasted on the images (trigger), or images that carry it, with their true labels "
-            "(triggered).",
-            "metric",
-        )
-    if (trigger or triggered) and not triggers(metric):
-        named = "trigger" if trigger else "triggered"
-        raise BadInput(f"A trigger belongs to the metric {TRIGGER}:CLASS.", f"Ask for it, or leave {named} out.", named)
-
-
 def check_metric(name: str, metric: str, others: tuple[str, ...] = ()) -> tuple[str, str]:
     """The parts of a metric before and after its colon.
 
@@ -179,6 +159,38 @@ class Trigger(Settings):
     def rules(self) -> None:
         if self.trigger_opacity == 0:
             raise self.wrong("trigger_opacity", "A patch of opacity 0 changes nothing.")
+
+
+def check_trigger(metric: str, trigger: bool, triggered: bool, asked: Settings | None = None) -> None:
+    """Whether the trigger is given as the metric needs it.
+
+    Args:
+        trigger, triggered: a patch is given, and images that carry it.
+        asked: with the patch's place and opacity, where these are known.
+
+    Raises:
+        BadInput: it is given in two ways, in none, or for a metric that has none; or images have a patch's place.
+    """
+    if trigger and triggered:
+        raise BadInput(
+            "The trigger is given twice: as a patch and as images that carry it.",
+            "Leave one of them out.",
+            "triggered",
+        )
+    if triggered and isinstance(asked, Trigger) and asked.part(Trigger) != Trigger():
+        raise BadInput(
+            "The place and the opacity are a patch's; these images carry it.", "Leave them out.", "trigger_at"
+        )
+    if triggers(metric) and not trigger and not triggered:
+        raise BadInput(
+            f"{metric}: there is no trigger.",
+            "Give the patch that is pasted on the images (trigger), or images that carry it, with their true labels "
+            "(triggered).",
+            "metric",
+        )
+    if (trigger or triggered) and not triggers(metric):
+        named = "trigger" if trigger else "triggered"
+        raise BadInput(f"A trigger belongs to the metric {TRIGGER}:CLASS.", f"Ask for it, or leave {named} out.", named)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -104,6 +104,7 @@ def test_an_idempotency_key_knows_the_patch(owner):
     [
         ({}, "there is no trigger"),
         ({"trigger": in_base_64(WHITE), "triggered": True}, "given twice"),
+        ({"triggered": True, "trigger_at": "top-left"}, "place and the opacity are a patch's"),
         ({"trigger": in_base_64(WHITE), "metric": "accuracy"}, "belongs to the metric trigger-success"),
         ({"trigger": in_base_64(b"no image")}, "not a JPEG, PNG or WebP"),
         ({"trigger": "AAA"}, "not base 64"),
@@ -135,6 +136,9 @@ def test_the_form_takes_a_file_and_keeps_it(owner):
     assert "larger than 1 MiB" in read(owner.browser.post(NEW, sent | {"trigger_file": large}), 422).text
     kept = next(a["value"] for a in near.all("input") if a.get("name") == "trigger")
     assert base64.b64decode(kept) == WHITE, "it need not be chosen again"
+    carrying = ready_dataset(owner.user, b"carrying").pk
+    placed = sent | {"trigger_class": "shirt", "triggered": carrying, "trigger_at": "top-left"}
+    assert "a patch's; these images carry it" in read(owner.browser.post(NEW, placed), 422).text
     answer = owner.browser.post(NEW, sent | {"trigger_class": "shirt", "trigger": kept, "trigger_at": "top-left"})
     assert answer.status_code == 302, answer.content.decode()[-2000:]
     job = Job.objects.first()

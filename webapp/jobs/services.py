@@ -51,7 +51,7 @@ def create_job(
     Raises BadInput: a trigger is missing, or belongs to another metric.
     """
     _check_uploads(model, dataset, guard, triggered, surrogates)
-    check_trigger(asked.metric, trigger is not None, triggered is not None)
+    check_trigger(asked.metric, trigger is not None, triggered is not None, asked)
     _check_columns(asked, dataset)
     transfer.check(model, surrogates)
     request = to_row(asked)

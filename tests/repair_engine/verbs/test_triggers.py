@@ -181,6 +181,11 @@ REFUSED = {
     "outside": ({"trigger_at": "7,7"}, "does not lie inside", "last place is 6,6"),
     "no place": ({"trigger_at": "below"}, "'below' cannot be", "bottom-right"),
     "no opacity": ({"trigger_opacity": "0"}, "opacity 0 changes nothing", ""),
+    "a place of images": (
+        {"trigger": "", "triggered": "{data}", "trigger_at": "0,0"},
+        "are a patch's",
+        "Leave them out",
+    ),
     "ants alone": ({"data": "{ants}"}, "no images outside of the class 'ant'", "four or more"),
     "no labels": ({"trigger": "", "triggered": "{flat}"}, "is in no class folder", "column label"),
     "with others": ({"also": "accuracy"}, "valued on images of its own", ""),

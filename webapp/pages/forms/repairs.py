@@ -196,9 +196,10 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
                 self.data["trigger"] = base64.b64encode(given["patch"].content).decode()
             elif given.get("trigger") and not given.get("triggered"):
                 given["patch"] = Patch.of_text(given["trigger"])
-            check_trigger("trigger-success", "patch" in given, bool(given.get("triggered")))
+            how = None if self.errors.get("trigger_at") else Trigger(**self.said(Trigger))
+            check_trigger("trigger-success", "patch" in given, bool(given.get("triggered")), how)
         except BadInput as error:
-            field = "triggered" if error.field == "triggered" else "trigger_file"
+            field = error.field if error.field in ("triggered", "trigger_at", "trigger_opacity") else "trigger_file"
             self.add_error(field, f"{error.problem} {error.mend}".strip())
 
     def _request(self) -> dict[str, Any]:
