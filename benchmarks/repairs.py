@@ -7,6 +7,7 @@ within the same limits, and is judged on the same *report* images, which none of
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -51,7 +52,11 @@ def repairs(args: argparse.Namespace, say: Say) -> str:
         for name in args.case or CASES:
             with tempfile.TemporaryDirectory() as scratch:
                 folder = (args.work or Path(scratch)) / f"{name}-{seed}"
-                rows += measure(name, CASES[name], seed, args.budget, folder, say)
+                measured = folder / "rows.json"
+                if not measured.exists():
+                    found = measure(name, CASES[name], seed, args.budget, folder, say)
+                    measured.write_text(json.dumps(found))
+                rows += json.loads(measured.read_text())
             text = document(rows, args)
             if args.table:
                 args.table.write_text(text)
@@ -277,5 +282,5 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--case", action="append", choices=tuple(CASES), help="only this one; may be repeated")
     verb.add_argument("--seeds", type=int, default=SEEDS)
     verb.add_argument("--budget", type=int, default=BUDGET)
-    verb.add_argument("--work", type=Path, help="keep there what was sampled, and go on from it")
+    verb.add_argument("--work", type=Path, help="keep there what was sampled and measured, and go on from it")
     verb.add_argument("--table", type=Path, help="write the table there after each run")
