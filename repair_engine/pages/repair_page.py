@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from repair_engine.documents.known import row_known
-from repair_engine.pages import attack_wording, charts, rendering, row_charts
+from repair_engine.pages import attack_wording, charts, rendering, row_charts, trigger_wording
 from repair_engine.pages import repair_wording as words
 from repair_engine.pages.measured import MEASURED
 from repair_engine.pages.rendering import Section
@@ -139,4 +139,5 @@ _SHOWN: dict[str, Any] = {
     **rendering.named(known_rows, values_chart, beyond, not_measured),
     "SIZES": words.SIZES,
     "attack_words": attack_wording,
+    "trigger_words": trigger_wording,
 }

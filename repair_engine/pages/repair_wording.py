@@ -8,6 +8,7 @@ from repair_engine.documents.edits import is_changed as changed
 from repair_engine.documents.edits import is_tuned, rivals_said, standing
 from repair_engine.documents.reasons import beyond_said, limits_said, looser, not_shown
 from repair_engine.pages.rendering import interval
+from repair_engine.pages.trigger_wording import success_said
 from repair_engine.support.words import count, level_of, p_value, percent, points
 
 if TYPE_CHECKING:
@@ -108,22 +109,10 @@ def deed(document: RepairRecord) -> str:
     }.get(edit["used"] or "", f"Ablating {filters}")
 
 
-def _success_said(document: RepairRecord) -> str:
-    """Of a trigger, how often it still gives its class."""
-    if "trigger" not in document or not changed(document):
-        return ""
-    before, after = document["before"]["report"], document["after"]["report"]
-    return (
-        f"The trigger gives {document['metric']['trigger']['class']} on {percent(after['success'])} of these images "
-        f"(before: {percent(before['success'])}); clean accuracy is {percent(after['accuracy'])} "
-        f"(before: {percent(before['accuracy'])})."
-    )
-
-
 def headline(document: RepairRecord) -> str:
     """The outcome in one sentence, to stand below `title`."""
     metric, change = document["metric"]["text"], document["gain"]
-    beyond = " ".join(filter(None, [_success_said(document), beyond_said(document)]))
+    beyond = " ".join(filter(None, [success_said(document), beyond_said(document)]))
     before, after = document["before"]["report"]["metric"], document["after"]["report"]["metric"]
     _, images = metric_images(document)
     level = level_of(change)
@@ -290,37 +279,6 @@ def controls_caption(document: RepairRecord) -> str:
     """What the controls are, for their table."""
     of = f"rankings of up to {document['k']:,}" if document["k"] else "rankings"
     return f"Report images; {of} filters, a shift of the logits, and what tuning gives; p-values adjusted over all rows"
-
-
-def trigger_said(document: RepairRecord) -> str:
-    """What the trigger is and which images carry it, in a sentence or two."""
-    part, left_out = document["metric"]["trigger"], document["trigger"]["left_out"]["report"]
-    if part["size"] is None or part["at"] is None:
-        copies = part["copies"] or 0
-        known = f"; {copies:,} are known to be copies of clean ones, and lie in their splits" if copies else ""
-        how = f"{part['images'] or 0:,} images of {part['file']} carry it{known}."
-    else:
-        (width, height), (x, y) = part["size"], part["at"]
-        opacity = "" if part["opacity"] == 1 else f", at an opacity of {part['opacity']:g}"
-        how = (
-            f"{part['file']}, {width} × {height} pixels of the network's input, is pasted {x} from the left and {y} "
-            f"from the top{opacity}."
-        )
-    out = f" {count(left_out, 'report image')} of this class {'is' if left_out == 1 else 'are'} not counted."
-    return f"The trigger gives {part['class']}: {how}{out if left_out else ''}"
-
-
-def without_said(document: RepairRecord) -> str:
-    """How often the trigger's class is said without it: success at that level is no trigger's."""
-    found, name = document["trigger"]["without"], document["metric"]["trigger"]["class"]
-    if "before" not in found:
-        return "The report split has no clean image of other classes."
-    after = f", {percent(found['after']['value'])} after the repair" if "after" in found else ""
-    return (
-        f"Without the trigger {name} is said of {percent(found['before']['value'])} of "
-        f"{count(found['before']['n'], 'clean image')} of other classes by the intact model{after}: taking a trigger's "
-        "effect away brings attack success to about that."
-    )
 
 
 def beaten(document: RepairRecord) -> str:
