@@ -150,7 +150,9 @@ def test_a_module_and_arrays_in_memory(world: World) -> None:
     assert fixed.document["metric"]["trigger"]["file"] == "the patch in memory"
     assert "attack success" in str(fixed)
     carrying = (pasted(world.images.pixels)[:, None], world.images.labels)
-    figures = nr.evaluate(world.module, shown, triggered=carrying, metric=METRIC, classes=list(CLASSES)).document
+    measured = nr.evaluate(world.module, shown, triggered=carrying, metric=METRIC, classes=list(CLASSES))
+    assert "attack success" in measured._repr_html_()
+    figures = measured.document
     assert figures["metric"]["trigger"]["copies"] == 144
     assert figures["figures"]["score"]["success"] > 0.7
     with pytest.raises(BadInput, match="normalized already"):
