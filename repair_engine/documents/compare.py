@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 import numpy as np
 
 from repair_engine.documents.reading import Place, Valued, check_same_filters, read_result
+from repair_engine.documents.records import some_of
 from repair_engine.studies.agreement_figures import OverlapRow, agreement, overlaps
 from repair_engine.studies.arrays import HistogramRecord, histogram
 from repair_engine.studies.names import RANDOM, SHAPLEY
@@ -110,7 +111,7 @@ def _differs(a: Valued, b: Valued) -> list[str]:
         "preprocessing": [v.document["data"].get("preprocessing") for v in (a, b)],
         "metric": [v.document["metric"]["name"] for v in (a, b)],
         "attack": [v.document["metric"].get("attack") for v in (a, b)],
-        "trigger": [v.document["metric"].get("trigger") for v in (a, b)],
+        "trigger": [some_of(v.document["metric"].get("trigger", {}), ("sha256", "at", "opacity")) for v in (a, b)],
         "constants": [v.document["run"].get("ablation") for v in (a, b)],
         "estimator": [v.document["run"].get("estimator") for v in (a, b)],
         "seed": [v.document["run"]["seed"] for v in (a, b)],
