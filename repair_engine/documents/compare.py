@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 
 import numpy as np
 
 from repair_engine.documents.reading import Place, Valued, check_same_filters, read_result
-from repair_engine.documents.records import some_of
 from repair_engine.studies.agreement_figures import OverlapRow, agreement, overlaps
 from repair_engine.studies.arrays import HistogramRecord, histogram
 from repair_engine.studies.names import RANDOM, SHAPLEY
@@ -111,7 +111,7 @@ def _differs(a: Valued, b: Valued) -> list[str]:
         "preprocessing": [v.document["data"].get("preprocessing") for v in (a, b)],
         "metric": [v.document["metric"]["name"] for v in (a, b)],
         "attack": [v.document["metric"].get("attack") for v in (a, b)],
-        "trigger": [some_of(v.document["metric"].get("trigger", {}), ("sha256", "at", "opacity")) for v in (a, b)],
+        "trigger": [_pasted(v.document["metric"].get("trigger") or {}) for v in (a, b)],
         "constants": [v.document["run"].get("ablation") for v in (a, b)],
         "estimator": [v.document["run"].get("estimator") for v in (a, b)],
         "seed": [v.document["run"]["seed"] for v in (a, b)],
@@ -122,6 +122,11 @@ def _differs(a: Valued, b: Valued) -> list[str]:
         "splits": [v.document["data"].get("splits") for v in (a, b)],
     }
     return [name for name, (one, other) in pairs.items() if one != other]
+
+
+def _pasted(trigger: Mapping[str, Any]) -> list[Any]:
+    """What makes a trigger the same one, whatever its file is called."""
+    return [trigger.get(key) for key in ("sha256", "at", "opacity")]
 
 
 def _warnings(a: Valued, b: Valued, n: int) -> list[str]:
