@@ -1,6 +1,7 @@
 """For all tests: a switch that saves them the starting of processes, and the long files first.
 
-What the large libraries left on the heap is not looked through again at every collection.
+What the large libraries left on the heap is not looked through again at every collection, collections are fewer, and
+what `torch.export` gave for a network is remembered.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-import statsmodels.stats.multitest  # noqa: F401  # its `multipletests` collects on every call: .45 s each beside torch's objects
 import torch  # noqa: F401
 import torchvision  # noqa: F401
 
 from repair_engine.support import sandbox
 from repair_engine.verbs import verify
+from tests import remembered
 
 gc.freeze()
+gc.set_threshold(10_000, 10, 10)
+remembered.install()
 # The browser test's event loop stays in its process, and Django would refuse all tests of the web that come after it.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 

@@ -11,12 +11,13 @@ _CLOSE = 1e-4
 
 
 def fuse(nodes: Sequence[Node], constants: Mapping[str, Constant]) -> tuple[Node, ...]:
-    """x·sigmoid(x), x·hardsigmoid(x), x·tanh(softplus(x)) and x·½(1 + erf(x/√2)) as one node each."""
+    """x·sigmoid(x), x·hardsigmoid(x), x·tanh(softplus(x)), x·½(1 + erf(x/√2)), safe softmax: one node each."""
     finder = _Finder(nodes, constants)
     replaced: dict[int, Node] = {}
     gone: set[int] = set()
     for node in nodes:
-        found = finder.gated(node) if node.op == "Mul" else finder.gelu(node) if node.op == "Erf" else None
+        kind = {"Mul": finder.gated, "Erf": finder.gelu, "IsNaN": finder.number}.get(node.op)
+        found = kind(node) if kind is not None else None
         if found is not None:
             last, fused, inner = found
             replaced[finder.index[last.outputs[0]]] = fused
@@ -68,11 +69,22 @@ class _Finder:
         half = self._only(other)
         if half is not None and half.op == "Mul" and self._is_half(half, x):
             return self._one("Gelu", x, product, [scaled, erf, plus, half])
+        if self._is_half(product, plus.outputs[0]):
+            last = self._user(product.outputs[0], "Mul")
+            if last is not None and x in last.inputs:
+                return self._one("Gelu", x, last, [scaled, erf, plus, product])
         if other == x:
             last = self._user(product.outputs[0], "Mul")
             if last is not None and self._is_half(last, product.outputs[0]):
                 return self._one("Gelu", x, last, [scaled, erf, plus, product])
         return None
+
+    def number(self, test: Node) -> _Found | None:
+        """Attention's safe softmax. A softmax of which some are no numbers is refused: it does not compute the same."""
+        x, where = test.inputs[0], self._user(test.outputs[0], "Where")
+        if where is None or where.inputs[2] != x or self.maker.get(x, test).op != "Softmax":
+            return None
+        return self._one("Identity", x, where, [test])
 
     def _is_half(self, node: Node, of: str) -> bool:
         value, factor = self._scalar_of(node)

@@ -12,7 +12,7 @@ from repair_engine.errors import BadInput
 from repair_engine.onnx import reference
 from repair_engine.onnx.module import GraphModule
 from repair_engine.onnx.parsing import read_plan
-from repair_engine.onnx.plan import GraphPlan
+from repair_engine.onnx.plan import GraphPlan, Weight
 from repair_engine.onnx.standardized import INSTEAD_OF_STANDARDIZED, STANDARDIZED, standardizes
 from repair_engine.onnx.wire import Span, by_name, float_spans, read_span, split
 from repair_engine.support.words import first_line
@@ -68,12 +68,18 @@ def import_file(path: Path, name: str) -> Imported:
     plan = read_plan(model, list(found.values()), name)
     del model
     spans: list[Span] = sorted((found[key] for key in plan.weights), key=lambda s: s.start)
-    tensors = {plan.weights[s.name].key: read_span(data, s, plan.weights[s.name].shape) for s in spans}
+    tensors = {plan.weights[s.name].key: _tensor(data, s, plan.weights[s.name]) for s in spans}
     rest, lengths = split(data, spans)
     del data
     classes, checked = _check(path, plan, tensors, name)
     names = {plan.weights[s.name].key: s.name for s in spans}
     return Imported(plan, tensors, names, rest, tuple(lengths), classes, checked)
+
+
+def _tensor(data: bytes, span: Span, weight: Weight) -> torch.Tensor:
+    if not weight.turned:
+        return read_span(data, span, weight.shape)
+    return read_span(data, span, weight.shape[::-1]).t().contiguous()
 
 
 def _onnx(name: str):  # type: ignore[no-untyped-def]
@@ -98,6 +104,14 @@ def _check(path: Path, plan: GraphPlan, tensors: Mapping[str, torch.Tensor], nam
             "Export the classifier's logits or probabilities.",
         )
     logits = logits.unsqueeze(1) if logits.dim() == 1 else logits
+    scale = max(float(logits.abs().max()), 1e-6)
+    with torch.inference_mode():
+        alone = torch.cat([module(image[None]).reshape(1, -1) for image in images])
+    if float((alone - logits).abs().max()) > TOLERANCE * scale:
+        raise BadInput(
+            f"{name} gives an image other logits alone than beside others, so no image's prediction is its own.",
+            "Export the network in eval mode, with a free batch size.",
+        )
     version = reference.onnxruntime_version()
     try:
         if version:

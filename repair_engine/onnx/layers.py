@@ -128,6 +128,10 @@ def gemm(call: Call) -> Value:
     return product if c is None else product + beta * c
 
 
+def linear(call: Call) -> Value:
+    return F.linear(call.tensor(0), call.tensor(1), call.tensor(2) if call.has(2) else None)
+
+
 def softmax(call: Call) -> Value:
     x, axis = call.tensor(), int(call.attribute("axis", 1 if call.opset < 13 else -1))
     function = F.softmax if call.node.op == "Softmax" else F.log_softmax

@@ -62,7 +62,7 @@ class GraphModule(nn.Module):
     def _run(self, node: Node, values: dict[str, Value]) -> None:
         inputs = tuple(values[name] if name else None for name in node.inputs)
         made = OPERATORS[node.op](
-            Call(node, inputs, self._plan.opset, self._plan.batch, node.outputs[0] in self._of_images)
+            Call(node, inputs, self._plan.opset, self._plan.batch, node.outputs[0] in self._of_images, self._tables)
         )
         parts = made if isinstance(made, tuple) else (made,)
         for name, part in zip(node.outputs, parts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -47,14 +48,14 @@ _SIZES: Mapping[str, Callable[[Any, Any], Any]] = {
 
 def _on_sizes(call: Call, a: Any, b: Any) -> Value:
     function = _SIZES.get(call.node.op)
-    if function is None or isinstance(a, float) or isinstance(b, float):
+    real, listed = (any(isinstance(value, kind) for value in (a, b)) for kind in (float, list))
+    if function is None or (real and listed):
         raise Unsupported(f"{call.where} computes with constants alone")
+    if real:
+        return a / b if call.node.op == "Div" else function(a, b)
     if not isinstance(a, list) and not isinstance(b, list):
         return function(a, b)
-    left, right = (v if isinstance(v, list) else [v] for v in (a, b))
-    size = max(len(left), len(right))
-    left, right = (v * size if len(v) == 1 else v for v in (left, right))
-    return [function(x, y) for x, y in zip(left, right, strict=True)]
+    return [function(x, y) for x, y in zip(*shaping.paired(a, b), strict=True)]
 
 
 def _extreme(function: Callable[..., torch.Tensor], clamp: str) -> Operator:
@@ -79,6 +80,11 @@ def _same(call: Call) -> Value:
     return value
 
 
+def _sqrt(call: Call) -> Value:
+    value = call.inputs[0]
+    return math.sqrt(value) if isinstance(value, float) else torch.sqrt(call.tensor())
+
+
 def _dropout(call: Call) -> Value:
     if call.has(2) and call.inputs[2]:
         raise Unsupported(f"{call.where} is in training mode")
@@ -101,10 +107,12 @@ OPERATORS: Mapping[str, Operator] = {
     "Celu": _unary(F.celu, alpha=1.0),
     "Clip": layers.clip,
     "Concat": shaping.concat,
+    "ConstantOfShape": shaping.constant_of_shape,
     "Conv": layers.convolution,
     "Div": _binary(operator.truediv),
     "Dropout": _dropout,
     "Elu": _unary(F.elu, alpha=1.0),
+    "Equal": shaping.equal,
     "Erf": _unary(torch.erf),
     "Exp": _unary(torch.exp),
     "Expand": shaping.expand,
@@ -118,6 +126,7 @@ OPERATORS: Mapping[str, Operator] = {
     "HardSigmoid": layers.hard_sigmoid,
     "HardSwish": _unary(F.hardswish),
     "Identity": _same,
+    "IsNaN": _unary(torch.isnan),
     "InstanceNormalization": layers.instance_norm,
     "LRN": layers.lrn,
     "LayerNormalization": layers.layer_norm,
@@ -148,15 +157,17 @@ OPERATORS: Mapping[str, Operator] = {
     "Softplus": _unary(F.softplus),
     "Softsign": _unary(F.softsign),
     "Split": shaping.split,
-    "Sqrt": _unary(torch.sqrt),
+    "Sqrt": _sqrt,
     "Squeeze": shaping.squeeze,
     "Sub": _binary(operator.sub),
     "Sum": _sum,
     "Tanh": _unary(torch.tanh),
     "Transpose": shaping.transpose,
     "Unsqueeze": shaping.unsqueeze,
-    # made by `fusing`, not an ONNX operator
+    "Where": shaping.where,
+    # made by `fusing` and `linears`, not ONNX operators
+    "Linear": layers.linear,
     "Silu": _unary(F.silu),
 }
 
-SUPPORTED = frozenset(OPERATORS) - {"Silu"}
+SUPPORTED = frozenset(OPERATORS) - {"Linear", "Silu"}

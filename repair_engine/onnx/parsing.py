@@ -10,7 +10,9 @@ import numpy as np
 
 from repair_engine.errors import BadInput
 from repair_engine.onnx.channels_last import draw_activations, draw_biases
+from repair_engine.onnx.folding import draw_reshapes, fold
 from repair_engine.onnx.fusing import fuse
+from repair_engine.onnx.linears import draw_linears
 from repair_engine.onnx.operators import SUPPORTED
 from repair_engine.onnx.plan import Attribute, Constant, GraphPlan, Node, Size, Weight
 from repair_engine.onnx.standardized import INSTEAD_OF_STANDARDIZED, STANDARDIZED, of_images, standardizes
@@ -65,17 +67,24 @@ def read_plan(model: Any, spans: Sequence[Span], name: str) -> GraphPlan:
             "Export the classifier's output alone.",
         )
     output = graph.output[0].name
-    protos = _needed(graph.node, output)
-    _check_operators(protos, image.name, name)
+    needed = _needed(graph.node, output)
     # a Constant node of float32 is an initializer in all but name
-    inline = {p.output[0]: p.attribute[0].t for p in protos if _is_weight(p)}
+    inline = {p.output[0]: p.attribute[0].t for p in needed if _is_weight(p)}
     _check_twice(initializers, inline, name)
-    constants, nodes = _constants_and_nodes([p for p in protos if not _is_weight(p)], name)
+    inner = {p.output[0]: _constant_value(p, name) for p in needed if p.op_type == "Constant" and not _is_weight(p)}
+    protos = [p for p in needed if p.op_type != "Constant"]
+    fixed = {**_fixed({**initializers, **inline}, protos), **inner}
+    protos, folded = fold(protos, fixed, opset, name)
+    protos, shapes = draw_reshapes(protos, {**fixed, **folded}, image.name, opset)
+    protos, folded = _needed(protos, output), {**folded, **shapes}
+    _check_operators(protos, image.name, name)
+    nodes = [_node(proto, name) for proto in protos]
     nodes, logits, ends = _without_end(nodes, output, opset)
-    weights, more = _weights({**initializers, **inline}, nodes, {s.name: s for s in spans}, constants, name)
-    constants = _limited({**constants, **more}, nodes, name)
+    weights, more = _weights({**initializers, **inline}, nodes, {s.name: s for s in spans}, name)
+    found = {key: Constant.of(array) for key, array in (inner | folded).items()}
+    constants = _limited({**found, **more}, nodes, name)
     _check_order(nodes, {image.name, *constants, *weights}, logits, name)
-    nodes, weights = draw_biases(nodes, weights, logits)
+    nodes, weights = draw_linears(*draw_biases(nodes, weights, logits), logits)
     dims = [_dimension(d) for d in image.type.tensor_type.shape.dim]
     size, channels_last = _layout(dims, image.name, name)
     return GraphPlan(
@@ -207,8 +216,7 @@ def _check_operators(nodes: Sequence[Any], image: str, name: str) -> None:
     def called(node: Any) -> str:
         return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
 
-    known = {*SUPPORTED, "Constant"}
-    unknown = Counter(called(n) for n in nodes if called(n) not in known)
+    unknown = Counter(called(n) for n in nodes if called(n) not in SUPPORTED)
     if unknown:
         shown = ", ".join(f"{op} ({count})" for op, count in sorted(unknown.items()))
         raise BadInput(
@@ -216,7 +224,12 @@ def _check_operators(nodes: Sequence[Any], image: str, name: str) -> None:
             f"{len(nodes)} nodes: {shown}." + (f" {STANDARDIZED}" if standardizes(nodes, image) else ""),
             INSTEAD_OF_STANDARDIZED
             if standardizes(nodes, image)
-            else "Quantized graphs and custom operators cannot be edited exactly. " + _EXPORT,
+            else "Quantized graphs and custom operators cannot be edited exactly. "
+            + _EXPORT
+            + (
+                " Masks are computed anew for every image by the older exporter: add dynamo=True."
+                * ("ScatterND" in unknown)
+            ),
         )
     seen = of_images(nodes, image)
     for node in nodes:
@@ -225,16 +238,22 @@ def _check_operators(nodes: Sequence[Any], image: str, name: str) -> None:
             raise BadInput(f"{name}: {node.op_type} {node.name!r} is in training mode.", _EXPORT)
 
 
-def _constants_and_nodes(protos: Sequence[Any], name: str) -> tuple[dict[str, Constant], list[Node]]:
-    constants: dict[str, Constant] = {}
-    nodes = []
+def _fixed(initializers: Mapping[str, Any], protos: Sequence[Any]) -> dict[str, Any]:
+    """The initializers that are no parameters: whole numbers, single numbers, and what is put into masks."""
+    read_by: dict[str, set[str]] = {}
     for proto in protos:
-        if proto.op_type == "Constant":
-            constants[proto.output[0]] = Constant.of(_constant_value(proto, name))
-            continue
-        attributes = {a.name: _attribute(a, proto, name) for a in proto.attribute}
-        nodes.append(Node(proto.op_type, tuple(proto.input), tuple(proto.output), attributes, proto.name))
-    return constants, nodes
+        for value in proto.input:
+            read_by.setdefault(value, set()).add(proto.op_type)
+    return {
+        key: tensor
+        for key, tensor in initializers.items()
+        if tensor.data_type != 1 or np.prod(tensor.dims, dtype=object) == 1 or read_by.get(key) == {"ScatterND"}
+    }
+
+
+def _node(proto: Any, name: str) -> Node:
+    attributes = {a.name: _attribute(a, proto, name) for a in proto.attribute}
+    return Node(proto.op_type, tuple(proto.input), tuple(proto.output), attributes, proto.name)
 
 
 def _constant_value(proto: Any, name: str) -> np.ndarray:
@@ -251,6 +270,8 @@ def _constant_value(proto: Any, name: str) -> np.ndarray:
 
 def _attribute(a: Any, proto: Any, name: str) -> Attribute:
     kinds = {1: a.f, 2: a.i, 3: a.s.decode("utf-8", "replace"), 6: list(a.floats), 7: list(a.ints)}
+    if a.type == 4 and proto.op_type == "ConstantOfShape" and (array := _array(a.t, name)).size == 1:
+        return array.item()
     if a.type not in kinds:
         raise BadInput(f"{name}: {proto.op_type} {proto.name!r} has an attribute {a.name!r} that is not supported.")
     return kinds[a.type]
@@ -273,7 +294,6 @@ def _weights(
     initializers: Mapping[str, Any],
     nodes: Sequence[Node],
     spans: Mapping[str, Span],
-    constants: Mapping[str, Constant],
     name: str,
 ) -> tuple[dict[str, Weight], dict[str, Constant]]:
     """Initializers that the nodes read: float32 tensors are weights, the rest are constants."""

@@ -45,10 +45,17 @@ class Constant:
 
 @dataclass(frozen=True)
 class Weight:
-    """A float32 initializer: its key in the module's state dict, its shape, whether it counts as a parameter."""
+    """A float32 initializer.
+
+    Attributes:
+        key: in the module's state dict.
+        shape: there.
+        turned: a linear layer's weight, [in, out] in the file and [out, in] in the module.
+    """
 
     key: str
     shape: tuple[int, ...]
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,6 @@ class GraphPlan:
                 "constants": {
                     k: Constant(v["dtype"], tuple(v["shape"]), v["data"]) for k, v in data["constants"].items()
                 },
-                "weights": {k: Weight(v["key"], tuple(v["shape"])) for k, v in data["weights"].items()},
+                "weights": {k: Weight(**{**v, "shape": tuple(v["shape"])}) for k, v in data["weights"].items()},
             }
         )

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 
 from repair_engine.onnx.values import MAX_PADDING, Call, Unsupported, Value, per_image, static
 
+_ALL = 1 << 31  # an end that is behind all ends
+
 
 def reshape(call: Call) -> Value:
     target = call.ints(1, "shape")
@@ -116,7 +118,9 @@ def slice_(call: Call) -> Value:
         return value[slice(starts[0], ends[0], steps[0])]
     x = call.tensor()
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        if axis % x.dim() == 0:
+        if axis % x.dim() == 0 and _grows(x):
+            if step == 1 and isinstance(start, int) and start == 0 and isinstance(end, int) and end >= _ALL:
+                continue
             raise Unsupported(f"{call.where} cuts the batch")
         if step == 1:
             size = x.shape[axis]
@@ -134,20 +138,68 @@ def slice_(call: Call) -> Value:
 
 def gather(call: Call) -> Value:
     value, picked, axis = call.inputs[0], call.inputs[1], int(call.attribute("axis", 0))
-    if isinstance(picked, torch.Tensor):
-        raise Unsupported(f"{call.where} picks by a table")
-    if isinstance(value, list):
+    if isinstance(value, list) and not isinstance(picked, torch.Tensor):
         return [value[i] for i in picked] if isinstance(picked, list) else value[picked]  # type: ignore[index]
     x = call.tensor()
-    if axis % x.dim() == 0:
+    if axis % x.dim() == 0 and _grows(x):
         raise Unsupported(f"{call.where} picks images of the batch")
+    if isinstance(picked, torch.Tensor):
+        return _by_table(call, x, picked, axis % x.dim())
     if isinstance(picked, list):
         size = x.shape[axis]
         return x.index_select(axis, torch.tensor([i + size if i < 0 else i for i in picked], device=x.device))
     return x.select(axis, picked)  # type: ignore[arg-type]
 
 
+def _by_table(call: Call, x: torch.Tensor, table: torch.Tensor, axis: int) -> torch.Tensor:
+    if call.node.inputs[1] not in call.tables:
+        raise Unsupported(f"{call.where} picks by a table that it computes")
+    places = torch.where(table < 0, table + x.shape[axis], table)
+    return x.index_select(axis, places.flatten()).unflatten(axis, table.shape)
+
+
+def _grows(x: torch.Tensor) -> bool:
+    """Whether the first dimension grows with the images. A symbol while the network is captured; at any other time a
+    plain number, and nothing is known: `importing` compares images alone with images in a batch."""
+    return not isinstance(x.shape[0], int)
+
+
+def constant_of_shape(call: Call) -> Value:
+    sizes, value = call.ints(0) or [], call.attribute("value", 0.0)
+    if len(sizes) != 1 or not isinstance(value, int) or not isinstance(sizes[0], int):
+        raise Unsupported(f"{call.where} makes a tensor of a size that is known at run time alone")
+    return [value] * sizes[0]
+
+
+def equal(call: Call) -> Value:
+    if not all(static(value) for value in call.inputs):  # type: ignore[arg-type]
+        raise Unsupported(f"{call.where} compares tensors")
+    left, right = paired(*call.inputs)
+    return [int(bool(a == b)) for a, b in zip(left, right, strict=True)]
+
+
+def where(call: Call) -> Value:
+    condition, yes, no = call.inputs
+    if isinstance(condition, torch.Tensor):
+        chosen: Any = torch.where
+        return chosen(condition != 0, yes, no)
+    if not (static(yes) and static(no)):  # type: ignore[arg-type]
+        raise Unsupported(f"{call.where} chooses between tensors by sizes")
+    chosen, taken = paired(yes, no)
+    return [a if c else b for c, a, b in zip(paired(condition, yes)[0], chosen, taken, strict=True)]
+
+
+def paired(one: Any, other: Any) -> tuple[list[Any], list[Any]]:
+    """Two values of sizes as lists of one length."""
+    left, right = (value if isinstance(value, list) else [value] for value in (one, other))
+    size = max(len(left), len(right))
+    left, right = (value * size if len(value) == 1 else value for value in (left, right))
+    return left, right
+
+
 def shape(call: Call) -> Value:
+    if isinstance(call.inputs[0], list):
+        return [len(call.inputs[0])]
     sizes = list(call.tensor().shape)
     return sizes[slice(call.attribute("start", 0), call.attribute("end"))]
 
@@ -163,8 +215,11 @@ def expand(call: Call) -> Value:
 def cast(call: Call) -> Value:
     value, to = call.inputs[0], int(call.attribute("to", 1))
     if static(value):  # type: ignore[arg-type]
-        if to in (6, 7):
+        if to in (6, 7) and not isinstance(value, float):
             return value  # type: ignore[return-value]
+        single = value[0] if isinstance(value, list) and len(value) == 1 else value
+        if to in (1, 11) and isinstance(single, int | float):  # the width of a head, for the scale of attention
+            return float(single)
         raise Unsupported(f"{call.where} makes other numbers of sizes")
     if to != 1:
         raise Unsupported(f"{call.where} leaves float32")

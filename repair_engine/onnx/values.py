@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ class Call:
         opset: version of the standard operators.
         fixed_batch: the batch size that the graph was exported for; None = any.
         of_images: whether it depends on the images: else its first dimension is no batch (a weight that is computed).
+        tables: names of the inputs that are constant tensors.
     """
 
     node: Node
@@ -38,6 +39,7 @@ class Call:
     opset: int
     fixed_batch: int | None
     of_images: bool = True
+    tables: Collection[str] = ()
 
     def tensor(self, position: int = 0) -> torch.Tensor:
         value = self.inputs[position]

@@ -196,25 +196,27 @@ def mcnemar(before: np.ndarray, after: np.ndarray) -> McNemar:
     Args:
         before, after: whether each image is classified rightly, bool [N].
     """
-    from statsmodels.stats.contingency_tables import mcnemar as test
+    from scipy.stats import binom, chi2
 
     before, after = np.asarray(before, bool), np.asarray(after, bool)
     lost, won = int((before & ~after).sum()), int((~before & after).sum())
     if lost + won == 0:
         return McNemar(0, 0, 1.0, "exact")
     exact = lost + won < _EXACT_BELOW
-    table = [[int((before & after).sum()), lost], [won, int((~before & ~after).sum())]]
-    result = test(table, exact=exact, correction=True)
-    return McNemar(lost, won, min(float(result.pvalue), 1.0), "exact" if exact else "asymptotic")
+    if exact:
+        p = 2 * binom.cdf(min(lost, won), lost + won, 0.5)
+    else:
+        p = chi2.sf((abs(lost - won) - 1) ** 2 / (lost + won), 1)
+    return McNemar(lost, won, min(float(p), 1.0), "exact" if exact else "asymptotic")
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment for several tests (Holm 1979), in the given order."""
-    if not len(p_values):
-        return []
-    from statsmodels.stats.multitest import multipletests
-
-    return [float(p) for p in multipletests(list(p_values), method="holm")[1]]
+    given = np.asarray(p_values, float)
+    order = np.argsort(given)
+    adjusted = np.empty_like(given)
+    adjusted[order] = np.maximum.accumulate(given[order] * np.arange(len(given), 0, -1))
+    return np.minimum(adjusted, 1.0).tolist()
 
 
 def cell_flag(n: int) -> str:

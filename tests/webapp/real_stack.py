@@ -128,7 +128,7 @@ class RealStack:
         while time.monotonic() < deadline:
             if found := until():
                 return found
-            time.sleep(0.1)
+            time.sleep(0.25)  # each look costs the web process and this one
         raise AssertionError(f"waited {seconds} s for {what}\n" + (self.folder / "dev.log").read_text()[-4000:])
 
     def finished(self, repair: dict, seconds: float = 300) -> dict:

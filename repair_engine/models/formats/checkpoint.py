@@ -47,6 +47,7 @@ class Source:
         dropped: entries beside the state dict that are not written back, such as "optimizer".
         order: all keys of the file's state dict, where some belong to no part of the module (`Checkpoint.beside`).
         lengths: of an ONNX file, how many bytes of `Checkpoint.rest` come before each tensor.
+        turned: module's keys of an ONNX file's weights that lie transposed in it.
         checked: of an ONNX file, against what its import was checked.
     """
 
@@ -61,14 +62,14 @@ class Source:
     dropped: tuple[str, ...] = ()
     order: tuple[str, ...] = ()
     lengths: tuple[int, ...] = ()
+    turned: tuple[str, ...] = ()
     checked: str = ""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Source:
         levels = tuple(Level(**level) for level in data["wrapper"])
-        lengths = tuple(data.get("lengths", ()))
-        order = tuple(data.get("order", ()))
-        return cls(**{**data, "wrapper": levels, "dropped": tuple(data["dropped"]), "lengths": lengths, "order": order})
+        lists = {name: tuple(data.get(name, ())) for name in ("dropped", "order", "lengths", "turned")}
+        return cls(**{**data, "wrapper": levels, **lists})
 
 
 @dataclass(frozen=True)

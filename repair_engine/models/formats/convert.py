@@ -89,8 +89,10 @@ def convert(
 def _builders(architecture: Architecture) -> list[str]:
     """What builds modules, imported before the child shuts itself in: torchvision has torch make a folder.
 
-    Whoever registered a factory, and transformers, may import torchvision as late as they like.
+    Whoever registered a factory, and transformers, may import torchvision as late as they like; ONNX files need none.
     """
+    if architecture.is_onnx:
+        return []
     own = architecture.register.get(architecture.name, "").partition(":")[0]
     return ["torchvision.models", *([own] if own else []), *(["timm"] if architecture.is_timm else [])]
 

@@ -53,5 +53,6 @@ def read_onnx(path: Path, architecture: Architecture, weights: str | None, name:
             "Leave the number of classes out.",
         )
     resolved = replace(architecture, num_classes=classes, outputs=found.classes, graph=found.plan.to_json())
-    source = Source("onnx", ".onnx", found.names, lengths=found.lengths, checked=found.checked)
+    turned = tuple(weight.key for weight in found.plan.weights.values() if weight.turned)
+    source = Source("onnx", ".onnx", found.names, lengths=found.lengths, turned=turned, checked=found.checked)
     return Checkpoint(resolved, found.tensors, source, sha256, found.rest)

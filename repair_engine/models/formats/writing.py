@@ -25,9 +25,9 @@ def write(checkpoint: Checkpoint, path: str | Path) -> None:
     """
     path, source = Path(path), checkpoint.source
     # own storage for each: torch.save would write a shared storage whole
-    state: dict[str, Tensor] = {
-        file_key: checkpoint.tensors[key].detach().contiguous().clone() for key, file_key in source.names.items()
-    }
+    tensors = {key: checkpoint.tensors[key].detach() for key in source.names}
+    tensors |= {key: tensors[key].t() for key in source.turned}
+    state: dict[str, Tensor] = {name: tensors[key].contiguous().clone() for key, name in source.names.items()}
     state |= {key: tensor.detach().contiguous().clone() for key, tensor in checkpoint.beside.items()}
     if source.order:
         state = {key: state[key] for key in source.order}

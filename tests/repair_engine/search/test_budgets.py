@@ -166,6 +166,7 @@ def test_quality_stops_early_and_says_what_it_expects(wide_world: World, tmp_pat
     low = call(wide_world.argv("score", "--json", quality="10,0.5", side="both", **options)).document["run"]
     assert low["stopped"] == "converged"
     assert 0.5 <= low["expected_overlap"] < 1
+    options["budget"] = str(low["evaluations"] + 10_000)
     whole = call(wide_world.argv("score", "--json", side="both", **options)).document["run"]
     assert whole["stopped"] == "budget"
     assert whole["evaluations"] > low["evaluations"]
@@ -212,7 +213,7 @@ def test_what_a_budget_can_find_is_said() -> None:
 
 
 def test_minutes_choose_the_budget(wide_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrate, "measure", lambda *_: calibrate.Rates(300.0, 300.0, 300.0, 300.0))
+    monkeypatch.setattr(calibrate, "measure", lambda *_: calibrate.Rates(200.0, 200.0, 200.0, 200.0))
     budgets = []
     for minutes in ("2", "4"):
         run = call(wide_world.argv("score", "--json", minutes=minutes, estimator="monte_carlo")).document["run"]

@@ -138,6 +138,8 @@ def _moved(module: nn.Module) -> nn.Module:
     """Norms, biases and layer scales that are not what they are set to at first, so that every edit shows."""
     torch.manual_seed(0)
     for name, value in module.named_parameters():
+        if not value.any():  # the head of torchvision's ViT
+            value.data = value.data + torch.randn_like(value) * 0.05
         if value.dim() == 1:
             value.data = value.data + torch.randn_like(value) * 0.1
             if name.endswith(("gamma", "layer_scale", "scale")) and float(value.abs().max()) < 1:
