@@ -186,7 +186,8 @@ def _sampled(
 def document(rows: list[Row], args: argparse.Namespace) -> str:
     """Summary, the question of the issue, and every row."""
     cases = list(dict.fromkeys(row["case"] for row in rows))
-    command = f"python -m benchmarks repairs --seeds {args.seeds} --budget {args.budget}"
+    chosen = "".join(f" --case {name}" for name in args.case or ())
+    command = f"python -m benchmarks repairs{chosen} --seeds {args.seeds} --budget {args.budget}"
     head = ["case", "seed", "edit", "metric", "gain, points", "minus ablation, points", "clean", "guard"]
     head += ["over a limit by", "units", "parameters", "evaluations", "CPU s", "note"]
     parts = [
