@@ -32,5 +32,5 @@ USER repair
 VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
-  CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://localhost:8000/healthz', timeout=4)"]
+  CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://localhost:8000/livez', timeout=4)"]
 CMD ["python", "-m", "webapp.serving", "--host", "0.0.0.0", "--port", "8000", "--processes", "2", "--access-log"]

@@ -573,6 +573,30 @@ def judge(gates: list[str], result: dict) -> list[dict]:
     return judged
 
 
+def judge_file(api: Api, repair: dict, text: str) -> dict | None:
+    """What the server says to a file of gates: its rules are those of `neuron-repair gate`. None: no report yet."""
+    try:
+        return api.json("POST", f"repairs/{repair['id']}/gates/", {"text": text})
+    except Refused as refused:
+        if refused.status != 409:
+            raise
+        return None
+
+
+def rows_of(judged: dict) -> list[dict]:
+    """As `judge` gives them."""
+    said = {"passed": True, "failed": False, "skipped": None}
+    return [
+        {"gate": row["text"], "value": row["value"], "passed": said[row["verdict"]], "problem": "", "why": row["why"]}
+        for row in judged["gates"]
+    ]
+
+
+def figure_said(gate: dict) -> str:
+    value = "" if gate["value"] is None else f"{gate['value']:g}"
+    return "; ".join(filter(None, (value, gate.get("why")))) or "nothing was measured"
+
+
 def unjudged(gate: str) -> dict:
     """Of a run that measured nothing."""
     return {"gate": gate, "value": None, "passed": None, "problem": ""}
@@ -596,14 +620,15 @@ def verdict(repair: dict, gates: list[dict]) -> tuple[int, str]:
     done = str(repair["outcome"]).capitalize()  # repaired, explained, scored, attacked, compared
     if problems := [gate["problem"] for gate in gates if gate["problem"]]:
         return BAD_INPUT, "\n".join(problems)
-    failed = [gate for gate in gates if not gate["passed"]]
+    failed = [gate for gate in gates if gate["passed"] is False]
     if failed:
-        return GATE_FAILED, "; ".join(f"{gate['gate']} fails: {gate['value']:g}" for gate in failed)
+        return GATE_FAILED, "; ".join(f"{gate['gate']} fails: {figure_said(gate)}" for gate in failed)
     if repair["outcome"] == "not_shown_to_help":
         return NO_REPAIR, "The filters chosen by hand are not shown to help; their checkpoint was written all the same."
     fell = [f"{row['what']} by {100 * row['drop']:.1f}" for row in repair["result"].get("beyond_limits", [])]
     beyond = f", beyond a limit on the report images ({', '.join(fell)} points)" if fell else ""
-    return PASS, done + beyond + (f", and {len(gates)} gate(s) passed." if gates else ".")
+    passed = sum(1 for gate in gates if gate["passed"])
+    return PASS, done + beyond + (f", and {passed} gate(s) passed." if gates else ".")
 
 
 def write_reports(out: Path, repair: dict, gates: list[dict], code: int, message: str, files: list[str]) -> None:
@@ -618,6 +643,7 @@ def write_reports(out: Path, repair: dict, gates: list[dict], code: int, message
         "warnings": repair["warnings"],
         "result": repair["result"],
         "gates": gates,
+        "gate_file": {key: repair["judged"][key] for key in ("sha256", "verdict")} if repair.get("judged") else None,
         "files": files,
     }
     text = markdown(repair, gates, code, message)
@@ -628,6 +654,9 @@ def write_reports(out: Path, repair: dict, gates: list[dict], code: int, message
         ("summary.md", text),
     ):
         (out / name).write_text(content, encoding="utf-8")
+    if os.environ.get("GITHUB_ACTIONS") == "true" and code != PASS:
+        said = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+        print(f"::error title=Neuron repair, {WORDS[code]}::{said}", flush=True)
     if page := os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(page, "a", encoding="utf-8") as file:
             file.write(text)
@@ -648,11 +677,11 @@ def junit(repair: dict, gates: list[dict], code: int, message: str) -> str:
     cases = [("repair", "" if ran and any(g["problem"] for g in gates) else kind, message)]
     for gate in gates:
         if gate["passed"] is None:
-            cases.append((gate["gate"], "skipped", f"not judged: {message}"))
+            cases.append((gate["gate"], "skipped", f"not judged: {gate.get('why') or message}"))
         elif gate["passed"]:
             cases.append((gate["gate"], "", ""))
         else:
-            cases.append((gate["gate"], "failure", gate["problem"] or f"measured {gate['value']:g}"))
+            cases.append((gate["gate"], "failure", gate["problem"] or f"measured {figure_said(gate)}"))
     lines = []
     for name, kind, text in cases:
         said = clean(text)
@@ -681,20 +710,24 @@ def markdown(repair: dict, gates: list[dict], code: int, message: str) -> str:
     """Verdict, gates, before and after; then what stands behind them."""
     mark = {PASS: "✅", NO_REPAIR: "➖"}.get(code, "❌")
     lines = [f"## {mark} Neuron repair: {WORDS[code]}", "", message, ""]
-    if gates:
+    judged = repair.get("judged")
+    if own := [gate for gate in gates if "why" not in gate or not judged]:  # others stand in the server's summary
         lines += ["| gate | measured | |", "|---|---|---|"]
-        for gate in gates:
-            measured = "" if gate["value"] is None else f"{gate['value']:g}"
+        for gate in own:
+            value = "" if gate["value"] is None else f"{gate['value']:g}"
             passed = {True: "passed", False: "**failed**", None: "not judged"}[gate["passed"]]
-            lines.append(f"| {code_cell(gate['gate'])} | {measured} | {passed} |")
+            lines.append(f"| {code_cell(gate['gate'])} | {value} | {passed} |")
         lines.append("")
-    if rows := before_and_after(repair["result"]):
+    if judged:
+        lines += [judged["summary"].partition("\n")[2].strip(), ""]  # without its heading
+    elif rows := before_and_after(repair["result"]):
         lines += ["| | before | after | change |", "|---|---|---|---|"]
         lines += [f"| {cell(name)} | {old:.4g} | {new:.4g} | {new - old:+.4g} |" for name, old, new in rows]
         lines.append("")
     if repair["url"]:
         lines += [f"[{cell(repair['name'] or repair['id'])}]({repair['url']})", ""]
-    lines += [f"- {warning}" for warning in repair["warnings"]] + [""] * bool(repair["warnings"])
+    warnings = [] if judged else repair["warnings"]
+    lines += [f"- {warning}" for warning in warnings] + [""] * bool(warnings)
     numbers = list(flatten(repair["result"]))
     if numbers:
         lines += ["<details><summary>Numbers</summary>", "", "| name | value |", "|---|---|"]
@@ -744,6 +777,8 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--out", type=Path, default=Path("repair"))
     common.add_argument("--timeout", type=float, default=3600, help="seconds (default 3600)")
     common.add_argument("--gate", action="append", default=[], help="NAME>=NUMBER over the result; may be repeated")
+    gates = "file of gates in YAML or JSON, judged by the server on the run's report"
+    common.add_argument("--gates", type=Path, metavar="FILE", help=gates)
     for verb, what in VERBS.items():
         command = commands.add_parser(verb, parents=[common], help=what)
         if verb in ("follow", "compare", "wait"):
@@ -809,22 +844,39 @@ def run(options: argparse.Namespace, known: dict) -> int:
     """`known` gets the run as soon as there is one: what is written of a failure names it."""
     for gate in options.gate:
         parse_gate(gate)  # before an hour's work, not after
+    text = read_gates(options)
     api = Api(options.server, read_token(options.token_file), time.monotonic() + options.timeout)
     if options.command == "compare":
         repair, files = compare(api, options), ["compare.json"]
     else:
         waiting = options.command == "wait"
         known.update(api.json("GET", f"repairs/{options.id}/") if waiting else start(api, options))
+        if text:
+            judge_file(api, known, text)  # before the work: a file that cannot be read is refused at once
         repair = wait(api, dict(known))
         files = fetch(api, repair, options.out)
     known.update(repair)
     measured = repair["outcome"] not in ("", "no_repair_found")
     gates = judge(options.gate, repair["result"]) if measured else [unjudged(gate) for gate in options.gate]
+    if text and measured and (judged := judge_file(api, repair, text)):
+        known["judged"] = repair["judged"] = judged
+        gates += rows_of(judged)
     code, message = verdict(repair, gates)
     write_reports(options.out, repair, gates, code, message, files)
     say(message)
     say(f"written to {options.out}: {', '.join([*files, 'metrics.json', 'junit.xml', 'summary.md'])}")
     return code
+
+
+def read_gates(options: argparse.Namespace) -> str:
+    if options.gates is None:
+        return ""
+    if options.command == "compare":
+        raise Failure(BAD_INPUT, "--gates judges one run's report; for compare say --gate NAME>=NUMBER.")
+    try:
+        return options.gates.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise Failure(BAD_INPUT, f"--gates: {error}") from None
 
 
 def read_token(path: Path | None) -> str:

@@ -7,8 +7,10 @@ import shutil
 
 from django.conf import settings
 from django.core.checks import Error, Tags, Warning, register
+from django.db import DatabaseError
 
 from repair_engine.support.words import byte_size
+from webapp import migrated
 
 
 @register(Tags.security)
@@ -65,6 +67,18 @@ def sandbox_as_asked(**_: object) -> list:
         hint = "Give the container what docs/operations.md says (“Who reads uploads”), or ask for less."
         return [Error(str(error), hint=hint, id="webapp.E007")]
     return []
+
+
+@register(deploy=True)
+def migrations_applied(**_: object) -> list:
+    try:
+        waiting = migrated.unapplied()
+    except DatabaseError as error:
+        return [Error(f"The database cannot be reached: {error}", hint="See DATABASE_URL.", id="webapp.E010")]
+    if not waiting:
+        return []
+    said = f"{len(waiting)} migration(s) are not applied, from {waiting[0]} on."
+    return [Error(said, hint="Run `manage.py migrate` before web and workers start.", id="webapp.E010")]
 
 
 @register(Tags.security, deploy=True)

@@ -30,6 +30,14 @@ def flag(name: str, default: bool) -> bool:
     raise ValueError(f"{name}={value!r}: expected one of {sorted(TRUE | FALSE)}")
 
 
+def choice(name: str, *known: str) -> str:
+    """One of these words, the first where nothing is said."""
+    value = text(name, known[0]).strip().lower()
+    if value not in known:
+        raise ValueError(f"{name}={value!r}: expected one of {', '.join(known)}")
+    return value
+
+
 def number(name: str, default: int) -> int:
     value = text(name, str(default)).strip()
     try:
@@ -42,15 +50,28 @@ def words(name: str, default: str = "") -> list[str]:
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
 
 
-def pairs(name: str) -> dict[str, str]:
-    """`a=x,b=y` -> {'a': 'x', 'b': 'y'}."""
+def pairs(name: str, items: list[str] | None = None) -> dict[str, str]:
+    """`a=x,b=y` -> {'a': 'x', 'b': 'y'}; of `items`, where they come from somewhere else."""
     result = {}
-    for item in words(name):
+    for item in words(name) if items is None else items:
         key, sign, value = item.partition("=")
         if not sign or not key.strip() or not value.strip():
             raise ValueError(f"{name}: {item!r} is not NAME=VALUE")
         result[key.strip()] = value.strip()
     return result
+
+
+def days(name: str, items: list[str] | None = None) -> dict[str, float]:
+    """`failed=14,tokens=0.5` -> {'failed': 14.0, 'tokens': 0.5}."""
+    found = {}
+    for key, value in pairs(name, items).items():
+        try:
+            found[key] = float(value)
+        except ValueError:
+            found[key] = -1.0
+        if not 0 <= found[key] <= 36525:
+            raise ValueError(f"{name}: {key}={value}: expected days between 0 and 36525")
+    return found
 
 
 def networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:

@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 
 import dj_database_url
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from repair_engine import __version__
 from webapp import env, private
@@ -60,8 +62,9 @@ ALLOWED_HOSTS = [*env.words("ALLOWED_HOSTS", "127.0.0.1,[::1]"), "localhost"]
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS")
 HTTPS = env.flag("NR_HTTPS", not DEBUG)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
 SECURE_HSTS_SECONDS = env.number("NR_HSTS_SECONDS", 30 * 24 * 3600) if HTTPS else 0
+# Whether other hosts of the domain are on HTTPS, and may be told to browsers for ever, is not for this program to say.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SECURE_REFERRER_POLICY = "same-origin"
@@ -94,6 +97,8 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "webapp.middleware.Uploads",
     "webapp.middleware.Forwarded",
+    "webapp.monitoring.middleware.Machines",
+    "webapp.monitoring.middleware.Log",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "webapp.middleware.ContentSecurityPolicy",
@@ -209,6 +214,7 @@ MAX_LOSSES = 10  # likewise, when each time the whole worker went away: a machin
 RETRY_SECONDS = env.number("NR_RETRY_SECONDS", 5)  # before the second attempt; four times as long before each further
 SHARD_SECONDS = env.number("NR_SHARD_SECONDS", 60)
 BELL_SECONDS = env.number("NR_BELL_SECONDS", 30)  # a pending shard nobody took: ring again after this
+KEEP_DAYS = env.days("NR_KEEP_DAYS")  # by kind of jobs.cleanup, where it is not as there
 WEBHOOK_ALLOW_PRIVATE = env.flag("NR_WEBHOOK_ALLOW_PRIVATE", False)
 WEBHOOK_TIMEOUT = 10
 
@@ -225,7 +231,17 @@ ARCHITECTURE_PATH = [path for path in env.text("NR_ARCHITECTURE_PATH").split(os.
 sys.path.extend(path for path in ARCHITECTURE_PATH if path not in sys.path)  # child processes inherit it
 
 # --- API -------------------------------------------------------------------------------------------------
+API_PER_MINUTE = env.number("NR_API_PER_MINUTE", 0)  # requests of one account; 0: as many as it likes
+# Counters alone (webapp.api.limits). A Redis that is away is not tried again: whoever asks would wait.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL.replace("redis+socket://", "unix://"),
+        "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1, "retry": Retry(NoBackoff(), 0)},
+    }
+}
 REST_FRAMEWORK = {
+    "DEFAULT_THROTTLE_CLASSES": ["webapp.api.limits.PerMinute"],
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "webapp.api.authentication.TokenAuthentication",
         "webapp.api.authentication.SessionAuthentication",
@@ -255,6 +271,8 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "RepairState": "webapp.jobs.models.Job.State",
         "UploadState": "webapp.library.models.Upload.State",
+        "GateVerdict": "webapp.api.gates.VERDICTS",
+        "GatesVerdict": "webapp.api.gates.OF_ALL",
     },
 }
 
@@ -276,11 +294,24 @@ if env.flag("NR_COLLECTED_STATIC", False):
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
+LOG_FORMAT = env.choice("NR_LOG_FORMAT", "line", "json")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {"()": "webapp.logs.Lines", "format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+        "json": {"()": "webapp.logs.Json"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["stderr"], "level": env.text("LOG_LEVEL", "INFO")},
-    "loggers": {"celery": {"level": "WARNING"}, "webapp": {"level": env.text("LOG_LEVEL", "INFO")}},
+    "loggers": {
+        "celery": {"level": "WARNING"},
+        "webapp": {"level": env.text("LOG_LEVEL", "INFO")},
+        "webapp.audit": {"level": "INFO"},  # whatever LOG_LEVEL is
+        "webapp.request": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},  # lines: --access-log
+    },
 }
+
+# --- what machines ask -----------------------------------------------------------------------------------
+METRICS_TOKEN = env.text("NR_METRICS_TOKEN")
+METRICS_NETWORKS = env.networks("NR_METRICS_NETWORKS")

@@ -1,4 +1,4 @@
-"""Addresses: pages, accounts, the API and its documentation."""
+"""Addresses: pages, accounts, the API and its documentation. (`monitoring` answers /livez, /readyz and /metrics.)"""
 
 from __future__ import annotations
 
@@ -14,18 +14,7 @@ from webapp import full_disk
 from webapp.api.docs import ApiDocs
 from webapp.api.problems import as_response
 
-
-def healthz(request: HttpRequest) -> HttpResponse:
-    """For load balancers: the web process answers and reaches the database."""
-    from django.db import connection
-
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
-    return HttpResponse("ok\n", content_type="text/plain")
-
-
 urlpatterns = [
-    path("healthz", healthz, name="healthz"),
     path("account/", include("webapp.pages.account_urls")),
     path("api/v1/", include("webapp.api.urls")),
     path("api/schema/", SpectacularAPIView.as_view(permission_classes=[], authentication_classes=[]), name="schema"),

@@ -1,5 +1,5 @@
-"""Entry point. Exit codes: 0 done, 2 bad input, 3 our error or the machine's, 5 no repair found (or filters
-chosen by hand that are not shown to help), 128 + signal.
+"""Entry point. Exit codes: 0 done, 1 a gate failed, 2 bad input, 3 our error or the machine's, 5 no repair found (or
+filters chosen by hand that are not shown to help), 128 + signal.
 """
 
 from __future__ import annotations

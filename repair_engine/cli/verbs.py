@@ -12,6 +12,7 @@ from repair_engine.cli.apply import apply
 from repair_engine.cli.attack import attack
 from repair_engine.cli.compare import compare
 from repair_engine.cli.emit import emit
+from repair_engine.cli.gate import gate
 from repair_engine.cli.parties import CONSTANTS_MERGE, constants, constants_merge, merge
 from repair_engine.data import read_dataset
 from repair_engine.models import formats
@@ -96,6 +97,7 @@ VERBS: dict[str, Callable[[Any, TextIO], int]] = {
     "score": score,
     "explain": explain,
     "compare": compare,
+    "gate": gate,
     "repair": repair,
     "evaluate": evaluate,
     "attack": attack,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from repair_engine.documents.edits import is_changed as changed
 from repair_engine.documents.edits import is_tuned, rivals_said, standing
+from repair_engine.documents.gates import metric_images as images_of_metric
 from repair_engine.documents.reasons import beyond_said, limits_said, looser, not_shown
 from repair_engine.pages.rendering import interval
 from repair_engine.pages.trigger_wording import success_said
@@ -59,19 +60,12 @@ def lowers(document: RepairRecord) -> bool:
 
 def metric_images(document: RepairRecord) -> tuple[int, str]:
     """How many report images the metric is taken over, and in words which."""
-    kind, _, argument = document["metric"]["name"].partition(":")
+    n, (kind, _, argument) = images_of_metric(document), document["metric"]["name"].partition(":")
     if "trigger" in document:
-        n = document["trigger"]["images"]["report"]
         return n, f"{count(n, 'report image')} with the trigger"
-    if "attack" in document:
-        n = document["attack"]["images"]["report"]
-        return n, count(n, "attacked report image")
-    if kind == "recall":
-        for row in document["groups"].get("classes", []):
-            if row["name"] == argument:
-                return row["n"], f"{count(row['n'], 'report image')} of class {argument}"
-    n = document["images_right"]["n"]
-    return n, count(n, "report image")
+    attacked = "attacked " if "attack" in document else ""
+    of_class = f" of class {argument}" if kind == "recall" and n != document["images_right"]["n"] else ""
+    return n, f"{count(n, f'{attacked}report image')}{of_class}"
 
 
 def written(document: RepairRecord) -> bool:

@@ -17,6 +17,7 @@ from repair_engine.settings.fields import (
     option,
     options,
 )
+from repair_engine.settings.gates import Gate
 from repair_engine.settings.inputs import AsJson, Device, ImagesUpload, ModelFile, ModelUpload, Network, Pixels
 from repair_engine.settings.question import (
     EVERYTHING,
@@ -49,6 +50,7 @@ from repair_engine.settings.verbs import (
     EvaluateHere,
     Explain,
     ExplainHere,
+    GateHere,
     Inspect,
     Merge,
     Repair,
@@ -84,6 +86,8 @@ __all__ = [
     "Explanation",
     "Export",
     "Further",
+    "Gate",
+    "GateHere",
     "ImagesUpload",
     "Inspect",
     "Limits",

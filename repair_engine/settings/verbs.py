@@ -174,6 +174,19 @@ class Compare(Merging):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GateHere(Merging):
+    """Gates for a result: --out gets gate.json, summary.md and junit.xml."""
+
+    report: str = option(MISSING, "A folder that a verb wrote, or its JSON file.", metavar="REPORT", positional=True)
+    gates: str = option(
+        MISSING,
+        "Gates, in YAML or JSON (docs/ci.md).",
+        metavar="FILE",
+        here="a file; the server takes its text (POST /repairs/ID/gates/)",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Apply(ModelFile):
     """Another choice of a finished repair."""
 
@@ -219,6 +232,7 @@ COMMANDS: dict[str, tuple[type[Settings], str]] = {
     "score": (ScoreHere, "Shapley values of all filters for a metric"),
     "explain": (ExplainHere, "which filters a metric is made of: values, removal curves, pictures"),
     "compare": (Compare, "do two results hold the same filters responsible?"),
+    "gate": (GateHere, "does a result pass a file of gates? Exit code 1: no"),
     "repair": (RepairHere, "ablate the culprits and write the repaired checkpoint and its report"),
     "evaluate": (EvaluateHere, "the metric of a checkpoint, optionally with filters ablated"),
     "attack": (AttackHere, "what adversaries achieve against a checkpoint, and against its repair"),

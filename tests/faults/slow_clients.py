@@ -1,8 +1,8 @@
-"""Slow people against a web server: half-sent headers, and uploads that trickle, while `/healthz` must answer.
+"""Slow people against a web server: half-sent headers, and uploads that trickle, while `/livez` must answer.
 
   python -m tests.faults.slow_clients --url http://localhost:8000 --headers 500 --uploads 50 [--seconds 30 --token nr_…]
 
-Prints how often /healthz was asked, how often it answered, and the longest answer. `attack` is the test's part, too.
+Prints how often /livez was asked, how often it answered, and the longest answer. `attack` is the test's part, too.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def attack(host: str, port: int, *, headers: int, uploads: int, key: str = "", p
 
 def _half(host: str, port: int) -> socket.socket:
     connection = socket.create_connection((host, port), timeout=60)
-    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+    connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
     return connection
 
 
@@ -63,7 +63,7 @@ def _trickle(connections: list[socket.socket], over: threading.Event, pause: flo
 def is_well(host: str, port: int, timeout: float = 60) -> bool:
     connection = HTTPConnection(host, port, timeout=timeout)
     try:
-        connection.request("GET", "/healthz", headers={"Host": "localhost"})
+        connection.request("GET", "/livez", headers={"Host": "localhost"})
         return connection.getresponse().status == 200
     except OSError:
         return False
@@ -89,7 +89,7 @@ def main() -> None:
             well += is_well(host, port)
             took.append(time.monotonic() - begun)
             time.sleep(0.1)
-    print(f"half-sent headers {options.headers}, slow uploads {options.uploads}: /healthz asked {len(took)} times, "
+    print(f"half-sent headers {options.headers}, slow uploads {options.uploads}: /livez asked {len(took)} times, "
           f"answered {well}, longest {max(took):.3f} s")  # fmt: skip
 
 

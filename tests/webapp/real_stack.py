@@ -98,7 +98,7 @@ class RealStack:
     def is_ready(self) -> bool:
         assert self.process.poll() is None, (self.folder / "dev.log").read_text()[-4000:]
         try:
-            with urlopen(self.url + "healthz", timeout=2) as answer:
+            with urlopen(self.url + "livez", timeout=2) as answer:
                 return answer.status == 200
         except OSError:
             return False

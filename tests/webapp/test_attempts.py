@@ -121,12 +121,12 @@ def test_a_refused_try_counts_nowhere(world):
 def test_forwarded_addresses_are_believed_of_declared_proxies_only(world, settings, peer, forwarded, client):
     import ipaddress
 
-    request = Client().get("/healthz", REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR=forwarded).wsgi_request
+    request = Client().get("/livez", REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR=forwarded).wsgi_request
     assert attempts.address_of(request) == peer.replace("::ffff:", "")
     settings.PROXY_NETWORKS = [ipaddress.ip_network("10.0.0.0/8")]
     request = (
         Client()
-        .get("/healthz", REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR=forwarded, HTTP_X_FORWARDED_PROTO="https")
+        .get("/livez", REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR=forwarded, HTTP_X_FORWARDED_PROTO="https")
         .wsgi_request
     )
     assert attempts.address_of(request) == client

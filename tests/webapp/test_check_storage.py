@@ -1,4 +1,4 @@
-"""`manage.py check_storage` and the sweep: what is wrong is found, and nothing that may be good is lost."""
+"""`manage.py check_storage`: what is wrong is found, and nothing that may be good is lost."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import os
 import stat
 import subprocess
 import sys
-import time
 
 import pytest
 from django.core.management import CommandError, call_command
 
 from tests.webapp.helpers import blob_of
 from tests.webapp.real_stack import ROOT
-from webapp.jobs import reaper, storage
+from webapp.jobs import storage
 from webapp.library.models import Blob
 
 
@@ -47,7 +46,7 @@ def test_wrong_content_is_moved_away_and_returns_with_the_next_upload(world):
     assert blob.path.exists()
     out, _ = check("--repair")
     actual = hashlib.sha256(b"somebody else's").hexdigest()
-    kept = storage._quarantine_folder() / f"{blob.pk}--{actual}"
+    kept = storage.quarantine_folder() / f"{blob.pk}--{actual}"
     assert str(kept) in out
     assert kept.read_bytes() == b"somebody else's"
     assert not blob.path.exists()
@@ -84,7 +83,7 @@ def test_files_without_a_row(world, monkeypatch):
     out, error = check("--repair")
     assert ("has no row" in out, "no blob's name" in out, error) == (True, True, "")
     assert not orphan.path.exists()
-    assert {path.read_bytes() for path in storage._quarantine_folder().iterdir()} == {b"orphan", b"mine"}
+    assert {path.read_bytes() for path in storage.quarantine_folder().iterdir()} == {b"orphan", b"mine"}
     Blob.objects.create(sha256=orphan.pk, size=6)
     assert "put back" in check("--repair")[0]
     assert orphan.path.read_bytes() == b"orphan"
@@ -97,38 +96,6 @@ def test_working_files(world):
     out, error = check()
     assert "used by repair" in out
     assert "left" in error
-
-
-def test_the_sweep_takes_what_crashes_left_and_nothing_else(world):
-    unused, orphan = blob_of(b"nobody's"), blob_of(b"orphan")
-    Blob.objects.filter(pk=orphan.pk).delete()
-    storage.sweep(time.time() - 3600)
-    assert unused.path.exists()
-    assert orphan.path.exists()  # too young
-    storage.sweep(time.time() + 60)
-    assert not Blob.objects.filter(pk=unused.pk).exists()
-    assert not unused.path.exists()
-    assert not orphan.path.exists()
-    assert check()[1] == ""
-    kept = next(storage._quarantine_folder().glob(f"{orphan.pk}--*"))
-    os.utime(kept, (1, 1))
-    storage.sweep(0)
-    assert not kept.exists()
-
-
-def test_an_empty_database_is_no_reason_to_empty_the_store(transactional_db):
-    orphan = blob_of(b"orphan")
-    Blob.objects.all().delete()
-    storage.sweep(time.time() + 60)
-    assert orphan.path.exists()
-
-
-def test_beat_sweeps_once_an_hour(world, monkeypatch):
-    swept = []
-    monkeypatch.setattr(storage, "sweep", swept.append)
-    for _ in range(3):
-        reaper.reap(force=True)
-    assert len(swept) == 1
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions")

@@ -15,7 +15,7 @@ from repair_engine.choosing.outcomes import BY_HAND, FILE, VALUE, Choice, Judges
 from repair_engine.settings import Limits
 from tests.webapp.helpers import blob_of
 from tests.webapp.pages.helpers import read, succeed
-from webapp.jobs import choice, reaper, removal, reopened
+from webapp.jobs import choice, cleanup, reaper, removal, reopened
 from webapp.jobs.engine import get_engine
 from webapp.jobs.models import Artifact, Job, WhatIf
 from webapp.library.errors import Refused
@@ -199,7 +199,7 @@ def test_a_run_that_is_deleted_while_somebody_looks(world, job, answers):
     folder = reopened.folder(job)
     folder.mkdir(parents=True)
     Job.objects.filter(pk=job.pk).update(deleted_at=timezone.now() - timedelta(days=1))
-    removal.purge_due()
+    cleanup.often()
     assert not Job.objects.filter(pk=job.pk).exists()
     assert not WhatIf.objects.exists()
     assert not folder.exists()
@@ -267,7 +267,7 @@ def test_other_sets_of_a_real_run_and_their_export(world, real):
     ask(world.owner, job, "stem:2", "spy:0")
     world.bells.answer()
     assert (folder / "ready").stat().st_mtime_ns == before
-    old = time.time() - reaper.KEEP_CASES.total_seconds() - 60
+    old = time.time() - cleanup.KINDS["cases"].keep.total_seconds() - 60
     os.utime(folder, (old, old))
     reaper.reap(force=True)
     assert not folder.exists()

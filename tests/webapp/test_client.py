@@ -9,10 +9,12 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 import torch
 import torchvision
+import yaml
 from safetensors.torch import save_file
 
 from tests.webapp.real_stack import ROOT, RealStack
@@ -23,7 +25,14 @@ CLIENT = ROOT / "clients" / "neuron_repair.py"
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stack")
-    with RealStack(folder, workers=1, NR_TINY_HOLD=str(folder), NR_RETRY_SECONDS="0") as stack:
+    with RealStack(
+        folder,
+        workers=1,
+        NR_TINY_HOLD=str(folder),
+        NR_RETRY_SECONDS="0",
+        NR_METRICS_TOKEN="m",
+        NR_API_PER_MINUTE="100000",
+    ) as stack:
         stack.seed()
         yield stack
 
@@ -68,6 +77,19 @@ def verb(stack, out: Path, name: str, model: Path, data: Path, *more: str) -> su
 
 def metrics(out: Path) -> dict:
     return json.loads((out / "metrics.json").read_text())
+
+
+def test_the_stack_says_that_it_is_ready_and_how_it_is(stack):
+    with urlopen(stack.url + "readyz") as answer:
+        assert json.load(answer)["checks"] == dict.fromkeys(
+            ("database", "migrations", "broker", "storage", "worker"), "ok"
+        )
+    with urlopen(Request(stack.url + "metrics", headers={"Authorization": "Bearer m"})) as answer:
+        found = answer.read().decode()
+    assert 'neuron_repair_workers{queue="cpu"} 1.0' in found
+    assert 'neuron_repair_broker_messages{queue="cpu"} 0.0' in found
+    with urlopen(Request(stack.url + "api/v1/", headers={"Authorization": f"Bearer {stack.token}"})) as answer:
+        assert int(answer.headers["X-RateLimit-Remaining"]) < 100_000
 
 
 def test_0_repaired_and_gates_passed(stack, model, data, tmp_path):
@@ -249,3 +271,77 @@ def test_attacks_on_a_model_and_on_a_repair(stack, model, data, tmp_path):
     assert len(found["request"]["surrogates"]) == 1
     assert client(stack, tmp_path / "c", "attack").returncode == 2
     assert client(stack, tmp_path / "d", "attack", *both, "--surrogate", "x.pt:resnet18").returncode == 2
+
+
+PASSES, FAILS = "gates: [{metric: confirm.n, min: 400}]", '{"gates": [{"metric": "confirm.n", "min": 401}]}'
+
+
+def test_a_file_of_gates_is_judged_by_the_server(stack, model, data, tmp_path):
+    for name, text in (("passes.yml", PASSES), ("fails.json", FAILS), ("bad.yml", "gates: [{metric: confirm.n}]")):
+        (tmp_path / name).write_text(text)
+    passed = repair(
+        stack, tmp_path / "p", model, data, "--gates", str(tmp_path / "passes.yml"), "--gate", "values.0>=0"
+    )
+    assert passed.returncode == 0, passed.stderr
+    told = metrics(tmp_path / "p")
+    (kept,) = stack.call("GET", f"repairs/{told['repair']}/gates/")
+    assert told["gate_file"] == {"sha256": kept["sha256"], "verdict": "passed"}
+    assert ET.parse(tmp_path / "p" / "junit.xml").getroot().get("tests") == "3"
+    text = (tmp_path / "p" / "summary.md").read_text()
+    assert "✅ Neuron repair: passed" in text
+    assert "| ✅ | confirm.n ≥ 400 | 400 |" in text
+    assert "`values.0>=0`" in text
+
+    failed = repair(stack, tmp_path / "f", model, data, "--gates", str(tmp_path / "fails.json"))
+    assert failed.returncode == 1
+    assert "confirm.n ≥ 401 fails: 400" in failed.stderr
+    assert ET.parse(tmp_path / "f" / "junit.xml").getroot().get("failures") == "1"
+    bad = repair(stack, tmp_path / "b", model, data, "--gates", str(tmp_path / "bad.yml"), "--seed", "41")
+    assert bad.returncode == 2
+    assert "neither min nor max" in bad.stderr
+    assert "%" not in bad.stderr, "it is refused before the run is waited for"
+    none = client(stack, tmp_path / "n", "compare", "a", "b", "--gates", str(tmp_path / "passes.yml"))
+    assert (none.returncode, "--gates judges one run's report" in none.stderr) == (2, True)
+
+
+def github(stack, folder: Path, **inputs: str) -> subprocess.CompletedProcess:
+    """The step of action.yml, as a runner would start it."""
+    action = yaml.safe_load((ROOT / "action.yml").read_text())
+    known = {name: one.get("default", "") for name, one in action["inputs"].items()}
+    assert set(inputs) <= set(known)
+    given = {f"${{{{ inputs.{name} }}}}": value for name, value in {**known, **inputs}.items()}
+    (step,) = action["runs"]["steps"]
+    around = {"GITHUB_ACTIONS": "true", "GITHUB_ACTION_PATH": str(ROOT), "PATH": os.environ["PATH"]}
+    around |= {name: str(folder / name) for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+    around |= {name: given[value] for name, value in step["env"].items()}
+    return subprocess.run(["bash", "-e", "-c", step["run"]], env=around, cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(("gates", "seed", "code"), [(PASSES, "0", 0), (FAILS, "0", 1), (PASSES, "5", 5)])
+def test_the_github_action(stack, model, data, tmp_path, gates, seed, code):
+    (tmp_path / "my gates.yml").write_text(gates)
+    asked = {"architecture": "squeezenet1_1", "num-classes": "2", "metric": "accuracy", "gates": "my gates.yml"}
+    files = {"model": str(model), "data": str(data), "out": "re sults"}
+    more = f"--seed {seed} --name 'it is $(touch owned)'"
+    done = github(stack, tmp_path, server=stack.url, token=stack.token, arguments=more, **asked, **files)
+    assert done.returncode == code, done.stdout + done.stderr
+    told = metrics(tmp_path / "re sults")
+    said = (tmp_path / "GITHUB_OUTPUT").read_text()
+    assert said == f"repair={told['repair']}\nexit-code={code}\n"
+    assert (tmp_path / "GITHUB_STEP_SUMMARY").read_text() == (tmp_path / "re sults" / "summary.md").read_text()
+    assert done.stdout.startswith("::error title=Neuron repair") == (code != 0)
+    assert not (tmp_path / "owned").exists()
+    assert stack.call("GET", f"repairs/{told['repair']}/")["name"] == "it is $(touch owned)"
+
+
+def test_the_gitlab_template(stack, model, data, tmp_path):
+    job = yaml.safe_load((ROOT / "clients" / "gitlab.yml").read_text())[".neuron-repair"]
+    (tmp_path / "gates.yml").write_text(FAILS)
+    around = {**job["variables"], "NR_CLIENT": str(CLIENT.parent), "NR_SERVER": stack.url, "NR_TOKEN": stack.token}
+    around |= {"NR_MODEL": str(model), "NR_DATA": str(data), "NR_ARCHITECTURE": "squeezenet1_1", "NR_NUM_CLASSES": "2"}
+    around |= {"NR_METRIC": "accuracy", "NR_GATES": "gates.yml", "PATH": os.environ["PATH"]}
+    script = "\n".join(job["script"])
+    done = subprocess.run(["bash", "-e", "-c", script], env=around, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    junit = job["artifacts"]["reports"]["junit"].replace("$NR_OUT", job["variables"]["NR_OUT"])
+    assert ET.parse(tmp_path / junit).getroot().get("failures") == "1"

@@ -8,6 +8,9 @@ from typing import Any, ClassVar
 
 from rest_framework import generics, serializers, views
 from rest_framework.request import Request
+from rest_framework.response import Response
+
+from webapp.api import limits
 
 
 class Query(serializers.Serializer):
@@ -49,6 +52,10 @@ class _Queried:
         if not hasattr(self, str(request.method).lower()):
             return  # 405 is what there is to say
         self.query = check_query(request, self.queries.get(_asked(request), Query))
+
+    def finalize_response(self, request: Request, response: Response, *args: object, **kwargs: object) -> Response:
+        limits.tell(request, response)
+        return super().finalize_response(request, response, *args, **kwargs)  # type: ignore[misc]
 
 
 class APIView(_Queried, views.APIView):

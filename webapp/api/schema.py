@@ -37,6 +37,7 @@ class Schema(AutoSchema):
             401: "No token or session, or one that is not valid any more.",
             403: "Not allowed with this token, or without a CSRF token in a session.",
             406: "Accept asks for what is not offered.",
+            429: "More requests in a minute than the operator allows: Retry-After says when.",
         }
         if "{" in self.path or self._is_list_view():
             found[404] = "There is none that is yours." if "{" in self.path else "There is no such page."

@@ -5,6 +5,7 @@ from django.urls import path
 from webapp.api import about
 from webapp.api.attacks import views as attacks
 from webapp.api.comparisons.views import Comparison
+from webapp.api.gates import RepairGates
 from webapp.api.repairs import views as repairs
 from webapp.api.tokens import views as tokens
 from webapp.api.uploads import views as uploads
@@ -23,6 +24,7 @@ urlpatterns = [
     path("repairs/<uuid:pk>/retry/", repairs.RepairRetry.as_view(), name="retry"),
     path("repairs/<uuid:pk>/restore/", repairs.RepairRestore.as_view(), name="restore"),
     path("repairs/<uuid:pk>/choice/", repairs.RepairChoice.as_view(), name="choice"),
+    path("repairs/<uuid:pk>/gates/", RepairGates.as_view(), name="gates"),
     path("repairs/<uuid:pk>/events/", repairs.RepairEvents.as_view(), name="events"),
     path("repairs/<uuid:pk>/results/<str:name>", repairs.RepairResult.as_view(), name="result"),
     path("attacks/", attacks.AttackList.as_view(), name="attacks"),

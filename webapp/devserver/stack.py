@@ -78,7 +78,7 @@ class Stack:
         while time.monotonic() < deadline:
             self.supervisor.look_after()
             try:
-                with urlopen(self.url + "healthz", timeout=2) as answer:
+                with urlopen(self.url + "livez", timeout=2) as answer:
                     if answer.status == 200:
                         return
             except (URLError, OSError):

@@ -270,6 +270,23 @@ class Artifact(models.Model):
         return self.name
 
 
+class GateCheck(models.Model):
+    """What a set of gates said to a run's report."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="gate_checks")
+    sha256 = models.CharField(max_length=64)  # of the gates
+    passed = models.BooleanField()
+    judged = models.JSONField()  # the engine's GatesRecord
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["job", "sha256"], name="one_check_per_gates")]
+
+    def __str__(self) -> str:
+        return f"{self.sha256[:12]} of {self.job_id}"
+
+
 class WhatIf(OnDemand):
     """What a set of units does to the select images of a run: asked for by who looks, answered once by a worker."""
 

@@ -1,4 +1,4 @@
-"""Puts right what nobody else will: leases that ran out, bells that were lost, files of ended jobs.
+"""Puts right what nobody else will: leases that ran out, bells that were lost; and removes what is kept no longer.
 
 Runs after shards, on status polls and from beat; at most every few seconds in one process. Everything in it
 is conditional, so any number may run at once.
@@ -7,17 +7,15 @@ is conditional, so any number may run at once.
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from datetime import timedelta
-from pathlib import Path
 
 from django.conf import settings
 from django.db import Error, connection
 from django.db.models import F, Q
 from django.utils import timezone
 
-from webapp.jobs import bells, leases, removal, storage, webhooks
+from webapp.jobs import bells, cleanup, leases, webhooks
 from webapp.jobs.models import Job, Shard
 from webapp.library import quota
 from webapp.library import services as library
@@ -25,11 +23,6 @@ from webapp.library.models import DatasetUpload, ModelUpload, Upload
 
 log = logging.getLogger(__name__)
 _last = 0.0
-LEFTOVERS = timedelta(days=2)
-SILENT = timedelta(hours=1)  # an upload to which nothing was written for so long
-KEEP_FILES = timedelta(minutes=10)  # a worker that has not yet noticed a cancel may still write
-KEEP_CASES = timedelta(hours=2)  # what was made ready for questions about other sets of units, after the last of them
-KEEP_FAILED = timedelta(days=7)  # a job that failed on our side goes on from its finished blocks when asked to
 
 
 def reap(*, force: bool = False) -> None:
@@ -58,9 +51,10 @@ def _reap(*, force: bool) -> None:
     for delivery in webhooks.due():
         webhooks.ring(delivery)
     _ring_uploads()
-    _sweep()
+    quota.release_stale()
+    cleanup.often()
     if force:  # by beat, not by a page that is waited for
-        storage.sweep_sometimes()
+        cleanup.sometimes()
 
 
 def _standing_still() -> list[Job]:
@@ -89,41 +83,3 @@ def _ring_uploads() -> None:
                 )
             else:
                 library.ring(upload)
-
-
-def _sweep() -> None:
-    """Remove the working files of jobs that ended a while ago, and what crashes left. Results are blobs and stay."""
-    now = timezone.now()
-    removal.purge_due()
-    rows = Job.objects.exclude(state__in=Job.ACTIVE).filter(swept_at=None, finished_at__lt=now - KEEP_FILES)
-    rows = rows.exclude(state=Job.State.FAILED, fault="server", finished_at__gt=now - KEEP_FAILED)
-    for job in rows[:20]:
-        shutil.rmtree(job.directory, ignore_errors=True)
-        Job.objects.filter(pk=job.pk).update(swept_at=timezone.now())
-    _sweep_leftovers()
-    resting = time.time() - KEEP_CASES.total_seconds()
-    for path in (settings.JOB_DIR / "what-if").glob("*"):
-        if _age(path) < resting:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _sweep_leftovers() -> None:
-    """Uploads that were cut off by a crash, and folders of jobs that were deleted while a worker wrote to them."""
-    quota.release_stale()
-    before = time.time() - LEFTOVERS.total_seconds()
-    silent = time.time() - SILENT.total_seconds()
-    for path in settings.INCOMING_DIR.glob("*"):
-        if _age(path) < (silent if path.name.startswith("up-") else before):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-    folders = [path for path in settings.JOB_DIR.glob("????????-????-????-????-????????????") if _age(path) < before]
-    known = {str(pk) for pk in Job.objects.filter(pk__in=[path.name for path in folders]).values_list("pk", flat=True)}
-    for path in folders:
-        if path.name not in known:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _age(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return time.time()

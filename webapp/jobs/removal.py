@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 from django.conf import settings
@@ -20,7 +20,6 @@ from webapp.library.errors import Refused
 from webapp.library.models import Upload
 
 UNDO = timedelta(minutes=10)
-_AT_ONCE = 20  # that are removed for good in one go, so that nobody waits for it
 
 
 @transaction.atomic
@@ -97,13 +96,6 @@ def purge(job: Job) -> None:
         blobs.drop(sha256)
     for path in (job.directory, settings.JOB_DIR / "what-if" / str(job.pk)):
         transaction.on_commit(partial(shutil.rmtree, path, ignore_errors=True))
-
-
-def purge_due(now: datetime | None = None) -> None:
-    """Those whose time is over."""
-    due = Job.objects.filter(deleted_at__lt=(now or timezone.now()) - UNDO)
-    for job in due.order_by("deleted_at")[:_AT_ONCE]:
-        purge(job)
 
 
 @transaction.atomic

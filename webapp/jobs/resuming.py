@@ -50,6 +50,14 @@ def resume(job: Job) -> bool:
     return True
 
 
+@transaction.atomic
+def begin_anew(job: Job) -> None:
+    """Of a run under way whose working files are gone, and whose workers are: after a restore."""
+    _from_the_beginning(job)
+    Job.objects.filter(pk=job.pk).update(held="")
+    Event.objects.create(job=job, kind="resumed", data={"phase": job.phase, "from_the_beginning": True})
+
+
 def _result_is_there(job: Job, shard: Shard) -> bool:
     if not files.intact(job, shard.result):
         return False

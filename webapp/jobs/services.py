@@ -123,7 +123,7 @@ def _check_columns(asked: Settings, dataset: DatasetUpload) -> None:
     """Raises Refused where a metric's columns are not the dataset's, so that no worker starts in vain."""
     if "columns" not in dataset.facts:
         return
-    known = list(dataset.facts["columns"])
+    known = list(dataset.columns)
     columns: list[str] = []
     for metric in (asked.metric, *getattr(asked, "also", ())):
         kind, _, argument = metric.partition(":")

@@ -1,7 +1,7 @@
-"""The store as it is on the disk against the rows: what a crash leaves is swept, what is wrong is found and mended.
+"""The store as it is on the disk against the rows: what a crash left, and what is wrong, is found and mended.
 
 Nothing that may be good is deleted: what does not belong where it lies is moved to `quarantine/`, as NAME--WHY, from
-where it returns if a row is found to need it, and is removed after a month.
+where it returns if a row is found to need it, and is removed after a month (`cleanup`).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 
 from repair_engine.support.outputs import sha256
 from webapp.jobs.models import Artifact, Job, Shard
@@ -26,20 +26,16 @@ from webapp.library.models import Blob, DatasetUpload, ModelUpload, Thumbnails
 
 log = logging.getLogger(__name__)
 _NAME = re.compile(r"[0-9a-f]{64}")
-DAY = 24 * 3600.0
 UNDER_WAY = 3600.0  # seconds in which a file without a row may belong to a transaction that has not ended
-LEFTOVER = 2 * DAY  # of a file without a row, and of a row that nothing uses
-QUARANTINE = 30 * DAY
-EVERY = 3600.0  # between two sweeps, of all processes together
 
 
-def _quarantine_folder() -> Path:
+def quarantine_folder() -> Path:
     return settings.DATA_DIR / "quarantine"
 
 
 def quarantine(path: Path, why: str) -> Path:
-    _quarantine_folder().mkdir(parents=True, exist_ok=True, mode=0o700)
-    target = _quarantine_folder() / f"{path.name}--{why}"
+    quarantine_folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+    target = quarantine_folder() / f"{path.name}--{why}"
     os.replace(path, target)
     os.utime(target)  # the month begins
     return target
@@ -61,33 +57,12 @@ def _is_blob(path: Path) -> bool:
     return _NAME.fullmatch(path.name) is not None and path == Blob(sha256=path.name).path
 
 
-# --- the sweep ----------------------------------------------------------------------------------------------
+# --- what nothing needs -------------------------------------------------------------------------------------
 
 
-def sweep_sometimes() -> None:
-    """At most once an hour, for it lists all files. A file's time tells all processes when the last one was."""
-    stamp = settings.DATA_DIR / "swept"
-    if stamp.exists() and time.time() - stamp.stat().st_mtime < EVERY:
-        return
-    stamp.touch()
-    sweep(time.time() - LEFTOVER)
-
-
-def sweep(before: float) -> None:
-    """What crashes left before that time: rows that nothing uses, files that have no row; and an old quarantine."""
-    for unused in _unused(before)[:1000]:
-        blobs.drop(unused)
-    if Blob.objects.exists():  # an empty database beside a full store is a wrong DATABASE_URL, not a thousand crashes
-        for path in _files():
-            if _is_blob(path) and _placed(path) < before:
-                _orphaned(path)
-    for path in _quarantine_folder().glob("*"):
-        if path.stat().st_mtime < time.time() - QUARANTINE:
-            path.unlink(missing_ok=True)
-
-
-def _unused(before: float):
-    rows = Blob.objects.filter(created_at__lt=datetime.fromtimestamp(before, UTC))
+def unused(before: datetime) -> QuerySet:
+    """Names of blobs that were stored before that moment and that nothing uses."""
+    rows = Blob.objects.filter(created_at__lt=before)
     for relation in Blob._meta.get_fields(include_hidden=True):
         if relation.one_to_many:
             users = relation.related_model.objects.filter(**{relation.field.name: OuterRef("pk")})
@@ -95,7 +70,16 @@ def _unused(before: float):
     return rows.values_list("pk", flat=True)
 
 
-def _orphaned(path: Path) -> Path | None:
+def without_row(before: datetime) -> Iterator[Path]:
+    """Files that got their name before that moment and have no row."""
+    known = set(Blob.objects.values_list("pk", flat=True))
+    if known:  # an empty database beside a full store is a wrong DATABASE_URL, not a thousand crashes
+        for path in _files():
+            if _is_blob(path) and path.name not in known and _placed(path) < before.timestamp():
+                yield path
+
+
+def orphaned(path: Path) -> Path | None:
     """Move a file that has no row away. None: it has one."""
     if Blob.objects.filter(pk=path.name).exists():
         return None
@@ -151,7 +135,7 @@ def _check_file(path: Path, repair: bool) -> Finding | None:
     if row is None:
         if time.time() - seen.st_ctime < UNDER_WAY:
             return None
-        moved = _orphaned(path) if repair else None
+        moved = orphaned(path) if repair else None
         return Finding(path, "has no row: nobody can reach it", f"moved to {moved}" if moved else "", moved is not None)
     if row.size != seen.st_size:
         if repair:
@@ -177,7 +161,7 @@ def _wrong_content(path: Path, seen: os.stat_result, actual: str, repair: bool) 
 
 def _missing(blob: Blob, repair: bool) -> Finding:
     wrong = f"is missing; used by {_users(blob.pk)}"
-    folder = _quarantine_folder()
+    folder = quarantine_folder()
     for kept in [*folder.glob(f"*--{blob.pk}"), *folder.glob(f"{blob.pk}--*")]:
         if sha256(kept) != blob.pk:
             continue

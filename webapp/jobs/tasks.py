@@ -10,6 +10,7 @@ import traceback
 from celery import current_task, shared_task
 
 from repair_engine.errors import BadInput, VerificationFailed
+from webapp import logs
 from webapp.jobs import choice, coordinator, leases, reaper, runner, studies
 from webapp.jobs.leases import Lease, LeaseLost
 from webapp.jobs.models import UnitStudy, WhatIf
@@ -33,10 +34,15 @@ def run_shard(pk: str) -> None:
     lease = leases.claim(int(pk), worker_id())
     if lease is None:
         return
+    with logs.about(job=lease.job_id, shard=pk):
+        _run(lease)
+
+
+def _run(lease: Lease) -> None:
     try:
         runner.run(lease)
     except LeaseLost:
-        log.info("shard %s: no longer ours, dropped", pk)
+        log.info("shard %s: no longer ours, dropped", lease.shard_id)
     except BadInput as error:
         # An engine may say in its own words that it could not write: that is not what the user sent.
         if is_full(error):
@@ -71,7 +77,8 @@ def what_if(pk: int, attempt: int) -> None:
 
 @shared_task(name="webapp.jobs.tasks.advance")
 def advance(job_id: str) -> None:
-    steadily(lambda: coordinator.advance(job_id))
+    with logs.about(job=job_id):
+        steadily(lambda: coordinator.advance(job_id))
 
 
 @shared_task

@@ -74,11 +74,16 @@ def put(file: Ready) -> Blob:
     """
     with transaction.atomic():
         blob = _locked_row(file)
-        folder = blob.path.parent
-        folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-        os.replace(file.path, blob.path)
-        _sync(folder)
+        place(file)
     return blob
+
+
+def place(file: Ready) -> None:
+    """The file alone: for who makes its row afterwards, and for nobody else meanwhile."""
+    target = Blob(sha256=file.sha256).path
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+    os.replace(file.path, target)
+    _sync(target.parent)
 
 
 def store(path: Path, *, sha256: str | None = None) -> Blob:
@@ -119,7 +124,7 @@ def _sync(folder: Path) -> None:
 def drop(sha256: str) -> bool:
     """Delete the blob if nothing uses it any more. The file goes once that is committed, not before.
 
-    A crash in between leaves a file without a row, which the sweep finds (`storage.sweep`).
+    A crash in between leaves a file without a row, which the hourly cleanup finds (`jobs.cleanup`).
     """
     blob = Blob.objects.select_for_update().filter(pk=sha256).first()
     if blob is None:

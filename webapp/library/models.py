@@ -98,6 +98,12 @@ class DatasetUpload(Upload):
             models.UniqueConstraint(fields=["owner", "blob", "split_folder"], name="one_dataset_per_file_and_split")
         ]
 
+    @property
+    def columns(self) -> dict[str, dict[str, int]]:
+        """Column -> value -> images, in the file's order, which PostgreSQL's jsonb does not keep."""
+        found = self.facts.get("columns", {})
+        return {name: found[name] for name in self.facts.get("column_order", found)}
+
 
 class OnDemand(models.Model):
     """Something that a worker makes when somebody first wants to see it (`library.on_demand`)."""

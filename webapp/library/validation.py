@@ -114,6 +114,7 @@ def _check_dataset(upload: DatasetUpload) -> Found:
             "images": info.n_images,
             "folders": dict(info.folders),
             "columns": {column: dict(values) for column, values in info.columns.items()},
+            "column_order": list(info.columns),
             "distinct": dict(info.distinct),
             "sizes": dict(info.sizes),
             "modes": dict(info.modes),

@@ -155,7 +155,8 @@ def test_a_guard_set_can_be_chosen(world, owner):
 
 
 def test_several_columns(owner):
-    owner.dataset.facts["columns"] = {"ground": {"dark": 60, "light": 30}, "sex": {"f": 45, "m": 45}, "a,b": {"x": 90}}
+    columns = {"ground": {"dark": 60, "light": 30}, "sex": {"f": 45, "m": 45}, "a,b": {"x": 90}}
+    owner.dataset.facts |= {"columns": columns, "column_order": list(columns)}
     owner.dataset.save()
     page = read(owner.browser.get(NEW))
     boxes = [a for a in page.all("input") if a.get("name") == "column"]

@@ -26,7 +26,7 @@ class AttackForm(NamedForm, options_form(Attack, Device)):
         self, *args: Any, model: ModelUpload, dataset: DatasetUpload, models: list[ModelUpload], **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        offer_columns(self.fields["group"], dataset.facts.get("columns", {}))
+        offer_columns(self.fields["group"], dataset.columns)
         self.fields["surrogates"].choices = [(str(m.pk), m.name) for m in models if m.pk != model.pk]
         for name, text in HELP.items():
             self.fields[name].help_text += text

@@ -114,7 +114,7 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
         initial: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        columns = list(dataset.facts.get("columns", {}))
+        columns = list(dataset.columns)
         start = {"metric": "subgroup-recall" if columns else "recall", "column": columns[:1]}
         super().__init__(*args, initial={**start, "kind": "repair", **(initial or {})}, **kwargs)
         self.class_names = class_names(model, dataset)
@@ -124,7 +124,7 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
         listed = [pair for pair in ALSO if columns or pair[0] != "subgroups"]
         self.fields["also"].choices = [*listed, *((name, name) for name in own)]
         self.fields["surrogates"].choices = [(str(m.pk), m.name) for m in models if m.pk != model.pk]
-        offer_columns(self.fields["group"], dataset.facts.get("columns", {}))
+        offer_columns(self.fields["group"], dataset.columns)
         others = [("", "none"), *((str(g.pk), g.name) for g in guards if g.pk != dataset.pk)]
         self.fields["guard"].choices = self.fields["triggered"].choices = others
 
@@ -241,7 +241,7 @@ def initial_from(job: Job) -> dict[str, Any]:
         values[_ARGUMENTS[metric]] = argument
     elif metric == "subgroup-recall":
         try:
-            values["column"] = list(columns_of(argument, job.dataset.facts.get("columns", {})))
+            values["column"] = list(columns_of(argument, job.dataset.columns))
         except BadInput:  # a request that failed for it
             values["column"] = []
     if job.guard_id:

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('jobs', '0009_unit_studies'),
+        ('jobs', '0010_gate_checks'),
         ('library', '0005_thumbnails'),
     ]
 

@@ -1,0 +1,241 @@
+"""What is kept for how long, said once: beat keeps to it, and `manage.py cleanup` shows it and does it now.
+
+Results are blobs that rows use: they are kept until their owner deletes them.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from django.conf import settings
+from django.contrib.sessions.models import Session
+from django.core.checks import Error, register
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from webapp.accounts.models import ApiToken, AttemptCount
+from webapp.jobs import removal, storage
+from webapp.jobs.models import Delivery, Job
+from webapp.library import blobs
+from webapp.library.models import Blob
+
+EVERY = 3600.0  # seconds between two looks, of all processes together, at what is not looked at often
+AT_ONCE = 20  # things of a kind that the reaper removes in one go, so that nobody waits for it
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True)
+class Thing:
+    """What is due: a path, or `count` rows."""
+
+    what: str
+    remove: Callable[[], object]
+    paths: tuple[Path, ...] = ()
+    count: int = 1
+
+    @property
+    def bytes(self) -> int:
+        """On the disk, of its paths."""
+        return sum(_size(one) for path in self.paths for one in (path, *path.rglob("*")))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Attributes:
+    keep: how long, unless NR_KEEP_DAYS says otherwise.
+    due: what is older than that moment.
+    often: looked at by every pass of the reaper, not hourly.
+    fixed: people are promised this time; no setting changes it.
+    """
+
+    name: str
+    what: str
+    keep: timedelta
+    due: Callable[[datetime], Iterable[Thing]]
+    often: bool = False
+    fixed: bool = False
+
+    def kept(self, days: float | None = None) -> timedelta:
+        """So many days, or as NR_KEEP_DAYS says, or as it is here."""
+        days = settings.KEEP_DAYS.get(self.name) if days is None else days
+        return self.keep if days is None else timedelta(days=days)
+
+    def things(self, days: float | None = None) -> Iterator[Thing]:
+        """What is due now."""
+        return iter(self.due(timezone.now() - self.kept(days)))
+
+
+# --- kinds --------------------------------------------------------------------------------------------------
+
+
+def _deleted_runs(before: datetime) -> Iterator[Thing]:
+    for job in Job.objects.filter(deleted_at__lt=before).order_by("deleted_at"):
+        results = (Blob(sha256=name).path for name in job.artifacts.values_list("blob", flat=True))
+        yield Thing(f"{job.word} {job.pk}", partial(removal.purge, job), (job.directory, *results))
+
+
+def _ended(before: datetime) -> QuerySet[Job]:
+    return Job.objects.exclude(state__in=Job.ACTIVE).filter(swept_at=None, finished_at__lt=before)
+
+
+def _working_files(before: datetime) -> Iterator[Thing]:
+    return _folders(_ended(before).exclude(state=Job.State.FAILED, fault="server"))
+
+
+def _failed(before: datetime) -> Iterator[Thing]:
+    return _folders(_ended(before).filter(state=Job.State.FAILED, fault="server"))
+
+
+def _folders(jobs: QuerySet[Job]) -> Iterator[Thing]:
+    for job in jobs:
+        yield Thing(str(job.directory), partial(_sweep_folder, job), (job.directory,))
+
+
+def _sweep_folder(job: Job) -> None:
+    shutil.rmtree(job.directory, ignore_errors=True)
+    Job.objects.filter(pk=job.pk).update(swept_at=timezone.now())
+
+
+def _cases(before: datetime) -> Iterator[Thing]:
+    return _old((settings.JOB_DIR / "what-if").glob("*"), before)
+
+
+def _uploads(before: datetime) -> Iterator[Thing]:
+    return _old(settings.INCOMING_DIR.glob("up-*"), before)
+
+
+def _leftovers(before: datetime) -> Iterator[Thing]:
+    yield from _old((one for one in settings.INCOMING_DIR.glob("*") if not one.name.startswith("up-")), before)
+    folders = [path for path in settings.JOB_DIR.glob("*-*-*-*-*") if _ID.fullmatch(path.name)]
+    folders = [path for path in folders if _changed(path) < before.timestamp()]
+    known = {str(pk) for pk in Job.objects.filter(pk__in=[path.name for path in folders]).values_list("pk", flat=True)}
+    for path in folders:
+        if path.name not in known:
+            yield _path(path)
+
+
+def _blobs(before: datetime) -> Iterator[Thing]:
+    for name in storage.unused(before)[:1000]:
+        yield Thing(f"{name}, which nothing uses", partial(blobs.drop, name), (Blob(sha256=name).path,))
+    for path in storage.without_row(before):
+        yield Thing(f"{path}, which has no row: to quarantine/", partial(storage.orphaned, path))
+
+
+def _quarantined(before: datetime) -> Iterator[Thing]:
+    return _old(storage.quarantine_folder().glob("*"), before)
+
+
+def _deliveries(before: datetime) -> Iterator[Thing]:
+    return _rows("webhook calls", Delivery.objects.exclude(state=Delivery.State.PENDING).filter(created_at__lt=before))
+
+
+def _tokens(before: datetime) -> Iterator[Thing]:
+    return _rows("API tokens", ApiToken.objects.filter(Q(expires_at__lt=before) | Q(revoked_at__lt=before)))
+
+
+def _sessions(before: datetime) -> Iterator[Thing]:
+    return _rows("sign-ins", Session.objects.filter(expire_date__lt=before))
+
+
+def _attempts(before: datetime) -> Iterator[Thing]:
+    return _rows("counters", AttemptCount.objects.filter(until__lt=before))
+
+
+def _rows(what: str, rows: QuerySet) -> Iterator[Thing]:
+    if count := rows.count():
+        yield Thing(what, rows.delete, count=count)
+
+
+def _old(paths: Iterable[Path], before: datetime) -> Iterator[Thing]:
+    return (_path(path) for path in sorted(paths) if _changed(path) < before.timestamp())
+
+
+def _path(path: Path) -> Thing:
+    return Thing(str(path), partial(_remove, path), (path,))
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:
+        return 0
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("deleted", "runs that were deleted, with their results", removal.UNDO, _deleted_runs, True, fixed=True),
+        # A worker that has not yet noticed a cancel may still write.
+        Kind("working", "working files of runs that have ended", timedelta(minutes=10), _working_files, True),
+        Kind("failed", "working files of runs that failed on our side", timedelta(days=7), _failed, True),
+        Kind("cases", "what was made ready for other sets of units", timedelta(hours=2), _cases, True),
+        Kind("uploads", "uploads that were cut off", timedelta(hours=1), _uploads, True),
+        Kind("leftovers", "what crashes left in incoming/ and jobs/", timedelta(days=2), _leftovers, True),
+        Kind("blobs", "files that no row needs or has", timedelta(days=2), _blobs),
+        Kind("quarantine", "files found where they do not belong", timedelta(days=30), _quarantined),
+        Kind("deliveries", "webhook calls that were made or given up", timedelta(days=90), _deliveries),
+        Kind("tokens", "API tokens that have expired or were revoked", timedelta(days=90), _tokens),
+        Kind("sessions", "sign-ins that have expired", timedelta(0), _sessions),
+        Kind("attempts", "counters of tried passwords that have run out", timedelta(0), _attempts),
+    )
+}
+
+
+def check_days(days: Mapping[str, float]) -> None:
+    """Raises ValueError: a kind is unknown, or is kept as long as people were promised."""
+    for name in days:
+        if name not in KINDS:
+            raise ValueError(f"there is no kind {name!r} to keep; kinds: {', '.join(KINDS)}")
+        if KINDS[name].fixed:
+            raise ValueError(f"{name}: people are promised {KINDS[name].keep}; no setting changes it")
+
+
+@register()
+def kinds_that_are_kept(**_: object) -> list:
+    try:
+        check_days(settings.KEEP_DAYS)
+    except ValueError as error:
+        return [Error(f"NR_KEEP_DAYS: {error}.", hint="Write KIND=DAYS,KIND=DAYS.", id="webapp.E009")]
+    return []
+
+
+# --- doing it -----------------------------------------------------------------------------------------------
+
+
+def often() -> None:
+    """The reaper's part."""
+    for kind in KINDS.values():
+        if kind.often:
+            for thing in islice(kind.things(), AT_ONCE):
+                thing.remove()
+
+
+def sometimes() -> None:
+    """The rest: at most once an hour, for it lists all files. A file's time tells all processes when that was."""
+    stamp = settings.DATA_DIR / "swept"
+    if stamp.exists() and time.time() - stamp.stat().st_mtime < EVERY:
+        return
+    stamp.touch()
+    for kind in KINDS.values():
+        if not kind.often:
+            for thing in kind.things():
+                thing.remove()
