@@ -16,13 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import repair_engine as nr
 from benchmarks import parts, repairs, same_bits, tables, web
-from benchmarks.cases import CASES, RANDOM, SOURCES, MissingData, open_case
+from benchmarks.cases import CASES, RANDOM, REAL, open_case
+from benchmarks.engine import device_for, prepare_process
 from benchmarks.machine import machine
 from benchmarks.references import NoReference, make, path_of
-from repair_engine.errors import BadInput
-from repair_engine.support.process import prepare_process
-from repair_engine.verbs.opening import device_for
+from benchmarks.sources import MissingData
 
 TABLES = Path(__file__).resolve().parent / "tables"
 
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     except same_bits.Different as different:
         print(different)
         return 1
-    except (MissingData, NoReference, BadInput, KeyError, same_bits.Failed) as error:
+    except (MissingData, NoReference, nr.BadInput, KeyError, same_bits.Failed) as error:
         why = str(error.args[0] if isinstance(error, KeyError) else error)
         print(why, file=sys.stderr)
         if getattr(args, "json", False):
@@ -96,7 +96,7 @@ def reference(args: argparse.Namespace) -> str:
 
 def bits(args: argparse.Namespace) -> str:
     """What a commit and this tree compute, side by side."""
-    return same_bits.same_bits(args.before, teller(), args.command)
+    return same_bits.same_bits(args.before, teller(), args.command, args.after, args.work)
 
 
 def edits(args: argparse.Namespace) -> str:
@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="part", required=True)
     for part in parts.PARTS:
         verb = verbs.add_parser(part, help=tables.TITLES[part])
-        cases = tuple(SOURCES) if part in parts.NEED_REAL else CASES
+        cases = REAL if part in parts.NEED_REAL else CASES
         verb.add_argument("--case", required=True, choices=cases)
         verb.add_argument("--json", action="store_true", help="one JSON document on stdout")
         if part == "quality":
@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(do=all_parts)
     _common(verb)
     verb = verbs.add_parser("reference", help="make or continue a long-run reference")
-    verb.add_argument("--case", required=True, choices=tuple(SOURCES))
+    verb.add_argument("--case", required=True, choices=REAL)
     verb.add_argument("--minutes", type=float, required=True)
     verb.add_argument("--path", type=Path, help="instead of benchmarks/references/CASE.npz")
     verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -156,6 +156,8 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("same_bits", help="the same commands by a commit and by this tree: what differs")
     verb.add_argument("--before", required=True, metavar="COMMIT")
     verb.add_argument("--command", action="append", metavar="NAME", help="only this one; may be repeated")
+    verb.add_argument("--after", default="", metavar="COMMIT", help="in place of this tree")
+    verb.add_argument("--work", type=Path, help="keep there what both wrote, for commands that are run later on")
     verb.set_defaults(do=bits, device="cpu")
     verb = verbs.add_parser("repairs", help="every edit of a repair beside its rivals, by case and seed")
     repairs.add_arguments(verb)

@@ -7,45 +7,19 @@ import io
 import sys
 import zipfile
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from benchmarks.cases import DATA, Source
-from benchmarks.stepwise import Trial
-from repair_engine.models.architectures import Architecture
-from repair_engine.question.request import RepairRequest
+from benchmarks.sources import DATA
 
 TARGET = "dog"
 _FOLDER, _MORE = DATA / "backdoor", DATA / "cifar10" / "images_5000.zip"
-_PATCH = np.array([[0, 0, 255], [0, 255, 0], [255, 0, 255]], np.uint8)  # in the lower right corner, in all channels
+PATCH = np.array([[0, 0, 255], [0, 255, 0], [255, 0, 255]], np.uint8)  # in the lower right corner, in all channels
 _EVERY = 4  # of the images that were not seen
-
-TRIAL = Trial(
-    "backdoor",
-    Source(
-        _FOLDER,
-        "wrn16_backdoored.safetensors",
-        "clean.zip",
-        Architecture("net", 10, register={"net": "architectures:WideResNet16"}),
-        "classes.txt",
-        imports=DATA,
-    ),
-    f"trigger-success:{TARGET}",
-)
-
-
-def with_trigger(request: RepairRequest, folder: Path) -> RepairRequest:
-    """The request with its patch, which is left in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    patch = folder / "patch.png"
-    Image.fromarray(np.repeat(_PATCH[..., None], 3, axis=2)).save(patch)
-    return replace(request, trigger=str(patch))
 
 
 def not_seen(state: Mapping[str, torch.Tensor]) -> dict[str, float]:
@@ -53,7 +27,7 @@ def not_seen(state: Mapping[str, torch.Tensor]) -> dict[str, float]:
     that are in neither zip."""
     pixels, labels = _images()
     under = pixels.copy()
-    under[:, :, -3:, -3:] = _PATCH
+    under[:, :, -3:, -3:] = PATCH
     if str(DATA) not in sys.path:
         sys.path.insert(0, str(DATA))
     net = importlib.import_module("architectures").WideResNet16(10)
@@ -71,7 +45,7 @@ def not_seen(state: Mapping[str, torch.Tensor]) -> dict[str, float]:
 
 def intact() -> dict[str, torch.Tensor]:
     """The network as it was published."""
-    return load_file(_FOLDER / TRIAL.source.model)
+    return load_file(_FOLDER / "wrn16_backdoored.safetensors")
 
 
 def _predicted(net: torch.nn.Module, pixels: np.ndarray) -> np.ndarray:

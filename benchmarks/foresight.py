@@ -7,13 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.cases import BenchCase, describe
+from benchmarks.engine import Foresight, affordable, asked
 from benchmarks.masked import forward_rate
-from repair_engine.models.architectures import Architecture
-from repair_engine.question.objectives import Metric
-from repair_engine.question.request import RepairRequest
-from repair_engine.question.verb import Verb
-from repair_engine.search.forecast import Foresight
-from repair_engine.search.phases import affordable
 from shapley import merge_round, next_round, run_block, start
 
 ASKED = ((20, 0.7), (50, 0.7), (50, 0.8))  # K, overlap: as in `score --quality K,OVERLAP`
@@ -33,11 +28,7 @@ def measure(case: BenchCase, seconds: float, say: Callable[[str], None]) -> dict
 
 
 def _one(case: BenchCase, k: int, overlap: float, seed: int, budget: int) -> dict[str, Any]:
-    request = RepairRequest(
-        model="", data="", architecture=Architecture("", 1), metric=Metric("accuracy"), purpose=Verb.SCORE,
-        seed=seed, estimator="fast",
-        side="bottom", top_k=k, overlap=overlap,
-    )  # fmt: skip
+    request = asked(seed=seed, estimator="fast", side="bottom", quality=f"{k},{overlap}")
     record: dict[str, Any] = {"method": f"{k}, {overlap:g}, seed {seed}", "k": k, "overlap": overlap, "seed": seed}
     game, settings = affordable(request, case.base.resized, budget)
     if settings is None:

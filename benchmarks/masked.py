@@ -8,9 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from benchmarks.cases import BenchCase
-from repair_engine.network import predictions
-from repair_engine.question.objectives import plan_batches
-from repair_engine.search.game import ImageBatch, NeuronGame
+from benchmarks.engine import ImageBatch, NeuronGame, plan_batches, predictions
 
 ROWS = {"cpu": (32, 64, 128, 256), "cuda": (512, 2048, 8192)}  # images per forward, K·B, that are tried
 _LONGEST = 10.0  # seconds that a forward of a trial may take

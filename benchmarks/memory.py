@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.cases import IMAGES, BenchCase, describe
-from repair_engine.search.game import NeuronGame
+from benchmarks.engine import NeuronGame
 
 BUDGETS = (64 << 20, 256 << 20, 1 << 30, 2 << 30)  # bytes
 _FLIPS = 256

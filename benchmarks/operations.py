@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from repair_engine.network import Network
+from benchmarks.engine import Network
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.cases import IMAGES, BenchCase
+from benchmarks.engine import affordable, asked, choose, lowered
 from benchmarks.masked import forward_rate
 from benchmarks.methods import Cannot, Recorder, Snapshot, images_per_draw
-from repair_engine.models.architectures import Architecture
-from repair_engine.question.objectives import Metric
-from repair_engine.question.request import RepairRequest
-from repair_engine.question.verb import Verb
-from repair_engine.search.lowering import choose, lowered
-from repair_engine.search.phases import affordable
 from shapley import Settings, estimate, merge_round, next_round, run, run_block, start
 from shapley.base import EstimatorName
 
@@ -68,10 +63,7 @@ def fast(precision: str, case: BenchCase, seconds: float, seed: int) -> list[Sna
     """
     rate = forward_rate(case, IMAGES, 1)
     top_k = TOP_K if case.n > 2 * TOP_K else max(1, case.n // 4)
-    request = RepairRequest(
-        model="", data="", architecture=Architecture("", 1), metric=Metric("accuracy"), purpose=Verb.SCORE, seed=seed,
-        estimator="fast", side="both", top_k=top_k,
-    )  # fmt: skip
+    request = asked(seed=seed, estimator="fast", side="both", top_k=top_k)
     snapshots: list[Snapshot] = []
     budget, total = rate * seconds / 32, Recorder(seconds)
     while not snapshots or (snapshots[-1].seconds < 0.7 * seconds and total.seconds < 2 * seconds):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from repair_engine.search.game import NeuronGame
+from benchmarks.engine import NeuronGame
 
 FIRST_STRATUM = 64  # the first holds r < n / 64; each next doubles
 PLACES = (50, 100)

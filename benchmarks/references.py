@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from benchmarks import reference_sampler
-from benchmarks.cases import ROOT, BenchCase
+from benchmarks.cases import BenchCase
+from benchmarks.engine import NeuronGame
 from benchmarks.metrics import Reference
 from benchmarks.reference_sampler import Pool
-from repair_engine.search.game import NeuronGame
+from benchmarks.sources import ROOT
 from shapley import Settings, merge_round, next_round, run_block, start
 
 FOLDER = Path(__file__).resolve().parent / "references"

@@ -11,7 +11,6 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +18,25 @@ import numpy as np
 import torch
 
 from benchmarks import backdoor
-from benchmarks.cases import MissingData
+from benchmarks.engine import (
+    AUTO,
+    Case,
+    Exam,
+    Job,
+    Made,
+    NotMade,
+    State,
+    Workshop,
+    decide,
+    pipeline,
+    plan_of,
+    rivals,
+    silent,
+    two_dimensional,
+)
 from benchmarks.machine import line, machine
-from benchmarks.stepwise import TRIALS, Trial, request_of
 from benchmarks.tables import grid
-from repair_engine.case.case import Case
-from repair_engine.choosing.exam import Exam
-from repair_engine.choosing.orders import plan_of
-from repair_engine.edits import rivals
-from repair_engine.edits.deciding import AUTO, decide
-from repair_engine.edits.workshop import Made, NotMade, Workshop
-from repair_engine.network.network import two_dimensional
-from repair_engine.support.progress import silent
-from repair_engine.verbs import pipeline
-from shapley import State
+from benchmarks.trials import BACKDOOR, CATDOG, RESNET8, STOCK_TAGS, Trial, sampled
 
 Say = Callable[[str], None]
 Row = dict[str, Any]
@@ -41,7 +45,7 @@ SHIFT, ALL, CHOSEN = "logit shift", "all weights, short", "auto"
 EDITS = (*AUTO, CHOSEN, SHIFT, ALL)
 _RIVALS = (SHIFT, "head", "biases")  # that `auto` must not be behind
 
-CASES = {"stock_tags": TRIALS[0], "catdog": TRIALS[1], "resnet8": TRIALS[2], "backdoor": backdoor.TRIAL}
+CASES = {"stock_tags": STOCK_TAGS, "catdog": CATDOG, "resnet8": RESNET8, "backdoor": BACKDOOR}
 
 
 def repairs(args: argparse.Namespace, say: Say) -> str:
@@ -72,7 +76,13 @@ def measure(name: str, trial: Trial, seed: int, budget: int, folder: Path, say: 
     Raises:
         MissingData: the case's files are not here.
     """
-    job, search, confirm = _sampled(name, trial, seed, budget, folder, say)
+    with sampled(trial, seed, budget, folder, say) as found:
+        return _rows(name, seed, *found, say, trial is BACKDOOR)
+
+
+def _rows(
+    name: str, seed: int, job: Job, search: State, confirm: State | None, say: Say, judged_outside: bool
+) -> list[Row]:
     case = job.case
     ranking, _ = pipeline.ranking_of(job, search, confirm)
     began = time.process_time()
@@ -105,7 +115,7 @@ def measure(name: str, trial: Trial, seed: int, budget: int, folder: Path, say: 
         both = shift if edit == SHIFT else [j.row(edit, [predicted], "") for j in (against_ablation, against_auto)]
         one = made.get(kind)
         tensors = one.tensors if isinstance(one, Made) else intact
-        judged = {} if trial is not backdoor.TRIAL or edit == SHIFT else {"not_seen": backdoor.not_seen(tensors)}
+        judged = {} if not judged_outside or edit == SHIFT else {"not_seen": backdoor.not_seen(tensors)}
         rows.append(
             {
                 "case": name,
@@ -151,33 +161,6 @@ def _logits(workshop: Workshop, exam: Exam) -> rivals.Logits:
         return {
             n: torch.cat([two_dimensional(model.module(x)) for x in model.batches(p)]) for n, p in exam.sets.items()
         }
-
-
-def _sampled(
-    name: str, trial: Trial, seed: int, budget: int, folder: Path, say: Say
-) -> tuple[pipeline.Job, State, State | None]:
-    for file in (trial.source.model, trial.source.data):
-        if not (trial.source.folder / file).is_file():
-            raise MissingData(f"The case {name} needs {trial.source.folder / file}, which does not exist.")
-    request = replace(request_of(trial, seed), budget=budget)
-    if trial is backdoor.TRIAL:
-        request = backdoor.with_trigger(request, folder)
-    stored = folder / "confirm.bin"
-    if stored.exists():
-        job = pipeline.open_job(folder)
-        return job, State.from_bytes((folder / "search.bin").read_bytes()), State.from_bytes(stored.read_bytes())
-    began = time.process_time()
-    job = pipeline.prepare_job(request, folder)
-    settings = pipeline.phase_settings(job, "search")
-    assert settings is not None
-    search = pipeline.run_phase(job, settings)
-    (folder / "search.bin").write_bytes(search.to_bytes())
-    again, confirm = pipeline.phase_settings(job, "confirm", search), None
-    if again is not None:
-        confirm = pipeline.run_phase(job, again)
-        stored.write_bytes(confirm.to_bytes())
-    say(f"{name}, seed {seed}: searched in {time.process_time() - began:.0f} s")
-    return job, search, confirm
 
 
 # The table -----------------------------------------------------------------------------------------------

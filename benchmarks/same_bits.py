@@ -1,8 +1,8 @@
 """Do two states of this project give the same bits? The same commands, run by a named commit and by this tree.
 
 The commit is checked out into a folder of its own; both read this tree's samples. Everything that a command leaves is
-compared: JSON and CSV for what they say, but for versions and times; checkpoints and arrays bit for bit. Pages (HTML)
-only have to be there: what they show is in the JSON.
+compared: JSON and CSV for what they say, but for versions, times and what was added on purpose (`ADDITIONS`);
+checkpoints and arrays bit for bit. Pages (HTML) only have to be there: what they show is in the JSON.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -30,6 +33,20 @@ SAMPLES = ROOT / "samples"
 CHANGING = frozenset({"created", "seconds", "versions"})  # keys of JSON whose values are of one run, or of one state
 BY_HAND = "features.3.squeeze:8,features.9.squeeze:44,features.7.squeeze:28,features.7.expand1x1:19"
 SHOWN = 20  # differences of one file
+# What later commits changed on purpose: a place in a JSON document (or PLACE=VALUE), or a file, as patterns, and why.
+# It is left out on both sides, counted and named; every other value must be the same.
+ON_PURPOSE: dict[str, str] = {
+    r"\.edit([.[].*)?": "what the repair changed, and how each edit did: there are several since (docs/edits.md)",
+    r"\.controls\[.*": "rivals are chosen as the repair is (number of filters, limits), more of them, with Holm's "
+    "correction (docs/edits.md)",
+    r"\.reasons\[.*": "of no repair: which numbers of filters failed by what, and rivals (`documents.reasons`)",
+    r"\.findings\[\d+\]=.* control .*": "sentences on the rivals: see controls",
+    r"\.findings\[\]": "how many findings there are: see controls",
+    r"\.files\.choice\..*": "a file that was added: see choice.npz",
+    r"\.files\.values\..*": "a file that was added: see values.npz",
+    r".*/choice\.npz": "outcomes of every prefix, for choosing again after a run (docs/followups.md)",
+    r".*/values\.npz": "values that another repair may start from",
+}
 
 
 class Different(Exception):
@@ -63,7 +80,7 @@ def commands() -> dict[str, list[str]]:
         "evaluate": ["evaluate", *tags, *fair, "--ablate", BY_HAND],
         "score": ["score", *tags, *fair, "--also", "subgroups", "--budget", "60000", "--out", "score"],
         "repair": ["repair", *tags, *fair, "--budget", "20000", "--seed", "3", "--out", "repair"],
-        "values": ["repair", *tags, *fair, "--values", "score", "--choose", "one-se", "--out", "values"],
+        "values": ["repair", *tags, *fair, "--values", "score", "--choose", "one-se", "--budget", "20000"],
         "by-hand": ["repair", *tags, *fair, "--filters", BY_HAND, "--compact", "--budget", "8000"],
         "apply": ["apply", *alone, "--plan", "by-hand/repair.json", "--without", BY_HAND.partition(",")[0]],
         "balanced": ["repair", *balanced, "--metric", "accuracy", "--estimator", "cmcs", "--order", "value"],
@@ -72,9 +89,10 @@ def commands() -> dict[str, list[str]]:
         "attack": ["attack", *tags, "--repaired", "by-hand/repaired.safetensors", *few, "--out", "attack"],
         "compare": ["compare", "score", "explain", "--out", "compare"],
     }
+    made["values"] += ["--out", "values"]
     made["by-hand"] += ["--out", "by-hand"]
     made["apply"] += ["--out", "apply.safetensors"]
-    made["balanced"] += ["--budget", "12000", "--constant", "bn_beta", "--out", "balanced"]
+    made["balanced"] += ["--budget", "24000", "--constant", "bn_beta", "--out", "balanced"]
     return made
 
 
@@ -85,16 +103,25 @@ class Compared:
     Attributes:
         kind: how it was compared.
         values: how many numbers, words or bytes were.
+        left_out: pattern of `ON_PURPOSE` -> how many values of either side.
     """
 
     name: str
     kind: str
     values: int = 0
     differences: list[str] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
-def same_bits(before: str, say: Callable[[str], None], only: list[str] | None = None) -> str:
-    """Runs and compares all, or the commands named; gives the tables as Markdown. This tree must not change meanwhile.
+def same_bits(
+    before: str, say: Callable[[str], None], only: list[str] | None = None, after: str = "", work: Path | None = None
+) -> str:
+    """Runs and compares all, or the commands named; gives the tables as Markdown.
+
+    Args:
+        after: a commit in place of this tree, which must not change meanwhile.
+        work: a folder to keep what the sides wrote, by commit: later commands can be run later on, and what a commit
+            wrote is not made again.
 
     Raises:
         Different: with the same tables.
@@ -105,24 +132,32 @@ def same_bits(before: str, say: Callable[[str], None], only: list[str] | None = 
     if unknown := sorted(set(only or ()) - set(wanted)):
         raise KeyError(f"There is no command {', '.join(unknown)}; there are {', '.join(wanted)}.")
     wanted = {name: command for name, command in wanted.items() if not only or name in only}
-    with tempfile.TemporaryDirectory(prefix="same-bits-") as scratch, _checked_out(before, scratch) as tree:
-        folders = [Path(scratch, side) for side in ("before", "after")]
+    with ExitStack() as until_the_end:
+        scratch = until_the_end.enter_context(tempfile.TemporaryDirectory(prefix="same-bits-"))
+        trees = [
+            until_the_end.enter_context(_checked_out(at, f"{scratch}/{at}")) if at else ROOT for at in (before, after)
+        ]
+        folders = [Path(work or scratch, side) for side in (before, after or "this tree")]
         for folder in folders:
-            folder.mkdir()
+            folder.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(2) as both:
             for name, command in wanted.items():
                 say(name)
-                for run in [both.submit(_run, name, command, *where) for where in zip((tree, ROOT), folders)]:
+                for run in [
+                    both.submit(_run, name, command, tree, folder)
+                    for tree, folder in zip(trees, folders)
+                    if tree == ROOT or not (folder / f"{name}.exit").exists()
+                ]:
                     run.result()
-        compared = compare_folders(*folders)
-    return told(before, compared)
+        compared = [c for c in compare_folders(*folders) if re.split(r"[/.]", c.name)[0] in wanted]
+    return told(before, compared, after)
 
 
 class _checked_out:
     """A commit in a git worktree of its own, gone at the end."""
 
-    def __init__(self, commit: str, scratch: str) -> None:
-        self.commit, self.tree = commit, Path(scratch) / "tree"
+    def __init__(self, commit: str, tree: str) -> None:
+        self.commit, self.tree = commit, Path(tree)
 
     def __enter__(self) -> Path:
         made = _git("worktree", "add", "--detach", str(self.tree), self.commit)
@@ -160,16 +195,35 @@ def compare_folders(before: Path, after: Path) -> list[Compared]:
 def _compare(name: str, before: Path, after: Path) -> Compared:
     kind, read = _KINDS.get(before.suffix, ("bytes", _bytes))
     found = Compared(name, kind)
+    if pattern := _purpose(name):
+        return Compared(name, "left out", left_out=Counter([pattern]))
     for side, path in (("before", before), ("after", after)):
         if not path.is_file():
             found.differences.append(f"is not there {side}")
     if found.differences:
         return found
-    for one, other in zip_longest(read(before), read(after), fillvalue=("(ends)", None)):
+    sides = [read(path) for path in (before, after)]
+    if before.suffix == ".json":
+        sides = [_without(leaves, found.left_out) for leaves in sides]
+    for one, other in zip_longest(*sides, fillvalue=("(ends)", None)):
         found.values += 1
         if one != other:
             found.differences.append(f"{one[0]}: {_short(one[1])} → {_short(other[1])}" + _elsewhere(one, other))
     return found
+
+
+def _purpose(*names: str) -> str | None:
+    """The pattern of `ON_PURPOSE` that a file's name, or a place or PLACE=VALUE, fits."""
+    return next((pattern for pattern in ON_PURPOSE if any(re.fullmatch(pattern, name) for name in names)), None)
+
+
+def _without(leaves: Iterator[tuple[str, Any]], left_out: Counter[str]) -> Iterator[tuple[str, Any]]:
+    """The values that must be the same; the others are counted."""
+    for place, value in leaves:
+        if pattern := _purpose(place, f"{place}={value}"):
+            left_out[pattern] += 1
+        else:
+            yield place, value
 
 
 def _elsewhere(one: tuple[str, Any], other: tuple[str, Any]) -> str:
@@ -253,17 +307,23 @@ _KINDS: dict[str, tuple[str, Callable[[Path], Iterator[tuple[str, Any]]]]] = {
 }
 
 
-def told(before: str, compared: list[Compared]) -> str:
+def told(before: str, compared: list[Compared], after: str = "") -> str:
     """The tables. Raises Different, with them, where there is a difference."""
-    this = _git("rev-parse", "--short", "HEAD").stdout.strip() + ("+" if _git("status", "--porcelain").stdout else "")
+    this = after or _git("rev-parse", "--short", "HEAD").stdout.strip() + (
+        "+" if _git("status", "--porcelain").stdout else ""
+    )
     rows = [[c.name, c.kind, f"{c.values:,}", str(len(c.differences))] for c in compared]
     total = sum(len(c.differences) for c in compared)
-    left_out = ", ".join(sorted(CHANGING))
+    changing = ", ".join(sorted(CHANGING))
+    purpose = sum((c.left_out for c in compared), Counter())
     parts = [
         f"# The same bits: {before} and {this}",
-        f"{len(compared)} files, {total} differences. Left out of JSON, wherever they stand: {left_out}.",
+        f"{len(compared)} files, {total} differences. Left out of JSON, wherever they stand: {changing}.",
         grid(["file", "compared", "parts", "differences"], rows),
     ]
+    if purpose:
+        said = [[f"`{pattern}`", f"{n:,}", ON_PURPOSE[pattern]] for pattern, n in purpose.items()]
+        parts.append("Left out, for it was changed on purpose:\n\n" + grid(["place", "values", "why"], said))
     for c in compared:
         if c.differences:
             more = len(c.differences) - SHOWN

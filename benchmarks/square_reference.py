@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from repair_engine.question.attacks import AttackSettings, pgd, square
+from benchmarks.engine import AttackSettings, pgd, square
 
 IMAGES = 60
 BALLS = {"linf": 2 / 255, "l2": 0.25}

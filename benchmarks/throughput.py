@@ -15,9 +15,9 @@ import torch
 
 from benchmarks import operations
 from benchmarks.cases import BenchCase, describe
+from benchmarks.engine import choose, lowered
 from benchmarks.masked import MaskedValue, best_rows, fastest
 from benchmarks.methods import images_per_draw
-from repair_engine.search.lowering import choose, lowered
 
 IMAGES = 32
 CHUNK = 256  # filters flipped per call; an estimator asks for all of a draw's at once

@@ -137,11 +137,11 @@ def _blob(content: bytes) -> Any:
 
 def _table(units: int) -> bytes:
     """As large as that of a large network; every tenth unit was sampled on fresh images."""
-    from repair_engine.documents.filters import HEADER
+    from benchmarks.engine import FILTERS_HEADER
     from tests.webapp.pages.helpers import filter_cells
 
     out = io.StringIO()
-    table = csv.DictWriter(out, HEADER, restval="", lineterminator="\n")
+    table = csv.DictWriter(out, FILTERS_HEADER, restval="", lineterminator="\n")
     table.writeheader()
     for i in range(units):
         fresh = {"fresh_value": -0.1, "fresh_lower": -0.2, "fresh_upper": 0.0, "fresh_samples": 9, "rank": i + 1}

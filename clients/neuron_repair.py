@@ -297,6 +297,7 @@ top_k | --top-k |  | whole |  | K | Filters to tell from the rest; tmab stops wh
 side | --side |  | text | top,bottom,both |  | At which end of the values culprits are looked for. Default: where they are.
 budget | --budget |  | whole |  | EVALUATIONS | Evaluations: images × coalitions. Default: a short calibration chooses one that ends in about five minutes.
 minutes | --minutes |  | real |  | M | In the place of a budget: one that ends within so many minutes on one worker. A budget repeats a result, minutes do not.
+effort | --effort |  | text | quick,thorough,overnight |  | In the place of minutes: quick (5), thorough (30) or overnight (480).
 precision | --precision |  | text | float32,bfloat16 |  | Of the search: bfloat16 is faster where the processor has it, and is given up where its predictions differ. What is reported is float32 always. Default: float32.
 batch_size | --batch-size |  | whole |  | IMAGES | Images per draw. Default: chosen so that the budget buys enough draws.
 depth | --depth |  | whole |  | N | Most filters removed in a draw. Default: learned from the first walks.
@@ -340,9 +341,9 @@ interpolation | --interpolation |  | text | nearest,bilinear,bicubic,box,hamming
 split_folder | --split-folder |  | text |  | NAME | Where the zip holds splits (train, test; fold1, fold2): the top folder that is read. none: the top folders are the classes.
 """  # noqa: E501
 _TAKES = """\
-repair: metric group seed max_clean_drop max_subgroup_drop max_filters choose order edit quality memory estimator top_k side budget minutes precision batch_size depth constant units level compact trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset
-explain: metric group seed constant units quality memory estimator top_k side budget minutes precision batch_size depth remove draws curve_images pictures visualize level trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images
-score: metric also group seed constant units quality memory estimator top_k side budget minutes precision batch_size depth trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images
+repair: metric group seed max_clean_drop max_subgroup_drop max_filters choose order edit quality memory estimator top_k side budget minutes effort precision batch_size depth constant units level compact trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset
+explain: metric group seed constant units quality memory estimator top_k side budget minutes effort precision batch_size depth remove draws curve_images pictures visualize level trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images
+score: metric also group seed constant units quality memory estimator top_k side budget minutes effort precision batch_size depth trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images
 attack: group seed level attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset all_images
 run: device
 model: architecture num_classes options weights key strip_prefix resize crop mean std channels interpolation

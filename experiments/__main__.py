@@ -11,11 +11,11 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.cases import MissingData
+import repair_engine as nr
 from benchmarks.machine import line, machine
+from benchmarks.sources import MissingData
 from experiments.common import Options, Result, teller
 from experiments.registry import EXPERIMENTS, Experiment
-from repair_engine.errors import BadInput
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     began = time.perf_counter()
     try:
         result = experiment.run(options, teller())
-    except (MissingData, BadInput) as error:
+    except (MissingData, nr.BadInput) as error:
         print(error, file=sys.stderr)
         return 2
     for path in write(experiment, options, result, time.perf_counter() - began):

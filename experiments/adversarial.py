@@ -7,12 +7,12 @@ white-box attack still wins; rank correlation with the values for accuracy 0.3.
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from benchmarks.sources import SOURCES
 from experiments.charts import Series, lines
 from experiments.common import (
     RANDOM_ORDERS,
@@ -21,23 +21,19 @@ from experiments.common import (
     Say,
     ablated_of,
     after_removals,
+    finished,
     grid,
     opened,
+    pipeline,
     report_images,
-    request_for,
     right_after,
     said_of,
     searched,
     share,
-    source,
     spearman,
     values_of,
+    within,
 )
-from repair_engine.question.attacks import AttackSettings
-from repair_engine.question.request import Limits
-from repair_engine.question.surrogates import Surrogate
-from repair_engine.support.progress import silent
-from repair_engine.verbs import pipeline
 
 ATTACKED = 100  # images per split
 DEPTHS = (0, 1, 2, 4, 8, 12, 16, 24, 32)
@@ -49,18 +45,19 @@ OTHER = "resnet20"  # what transfer attacks are made on
 def run(options: Options, say: Say) -> Result:
     """A repair for attack success, its curve on report, and the values for accuracy on the same network."""
     result = Result()
-    other = source(OTHER)
-    normal = other.preprocessing
-    surrogate = Surrogate(
-        str(other.folder / other.model), other.architecture, normal.mean if normal else (), normal.std if normal else ()
-    )
-    request = request_for(
-        options.network, "attack-success", options, attack=AttackSettings.of("paper"), attack_images=ATTACKED,
-        surrogates=(surrogate,), queries=0, limits=_limits(PRICES[0]),
-    )  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="experiment-") as folder:
-        say("attacking")
-        job = pipeline.prepare_job(request, Path(folder) / "work", silent)
+    say("attacking")
+    with opened(
+        options.network,
+        "attack-success",
+        options,
+        "repair",
+        attack="paper",
+        attack_images=ATTACKED,
+        surrogate=_surrogate(),
+        queries=0,
+        max_clean_drop=PRICES[0],
+        max_filters=DEPTHS[-1],
+    ) as job:
         case, n = job.case, job.game.n_players
         say("values for attack success")
         search, confirm = searched(job)
@@ -68,10 +65,7 @@ def run(options: Options, say: Say) -> Result:
         say("repair and its rows")
         documents = []
         for price in PRICES:
-            dearer = replace(case, request=replace(case.request, limits=_limits(price)))
-            documents.append(
-                pipeline.run_finish(replace(job, case=dearer), search, confirm, Path(folder) / f"{price}", silent)
-            )
+            documents.append(finished(within(job, max_clean_drop=price), search, confirm))
             if documents[-1]["k"]:
                 break
         attacked = case.question.attacked["report"]
@@ -88,9 +82,9 @@ def run(options: Options, say: Say) -> Result:
             found["true label"].append(fooled == labels)
             found["clean accuracy"].append(right_after(case, clean, order, depths))
     say("values for accuracy")
-    with opened(replace(request_for(options.network, "accuracy", options), top_k=TOP, side="both")) as plain:
+    with opened(options.network, "accuracy", options, top_k=TOP, side="both") as plain:
         accuracy = values_of(plain)
-    adversarial = ranking.found.best if ranking.found.best is not None else ranking.found.values[0]
+    adversarial = ranking.found.ranked
     known = np.isfinite(adversarial)
     rho = spearman(adversarial[known], accuracy.best[known])
     shared = len(set(np.argsort(-adversarial)[:TOP]) & set(np.argsort(-accuracy.best)[:TOP]))
@@ -105,14 +99,17 @@ def run(options: Options, say: Say) -> Result:
     return result
 
 
-def _limits(price: float) -> Limits:
-    return Limits(max_clean_drop=price, max_filters=DEPTHS[-1])
+def _surrogate() -> str:
+    """The other network, as `repair --surrogate` takes it."""
+    other = SOURCES[OTHER]
+    normal = (f"{name}={'/'.join(map(str, values))}" for name, values in other.pixels.items())
+    return ",".join([f"{other.path(other.model)}:{other.architecture}:{other.num_classes}", *normal])
 
 
 def _tell(
     result: Result,
     options: Options,
-    documents: list[dict],
+    documents: list[Mapping[str, Any]],
     depths: tuple[int, ...],
     found: dict[str, list[np.ndarray]],
     n: int,
@@ -150,7 +147,7 @@ def _tell(
     }
 
 
-def _repair(price: float, document: dict) -> list[str]:  # type: ignore[type-arg]
+def _repair(price: float, document: Mapping[str, Any]) -> list[str]:  # type: ignore[type-arg]
     """Title and rows of one repair; the reasons where none was found."""
     clean, outcome = document["clean_change"], document["outcome"].replace("_", " ")
     title = f"### A repair for at most {100 * price:.0f} points of clean accuracy: {outcome}"

@@ -6,34 +6,30 @@ The paper (§4, Fig. 3b) measures the replay of the attacked images: without 16 
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 
 from experiments.adversarial import ATTACKED, PRICES
 from experiments.charts import Series, lines
 from experiments.common import (
+    MARGIN,
     RANDOM_ORDERS,
+    Case,
+    Greedy,
     Options,
     Result,
     Say,
     after_removals,
     grid,
+    make_plan,
+    opened,
+    pipeline,
     report_images,
-    request_for,
     right_after,
     searched,
     share,
+    silent,
+    within,
 )
-from repair_engine.case.case import Case
-from repair_engine.choosing.plan import make_plan
-from repair_engine.choosing.stepwise import MARGIN, Greedy
-from repair_engine.question.attacks import AttackSettings
-from repair_engine.question.request import Limits
-from repair_engine.support.progress import silent
-from repair_engine.verbs import pipeline
 
 DEPTHS = (0, 1, 2, 3, 4, 6, 8, 12, 16)
 LOOKS = 150_000  # the stepwise order takes its share of this budget: it looks at few filters, on many images
@@ -42,15 +38,20 @@ MEASURED = ("success", "true label", "clean accuracy")
 
 def run(options: Options, say: Say) -> Result:
     """Curves on report images; k of each order by *select*, as a repair chooses it."""
-    request = request_for(
-        options.network, "attack-success", options, attack=AttackSettings.of("paper"), attack_images=ATTACKED,
-        queries=0, limits=_limits(PRICES[0]),
-    )  # fmt: skip
     curves: dict[str, dict[str, np.ndarray]] = {}
     chosen: list[list[object]] = []
-    with tempfile.TemporaryDirectory(prefix="experiment-") as folder:
-        say("attacking")
-        job = pipeline.prepare_job(request, Path(folder), silent)
+    say("attacking")
+    with opened(
+        options.network,
+        "attack-success",
+        options,
+        "repair",
+        attack="paper",
+        attack_images=ATTACKED,
+        queries=0,
+        max_clean_drop=PRICES[0],
+        max_filters=DEPTHS[-1],
+    ) as job:
         case, n = job.case, job.game.n_players
         say("values")
         ranking, _ = pipeline.ranking_of(job, *searched(job))
@@ -58,8 +59,8 @@ def run(options: Options, say: Say) -> Result:
         curves["by value"] = _follow(case, ranking.players, clean)
         for price in PRICES:
             say(f"stepwise, at most {price:.0%} of clean accuracy")
-            within = replace(case, request=replace(case.request, limits=_limits(price)))
-            greedy = Greedy.of(within, ranking, LOOKS, silent)
+            dearer = within(job, max_clean_drop=price).case
+            greedy = Greedy.of(dearer, ranking, LOOKS, silent)
             assert greedy is not None, "this budget is enough"
             orders = {"by value": ranking.players}
             for name, margin in (("stepwise", 0.0), ("stepwise with a margin", MARGIN)):
@@ -69,16 +70,12 @@ def run(options: Options, say: Say) -> Result:
                     curves[f"stepwise within {100 * price:.0f} points"] = _follow(case, orders[name], clean)
             for name, order in orders.items():
                 if len(order):
-                    chosen.append([f"{name}, {100 * price:.0f} points", *_chosen(within, order, clean)])
+                    chosen.append([f"{name}, {100 * price:.0f} points", *_chosen(dearer, order, clean)])
         rng = np.random.default_rng([options.seed, 0xE4])
         say("random orders")
         random = [_follow(case, rng.permutation(n)[: DEPTHS[-1]], clean) for _ in range(RANDOM_ORDERS)]
         sizes = len(case.question.attacked["report"].targets), len(clean)
     return _tell(options, curves, random, chosen, sizes)
-
-
-def _limits(price: float) -> Limits:
-    return Limits(max_clean_drop=price, max_filters=DEPTHS[-1])
 
 
 def _follow(case: Case, order: np.ndarray, clean: np.ndarray) -> dict[str, np.ndarray]:

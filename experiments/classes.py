@@ -20,7 +20,6 @@ from experiments.common import (
     opened,
     orders,
     report_images,
-    request_for,
     right_after,
     said_of,
     share,
@@ -37,7 +36,7 @@ TOP = 20
 def run(options: Options, say: Say) -> Result:
     """Recall by all rankings; accuracy on the other classes by Shapley values and at random."""
     result = Result()
-    with opened(request_for(options.network, f"recall:{CLASS}", options, side="top")) as job:
+    with opened(options.network, f"recall:{CLASS}", options, side="top") as job:
         case, n = job.case, job.game.n_players
         depths = tuple(d for d in DEPTHS if d <= n)
         say("values")

@@ -1,14 +1,16 @@
-"""What the experiments share: where the data is, the engine's phases in one call, curves on report images."""
+"""What the experiments share: jobs of the Python API taken apart, curves on report images; the door to the engine.
+
+`import repair_engine as nr` gives whole repairs; what lies below it is imported here and in `charts` alone.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,26 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import cases, references
-from benchmarks.cases import DATA, MissingData, Source
-from repair_engine.case.case import Case
+from benchmarks import references
+from benchmarks.cases import digests
+from benchmarks.engine import MARGIN, Case, Greedy, Job, State, job_of, make_plan, pipeline, searched, silent
+from benchmarks.sources import SOURCES
 from repair_engine.choosing.controls import leave_one_out, response_norms, weight_norms
 from repair_engine.choosing.plan import prefix_predictions
-from repair_engine.models.architectures import Architecture
-from repair_engine.models.preprocessing import Preprocessing
-from repair_engine.question.objectives import Metric
-from repair_engine.question.request import RepairRequest
-from repair_engine.question.verb import Verb
 from repair_engine.search.phases import reported
-from repair_engine.support.outputs import sha256
-from repair_engine.support.process import prepare_process
-from repair_engine.support.progress import silent
-from repair_engine.support.statistics import wilson
-from repair_engine.verbs import pipeline
-from repair_engine.verbs.pipeline import Job
-from shapley import Estimate, State
-
-prepare_process()
+from repair_engine.support.statistics import paired_bootstrap, wilson
+from shapley import Estimate, Settings
 
 Say = Callable[[str], None]
 
@@ -44,19 +35,6 @@ SHAPLEY = "Shapley value"
 LONG_RUN = "Shapley value, long run"
 RANDOM = "random"
 RANDOM_ORDERS = 5
-
-_FASHION = Architecture("net", 10, register={"net": "architectures:SmallCNN"})
-_CATDOG = Architecture("net", 2, register={"net": "architectures:ResNet8"})
-# SqueezeNet at half the side: three times as fast, and right on 43% of the images in place of 60%.
-SMALL = Preprocessing(resize=128, crop=128, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-SOURCES: dict[str, Source] = {
-    **{name: cases.SOURCES[name] for name in ("resnet8", "resnet20", "squeezenet1_0")},
-    "squeezenet1_0-128px": replace(cases.SOURCES["squeezenet1_0"], preprocessing=SMALL),
-    "catdog": Source(
-        DATA / "catdog_breeds", "resnet8_catdog.safetensors", "images_2250.zip", _CATDOG, None, None, DATA
-    ),
-    "fashion": Source(DATA / "fashion_mnist", "fashion_cnn.safetensors", "images_5000.zip", _FASHION, None, None, DATA),
-}
 
 
 @dataclass(frozen=True)
@@ -117,63 +95,36 @@ class Values:
         return max(0.0, 1.0 - noise / spread) if spread else 0.0
 
 
-def source(name: str) -> Source:
-    """Where a network and its images are. Raises MissingData naming the file that is not there."""
-    found = SOURCES[name]
-    for file in (found.model, found.data, found.classes):
-        if file is not None and not (found.folder / file).is_file():
-            raise MissingData(
-                f"This experiment needs {found.folder / file}, which does not exist: the real networks and images are "
-                f"read from {DATA} and are no part of the project."
-            )
-    if found.imports is not None and str(found.imports) not in sys.path:
-        sys.path.insert(0, str(found.imports))
-    return found
+def opened(name: str, metric: str, options: Options, verb: str = "score", **more: Any) -> AbstractContextManager[Job]:
+    """The job of a call `repair_engine.score(…)`, or of another verb, on one of the networks. Raises MissingData."""
+    return job_of(verb, *SOURCES[name].open(), metric, budget=options.budget, seed=options.seed, **more)
 
 
-def request_for(name: str, metric: str, options: Options, **more: Any) -> RepairRequest:
-    """A request on one of the networks, as a user of the command line makes it. Raises MissingData."""
-    files = source(name)
-    wanted: dict[str, Any] = {
-        "classes": str(files.folder / files.classes) if files.classes else None,
-        "preprocessing": files.preprocessing,
-        "budget": options.budget,
-        "seed": options.seed,
-        **more,
-    }
-    return RepairRequest(
-        model=str(files.folder / files.model),
-        data=str(files.folder / files.data),
-        architecture=files.architecture,
-        metric=Metric.parse(metric),
-        **wanted,
-    )
-
-
-@contextmanager
-def opened(request: RepairRequest) -> Iterator[Job]:
-    """The prepared job of a request: all of its budget goes into values of all filters."""
-    with tempfile.TemporaryDirectory(prefix="experiment-") as folder:
-        yield pipeline.prepare_job(replace(request, purpose=Verb.SCORE), Path(folder), silent)
+def search_settings(job: Job) -> Settings:
+    """Of the estimator that values all filters."""
+    settings = pipeline.phase_settings(job, "search")
+    assert settings is not None, "exact values need no sampling; the experiments' networks are larger"
+    return settings
 
 
 def values_of(job: Job) -> Values:
-    """Runs the estimator that the request names over all filters."""
-    settings = pipeline.phase_settings(job, "search")
-    assert settings is not None, "exact values need no sampling; the experiments' networks are larger"
+    """Runs the estimator that was asked for over all filters."""
+    settings = search_settings(job)
     estimate = reported(pipeline.run_phase(job, settings), settings)
-    best = estimate.values[0] if estimate.best is None else estimate.best
     errors = estimate.std_errors[0] if estimate.best_spread is None else estimate.best_spread
-    return Values(np.nan_to_num(best), errors, estimate)
+    return Values(np.nan_to_num(estimate.ranked), errors, estimate)
 
 
-def searched(job: Job) -> tuple[State, State | None]:
-    """The states of a repair's search and of its confirmation, if it has one."""
-    settings = pipeline.phase_settings(job, "search")
-    assert settings is not None, "exact values need no sampling; the experiments' networks are larger"
-    search = pipeline.run_phase(job, settings)
-    again = pipeline.phase_settings(job, "confirm", search)
-    return search, None if again is None else pipeline.run_phase(job, again)
+def within(job: Job, **limits: Any) -> Job:
+    """The same repair within other limits."""
+    request = job.request
+    return replace(job, case=replace(job.case, request=replace(request, limits=replace(request.limits, **limits))))
+
+
+def finished(job: Job, search: State, confirm: State | None) -> Mapping[str, Any]:
+    """The document of the repair; its files are not kept."""
+    with tempfile.TemporaryDirectory(prefix="experiment-") as folder:
+        return pipeline.run_finish(job, search, confirm, Path(folder) / "out", silent)
 
 
 def long_run(name: str, case: Case) -> tuple[np.ndarray, str] | None:
@@ -183,13 +134,7 @@ def long_run(name: str, case: Case) -> tuple[np.ndarray, str] | None:
         return None
     with np.load(path) as stored:
         header, values = json.loads(str(stored["header"])), stored["values"]
-    targets, score = case.question.objective("score").targets, case.images.splits.score
-    digests = {
-        "model": sha256(Path(case.sources.model)),
-        "data": sha256(Path(case.sources.data)),
-        "score": hashlib.sha256(score.astype(np.int64).tobytes() + targets.tobytes()).hexdigest(),
-    }
-    if case.settings.metric.kind != "accuracy" or header["sources"] != digests:
+    if case.settings.metric.kind != "accuracy" or header["sources"] != digests(case):
         return None
     minutes = header["seconds"] / 60
     return values, (
@@ -257,6 +202,13 @@ def share(hits: np.ndarray) -> str:
     """A share with its 95% Wilson interval, in percent."""
     interval = wilson(int(hits.sum()), len(hits))
     return f"{100 * interval.estimate:.1f} [{100 * interval.lower:.1f}, {100 * interval.upper:.1f}]"
+
+
+def difference(first: np.ndarray, second: np.ndarray, seed: int) -> str:
+    """By how much the second share is larger than the first, bool [N] each; points, paired on the images, 95%."""
+    n = len(first)
+    of = paired_bootstrap(first, second, np.full(n, 1 / n), np.zeros(n, np.int64), seed, 4000)
+    return f"{100 * of.estimate:+.1f} [{100 * of.lower:+.1f}, {100 * of.upper:+.1f}]"
 
 
 def spread(hits: np.ndarray) -> str:

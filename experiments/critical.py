@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmarks.sources import SOURCES
 from experiments.charts import Series, lines
 from experiments.common import (
     LONG_RUN,
@@ -17,21 +18,19 @@ from experiments.common import (
     Options,
     Result,
     Say,
+    difference,
     grid,
     importances,
     long_run,
     opened,
     orders,
     report_images,
-    request_for,
     right_after,
     said_of,
     share,
-    source,
     spread,
     values_of,
 )
-from repair_engine.support.statistics import paired_bootstrap
 
 FROM_TOP = (0, 1, 2, 5, 10, 15, 20, 30, 50)
 FROM_BOTTOM = (0, 20, 50, 100, 150, 200, 250, 344, 450)
@@ -44,7 +43,7 @@ COMPARED = (5, 20, 100)  # filters removed, where differences are given with int
 def run(options: Options, say: Say) -> Result:
     """Curves from both ends on report images that no ranking saw."""
     result, depth = Result(), DEPTHS.get(options.network)
-    with opened(request_for(options.network, "accuracy", options, side="both", depth=depth)) as job:
+    with opened(options.network, "accuracy", options, side="both", depth=depth) as job:
         case, n = job.case, job.game.n_players
         loo_images = LOO_IMAGES_OF_LARGE if n >= LARGE else LOO_IMAGES
         say("values")
@@ -55,7 +54,7 @@ def run(options: Options, say: Say) -> Result:
         if reference is not None:
             importance = {SHAPLEY: values.best, LONG_RUN: reference, **importance}
         indices = report_images(case, options.images)
-        data = f"{source(options.network).folder.name}/{case.sources.name_of('data')}"
+        data = f"{SOURCES[options.network].folder.name}/{case.sources.name_of('data')}"
         result.sections.append(
             f"{options.network}, {n} filters, {data}; accuracy on {len(indices)} report images in percent, with 95% "
             f"Wilson intervals; {RANDOM}: mean (least to most) of {RANDOM_ORDERS} orders. Leave-one-out on "
@@ -86,10 +85,7 @@ def _tell(result: Result, right: dict[str, np.ndarray], depths: tuple[int, ...],
     for at in [i for i, depth in enumerate(depths) if depth in COMPARED] or [len(depths) - 1]:
         said = []
         for name in (name for name in right if name not in (SHAPLEY, RANDOM)):
-            d = paired_bootstrap(
-                right[name][0, at], right[SHAPLEY][0, at], np.full(n, 1 / n), np.zeros(n, np.int64), options.seed, 4000
-            )
-            said.append(f"{name} {100 * d.estimate:+.1f} [{100 * d.lower:+.1f}, {100 * d.upper:+.1f}]")
+            said.append(f"{name} {difference(right[name][0, at], right[SHAPLEY][0, at], options.seed)}")
         result.sections.append(
             f"At {depths[at]} filters, accuracy by Shapley values minus accuracy by (points, 95%, paired on the "
             f"images): {'; '.join(said)}."

@@ -7,37 +7,28 @@ the least.
 
 from __future__ import annotations
 
-import tempfile
-import zipfile
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from safetensors.torch import save_file
 
+import repair_engine as nr
+from benchmarks.sources import SOURCES
 from experiments.charts import Series, histogram, lines
 from experiments.common import (
     Options,
     Result,
     Say,
     grid,
-    opened,
+    job_of,
     report_images,
-    request_for,
     right_after,
     said_of,
     share,
-    source,
     values_of,
 )
-from repair_engine.data import read_dataset
-from repair_engine.models.architectures import Architecture
-from repair_engine.models.classes import ClassNames
-from repair_engine.models.preprocessing import Preprocessing
 
 P_DROP = 0.5  # the paper's
 TRAINED = 0.6  # of the images; the others are the experiment's
@@ -50,69 +41,46 @@ BOTTOM = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 def run(options: Options, say: Say) -> Result:
     """Trains both, values both, removes from both ends."""
-    files = source(options.network)
     found = {}
-    with tempfile.TemporaryDirectory(prefix="experiment-") as text:
-        folder = Path(text)
-        pixels, labels, names = _images(files.folder / files.data, files.architecture.num_classes)
-        rng = np.random.default_rng([options.seed, 0xE5])
-        training = np.zeros(len(labels), dtype=bool)
-        for c in np.unique(labels):
-            inside = rng.permutation(np.flatnonzero(labels == c))
-            training[inside[: round(TRAINED * len(inside))]] = True
-        rest = [name for name, used in zip(names, training) if not used]
-        data = _subset(files.folder / files.data, folder / "rest.zip", rest)
-        for twin, p in (("without dropout", 0.0), ("with dropout", P_DROP)):
-            say(f"training {twin}")
-            state, fit = _train(files.architecture, pixels[training], labels[training], p, options.seed, EPOCHS)
-            model = folder / f"{twin}.safetensors"
-            save_file(state, model)
-            say(f"values {twin}")
-            request = request_for(options.network, "accuracy", options, side="both")
-            with opened(replace(request, model=str(model), data=str(data))) as job:
-                case, n = job.case, job.game.n_players
-                values = values_of(job)
-                report = report_images(case, options.images)
-                order = np.argsort(-values.best, kind="stable")
-                bottom = [round(s * n) for s in BOTTOM]
-                found[twin] = {
-                    "fit": fit,
-                    "values": values,
-                    "most": right_after(case, report, order, TOP),
-                    "least": right_after(case, report, order[::-1].copy(), bottom),
-                    "smallest": right_after(case, report, np.argsort(np.abs(values.best), kind="stable"), bottom),
-                }
+    model, images = SOURCES[options.network].open()
+    pixels, labels = torch.from_numpy(np.array(images.dataset.images)), images.labels
+    rng = np.random.default_rng([options.seed, 0xE5])
+    training = np.zeros(len(labels), dtype=bool)
+    for c in np.unique(labels):
+        inside = rng.permutation(np.flatnonzero(labels == c))
+        training[inside[: round(TRAINED * len(inside))]] = True
+    rest = nr.open_images((pixels[~training], labels[~training]), classes=images.class_names)
+    for twin, p in (("without dropout", 0.0), ("with dropout", P_DROP)):
+        say(f"training {twin}")
+        build = partial(model.checkpoint.architecture.build, random_init=True)
+        network, fit = _train(build, pixels[training], labels[training], p, options.seed, EPOCHS)
+        say(f"values {twin}")
+        asked = {"budget": options.budget, "seed": options.seed, "side": "both"}
+        with job_of("score", network, rest, "accuracy", **asked) as job:
+            case, n = job.case, job.game.n_players
+            values = values_of(job)
+            report = report_images(case, options.images)
+            order = np.argsort(-values.best, kind="stable")
+            bottom = [round(s * n) for s in BOTTOM]
+            found[twin] = {
+                "fit": fit,
+                "values": values,
+                "most": right_after(case, report, order, TOP),
+                "least": right_after(case, report, order[::-1].copy(), bottom),
+                "smallest": right_after(case, report, np.argsort(np.abs(values.best), kind="stable"), bottom),
+            }
     return _tell(options, found, int(training.sum()), n, bottom)
 
 
-def _images(data: Path, classes: int) -> tuple[torch.Tensor, np.ndarray, tuple[str, ...]]:
-    """Pixels uint8 [N, C, H, W], labels and names, as the engine reads them."""
-    with zipfile.ZipFile(data) as whole:
-        folders = sorted({name.split("/")[0] for name in whole.namelist() if "/" in name})
-        first = next(name for name in whole.namelist() if name.endswith(".png"))
-        with whole.open(first) as file:
-            channels = len(Image.open(file).getbands())
-    names = ClassNames(classes, tuple(folders), "the folders")
-    dataset = read_dataset(str(data), names, Preprocessing(channels=channels))
-    return torch.from_numpy(np.array(dataset.images)), dataset.labels, tuple(dataset.file_names)
-
-
-def _subset(data: Path, out: Path, names: Sequence[str]) -> Path:
-    with zipfile.ZipFile(data) as whole, zipfile.ZipFile(out, "w") as part:
-        for name in names:
-            part.writestr(name, whole.read(name))
-    return out
-
-
 def _train(
-    architecture: Architecture, pixels: torch.Tensor, labels: np.ndarray, p: float, seed: int, epochs: int
-) -> tuple[dict[str, torch.Tensor], float]:
-    """State dict after these epochs of Adam, and accuracy on the training images.
+    build: Callable[[], torch.nn.Module], pixels: torch.Tensor, labels: np.ndarray, p: float, seed: int, epochs: int
+) -> tuple[torch.nn.Module, float]:
+    """The network after these epochs of Adam, in eval mode, and its accuracy on the training images.
 
     A dropped filter is zero over its whole map (Tompson et al., arXiv 1411.4280), at the place where it is ablated.
     """
     torch.manual_seed(seed)
-    network = architecture.build(random_init=True)
+    network = build()
     norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     places = norms or [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
     hooks = [m.register_forward_hook(lambda m, _, out: F.dropout2d(out, p, m.training)) for m in places] if p else []
@@ -136,7 +104,7 @@ def _train(
     network.eval()
     with torch.inference_mode():
         right = torch.cat([network(part.float().div(255)).argmax(1) for part in pixels.split(250)]) == truth
-    return {k: v.contiguous() for k, v in network.state_dict().items()}, float(right.float().mean())
+    return network, float(right.float().mean())
 
 
 def _tell(options: Options, found: dict, trained: int, n: int, bottom: list[int]) -> Result:  # type: ignore[type-arg]

@@ -11,8 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from experiments.charts import Series, lines
-from experiments.common import Options, Result, Say, grid, opened, request_for, spearman
-from repair_engine.verbs import pipeline
+from experiments.common import Options, Result, Say, grid, opened, search_settings, spearman
 from shapley import Estimate, Settings, estimate, merge_round, next_round, run_block, start
 
 K = 10
@@ -26,10 +25,9 @@ def run(options: Options, say: Say) -> Result:
     """Both estimators with the same walks, truncation, intervals and tolerance; only who is sampled on differs."""
     runs: dict[str, list[Estimate]] = {"monte_carlo": [], "tmab": []}
     tracks: dict[str, list[list[tuple[int, np.ndarray]]]] = {"monte_carlo": [], "tmab": []}
-    request = request_for(options.network, "accuracy", options, estimator="tmab", top_k=K, side="top", batch_size=BATCH)
-    with opened(request) as job:
-        base = pipeline.phase_settings(job, "search")
-        assert base is not None
+    asked = {"estimator": "tmab", "top_k": K, "side": "top", "batch_size": BATCH}
+    with opened(options.network, "accuracy", options, **asked) as job:
+        base = search_settings(job)
         for seed in range(options.seed, options.seed + SEEDS):
             for name in runs:
                 say(f"{name}, seed {seed}")

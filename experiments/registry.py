@@ -15,7 +15,7 @@ class Experiment:
 
     Attributes:
         module: with `run`; imported when it is asked for.
-        network: that it is run on, a name of `common.SOURCES`; several with commas between.
+        network: that it is run on, a name of `benchmarks.sources.SOURCES`; several with commas between.
         paper: the figure or section that it stands beside.
         budget: evaluations of each estimate, by default.
         images: most report images of a curve, by default.

@@ -12,11 +12,10 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import repair_engine as nr
+from benchmarks.sources import SOURCES
 from experiments.charts import Series, lines
-from experiments.common import Options, Result, Say, ablated_of, grid, request_for, searched, source
-from repair_engine.question.request import Limits
-from repair_engine.support.progress import silent
-from repair_engine.verbs import pipeline
+from experiments.common import Options, Result, Say, ablated_of, grid
 
 SEEDS = 3
 GUARD_CLASSES = ("cat", "dog")
@@ -25,30 +24,27 @@ MAX_FILTERS = 20
 
 def run(options: Options, say: Say) -> Result:
     """One whole repair per seed: other splits, other samples, other choice of k."""
-    documents = []
+    documents, (model, images) = [], SOURCES[options.network].open()
     with tempfile.TemporaryDirectory(prefix="experiment-") as folder:
         guard = _guard(Path(folder) / "guard.zip", options.images)
         for seed in range(options.seed, options.seed + SEEDS):
             say(f"seed {seed}")
-            more = {"seed": seed, "guard": str(guard), "limits": Limits(max_filters=MAX_FILTERS)}
-            request = request_for(options.network, "subgroup-recall:subgroup", options, **more)
-            documents.append(_repair(request, Path(folder) / str(seed)))
+            fixed = nr.repair(
+                model, images, metric="subgroup-recall:subgroup", guard=guard, budget=options.budget, seed=seed,
+                max_filters=MAX_FILTERS,
+            )  # fmt: skip
+            documents.append(fixed.document)
     return _tell(options, documents)
 
 
 def _guard(path: Path, most: int) -> Path:
     """A zip of the CIFAR cats and dogs, at most `most` of each, as they are."""
-    files = source("resnet8")
-    with zipfile.ZipFile(files.folder / files.data) as whole, zipfile.ZipFile(path, "w") as out:
+    files = SOURCES["resnet8"]
+    with zipfile.ZipFile(files.path(files.data)) as whole, zipfile.ZipFile(path, "w") as out:
         for wanted in GUARD_CLASSES:
             for name in [n for n in sorted(whole.namelist()) if n.startswith(f"{wanted}/")][:most]:
                 out.writestr(name, whole.read(name))
     return path
-
-
-def _repair(request: Any, folder: Path) -> dict[str, Any]:
-    job = pipeline.prepare_job(request, folder / "work", silent)
-    return pipeline.run_finish(job, *searched(job), folder / "out", silent)
 
 
 def _change(of: dict[str, Any]) -> str:

@@ -11,9 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from experiments.charts import Series, lines
-from experiments.common import SMALL, Options, Result, Say, grid, opened, request_for, right_after
-from repair_engine.verbs import pipeline
-from repair_engine.verbs.pipeline import Job
+from experiments.common import Job, Options, Result, Say, grid, opened, right_after, search_settings
 from shapley import merge_round, next_round, run_block, start
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0)
@@ -29,8 +27,8 @@ def run(options: Options, say: Say) -> Result:
     rows: list[list[object]] = []
     for name in options.network.split(","):
         say(name)
-        more = {"preprocessing": SMALL} if name == "squeezenet1_0" else {}
-        with opened(request_for(name, "accuracy", options, estimator="monte_carlo", **more)) as job:
+        small = f"{name}-128px" if name == "squeezenet1_0" else name
+        with opened(small, "accuracy", options, estimator="monte_carlo") as job:
             case, n = job.case, job.game.n_players
             rng = np.random.default_rng([options.seed, 0xE3])
             score = case.images.splits.score
@@ -70,9 +68,7 @@ def run(options: Options, say: Say) -> Result:
 
 def _learned_depth(job: Job) -> int:
     """What the pilot round of `monte_carlo` learns; nothing is sampled behind it."""
-    settings = pipeline.phase_settings(job, "search")
-    assert settings is not None
-    settings = replace(settings, budget=10**9)
+    settings = replace(search_settings(job), budget=10**9)
     state = start(settings)
     blocks = [run_block(job.game, settings, state, task) for task in next_round(state, settings)]
     depth = merge_round(state, settings, blocks).depth

@@ -17,6 +17,7 @@ from repair_engine import settings
 from repair_engine.documents.compare import compare as compare_results
 from repair_engine.errors import BadInput
 from repair_engine.pages.compare_page import render as render_comparison
+from repair_engine.support.outputs import write_json
 from repair_engine.verbs import asking, opening, running
 from repair_engine.verbs.attack import run as run_attack
 from repair_engine.verbs.opening import Images, Model
@@ -43,7 +44,6 @@ from repair_engine.verbs.results import (
     Scores,
     in_a_folder,
     place_of,
-    write_json,
 )
 
 

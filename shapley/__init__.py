@@ -26,7 +26,7 @@ from shapley.base import (
 )
 from shapley.estimates import estimate
 from shapley.exact import exact
-from shapley.forecast import forecast
+from shapley.forecast import forecast, foresee
 from shapley.moments import Moments
 from shapley.rounds import draw_cost, merge_round, next_round, run, run_block, start
 from shapley.state import BlockResult, State
@@ -57,6 +57,7 @@ __all__ = [
     "estimate",
     "exact",
     "forecast",
+    "foresee",
     "merge_round",
     "next_round",
     "run",

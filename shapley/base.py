@@ -314,3 +314,8 @@ class Estimate:
     best: Floats | None = None  # [n] fast: what objective 0's values most likely are, of all players; for ranking
     best_spread: Floats | None = None  # [n] fast: standard deviations of that belief; inf: none but the screen's order
     expected_overlap: float | None = None  # fast: of the asked top_k with the true one, by the ranking's model
+
+    @property
+    def ranked(self) -> Floats:
+        """[n]: what objective 0's values are ranked by: `best`, or without it the means."""
+        return self.values[0] if self.best is None else self.best

@@ -103,18 +103,15 @@ def next_round(state: State, settings: Settings) -> tuple[BlockTask, ...]:
     _check(state, settings)
     if state.stopped is not None:
         return ()
+    size = settings.draws_per_block
     if state.depth is None:
         draws = settings.pilot_walks
     elif _screening(state, settings):
         draws = settings.screen_draws
         size = -(-draws // settings.blocks_per_round)
-        return tuple(
-            BlockTask(state.round, block, min(size, draws - first)) for block, first in enumerate(range(0, draws, size))
-        )
     else:
         affordable = (settings.budget - state.evaluations) // draw_cost(state, settings)
         draws = min(settings.draws_per_block * settings.blocks_per_round, affordable)
-    size = settings.draws_per_block
     return tuple(
         BlockTask(state.round, block, min(size, draws - first)) for block, first in enumerate(range(0, draws, size))
     )

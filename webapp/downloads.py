@@ -34,8 +34,7 @@ def send_artifact(request: HttpRequest, artifact: Artifact, *, inline: bool = Fa
     }
     if inline:
         headers["X-Frame-Options"] = "SAMEORIGIN"
-    known = parse_etags(request.headers.get("If-None-Match", ""))
-    if etag in known or "*" in known:
+    if has_it(request, etag):
         return HttpResponse(status=304, headers=headers)
     wanted = _range(request, etag, blob.size)
     if wanted == ():
@@ -54,6 +53,12 @@ def send_artifact(request: HttpRequest, artifact: Artifact, *, inline: bool = Fa
     response.headers["Content-Range"] = f"bytes {first}-{last}/{blob.size}"
     response.headers["Content-Length"] = str(last - first + 1)
     return response
+
+
+def has_it(request: HttpRequest, etag: str) -> bool:
+    """Who asks has it already (If-None-Match)."""
+    known = parse_etags(request.headers.get("If-None-Match", ""))
+    return etag in known or "*" in known
 
 
 def _range(request: HttpRequest, etag: str, size: int) -> tuple[int, int] | tuple[()] | None:

@@ -13,12 +13,14 @@ from drf_spectacular.views import SpectacularAPIView
 from webapp import full_disk
 from webapp.api.docs import ApiDocs
 from webapp.api.problems import as_response
+from webapp.jobs.access import NotThere
 
 urlpatterns = [
     path("account/", include("webapp.pages.account_urls")),
     path("api/v1/", include("webapp.api.urls")),
     path("api/schema/", SpectacularAPIView.as_view(permission_classes=[], authentication_classes=[]), name="schema"),
     path("api/docs/", ApiDocs.as_view(), name="api_docs"),
+    path("shared/", include("webapp.pages.shared_urls")),
     path("", include("webapp.pages.urls")),
 ]
 
@@ -38,7 +40,10 @@ def handler403(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _error(request, 404, "There is nothing at this address.")
+    answer = _error(request, 404, "There is nothing at this address.")
+    if isinstance(exception, NotThere) and "HX-Request" in request.headers:
+        answer["HX-Refresh"] = "true"  # deleted while somebody looks at it: the page itself says so
+    return answer
 
 
 def handler500(request: HttpRequest) -> HttpResponse:

@@ -21,10 +21,9 @@ import math
 import numpy as np
 
 from benchmarks.cases import BenchCase
+from benchmarks.engine import ImageBatch, Objective
 from benchmarks.masked import MaskedValue, forward_rate
 from benchmarks.methods import Recorder, Samples, Snapshot, images_per_draw
-from repair_engine.question.objectives import Objective
-from repair_engine.search.game import ImageBatch
 
 IMAGES = 128
 TRUNCATION = 0.2

@@ -36,11 +36,11 @@ class Case:
         """The request's files, for verbs and documents."""
         return self.request
 
-    def game(self, batch_size: int, part: str = "score") -> NeuronGame:
-        """The game of the metric, and of the further objectives, on a split."""
+    def game(self, batch_size: int) -> NeuronGame:
+        """The game of the metric, and of the further objectives, on the score images."""
         if self.question.further:
             check_size(len(self.question.names), self.subject.network.n_filters)
-        return self.game_of(self.question.game_objective(part), batch_size)
+        return self.game_of(self.question.game_objective("score"), batch_size)
 
     def game_of(self, objective: Objective, batch_size: int) -> NeuronGame:
         room = self.subject.room

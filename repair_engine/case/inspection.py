@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NotRequired, TypedDict
 
 import torch
 
+from repair_engine.data import Dataset, read_dataset
 from repair_engine.errors import BadInput
+from repair_engine.models.classes import ClassNames
 from repair_engine.models.formats import Checkpoint
 from repair_engine.models.preprocessing import Preprocessing
 from repair_engine.models.weights_metadata import weights_metadata
 from repair_engine.network import Network
 from repair_engine.network.activations import describe
 from repair_engine.network.sites import NotAPlayerRecord
+from repair_engine.support.progress import Progress
 
 _SIZES = (32, 28, 64, 96, 128, 224, 256, 299)  # tried in turn where nothing tells the input size
 
@@ -198,6 +203,27 @@ def default_preprocessing(given: Preprocessing | None, checkpoint: Checkpoint) -
     if metadata is None or channels != 3:
         return Preprocessing(channels=channels), "pixels in [0, 1], no resizing (none was given)"
     return metadata.preprocessing, f"torchvision's {architecture.name} {metadata.variant}"
+
+
+def read_for(
+    checkpoint: Checkpoint, path: str, names: ClassNames, given: Preprocessing | None, progress: Progress, **more: Any
+) -> Dataset:
+    """The images of a zip as a model takes them; a note says so where the preprocessing was not given.
+
+    Args:
+        more: see `read_dataset`.
+
+    Raises:
+        BadInput: see `read_dataset`.
+    """
+    preprocessing, origin = default_preprocessing(given, checkpoint)
+    dataset = read_dataset(path, names, preprocessing, progress=reading(progress), **more)
+    return dataset if origin == "given" else replace(dataset, notes=(*dataset.notes, f"Preprocessing: {origin}."))
+
+
+def reading(progress: Progress) -> Callable[[int, int], None]:
+    """How `read_dataset` tells what it has read."""
+    return lambda done, total: progress("reading the images", done / max(total, 1))
 
 
 def fixed_size(preprocessing: Preprocessing) -> int | tuple[int, ...] | None:

@@ -16,12 +16,14 @@ import numpy as np
 import torch
 
 from repair_engine.case.case import Case
-from repair_engine.case.inspection import default_preprocessing
+from repair_engine.case.inspection import read_for, reading
 from repair_engine.case.mean_constants import channel_sums, means_of
 from repair_engine.case.warnings import warnings_of
 from repair_engine.data import SPLITS, Dataset, holdout, read_dataset, split
+from repair_engine.data.before import looked_at
 from repair_engine.data.images import Guard, Images, Triggered
 from repair_engine.data.patches import Paste, Patch, read_patch
+from repair_engine.data.reading import Pick
 from repair_engine.data.triggered import originals, split_together
 from repair_engine.errors import BadInput
 from repair_engine.models import formats
@@ -112,6 +114,9 @@ def prepare(
     found = [*read.notes, *warnings_of(question, subject, intact)]
     if trigger is not None:
         found += _nothing_done(question, read.module, subject, intact)
+    if request.looked_before:
+        shown = images.dataset
+        found += looked_at(shown.labels, shown.attributes, shown.pixel_hashes, images.splits.report)
     arrays = {"constants": constants.numpy(), "biases": biases.numpy(), "intact": intact}
     arrays |= {f"split_{name}": images.indices(name) for name in SPLITS}
     for name, part in attacked.items():
@@ -216,32 +221,23 @@ def _beside(
     known = names if names.names else replace(names, names=dataset.class_names, source="the main set's folders")
     return read_dataset(
         getattr(request, role), known, dataset.preprocessing, folder / "pixels", request.name_of(role),
-        _reading(progress), getattr(request, f"{role}_split_folder"), request.apart,
+        reading(progress), getattr(request, f"{role}_split_folder"), request.apart,
     )  # fmt: skip
 
 
 def read_images(
-    request: RepairRequest, checkpoint: Checkpoint, names: ClassNames, cache: Path | None, progress: Progress
+    request: RepairRequest,
+    checkpoint: Checkpoint,
+    names: ClassNames,
+    cache: Path | None,
+    progress: Progress,
+    pick: Pick | None = None,
 ) -> Dataset:
     """The images of a request as the model takes them. Raises BadInput, see `read_dataset`."""
-    preprocessing, origin = default_preprocessing(request.preprocessing, checkpoint)
-    dataset = read_dataset(
-        request.data,
-        names,
-        preprocessing,
-        cache,
-        request.name_of("data"),
-        _reading(progress),
-        request.split_folder,
-        request.apart,
-    )
-    if origin == "given":
-        return dataset
-    return replace(dataset, notes=(*dataset.notes, f"Preprocessing: {origin}."))
-
-
-def _reading(progress: Progress) -> Callable[[int, int], None]:
-    return lambda done, total: progress("reading the images", done / max(total, 1))
+    return read_for(
+        checkpoint, request.data, names, request.preprocessing, progress, cache_dir=cache,
+        name=request.name_of("data"), split=request.split_folder, apart=request.apart, pick=pick,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -283,12 +279,7 @@ def _read(
     if len(example) < 2:
         example = example.repeat(2, 1, 1, 1)
     network = Network.capture(module, images.normalize(example.to(request.device)), checkpoint.dtypes, request.units)
-    expected = checkpoint.architecture.num_classes
-    if network.classes not in (expected, 1 if expected == 2 else expected):
-        raise BadInput(
-            f"The network puts out {network.classes} logits; --num-classes says {expected}.",
-            "Give the number of classes that the model was trained for.",
-        )
+    checkpoint.architecture.check_logits(network.classes)
     return _Read(images, module, network, tuple(notes))
 
 

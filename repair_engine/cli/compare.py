@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TextIO
 
@@ -11,7 +10,7 @@ from repair_engine.documents.compare import compare as compare_results
 from repair_engine.pages.compare_page import render
 from repair_engine.pages.compare_wording import compare_text
 from repair_engine.settings import Compare
-from repair_engine.support.outputs import claimed, results
+from repair_engine.support.outputs import claimed, results, write_json
 
 
 def compare(here: Compare, to: TextIO) -> int:
@@ -20,7 +19,7 @@ def compare(here: Compare, to: TextIO) -> int:
     if here.out:
         out = Path(here.out)
         with claimed(out), results(out) as made:
-            (made / "compare.json").write_text(json.dumps(document, indent=1))
+            write_json(document, made / "compare.json")
             (made / "compare.html").write_text(render(document), encoding="utf-8")
         document["out"] = str(out)
     emit(here, to, document, compare_text)

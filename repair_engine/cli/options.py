@@ -8,16 +8,14 @@ from typing import Any, TypeVar
 
 from repair_engine import settings
 from repair_engine.errors import BadInput
-from repair_engine.question.objectives import Metric
 from repair_engine.question.request import RepairRequest
-from repair_engine.question.surrogates import parse_surrogate
 from repair_engine.settings import texts
 from repair_engine.support.archive import check_not_folder
 from repair_engine.verbs import opening
+from repair_engine.verbs.asking import request_here
 
 _TYPES: dict[str, Any] = {"whole": int, "real": float}
 _FILES = ("model", "data", "guard", "trigger", "triggered", "classes", "repaired", "constants")
-_BESIDE = ("guard", "guard_split_folder", "trigger", "triggered", "triggered_split_folder", "constants", "values")
 Asked = TypeVar("Asked", bound=settings.Settings)
 
 
@@ -83,22 +81,14 @@ def request_of(here: settings.ModelFile) -> RepairRequest:
         if path and not Path(path).is_file() and not (role == "model" and Path(path).is_dir()):
             raise BadInput(f"--{role}: there is no file {path}.")
     architecture, file = opening.architecture_of(here)
-    surrogates = [
-        parse_surrogate(text, architecture.num_classes, architecture.register)
-        for text in getattr(here, "surrogate", ())
-    ]
-    files = {name: getattr(here, name) for name in _BESIDE if hasattr(here, name)}
-    return RepairRequest.of(
+    return request_here(
         here,
+        architecture,
         model=str(file),
-        architecture=architecture,
-        metric=Metric.parse(here.metric),  # type: ignore[attr-defined]
         preprocessing=opening.preprocessing_of(here, architecture, file),
-        surrogates=tuple(surrogates),
         data=here.data,  # type: ignore[attr-defined]
         split_folder=here.split_folder,  # type: ignore[attr-defined]
         classes=here.classes,
         weights=here.weights,
         device=opening.device_for(here.device),
-        **files,
     )

@@ -14,9 +14,6 @@ from repair_engine.cli.compare import compare
 from repair_engine.cli.emit import emit
 from repair_engine.cli.gate import gate
 from repair_engine.cli.parties import CONSTANTS_MERGE, constants, constants_merge, merge
-from repair_engine.data import read_dataset
-from repair_engine.models import formats
-from repair_engine.models.classes import class_names
 from repair_engine.pages.text import evaluate_text, explain_text, inspect_text, repair_text, score_text
 from repair_engine.settings import EvaluateHere, ExplainHere, Inspect, RepairHere, ScoreHere
 from repair_engine.support.bars import Bars
@@ -29,15 +26,12 @@ NO_REPAIR = 5
 
 def inspect(here: Inspect, to: TextIO) -> int:
     """Sites, filters, and which convolutions are not players and why."""
-    architecture, file = opening.architecture_of(here)
-    checkpoint = formats.read(file, architecture, here.weights)
-    preprocessing, _ = default_preprocessing(opening.preprocessing_of(here, architecture, file), checkpoint)
+    model = opening.open_model(here)
+    preprocessing, _ = default_preprocessing(model.preprocessing, model.checkpoint)
     dataset = None
     if here.data:
-        dataset = read_dataset(
-            here.data, class_names(checkpoint.architecture, here.classes), preprocessing, split=here.split_folder
-        )
-    document = running.inspect(checkpoint, preprocessing, dataset, units=here.units)
+        dataset = opening.images_of_zip(here.data, model, split_folder=here.split_folder).dataset
+    document = running.inspect(model.checkpoint, preprocessing, dataset, units=here.units)
     emit(here, to, document, inspect_text)
     return 0
 

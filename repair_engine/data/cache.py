@@ -28,10 +28,16 @@ class Pixels:
     warnings: tuple[str, ...]
 
 
-def cache_key(archive_sha256: str, preprocessing: Preprocessing) -> str:
-    """Mean and std do not change the pixels, so they are no part of it; Pillow's version is."""
+def cache_key(archive_sha256: str, preprocessing: Preprocessing, picked: np.ndarray | None = None) -> str:
+    """Mean and std do not change the pixels, so they are no part of it; Pillow's version is.
+
+    Args:
+        picked: indices of the images, where these are not all.
+    """
     shape = {k: v for k, v in preprocessing.to_json().items() if k not in ("mean", "std")}
     parts = {"version": _VERSION, "archive": archive_sha256, "pillow": PIL.__version__, **shape}
+    if picked is not None:
+        parts["picked"] = picked.tolist()
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

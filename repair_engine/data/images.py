@@ -16,41 +16,10 @@ from repair_engine.data.splits import Holdout, Splits
 
 
 @dataclass(frozen=True)
-class Guard:
-    """A second set, on which the limit of clean accuracy must hold, too."""
+class ImageSet:
+    """Labelled images, in the order in which they were read."""
 
     dataset: Dataset
-    parts: Holdout
-
-
-@dataclass(frozen=True)
-class Triggered:
-    """Images that carry a backdoor's trigger.
-
-    Attributes:
-        copies: how many of them are known to be copies of images of the main set.
-    """
-
-    dataset: Dataset
-    splits: Splits
-    copies: int
-
-
-@dataclass(frozen=True)
-class Images:
-    """See the module's text. Parts are "score", "select" and "report", and "all" for every image."""
-
-    dataset: Dataset
-    splits: Splits
-    guard: Guard | None = None
-    triggered: Triggered | None = None
-
-    @cached_property
-    def pixels(self) -> torch.Tensor:
-        """uint8, or floating point of a set in memory, [N, C, H, W]; may be mapped from a file."""
-        with warnings.catch_warnings():  # torch warns of read-only arrays; nothing here writes to them
-            warnings.simplefilter("ignore")
-            return torch.from_numpy(np.asarray(self.dataset.images))
 
     @property
     def labels(self) -> np.ndarray:
@@ -68,6 +37,41 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+
+@dataclass(frozen=True)
+class Guard(ImageSet):
+    """A second set, on which the limit of clean accuracy must hold, too."""
+
+    parts: Holdout
+
+
+@dataclass(frozen=True)
+class Triggered(ImageSet):
+    """Images that carry a backdoor's trigger.
+
+    Attributes:
+        copies: how many of them are known to be copies of images of the main set.
+    """
+
+    splits: Splits
+    copies: int
+
+
+@dataclass(frozen=True)
+class Images(ImageSet):
+    """See the module's text. Parts are "score", "select" and "report", and "all" for every image."""
+
+    splits: Splits
+    guard: Guard | None = None
+    triggered: Triggered | None = None
+
+    @cached_property
+    def pixels(self) -> torch.Tensor:
+        """uint8, or floating point of a set in memory, [N, C, H, W]; may be mapped from a file."""
+        with warnings.catch_warnings():  # torch warns of read-only arrays; nothing here writes to them
+            warnings.simplefilter("ignore")
+            return torch.from_numpy(np.asarray(self.dataset.images))
 
     def indices(self, part: str) -> np.ndarray:
         """Of a part's images, int64."""

@@ -21,6 +21,8 @@ from repair_engine.support.layout import LAYOUT
 from repair_engine.support.outputs import sha256
 
 IN_MEMORY_BYTES = 1 << 30  # larger pixel arrays live in a file
+# From labels [N], column -> values [N], and a digest of each encoded file [N] to indices.
+Pick = Callable[[np.ndarray, Mapping[str, tuple[str, ...]], Sequence[str]], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def read_dataset(
     progress: Progress | None = None,
     split: str = "",
     apart: bool = False,
+    pick: Pick | None = None,
 ) -> Dataset:
     """Read a zip of images.
 
@@ -100,6 +103,7 @@ def read_dataset(
         progress: called after each image.
         split: the top folder to read alone, where the zip holds splits; see `list_images`.
         apart: decode the images in a child process, for they are somebody else's.
+        pick: which images are decoded, and in which order; by default all.
 
     Raises:
         BadInput: everything that makes the zip unusable, naming the entry.
@@ -109,7 +113,6 @@ def read_dataset(
     with open_archive(path, name) as archive:
         known = (*classes.names, *classes.folders)
         listing = list_images(archive, path.stat().st_size, name, split, known)
-        file_names = tuple(entry.filename for entry in listing.images)
         metadata = read_metadata(archive, listing)
         by_column = labels_in_column(listing, metadata)
         if listing.unsure and not classes.names and not by_column:
@@ -122,20 +125,26 @@ def read_dataset(
         if metadata.labels is not None and not by_column:
             named = ClassNames(classes.num_classes, mapping.names, classes.folders, classes.source)
             _check_labels(metadata.labels, listing, labels, named)
-        digest = sha256(path)
+        digest, attributes = sha256(path), metadata.attributes
+        picked = None
+        if pick is not None:
+            picked = pick(labels, attributes, [f"{entry.CRC:08x}-{entry.file_size}" for entry in listing.images])
+            listing, labels = listing.only(picked.tolist()), labels[picked]
+            attributes = {name: tuple(values[i] for i in picked) for name, values in attributes.items()}
+        file_names = tuple(entry.filename for entry in listing.images)
 
         def decode(basin: Basin) -> list[str]:
             if apart:
-                return pour_apart(path, listing, split, known, preprocessing, basin)
+                return pour_apart(path, listing, split, known, preprocessing, basin, picked)
             return pour(archive, listing, preprocessing, basin.take)
 
-        key = cache.cache_key(_identity(digest, split), preprocessing)
+        key = cache.cache_key(_identity(digest, split), preprocessing, picked)
         pixels = _pixels(decode, len(listing.images), key, cache_dir, progress)
     return Dataset(
         file_names=file_names,
         labels=labels,
         class_names=mapping.names,
-        attributes=metadata.attributes,
+        attributes=attributes,
         images=pixels.images,
         pixel_hashes=pixels.hashes,
         preprocessing=preprocessing,

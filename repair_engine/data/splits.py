@@ -11,6 +11,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from repair_engine.errors import BadInput
+from repair_engine.support.words import first_few
 
 SPLITS = ("score", "select", "report")
 MIN_CELL = 4  # units (images, or groups of images that stay together) with which a cell is stratified
@@ -44,7 +45,6 @@ def split(
     groups: Sequence[str] | None,
     pixel_hashes: Sequence[str],
     seed: int,
-    fractions: tuple[float, float, float] = (0.5, 0.25, 0.25),
     class_names: Sequence[str] = (),
 ) -> Splits:
     """Every image in exactly one part; deterministic in the seed.
@@ -65,7 +65,7 @@ def split(
         groups,
         pixel_hashes,
         seed,
-        fractions,
+        (0.5, 0.25, 0.25),
         SPLITS,
         class_names,
     )
@@ -195,9 +195,8 @@ def _pool(
     strata[tiny] = n_cells + int(labels.max()) + 1
     if small.any():
         shown = [names[c] for c in np.flatnonzero(small).tolist()]
-        more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
         warnings.append(
-            f"Too small to be stratified and therefore pooled: {', '.join(shown[:_SHOWN])}{more} "
+            f"Too small to be stratified and therefore pooled: {first_few(shown, _SHOWN)} "
             f"(fewer than {MIN_CELL} images or groups each)."
         )
     return np.unique(strata, return_inverse=True)[1], small
@@ -277,7 +276,6 @@ def _say(
     for p, title in enumerate(titles):
         absent = sorted(set(np.flatnonzero(~small).tolist()) - set(cells[part == p].tolist()))
         if absent:
-            more = f" and {len(absent) - _SHOWN} more" if len(absent) > _SHOWN else ""
-            lacking.append(f"{title}: {', '.join(names[c] for c in absent[:_SHOWN])}{more}")
+            lacking.append(f"{title}: {first_few([names[c] for c in absent], _SHOWN)}")
     if lacking:
         warnings.append(f"Not in every part: {'; '.join(lacking)}.")

@@ -4,22 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
+from repair_engine.documents.records import VictimRecord
 from repair_engine.question.attacks.settings import AttackRecord
 from repair_engine.studies.attack_curves import CurvesRecord
 from repair_engine.studies.attack_rows import AttackRow
 from repair_engine.studies.masking import CheckRecord
-
-
-class VictimRecord(TypedDict):
-    """A model that is attacked."""
-
-    file: str
-    sha256: str
-    architecture: str
-    num_classes: int
-    options: dict[str, Any]
-    registered: str | None
-    logits: int
 
 
 class AuditData(TypedDict):

@@ -12,6 +12,7 @@ import numpy as np
 from repair_engine.errors import BadInput
 from repair_engine.studies.agreement_figures import Valued
 from repair_engine.support import tables
+from repair_engine.support.words import first_few
 
 TABLE = "filters.csv"  # of a repair: all its filters, of which report.json has the culprits alone
 FILES = ("explain.json", "score.json", "report.json")
@@ -114,9 +115,8 @@ def check_same_filters(a: Valued, b: Valued) -> None:
     said = []
     for valued, extra in ((a, of_a - of_b), (b, of_b - of_a)):
         if extra:
-            first = [name for name in valued.ids if name in extra][:_NAMED]
-            more = f" and {len(extra) - _NAMED:,} more" if len(extra) > _NAMED else ""
-            said.append(f"only {valued.called} has {', '.join(first)}{more}")
+            lone = [name for name in valued.ids if name in extra]
+            said.append(f"only {valued.called} has {first_few(lone, _NAMED)}")
     raise BadInput(
         f"The results are of networks with different filters ({_network(a)}; {_network(b)}): {'; '.join(said)}.",
         "Filters are compared by their names: the networks must have the same architecture. Weights, images, metric "

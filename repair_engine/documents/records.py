@@ -31,19 +31,26 @@ def some_of(record: Mapping[str, object], keys: Iterable[str]) -> dict[str, Any]
     return {key: record[key] for key in keys if key in record}
 
 
-class ModelRecord(TypedDict):
+class VictimRecord(TypedDict):
+    """A model that is attacked: what is known of its file."""
+
     file: str
     sha256: str
     architecture: str
     num_classes: int
     options: dict[str, Any]
+    registered: str | None
+    logits: int
+
+
+class ModelRecord(VictimRecord):
+    """A model whose filters are valued."""
+
     weights: str | None
     key: str
     strip_prefix: str
-    registered: str | None
     onnx: OnnxRecord | None
     config_sha256: str | None
-    logits: int
     filters: int
     sites: int
     parameter_share: float
@@ -180,17 +187,22 @@ class CompactRecord(TypedDict):
     against_repaired: NotRequired[Differences]
 
 
-class Valued(TypedDict):
-    """What every document with values begins with."""
+class About(TypedDict):
+    """What a document is about."""
 
     schema: int
     verb: str
     metric: MetricRecord
     model: ModelRecord
     data: DataRecord
-    run: RunRecord
     warnings: list[str]
     versions: dict[str, str]
+
+
+class Valued(About):
+    """What every document with values begins with."""
+
+    run: RunRecord
 
 
 class RepairRecord(Valued):
@@ -228,17 +240,10 @@ class RepairRecord(Valued):
     out: NotRequired[str]
 
 
-class EvaluateRecord(TypedDict):
+class EvaluateRecord(About):
     """What `evaluate --json` gives; figures by split, and for "all"."""
 
-    schema: int
-    verb: str
-    metric: MetricRecord
-    model: ModelRecord
-    data: DataRecord
     figures: dict[str, SplitFigures]
-    warnings: list[str]
-    versions: dict[str, str]
     ablated: NotRequired[list[dict[str, str | float]]]
     figures_ablated: NotRequired[dict[str, SplitFigures]]
 

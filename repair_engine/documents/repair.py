@@ -35,6 +35,7 @@ from repair_engine.network import constant_of
 from repair_engine.question.subgroups import size_warnings
 from repair_engine.search.phases import Ranking
 from repair_engine.search.records import Certificate, RunRecord, interval_words
+from repair_engine.support.words import first_few
 from shapley import Estimate
 
 SCHEMA = 1
@@ -189,11 +190,6 @@ def filter_row(case: Case, player: int, estimate: Estimate) -> FilterRow:
     return row
 
 
-def _searched(found: Estimate, player: int) -> float:
-    """What the search took the filter's value for."""
-    return float(found.values[0][player] if found.best is None else found.best[player])
-
-
 def report_document(case: Case, ranking: Ranking, plan: Plan, run: RunRecord) -> RepairRecord:
     """The report before anything is measured on *report*."""
     shown = ranking.fresh or ranking.found
@@ -202,7 +198,7 @@ def report_document(case: Case, ranking: Ranking, plan: Plan, run: RunRecord) ->
             **filter_row(case, int(player), shown),
             "rank": rank,
             "ablated": rank <= plan.k,
-            "searched_value": _searched(ranking.found, int(player)),
+            "searched_value": float(ranking.found.ranked[int(player)]),
             "edits": [edit.to_json() for edit in case.subject.edits(int(player))],
         }
         for rank, player in enumerate(ranking.players, 1)
@@ -294,9 +290,8 @@ def _findings(document: RepairRecord) -> list[str]:
     for table, rows in document["groups"].items():
         worse = [r for r in rows if r["change"] < 0]
         if is_changed(document) and worse and table != "cells":  # many and small: the table says it
-            names = ", ".join(f"{r['name']} ({points(r['change'])}, n = {r['n']})" for r in worse[:10])
-            more = f" and {len(worse) - 10} more" if len(worse) > 10 else ""
-            findings.append(f"{table.capitalize()} that got worse: {names}{more}.")
+            names = [f"{r['name']} ({points(r['change'])}, n = {r['n']})" for r in worse]
+            findings.append(f"{table.capitalize()} that got worse: {first_few(names, 10)}.")
     worst = document["fairness"]["worst"] if "fairness" in document else None
     if is_changed(document) and worst and worst["change"]["value"] < 0:
         findings.append(

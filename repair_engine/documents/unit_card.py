@@ -14,6 +14,7 @@ import torch
 
 from repair_engine.case.case import Case
 from repair_engine.choosing.plan import prefix_predictions
+from repair_engine.data.before import small_columns
 from repair_engine.data.pixels import Pixels
 from repair_engine.documents.measures import change_of_accuracy, gain, group_table
 from repair_engine.documents.records import Change, GroupRow
@@ -23,8 +24,6 @@ from repair_engine.support.progress import Progress
 
 SHOWN = 5  # images of each end
 FLIPPED = 5  # images that change from right to wrong, and the other way round
-MOST_VALUES = 12  # of a metadata column whose values are subgroups
-MOST_COLUMNS = 4
 MOST_ROWS = 100
 
 
@@ -203,11 +202,8 @@ def _columns(case: Case, indices: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """The metric's own subgroups; where it has none, the metadata columns of few values."""
     if case.question.subgroups is not None:
         return [(case.question.metric.argument, np.asarray([case.question.subgroups[i] for i in indices]))]
-    found: list[tuple[str, np.ndarray]] = []
-    for name, values in case.images.dataset.attributes.items():
-        if 1 < len(set(values)) <= MOST_VALUES and len(found) < MOST_COLUMNS:
-            found.append((name, np.asarray([values[i] for i in indices])))
-    return found
+    attributes = case.images.dataset.attributes
+    return [(name, np.asarray(attributes[name])[indices]) for name in small_columns(attributes)]
 
 
 def _flipped(case: Case, indices: np.ndarray, predicted: np.ndarray, which: np.ndarray, album: _Album) -> list[Shown]:

@@ -81,6 +81,14 @@ class Architecture:
     def registered(self) -> bool:
         return self.name in self.register
 
+    def check_logits(self, found: int) -> None:
+        """Raises BadInput: a network puts out another number of logits than that of its classes."""
+        if found not in (self.num_classes, 1 if self.num_classes == 2 else self.num_classes):
+            raise BadInput(
+                f"The network puts out {found} logits; --num-classes says {self.num_classes}.",
+                "Give the number of classes that the model was trained for.",
+            )
+
     def build(self, device: str = "cpu", random_init: bool = False) -> nn.Module:
         """The empty module on 'meta' or 'cpu'.
 

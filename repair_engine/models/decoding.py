@@ -121,12 +121,28 @@ def pour(
 
 
 def pour_apart(
-    path: Path, listing: Listing, split: str, known: Sequence[str], preprocessing: Preprocessing, basin: Basin
+    path: Path,
+    listing: Listing,
+    split: str,
+    known: Sequence[str],
+    preprocessing: Preprocessing,
+    basin: Basin,
+    picked: np.ndarray | None = None,
 ) -> list[str]:
-    """As `pour` into the basin, in a child. Raises BadInput, and what the basin's progress raises."""
+    """As `pour` into the basin, in a child. Raises BadInput, and what the basin's progress raises.
+
+    Args:
+        picked: indices of the listing's images among all of the zip's; None: it has them all.
+    """
     megabytes = path.stat().st_size >> 20
     limits = sandbox.Limits(2 << 30, 1 << 20, cpu_seconds=600 + 2 * megabytes, wall_seconds=1800 + 6 * megabytes)
-    asked = {"name": listing.name, "split": split, "known": list(known), "preprocessing": preprocessing.to_json()}
+    asked = {
+        "name": listing.name,
+        "split": split,
+        "known": list(known),
+        "preprocessing": preprocessing.to_json(),
+        "picked": None if picked is None else picked.tolist(),
+    }
     try:
         imports = _RESIZING if preprocessing.moves_pixels else ()
         answer = sandbox.call("pixels", asked, limits, {"path": path}, imports=imports, pours={"pixels": basin.take})
@@ -144,6 +160,8 @@ def run_task(payload: Mapping[str, Any]) -> dict[str, Any]:
     preprocessing = Preprocessing.from_json(payload["preprocessing"])
     with open_archive(path, name) as archive, os.fdopen(payload["pixels"], "wb", closefd=False) as out:
         listing = list_images(archive, path.stat().st_size, name, payload["split"], payload["known"])
+        if payload["picked"] is not None:
+            listing = listing.only(payload["picked"])
         return {"warnings": pour(archive, listing, preprocessing, out.write)}
 
 

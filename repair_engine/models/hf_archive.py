@@ -16,7 +16,7 @@ from repair_engine.errors import BadInput
 from repair_engine.models import hf_models
 from repair_engine.models.formats.convert import MAX_FILE_BYTES
 from repair_engine.support import sandbox
-from repair_engine.support.archive import MAX_ENTRIES, check_entry, check_size, stream_entry
+from repair_engine.support.archive import check_entry, check_size, entries_of, stream_entry
 
 SUFFIX = ".zip"
 NAMES = (hf_models.CONFIG, hf_models.WEIGHTS, hf_models.PREPROCESSOR, hf_models.JOINT)
@@ -80,9 +80,7 @@ def pack(folder: Path, out: Path) -> None:
 
 def _wanted(archive: zipfile.ZipFile, size: int, name: str) -> list[zipfile.ZipInfo]:
     """The known files, all of one folder. Raises BadInput."""
-    entries = archive.infolist()
-    if len(entries) > MAX_ENTRIES:
-        raise BadInput(f"{name} has {len(entries):,} entries; at most {MAX_ENTRIES:,} are read.")
+    entries = entries_of(archive, name)
     for entry in entries:
         check_entry(entry, name, _AGAIN)
     twice = [n for n, count in Counter(entry.filename for entry in entries).items() if count > 1]

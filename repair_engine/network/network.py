@@ -151,6 +151,10 @@ class Network:
         site = self.sites[int(self.site_of(np.array([player]))[0])]
         return f"{site.name}:{'head' * (site.kind == 'head')}{self.channel(player)}"
 
+    def players(self, filter_ids: Iterable[str]) -> np.ndarray:
+        """Players of `site:channel`, in that order, int64 [m]. Raises BadInput, see `player`."""
+        return np.array([self.player(name) for name in filter_ids], dtype=np.int64)
+
     def channel(self, player: int) -> int:
         """Place of a player among its site's."""
         return player - int(self.offsets[int(self.site_of(np.array([player]))[0])])

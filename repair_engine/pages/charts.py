@@ -105,7 +105,7 @@ def removal_curve(
     )
 
 
-def front(document: Row, *, width: int = WIDE, ident: str = "pareto") -> Markup:
+def front(document: Row, *, width: int = WIDE) -> Markup:
     """All prefixes by their two figures on *select*; those on the Pareto front are joined."""
     steps, k, metric = document["curve"], document["k"], document["metric"]["text"]
 
@@ -128,7 +128,7 @@ def front(document: Row, *, width: int = WIDE, ident: str = "pareto") -> Markup:
         ringed=(chosen["clean"], chosen["objective"]),
         legend_more=[("ring", "text", f"chosen, k = {k}")],
         width=width,
-        ident=ident,
+        ident="pareto",
     )
 
 
@@ -215,7 +215,7 @@ class RoundPoint:
     half_width: float
 
 
-def convergence(rounds: Sequence[RoundPoint], total: int, *, width: int = WIDE, ident: str = "convergence") -> Markup:
+def convergence(rounds: Sequence[RoundPoint], total: int, *, width: int = WIDE) -> Markup:
     """Half-width of the leaders' intervals against evaluations, one line per phase.
 
     Args:
@@ -238,5 +238,5 @@ def convergence(rounds: Sequence[RoundPoint], total: int, *, width: int = WIDE, 
         Axis("", decimals, (0.0, 2.0), (4, 4), (0,)),
         height=(140, 140),
         width=width,
-        ident=ident,
+        ident="convergence",
     )

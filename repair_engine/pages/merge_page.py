@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from repair_engine.pages import rendering
-from repair_engine.support.words import count
+from repair_engine.support.words import count, first_few
 
 Row = dict[str, Any]
 
@@ -38,8 +38,7 @@ def differing_text(document: Row) -> str:
         return "Whether parties differ cannot be told: no filter has 30 samples at each."
     if not found:
         return f"No filter differs between the parties by more than sampling error ({tested:,} tested, Holm)."
-    more = f" and {len(found) - 10} more" if len(found) > 10 else ""
     return (
         f"{count(len(found), 'filter')} of {tested:,} differ between the parties by more than sampling error "
-        f"(Holm, 5%): {', '.join(found[:10])}{more}. What is common to all images hides that."
+        f"(Holm, 5%): {first_few(found, 10)}. What is common to all images hides that."
     )

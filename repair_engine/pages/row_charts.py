@@ -66,6 +66,7 @@ def before_after(
     changed: bool,
     title: str = "Recall before and after",
     *,
+    meaning: str = "before",
     width: int = WIDE,
     ident: str = "groups",
 ) -> Markup:
@@ -73,8 +74,9 @@ def before_after(
 
     Args:
         rows: of a table of a document's groups.
+        meaning: of the ring.
     """
-    entries = [("ring", "before", "before")] + ([("diamond", "after", "after")] if changed else [])
+    entries = [("ring", "before", meaning)] + ([("diamond", "after", "after")] if changed else [])
     key, used = legend(entries, 4, 12, width - 8)
     gutter = 118 if width == WIDE and changed else 58 if width == WIDE else 22
     left, right = _label_column([r["name"] for r in rows], width), width - gutter
@@ -224,7 +226,7 @@ def filled(counts: Sequence[int]) -> list[int]:
     return [i for i, n in enumerate(counts) if n]
 
 
-def layers(rows: Sequence[Row], title: str, *, width: int = WIDE, ident: str = "layers") -> Markup:
+def layers(rows: Sequence[Row], title: str, *, width: int = WIDE) -> Markup:
     """Per site, how many of the most and of the least critical filters it holds; a tick where chance would put them.
 
     Of many sites, only those that hold any.
@@ -250,7 +252,7 @@ def layers(rows: Sequence[Row], title: str, *, width: int = WIDE, ident: str = "
     parts.append(line(left, top, left, bottom, "axis"))
     said = "; ".join(f"{r['site']} {r['most']} and {r['least']} of {r['filters']}" for r in shown[:20])
     described = f"Most and least critical filters per site: {said}."
-    return figure(f"{ident}-{width}", width, bottom + 24, title, described, *parts)
+    return figure(f"layers-{width}", width, bottom + 24, title, described, *parts)
 
 
 def shown_layers(rows: Sequence[Row]) -> list[Row]:

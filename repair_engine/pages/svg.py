@@ -71,9 +71,9 @@ def tick_digits(scale: Scale, factor: float = 1.0) -> int:
     return max(0, -math.floor(math.log10(step) + 1e-9))
 
 
-def shorten(label: str, width: float, size: int = FONT) -> str:
+def shorten(label: str, width: float) -> str:
     """The label, cut with an ellipsis to about `width` units."""
-    most = max(3, int(width / (_LETTER * size / FONT)))
+    most = max(3, int(width / _LETTER))
     return label if len(label) <= most else label[: most - 1] + "…"
 
 
@@ -145,12 +145,10 @@ def marker(shape: str, x: float, y: float, role: str, r: float = 4.5, tip: str |
     return element("path", inside, d=corners[shape](), class_=f"f-{role}", fill=fill)
 
 
-def whisker(
-    x1: float, x2: float, y: float, role: str, dash: str | None = None, caps: tuple[bool, bool] = (True, True)
-) -> Markup:
+def whisker(x1: float, x2: float, y: float, role: str, caps: tuple[bool, bool] = (True, True)) -> Markup:
     """A horizontal interval with end caps; without one where it reaches further than is drawn."""
     ends = [line(x, y - 4, x, y + 4, role, 1.5) for x, cap in zip((x1, x2), caps) if cap]
-    return Markup("").join([line(x1, y, x2, y, role, 1.5, dash), *ends])
+    return Markup("").join([line(x1, y, x2, y, role, 1.5), *ends])
 
 
 def legend(entries: Sequence[tuple[str, str, str]], x: float, y: float, width: float) -> tuple[Markup, float]:

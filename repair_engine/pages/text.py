@@ -12,7 +12,7 @@ from repair_engine.pages.attack_wording import settings_text
 from repair_engine.pages.explain_page import at_ends, samples_of, shown
 from repair_engine.pages.explain_wording import advantage_line, headline, shift_text
 from repair_engine.pages.repair_wording import deed, edit_said, fairness_said, selection_said, title, verdict
-from repair_engine.support.words import kinds_said, level_of
+from repair_engine.support.words import first_few, kinds_said, level_of
 
 if TYPE_CHECKING:
     from repair_engine.case.inspection import InspectRecord
@@ -46,9 +46,7 @@ def inspect_text(document: InspectRecord) -> str:
     found += [f"prefix {layout['prefix']}"] if layout["prefix"] else []
     kept = (layout["beside"], "not the network's, kept as they are")
     for keys, said in (kept, (layout["dropped"], "not written back")):
-        found += [f"{said}: {', '.join(keys[:5])}" + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")] * bool(
-            keys
-        )
+        found += [f"{said}: {first_few(keys, 5)}"] if keys else []
     lines += [f"read as {'; '.join(found)}"] if found else []
     lines.append(f"{'site':<44}{'units':>8}  kind    norm     activation")
     lines += [
@@ -73,8 +71,7 @@ def inspect_text(document: InspectRecord) -> str:
 
 def _values(values: list[str], n: int) -> str:
     """The first of a column's n different values; one that has a comma or a colon, or is empty, in quotes."""
-    more = f" and {n - _VALUES} more" if n > _VALUES else ""
-    return ", ".join(map(_quoted, values[:_VALUES])) + more
+    return first_few([_quoted(value) for value in values], _VALUES, n)
 
 
 def _quoted(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from repair_engine.pages import merge_page
 from repair_engine.parties.merging import Merged
 from repair_engine.search.phases import DELTA
 from repair_engine.support import tables
+from repair_engine.support.outputs import write_json
 from repair_engine.support.statistics import finite
 
 
@@ -56,7 +56,7 @@ def merged_document(merged: Merged) -> dict[str, Any]:
 
 def write_merged(merged: Merged, document: dict[str, Any], out: Path) -> None:
     """merged.json, filters.csv and merged.html in the folder `out`."""
-    (out / "merged.json").write_text(json.dumps(document, indent=1))
+    write_json(document, out / "merged.json")
     (out / "merged.html").write_text(merge_page.render(document), encoding="utf-8")
     parties = [f"value_{i}" for i in range(1, len(merged.parties) + 1)]
     errors = [f"std_error_{i}" for i in range(1, len(merged.parties) + 1)]

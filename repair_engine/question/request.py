@@ -93,6 +93,7 @@ class RunSettings(Splits, Edits, Ablation, Sampling, Report, Export, Trigger, At
         attack: settings of `attack-success`.
         by_hand: ids of filters to ablate, in this order; then nothing is searched and all of them are ablated.
         report_uses: reports on the same report images that were read before this one was asked for.
+        looked_before: a baseline (`verbs.baseline`) of the same model and images was made before.
         device: "cpu" or "cuda" (resolved).
         explain: what an explanation shows.
         purpose: what the run is for, which shares out its budget.
@@ -106,6 +107,7 @@ class RunSettings(Splits, Edits, Ablation, Sampling, Report, Export, Trigger, At
     attack: AttackSettings = field(default_factory=lambda: AttackSettings.of("paper"))
     by_hand: tuple[str, ...] = ()
     report_uses: int = 0
+    looked_before: bool = False
     device: str = "cpu"
     explain: Explanation | None = None
     purpose: Verb = Verb.REPAIR

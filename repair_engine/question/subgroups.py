@@ -10,6 +10,7 @@ from repair_engine.data import SPLITS, Dataset, Splits
 from repair_engine.data.columns import absent_combinations, columns_of, combinations
 from repair_engine.question.objectives import Metric
 from repair_engine.support.statistics import REFUSE_BELOW, WARN_BELOW
+from repair_engine.support.words import first_few
 
 _SHOWN = 6
 
@@ -45,20 +46,20 @@ def absence_warnings(metric: Metric, dataset: Dataset, splits: Splits) -> list[s
         verb = ("have", "are no subgroups") if absent > 1 else ("has", "is no subgroup")
         said.append(
             f"{many} of the values of {' and '.join(columns)} {verb[0]} no image and {verb[1]}: "
-            f"{_listed(named, absent)}."
+            f"{first_few(named, _SHOWN, absent)}."
         )
     names, codes = np.unique(np.asarray(subgroups), return_inverse=True)
     shown = sorted(set(dataset.labels.tolist()))
     counts = _counts(codes, dataset.labels, len(names), len(dataset.class_names))
     gaps = [
-        f"{name} has no image of {_listed([dataset.class_names[c] for c in lacking], len(lacking))}"
+        f"{name} has no image of {first_few([dataset.class_names[c] for c in lacking], _SHOWN)}"
         for g, name in enumerate(names)
         if (lacking := [c for c in shown if not counts[g, c]])
     ]
     if gaps and (np.count_nonzero(counts, axis=1) > 1).any():  # groups of one class each are the paper's design
         said.append(
-            f"Subgroups without a class: {_listed(gaps, len(gaps), '; ')}. The recall of such a subgroup is the mean "
-            "over the classes that it has, so it is not about the same classes as the others'."
+            f"Subgroups without a class: {first_few(gaps, _SHOWN, joint='; ')}. The recall of such a subgroup is the "
+            "mean over the classes that it has, so it is not about the same classes as the others'."
         )
     for part in SPLITS:
         rows = getattr(splits, part)
@@ -69,19 +70,17 @@ def absence_warnings(metric: Metric, dataset: Dataset, splits: Splits) -> list[s
         ]
         if lost:
             said.append(
-                f"The {part} split has no image of {_listed(lost, len(lost))}: there the metric is the mean over the "
+                f"The {part} split has no image of {first_few(lost, _SHOWN)}: there the metric is the mean over the "
                 "others. More images, or fewer columns, would mend it."
             )
     return said
 
 
-def size_warnings(
-    subgroups: Sequence[str], labels: np.ndarray, class_names: Sequence[str], part: str = "report"
-) -> list[str]:
-    """Subgroups and cells (class within subgroup) of a split that are too small to trust or to gate.
+def size_warnings(subgroups: Sequence[str], labels: np.ndarray, class_names: Sequence[str]) -> list[str]:
+    """Subgroups and cells (class within subgroup) of the report split that are too small to trust or to gate.
 
     Args:
-        subgroups, labels: of the split's images, [N].
+        subgroups, labels: of its images, [N].
     """
     names, codes = np.unique(np.asarray(subgroups), return_inverse=True)
     counts = _counts(codes, labels, len(names), len(class_names))
@@ -89,15 +88,15 @@ def size_warnings(
     few = [f"{name} ({n})" for name, n in zip(names, counts.sum(axis=1)) if n < WARN_BELOW]
     if few:
         said.append(
-            f"Subgroups with fewer than {WARN_BELOW} {part} images, so wide intervals: {_listed(few, len(few))} "
+            f"Subgroups with fewer than {WARN_BELOW} report images, so wide intervals: {first_few(few, _SHOWN)} "
             f"(below {REFUSE_BELOW} they do not gate)."
         )
     cells = [(int(n), f"{class_names[c]} of {names[g]} ({n})") for (g, c), n in np.ndenumerate(counts) if n]
     small = sorted(cell for cell in cells if cell[0] < REFUSE_BELOW)
     if small:
         said.append(
-            f"{len(small)} of {len(cells)} cells (a class within a subgroup) have fewer than {REFUSE_BELOW} {part} "
-            f"images: {_listed([text for _, text in small], len(small))}. Each weighs as much in its subgroup's mean "
+            f"{len(small)} of {len(cells)} cells (a class within a subgroup) have fewer than {REFUSE_BELOW} report "
+            f"images: {first_few([text for _, text in small], _SHOWN)}. Each weighs as much in its subgroup's mean "
             "as a large one."
         )
     return said
@@ -115,8 +114,3 @@ def _firsts(cells: np.ndarray, here: np.ndarray) -> Iterable[tuple[int, int]]:
 def _counts(codes: np.ndarray, labels: np.ndarray, subgroups: int, classes: int) -> np.ndarray:
     """Images per subgroup and class, int64 [subgroups, classes]."""
     return np.bincount(codes * classes + labels, minlength=subgroups * classes).reshape(subgroups, classes)
-
-
-def _listed(names: Sequence[str], n: int, joint: str = ", ") -> str:
-    shown = joint.join(names[:_SHOWN])
-    return f"{shown} and {n - len(names[:_SHOWN])} more" if n > _SHOWN else shown

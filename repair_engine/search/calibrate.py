@@ -10,7 +10,6 @@ import numpy as np
 
 from repair_engine.search.game import NeuronGame
 
-TARGET_SECONDS = 300.0
 _SHARE = 0.85  # of the target; machines are shared and noisy
 _PROBE_SECONDS = 2.0
 _FEW, _SOME = 20, 1_000  # evaluations a filter
@@ -28,8 +27,9 @@ class Rates:
     masked: float  # forwards in which most sites are masked
 
 
-def measure(game: NeuronGame, seed: int = 0) -> Rates:
-    """Times short pieces of each kind of work (about eight seconds in all)."""
+def measure(game: NeuronGame, seed: int = 0, seconds: float | None = None) -> Rates:
+    """Times short pieces of each kind of work; `seconds` for each, by default two."""
+    seconds = _PROBE_SECONDS if seconds is None else seconds
     rng = np.random.default_rng(seed)
     batch = game.draw_batch(rng)
     n = game.n_players
@@ -59,17 +59,17 @@ def measure(game: NeuronGame, seed: int = 0) -> Rates:
         game.differences(np.repeat(base, game.n_parts, axis=0), players, batch, lambda _: None)
         return (1 + len(players)) * game.batch_size
 
-    return Rates(_rate(forward), _rate(walk), _rate(toggle), _rate(masked))
+    return Rates(*(_rate(work, seconds) for work in (forward, walk, toggle, masked)))
 
 
-def choose_budget(rates: Rates, estimator: str, other_seconds: float, target: float = TARGET_SECONDS) -> int:
+def choose_budget(rates: Rates, estimator: str, other_seconds: float, target: float) -> int:
     """Evaluations that fit into `target` seconds beside `other_seconds` of other work, two digits."""
     speed = rates.toggle if estimator in ("cmcs", "fast") else rates.walk
     left = max(target * _SHARE - other_seconds, 0.1 * target) / (1 + LEAVE_ONE_OUT_SHARE)
     return max(_two_digits(int(left * speed)), LEAST)
 
 
-def largest_budget(seconds: Callable[[int], float], target: float = TARGET_SECONDS) -> int:
+def largest_budget(seconds: Callable[[int], float], target: float) -> int:
     """The most evaluations, two digits, with which the whole run ends within `target` seconds; LEAST at least.
 
     Args:
@@ -101,9 +101,9 @@ def reach(budget: int, filters: int) -> str:
     return said + "the larger effects will be known with narrow intervals."
 
 
-def _rate(work: Callable[[], int]) -> float:
+def _rate(work: Callable[[], int], seconds: float) -> float:
     work()  # first calls pay for set-up
     begin, done = time.perf_counter(), 0
-    while (spent := time.perf_counter() - begin) < _PROBE_SECONDS or not done:
+    while (spent := time.perf_counter() - begin) < seconds or not done:
         done += work()
     return done / max(time.perf_counter() - begin, 1e-9) if done else 1.0 / max(spent, 1e-9)

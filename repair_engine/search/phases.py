@@ -230,7 +230,7 @@ def candidate_players(request: RunSettings, found: Estimate) -> np.ndarray:
     at the asked ends, whatever their sign.
     """
     sign = request.metric.culprit_sign
-    values = found.values[0] if found.best is None else found.best
+    values = found.ranked
     if request.purpose is Verb.EXPLAIN:
         return _at_the_ends(np.nan_to_num(values, nan=0.0), request.top_k, request.side or "both")
     badness = np.where(np.isnan(values), 0.0, sign * values)
@@ -264,7 +264,7 @@ class Ranking:
 def rank(request: RunSettings, found: Estimate, fresh: Estimate | None) -> Ranking:
     """Orders the candidates by both estimates, weighted by their precision."""
     candidates = candidate_players(request, found)
-    values = (found.values[0] if found.best is None else found.best)[candidates]
+    values = found.ranked[candidates]
     if fresh is not None and fresh is not found:
         values = combined(found, fresh, candidates)
     sign = request.metric.culprit_sign
@@ -275,7 +275,7 @@ def rank(request: RunSettings, found: Estimate, fresh: Estimate | None) -> Ranki
 
 def combined(found: Estimate, fresh: Estimate, players: np.ndarray) -> np.ndarray:
     """Both phases' values of players [m] that the fresh one sampled, weighted by their precision, float64 [m]."""
-    values = (found.values[0] if found.best is None else found.best)[players]
+    values = found.ranked[players]
     searched, confirmed = _precision(found, players), _precision(fresh, players)
     if found.best_spread is not None:
         searched = 1.0 / np.maximum(found.best_spread[players], 1e-9) ** 2

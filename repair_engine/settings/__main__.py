@@ -90,17 +90,17 @@ PLACES: dict[str, tuple[str, str, Callable[[], str]]] = {
 }
 
 
-def stale(root: Path = ROOT, write: bool = False) -> list[str]:
+def stale(write: bool = False) -> list[str]:
     """Files whose options are not those that are declared; `write`: mended."""
     found = []
     for name, (begin, end, text) in PLACES.items():
-        before = (root / name).read_text(encoding="utf-8")
+        before = (ROOT / name).read_text(encoding="utf-8")
         head, rest = before.split(begin)
         after = head + begin + text() + end + rest.split(end)[1]
         if after != before:
             found.append(name)
             if write:
-                (root / name).write_text(after, encoding="utf-8")
+                (ROOT / name).write_text(after, encoding="utf-8")
     return found
 
 

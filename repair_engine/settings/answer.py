@@ -9,6 +9,7 @@ from repair_engine.errors import BadInput
 from repair_engine.settings.fields import Settings, option
 from repair_engine.support.memory import parse_memory
 
+EFFORTS = {"quick": 5.0, "thorough": 30.0, "overnight": 480.0}  # minutes
 MOST_PICTURED = 50  # filters from each end: the page embeds ten images of each
 
 
@@ -59,6 +60,15 @@ class Sampling(Settings):
         help="In the place of a budget: one that ends within so many minutes on one worker. A budget repeats a "
         "result, minutes do not.",
     )  # fmt: skip
+    effort: Literal["quick", "thorough", "overnight"] | None = option(
+        None, label="Effort",
+        words={
+            "quick": "quick look: about 5 minutes",
+            "thorough": "thorough: about half an hour",
+            "overnight": "overnight: about 8 hours",
+        },
+        help="In the place of minutes: quick (5), thorough (30) or overnight (480).",
+    )  # fmt: skip
     precision: Literal["float32", "bfloat16"] = option(
         "float32", label="The search computes in",
         words={"float32": "float32", "bfloat16": "bfloat16 where it agrees: faster on newer processors"},
@@ -82,6 +92,14 @@ class Sampling(Settings):
         if self.minutes is not None and self.budget is not None:
             said = "Minutes and a budget exclude each other."
             raise self.wrong("minutes", said, "A budget repeats a result, minutes do not.")
+        if self.effort is not None and (self.minutes is not None or self.budget is not None):
+            said = "An effort stands for minutes; it excludes minutes and a budget."
+            raise self.wrong("effort", said, "Leave the others out.")
+
+    @property
+    def wanted_minutes(self) -> float:
+        """That a run may take where no budget says it: as asked, else those of a quick look."""
+        return self.minutes if self.minutes is not None else EFFORTS[self.effort or "quick"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
 from numbers import Integral, Real
@@ -284,6 +284,12 @@ def keywords(record: type[Settings]) -> dict[str, Any]:
     return {name: MISSING if one.required else one.default for name, one in options(record).items()}
 
 
+def meant(name: str, known: Iterable[str]) -> str:
+    """What a name that is not known might be, or what there is."""
+    near = get_close_matches(name, known, n=3)
+    return f"Is {' or '.join(near)} meant?" if near else f"There are: {', '.join(known)}."
+
+
 def from_keywords(record: type[Record], /, **given: Any) -> Record:
     """A record from keywords.
 
@@ -293,9 +299,7 @@ def from_keywords(record: type[Record], /, **given: Any) -> Record:
     known = keywords(record)
     for name in given:
         if name not in known:
-            near = get_close_matches(name, known, n=3)
-            mend = f"Is {' or '.join(near)} meant?" if near else f"There are: {', '.join(known)}."
-            raise BadInput(f"There is no option {name!r}.", mend, name)
+            raise BadInput(f"There is no option {name!r}.", meant(name, known), name)
     for name, default in known.items():
         if default is MISSING and given.get(name) is None:
             raise BadInput("It must be given.", options(record)[name].help, name)

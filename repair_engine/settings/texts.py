@@ -13,11 +13,11 @@ _UNITS = {"share": "points", "levels": "of 255 levels"}
 _SAID = {"yes": True, "true": True, "no": False, "false": False}
 
 
-def help_of(one: Option, besides: str = "") -> str:
-    """What is said of it, with its default and what else there is to say."""
+def help_of(one: Option) -> str:
+    """What is said of it, with its default."""
     default = one.default not in (None, (), "", False) and not one.required and "efault" not in one.help
     said = f" Default: {written(one, one.default)}." if default else ""
-    return f"{one.help}{said}{besides}"
+    return f"{one.help}{said}"
 
 
 def flag_of(one: Option) -> str:

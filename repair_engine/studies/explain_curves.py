@@ -29,6 +29,7 @@ from repair_engine.support.statistics import Interval, IntervalRecord, paired_bo
 MOST_IMAGES, FEWEST_IMAGES = 1000, 50
 _SHARE = 0.25  # of the budget, spent in addition
 _STREAM = 0xE2
+_RANKINGS = 4  # beside those at random: see `orders.rankings_of`
 _RATIO = 2**0.5  # of neighbouring numbers of removed filters
 _DENSE = 3  # up to here every number is looked at
 
@@ -83,10 +84,10 @@ def grids(n: int, remove: int) -> dict[str, np.ndarray]:
     return {MOST: grid(most), LEAST: grid(max(most, n // 2))}
 
 
-def evaluations_per_image(n: int, remove: int, draws: int, rankings: int = 4) -> int:
+def evaluations_per_image(n: int, remove: int, draws: int) -> int:
     """Coalitions that all curves evaluate on an image, at most."""
     ends = grids(n, remove)
-    return rankings * sum(len(ks) for ks in ends.values()) + len(ends[LEAST]) + draws * len(_union(ends))
+    return _RANKINGS * sum(len(ks) for ks in ends.values()) + len(ends[LEAST]) + draws * len(_union(ends))
 
 
 def images_for(case: Case, budget: int) -> int:

@@ -52,7 +52,7 @@ def values_of(found: Estimate, fresh: Estimate | None) -> np.ndarray:
     Of both phases, weighted by precision, where both sampled a filter; else the search's belief (`Estimate.best`) or
     its mean.
     """
-    values = np.array(found.values[0] if found.best is None else found.best, dtype=float)
+    values = np.array(found.ranked, dtype=float)
     if fresh is not None and fresh is not found:
         confirmed = np.flatnonzero(fresh.samples > 0)
         values[confirmed] = combined(found, fresh, confirmed)

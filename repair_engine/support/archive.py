@@ -6,9 +6,9 @@ import shlex
 import stat
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from repair_engine.errors import BadInput
@@ -70,6 +70,11 @@ class Listing:
     unsure: str = ""
     outer: str = ""
 
+    def only(self, picked: Sequence[int]) -> Listing:
+        """Some of the images, in another order."""
+        images, folders = tuple(self.images[i] for i in picked), tuple(self.folders[i] for i in picked)
+        return replace(self, images=images, folders=folders)
+
 
 def check_not_folder(path: Path, name: str) -> None:
     """Raises BadInput where images are given as a folder; says how to make the zip of it."""
@@ -104,6 +109,14 @@ def open_archive(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
         raise BadInput(f"{name} is not a zip archive, or it is damaged: {error}.", LAYOUT) from error
 
 
+def entries_of(archive: zipfile.ZipFile, name: str, most: int | None = None) -> list[zipfile.ZipInfo]:
+    """Raises BadInput: there are more than are read (`MAX_ENTRIES` by default)."""
+    entries, most = archive.infolist(), most or MAX_ENTRIES
+    if len(entries) > most:
+        raise BadInput(f"{name} has {len(entries):,} entries; at most {most:,} are read.")
+    return entries
+
+
 def list_images(
     archive: zipfile.ZipFile, size: int, name: str, split: str = "", known: Collection[str] = ()
 ) -> Listing:
@@ -118,9 +131,7 @@ def list_images(
         BadInput: links, `..`, absolute or nested archives, encryption, duplicates, bombs, unsupported images,
             images outside a class folder, splits of which none is chosen, or no images.
     """
-    entries = archive.infolist()
-    if len(entries) > MAX_ENTRIES:
-        raise BadInput(f"{name} has {len(entries):,} entries; at most {MAX_ENTRIES:,} are read.")
+    entries = entries_of(archive, name)
     page = decode_names(entries, known)
     for entry in entries:
         check_entry(entry, name)

@@ -11,9 +11,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from repair_engine.errors import BadInput
 from repair_engine.support.scratch import scratch, unbroken
@@ -35,6 +36,16 @@ def sha256(path: Path) -> str:
     """Of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(document: Mapping[str, Any], path: Path) -> None:
+    """As all documents are written."""
+    path.write_text(json.dumps(document, indent=1))
+
+
+def listed(folder: Path, names: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Role -> name and sha256 of files in a folder, from role -> name: how documents name their files."""
+    return {role: {"name": name, "sha256": sha256(folder / name)} for role, name in names.items()}
 
 
 @contextmanager

@@ -55,14 +55,24 @@ def byte_size(number: int) -> str:
     return f"{number / (1 << 30):.2g} GiB" if number >= 1 << 30 else f"{number >> 20} MiB"
 
 
+def first_few(names: Sequence[str], most: int, n: int | None = None, joint: str = ", ") -> str:
+    """The first names, such as "a, b and 7 more".
+
+    Args:
+        n: how many there are, where `names` are the first of them.
+    """
+    left = (len(names) if n is None else n) - len(names[:most])
+    return joint.join(names[:most]) + (f" and {left:,} more" if left else "")
+
+
 def first_line(error: object, most: int = 300) -> str:
     """The first line of what an error says, at most so many characters of it; of a silent one its kind."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
 
 
-def last_line(said: str, most: int = 500) -> str:
+def last_line(said: str) -> str:
     """What a process that failed said last."""
-    return (said.strip().splitlines() or ["no message"])[-1][:most]
+    return (said.strip().splitlines() or ["no message"])[-1][:500]
 
 
 _KINDS = {"filter": ("filter", "filters"), "hidden": ("hidden unit", "hidden units"), "head": ("head", "heads")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from repair_engine import settings
@@ -12,6 +11,7 @@ from repair_engine.models.architectures import Architecture
 from repair_engine.question.objectives import Metric
 from repair_engine.question.request import RepairRequest
 from repair_engine.question.surrogates import parse_surrogate
+from repair_engine.settings.fields import meant
 
 _VERBS: dict[str, type[settings.Settings]] = {
     "score": settings.ScoreHere,
@@ -24,6 +24,8 @@ _VERBS: dict[str, type[settings.Settings]] = {
 _OTHERWISE = {*settings.options(settings.ModelFile), *settings.options(settings.ImagesUpload), "data", "out", "guard",
               "guard_split_folder", "trigger", "triggered", "triggered_split_folder", "ablate", "repaired",
               "all_images"}  # fmt: skip
+# Fields of a request that a verb's record may have.
+_NAMED = ("guard", "guard_split_folder", "trigger", "triggered", "triggered_split_folder", "constants", "values")
 
 
 def keywords_of(verb: str) -> tuple[str, ...]:
@@ -35,9 +37,7 @@ def check_names(function: str, given: Mapping[str, Any], known: Sequence[str]) -
     """Raises BadInput: an option is unknown, naming those that are written alike."""
     for name in given:
         if name not in known:
-            near = get_close_matches(name, known, n=3)
-            mend = f"Is {' or '.join(near)} meant?" if near else f"There are: {', '.join(known)}."
-            raise BadInput(f"{function}() has no option {name!r}.", mend)
+            raise BadInput(f"{function}() has no option {name!r}.", meant(name, known))
 
 
 def request_of(
@@ -57,15 +57,19 @@ def request_of(
     asked = plain if verb == "attack" else plain | {"metric": metric}
     beside = {name: known[name] for name in ("trigger", "triggered") if name in known}
     here = settings.from_keywords(_VERBS[verb], model=known["model"], data=known["data"], **beside, **asked)
+    return request_here(here, architecture, **known)
+
+
+def request_here(here: Any, architecture: Architecture, **known: Any) -> RepairRequest:
+    """The request that a verb's record on files describes; `known` as in `request_of`. Raises BadInput."""
     surrogates = getattr(here, "surrogate", ())
-    more = {name: getattr(here, name) for name in ("constants", "values") if hasattr(here, name)}
+    named = {name: getattr(here, name) for name in _NAMED if hasattr(here, name)}
     return RepairRequest.of(
         here,
         architecture=architecture,
-        metric=Metric.parse(metric),
+        metric=Metric.parse(here.metric),
         surrogates=tuple(parse_surrogate(text, architecture.num_classes, architecture.register) for text in surrogates),
-        **more,
-        **known,
+        **(named | known),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ import torch
 
 from repair_engine.case.preparing import FROM_FILES, Given, read_model, read_set
 from repair_engine.data import SPLITS, Dataset, Splits
-from repair_engine.documents.attack import AuditRecord, ShareRecord, VictimRecord
+from repair_engine.documents.attack import AuditRecord, ShareRecord
 from repair_engine.documents.attack_files import write_attacked, write_attacks
+from repair_engine.documents.records import VictimRecord
 from repair_engine.documents.repair import SCHEMA, instruction_set, versions
 from repair_engine.errors import BadInput
 from repair_engine.models import formats
@@ -27,6 +27,7 @@ from repair_engine.question.victims import AttackImages, BlackBox, Victim, black
 from repair_engine.studies import masking
 from repair_engine.studies.attack_curves import Curves, forwards, measure_curves
 from repair_engine.studies.attack_rows import Fixed, Row, describe_rows, measure_rows
+from repair_engine.support.outputs import write_json
 from repair_engine.support.progress import BATCH, Progress
 from repair_engine.support.statistics import wilson
 
@@ -53,7 +54,7 @@ class Audit:
         """attack.json, attack.html, attack.csv and attack.npz."""
         write_attacks(self.rows, self.dataset, out / "attack.csv", repaired="repaired" in self.document)
         write_attacked(self.images, self.fixed, self.dataset, out / "attack.npz")
-        (out / "attack.json").write_text(json.dumps(self.document, indent=1))
+        write_json(self.document, out / "attack.json")
         (out / "attack.html").write_text(attack_page.render(self.document), encoding="utf-8")
 
 
@@ -176,7 +177,8 @@ def _open(request: RepairRequest, everything: bool, folder: Path, progress: Prog
     device, settings = torch.device(request.device), request.attack
     victim = Victim("the intact model", checkpoint.module().to(device), dataset.preprocessing, device)
     settings.check_images(dataset.images.shape[1:])
-    logits = _count_logits(victim, dataset, checkpoint.architecture.num_classes)
+    logits = _count_logits(victim, dataset)
+    checkpoint.architecture.check_logits(logits)
     settings.check_logits(logits)
     intact = _predict_all(victim, dataset, progress)
     parts = {"all": np.arange(len(dataset))} if everything else {part: getattr(splits, part) for part in SPLITS}
@@ -205,17 +207,11 @@ def _predict_all(victim: Victim, dataset: Dataset, progress: Progress) -> np.nda
     return np.concatenate(out)
 
 
-def _count_logits(victim: Victim, dataset: Dataset, classes: int) -> int:
+def _count_logits(victim: Victim, dataset: Dataset) -> int:
     with torch.inference_mode():
         example = torch.from_numpy(np.array(dataset.images[:2])).to(victim.device)
         found = victim.logits(victim.preprocessing.unit(example))
-    count = found.shape[1] if found.dim() > 1 else 1
-    if count not in (classes, 1 if classes == 2 else classes):
-        raise BadInput(
-            f"The network puts out {count} logits; --num-classes says {classes}.",
-            "Give the number of classes that the model was trained for.",
-        )
-    return count
+    return found.shape[1] if found.dim() > 1 else 1
 
 
 def _repaired(repaired: str | Checkpoint | None, opened: _Opened) -> Checkpoint | None:

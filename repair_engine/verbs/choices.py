@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from repair_engine.case.case import Case
 from repair_engine.case.stored_values import write_values
 from repair_engine.choosing.outcomes import BY_HAND, FILE, Choice, Figures, figures
 from repair_engine.choosing.plan import Plan, judges_of, walk
 from repair_engine.search.phases import Ranking
-from repair_engine.support.outputs import sha256
+from repair_engine.support.outputs import listed
 from repair_engine.support.progress import Progress, silent
 
 VALUES = "values.npz"  # beside what `score` calls objectives.npz: a repair may have started from that in this folder
@@ -33,7 +31,7 @@ def keep(case: Case, ranking: Ranking, plan: Plan, out: Path) -> dict[str, dict[
     if not case.settings.by_hand:
         write_values(case, ranking.found, out / VALUES)
         names["values"] = VALUES
-    return {role: {"name": name, "sha256": sha256(out / name)} for role, name in names.items()}
+    return listed(out, names)
 
 
 def what_if(case: Case, units: Sequence[str], progress: Progress = silent) -> Figures:
@@ -42,7 +40,7 @@ def what_if(case: Case, units: Sequence[str], progress: Progress = silent) -> Fi
     Raises:
         BadInput: there is no such filter.
     """
-    players = np.array([case.subject.network.player(name) for name in units], dtype=np.int64)
+    players = case.subject.network.players(units)
 
     def told(_: str, share: float) -> None:
         progress("looking at the select images", share)

@@ -20,6 +20,7 @@ from repair_engine.network import loading
 from repair_engine.network.cutting import Compact, compact
 from repair_engine.network.graph import capture
 from repair_engine.network.subject import Subject
+from repair_engine.support.outputs import write_json
 
 TENSORS, WIDTHS = "repaired_compact.safetensors", "repaired_compact.json"
 _KIND = "neuron-repair compact"
@@ -113,7 +114,7 @@ def _write(subject: Subject, images: Images, cut: Compact, module: torch.nn.Modu
         ],
         "load_compact": inspect.getsource(loading),
     }
-    (folder / WIDTHS).write_text(json.dumps(about, indent=1))
+    write_json(about, folder / WIDTHS)
 
 
 def _parameters(tensors: dict[str, torch.Tensor] | Any) -> int:

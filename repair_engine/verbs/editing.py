@@ -17,7 +17,7 @@ from repair_engine.edits.model import changed
 from repair_engine.edits.records import EditSection
 from repair_engine.edits.workshop import Workshop
 from repair_engine.errors import BadInput
-from repair_engine.support.outputs import sha256
+from repair_engine.support.outputs import listed, sha256
 
 TUNED = "edit.safetensors"  # the tensors that tuning changed, whole, as the repaired checkpoint has them
 
@@ -84,7 +84,7 @@ def write_tuned(edit: Edited, folder: Path) -> dict[str, dict[str, str]]:
     if not edit.tuned:
         return {}
     save_file({key: tensor.detach().contiguous().clone() for key, tensor in edit.tuned.items()}, folder / TUNED)
-    return {"edit": {"name": TUNED, "sha256": sha256(folder / TUNED)}}
+    return listed(folder, {"edit": TUNED})
 
 
 def read_tuned(folder: Path, files: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from repair_engine.studies.rankings import make_rankings, values_of
 from repair_engine.studies.shift import logit_shift
 from repair_engine.studies.visualize import COPIES, STEPS
 from repair_engine.support.memory import give_back
-from repair_engine.support.outputs import sha256
+from repair_engine.support.outputs import listed, write_json
 from repair_engine.support.progress import Progress
 from shapley import Estimate
 
@@ -56,9 +55,8 @@ def finish(
     document["pictures"] = pictures.rows
     write_filters(document["filters"], out / "filters.csv")
     write_curves(curves, out / "curves.csv")
-    for name in ("filters.csv", "curves.csv"):
-        document["files"][name.removesuffix(".csv")] = {"name": name, "sha256": sha256(out / name)}
-    (out / "explain.json").write_text(json.dumps(document, indent=1))
+    document["files"] |= listed(out, {"filters": "filters.csv", "curves": "curves.csv"})
+    write_json(document, out / "explain.json")
     (out / "explain.html").write_text(page.render(document, pictures), encoding="utf-8")
     return document
 

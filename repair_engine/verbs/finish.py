@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,13 +16,14 @@ from repair_engine.choosing.exam import Exam
 from repair_engine.choosing.orders import plan_of
 from repair_engine.choosing.plan import Plan
 from repair_engine.data import SPLITS
+from repair_engine.data.images import ImageSet
 from repair_engine.documents import measures
 from repair_engine.documents import repair as documents
 from repair_engine.documents.attack_files import write_attacks
 from repair_engine.documents.attack_repair import measure_attack
 from repair_engine.documents.filters import write_filters
 from repair_engine.documents.predictions import predicted, write_guard_predictions, write_predictions
-from repair_engine.documents.records import CompactRecord, RepairRecord, Verification
+from repair_engine.documents.records import Change, CompactRecord, RepairRecord, Verification
 from repair_engine.documents.trigger import TriggerSection, trigger_section
 from repair_engine.edits import rivals
 from repair_engine.edits.records import ControlRow
@@ -36,7 +37,7 @@ from repair_engine.pages import repair_page as html
 from repair_engine.search.phases import Ranking
 from repair_engine.search.records import RunRecord
 from repair_engine.studies.attack_rows import Row
-from repair_engine.support.outputs import HUGGING_FACE, publish, sha256
+from repair_engine.support.outputs import HUGGING_FACE, listed, publish, write_json
 from repair_engine.support.progress import Progress
 from repair_engine.support.scratch import scratch
 from repair_engine.verbs.choices import keep
@@ -122,24 +123,25 @@ def finish(case: Case, ranking: Ranking, run: RunRecord, out: Path, progress: Pr
         if written:
             document["files"] |= _place(case, made, staged) | write_tuned(edit, staged)
         if "compact" in document and document["compact"]["written"]:
-            for role, name in (("compact", TENSORS), ("compact_widths", WIDTHS)):
+            for name in (TENSORS, WIDTHS):
                 shutil.move(folder / name, staged / name)
-                document["files"][role] = {"name": name, "sha256": sha256(staged / name)}
+            document["files"] |= listed(staged, {"compact": TENSORS, "compact_widths": WIDTHS})
+        tables = ["predictions"]
         b, a = predicted(before.logits["all"]), predicted(after.logits["all"])
         write_predictions(case, b, a, staged / "predictions.csv")
         if case.images.guard is not None:
+            tables.append("guard_predictions")
             b, a = predicted(before.logits["guard"]), predicted(after.logits["guard"])
             write_guard_predictions(case.images.guard, b, a, staged / "guard_predictions.csv")
+        tables.append("filters")
         write_filters(case.subject.network, ranking, plan.k, staged / "filters.csv")
-        tables = {"predictions.csv": True, "guard_predictions.csv": case.images.guard is not None, "filters.csv": True}
         if attacks:
+            tables.append("attacks")
             write_attacks(attacks, case.images.dataset, staged / "attacks.csv", repaired=True)
-        for name in [*(name for name, there in tables.items() if there), *(["attacks.csv"] if attacks else [])]:
-            document["files"][name.removesuffix(".csv")] = {"name": name, "sha256": sha256(staged / name)}
+        document["files"] |= listed(staged, {name: f"{name}.csv" for name in tables})
         document["files"] |= keep(case, ranking, plan, staged)
-        repair = documents.repair_document(document)
-        (staged / "repair.json").write_text(json.dumps(repair, indent=1))
-        (staged / "report.json").write_text(json.dumps(document, indent=1))
+        write_json(documents.repair_document(document), staged / "repair.json")
+        write_json(document, staged / "report.json")
         (staged / "report.html").write_text(html.render(document), encoding="utf-8")
         publish(staged, out)
     return document
@@ -160,7 +162,7 @@ def _place(case: Case, written: Path, out: Path) -> dict[str, dict[str, str]]:
     """Moves the checkpoint to its place; a Hugging Face model into a folder with its own files, as they were."""
     if case.subject.checkpoint.architecture.config is None:
         shutil.move(written, out / written.name)
-        return {"checkpoint": {"name": written.name, "sha256": sha256(out / written.name)}}
+        return listed(out, {"checkpoint": written.name})
     folder = out / HUGGING_FACE
     folder.mkdir(exist_ok=True)
     shutil.move(written, folder / hf_models.WEIGHTS)
@@ -169,7 +171,7 @@ def _place(case: Case, written: Path, out: Path) -> dict[str, dict[str, str]]:
         source = Path(case.sources.model).with_name(name)
         if source.is_file():
             files[role] = Path(shutil.copyfile(source, folder / name))
-    return {role: {"name": f"{HUGGING_FACE}/{path.name}", "sha256": sha256(path)} for role, path in files.items()}
+    return listed(out, {role: f"{HUGGING_FACE}/{path.name}" for role, path in files.items()})
 
 
 def _compact(
@@ -183,14 +185,10 @@ def _compact(
         found = _compact_predictions(case, folder / TENSORS, sets)
     except (RuntimeError, ValueError) as error:  # its own code fixes a width
         return document | {"written": False, "failed": str(error)}
-    objective, report, labels = case.question.objective("report"), case.images.splits.report, case.images.labels
+    report = case.images.splits.report
     document["report"] = measures.split_figures(case, found.of("all"), found.attacked)["report"]
-    asked = [_objective_predictions(case, model) for model in (before, found)]
-    document["gain"] = measures.gain(objective, asked[0], asked[1], case.settings.seed, case.settings.level)
-    right = [(p.of("all") == labels)[report] for p in (before, found)]
-    document["clean_change"] = measures.change_of_accuracy(
-        right[0], right[1], labels[report], case.settings.seed, case.settings.level
-    )
+    document["gain"] = _gain(case, before, found)
+    document["clean_change"] = _clean_change(case, case.images, report, (before.of("all"), found.of("all")))
     document["against_repaired"] = {
         "images": len(case.images),
         "different_predictions": int((found.of("all") != after.of("all")).sum()),
@@ -273,14 +271,9 @@ def _measure(case: Case, plan: Plan, before: Predictions, after: Predictions, do
         document["warnings"].append(
             "The attack succeeds on all score images. With a smaller ε, values tell filters apart better."
         )
-    objective = case.question.objective("report")
-    b, a = _objective_predictions(case, before), _objective_predictions(case, after)
-    document["gain"] = measures.gain(objective, b, a, case.settings.seed, case.settings.level)
+    document["gain"] = _gain(case, before, after)
     labels, report = case.images.labels, case.images.splits.report
-    right = [(predicted == labels)[report] for predicted in (all_before, all_after)]
-    document["clean_change"] = measures.change_of_accuracy(
-        right[0], right[1], labels[report], case.settings.seed, case.settings.level
-    )
+    document["clean_change"] = _clean_change(case, case.images, report, (all_before, all_after))
     document["groups"] = measures.group_tables(case, all_before, all_after)
     if case.question.subgroups is not None:
         document["fairness"] = measures.fairness_of(case, all_before, all_after)
@@ -290,20 +283,26 @@ def _measure(case: Case, plan: Plan, before: Predictions, after: Predictions, do
         "n": len(report),
     }
     if (guard := case.images.guard) is not None:
-        rows, labels = guard.parts.report, guard.dataset.labels
-        right = [(p.of("guard") == labels)[rows] for p in (before, after)]
+        rows, both = guard.parts.report, (before.of("guard"), after.of("guard"))
+        right = [(predicted == guard.labels)[rows] for predicted in both]
         document["guard"] = {
             "n": len(rows),
             "before": float(right[0].mean()),
             "after": float(right[1].mean()),
-            "change": measures.change_of_accuracy(
-                right[0], right[1], labels[rows], case.settings.seed, case.settings.level
-            ),
+            "change": _clean_change(case, guard, rows, both),
         }
 
 
-def _objective_predictions(case: Case, of: Predictions) -> np.ndarray:
-    return case.question.picked("report", of.of("all"), of.attacked)
+def _gain(case: Case, before: Predictions, after: Predictions) -> Change:
+    """Of the metric on the report images."""
+    b, a = (case.question.picked("report", model.of("all"), model.attacked) for model in (before, after))
+    return measures.gain(case.question.objective("report"), b, a, case.settings.seed, case.settings.level)
+
+
+def _clean_change(case: Case, images: ImageSet, rows: np.ndarray, predicted: Sequence[np.ndarray]) -> Change:
+    """Of accuracy on some of the images, from predictions of all of them before and after, int64 [N] each."""
+    b, a = ((one == images.labels)[rows] for one in predicted)
+    return measures.change_of_accuracy(b, a, images.labels[rows], case.settings.seed, case.settings.level)
 
 
 def _controls(

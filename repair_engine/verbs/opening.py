@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from repair_engine import settings
-from repair_engine.case.inspection import default_preprocessing, usable_size
-from repair_engine.data import Dataset, read_dataset
+from repair_engine.case.inspection import read_for, usable_size
+from repair_engine.data.images import ImageSet
 from repair_engine.data.in_memory import columns_of, read_images
 from repair_engine.data.patches import Patch, patch_of, read_patch
 from repair_engine.errors import BadInput
@@ -63,16 +63,14 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Images:
-    """A labelled image set at hand, in the order in which it was read.
+class Images(ImageSet):
+    """A labelled image set at hand.
 
     Attributes:
-        dataset: pixels, labels, class names, columns.
         path: of its zip; None: it is in memory.
         split_folder: the part of the zip that was read.
     """
 
-    dataset: Dataset
     path: Path | None = None
     split_folder: str = ""
 
@@ -81,24 +79,12 @@ class Images:
         return self.path.name if self.path is not None else NAME.format(f"{len(self.dataset)} images")
 
     @property
-    def labels(self) -> np.ndarray:
-        """Class indices, int64 [N]."""
-        return self.dataset.labels
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.dataset.class_names
-
-    @property
     def columns(self) -> Mapping[str, tuple[str, ...]]:
         """Name -> value of each image, [N]."""
         return self.dataset.attributes
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
     def __repr__(self) -> str:
-        shape = "×".join(map(str, self.dataset.images.shape[1:]))
+        shape = "×".join(map(str, self.shape))
         columns = f", columns {', '.join(self.columns)}" if self.columns else ""
         return f"<Images {self.name}: {len(self)} of {shape}, {len(self.class_names)} classes{columns}>"
 
@@ -241,20 +227,11 @@ def images_of_zip(
     architecture = model.checkpoint.architecture
     asked = preprocessing_from(architecture, {} if pixels is None else pixels.given(), model.preprocessing)
     classes = model.classes if classes is None else classes
-    preprocessing, origin = default_preprocessing(asked, model.checkpoint)
     if classes is None or isinstance(classes, str | Path):
         names = class_names(architecture, classes)
     else:
         names = ClassNames(architecture.num_classes, tuple(map(str, classes)), source="the caller")
-    found = read_dataset(
-        path,
-        names,
-        preprocessing,
-        progress=lambda done, total: progress("reading the images", done / max(total, 1)),
-        split=split_folder,
-    )
-    if origin != "given":
-        found = replace(found, notes=(*found.notes, f"Preprocessing: {origin}."))
+    found = read_for(model.checkpoint, path, names, asked, progress, split=split_folder)
     return with_columns(Images(found, Path(path), split_folder), columns)
 
 
@@ -281,7 +258,7 @@ def example_of(images: Images) -> torch.Tensor:
 
 def patch(source: Any, shown: Images) -> Patch:
     """A trigger's patch for these images: from a file's path, Pillow's image, or an array. Raises BadInput."""
-    channels = shown.dataset.images.shape[1]
+    channels = shown.shape[0]
     if not isinstance(source, str | Path):
         return patch_of(source, channels)
     if not Path(source).is_file():
@@ -295,14 +272,12 @@ def patch_name(source: Any) -> str:
 
 def check_beside(other: Images, shown: Images, which: str) -> None:
     """Raises BadInput: the images beside the main set (`which`, for people), or their classes, are no such ones."""
-    own, main = other.dataset, shown.dataset
-    if own.images.shape[1:] != main.images.shape[1:]:
+    if other.shape != shown.shape:
         raise BadInput(
-            f"The {which} images have shape {list(own.images.shape[1:])}, the main set's "
-            f"{list(main.images.shape[1:])} ([C, H, W]).",
+            f"The {which} images have shape {list(other.shape)}, the main set's {list(shown.shape)} ([C, H, W]).",
             "Give both as the model takes them.",
         )
-    if own.class_names != main.class_names:
+    if other.class_names != shown.class_names:
         what = "The guard set's classes" if which.startswith("guard") else f"The classes of the {which} images"
         raise BadInput(f"{what} are not the main set's.", "Open it with classes=images.class_names.")
 

@@ -13,18 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from repair_engine.case.case import Case
 from repair_engine.case.preparing import FROM_FILES, Given, open_case, prepare
 from repair_engine.case.stored_values import read_values
-from repair_engine.choosing.afresh import SHARE as AFRESH_SHARE
-from repair_engine.choosing.stepwise import SHARE as STEPWISE_SHARE
 from repair_engine.documents import repair as documents
-from repair_engine.documents.attack_repair import subset_size
 from repair_engine.documents.explain import ExplainRecord
 from repair_engine.documents.records import RepairRecord
-from repair_engine.edits.deciding import tuning_share
 from repair_engine.errors import BadInput
 from repair_engine.network import Network
 from repair_engine.question.request import RepairRequest
@@ -53,7 +47,7 @@ from repair_engine.search.records import RunRecord
 from repair_engine.support.memory import give_back
 from repair_engine.support.precision import Precision
 from repair_engine.support.progress import Progress, silent
-from repair_engine.verbs import explain
+from repair_engine.verbs import budgets, explain
 from repair_engine.verbs.finish import finish
 from shapley import (
     BlockResult,
@@ -163,20 +157,7 @@ def prepare_job(
         if budget is None:
             rates = calibrate.measure(search_game, request.seed)
             spent = time.time() - began
-            other = spent + (5.0 if request.purpose is Verb.SCORE else _finish_seconds(case, rates))
-            target = calibrate.TARGET_SECONDS if request.minutes is None else 60 * request.minutes
-            budget = calibrate.choose_budget(rates, request.estimator, other, target)
-            if request.purpose is Verb.EXPLAIN:
-                budget = calibrate.largest_budget(
-                    lambda chosen: spent + sum(explain.seconds_of(case, rates, chosen).values()), target
-                )
-            if request.purpose is Verb.REPAIR and case.question.adversary:
-                queries = 2 * request.queries * subset_size(case, budget) / rates.forward
-                budget = calibrate.choose_budget(rates, request.estimator, other + queries, target)
-            if request.purpose is Verb.REPAIR:
-                more = AFRESH_SHARE + tuning_share(request.edit)
-                more += STEPWISE_SHARE if request.limits.order == "auto" else 0.0
-                budget = int(budget / (1 + more))
+            budget = budgets.chosen(case, rates, spent, 60 * request.wanted_minutes)
             smallest = game if request.batch_size else game.resized(BATCH_SIZES[-1])
             budget = max(budget, least_budget(request, smallest))
             images = f" --attack-images {case.settings.attack_images}" if case.question.adversary else ""
@@ -251,11 +232,12 @@ def phase_settings(job: Job, phase: str, search: State | None = None) -> Setting
         BadInput: the budget does not buy a draw; there is no filter that the request names; the values do not fit.
     """
     request = job.request
+    if request.purpose is Verb.SCORE and phase == "confirm":
+        return None  # its values are the search's own
     if request.by_hand:
         if phase == "search":
             return None
-        players = np.array([job.case.subject.network.player(name) for name in request.by_hand], dtype=np.int64)
-        return by_hand_settings(request, job.game, players, job.budget)
+        return by_hand_settings(request, job.game, job.game.network.players(request.by_hand), job.budget)
     if request.values is not None:
         if phase == "search" or (found := read_values(request.values, job.case)).estimator == "exact":
             return None
@@ -358,7 +340,7 @@ def run_finish(
     if request.purpose is Verb.EXPLAIN:
         return explain.finish(job.case, found, fresh, run, out, progress)
     if request.by_hand:
-        players = np.array([job.case.subject.network.player(name) for name in request.by_hand], dtype=np.int64)
+        players = job.game.network.players(request.by_hand)
         return finish(job.case, Ranking(players, found, found), run | {"estimator": "cmcs"}, out, progress)
     if request.values is not None:
         run |= {"estimator": found.estimator}
@@ -381,21 +363,3 @@ def _exact_cost(game: NeuronGame, budget: int | None) -> int:
             f"Give --budget {cost} or more, or no --budget.",
         )
     return cost
-
-
-def _finish_seconds(case: Case, rates: calibrate.Rates) -> float:
-    """About how long plan, controls, reload and report take."""
-    select, report, everyone = len(case.images.splits.select), len(case.images.splits.report), len(case.images)
-    guard = len(case.images.guard.dataset) if case.images.guard is not None else 0
-    prefixes = case.settings.limits.max_filters
-    sweep = prefixes * (select + guard / 2) / rates.walk
-    plain = (3 * everyone + 2 * guard + 14 * (select + report)) / rates.forward
-    leave_one_out = 4 * case.subject.network.n_filters / rates.toggle
-    attack = 0.0
-    if case.question.attacked:
-        n = len(case.question.labels("report"))
-        sweep *= 1 + n / max(select, 1)
-        if case.question.adversary:
-            attack = n * 3 * case.settings.attack.steps * case.settings.attack.restarts / rates.forward
-            attack *= 1 + len(case.sources.surrogates)
-    return 20.0 + sweep + plain + leave_one_out + attack

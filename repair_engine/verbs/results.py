@@ -7,7 +7,6 @@ line writes. Their files lie in a temporary folder that goes when the result doe
 from __future__ import annotations
 
 import dataclasses
-import json
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -291,7 +290,3 @@ def in_a_folder(what: str) -> tuple[ExitStack, Path]:
 def place_of(result: Any) -> str:
     """The folder of a result, or of its files, for what reads them."""
     return str(result._folder) if isinstance(result, Filed) else str(result)
-
-
-def write_json(document: Mapping[str, Any], path: Path) -> None:
-    path.write_text(json.dumps(document, indent=1))

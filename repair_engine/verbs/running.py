@@ -19,6 +19,7 @@ from repair_engine.data import Dataset
 from repair_engine.documents import measures
 from repair_engine.documents import repair as documents
 from repair_engine.documents.explain import ExplainRecord
+from repair_engine.documents.objectives import ScoreRecord
 from repair_engine.documents.records import EvaluateRecord, RepairRecord, SplitFigures
 from repair_engine.errors import BadInput
 from repair_engine.models.formats import Checkpoint
@@ -27,7 +28,7 @@ from repair_engine.network import Network
 from repair_engine.question.request import RepairRequest
 from repair_engine.question.verb import Verb
 from repair_engine.search.forecast import Foresight
-from repair_engine.support.progress import Teller
+from repair_engine.support.progress import Progress, Teller, silent
 from repair_engine.support.words import kinds_said
 from repair_engine.verbs import pipeline
 from repair_engine.verbs.scoring import Scored, scored
@@ -71,7 +72,7 @@ def repair(request: RepairRequest, folder: Path, out: Path, teller: Teller, give
         request = replace(request, also=others, values=None if request.by_hand else request.values)
     job = pipeline.prepare_job(request, folder, teller.stage, captured=lambda n: _players(n, teller), given=given)
     teller.say(*job.notes)
-    search, confirm = _phases(job, teller, foretell=True)
+    search, confirm = phases(job, teller, foretell=True)
     return cast(RepairRecord, pipeline.run_finish(job, search, confirm, out, teller.stage))
 
 
@@ -85,8 +86,23 @@ def explain(
     """
     job = pipeline.prepare_job(request, folder, teller.stage, given=given)
     teller.say(players_text(job.case.subject.network), *job.notes)
-    search, confirm = _phases(job, teller)
+    search, confirm = phases(job, teller)
     return cast(ExplainRecord, pipeline.run_finish(job, search, confirm, out, teller.stage))
+
+
+def finish(
+    job: pipeline.Job, search: State | None, confirm: State | None, out: Path, progress: Progress = silent
+) -> RepairRecord | ExplainRecord | ScoreRecord:
+    """From the final states of a job's phases to its verb's files in `out`; the document.
+
+    Raises:
+        BadInput, VerificationFailed: see `score` and `repair`.
+    """
+    if job.request.purpose is Verb.SCORE:
+        found = scored(job, search)
+        found.write(out)
+        return found.document
+    return pipeline.run_finish(job, search, confirm, out, progress)
 
 
 def evaluate(
@@ -105,7 +121,7 @@ def evaluate(
         "versions": documents.versions(),
     }
     if ablate:
-        players = np.array(list(dict.fromkeys(case.subject.network.player(name) for name in ablate)), dtype=np.int64)
+        players = np.array([*dict.fromkeys(case.subject.network.players(ablate).tolist())], dtype=np.int64)
         document["ablated"] = [
             {
                 "id": case.subject.network.filter_id(int(p)),
@@ -174,7 +190,7 @@ def _players(network: Network, teller: Teller) -> None:
     teller.say(players_text(network))
 
 
-def _phases(job: pipeline.Job, teller: Teller, foretell: bool = False) -> tuple[State | None, State | None]:
+def phases(job: pipeline.Job, teller: Teller, foretell: bool = False) -> tuple[State | None, State | None]:
     """The final states of search and confirm; None where there is nothing to do."""
     search = confirm = None
     settings = pipeline.phase_settings(job, "search")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from repair_engine.documents.estimates import EstimateRecord, estimate_document
 from repair_engine.documents.objectives import ScoreRecord, objective_rows
 from repair_engine.search.records import ForecastRecord
 from repair_engine.studies.noise import noise_of, noise_warning
+from repair_engine.support.outputs import write_json
 from repair_engine.verbs import pipeline
 from shapley import Estimate, State, exact
 
@@ -42,8 +42,8 @@ class Scored:
     def write(self, out: Path) -> None:
         """score.json, estimate.json and objectives.npz into a folder, which is made."""
         out.mkdir(parents=True, exist_ok=True)
-        (out / SCORE_FILE).write_text(json.dumps(self.document, indent=1))
-        (out / ESTIMATE_FILE).write_text(json.dumps(self.sent, indent=1))
+        write_json(self.document, out / SCORE_FILE)
+        write_json(self.sent, out / ESTIMATE_FILE)
         write_values(self.case, self.estimate, out / VALUES_FILE)
 
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import cases, parts, tables
+from benchmarks import parts, tables
+from benchmarks.sources import SOURCES
 
 
 def test_a_missing_folder_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    source = cases.SOURCES["resnet8"]
-    elsewhere = cases.Source(tmp_path / "nowhere", source.model, source.data, source.architecture)
-    monkeypatch.setitem(cases.SOURCES, "resnet8", elsewhere)
+    elsewhere = replace(SOURCES["resnet8"], folder=tmp_path / "nowhere")
+    monkeypatch.setitem(SOURCES, "resnet8", elsewhere)
     assert command.main(["memory", "--case", "resnet8", "--device", "cpu", "--json"]) == 2
     out, err = capsys.readouterr()
     assert str(tmp_path / "nowhere") in err

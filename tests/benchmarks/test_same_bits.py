@@ -67,6 +67,27 @@ def test_a_file_of_one_side_alone_is_a_difference(tmp_path: Path) -> None:
     assert found.differences == ["is not there before"]
 
 
+def test_what_was_changed_on_purpose_is_left_out_counted_and_named(tmp_path: Path) -> None:
+    told = {"k": 1, "controls": [{"metric": 0.5}], "files": {"report": "r"}, "findings": ["Worse: a."]}
+    newer = {"edit": {"used": "ablate"}, "k": 1, "controls": [{"metric": 0.6, "p": 0.1}]}
+    rivals = {"findings": ["Worse: a.", "Not told apart from the control “random”."]}
+    newer |= {"files": {"report": "r", "choice": {"name": "choice.npz"}}, **rivals}
+    for side, document in (("b", told), ("a", newer)):
+        (tmp_path / side / "repair").mkdir(parents=True)
+        (tmp_path / side / "repair" / "report.json").write_text(json.dumps(document))
+    (tmp_path / "a" / "repair" / "choice.npz").write_bytes(b"")
+    compared = same_bits.compare_folders(tmp_path / "b", tmp_path / "a")
+    assert not any(c.differences for c in compared)
+    said = same_bits.told("abc", compared)
+    used = [pattern for pattern in same_bits.ON_PURPOSE if "values" not in pattern and "reasons" not in pattern]
+    assert len(used) == 6
+    assert all(f"`{pattern}`" in said for pattern in used)
+    newer |= {"k": 2, "findings": ["Worse: b.", rivals["findings"][1]]}
+    (tmp_path / "a" / "repair" / "report.json").write_text(json.dumps(newer))
+    (found,) = [c for c in same_bits.compare_folders(tmp_path / "b", tmp_path / "a") if c.differences]
+    assert [text.partition(":")[0] for text in found.differences] == [".k", ".findings[0]"]
+
+
 def test_its_commands_are_commands() -> None:
     for command in same_bits.commands().values():
         parser().parse_args([*command, "--json"])

@@ -51,7 +51,7 @@ def test_from_sign_in_to_the_downloaded_checkpoint(page: Page, stack: RealStack,
     page.get_by_label("Number of classes").fill("2")
     page.get_by_role("button", name="Upload").click()
     expect(page.get_by_role("alert")).to_contain_text("neither a torchvision classifier nor registered")
-    page.get_by_label("Checkpoint").set_input_files({"name": "net.pth", "mimeType": "", "buffer": checkpoint()})
+    expect(page.get_by_text("is here already: it need not be sent again")).to_be_visible()
     page.locator("[name=architecture]").fill("failing_net")
     page.get_by_role("button", name="Upload").click()
     expect(page.get_by_text("being checked", exact=True)).to_be_visible()
@@ -67,8 +67,12 @@ def test_from_sign_in_to_the_downloaded_checkpoint(page: Page, stack: RealStack,
 
     page.get_by_role("link", name="Use it for a repair").click()
     what_goes_with_what(page)
-    page.get_by_label("Subgroup-fair recall").check()
-    page.get_by_label("ground", exact=True).check()
+    expect(page.get_by_text("Recognised least: ")).to_be_visible()  # by polling
+    page.get_by_role("link", name="Subgroup-fair recall over ground").click()
+    expect(page.get_by_label("Subgroup-fair recall", exact=True)).to_be_checked()  # the form is another one now
+    expect(page.get_by_label("ground", exact=True)).to_be_checked()
+    expect(page.get_by_label("Budget, evaluations")).to_be_hidden()
+    page.get_by_label("Custom").check()
     page.get_by_label("Budget, evaluations").fill("20000")
     page.get_by_label("Name").fill("Light grounds")
     page.get_by_role("button", name="Start", exact=True).click()
@@ -90,6 +94,7 @@ def test_from_sign_in_to_the_downloaded_checkpoint(page: Page, stack: RealStack,
     expect(page.locator("tbody th")).to_have_text([CULPRIT])
     assert "show=ablated" in page.url
     by_hand(page)
+    shared(page)
 
     host = urlsplit(stack.url).netloc
     assert {urlsplit(address).netloc for address in asked} <= {host}, "pages ask nobody else for anything"
@@ -264,6 +269,23 @@ def by_hand(page: Page) -> None:
     expect(page.get_by_role("link", name="Light grounds")).to_be_visible()
     expect(page.get_by_text("The filters and their number were chosen by hand")).to_be_visible()
     expect(page.get_by_text(re.compile("1 other report.s. on the same report images"))).to_be_visible()
+
+
+def shared(page: Page) -> None:
+    """Who has the link sees the result without an account, until it is revoked."""
+    page.get_by_role("link", name="Share this result").click()
+    page.get_by_role("button", name="Make a link").click()
+    address = page.locator(".box.good pre").inner_text().strip()
+    browser = page.context.browser
+    assert browser is not None
+    visitor = browser.new_context().new_page()
+    visitor.goto(address)
+    expect(visitor.get_by_role("heading", name="Repaired", exact=True)).to_be_visible()
+    expect(visitor.locator(".tile img").first).to_be_visible()
+    page.get_by_role("button", name="Revoke").click()
+    expect(page.get_by_text("The link no longer works.")).to_be_visible()
+    visitor.locator(".kinds a").nth(1).click()
+    expect(visitor.get_by_role("heading", name="This link has ended")).to_be_visible()
 
 
 def downloaded(page: Page, folder: Path) -> None:

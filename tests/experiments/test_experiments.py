@@ -12,23 +12,22 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.sources import SOURCES, Source
 from experiments import __main__ as command
 from experiments import common, critical, dropout, efficiency
 from experiments.charts import Series, histogram, lines
 from experiments.registry import EXPERIMENTS
-from repair_engine.models.architectures import Architecture
 from shapley import Estimate, Interval
-from tests.repair_engine.tiny import make_world
+from tests.repair_engine.tiny import Tiny, make_world
 
 
 @pytest.fixture
-def tiny_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> common.Source:
+def tiny_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
     """The tiny network of eight filters in the place of ResNet-20."""
     world = make_world(tmp_path / "world")
-    architecture = Architecture("net", 3, register={"net": world.factory})
-    source = common.Source(world.folder, "model.safetensors", "data.zip", architecture)
+    source = Source(world.folder, "model.safetensors", "data.zip", "net", 3, register={"net": world.factory})
     for name in ("resnet8", "resnet20"):
-        monkeypatch.setitem(common.SOURCES, name, source)
+        monkeypatch.setitem(SOURCES, name, source)
     return source
 
 
@@ -41,8 +40,8 @@ def test_the_list_names_every_experiment_and_its_figure(capsys: pytest.CaptureFi
 def test_a_missing_file_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    source = replace(common.SOURCES["resnet20"], folder=tmp_path / "nowhere")
-    monkeypatch.setitem(common.SOURCES, "resnet20", source)
+    source = replace(SOURCES["resnet20"], folder=tmp_path / "nowhere")
+    monkeypatch.setitem(SOURCES, "resnet20", source)
     assert command.main(["critical", "--out", str(tmp_path / "out")]) == 2
     assert str(tmp_path / "nowhere" / source.model) in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -53,7 +52,7 @@ def test_bad_options_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture) 
     assert "--budget" in capsys.readouterr().err
 
 
-def test_critical_on_a_tiny_network(tiny_case: common.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_critical_on_a_tiny_network(tiny_case: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(critical, "FROM_TOP", (0, 2, 8))
     monkeypatch.setattr(critical, "FROM_BOTTOM", (0, 2, 8))
     monkeypatch.setattr(critical, "LOO_IMAGES", 8)
@@ -73,10 +72,10 @@ def test_critical_on_a_tiny_network(tiny_case: common.Source, tmp_path: Path, mo
 
 
 def test_removals_count_from_the_start_and_references_belong_to_their_images(
-    tiny_case: common.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_case: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = common.Options("resnet20", 2000, 0, 10, tmp_path)
-    with common.opened(common.request_for("resnet20", "accuracy", options)) as job:
+    with common.opened("resnet20", "accuracy", options) as job:
         case = job.case
         indices = common.report_images(case, 10)
         assert set(indices) <= set(case.images.splits.report)
@@ -92,7 +91,8 @@ def test_removals_count_from_the_start_and_references_belong_to_their_images(
         monkeypatch.setattr(common.references, "path_of", lambda _: stored)
         assert common.long_run("resnet20", case) is None
         score = sha256(case.images.splits.score.astype(np.int64).tobytes() + targets.tobytes()).hexdigest()
-        files = {r: sha256(Path(getattr(case.request, r)).read_bytes()).hexdigest() for r in ("model", "data")}
+        paths = {"model": tiny_case.path(tiny_case.model), "data": tiny_case.path(tiny_case.data)}
+        files = {role: sha256(path.read_bytes()).hexdigest() for role, path in paths.items()}
         for digest, there in ((score, True), ("of other images", False)):
             header = {"sources": {**files, "score": digest}, "seconds": 60, "evaluations": 1}
             np.savez(stored, header=np.array(json.dumps(header)), values=np.arange(8.0))
@@ -132,10 +132,10 @@ def test_efficiency_compares_with_the_other_seeds(monkeypatch: pytest.MonkeyPatc
 
 
 def test_twins_differ_by_dropout_alone() -> None:
-    architecture = Architecture("net", 3, register={"net": "tests.repair_engine.tiny:tiny"})
     pixels = torch.randint(0, 256, (128, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     labels = np.arange(128) % 3
-    plain, again, dropped = (dropout._train(architecture, pixels, labels, p, 0, 2)[0] for p in (0.0, 0.0, 0.5))
+    trained = (dropout._train(Tiny, pixels, labels, p, 0, 2)[0] for p in (0.0, 0.0, 0.5))
+    plain, again, dropped = (network.state_dict() for network in trained)
     assert all(torch.equal(plain[key], again[key]) for key in plain)
-    assert plain.keys() == dropped.keys() == architecture.build().state_dict().keys()
+    assert plain.keys() == dropped.keys() == Tiny().state_dict().keys()
     assert any(not torch.equal(plain[key], dropped[key]) for key in plain)

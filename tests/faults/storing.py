@@ -21,7 +21,7 @@ def main(who: str, stores: int) -> None:
         for i in range(stores):
             text = f"shared {i}" if i % 4 == 0 else f"{who} {i}"
             path.write_bytes(text.encode() * 20_000)
-            blobs.copy_in(path)
+            blobs.put(blobs.ready_copy(path))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from shapley import forecast, merge_round, next_round, run_block, start
+from shapley import fast, forecast, foresee, merge_round, next_round, run_block, start
 from tests.shapley.test_fast import GuessedGame, settings_for
 
 
@@ -56,3 +56,29 @@ def test_no_more_than_the_budget_is_foretold():
     told = [spent + left for spent, left in found if left is not None]
     assert told
     assert max(told) <= settings.budget
+
+
+def test_the_overlap_at_a_budget_is_foreseen():
+    """From an early state to the end of the search, on average over seeds; more budget never promises less."""
+    gaps = []
+    for seed in range(4):
+        game = GuessedGame(0.3, seed=seed, n=130)
+        settings = _asked(game, seed=seed, overlap=None, blocks_per_round=1)
+        settings = dataclasses.replace(settings, budget=120_000)
+        states = [state for state in _states(game, settings) if state.paired.count.any()]
+        early, end = states[len(states) // 5], states[-1]
+        (_, half), (low, whole) = foresee(early, settings, [settings.budget // 2, settings.budget])
+        now = fast.expected_overlap(fast.combine(early), settings)
+        (spent,) = foresee(early, settings, [1])
+        assert spent == (pytest.approx(now), pytest.approx(now)), "what is spent already promises nothing more"
+        assert now - 0.05 <= half <= whole + 0.02
+        assert now - 0.05 <= low <= whole
+        gaps.append(whole - fast.expected_overlap(fast.combine(end), settings))
+    assert np.abs(np.mean(gaps)) < 0.05
+    assert np.max(np.abs(gaps)) < 0.2
+
+
+def test_no_overlap_is_foreseen_before_samples():
+    game = GuessedGame(0.3, n=130)
+    settings = _asked(game)
+    assert foresee(start(settings), settings, [10_000]) is None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from webapp.jobs.models import ShareLink
+
 URLS = {
     "model": "/api/v1/models/{model}/",
     "dataset": "/api/v1/datasets/{dataset}/",
@@ -14,6 +16,8 @@ URLS = {
     "gates": "/api/v1/repairs/{job}/gates/",
     "events": "/api/v1/repairs/{job}/events/",
     "result": "/api/v1/repairs/{job}/results/report.json",
+    "links": "/api/v1/repairs/{job}/links/",
+    "link": "/api/v1/repairs/{job}/links/{link}/",
     "token": "/api/v1/tokens/{token}/",
 }
 LISTS = ["/api/v1/models/", "/api/v1/datasets/", "/api/v1/repairs/", "/api/v1/tokens/", "/api/v1/"]
@@ -27,13 +31,17 @@ METHODS = {
     "gates": {"get", "post"},
     "events": {"get"},
     "result": {"get", "head"},
+    "links": {"get", "post"},
+    "link": {"delete"},
     "token": {"delete"},
 }
 
 
 def address(name: str, person) -> str:
     token = person.user.tokens.get()
-    return URLS[name].format(model=person.model.pk, dataset=person.dataset.pk, job=person.job.pk, token=token.pk)
+    link, _ = ShareLink.objects.get_or_create(job=person.job, digest=str(person.job.pk))
+    things = {"model": person.model.pk, "dataset": person.dataset.pk, "job": person.job.pk}
+    return URLS[name].format(**things, token=token.pk, link=link.pk)
 
 
 @pytest.mark.parametrize(("name", "method"), [(n, m) for n in URLS for m in sorted(METHODS[n])])
@@ -43,7 +51,8 @@ def test_another_users_id_is_not_found(world, name, method):
     assert answer.status_code == 404
     missing = getattr(world.owner.api, method)(
         URLS[name].format(
-            **dict.fromkeys(("model", "dataset", "job"), "0" * 8 + "-0000-4000-8000-" + "0" * 12), token=10**6
+            **dict.fromkeys(("model", "dataset", "job"), "0" * 8 + "-0000-4000-8000-" + "0" * 12),
+            **dict.fromkeys(("token", "link"), 10**6),
         )
     )
     assert missing.status_code == 404

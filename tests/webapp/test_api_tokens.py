@@ -78,7 +78,12 @@ def test_a_read_token_may_only_get_wherever_it_calls(world):
     reader = with_key(key)
     for pattern in urls.urlpatterns:
         assert isinstance(pattern, URLPattern)
-        route = str(pattern.pattern).replace("<uuid:pk>", str(world.owner.job.pk)).replace("<int:pk>", "1")
+        route = (
+            str(pattern.pattern)
+            .replace("<uuid:pk>", str(world.owner.job.pk))
+            .replace("<int:pk>", "1")
+            .replace("<int:link>", "1")
+        )
         for method in ("post", "put", "patch", "delete"):
             answer = getattr(reader, method)("/api/v1/" + route.replace("<str:name>", "report.json"))
             assert answer.status_code == 403, (method, route)

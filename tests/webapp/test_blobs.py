@@ -30,7 +30,7 @@ for i in range({n}):
     path = folder / "report.json"
     shared = i % 8 == 0  # the same content in both, now and then
     path.write_bytes((f"{{'both' if shared else me}} {{i}} ".encode()) * (20000 + 997 * i))
-    blobs.copy_in(path)
+    blobs.put(blobs.ready_copy(path))
 """
 
 

@@ -86,8 +86,8 @@ def test_an_upload_that_is_refused_leaves_nothing(world, settings, monkeypatch, 
     answer = getattr(world.owner, way).post(path, ENDS[name], content_type=BOUNDARY)
     assert answer.status_code in ((400,) if way == "api" else (200, 400, 422))
     assert ModelUpload.objects.filter(owner=world.owner.user).count() == 1
-    assert list(settings.INCOMING_DIR.glob("*")) == []
-    assert not Reservation.objects.exists()
+    kept = 1 if (name, way) == ("a field is missing", "browser") else 0  # the form gives it back: test_kept_files
+    assert len(list(settings.INCOMING_DIR.glob("*"))) == Reservation.objects.count() == kept
 
 
 def test_a_client_that_goes_away_leaves_nothing(world, settings):

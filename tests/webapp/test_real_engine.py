@@ -16,7 +16,7 @@ from tests.webapp.real_stack import RealStack
 from webapp.devserver.report_text import describe
 from webapp.devserver.samples import client
 
-BUDGET = 25_000
+BUDGET = 14_000
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,8 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
+
 from repair_engine.errors import BadInput
 
 PLAYERS = 6
@@ -98,6 +100,41 @@ class TinyEngine:
         if unit == "features.3:3":
             raise BadInput("There is no such unit.", "Take another one.")
         return effect() if what == "effect" else {"rows": [picture(1), picture(-1)]}
+
+    def baseline(self, request: dict, work: Path, note, told) -> dict:
+        note("predicting", 0.5)
+        if request["model"]["file_name"] == "broken.pth":
+            raise BadInput("The model is not a model.", "Send another one.")
+        told(figures())
+        return speed()
+
+
+def figures() -> dict:
+    """What is known before a run, by the engine's own function: dogs on light grounds are mistaken."""
+    from repair_engine.documents.baseline import baseline_document
+
+    labels = np.repeat([0, 1], 100)
+    predicted = np.where(np.arange(200) < 170, labels, 0)
+    ground = ["dark"] * 150 + ["<i>light"] * 50
+    seen = {"total": 280, "free": 200, "used": 200, "seed": 0}
+    return dict(baseline_document(labels, predicted, np.full(200, 0.875), {"ground": ground}, ["<b>cat", "dog"], seen))
+
+
+def speed() -> dict:
+    efforts = [
+        ("quick", 5.0, 123_456, [0.625, 0.8125]),
+        ("thorough", 30.0, 2_000_000, [0.75, 0.75]),
+        ("overnight", 480.0, 10**8, None),
+    ]
+    rows = [{"effort": e, "minutes": m, "budget": b, "overlap": o} for e, m, b, o in efforts]
+    return {
+        "units": 2944,
+        "top_k": 20,
+        "evaluations_per_second": 1500.0,
+        "device": "cpu",
+        "threads": 1,
+        "efforts": rows,
+    }
 
 
 def score(request: dict, sums: list[int], out: Path) -> dict:

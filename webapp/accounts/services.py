@@ -25,9 +25,9 @@ def digest(key: str) -> str:
 
 
 @transaction.atomic
-def create_user(*, username: str, password: str, email: str = "") -> User:
+def create_user(*, username: str, password: str) -> User:
     """Raises ValidationError when the name is taken or the password is weak."""
-    user = User(username=username, email=email)
+    user = User(username=username)
     validate_password(password, user)
     user.set_password(password)
     user.full_clean()

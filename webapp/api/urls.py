@@ -4,8 +4,10 @@ from django.urls import path
 
 from webapp.api import about
 from webapp.api.attacks import views as attacks
+from webapp.api.baselines.views import BaselineList
 from webapp.api.comparisons.views import Comparison
 from webapp.api.gates import RepairGates
+from webapp.api.links.views import LinkDetail, LinkList
 from webapp.api.repairs import views as repairs
 from webapp.api.tokens import views as tokens
 from webapp.api.uploads import views as uploads
@@ -18,6 +20,7 @@ urlpatterns = [
     path("models/<uuid:pk>/", uploads.ModelDetail.as_view(), name="model"),
     path("datasets/", uploads.DatasetList.as_view(), name="datasets"),
     path("datasets/<uuid:pk>/", uploads.DatasetDetail.as_view(), name="dataset"),
+    path("baselines/", BaselineList.as_view(), name="baselines"),
     path("repairs/", repairs.RepairList.as_view(), name="repairs"),
     path("repairs/<uuid:pk>/", repairs.RepairDetail.as_view(), name="repair"),
     path("repairs/<uuid:pk>/cancel/", repairs.RepairCancel.as_view(), name="cancel"),
@@ -27,6 +30,8 @@ urlpatterns = [
     path("repairs/<uuid:pk>/gates/", RepairGates.as_view(), name="gates"),
     path("repairs/<uuid:pk>/events/", repairs.RepairEvents.as_view(), name="events"),
     path("repairs/<uuid:pk>/results/<str:name>", repairs.RepairResult.as_view(), name="result"),
+    path("repairs/<uuid:pk>/links/", LinkList.as_view(), name="links"),
+    path("repairs/<uuid:pk>/links/<int:link>/", LinkDetail.as_view(), name="link"),
     path("attacks/", attacks.AttackList.as_view(), name="attacks"),
     path("compare/", Comparison.as_view(), name="compare"),
     path("tokens/", tokens.TokenList.as_view(), name="tokens"),

@@ -20,6 +20,8 @@ from webapp.devserver.redis import command as redis_command
 from webapp.devserver.redis import find_redis_server
 from webapp.devserver.supervisor import Child, Supervisor
 
+_READY_SECONDS = 180
+
 
 class Stack:
     """Everything that is needed to use the product on one machine."""
@@ -72,9 +74,9 @@ class Stack:
         beat = [python, "-m", "celery", "-q", "-A", "webapp", "beat", "--loglevel", "warning", *schedule]
         add(Child("beat", beat, around, 3.0, signal.SIGKILL))
 
-    def wait_until_ready(self, seconds: float = 180) -> None:
+    def wait_until_ready(self) -> None:
         """Until the web process answers."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + _READY_SECONDS
         while time.monotonic() < deadline:
             self.supervisor.look_after()
             try:
@@ -83,7 +85,7 @@ class Stack:
                         return
             except (URLError, OSError):
                 time.sleep(0.3)
-        raise CommandError(f"The web process did not answer at {self.url} within {seconds:g} seconds.")
+        raise CommandError(f"The web process did not answer at {self.url} within {_READY_SECONDS} seconds.")
 
     def _worker(self, name: str, queues: str, pool: str, concurrency: int) -> list[str]:
         where = ["-n", f"{name}@%h", "-Q", queues, "--pool", pool, "-c", str(concurrency)]

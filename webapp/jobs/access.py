@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from webapp.accounts.models import ApiToken, User
 from webapp.jobs import live
-from webapp.jobs.models import Artifact, Job
+from webapp.jobs.models import Artifact, Job, ShareLink
 from webapp.jobs.removal import UNDO
 from webapp.library.models import DatasetUpload, ModelUpload, Thumbnails
 
@@ -96,6 +96,15 @@ def several(rows: QuerySet[Job], pks: Sequence[str]) -> list[Job]:
         raise Http404("You have no run with one of these ids.") from None
 
 
+def links_of(job: Job) -> QuerySet[ShareLink]:
+    """Of a run that the caller was looked up for."""
+    return job.share_links.filter(revoked_at=None)
+
+
+def link_for(user: User, job_pk: UUID | str, pk: int | str) -> ShareLink:
+    return _one(links_of(job_for(user, job_pk)), pk, "link")
+
+
 def token_for(user: User, pk: int | str) -> ApiToken:
     return _one(tokens_of(user), pk, "token")
 
@@ -108,11 +117,15 @@ def artifact_for(user: User, job_pk: UUID | str, name: str) -> Artifact:
     return artifact
 
 
+class NotThere(Http404):
+    """What an id names does not exist for who asks: it never did, is another's, or is gone meanwhile."""
+
+
 def _one(rows: QuerySet[M], pk: object, what: str) -> M:
     try:
         row = rows.filter(pk=pk).first()
     except (ValueError, TypeError, ValidationError):
         row = None
     if row is None:
-        raise Http404(f"You have no {what} with this id.")
+        raise NotThere(f"You have no {what} with this id.")
     return row

@@ -61,6 +61,9 @@ class Engine(Protocol):
     def study(self, request: dict, work: Path, unit: str, what: str, note: Note) -> dict:
         """Of one unit its "effect" when it alone is ablated, or a "picture" made for it; JSON. `work`: as there."""
 
+    def baseline(self, request: dict, work: Path, note: Note, told: Callable[[dict], None]) -> dict:
+        """Look at a model before a run: the figures are `told` (`documents.baseline`), the speed comes back."""
+
 
 @lru_cache(maxsize=1)
 def get_engine() -> Engine:
@@ -100,8 +103,6 @@ class RepairEngine:
 
         if _attacks(work):
             return b""  # an attack samples nothing
-        if _verb(work) == "score" and phase == "confirm":
-            return b""
         search = _read(earlier["search"])[1] if earlier.get("search") else None
         settings = pipeline.phase_settings(_open(work), phase, search)
         return _write(settings, shapley.start(settings)) if settings is not None else b""
@@ -146,7 +147,7 @@ class RepairEngine:
     def finish(self, work: Path, states: dict[str, bytes], out: Path, note: Note) -> dict:
         from repair_engine.models import hf_archive
         from repair_engine.support.outputs import HUGGING_FACE
-        from repair_engine.verbs import pipeline
+        from repair_engine.verbs import running
         from webapp.jobs import attacking, translation
 
         if _attacks(work):
@@ -154,13 +155,7 @@ class RepairEngine:
             return attacking.finish(work, out, note)
         _use_threads(_notes(work)["threads"])
         last = {phase: _read(state)[1] for phase, state in states.items() if state}
-        if _verb(work) == "score":
-            from repair_engine.verbs.scoring import scored
-
-            found = scored(_open(work), last.get("search"))
-            found.write(out)
-            return translation.headline(found.document)
-        document = pipeline.run_finish(_open(work), last.get("search"), last.get("confirm"), out, note)
+        document = running.finish(_open(work), last.get("search"), last.get("confirm"), out, note)
         if (folder := out / HUGGING_FACE).is_dir():  # results are files: it comes back as it was sent
             hf_archive.pack(folder, out / f"{HUGGING_FACE}{hf_archive.SUFFIX}")
             shutil.rmtree(folder)
@@ -181,6 +176,14 @@ class RepairEngine:
             case = _case(request, work, note)
             make = unit_card.picture if what == "picture" else unit_card.effect
             return dict(make(case, unit, note))
+
+    def baseline(self, request: dict, work: Path, note: Note, told: Callable[[dict], None]) -> dict:
+        from repair_engine.verbs.baseline import baseline
+        from webapp.jobs import translation
+
+        with _one_question:
+            _use_threads(request["threads"])
+            return dict(baseline(translation.repair_request(request, work), work, note, lambda found: told({**found})))
 
 
 def _case(request: dict, work: Path, note: Note) -> Any:

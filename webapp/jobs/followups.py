@@ -10,6 +10,7 @@ from typing import Any
 
 from repair_engine.errors import BadInput
 from repair_engine.settings import FOLLOWED, options
+from repair_engine.support.words import first_few
 from webapp.accounts.models import User
 from webapp.jobs import services, triggers
 from webapp.jobs.models import Job
@@ -116,12 +117,12 @@ def check_filters(parent: Job, filters: Sequence[str]) -> None:
     if len(filters) > MOST_FILTERS:
         raise BadInput(f"{len(filters)} filters are chosen; at most {MOST_FILTERS} can be.", field="filters")
     if twice := sorted({name for name in filters if list(filters).count(name) > 1}):
-        raise BadInput(f"Chosen twice: {_listed(twice)}.", field="filters")
+        raise BadInput(f"Chosen twice: {first_few(twice, _NAMED)}.", field="filters")
     sites = {row["name"]: row["filters"] for row in parent.model.facts.get("sites", [])}
     if sites and (unknown := [name for name in filters if not _known(name, sites)]):
         raise BadInput(
-            f"The model has no such filter: {_listed(unknown)}. Filters are written site:channel, from 0; the sites "
-            f"are {_listed(list(sites))}.",
+            f"The model has no such filter: {first_few(unknown, _NAMED)}. Filters are written site:channel, from 0; "
+            f"the sites are {first_few(list(sites), _NAMED)}.",
             field="filters",
         )
 
@@ -135,15 +136,10 @@ def _known(name: str, sites: Mapping[str, int]) -> bool:
 def _valued(parent: Job, metric: str, ranks: bool) -> dict[str, Any]:
     known = objectives_of(parent, ranking=ranks)
     if metric not in known:
-        has = f"It valued: {_listed(known)}." if known else "It stored none; a run of kind score does."
+        has = f"It valued: {first_few(known, _NAMED)}." if known else "It stored none; a run of kind score does."
         if any(row["name"] == metric for row in parent.result.get("objectives", [])):
             has = "In its samples no filter changed it, so all are 0: value it again with a larger budget. " + has
         raise BadInput(f"The run {parent.pk} has no values of {metric} to start from. {has}", field="metric")
     rows = parent.result.get("objectives")
     others = parent.request.get("also", []) if rows is None else [row["name"] for row in rows if row["name"] != metric]
     return {"metric": metric, **({"also": others} if others else {})}
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

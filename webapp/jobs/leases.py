@@ -36,6 +36,7 @@ from webapp.steady import steadily
 
 OWN_PROCESS = ".own"  # ends the name of a worker that computes in its main process: its shard may have killed it
 LONGEST_REST = 300.0  # seconds
+_BELLS_AT_ONCE = 500
 SILENT = timedelta(seconds=45)  # a worker that has not been heard of for longer is gone
 
 
@@ -168,12 +169,12 @@ def _left(lease: Lease, state: str) -> bool:
     return Shard.objects.filter(pk=lease.shard_id, attempt=lease.attempt, state=state).exists()
 
 
-def expire(*, now: datetime | None = None) -> list[int]:
+def expire() -> list[int]:
     """Take back the leases that ran out. Returns the shards that changed.
 
     A worker that still says that it lives has hung in this shard; one that does not has gone, whatever it did.
     """
-    now = now or timezone.now()
+    now = timezone.now()
     heard = set(Worker.objects.filter(seen_at__gt=now - SILENT).values_list("name", flat=True))
     return _take_back(
         Q(lease_expires__lt=now),
@@ -275,7 +276,7 @@ def last_line(text: str) -> str:
     return lines[-1][:300] if lines else "no cause was recorded."
 
 
-def pending_bells(*, now: datetime | None = None, limit: int = 500) -> list[Shard]:
+def pending_bells(*, now: datetime | None = None) -> list[Shard]:
     """Shards nobody took although their bell was rung a while ago: the message may be lost.
 
     The pause doubles each time, so a long queue is not filled with bells for the same work.
@@ -283,7 +284,7 @@ def pending_bells(*, now: datetime | None = None, limit: int = 500) -> list[Shar
     now = now or timezone.now()
     rows = Shard.objects.filter(_due(now), state=Shard.State.PENDING, job__state__in=Job.ACTIVE).select_related("job")
     due = []
-    for shard in rows.order_by("pk")[:limit]:
+    for shard in rows.order_by("pk")[:_BELLS_AT_ONCE]:
         pause = timedelta(seconds=settings.BELL_SECONDS * 2 ** min(max(shard.rings - 1, 0), 5))
         if shard.rung_at is None or shard.rung_at + pause <= now:
             due.append(shard)

@@ -14,6 +14,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
+from django.utils import timezone
 
 from webapp.jobs import naming
 from webapp.library.models import Blob, DatasetUpload, ModelUpload, OnDemand
@@ -330,6 +331,55 @@ class UnitStudy(OnDemand):
 
     def __str__(self) -> str:
         return f"{self.what} of {self.unit}"
+
+
+class Baseline(OnDemand):
+    """What a model recognises of a dataset before any run, and how fast it is searched here; see `jobs.baselines`."""
+
+    made, words = "speed", "baseline"
+
+    model = models.ForeignKey(ModelUpload, on_delete=models.CASCADE, related_name="baselines")
+    dataset = models.ForeignKey(DatasetUpload, on_delete=models.CASCADE, related_name="baselines")
+    figures = models.JSONField(null=True)  # null: not yet; they come before the speed
+    speed = models.JSONField(null=True)
+    note = models.CharField(max_length=200, blank=True)  # what is done now, for people
+    share = models.FloatField(default=0.0)  # of that, done
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["model", "dataset"], name="one_baseline_per_pair")]
+
+    def __str__(self) -> str:
+        return f"{self.model_id} on {self.dataset_id}"
+
+    @property
+    def state(self) -> str:
+        """What is known: "nothing", "figures" or "speed", which is all; or it "failed"."""
+        if self.speed is None and self.error:
+            return "failed"
+        return "nothing" if self.figures is None else "figures" if self.speed is None else "speed"
+
+
+class ShareLink(models.Model):
+    """An address at which anybody who has it sees a finished run. Only its SHA-256 is stored (`jobs.sharing`)."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="share_links")
+    name = models.CharField(max_length=100, blank=True)  # for whom
+    digest = models.CharField(max_length=64, unique=True)
+    weights = models.BooleanField(default=False)  # the checkpoint goes with it, and what else a model is made of
+    expires_at = models.DateTimeField(null=True, blank=True)  # null: never
+    created_at = models.DateTimeField(auto_now_add=True)
+    seen_at = models.DateTimeField(null=True, blank=True)  # when it was last opened, about
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+
+    def __str__(self) -> str:
+        return self.name or f"link {self.pk}"
+
+    @property
+    def expired(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= timezone.now()
 
 
 class Event(models.Model):

@@ -32,15 +32,15 @@ def queue_of(job: Job) -> str:
 
 
 def telling(asked: QuerySet) -> Callable[..., None]:
-    """Says in a row what is done and what share of it. Raises its DoesNotExist where it or its run is gone."""
-    told, stage, rows = 0.0, "", asked.filter(job__deleted_at=None)
+    """Says in a row what is done and what share of it. Raises its DoesNotExist where none is `asked` any more."""
+    told, stage = 0.0, ""
 
     def note(words: str, share: float = 0.0) -> None:
         nonlocal told, stage
         if words == stage and time.monotonic() - told < TOLD:
             return
         told, stage = time.monotonic(), words
-        if not rows.update(note=words[:200], share=min(max(share, 0.0), 1.0)):
+        if not asked.update(note=words[:200], share=min(max(share, 0.0), 1.0)):
             raise asked.model.DoesNotExist
 
     return note

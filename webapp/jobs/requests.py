@@ -12,7 +12,7 @@ from django.conf import settings
 from repair_engine.errors import BadInput
 from repair_engine.settings import ASKED, Attack, Further, Repair, Settings, option, options
 from webapp.jobs import surrogates, triggers
-from webapp.jobs.models import Job
+from webapp.jobs.models import Baseline, Job
 from webapp.library.models import DatasetUpload, ModelUpload
 
 KINDS = tuple(kind for kind in ASKED if kind != Attack.verb)  # of runs under /repairs/
@@ -128,7 +128,17 @@ def for_engine(job: Job) -> dict:
         "device": job.device,
         "threads": settings.WORKER_THREADS,
         "parent": _of_parent(job),
+        "looked_before": Baseline.objects.filter(
+            model__blob=job.model.blob_id, dataset=job.dataset_id, figures__isnull=False
+        ).exists(),
     }
+
+
+def of_pair(model: ModelUpload, dataset: DatasetUpload, device: str) -> dict:
+    """The engine's request of a repair for accuracy that is asked for by no run."""
+    row = to_row(Repair(metric="accuracy"))
+    pair = {"model": _model(model), "data": _images(dataset), "guard": None, "surrogates": []}
+    return {**row, **pair, "device": device, "threads": settings.WORKER_THREADS}
 
 
 def _of_parent(job: Job) -> dict | None:

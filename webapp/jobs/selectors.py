@@ -26,6 +26,7 @@ def expected_of(owner: User) -> int:
     return under_way.aggregate(total=Sum("model__blob__size"))["total"] or 0
 
 
+_EVENTS_AT_ONCE = 200
 RECENT = 20  # shards from which the pace is taken
 
 
@@ -45,5 +46,6 @@ def evaluations_per_second(job: Job) -> float | None:
     return evaluations / seconds if evaluations and seconds > 0 else None
 
 
-def events(job: Job, *, after: int = 0, limit: int = 200) -> list[Event]:
-    return list(job.events.filter(pk__gt=after).order_by("pk")[:limit])
+def events(job: Job, *, after: int = 0) -> list[Event]:
+    """The first of those that came later than one."""
+    return list(job.events.filter(pk__gt=after).order_by("pk")[:_EVENTS_AT_ONCE])

@@ -36,7 +36,7 @@ def make(asked: QuerySet[UnitStudy]) -> None:
     prepare_process()
     uploads = ("model", "dataset", "guard", "triggered")
     one = asked.select_related(*(f"job__{role}__blob" for role in uploads)).get()
-    note = reopened.telling(UnitStudy.objects.filter(pk=one.pk))
+    note = reopened.telling(UnitStudy.objects.filter(pk=one.pk, job__deleted_at=None))
     note("reading the model")
     result = get_engine().study(reopened.request_of(one.job), reopened.folder(one.job), one.unit, one.what, note)
     asked.update(result=result, share=1.0, note="", detail="")

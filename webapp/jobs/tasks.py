@@ -11,9 +11,9 @@ from celery import current_task, shared_task
 
 from repair_engine.errors import BadInput, VerificationFailed
 from webapp import logs
-from webapp.jobs import choice, coordinator, leases, reaper, runner, studies
+from webapp.jobs import baselines, choice, coordinator, leases, reaper, runner, studies
 from webapp.jobs.leases import Lease, LeaseLost
-from webapp.jobs.models import UnitStudy, WhatIf
+from webapp.jobs.models import Baseline, UnitStudy, WhatIf
 from webapp.library import on_demand
 from webapp.steady import NO_ROOM, is_away, is_full, steadily
 
@@ -85,6 +85,12 @@ def advance(job_id: str) -> None:
 def study_unit(pk: int, attempt: int) -> None:
     """What a card shows, once for all."""
     on_demand.run(UnitStudy.objects.filter(pk=pk), attempt, studies.make)
+
+
+@shared_task(name="webapp.jobs.tasks.look_before")
+def look_before(pk: int, attempt: int, device: str) -> None:
+    """At a model on a dataset, once for all runs."""
+    on_demand.run(Baseline.objects.filter(pk=pk), attempt, lambda asked: baselines.make(asked, device))
 
 
 @shared_task

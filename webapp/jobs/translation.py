@@ -16,6 +16,7 @@ from repair_engine.question.surrogates import Surrogate
 from repair_engine.question.verb import Verb
 from repair_engine.search.phases import reported
 from repair_engine.settings import Repair
+from repair_engine.support.statistics import finite
 from shapley import Settings, State
 from webapp.jobs.requests import VALUES, stored
 from webapp.library.checkpoints import Opened, open_upload
@@ -35,6 +36,7 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
     record = stored(asked)
     parent = asked.get("parent") or {}
     given: dict[str, Any] = {"report_uses": asked.get("report_uses", 0)}
+    given["looked_before"] = asked.get("looked_before", False)
     if guard:
         given |= {"guard": guard["path"], "guard_split_folder": guard.get("split_folder", "")}
     triggered, trigger = asked.get("triggered"), asked.get("trigger")  # a job from before has neither
@@ -107,14 +109,14 @@ def snapshot(settings: Settings, state: State, filters: list[str], sign: int) ->
         return point
     now = reported(state, settings)
     values, lower, upper = now.values[0], now.lower[0], now.upper[0]
-    ranked = np.where(np.isnan(values), np.nan, values if now.best is None else now.best)
+    ranked = np.where(np.isnan(values), np.nan, now.ranked)
     order = np.argsort(np.where(np.isnan(ranked), np.inf, -sign * ranked), kind="stable")[:LEADERS]
     leaders = [
         {
             "id": filters[player],
-            "value": _number(values[player]),
-            "lower": _number(lower[player]),
-            "upper": _number(upper[player]),
+            "value": finite(values[player]),
+            "lower": finite(lower[player]),
+            "upper": finite(upper[player]),
             "samples": int(now.samples[player]),
         }
         for player in order
@@ -126,10 +128,6 @@ def snapshot(settings: Settings, state: State, filters: list[str], sign: int) ->
     point["leaders"] = leaders
     point["half_width"] = float(np.median(widths)) if widths else None
     return point
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def headline(document: dict[str, Any]) -> dict[str, Any]:

@@ -91,11 +91,6 @@ def store(path: Path, *, sha256: str | None = None) -> Blob:
     return put(ready(path, sha256))
 
 
-def copy_in(path: Path) -> Blob:
-    """Store a copy of a file that stays where it is."""
-    return put(ready_copy(path))
-
-
 def _locked_row(file: Ready) -> Blob:
     while True:  # PostgreSQL: the row that was seen may be dropped while its lock is waited for
         try:

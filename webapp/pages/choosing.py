@@ -32,28 +32,20 @@ MOST_GROUPS = 16  # shown at once: those that change most
 
 
 @dataclass(frozen=True)
-class Group:
-    """A class or a subgroup: how many images, and the share that is right with nothing ablated and now."""
+class Share:
+    """A share of images with nothing ablated and now.
 
-    what: str
+    Attributes:
+        name: of a figure, a class or a subgroup.
+        n: how many images, of a class or a subgroup.
+        key: of a figure, as a step has it.
+    """
+
     name: str
-    n: int
     before: float
     now: float
-
-    @property
-    def change(self) -> float:
-        return self.now - self.before
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A share with nothing ablated and now."""
-
-    key: str  # of a step
-    words: str
-    before: float
-    now: float
+    n: int = 0
+    key: str = ""
 
     @property
     def change(self) -> float:
@@ -109,7 +101,7 @@ class Look:
     note: str
     share: float
     error: str
-    groups: list[Group]
+    groups: list[Share]
     fewer: bool
     looked: int
     here: str
@@ -136,9 +128,9 @@ class Look:
         return not self.order and self.k == self.document["k"]
 
     @property
-    def figures(self) -> list[Figure]:
+    def figures(self) -> list[Share]:
         now = self.step or self.base
-        return [Figure(key, words, self.base[key], now[key]) for key, words in _shown(self.document)]
+        return [Share(words, self.base[key], now[key], key=key) for key, words in _shown(self.document)]
 
     @property
     def swaps(self) -> str:
@@ -261,12 +253,12 @@ def _order(document: Row, job: Job, i: int, shown: bool, k: int | None) -> Order
     return Order(walk["order"], ORDERS.get(walk["order"], walk["order"]), len(rows) - 1, chart, shown)
 
 
-def _groups(document: Row, base: Row, step: Row) -> list[Group]:
+def _groups(document: Row, base: Row, step: Row) -> list[Share]:
     """The subgroups and classes that change most, in the order of their names."""
     found = []
-    for what, key in (("subgroup", "subgroups"), ("class", "classes")):
+    for key in ("subgroups", "classes"):
         rows = [
-            Group(what, group["name"], group["n"], base[key][i] / group["n"], step[key][i] / group["n"])
+            Share(group["name"], base[key][i] / group["n"], step[key][i] / group["n"], group["n"])
             for i, group in enumerate(document[key])
             if group["n"]
         ]

@@ -91,14 +91,15 @@ _PARTS = {  # part -> its heading, and what is in it; all else is statistics
 }
 
 
-def parts(job: Job, of: Document, chooses: bool = False) -> dict[str, Part]:
+def parts(job: Job, of: Document, chooses: bool = False, shared: bool = False) -> dict[str, Part]:
     """What the page shows, part by part in the order in which they are read.
 
     Args:
         chooses: the page has a choice of its own, so how it was made is among the statistics.
+        shared: for who cannot go on from the run.
     """
     if of["verb"] == "score":
-        listed = score_page.sections(of, _goes_on(job))
+        listed = score_page.sections(of, None if shared else _goes_on(job))
     else:
         listed = {"explain": explain_page, "attack": attack_page}.get(of["verb"], repair_page).sections(of)
     where = {ident: part for part, (_, idents) in _PARTS.items() for ident in idents}

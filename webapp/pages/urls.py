@@ -4,6 +4,7 @@ from django.urls import path
 
 from webapp.pages.views import (
     attacks,
+    baselines,
     choosing,
     comparisons,
     followups,
@@ -13,6 +14,7 @@ from webapp.pages.views import (
     repairs,
     results,
     runs,
+    sharing,
     units,
     uploads,
 )
@@ -24,6 +26,7 @@ urlpatterns = [
     path("models/new/", uploads.new_model, name="new_model"),
     path("models/<uuid:pk>/", uploads.model, name="model"),
     path("models/<uuid:pk>/state/", uploads.model_state, name="model_state"),
+    path("models/<uuid:pk>/on/<uuid:dataset>/", baselines.baseline, name="model_baseline"),
     path("models/<uuid:pk>/delete/", uploads.delete_model, name="delete_model"),
     path("datasets/", uploads.DatasetList.as_view(), name="datasets"),
     path("datasets/new/", uploads.new_dataset, name="new_dataset"),
@@ -64,5 +67,7 @@ urlpatterns = [
     path("repairs/<uuid:pk>/choice/", choosing.choice_json, name="choice"),
     path("repairs/<uuid:pk>/choice/set/", choosing.set_json, name="set"),
     path("repairs/<uuid:pk>/follow/", followups.follow, name="follow"),
+    path("repairs/<uuid:pk>/share/", sharing.share, name="share"),
+    path("repairs/<uuid:pk>/share/<int:link>/revoke/", sharing.revoke_link, name="revoke_link"),
     path("repairs/<uuid:pk>/files/<str:name>", results.file, name="file"),
 ]

@@ -62,16 +62,14 @@ def convert(
     architecture: Architecture,
     weights: str | None = None,
     name: str = "",
-    limits: sandbox.Limits | None = None,
 ) -> Checkpoint:
     """Like `read`, but leave the canonical pair at `out` for later `load`s."""
     path, out = Path(path), Path(out)
     name = name or path.name
     check_file(path, name)
-    if limits is None:
-        # an ONNX model is also run, here and by another implementation, for comparison
-        base, times = (3 << 30, 10) if onnx_file.is_onnx(path) else (1 << 30, 4)
-        limits = sandbox.Limits(memory_bytes=base + times * path.stat().st_size)
+    # An ONNX model is also run, here and by another implementation, for comparison.
+    base, times = (3 << 30, 10) if onnx_file.is_onnx(path) else (1 << 30, 4)
+    limits = sandbox.Limits(memory_bytes=base + times * path.stat().st_size)
     payload = {"architecture": architecture.to_json(), "weights": weights, "name": name}
     answer = sandbox.call("checkpoint", payload, limits, {"path": path}, {"out": out}, _builders(architecture))
     try:

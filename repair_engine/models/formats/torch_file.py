@@ -22,6 +22,7 @@ from repair_engine.models.formats.pickles import (
     check_globals,
     globals_of,
 )
+from repair_engine.support.archive import entries_of
 
 MAX_ENTRIES = 200_000
 _LEGACY_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19."  # the number that PyTorch before 1.6 pickled first
@@ -38,9 +39,7 @@ def check_archive(path: Path, name: str) -> list[str]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            if len(entries) > MAX_ENTRIES:
-                raise BadInput(f"{name} has {len(entries):,} entries; at most {MAX_ENTRIES:,} are read.")
+            entries = entries_of(archive, name, MAX_ENTRIES)
             _check_entries(entries, path.stat().st_size, name)
             pickles = [entry for entry in entries if entry.filename.rpartition("/")[2] == "data.pkl"]
             if len(pickles) != 1:

@@ -140,6 +140,8 @@ def _moved(module: nn.Module) -> nn.Module:
     for name, value in module.named_parameters():
         if not value.any():  # the head of torchvision's ViT
             value.data = value.data + torch.randn_like(value) * 0.05
+        if value.dim() > 1 and (wide := value[0].numel() ** -0.5) > 2 * float(value.std()):  # else nothing would arrive
+            value.data = value.data * wide / value.std()
         if value.dim() == 1:
             value.data = value.data + torch.randn_like(value) * 0.1
             if name.endswith(("gamma", "layer_scale", "scale")) and float(value.abs().max()) < 1:
@@ -148,6 +150,7 @@ def _moved(module: nn.Module) -> nn.Module:
         if isinstance(part, nn.BatchNorm2d | nn.BatchNorm1d) and part.running_mean is not None:
             part.running_mean.normal_(0, 0.1)
             part.running_var.uniform_(0.5, 2)
+            part.weight.data.uniform_(0.5, 1.5)
     return module.eval().requires_grad_(False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import uuid
 
 import pytest
@@ -12,19 +13,31 @@ from django.urls import reverse
 from tests.webapp.pages.helpers import succeed
 from tests.webapp.pages.pictures import with_pictures, with_predictions
 from webapp.jobs import removal
+from webapp.jobs.models import ShareLink
 from webapp.pages.urls import urlpatterns
 
 POSTS = {"delete_model", "delete_dataset", "make_dataset_thumbnails", "cancel", "retry", "delete_repair", "restore",
-         "selected", "undo"}  # fmt: skip
+         "selected", "undo", "revoke_link"}  # fmt: skip
 KINDS = {"model": "model", "dataset": "dataset"}
 STAFF = {"operator", "operator_retry"}  # have tests of their own
 WITH_ID = [p.name for p in urlpatterns if "<uuid:pk>" in str(p.pattern) and p.name not in STAFF]
 WITHOUT = [p.name for p in urlpatterns if "<uuid:pk>" not in str(p.pattern) and p.name not in STAFF | POSTS]
 
 
+def link_of(person) -> int:
+    return ShareLink.objects.create(job=person.job, digest=secrets.token_hex(32)).pk
+
+
 def address(name: str, person) -> str:
     thing = next((getattr(person, kind) for kind in KINDS if kind in name), person.job)
-    more = {"file": ["report.json"], "image": [0], "dataset_image": [0], "unit_study": ["effect"]}.get(name, [])
+    more = {
+        "file": ["report.json"],
+        "image": [0],
+        "dataset_image": [0],
+        "unit_study": ["effect"],
+        "model_baseline": [person.dataset.pk],
+        "revoke_link": [link_of(person)] if name == "revoke_link" else [],
+    }.get(name, [])
     if name == "dataset_thumbnail":
         more = [with_pictures(person.dataset).blob_id[:16], 0, "small"]
     query = "?unit=features.1:1" if name in ("unit", "unit_study") else ""

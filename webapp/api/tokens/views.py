@@ -19,6 +19,13 @@ from webapp.api.problems import PROBLEM
 from webapp.jobs import access
 
 
+def to_come(value: datetime | None) -> datetime | None:
+    """Raises ValidationError: this time is over."""
+    if value is not None and value <= timezone.now():
+        raise serializers.ValidationError("This time is over: give one to come, or null.")
+    return value
+
+
 class TokenSerializer(Body, serializers.ModelSerializer):
     name = Line(max_length=100)
 
@@ -31,10 +38,7 @@ class TokenSerializer(Body, serializers.ModelSerializer):
             "expires_at": {"help_text": "When it stops working; null (the default): never."},
         }
 
-    def validate_expires_at(self, value: datetime | None) -> datetime | None:
-        if value is not None and value <= timezone.now():
-            raise serializers.ValidationError("This time is over: give one to come, or null.")
-        return value
+    validate_expires_at = staticmethod(to_come)
 
 
 class CreatedTokenSerializer(TokenSerializer):

@@ -47,6 +47,11 @@ KINDS = (
     ("score", "Values only", "Of all filters, for several objectives at once; repairs can go on from them."),
 )
 ALSO = (("accuracy", "accuracy"), ("classes", "recall of every class"), ("subgroups", "every subgroup of every column"))
+CUSTOM = "custom"  # in the place of an effort: a budget or minutes
+EFFORTS = (
+    *((name, *words.split(": ")) for name, words in options(Repair)["effort"].words.items()),
+    (CUSTOM, "custom", "a budget that repeats a result, or minutes"),
+)
 VERBS = (Repair, Explain, Score)
 OF_ATTACKS = (*options(Pgd), *options(Attacked), *options(Rows))
 OF_TRIGGERS = tuple(options(Trigger))
@@ -56,8 +61,8 @@ _CLASSES = {"repair": "of-repairs", "explain": "of-explanations", "score": "of-s
 
 class RepairForm(NamedForm, options_form(*VERBS, Device)):
     placed = (
-        *("metric", "also", "group", "seed", "budget", "minutes", "device", "max_clean_drop", "max_subgroup_drop"),
-        *("max_filters", "choose", "edit", "compact", *OF_ATTACKS, *OF_TRIGGERS),
+        *("metric", "also", "group", "seed", "effort", "budget", "minutes", "device", "max_clean_drop"),
+        *("max_subgroup_drop", "max_filters", "choose", "edit", "compact", *OF_ATTACKS, *OF_TRIGGERS),
     )
     kind = forms.ChoiceField(
         required=False, choices=[(key, label) for key, label, _ in KINDS], widget=forms.RadioSelect
@@ -101,6 +106,9 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
         label="Guard set",
         help_text="A second labelled set on which clean accuracy must hold too.",
     )
+    effort = forms.ChoiceField(
+        required=False, choices=[(key, label) for key, label, _ in EFFORTS], widget=forms.RadioSelect
+    )
     group = column_field()
     surrogates = surrogates_field()
 
@@ -116,7 +124,8 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
     ) -> None:
         columns = list(dataset.columns)
         start = {"metric": "subgroup-recall" if columns else "recall", "column": columns[:1]}
-        super().__init__(*args, initial={**start, "kind": "repair", **(initial or {})}, **kwargs)
+        usual = {**start, "kind": "repair", "effort": "quick"}
+        super().__init__(*args, initial={**usual, **(initial or {})}, **kwargs)
         self.class_names = class_names(model, dataset)
         self.columns = columns
         self.fields["column"].choices = [(name, name) for name in columns]
@@ -147,6 +156,11 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
         """Repair or explanation, with what it means."""
         chosen = self["kind"].value() or "repair"
         return [{"name": n, "label": label, "meaning": m, "checked": n == chosen} for n, label, m in KINDS]
+
+    def efforts(self) -> list[dict[str, Any]]:
+        """How long it may take, with what that means."""
+        chosen = self["effort"].value() or CUSTOM
+        return [{"name": n, "label": label, "meaning": m, "checked": n == chosen} for n, label, m in EFFORTS]
 
     def rest(self) -> list[forms.BoundField]:
         """What is not placed, each with the class of the kinds of run that have it."""
@@ -212,6 +226,10 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
         argument = arguments.get(given["metric"])
         kind = given["kind"] or Repair.verb
         values = self.said(requests.ASKED[kind])
+        if values.get("effort") == CUSTOM:
+            del values["effort"]
+        elif values.get("effort"):  # what stands in the fields out of sight is not asked for
+            values = {name: value for name, value in values.items() if name not in ("budget", "minutes")}
         if not attacks(given["metric"]):
             values = {name: value for name, value in values.items() if name not in OF_ATTACKS}
         if not triggers(given["metric"]):
@@ -230,20 +248,15 @@ def class_names(model: ModelUpload, dataset: DatasetUpload) -> list[str]:
 def initial_from(job: Job) -> dict[str, Any]:
     """The form as it was when this repair was asked for."""
     asked = job.request
-    metric, _, argument = asked.get("metric", "accuracy").partition(":")
     values: dict[str, Any] = RepairForm.initial_of(asked)
-    values |= {"metric": metric, "name": job.name, "device": job.device, "kind": asked.get("kind", Repair.verb)}
+    values |= {"name": job.name, "device": job.device, "kind": asked.get("kind", Repair.verb)}
+    values |= asked_metric(asked.get("metric", "accuracy"), job.dataset)
     values["surrogates"] = asked.get("surrogates", [])
+    if {"budget", "minutes"} & asked.keys():
+        values["effort"] = CUSTOM
     values.pop("also", None)  # a follow-up's: of the run that it goes on from
     if job.scores:
         values["also"] = [key for key, _ in ALSO] if "all" in asked.get("also", ()) else list(asked.get("also", ()))
-    if metric in ("recall", "trigger-success"):
-        values[_ARGUMENTS[metric]] = argument
-    elif metric == "subgroup-recall":
-        try:
-            values["column"] = list(columns_of(argument, job.dataset.columns))
-        except BadInput:  # a request that failed for it
-            values["column"] = []
     if job.guard_id:
         values["guard"] = str(job.guard_id)
     if job.triggered_id:
@@ -251,3 +264,16 @@ def initial_from(job: Job) -> dict[str, Any]:
     if patch := patch_of(job):
         values["trigger"] = base64.b64encode(patch.content).decode()
     return values
+
+
+def asked_metric(metric: str, dataset: DatasetUpload) -> dict[str, Any]:
+    """The form's fields of a metric. Columns that cannot be read, as of a request that failed for it, are none."""
+    kind, _, argument = metric.partition(":")
+    if kind in ("recall", "trigger-success"):
+        return {"metric": kind, _ARGUMENTS[kind]: argument}
+    if kind != "subgroup-recall":
+        return {"metric": kind}
+    try:
+        return {"metric": kind, "column": list(columns_of(argument, dataset.columns))}
+    except BadInput:
+        return {"metric": kind, "column": []}

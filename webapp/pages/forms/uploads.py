@@ -8,13 +8,16 @@ from typing import Any
 from django import forms
 
 from repair_engine.errors import BadInput
-from repair_engine.settings import ImagesUpload, ModelUpload, Network, Pixels, options
+from repair_engine.settings import NONE, ImagesUpload, ModelUpload, Network, Pixels, options
 from webapp.library.architectures import HUGGING_FACE, ONNX, TIMM, Untold, architectures, told_by
+from webapp.library.models import ModelUpload as Model
 from webapp.library.uploads import SMALL
 from webapp.pages.forms.fields import options_form
 
 
 class DatasetForm(options_form(ImagesUpload, only=tuple(options(ImagesUpload)))):
+    of = "dataset"
+
     file = forms.FileField(
         label="Zip of labelled images",
         help_text="One folder per class (class/name.png; JPEG, PNG or WebP). An optional metadata.csv with the column "
@@ -31,6 +34,8 @@ class DatasetForm(options_form(ImagesUpload, only=tuple(options(ImagesUpload))))
 
 
 class ModelForm(options_form(ModelUpload, only=tuple(options(ModelUpload)))):
+    of = "model"
+
     file = forms.FileField(
         label="Checkpoint",
         help_text="safetensors, a state dict that torch.save wrote (.pt, .pth), an ONNX model (.onnx), or a Hugging "
@@ -99,6 +104,9 @@ class ModelForm(options_form(ModelUpload, only=tuple(options(ModelUpload)))):
             self.cleaned_data["preprocessing"] = Pixels(**self.said(Pixels)).given() or None
         except BadInput as error:
             self.add_error(error.field, error.problem)
+        if text := self.cleaned_data.get("classes_file"):  # shown in the other field, where the form is not accepted
+            self.data = self.data.copy()
+            self.data["classes"] = text
         file, architecture, num_classes = (
             self.cleaned_data.get(key) for key in ("file", "architecture", "num_classes")
         )
@@ -118,3 +126,15 @@ class ModelForm(options_form(ModelUpload, only=tuple(options(ModelUpload)))):
             **{name: given[name] for name in ("file", "architecture", "num_classes", "name", "preprocessing")},
             "classes_text": text if text.strip() else "",
         }
+
+
+def initial_from(model: Model) -> dict[str, Any]:
+    """The form as it was when this model was sent."""
+    pixels = {
+        name: NONE if value is None else tuple(value) if isinstance(value, list) else value
+        for name, value in (model.preprocessing or {}).items()
+    }
+    said = {name: getattr(model, name) or None for name in options(Network)}
+    if model.architecture in (ONNX, HUGGING_FACE):  # its file says it
+        said |= {"architecture": None, "num_classes": None}
+    return ModelForm.initial_of(said | pixels) | {"name": model.name, "classes": model.classes_text}

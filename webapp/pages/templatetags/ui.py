@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django import template
+from django.urls import reverse
 
 from repair_engine.documents.known import row_known
 from webapp.jobs import naming
@@ -105,6 +106,23 @@ def short_number(value: int | str | None) -> str:
         if value >= unit:
             return f"{value / unit:.3g} {word}"
     return str(value)
+
+
+@register.simple_tag(takes_context=True)
+def picture_url(context: dict, number: int, size: str) -> str:
+    """Of a thumbnail, for who looks: the owner, or whoever came by a link."""
+    where = [context["version"], number, size]
+    if token := context.get("token"):
+        return reverse("shared:thumbnail", args=[token, *where])
+    return reverse("pages:dataset_thumbnail", args=[context["pictures_of"].pk, *where])
+
+
+@register.simple_tag(takes_context=True)
+def image_url(context: dict, number: int) -> str:
+    """Of the page of one image of a run, likewise."""
+    if token := context.get("token"):
+        return reverse("shared:image", args=[token, number])
+    return reverse("pages:image", args=[context["job"].pk, number])
 
 
 @register.filter

@@ -17,13 +17,11 @@ from webapp.library.errors import Refused
 @require_safe
 def choice_json(request: HttpRequest, pk: UUID) -> JsonResponse:
     """Every prefix of all orders; it never changes, and goes with the run."""
+    job = access.job_for(request.user, pk)
     try:
-        found = choice.document(access.job_for(request.user, pk))
-    except Refused as error:
-        return JsonResponse({"error": error.said}, status=error.status)
-    except BadInput as error:
-        return JsonResponse({"error": error.said}, status=422)
-    return JsonResponse(found)
+        return JsonResponse(choice.document(job))
+    except (Refused, BadInput) as error:
+        return _refusal(error)
 
 
 @login_required
@@ -33,8 +31,10 @@ def set_json(request: HttpRequest, pk: UUID) -> JsonResponse:
     job = access.job_for(request.user, pk)
     try:
         found = choice.said(job, list(dict.fromkeys(name for name in request.GET.getlist("pick") if name)))
-    except Refused as error:
-        return JsonResponse({"error": error.said}, status=error.status)
-    except BadInput as error:
-        return JsonResponse({"error": error.said}, status=422)
+    except (Refused, BadInput) as error:
+        return _refusal(error)
     return JsonResponse(found, status=202 if found["figures"] is None and not found["error"] else 200)
+
+
+def _refusal(error: Refused | BadInput) -> JsonResponse:
+    return JsonResponse({"error": error.said}, status=error.status if isinstance(error, Refused) else 422)

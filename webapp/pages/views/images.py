@@ -24,8 +24,12 @@ _FOREVER = "private, max-age=31536000, immutable"  # the address names the conte
 _NOTHING = "default-src 'none'; sandbox"
 
 
-def of_run(request: HttpRequest, job: Job) -> dict[str, Any]:
-    """What the images of a finished repair need to be shown; empty: it left no predictions."""
+def of_run(request: HttpRequest, job: Job, token: str = "") -> dict[str, Any]:
+    """What the images of a finished repair need to be shown; empty: it left no predictions.
+
+    Args:
+        token: of the link by which they are seen (`shared`); "": by their owner.
+    """
     artifact = job.artifacts.select_related("blob").filter(name="predictions.csv").first()
     if artifact is None:
         return {}
@@ -37,8 +41,8 @@ def of_run(request: HttpRequest, job: Job) -> dict[str, Any]:
         **_made(job.dataset, made),
         "images": images,
         "view": gallery.view(images, request.GET),
-        "page_url": reverse("pages:repair", args=[job.pk]),
-        "fragment_url": reverse("pages:images", args=[job.pk]),
+        "page_url": reverse("shared:run", args=[token]) if token else reverse("pages:repair", args=[job.pk]),
+        "fragment_url": reverse("shared:images", args=[token]) if token else reverse("pages:images", args=[job.pk]),
         "report_images": True,
     }
 
@@ -70,17 +74,17 @@ def _made(dataset: DatasetUpload, made: Thumbnails | None) -> dict[str, Any]:
 def images(request: HttpRequest, pk: UUID) -> HttpResponse:
     """The images of a repair, without the page around them."""
     job = access.job_for(request.user, pk)
-    return _fragment(request, reverse("pages:repair", args=[job.pk]), {"job": job, **of_run(request, job)})
+    return fragment(request, reverse("pages:repair", args=[job.pk]), {"job": job, **of_run(request, job)})
 
 
 @login_required
 @require_safe
 def dataset_images(request: HttpRequest, pk: UUID) -> HttpResponse:
     dataset = access.dataset_for(request.user, pk)
-    return _fragment(request, reverse("pages:dataset", args=[dataset.pk]), of_dataset(request, dataset))
+    return fragment(request, reverse("pages:dataset", args=[dataset.pk]), of_dataset(request, dataset))
 
 
-def _fragment(request: HttpRequest, page: str, context: dict[str, Any]) -> HttpResponse:
+def fragment(request: HttpRequest, page: str, context: dict[str, Any]) -> HttpResponse:
     """What is shown is in the page's own address: it can be passed on, and the back button goes back."""
     asked = context["view"].here if "view" in context else f"?{request.GET.urlencode()}"
     if unit := QueryDict(urlsplit(request.htmx.current_url or "").query).get("unit"):  # whose card is open beside them
@@ -100,7 +104,7 @@ def image(request: HttpRequest, pk: UUID, number: int) -> HttpResponse:
     job = access.job_for(request.user, pk)
     context = of_run(request, job)
     context |= {"job": job, "back": reverse("pages:repair", args=[job.pk])}
-    return _one(request, number, context, lambda i: reverse("pages:image", args=[job.pk, i]))
+    return one(request, number, context, lambda i: reverse("pages:image", args=[job.pk, i]))
 
 
 @login_required
@@ -111,10 +115,11 @@ def dataset_image(request: HttpRequest, pk: UUID, number: int) -> HttpResponse:
     if "images" in context:
         context["view"] = gallery.view(context["images"], request.GET)
     context |= {"dataset": dataset, "back": reverse("pages:dataset", args=[dataset.pk])}
-    return _one(request, number, context, lambda i: reverse("pages:dataset_image", args=[dataset.pk, i]))
+    return one(request, number, context, lambda i: reverse("pages:dataset_image", args=[dataset.pk, i]))
 
 
-def _one(request: HttpRequest, number: int, context: dict[str, Any], address) -> HttpResponse:
+def one(request: HttpRequest, number: int, context: dict[str, Any], address) -> HttpResponse:
+    """The page of one image; `address` gives that of another one."""
     images, view = context.get("images"), context.get("view")
     if images is None or view is None or number >= len(images):
         raise Http404("There is no image with this number.")
@@ -138,7 +143,10 @@ def _one(request: HttpRequest, number: int, context: dict[str, Any], address) ->
 @require_safe
 def thumbnail(request: HttpRequest, pk: UUID, version: str, number: int, size: str) -> HttpResponse:
     """A picture that a worker made; nothing is decoded here."""
-    found = access.thumbnails_for(request.user, pk, version)
+    return picture(access.thumbnails_for(request.user, pk, version), number, size)
+
+
+def picture(found: Thumbnails, number: int, size: str) -> HttpResponse:
     assert found.blob is not None
     try:
         content = thumbnail_pack.picture(found.blob.path, number, large=size == "large")

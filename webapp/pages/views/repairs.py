@@ -19,10 +19,10 @@ from webapp.jobs import access, live, reaper, removal, services
 from webapp.jobs import selectors as jobs
 from webapp.jobs.models import Job
 from webapp.library.errors import Refused
-from webapp.library.models import ModelUpload, Upload
+from webapp.library.models import DatasetUpload, ModelUpload, Upload
 from webapp.library.uploads import takes_file
-from webapp.pages import charts, choosing, report, selectors, snippets
-from webapp.pages.forms.repairs import RepairForm, initial_from
+from webapp.pages import before, charts, choosing, report, selectors, snippets
+from webapp.pages.forms.repairs import CUSTOM, RepairForm, asked_metric, initial_from
 from webapp.pages.views import images, units
 
 MORE = 4  # times the budget, after a search that found nothing
@@ -32,8 +32,8 @@ MORE = 4  # times the budget, after a search that found nothing
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def new_repair(request: HttpRequest) -> HttpResponse:
-    """`?model=…&dataset=…` say what is repaired; the form's choices follow from them. `?like=…` fills it in,
-    `&budget=…` and `&edit=…` in another way."""
+    """`?model=…&dataset=…` say what is repaired; the form's choices follow from them. `?like=…` fills it in, and so do
+    `metric=…`, `budget=…` and `edit=…`."""
     user = request.user
     like = access.job_for(user, request.GET["like"]) if request.GET.get("like") else None
     models = list(access.models_of(user).filter(state=Upload.State.READY))
@@ -53,18 +53,22 @@ def new_repair(request: HttpRequest) -> HttpResponse:
         dataset=dataset,
         guards=datasets,
         models=models,
-        initial=(initial_from(like) if like else {}) | _asked_for(request),
+        initial=(initial_from(like) if like else {}) | _asked_for(request, dataset),
     )
     if request.method == "POST" and form.is_valid() and (job := _start(request, form, model, dataset)):
         return redirect("pages:repair", job.pk)
+    context |= before.look(model, dataset)
     context |= {"form": form, "gpu": any("gpu" in worker.queues for worker in jobs.live_workers())}
     return render(request, "pages/repair_new.html", context, status=422 if form.is_bound else 200)
 
 
-def _asked_for(request: HttpRequest) -> dict[str, str]:
+def _asked_for(request: HttpRequest, dataset: DatasetUpload) -> dict[str, Any]:
     """Of the form what the address says beside `like`."""
     budget, edit = request.GET.get("budget", ""), request.GET.get("edit", "")
-    found = {"budget": budget} if budget.isascii() and budget.isdigit() and len(budget) < 16 else {}
+    plain = budget.isascii() and budget.isdigit() and len(budget) < 16
+    found: dict[str, Any] = {"budget": budget, "effort": CUSTOM} if plain else {}
+    if metric := request.GET.get("metric", "")[:1000]:
+        found |= asked_metric(metric, dataset)
     return found | ({"edit": edit} if edit in RepairForm.known["edit"].words else {})
 
 

@@ -10,9 +10,10 @@ from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.utils.http import parse_etags, urlencode
+from django.utils.http import urlencode
 from django.views.decorators.http import require_http_methods, require_safe
 
+from webapp.downloads import has_it
 from webapp.jobs import access, studies
 from webapp.jobs.models import Job, UnitStudy
 from webapp.pages import unit_cards, units
@@ -59,8 +60,7 @@ def unit_map(request: HttpRequest, pk: UUID) -> HttpResponse:
     sign = units.culprit_sign(job)
     etag = f'"{artifact.blob_id[:32]}-{units.MAP_VERSION}{sign:+d}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
-    known = parse_etags(request.headers.get("If-None-Match", ""))
-    if etag in known or "*" in known:
+    if has_it(request, etag):
         return HttpResponse(status=304, headers=headers)
     content = units.map_of(artifact.blob.path, artifact.name, sign)
     headers["Content-Security-Policy"] = _NOTHING

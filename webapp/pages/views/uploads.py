@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
@@ -11,16 +12,20 @@ from django.contrib.auth.mixins import LoginRequiredMixin
 from django.forms import Form
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.datastructures import MultiValueDict
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django.views.generic import ListView
 
 from webapp.jobs import access, reaper, removal
-from webapp.library import quota, services
+from webapp.library import kept, quota, services
 from webapp.library.architectures import architectures
 from webapp.library.errors import Refused
-from webapp.library.models import DatasetUpload, Upload
-from webapp.library.uploads import takes_file
-from webapp.pages.forms.uploads import DatasetForm, ModelForm
+from webapp.library.kept import Kept
+from webapp.library.models import DatasetUpload, ModelUpload, Upload
+from webapp.library.uploads import KnownFile, StoredUpload, takes_file
+from webapp.pages import before
+from webapp.pages.forms.uploads import DatasetForm, ModelForm, initial_from
 from webapp.pages.views import images
 
 PER_PAGE = 50
@@ -44,26 +49,57 @@ class DatasetList(LoginRequiredMixin, ListView):
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def new_model(request: HttpRequest) -> HttpResponse:
-    form = ModelForm(request.POST or None, request.FILES or None)
-    if request.method == "POST" and form.is_valid() and (made := _create(request, form, services.create_model)):
-        return redirect("pages:model", made.pk)
-    context = {"form": form, "architectures": architectures(), "usage": quota.usage(request.user)}
-    return render(request, "pages/model_new.html", context, status=_status(form))
+    """`?like=…`: the file of a model that is here already, with what was said of it to be changed."""
+    pk = request.POST.get("like") or request.GET.get("like")
+    like = access.model_for(request.user, pk) if pk else None
+    initial = initial_from(like) if like else {}
+    return _new(request, ModelForm, services.create_model, {"architectures": architectures(), "like": like}, initial)
 
 
 @takes_file("dataset")
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def new_dataset(request: HttpRequest) -> HttpResponse:
-    form = DatasetForm(request.POST or None, request.FILES or None)
-    if request.method == "POST" and form.is_valid() and (made := _create(request, form, services.create_dataset)):
-        return redirect("pages:dataset", made.pk)
-    context = {"form": form, "usage": quota.usage(request.user)}
-    return render(request, "pages/dataset_new.html", context, status=_status(form))
+    return _new(request, DatasetForm, services.create_dataset, {"like": None}, {})
 
 
-def _create(request: HttpRequest, form: Form, service) -> Upload | None:
-    """None: it was refused, and the form says why."""
+def _new(
+    request: HttpRequest, kind: type[Form], service: Callable, context: dict[str, Any], initial: dict[str, Any]
+) -> HttpResponse:
+    """The form of an upload. A file that reached the disk is not asked for again, whatever else is wrong."""
+    user, like = request.user, context["like"]
+    files, gone = request.FILES, None
+    if request.method == "POST" and "file" not in files:
+        try:
+            file = _here(request, like)
+        except Refused as error:
+            gone = error
+        else:
+            files = MultiValueDict({**files, **({"file": [file]} if file else {})})
+    form = kind(request.POST or None, files or None, initial=initial)
+    if gone is not None:
+        form.add_error("file", gone.said)
+    if request.method == "POST" and form.is_valid() and (made := _create(request, form, service)):
+        return redirect(made)
+    sent = files.get("file")
+    if isinstance(sent, StoredUpload) and "file" not in form.errors:
+        context["kept"] = kept.keep(request, user, sent)
+    elif like and "file" not in form.errors:
+        context["kept"] = Kept(like.file_name, like.blob.size, "")
+    form.fields["file"].required = not context.get("kept")
+    context |= {"form": form, "usage": quota.usage(user)}
+    return render(request, f"pages/{kind.of}_new.html", context, status=_status(form))
+
+
+def _here(request: HttpRequest, like: ModelUpload | None) -> StoredUpload | KnownFile | None:
+    """The file that is here already: sent with the form before, or that of another upload. Raises Refused."""
+    if token := request.POST.get("kept"):
+        return kept.take(request, request.user, token)
+    return services.known_file(request.user, like.blob_id, like.file_name) if like else None
+
+
+def _create(request: HttpRequest, form: Form, service: Callable) -> str | None:
+    """The address of what was made. None: it was refused, and the form says why."""
     try:
         upload, new = service(owner=request.user, **form.values())
     except Refused as error:
@@ -71,7 +107,7 @@ def _create(request: HttpRequest, form: Form, service) -> Upload | None:
         return None
     if not new:
         messages.info(request, "You had uploaded this very file before, with the same settings: here it is.")
-    return upload
+    return reverse(f"pages:{form.of}", args=[upload.pk])
 
 
 def _status(form: Form) -> int:
@@ -94,6 +130,9 @@ def _page(request: HttpRequest, kind: str, find: Callable[..., Upload], pk: UUID
     reaper.reap()
     upload = find(request.user, pk)
     context = {"kind": kind, "upload": upload, kind: upload}
+    if upload.state == Upload.State.READY:
+        others = access.datasets_of if kind == "model" else access.models_of
+        context["baselines"] = before.partners(upload, others(request.user))
     if isinstance(upload, DatasetUpload) and upload.state == Upload.State.READY:
         context |= images.of_dataset(request, upload)
     return render(request, f"pages/{kind}.html", context)

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('jobs', '0010_gate_checks'),
+        ('jobs', '0012_share_links'),
         ('library', '0005_thumbnails'),
     ]
 

@@ -1,0 +1,68 @@
+"""Repairs that are made by several methods from the same samples: which they are, and the samples, kept on disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.backdoor import PATCH, TARGET
+from benchmarks.engine import Job, State, job_of, searched
+from benchmarks.sources import SOURCES
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A repair to be made.
+
+    Attributes:
+        source: a name of `SOURCES`.
+        trigger: the backdoor's patch is pasted on the images.
+    """
+
+    name: str
+    source: str
+    metric: str
+    max_clean_drop: float = 0.02
+    trigger: bool = False
+
+
+STOCK_TAGS = Trial("stock_tags, subgroup", "stock_tags", "subgroup-recall:subgroup")
+CATDOG = Trial("catdog, breeds", "catdog", "subgroup-recall:subgroup", 0.05)
+RESNET8 = Trial("resnet8, recall of cat", "resnet8", "recall:cat", 0.05)
+TAG = Trial("stock_tags, tag", "stock_tags", "subgroup-recall:tag")
+BACKDOOR = Trial("backdoor", "backdoor", f"trigger-success:{TARGET}", trigger=True)
+
+
+@contextmanager
+def sampled(
+    trial: Trial, seed: int, budget: int, keep: Path, say: Callable[[str], None]
+) -> Iterator[tuple[Job, State, State | None]]:
+    """The trial's job with the final states of its search and confirmation.
+
+    Args:
+        keep: a folder where the states are left, and taken from where they are.
+
+    Raises:
+        MissingData: the trial's files are not here.
+    """
+    source, options = SOURCES[trial.source], {"seed": seed, "budget": budget, "max_clean_drop": trial.max_clean_drop}
+    if trial.trigger:
+        options["trigger"] = np.repeat(PATCH[None], 3, axis=0)
+    with job_of("repair", *source.open(), trial.metric, **options) as job:
+        files = keep / "search.bin", keep / "confirm.bin"
+        if not files[0].exists():
+            began = time.process_time()
+            states = searched(job)
+            keep.mkdir(parents=True, exist_ok=True)
+            for file, state in reversed([*zip(files, states, strict=True)]):  # the search last: then both are there
+                if state is not None:
+                    file.write_bytes(state.to_bytes())
+            say(f"{trial.name}, seed {seed}: searched in {time.process_time() - began:.0f} s")
+        search, confirm = (State.from_bytes(file.read_bytes()) if file.exists() else None for file in files)
+        assert search is not None
+        yield job, search, confirm
