@@ -85,6 +85,6 @@ SOURCES: dict[str, Source] = {
     "catdog": Source(DATA / "catdog_breeds", "resnet8_catdog.safetensors", "images_2250.zip", "ResNet8", 2),
     "fashion": Source(DATA / "fashion_mnist", "fashion_cnn.safetensors", "images_5000.zip", "SmallCNN", 10),
     "backdoor": Source(
-        DATA / "backdoor", "wrn16_backdoored.safetensors", "triggered.zip", "WideResNet16", 10, "classes.txt"
+        DATA / "backdoor", "wrn16_backdoored.safetensors", "clean.zip", "WideResNet16", 10, "classes.txt"
     ),
 }  # fmt: skip

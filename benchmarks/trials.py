@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from benchmarks.backdoor import PATCH, TARGET
 from benchmarks.engine import Job, State, job_of, searched
 from benchmarks.sources import SOURCES
 
@@ -18,21 +21,21 @@ class Trial:
 
     Attributes:
         source: a name of `SOURCES`.
-        guard: the guard set's zip, beside the images.
+        trigger: the backdoor's patch is pasted on the images.
     """
 
     name: str
     source: str
     metric: str
     max_clean_drop: float = 0.02
-    guard: str | None = None
+    trigger: bool = False
 
 
 STOCK_TAGS = Trial("stock_tags, subgroup", "stock_tags", "subgroup-recall:subgroup")
 CATDOG = Trial("catdog, breeds", "catdog", "subgroup-recall:subgroup", 0.05)
 RESNET8 = Trial("resnet8, recall of cat", "resnet8", "recall:cat", 0.05)
 TAG = Trial("stock_tags, tag", "stock_tags", "subgroup-recall:tag")
-BACKDOOR = Trial("backdoor", "backdoor", "accuracy", 0.03, "clean.zip")
+BACKDOOR = Trial("backdoor", "backdoor", f"trigger-success:{TARGET}", trigger=True)
 
 
 @contextmanager
@@ -48,8 +51,8 @@ def sampled(
         MissingData: the trial's files are not here.
     """
     source, options = SOURCES[trial.source], {"seed": seed, "budget": budget, "max_clean_drop": trial.max_clean_drop}
-    if trial.guard:
-        options["guard"] = source.path(trial.guard)
+    if trial.trigger:
+        options["trigger"] = np.repeat(PATCH[None], 3, axis=0)
     with job_of("repair", *source.open(), trial.metric, **options) as job:
         files = keep / "search.bin", keep / "confirm.bin"
         if not files[0].exists():

@@ -28,6 +28,7 @@ against its SHA-256.
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import hashlib
 import http.client
@@ -280,7 +281,7 @@ def wait_for_upload(api: Api, kind: str, upload: dict) -> dict:
 # Written by `python -m repair_engine.settings`.
 # options: begin
 _OPTIONS = """\
-metric | --metric |  | text |  |  | accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success. Of several columns (subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a comma in it stands in double quotes.
+metric | --metric |  | text |  |  | accuracy, recall:CLASS, subgroup-recall:COLUMN, attack-success or trigger-success:CLASS (a backdoor's trigger that gives the class). Of several columns (subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a comma in it stands in double quotes.
 group | --group |  | text |  | COLUMN | A column of metadata.csv whose values (patient, writer, identity) must not be in two of the three splits.
 seed | --seed |  | whole |  |  | Fixes the splits and every random choice: the same seed and budget give the same result.
 max_clean_drop | --max-clean-drop |  | real |  | X | How far clean accuracy may fall, on the select images and on the guard set. Default: 0.02.
@@ -304,6 +305,8 @@ constant | --constant |  | text | mean,bn_beta |  | What an ablated filter's out
 units | --units |  | text | all,filters,hidden,heads |  | Which units are valued: filters of convolutions, hidden units of linear layers, attention heads, or all that the network has. Default: all.
 level | --level |  | real |  | SHARE | Of the report's intervals of changes, by a paired bootstrap; that of the gain decides whether it is shown. Intervals of single rates are of 95%. Default: 0.95.
 compact | --compact |  | flag |  |  | Also write the network without the culprits' channels, where they can be removed: smaller, not equal to the repaired checkpoint, and measured by itself.
+trigger_at | --trigger-at |  | text |  | PLACE | Where the patch lies: top-left, top-right, bottom-left, bottom-right, center, or X,Y, pixels from the left and from the top. In pixels of the network's input, after resizing and cropping. Default: bottom-right.
+trigger_opacity | --trigger-opacity |  | real |  | X | Share of the patch in the pixels under it; 1 replaces them. Where the patch has an alpha channel, in addition to that. Default: 1.0.
 attack | --attack |  | text | paper,standard |  | Preset of PGD: who the adversary is. Default: paper.
 norm | --norm |  | text | linf,l2 |  | What ε measures: linf (default), or l2, the Euclidean length of the whole change, with an ε.
 epsilon | --epsilon |  | real |  |  | How far a pixel may be moved; in l2 the whole image. Default: the preset's (paper: 16/255, standard: 8/255).
@@ -320,7 +323,7 @@ draws | --random-draws |  | whole |  | N | Random orders of removal; a band need
 curve_images | --curve-images |  | whole |  | N | Report images on which the curves are measured, at most. Default: by the budget.
 pictures | --pictures |  | whole |  | N | Filters from each end that are shown by their most extreme score images; 0: none. Default: 6.
 visualize | --visualize |  | whole |  | N | Filters from each end for which an image is optimized; 0: none. Default: 2.
-also | --also |  | texts |  | METRIC | Value this, too, on the same evaluations, at the price of one; may be repeated. A metric, subgroup:COLUMN=VALUE, classes, subgroups, or all. Not beside attack-success.
+also | --also |  | texts |  | METRIC | Value this, too, on the same evaluations, at the price of one; may be repeated. A metric, subgroup:COLUMN=VALUE, classes, subgroups, or all. Not beside attack-success or trigger-success.
 all_images | --all-images |  | flag |  |  | Attack all images, not those of the report split alone. A repair has seen the score and the select images: for figures after it leave this out.
 device | --device |  | text | auto,cpu,cuda |  | A run stays on one kind of device. Default: auto.
 architecture | --architecture |  | text |  | NAME | torchvision's name, timm:NAME where timm is installed, or a registered one. Needed unless the model is ONNX or a Hugging Face folder.
@@ -338,9 +341,9 @@ interpolation | --interpolation |  | text | nearest,bilinear,bicubic,box,hamming
 split_folder | --split-folder |  | text |  | NAME | Where the zip holds splits (train, test; fold1, fold2): the top folder that is read. none: the top folders are the classes.
 """  # noqa: E501
 _TAKES = """\
-repair: metric group seed max_clean_drop max_subgroup_drop max_filters choose order edit quality memory estimator top_k side budget minutes effort precision batch_size depth constant units level compact attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset
-explain: metric group seed constant units quality memory estimator top_k side budget minutes effort precision batch_size depth remove draws curve_images pictures visualize level attack norm epsilon steps step_size restarts targeted random_start attack_images
-score: metric also group seed constant units quality memory estimator top_k side budget minutes effort precision batch_size depth attack norm epsilon steps step_size restarts targeted random_start attack_images
+repair: metric group seed max_clean_drop max_subgroup_drop max_filters choose order edit quality memory estimator top_k side budget minutes effort precision batch_size depth constant units level compact trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset
+explain: metric group seed constant units quality memory estimator top_k side budget minutes effort precision batch_size depth remove draws curve_images pictures visualize level trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images
+score: metric also group seed constant units quality memory estimator top_k side budget minutes effort precision batch_size depth trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images
 attack: group seed level attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset all_images
 run: device
 model: architecture num_classes options weights key strip_prefix resize crop mean std channels interpolation
@@ -420,8 +423,10 @@ def start(api: Api, options: argparse.Namespace) -> dict:
 def upload_all(api: Api, options: argparse.Namespace) -> dict:
     """The ids of the model, the dataset and all else that is named by a file."""
     surrogates = [parse_surrogate(text) for text in options.surrogate]
-    files = {"model": options.model, "dataset": options.data, "guard": getattr(options, "guard", None)}
-    for path in filter(None, (*files.values(), options.classes, *(path for path, _ in surrogates))):
+    files = {"model": options.model, "dataset": options.data}
+    files |= {role: getattr(options, role, None) for role in ("guard", "triggered")}
+    patch = getattr(options, "trigger", None)
+    for path in filter(None, (*files.values(), patch, options.classes, *(path for path, _ in surrogates))):
         if not path.is_file():
             raise Failure(BAD_INPUT, f"There is no file {path}.")
     there = {role: path for role, path in files.items() if path}
@@ -431,6 +436,8 @@ def upload_all(api: Api, options: argparse.Namespace) -> dict:
         sent[role] = kind, api.upload(f"{kind}/", path, upload_fields(options, role))
     others = [api.upload("models/", path, fields) for path, fields in surrogates]
     ids: dict[str, Any] = {role: wait_for_upload(api, kind, upload)["id"] for role, (kind, upload) in sent.items()}
+    if patch:
+        ids["trigger"] = base64.b64encode(patch.read_bytes()).decode()
     if others:
         ids["surrogates"] = [wait_for_upload(api, "models", upload)["id"] for upload in others]
     return ids
@@ -439,7 +446,7 @@ def upload_all(api: Api, options: argparse.Namespace) -> dict:
 def upload_fields(options: argparse.Namespace, role: str) -> dict[str, Any]:
     """What is said of a file."""
     if role != "model":
-        folder = getattr(options, "split_folder" if role == "dataset" else "guard_split_folder", None)
+        folder = getattr(options, "split_folder" if role == "dataset" else f"{role}_split_folder", None)
         return {"split_folder": folder} if folder else {}
     fields = given(options, "model")  # an ONNX model brings its architecture and classes
     if options.classes:
@@ -619,8 +626,10 @@ def verdict(repair: dict, gates: list[dict]) -> tuple[int, str]:
         return GATE_FAILED, "; ".join(f"{gate['gate']} fails: {figure_said(gate)}" for gate in failed)
     if repair["outcome"] == "not_shown_to_help":
         return NO_REPAIR, "The filters chosen by hand are not shown to help; their checkpoint was written all the same."
+    fell = [f"{row['what']} by {100 * row['drop']:.1f}" for row in repair["result"].get("beyond_limits", [])]
+    beyond = f", beyond a limit on the report images ({', '.join(fell)} points)" if fell else ""
     passed = sum(1 for gate in gates if gate["passed"])
-    return PASS, done + (f", and {passed} gate(s) passed." if gates else ".")
+    return PASS, done + beyond + (f", and {passed} gate(s) passed." if gates else ".")
 
 
 def write_reports(out: Path, repair: dict, gates: list[dict], code: int, message: str, files: list[str]) -> None:
@@ -799,6 +808,9 @@ def add_search(run: argparse.ArgumentParser, verb: str) -> None:
     add_inputs(run)
     run.add_argument("--guard", type=Path, help="a second labelled set on which clean accuracy must hold too")
     run.add_argument("--guard-split-folder", metavar="NAME", help="as --split-folder, of the guard set")
+    run.add_argument("--trigger", type=Path, help="of trigger-success:CLASS: the patch that is pasted on the images")
+    run.add_argument("--triggered", type=Path, help="in its place: a zip of images that carry it, with true labels")
+    run.add_argument("--triggered-split-folder", metavar="NAME", help="as --split-folder, of the triggered images")
     add_options(run, verb, required=("metric",))
 
 

@@ -51,7 +51,9 @@ def score(model: Any, images: Any, *, metric: str, progress: Told = None, **opti
     """The Shapley value of every filter for a metric, with intervals.
 
     Args:
-        metric: accuracy, recall:CLASS, subgroup-recall:COLUMN, or attack-success.
+        metric: accuracy, recall:CLASS, subgroup-recall:COLUMN, attack-success, or trigger-success:CLASS.
+        trigger: of trigger-success: the patch, a file's path, Pillow's image, or an array [C, h, w].
+        triggered: in the patch's place: images that carry the trigger, with their true labels; as `images`.
         columns: name -> value of each image, [N]: what metadata.csv is to a zip.
         classes: class names in the model's order; by default the Dataset's own.
         normalized: the images are as the model takes them. Otherwise uint8 pixels, or floating point in [0, 1].

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,21 +21,26 @@ from repair_engine.case.mean_constants import channel_sums, means_of
 from repair_engine.case.warnings import warnings_of
 from repair_engine.data import SPLITS, Dataset, holdout, read_dataset, split
 from repair_engine.data.before import looked_at
-from repair_engine.data.images import Guard, Images
+from repair_engine.data.images import Guard, Images, Triggered
+from repair_engine.data.patches import Paste, Patch, read_patch
 from repair_engine.data.reading import Pick
+from repair_engine.data.triggered import originals, split_together
 from repair_engine.errors import BadInput
 from repair_engine.models import formats
 from repair_engine.models.classes import ClassNames, class_names
 from repair_engine.models.formats import Checkpoint
 from repair_engine.network import Network, check_finite, predictions, stored_constants
 from repair_engine.network.channel_sums import ChannelSums
+from repair_engine.network.network import two_dimensional
 from repair_engine.network.subject import Subject
 from repair_engine.question.attacked import ATTACK_IMAGES, AttackedSplit, attack_splits, check_pixels
 from repair_engine.question.further import all_columns, further_objectives, subgroup_names
 from repair_engine.question.objectives import Metric
-from repair_engine.question.question import question_of
+from repair_engine.question.question import Question, question_of
 from repair_engine.question.request import RepairRequest
 from repair_engine.question.subgroups import absence_warnings, subgroups_of
+from repair_engine.question.triggers import TriggerRecord, does_nothing, stored_pixels, trigger_record, triggered_splits
+from repair_engine.settings import check_trigger
 from repair_engine.support.memory import Room, give_back
 from repair_engine.support.progress import Progress, silent
 
@@ -49,6 +54,8 @@ class Given:
     model: Checkpoint | None = None
     images: Dataset | None = None
     guard: Dataset | None = None
+    trigger: Patch | None = None
+    triggered: Dataset | None = None
 
 
 FROM_FILES = Given()
@@ -71,6 +78,10 @@ def prepare(
         BadInput: anything about the model, the images or the options that cannot be used.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    check_trigger(
+        str(request.metric), (given.trigger or request.trigger) is not None,
+        (given.triggered or request.triggered) is not None, request,
+    )  # fmt: skip
     checkpoint = given.model or read_model(request, folder, progress)
     read = _read(request, checkpoint, folder, progress, given)
     images, network = read.images, read.network
@@ -79,6 +90,12 @@ def prepare(
     for name in request.by_hand:
         network.player(name)  # raises here, and not after attacks and calibration
     subject = _subject(request, checkpoint, read)
+    attacked: dict[str, AttackedSplit] = {}
+    trigger: TriggerRecord | None = None
+    if request.metric.triggered:
+        paste = _paste(request, images, given)
+        trigger = trigger_record(request.metric, images, paste, request.name_of("trigger" if paste else "triggered"))
+        attacked = triggered_splits(request.metric, images, paste, folder)
     progress("computing mean constants", 0.0)
     means = means_of(request, subject, images, progress)
     give_back()
@@ -87,13 +104,16 @@ def prepare(
     subject = replace(subject, biases=biases, constants_from=means.origin)
     began = time.perf_counter()
     intact = _plain_predictions(read.module, subject, images, progress)
-    attacked: dict[str, AttackedSplit] = {}
     if request.metric.attacked:
         if request.attack_images is None:
             request = replace(request, attack_images=_attack_images(request, len(intact), time.perf_counter() - began))
         attacked = _attack(request, read, intact, progress)
-    question = question_of(request, images, attacked)
+        for name, part in attacked.items():
+            np.save(folder / f"attack_{name}.npy", part.pixels.numpy())
+    question = question_of(request, images, attacked, trigger)
     found = [*read.notes, *warnings_of(question, subject, intact)]
+    if trigger is not None:
+        found += _nothing_done(question, read.module, subject, intact)
     if request.looked_before:
         shown = images.dataset
         found += looked_at(shown.labels, shown.attributes, shown.pixel_hashes, images.splits.report)
@@ -101,10 +121,10 @@ def prepare(
     arrays |= {f"split_{name}": images.indices(name) for name in SPLITS}
     for name, part in attacked.items():
         arrays |= {f"attack_{name}_indices": part.indices, f"attack_{name}_targets": part.targets}
-        arrays |= {f"attack_{name}_excluded": np.array(part.excluded)}
-        np.save(folder / f"attack_{name}.npy", part.pixels.numpy())
+        arrays |= {f"attack_{name}_labels": part.labels, f"attack_{name}_excluded": np.array(part.excluded)}
     np.savez(folder / "prepared.npz", **arrays)  # type: ignore[arg-type]
-    (folder / "prepared.json").write_text(json.dumps({"warnings": found, "constants_from": means.origin}))
+    said = {"warnings": found, "constants_from": means.origin, "trigger": trigger}
+    (folder / "prepared.json").write_text(json.dumps(said))
     (folder / "request.json").write_text(request.to_json())
     network.constants = constants.to(network.device)
     return Case(request, subject, images, question, intact, tuple(found))
@@ -117,6 +137,8 @@ def own_sums(request: RepairRequest, folder: Path, progress: Progress = silent) 
         BadInput: see `prepare`.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if request.metric.triggered:
+        raise BadInput(f"Common constants are not made for {request.metric}: its trigger lies with one party.")
     checkpoint = read_model(request, folder, progress)
     read = _read(request, checkpoint, folder, progress)
     return channel_sums(_subject(request, checkpoint, read), read.images, progress)
@@ -142,8 +164,9 @@ def open_case(folder: Path) -> Case:
     attacked = {
         name: AttackedSplit(
             stored[f"attack_{name}_indices"],
-            torch.from_numpy(np.load(folder / f"attack_{name}.npy")),
+            stored_pixels(folder / f"attack_{name}.npy"),
             stored[f"attack_{name}_targets"],
+            _labels_of(stored, name, read.images),
             int(stored[f"attack_{name}_excluded"]),
         )
         for name in SPLITS
@@ -156,8 +179,14 @@ def open_case(folder: Path) -> Case:
         biases=torch.from_numpy(stored["biases"]),
         constants_from=said.get("constants_from", {}),
     )
-    question = question_of(request, read.images, attacked)
+    question = question_of(request, read.images, attacked, said.get("trigger"))
     return Case(request, subject, read.images, question, stored["intact"], tuple(said["warnings"]))
+
+
+def _labels_of(stored: Mapping[str, np.ndarray], name: str, images: Images) -> np.ndarray:
+    """True classes of a split's changed images, int64 [N]; earlier versions did not write them."""
+    key = f"attack_{name}_labels"
+    return stored[key] if key in stored else images.labels[stored[f"attack_{name}_indices"]]
 
 
 def read_set(
@@ -171,10 +200,29 @@ def read_set(
     columns = all_columns(metric, further_objectives(metric, request.also, dataset), dataset)
     subgroups = subgroup_names(dataset, columns) if request.also and columns else subgroups_of(metric, dataset)
     groups = dataset.column(request.group) if request.group else None
+    triggered = given.triggered
+    if triggered is None and request.triggered:
+        triggered = _beside(request, names, dataset, folder, progress, "triggered")
+    if triggered is not None:
+        copies = originals(dataset, triggered)
+        splits, theirs = split_together(dataset, triggered, copies, request.group, request.seed)
+        return names, Images(dataset, splits, triggered=Triggered(triggered, theirs, int((copies >= 0).sum())))
     splits = split(
         dataset.labels, subgroups, groups, dataset.pixel_hashes, request.seed, class_names=dataset.class_names
     )
     return names, Images(dataset, splits)
+
+
+def _beside(
+    request: RepairRequest, names: ClassNames, dataset: Dataset, folder: Path, progress: Progress, role: str
+) -> Dataset:
+    """The "guard" or "triggered" images, as the main set's are. Raises BadInput, see `read_dataset`."""
+    # Where nothing names the classes, the main set's folders do, for these, too.
+    known = names if names.names else replace(names, names=dataset.class_names, source="the main set's folders")
+    return read_dataset(
+        getattr(request, role), known, dataset.preprocessing, folder / "pixels", request.name_of(role),
+        reading(progress), getattr(request, f"{role}_split_folder"), request.apart,
+    )  # fmt: skip
 
 
 def read_images(
@@ -210,18 +258,17 @@ def _read(
     if metric.kind == "recall":
         _need_in_every_split(metric, images)
     guard, notes = given.guard, [*dataset.warnings, *images.splits.warnings]
+    known = dataset.pixel_hashes
+    if (triggered := images.triggered) is not None:
+        notes += [f"Triggered images: {w}" for w in triggered.dataset.warnings]
+        known = (*known, *triggered.dataset.pixel_hashes)
     notes += absence_warnings(metric, dataset, images.splits)
     if guard is None and request.guard:
-        # Where nothing names the classes, the main set's folders do, for the guard set too.
-        known = names if names.names else replace(names, names=dataset.class_names, source="the main set's folders")
-        guard = read_dataset(
-            request.guard, known, dataset.preprocessing, folder / "pixels", request.name_of("guard"),
-            reading(progress), request.guard_split_folder, request.apart,
-        )  # fmt: skip
+        guard = _beside(request, names, dataset, folder, progress, "guard")
     if guard is not None:
         guard_groups = guard.attributes.get(request.group) if request.group else None
         parts = holdout(
-            guard.labels, None, guard_groups, guard.pixel_hashes, dataset.pixel_hashes, request.seed,
+            guard.labels, None, guard_groups, guard.pixel_hashes, known, request.seed,
             dataset.class_names,
         )  # fmt: skip
         notes += [f"Guard set: {w}" for w in (*guard.warnings, *parts.warnings)]
@@ -286,6 +333,35 @@ def _attack(request: RepairRequest, read: _Read, intact: np.ndarray, progress: P
         device=network.device,
         progress=progress,
     )
+
+
+def _paste(request: RepairRequest, images: Images, given: Given) -> Paste | None:
+    """The patch on its place; None where images that carry the trigger are given. Raises BadInput."""
+    if images.triggered is not None:
+        return None
+    if images.dataset.preprocessing.normalized:
+        raise BadInput(
+            "A trigger's patch is pasted on pixels in [0, 1]; these images are normalized already.",
+            "Give pixels (uint8, or floating point in [0, 1]), and mean= and std= as the model needs them; or images "
+            "that carry the trigger (triggered=).",
+        )
+    patch = given.trigger
+    if patch is None:
+        assert request.trigger is not None
+        patch = read_patch(request.trigger, images.shape[0], request.name_of("trigger"), request.apart)
+    return Paste.at(patch, request.trigger_at, request.trigger_opacity, images.shape)
+
+
+def _nothing_done(question: Question, module: torch.nn.Module, subject: Subject, intact: np.ndarray) -> list[str]:
+    """A warning where the trigger does nothing to the intact network, by the score images."""
+    target = question.metric.class_index(question.images.class_names)
+    rows, step = question.images.splits.score, subject.room.plain
+    clean = intact[rows][question.images.labels[rows] != target]
+    with torch.inference_mode():
+        inputs = question.images.inputs(question.objective("score").pixels, step, subject.device)
+        found = torch.cat([two_dimensional(module(images)).cpu() for images in inputs])
+    said = does_nothing(question.metric.argument, predictions(found).numpy(), clean, target)
+    return [said] if said else []
 
 
 def _attack_images(request: RepairRequest, forwards: int, seconds: float) -> int:

@@ -97,16 +97,19 @@ _SAYS = {
     "data": "another image set",
     "score": "another score split (--seed, --group and the columns decide it)",
     "preprocessing": "images that were preprocessed otherwise",
+    "trigger": "another trigger, or one at another place",
 }
 
 
 def _identity(case: Case) -> dict[str, object]:
     score = hashlib.sha256(np.ascontiguousarray(case.images.splits.score, dtype=np.int64).tobytes()).hexdigest()
+    trigger = case.question.describe().get("trigger")
     return {
         "model": case.subject.checkpoint.sha256,
         "data": case.images.dataset.identity,
         "score": score,
         "preprocessing": json.loads(json.dumps(case.images.dataset.preprocessing.to_json())),
+        "trigger": None if trigger is None else [trigger["sha256"], trigger["at"], trigger["opacity"]],
     }
 
 

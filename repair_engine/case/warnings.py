@@ -15,7 +15,11 @@ _NEAR_CHANCE = 0.1  # of the way from chance to perfect
 def warnings_of(question: Question, subject: Subject, intact: np.ndarray) -> list[str]:
     """Sentences for the report; `intact`: the intact network's predictions of all images, int64 [N]."""
     return [
-        *chance_warning(float((intact == question.images.labels).mean()), subject.checkpoint.architecture.num_classes),
+        *chance_warning(
+            float((intact == question.images.labels).mean()),
+            subject.checkpoint.architecture.num_classes,
+            question.metric.triggered,
+        ),
         *_few_warning(question),
         *_coverage_warning(subject),
         *_constant_warning(subject),
@@ -24,7 +28,7 @@ def warnings_of(question: Question, subject: Subject, intact: np.ndarray) -> lis
 
 def _few_warning(question: Question) -> list[str]:
     """Subgroups have warnings of their own."""
-    n = len(question.indices("report"))
+    n = len(question.labels("report"))
     if question.subgroups is not None or n >= REFUSE_BELOW:
         return []
     return [
@@ -33,15 +37,20 @@ def _few_warning(question: Question) -> list[str]:
     ]
 
 
-def chance_warning(accuracy: float, num_classes: int) -> list[str]:
-    """Of a model that hardly does better than chance: what is mostly wrong then."""
+def chance_warning(accuracy: float, num_classes: int, triggered: bool = False) -> list[str]:
+    """Of a model that hardly does better than chance: what is mostly wrong then.
+
+    Args:
+        triggered: a trigger is declared, which images that are taken for clean may carry.
+    """
     chance = 1.0 / max(num_classes, 2)
     if accuracy > chance + _NEAR_CHANCE * (1.0 - chance):
         return []
+    carrying = ", images that carry the trigger among the clean ones" if triggered else ""
     return [
         f"The intact model is right on {accuracy:.1%} of the images; chance is {chance:.1%}. Usual mistakes: "
         "normalization (--mean, --std), class order (--classes), input size (--resize, --crop), channel order "
-        "(RGB or BGR)."
+        f"(RGB or BGR){carrying}."
     ]
 
 

@@ -12,6 +12,7 @@ from repair_engine.case.case import Case
 from repair_engine.choosing.outcomes import largest_drops
 from repair_engine.choosing.selection import Seen, Sweep, resample
 from repair_engine.data.pixels import Pixels
+from repair_engine.question.attacked import AttackedSplit
 from repair_engine.question.objectives import Objective, cell_codes
 
 
@@ -25,8 +26,9 @@ class Exam:
         rows: where its images lie among the clean ones, int64 [n]; None: they are the attacked ones.
         labels, subgroups: of the clean images, [N].
         guard_labels: of the guard set's images of this split, None without one.
-        true: labels of the attacked images, None without an attack.
+        true: labels of the images that an adversary attacked, None without an attack.
         seed: of the resampling.
+        triggered: the images with a trigger, None without one.
     """
 
     sets: Mapping[str, Pixels]
@@ -37,23 +39,25 @@ class Exam:
     guard_labels: np.ndarray | None
     true: np.ndarray | None
     seed: int
+    triggered: AttackedSplit | None = None
 
     @classmethod
     def of(cls, case: Case, part: str) -> Exam:
         """The exam of "select" or "report"."""
         images, question = case.images, case.question
         sets: dict[str, Pixels] = {"clean": images.rows(part)}
-        objective, rows, true = question.objective(part), question.rows(part), None
+        objective, rows = question.objective(part), question.rows(part)
         if rows is None:
             sets["attacked"] = objective.pixels
-            true = images.labels[question.indices(part)]
+        true = question.labels(part) if question.adversary else None
         guard_labels = None
         if images.guard is not None:
             of_guard = getattr(images.guard.parts, part)
             sets["guard"] = torch.from_numpy(np.array(images.guard.dataset.images[of_guard]))
             guard_labels = images.guard.dataset.labels[of_guard]
         labels, groups = images.labels[images.indices(part)], question.groups(part)
-        return cls(sets, objective, rows, labels, groups, guard_labels, true, case.settings.seed)
+        triggered = question.attacked[part] if question.metric.triggered else None
+        return cls(sets, objective, rows, labels, groups, guard_labels, true, case.settings.seed, triggered)
 
     @property
     def images(self) -> int:
@@ -90,3 +94,7 @@ class Exam:
     def true_label(self, predicted: Mapping[str, np.ndarray]) -> np.ndarray | None:
         """Share of the attacked images that are predicted as what they are, [m + 1]; None without an attack."""
         return None if self.true is None else (predicted["attacked"] == self.true).mean(axis=1)
+
+    def success(self, predicted: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """Share of the images with a trigger that it gives its class, [m + 1]; None without one."""
+        return None if self.triggered is None else (predicted["attacked"] == self.triggered.targets).mean(axis=1)

@@ -40,6 +40,7 @@ class Judges:
         guard: labels of the guard set's select images, int64 [G]; None without one.
         complement: the metric is 1 − Σ wᵢ·[targetᵢ is predicted].
         lower: the metric is to be lowered.
+        wanted: the class that a trigger gives, of each image with it, int64 [n]; None without one.
     """
 
     classes: tuple[str, ...]
@@ -53,6 +54,7 @@ class Judges:
     guard: np.ndarray | None
     complement: bool
     lower: bool
+    wanted: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class Figures:
         clean, guard: accuracy on clean images and on the guard set.
         drop: largest loss of recall of any subgroup that gates.
         true_label: share of the adversarial images that are predicted as what they are.
+        success: share of the images with a trigger that it gives its class.
         won, lost: clean images newly right and newly wrong, against the intact network.
         classes, subgroups: right ones of each, int64 [m + 1, C] and [m + 1, S].
     """
@@ -103,6 +106,7 @@ class Figures:
     guard: np.ndarray | None
     drop: np.ndarray | None
     true_label: np.ndarray | None
+    success: np.ndarray | None
     won: np.ndarray
     lost: np.ndarray
     classes: np.ndarray
@@ -123,7 +127,8 @@ def figures(judges: Judges, walk: Walk) -> Figures:
         clean=right.mean(axis=1),
         guard=None if walk.guard is None or judges.guard is None else (walk.guard == judges.guard).mean(axis=1),
         drop=largest_drops(right, groups) if groups else None,
-        true_label=None if walk.attacked is None else (walk.attacked == judges.true).mean(axis=1),
+        true_label=_share(walk.attacked, judges.true),
+        success=_share(walk.attacked, judges.wanted),
         won=(right & ~right[0]).sum(axis=1),
         lost=(~right & right[0]).sum(axis=1),
         classes=_right_of(right, judges.labels, len(judges.classes)),
@@ -145,6 +150,10 @@ def largest_drops(correct: np.ndarray, subgroups: Sequence[str]) -> np.ndarray:
             rates = correct[:, inside].mean(axis=1)
             drops = np.maximum(drops, rates[0] - rates)
     return np.where(np.isinf(drops), 0.0, drops)
+
+
+def _share(predicted: np.ndarray | None, classes: np.ndarray | None) -> np.ndarray | None:
+    return None if predicted is None or classes is None else (predicted == classes).mean(axis=1)
 
 
 def _right_of(right: np.ndarray, codes: np.ndarray, kinds: int) -> np.ndarray:
@@ -210,7 +219,7 @@ class Choice:
             raise BadInput(f"{path.name} is no file of a choice of filters: {error}.") from None
 
 
-_OF_IMAGES = ("labels", "groups", "rows", "targets", "weights", "true", "guard")
+_OF_IMAGES = ("labels", "groups", "rows", "targets", "weights", "true", "guard", "wanted")
 _PREDICTED = ("clean", "attacked", "guard")
 
 

@@ -34,6 +34,7 @@ class StepRecord(TypedDict):
     lower: float | None
     upper: float | None
     front: bool
+    success: float | None
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Step:
         true_label: share of the attacked images that are predicted as what they are, None without an attack.
         lower, upper: pointwise band of the metric, of its paired change against the intact model.
         front: on the Pareto front of metric against clean accuracy.
+        success: share of the images with a trigger that it gives its class, None without one.
     """
 
     k: int
@@ -61,6 +63,7 @@ class Step:
     lower: float | None = None
     upper: float | None = None
     front: bool = False
+    success: float | None = None
 
     def to_json(self) -> StepRecord:
         return cast(StepRecord, asdict(self))
@@ -128,6 +131,7 @@ def judges_of(case: Case) -> Judges:
     return Judges(
         tuple(case.images.class_names), exam.labels, names, codes, exam.rows, objective.targets, objective.weights,
         exam.true, exam.guard_labels, objective.complement, case.question.lowers,
+        None if exam.triggered is None else exam.triggered.targets,
     )  # fmt: skip
 
 
@@ -160,6 +164,9 @@ def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], 
     predicted, settings = walked.predicted, case.settings
     sweep, draws, true = exam.sweep(predicted), exam.draws(predicted), exam.true_label(predicted)
     plan = choose(players, sweep, settings.limits, draws, len(exam.objective), true, settings.level)
+    if (success := exam.success(predicted)) is not None:
+        steps = (replace(step, success=float(share)) for step, share in zip(plan.steps, success, strict=True))
+        plan = replace(plan, steps=tuple(steps))
     return replace(plan, judges=judges_of(case), walks=(walked,))
 
 

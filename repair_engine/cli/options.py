@@ -15,7 +15,7 @@ from repair_engine.verbs import opening
 from repair_engine.verbs.asking import request_here
 
 _TYPES: dict[str, Any] = {"whole": int, "real": float}
-_FILES = ("model", "data", "guard", "classes", "repaired", "constants")
+_FILES = ("model", "data", "guard", "trigger", "triggered", "classes", "repaired", "constants")
 Asked = TypeVar("Asked", bound=settings.Settings)
 
 
@@ -76,7 +76,7 @@ def request_of(here: settings.ModelFile) -> RepairRequest:
     """The request that a verb's record describes. Raises BadInput."""
     for role in _FILES:
         path = getattr(here, role, None)
-        if path and role in ("data", "guard"):
+        if path and role in ("data", "guard", "triggered"):
             check_not_folder(Path(path), f"--{role}: {path}")
         if path and not Path(path).is_file() and not (role == "model" and Path(path).is_dir()):
             raise BadInput(f"--{role}: there is no file {path}.")

@@ -66,7 +66,9 @@ def repair(here: RepairHere, to: TextIO) -> int:
     """Search, confirm, plan, write back, report."""
     request, bars, out = options.request_of(here), Bars(here.json), Path(here.out)
     with claimed(out, "repair.json"), scratch("repair") as folder:
-        check_folder(out, [path for path in (request.model, request.data, request.guard, here.values) if path])
+        check_folder(
+            out, [path for path in (request.model, request.data, request.guard, request.triggered, here.values) if path]
+        )
         document = running.repair(request, folder, out, bars)
     bars.close()
     document["out"] = here.out

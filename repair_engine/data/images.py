@@ -47,11 +47,24 @@ class Guard(ImageSet):
 
 
 @dataclass(frozen=True)
+class Triggered(ImageSet):
+    """Images that carry a backdoor's trigger.
+
+    Attributes:
+        copies: how many of them are known to be copies of images of the main set.
+    """
+
+    splits: Splits
+    copies: int
+
+
+@dataclass(frozen=True)
 class Images(ImageSet):
     """See the module's text. Parts are "score", "select" and "report", and "all" for every image."""
 
     splits: Splits
     guard: Guard | None = None
+    triggered: Triggered | None = None
 
     @cached_property
     def pixels(self) -> torch.Tensor:

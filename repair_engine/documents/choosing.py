@@ -58,6 +58,7 @@ def steps(found: Figures, limits: Limits) -> list[Row]:
             "guard": None if found.guard is None else float(found.guard[k]),
             "subgroup_drop": None if found.drop is None else float(found.drop[k]),
             "true_label": None if found.true_label is None else float(found.true_label[k]),
+            "success": None if found.success is None else float(found.success[k]),
             "won": int(found.won[k]),
             "lost": int(found.lost[k]),
             "classes": found.classes[k].tolist(),

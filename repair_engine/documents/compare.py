@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 
@@ -110,6 +111,7 @@ def _differs(a: Valued, b: Valued) -> list[str]:
         "preprocessing": [v.document["data"].get("preprocessing") for v in (a, b)],
         "metric": [v.document["metric"]["name"] for v in (a, b)],
         "attack": [v.document["metric"].get("attack") for v in (a, b)],
+        "trigger": [_pasted(v.document["metric"].get("trigger") or {}) for v in (a, b)],
         "constants": [v.document["run"].get("ablation") for v in (a, b)],
         "estimator": [v.document["run"].get("estimator") for v in (a, b)],
         "seed": [v.document["run"]["seed"] for v in (a, b)],
@@ -120,6 +122,11 @@ def _differs(a: Valued, b: Valued) -> list[str]:
         "splits": [v.document["data"].get("splits") for v in (a, b)],
     }
     return [name for name, (one, other) in pairs.items() if one != other]
+
+
+def _pasted(trigger: Mapping[str, Any]) -> list[Any]:
+    """What makes a trigger the same one, whatever its file is called."""
+    return [trigger.get(key) for key in ("sha256", "at", "opacity")]
 
 
 def _warnings(a: Valued, b: Valued, n: int) -> list[str]:

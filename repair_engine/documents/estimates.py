@@ -222,9 +222,8 @@ def _no_number(constant: str) -> float:
 
 
 def _cells(case: Case) -> list[CellRecord]:
-    """How many images of the objective each class (and subgroup) has; of an attack, those attacked."""
-    indices = case.question.indices("score")
-    labels = case.images.labels[indices]
+    """How many images of the objective each class (and subgroup) has; of an attack or a trigger, the changed ones."""
+    indices, labels = case.question.indices("score"), case.question.labels("score")
     subgroups = case.question.subgroups
     groups = [subgroups[i] for i in indices] if subgroups else [None] * len(indices)
     counts = Counter((int(label), group) for label, group in zip(labels, groups, strict=True))

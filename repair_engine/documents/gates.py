@@ -176,8 +176,9 @@ def _metric(document: Document, gate: Gate, _: str) -> Figure:
 def metric_images(document: Document) -> int:
     """Report images that the metric is taken over."""
     kind, _, argument = document["metric"]["name"].partition(":")
-    if "attack" in document:
-        return document["attack"]["images"]["report"]
+    for changed in ("attack", "trigger"):
+        if changed in document:
+            return document[changed]["images"]["report"]
     if kind == "recall":
         for row in document["groups"].get("classes", []):
             if row["name"] == argument:
@@ -187,8 +188,9 @@ def metric_images(document: Document) -> int:
 
 def _images_of_metric(document: Document, split: str) -> int | None:
     """Of another split; of one class the report does not say."""
-    if "attack" in document:
-        return document["attack"]["images"].get(split)
+    for changed in ("attack", "trigger"):
+        if changed in document:
+            return document[changed]["images"].get(split)
     return None if document["metric"]["name"].startswith("recall:") else _images(document, split)
 
 

@@ -20,7 +20,7 @@ def split_figures(case: Case, predicted: np.ndarray, attacked: dict[str, np.ndar
 
     Args:
         predicted: of all images, int64 [N].
-        attacked: split -> predictions of its attacked images (attack-success only).
+        attacked: split -> predictions of its changed images (attack-success and trigger-success only).
     """
     figures: dict[str, SplitFigures] = {}
     right = predicted == case.images.labels
@@ -29,6 +29,7 @@ def split_figures(case: Case, predicted: np.ndarray, attacked: dict[str, np.ndar
         value = case.question.value(part, predicted, attacked)
         if value is not None:
             figures[part]["metric"] = value
+        figures[part] |= case.question.rates(part, attacked)  # type: ignore[typeddict-item]
     return figures
 
 

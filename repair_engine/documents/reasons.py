@@ -22,6 +22,15 @@ class Offer(TypedDict):
     metric: float
 
 
+class BrokenLimit(TypedDict):
+    """What fell on n report images, by how much, and how much it may fall; shares."""
+
+    what: str
+    n: int
+    drop: float
+    limit: float
+
+
 _SLACK = 1e-12
 _TENTH = 0.001  # of a share: limits are given in tenths of a point
 _MOST_OFFERED = 3
@@ -113,6 +122,33 @@ def broken_limits(limits: Row, first: Row, step: Row) -> list[str]:
     if drop is not None and drop > limits["max_subgroup_drop"] + _SLACK:
         found.append(_broken("the recall of a subgroup", drop, limits["max_subgroup_drop"]))
     return found
+
+
+def beyond_limits(document: Row) -> list[BrokenLimit]:
+    """Limits that the changed model breaks on the report images, where they are measured and not enforced."""
+    limits = document["limits"]
+    before, after = (document[key]["report"]["accuracy"] for key in ("before", "after"))
+    rows = [("clean accuracy", document["images_right"]["n"], before - after, limits["max_clean_drop"])]
+    if guard := document.get("guard"):
+        change = guard["before"] - guard["after"]
+        rows.append(("accuracy on the guard set", guard["n"], change, limits["max_clean_drop"]))
+    rows += [
+        (f"the recall of {row['name']}", row["n"], row["before"] - row["after"], limits["max_subgroup_drop"])
+        for row in document["groups"].get("subgroups", [])
+        if row["size"] != "too few"
+    ]
+    return [
+        {"what": what, "n": n, "drop": drop, "limit": limit}
+        for what, n, drop, limit in rows
+        if drop > limit + _SLACK and is_changed(document)
+    ]
+
+
+def beyond_said(document: Row) -> str:
+    """The same in a sentence; empty where all limits are kept there."""
+    found = document.get("beyond_limits", ())
+    said = " and ".join(_broken(row["what"], row["drop"], row["limit"]) for row in found)
+    return f"On the report images it breaks {'a limit' if len(found) == 1 else 'limits'}: {said}." if found else ""
 
 
 def _broken(what: str, drop: float, limit: float) -> str:

@@ -12,6 +12,8 @@ from repair_engine.case.inspection import OnnxRecord, UnitsRecord
 from repair_engine.choosing.orders import OrdersRecord
 from repair_engine.choosing.plan import StepRecord
 from repair_engine.choosing.selection import SelectionRecord
+from repair_engine.documents.reasons import BrokenLimit
+from repair_engine.documents.trigger import TriggerSection
 from repair_engine.edits.records import ControlRow, EditSection
 from repair_engine.network.sites import NotAPlayerRecord
 from repair_engine.network.write_back import EditRecord
@@ -133,8 +135,12 @@ class GroupRow(TypedDict):
 
 
 class SplitFigures(TypedDict):
+    """`success` and `true_label`: under a trigger."""
+
     accuracy: float
     metric: NotRequired[float]
+    success: NotRequired[float]
+    true_label: NotRequired[float]
 
 
 class GuardFigures(TypedDict):
@@ -217,6 +223,7 @@ class RepairRecord(Valued):
     report_uses: int
     files: dict[str, dict[str, str]]
     attack: NotRequired[AttackSection]
+    trigger: NotRequired[TriggerSection]
     verification: NotRequired[Verification]
     orders: NotRequired[OrdersRecord | None]
     edit: NotRequired[EditSection]
@@ -228,6 +235,7 @@ class RepairRecord(Valued):
     images_right: NotRequired[dict[str, int]]
     guard: NotRequired[GuardFigures]
     findings: NotRequired[list[str]]
+    beyond_limits: NotRequired[list[BrokenLimit]]
     compact: NotRequired[CompactRecord]
     out: NotRequired[str]
 

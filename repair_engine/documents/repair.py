@@ -19,7 +19,7 @@ from repair_engine.choosing.plan import Plan
 from repair_engine.choosing.selection import describe as describe_selection
 from repair_engine.data import SPLITS
 from repair_engine.documents.edits import is_changed, rivals_said, standing
-from repair_engine.documents.reasons import points, reasons_of
+from repair_engine.documents.reasons import beyond_limits, points, reasons_of
 from repair_engine.documents.records import (
     CulpritRow,
     DataRecord,
@@ -235,7 +235,8 @@ def report_document(case: Case, ranking: Ranking, plan: Plan, run: RunRecord) ->
         "versions": versions(),
         "files": {},
     }
-    if attacked := case.question.attacked:
+    if case.question.adversary:
+        attacked = case.question.attacked
         document["attack"] = {
             "settings": case.settings.attack.to_json(),
             "images": {part: len(a.indices) for part, a in attacked.items()},
@@ -258,6 +259,7 @@ def judge(document: RepairRecord) -> None:
     if document["outcome"] == NO_REPAIR and (said := rivals_said(document)):
         reasons.append(said)
     document["reasons"] = reasons
+    document["beyond_limits"] = beyond_limits(document)
     document["findings"] = _findings(document)
 
 
@@ -301,14 +303,7 @@ def _findings(document: RepairRecord) -> list[str]:
             findings.append(f"The control “{row['name']}” did better than the repair ({row['metric']:.1%}).")
         elif not stands:
             findings.append(f"The repair is not told apart from the control “{row['name']}” ({row['metric']:.1%}).")
-    findings += _attack_findings(document)
-    limit = document["limits"]["max_clean_drop"]
-    for name, before, after in _clean_figures(document):
-        if before - after > limit:
-            findings.append(
-                f"{name} fell by {points(before - after, sign=False)} on the report images; the limit is {limit:.1%}."
-            )
-    return findings
+    return findings + _attack_findings(document)
 
 
 def _attack_findings(document: RepairRecord) -> list[str]:
@@ -324,13 +319,6 @@ def _attack_findings(document: RepairRecord) -> list[str]:
             )
     tests = [test for test in attack.get("self_tests", []) if test["warns"]]
     return found + [f"Attacks on the {test['model']} model: {test['text']}" for test in tests]
-
-
-def _clean_figures(document: RepairRecord) -> list[tuple[str, float, float]]:
-    figures = [("Clean accuracy", document["before"]["report"]["accuracy"], document["after"]["report"]["accuracy"])]
-    if "guard" in document:
-        figures.append(("Accuracy on the guard set", document["guard"]["before"], document["guard"]["after"]))
-    return figures
 
 
 def _size_warnings(case: Case) -> list[str]:

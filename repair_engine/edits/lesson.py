@@ -72,7 +72,7 @@ def lesson_of(case: Case) -> Lesson:
     labels, clean = images.labels[images.splits.score], images.rows("score")
     everyone, objective, rows = accuracy_weights(len(labels)), question.objective("score"), question.rows("score")
     if rows is None:
-        true = images.labels[question.indices("score")]
+        true = question.labels("score")
         attacked = Images(objective.pixels, true, accuracy_weights(len(true)) / 2)
         return Lesson((Images(clean, labels, everyone / 2), attacked), images.normalize)
     weights = np.zeros(len(labels))

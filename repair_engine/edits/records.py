@@ -53,7 +53,7 @@ class PairedChange(IntervalRecord):
 
 
 class ControlRow(TypedDict):
-    """A repair by other means; several picks have ranges."""
+    """A repair by other means; several picks have ranges. `success` and `true_label`: under a trigger."""
 
     name: str
     metric: float
@@ -62,6 +62,8 @@ class ControlRow(TypedDict):
     metric_range: NotRequired[list[float]]
     accuracy_range: NotRequired[list[float]]
     guard: NotRequired[float]
+    success: NotRequired[float]
+    true_label: NotRequired[float]
     advantage: PairedChange
     gain: PairedChange
     note: str

@@ -68,6 +68,10 @@ class Judge:
         }
         if exam.guard_labels is not None:
             row["guard"] = float(np.mean([(p["guard"] == exam.guard_labels).mean() for p in picks]))
+        if exam.triggered is not None:
+            rates = [exam.triggered.rates(p["attacked"]) for p in picks]
+            row["success"] = float(np.mean([one["success"] for one in rates]))
+            row["true_label"] = float(np.mean([one["true_label"] for one in rates]))
         if len(picks) > 1:
             row |= {"metric_range": [min(values), max(values)], "accuracy_range": [min(accuracy), max(accuracy)]}
         return row

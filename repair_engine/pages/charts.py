@@ -74,6 +74,7 @@ def removal_curve(
         ("clean", "clean accuracy", LOOKS[1]),
         ("guard", "guard set", LOOKS[2]),
         ("true_label", "true label under attack", LOOKS[3]),
+        ("success", "attack success", LOOKS[4]),
     ):
         if first.get(key) is not None and not (one_line and key == "clean"):
             points = [Point(s["k"], s[key]) for s in steps if s[key] is not None]
@@ -85,6 +86,8 @@ def removal_curve(
     said += f"chosen k = {chosen}; clean accuracy from {percent(first['clean'])} to {percent(at['clean'])}. "
     if first.get("true_label") is not None:
         said += f"True labels under attack go from {percent(first['true_label'])} to {percent(at['true_label'])}. "
+    if first.get("success") is not None:
+        said += f"Attack success goes from {percent(first['success'])} to {percent(at['success'])}. "
     runs = [[s["k"] for s in run] for feasible, run in groupby(steps, lambda s: s["feasible"]) if not feasible]
     return line_chart(
         lines,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from repair_engine.documents.known import row_known
-from repair_engine.pages import attack_wording, charts, rendering, row_charts
+from repair_engine.pages import attack_wording, charts, rendering, row_charts, trigger_wording
 from repair_engine.pages import repair_wording as words
 from repair_engine.pages.measured import MEASURED
 from repair_engine.pages.rendering import Section
@@ -35,6 +35,7 @@ def sections(document: RepairRecord) -> list[Section]:
     """The page's parts in the order in which they are read; the web pages show the same."""
     listed = [
         ("figures", "At a glance", "repair/figures.html"),
+        *([("trigger", "Trigger", "repair/trigger.html")] if "trigger" in document else []),
         ("notices", "Findings and warnings", "notices.html"),
         ("groups", "Groups", "repair/groups.html"),
         ("controls", "Controls", "repair/controls.html"),
@@ -138,4 +139,5 @@ _SHOWN: dict[str, Any] = {
     **rendering.named(known_rows, values_chart, beyond, not_measured),
     "SIZES": words.SIZES,
     "attack_words": attack_wording,
+    "trigger_words": trigger_wording,
 }

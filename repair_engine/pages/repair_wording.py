@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from repair_engine.documents.edits import is_changed as changed
 from repair_engine.documents.edits import is_tuned, rivals_said, standing
 from repair_engine.documents.gates import metric_images as images_of_metric
-from repair_engine.documents.reasons import limits_said, looser, not_shown
+from repair_engine.documents.reasons import beyond_said, limits_said, looser, not_shown
 from repair_engine.pages.rendering import interval
+from repair_engine.pages.trigger_wording import success_said
 from repair_engine.support.words import count, level_of, p_value, percent, points
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def lowers(document: RepairRecord) -> bool:
 def metric_images(document: RepairRecord) -> tuple[int, str]:
     """How many report images the metric is taken over, and in words which."""
     n, (kind, _, argument) = images_of_metric(document), document["metric"]["name"].partition(":")
+    if "trigger" in document:
+        return n, f"{count(n, 'report image')} with the trigger"
     attacked = "attacked " if "attack" in document else ""
     of_class = f" of class {argument}" if kind == "recall" and n != document["images_right"]["n"] else ""
     return n, f"{count(n, f'{attacked}report image')}{of_class}"
@@ -73,7 +76,7 @@ def written(document: RepairRecord) -> bool:
 def title(document: RepairRecord) -> str:
     """The outcome in a few words."""
     if repaired(document):
-        return "Repaired"
+        return "Repaired, beyond a limit" if document.get("beyond_limits") else "Repaired"
     return "Written, not shown to help" if written(document) else "No repair found"
 
 
@@ -103,6 +106,7 @@ def deed(document: RepairRecord) -> str:
 def headline(document: RepairRecord) -> str:
     """The outcome in one sentence, to stand below `title`."""
     metric, change = document["metric"]["text"], document["gain"]
+    beyond = " ".join(filter(None, [success_said(document), beyond_said(document)]))
     before, after = document["before"]["report"]["metric"], document["after"]["report"]["metric"]
     _, images = metric_images(document)
     level = level_of(change)
@@ -111,7 +115,7 @@ def headline(document: RepairRecord) -> str:
         return (
             f"{deed(document)} {verb} {metric} from {percent(before)} to {percent(after)} on {images} that "
             f"the repair never saw (change {points(change['value'])} percentage points, {level} interval "
-            f"{interval(change)}).{_read_before(document)}"
+            f"{interval(change)}).{' ' + beyond if beyond else ''}{_read_before(document)}"
         )
     if not changed(document):
         why = document["reasons"][0]
@@ -129,6 +133,7 @@ def headline(document: RepairRecord) -> str:
         [
             f"{said}{': ' if verdict else ''}{verdict}.",
             *limits_said(document),
+            *filter(None, [beyond]),
             f"The checkpoint was written because its filters were chosen by hand.{_read_before(document)}",
         ]
     )

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from repair_engine.documents.edits import is_changed, is_tuned
 from repair_engine.documents.known import is_known, not_known_said, row_known, unknown_words
+from repair_engine.documents.reasons import beyond_said
 from repair_engine.pages.attack_wording import settings_text
 from repair_engine.pages.explain_page import at_ends, samples_of, shown
 from repair_engine.pages.explain_wording import advantage_line, headline, shift_text
-from repair_engine.pages.repair_wording import deed, edit_said, fairness_said, selection_said, verdict
+from repair_engine.pages.repair_wording import deed, edit_said, fairness_said, selection_said, title, verdict
 from repair_engine.support.words import first_few, kinds_said, level_of
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from repair_engine.documents.explain import ExplainRecord, ExplainRow
     from repair_engine.documents.objectives import EndRow, ObjectiveRow, ScoreRecord
     from repair_engine.documents.records import EvaluateRecord, RepairRecord
+    from repair_engine.documents.trigger import TriggerRow
     from repair_engine.studies.attack_curves import CurvesRecord
     from repair_engine.studies.attack_rows import AttackRow
 
@@ -114,9 +116,8 @@ def repair_text(document: RepairRecord) -> str:
     before, after = document["before"]["report"], document["after"]["report"]
     change = document["gain"]
     if document["outcome"] == "repaired":
-        head = f"Repaired: {document['k']} filters ablated."
-        if is_tuned(document):
-            head = f"Repaired: {deed(document).lower()}."
+        done = deed(document).lower() if is_tuned(document) else f"{document['k']} filters ablated"
+        head = f"{title(document)}: {done}." + (f" {beyond}" if (beyond := beyond_said(document)) else "")
     elif document["outcome"] == "not_shown_to_help":
         head = "NOT SHOWN TO HELP, written because its filters were chosen by hand: " + " ".join(document["reasons"])
     else:
@@ -139,6 +140,9 @@ def repair_text(document: RepairRecord) -> str:
         )
     if document.get("fairness"):
         lines += [f"  {said}" for said in fairness_said(document["fairness"], is_changed(document))]
+    if "trigger" in document:
+        lines.append("Clean accuracy, attack success, accuracy under the trigger (95% Wilson intervals):")
+        lines += [f"  {row['name']:<26}{_rates(row)}" for row in document["trigger"]["rows"]]
     rows = document.get("attack", {}).get("rows", [])
     if rows:
         lines.append("Attacks before and after (success; true label recovered):")
@@ -156,7 +160,7 @@ def repair_text(document: RepairRecord) -> str:
     if document["controls"]:
         lines.append("Controls (metric, clean accuracy; each under the same limits):")
         lines += [
-            f"  {row['name']:<24}{row['metric']:.4f}  {row['accuracy']:.4f}  {verdict(row, document)}"
+            f"  {row['name']:<26}{row['metric']:.4f}  {row['accuracy']:.4f}  {verdict(row, document)}"
             for row in document["controls"]
         ]
     lines += [f"finding: {finding}" for finding in document["findings"]]
@@ -166,6 +170,11 @@ def repair_text(document: RepairRecord) -> str:
     lines += _compact(document)
     lines += [f"Report: {document['out']}/report.html"] if "out" in document else []
     return "\n".join([*lines, *_warnings(document["warnings"])])
+
+
+def _rates(row: TriggerRow) -> str:
+    shares = (row["clean"], row["success"], row["true_label"])
+    return "  ".join(f"{one['value']:.1%} [{one['lower']:.1%}, {one['upper']:.1%}]" for one in shares)
 
 
 def _compact(document: RepairRecord) -> list[str]:
@@ -202,13 +211,17 @@ def attack_row(row: AttackRow) -> str:
 
 def evaluate_text(document: EvaluateRecord) -> str:
     both = document["metric"]["name"] != "accuracy"
+    under = "trigger" in document["metric"]
     lines = [f"{document['metric']['text']}, then clean accuracy:" if both else "accuracy:"]
+    if under:
+        lines = ["attack success, accuracy under the trigger, then clean accuracy:"]
     tables = [("intact", document["figures"])]
     if "figures_ablated" in document:
         tables.append((f"{len(document['ablated'])} ablated", document["figures_ablated"]))
     for name, figures in tables:
         for part, row in figures.items():
-            metric = "" if not both else f"{row['metric']:.4f}  " if "metric" in row else " " * 8
+            shown = ("success", "true_label") if under else ("metric",) * both
+            metric = "".join(f"{row[key]:.4f}  " if key in row else " " * 8 for key in shown)  # type: ignore[literal-required]
             lines.append(f"  {name:<14}{part:<8}{metric}{row['accuracy']:.4f}")
     return "\n".join([*lines, *_warnings(document["warnings"])])
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from repair_engine.documents.estimates import MODEL_KEYS, PartyEstimate
+from repair_engine.documents.records import some_of
 from repair_engine.errors import BadInput
 
 _SHOWN = 80
@@ -34,6 +35,11 @@ _EQUAL: tuple[tuple[str, Callable[[PartyEstimate], Any], str], ...] = (
         "attack settings",
         lambda p: p.document["metric"].get("attack"),
         "Give the same --attack, --norm, --epsilon, --steps, --step-size and --restarts everywhere.",
+    ),
+    (
+        "trigger",
+        lambda p: some_of(p.document["metric"].get("trigger", {}), ("sha256", "at", "opacity")),
+        "Give the same patch with the same --trigger-at and --trigger-opacity everywhere.",
     ),
     (
         "preprocessing",

@@ -34,12 +34,28 @@ def check_pixels(metric: Metric, dataset: Dataset) -> None:
 
 @dataclass(frozen=True)
 class AttackedSplit:
-    """The attacked images of one split: dataset indices, adversarial pixels in [0, 1], the adversary's targets."""
+    """Images of one split that somebody changed: an adversary, or who planted a trigger.
+
+    Attributes:
+        indices: of the images, int64 [N]: into the dataset, or into that of the triggered images where it is given.
+        pixels: changed; uint8, or float in [0, 1]; may be mapped from a file, [N, C, H, W].
+        targets: the classes that are wanted of the model, int64 [N].
+        labels: the true classes, int64 [N].
+        excluded: images left out, for there is nothing to win.
+    """
 
     indices: np.ndarray
     pixels: torch.Tensor
     targets: np.ndarray
-    excluded: int  # images whose clean prediction already is the target
+    labels: np.ndarray
+    excluded: int
+
+    def rates(self, predicted: np.ndarray) -> dict[str, float]:
+        """How often predictions [N] are the class that is wanted, and how often the true one."""
+        return {
+            "success": float((predicted == self.targets).mean()),
+            "true_label": float((predicted == self.labels).mean()),
+        }
 
 
 @dataclass(frozen=True)
@@ -131,7 +147,8 @@ def attack_splits(
             pixels.append(pgd(lambda x: module(standardize(x)), clean, goal, settings, generator).cpu())
             done += len(clean)
             progress("attacking the intact model", done / total)
-        out[part] = AttackedSplit(which.usable, torch.cat(pixels), which.targets, which.excluded)
+        own = dataset.labels[which.usable]
+        out[part] = AttackedSplit(which.usable, torch.cat(pixels), which.targets, own, which.excluded)
     return out
 
 

@@ -64,12 +64,11 @@ def further_objectives(metric: Metric, asked: Sequence[str], dataset: Dataset) -
     """What `--also` asks for, each once, without the metric itself.
 
     Raises:
-        BadInput: an unknown metric, class, column or value; or the metric is attack success, whose images are others.
+        BadInput: an unknown metric, class, column or value; or a metric whose images are others.
     """
     if not asked:
         return ()
-    if metric.attacked:
-        raise BadInput("--also: attack success is valued on attacked images, which no other metric shares.")
+    _check_shared(metric)
     found: dict[str, FurtherObjective] = {}
     for text in asked:
         for one in _expanded(text, dataset):
@@ -95,6 +94,11 @@ def check_size(objectives: int, filters: int) -> None:
             f"{most:,} fit.",
             "Name the classes and subgroups that matter, or value them in several runs.",
         )
+
+
+def _check_shared(metric: Metric) -> None:
+    if metric.attacked or metric.triggered:
+        raise BadInput(f"--also: {metric} is valued on images of its own, which no other metric shares.")
 
 
 def _expanded(text: str, dataset: Dataset) -> list[FurtherObjective]:
@@ -126,8 +130,7 @@ def _expanded(text: str, dataset: Dataset) -> list[FurtherObjective]:
             raise BadInput(f"--also {text}: it is subgroup:COLUMN=VALUE.", f"The values of {column} are: {known}.")
         return [FurtherObjective(text, (column,))]
     metric = Metric.parse(text)
-    if metric.attacked:
-        raise BadInput("--also: attack success is valued on attacked images, which no other metric shares.")
+    _check_shared(metric)
     if metric.kind == "recall":
         metric.class_index(dataset.class_names)
     if metric.kind == "subgroup-recall":

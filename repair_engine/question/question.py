@@ -1,6 +1,7 @@
 """What is asked of the network on each split: the images that count, their targets and weights, and which way is up.
 
-A metric of clean images and the success of an attack are asked in the same words; nobody else needs to know which.
+A metric of clean images, the success of an attack and that of a trigger are asked in the same words; nobody else needs
+to know which.
 """
 
 from __future__ import annotations
@@ -25,26 +26,29 @@ from repair_engine.question.objectives import Metric, Objective, cell_codes, met
 from repair_engine.question.objectives.metric import accuracy_weights
 from repair_engine.question.request import RunSettings
 from repair_engine.question.subgroups import subgroups_of
+from repair_engine.question.triggers import TriggerRecord
 
 Known = TypeVar("Known", np.ndarray, torch.Tensor)  # of images: predictions, logits, …
 
 
 class MetricRecord(TypedDict):
-    """The metric in documents: its name and words, which way is better, and the adversary."""
+    """The metric in documents: its name and words, which way is better, and the adversary or the trigger."""
 
     name: str
     text: str
     goal: str
     attack: NotRequired[AttackRecord]
+    trigger: NotRequired[TriggerRecord]
 
 
 @dataclass(frozen=True)
 class Question(ABC):
-    """See the module's text; `attacked` holds the images that an adversary changed, by split."""
+    """See the module's text; `attacked` holds the images that somebody changed, by split."""
 
     smooth: ClassVar[bool] = False  # few of its images tip by one filter: how near they come tells more
     further: ClassVar[tuple[FurtherObjective, ...]] = ()
     subgroups: ClassVar[tuple[str, ...] | None] = None
+    adversary: ClassVar[bool] = False  # the changed images are an adversary's, who can make others
 
     metric: Metric
     images: Images
@@ -57,6 +61,14 @@ class Question(ABC):
     @abstractmethod
     def indices(self, part: str) -> np.ndarray:
         """Dataset indices of the objective's images."""
+
+    @abstractmethod
+    def labels(self, part: str) -> np.ndarray:
+        """True classes of the objective's images, int64 [N]."""
+
+    @abstractmethod
+    def file_names(self, part: str) -> list[str]:
+        """Of the objective's images, [N]."""
 
     @abstractmethod
     def rows(self, part: str) -> np.ndarray | None:
@@ -89,9 +101,9 @@ class Question(ABC):
         """The subgroup of each of a part's images, [n]; None for metrics without subgroups."""
         return None if self.subgroups is None else [self.subgroups[i] for i in self.images.indices(part)]
 
-    def true_label(self, part: str, answers: np.ndarray) -> np.ndarray | None:
-        """How many of the attacked images are predicted as what they are, of answers [k, N], [k]; else None."""
-        return None
+    def rates(self, part: str, attacked: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Attack success and true label under a trigger, of predictions of each split's triggered images; else none."""
+        return {}
 
     def value(self, part: str, everyone: np.ndarray, attacked: Mapping[str, np.ndarray]) -> float | None:
         """The metric of predictions (`picked`); None where it has no images there."""
@@ -173,6 +185,12 @@ class CleanQuestion(Question):
             return indices[self.images.labels[indices] == target]
         return indices
 
+    def labels(self, part: str) -> np.ndarray:
+        return self.images.labels[self.indices(part)]
+
+    def file_names(self, part: str) -> list[str]:
+        return [self.images.dataset.file_names[i] for i in self.indices(part)]
+
     def rows(self, part: str) -> np.ndarray:
         return np.searchsorted(self.images.indices(part), self.indices(part))
 
@@ -192,23 +210,26 @@ class CleanQuestion(Question):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackQuestion(Question):
-    """How often an adversary wins, on the images that it changed, fixed per split."""
+class ChangedQuestion(Question):
+    """What is predicted of images that somebody changed, all alike; fixed per split."""
 
     smooth = True
 
-    attack: AttackSettings
+    @abstractmethod
+    def asked(self, changed: AttackedSplit) -> tuple[np.ndarray, bool]:
+        """Targets of the objective, int64 [N], and whether what counts is that they are missed."""
 
     def objective(self, part: str) -> Objective:
-        attacked = self.attacked[part]
-        labels = self.images.labels[attacked.indices]
-        weights, cells = accuracy_weights(len(labels)), cell_codes(labels, None)
-        targeted = self.attack.targeted
-        targets = attacked.targets if targeted else labels
-        return Objective(attacked.pixels, targets, weights, cells, self.metric.goal, complement=not targeted)
+        changed = self.attacked[part]
+        weights, cells = accuracy_weights(len(changed.labels)), cell_codes(changed.labels, None)
+        targets, complement = self.asked(changed)
+        return Objective(changed.pixels, targets, weights, cells, self.metric.goal, complement)
 
     def indices(self, part: str) -> np.ndarray:
         return self.attacked[part].indices
+
+    def labels(self, part: str) -> np.ndarray:
+        return self.attacked[part].labels
 
     def rows(self, part: str) -> None:
         return None
@@ -216,12 +237,24 @@ class AttackQuestion(Question):
     def picked(self, part: str, everyone: Known, attacked: Mapping[str, Known]) -> Known:
         return attacked[part]
 
-    def true_label(self, part: str, answers: np.ndarray) -> np.ndarray:
-        return (answers == self.images.labels[self.attacked[part].indices]).mean(axis=1)
-
     def value(self, part: str, everyone: np.ndarray, attacked: Mapping[str, np.ndarray]) -> float | None:
-        """None over all images: each split has its own attacked ones."""
+        """None over all images: each split has its own changed ones."""
         return super().value(part, everyone, attacked) if part in attacked else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackQuestion(ChangedQuestion):
+    """How often an adversary wins."""
+
+    adversary = True
+
+    attack: AttackSettings
+
+    def asked(self, changed: AttackedSplit) -> tuple[np.ndarray, bool]:
+        return (changed.targets, False) if self.attack.targeted else (changed.labels, True)
+
+    def file_names(self, part: str) -> list[str]:
+        return [self.images.dataset.file_names[i] for i in self.indices(part)]
 
     @property
     def text(self) -> str:
@@ -231,8 +264,46 @@ class AttackQuestion(Question):
         return {**super().describe(), "attack": self.attack.to_json()}
 
 
-def question_of(asked: RunSettings, images: Images, attacked: Mapping[str, AttackedSplit]) -> Question:
-    """What is asked of these images; `attacked` is of a metric that is about attacks (`attack_splits`)."""
+@dataclass(frozen=True, kw_only=True)
+class TriggerQuestion(ChangedQuestion):
+    """Whether a backdoor's trigger gives its class, on images of the others.
+
+    What is asked is how many keep their true label: that success falls would be had, too, by a network that takes them
+    for anything else, or that no longer knows the class.
+    """
+
+    trigger: TriggerRecord
+
+    def asked(self, changed: AttackedSplit) -> tuple[np.ndarray, bool]:
+        return changed.labels, False
+
+    def rates(self, part: str, attacked: Mapping[str, np.ndarray]) -> dict[str, float]:
+        return self.attacked[part].rates(attacked[part]) if part in attacked else {}
+
+    def file_names(self, part: str) -> list[str]:
+        of = self.images.triggered.dataset if self.images.triggered is not None else self.images.dataset
+        return [of.file_names[i] for i in self.indices(part)]
+
+    @property
+    def text(self) -> str:
+        return "accuracy under the trigger"
+
+    def describe(self) -> MetricRecord:
+        return {**super().describe(), "trigger": self.trigger}
+
+
+def question_of(
+    asked: RunSettings, images: Images, attacked: Mapping[str, AttackedSplit], trigger: TriggerRecord | None = None
+) -> Question:
+    """What is asked of these images.
+
+    Args:
+        attacked: of a metric that is about attacks (`attack_splits`) or a trigger (`triggered_splits`).
+        trigger: what is said of it.
+    """
     if asked.metric.attacked:
         return AttackQuestion(asked.metric, images, attacked, attack=asked.attack)
+    if asked.metric.triggered:
+        assert trigger is not None
+        return TriggerQuestion(asked.metric, images, attacked, trigger=trigger)
     return CleanQuestion(asked.metric, images, also=asked.also)

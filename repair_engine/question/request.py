@@ -29,6 +29,7 @@ from repair_engine.settings import (
     Search,
     Settings,
     Splits,
+    Trigger,
     options,
     quality_of,
 )
@@ -41,9 +42,10 @@ class Sources:
 
     Attributes:
         model, data, guard: paths of the checkpoint, the zip and the optional guard zip.
+        trigger, triggered: paths of a trigger's patch, or of the zip of images that carry it.
         architecture: what the checkpoint fits.
-        split_folder, guard_split_folder: the top folder to read alone, where the zip holds splits ("none": its top
-            folders are classes).
+        split_folder, guard_split_folder, triggered_split_folder: the top folder to read alone, where the zip holds
+            splits ("none": its top folders are classes).
         classes: path of a class names file, or None.
         preprocessing: None = that of torchvision's weights, or pixels in [0, 1] for registered architectures.
         constants: path of mean constants that several parties share (`parties.ChannelSums`); None = those of the own
@@ -62,6 +64,9 @@ class Sources:
     guard: str | None = None
     split_folder: str = ""
     guard_split_folder: str = ""
+    trigger: str | None = None
+    triggered: str | None = None
+    triggered_split_folder: str = ""
     preprocessing: Preprocessing | None = None
     constants: str | None = None
     values: str | None = None
@@ -71,13 +76,13 @@ class Sources:
     apart: bool = False
 
     def name_of(self, role: str) -> str:
-        """What the "model", "data", "guard" or "constants" file is called."""
+        """What the file of a role ("model", "data", "guard", "trigger", "triggered", "constants") is called."""
         path = getattr(self, role)
         return self.names.get(role) or (Path(path).name if path else "")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings(Splits, Edits, Ablation, Sampling, Report, Export, Attacked, Rows):
+class RunSettings(Splits, Edits, Ablation, Sampling, Report, Export, Trigger, Attacked, Rows):
     """The options of `repair_engine.settings` that decide a result.
 
     Attributes:

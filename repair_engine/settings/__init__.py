@@ -30,8 +30,11 @@ from repair_engine.settings.question import (
     Question,
     Rows,
     Splits,
+    Trigger,
     attacks,
     check_metric,
+    check_trigger,
+    triggers,
 )
 from repair_engine.settings.verbs import (
     ASKED,
@@ -107,12 +110,15 @@ __all__ = [
     "Search",
     "Settings",
     "Splits",
+    "Trigger",
     "attacks",
     "check_metric",
+    "check_trigger",
     "declared_by",
     "from_keywords",
     "keywords",
     "option",
     "options",
     "quality_of",
+    "triggers",
 ]

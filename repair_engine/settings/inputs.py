@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from repair_engine.settings.fields import MISSING, NONE, Settings, option
+from repair_engine.settings.question import check_trigger
 
 Value = int | float | bool | str
 Size = int | tuple[int, int] | Literal["none"]
@@ -171,10 +172,26 @@ class MoreFiles(Settings):
         "", metavar="NAME", here="it belongs to the guard set's upload",
         help="The same as --split-folder, of the guard set.",
     )  # fmt: skip
+    trigger: str | None = option(
+        None, metavar="IMAGE", here=_UPLOAD,
+        help="Of trigger-success: the patch that is pasted on the images, in pixels of the network's input; an alpha "
+        "channel says where it covers them.",
+    )  # fmt: skip
+    triggered: str | None = option(
+        None, metavar="ZIP", here=_UPLOAD,
+        help="Of trigger-success, in the patch's place: images that carry the trigger, with their true labels.",
+    )  # fmt: skip
+    triggered_split_folder: str = option(
+        "", metavar="NAME", here="it belongs to the upload of the triggered images",
+        help="The same as --split-folder, of the triggered images.",
+    )  # fmt: skip
     constants: str | None = option(
         None, metavar="FILE", here="several parties' images; the server has those of one",
         help="Mean constants of several parties (`constants merge`).",
     )  # fmt: skip
+
+    def rules(self) -> None:
+        check_trigger(getattr(self, "metric", ""), self.trigger is not None, self.triggered is not None, self)
 
 
 @dataclass(frozen=True, kw_only=True)

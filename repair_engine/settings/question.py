@@ -8,19 +8,25 @@ from typing import ClassVar, Literal
 from repair_engine.errors import BadInput
 from repair_engine.settings.fields import Settings, option
 
-ATTACK = "attack-success"
-METRICS = ("accuracy", "recall:CLASS", "subgroup-recall:COLUMN[,COLUMN…]", ATTACK)
+ATTACK, TRIGGER = "attack-success", "trigger-success"
+METRICS = ("accuracy", "recall:CLASS", "subgroup-recall:COLUMN[,COLUMN…]", ATTACK, f"{TRIGGER}:CLASS")
 EVERYTHING = ("classes", "subgroups", "all")  # several further objectives at once
 GREY_LEVEL = 1 / 255  # one level of one pixel
 _ARGUMENTS = {
     "recall": "a class: recall:CLASS",
     "subgroup-recall": "a column or several: subgroup-recall:COLUMN,COLUMN",
+    TRIGGER: "the class that the trigger gives: trigger-success:CLASS",
 }
 
 
 def attacks(metric: str) -> bool:
     """The metric is how often an adversary wins."""
     return metric == ATTACK
+
+
+def triggers(metric: str) -> bool:
+    """The metric is how often a trigger gives its class."""
+    return metric.partition(":")[0] == TRIGGER
 
 
 def check_metric(name: str, metric: str, others: tuple[str, ...] = ()) -> tuple[str, str]:
@@ -49,7 +55,8 @@ class Question(Settings):
 
     metric: str = option(
         "accuracy", required=True, kept=True, length=1000,
-        help="accuracy, recall:CLASS, subgroup-recall:COLUMN or attack-success. Of several columns "
+        help="accuracy, recall:CLASS, subgroup-recall:COLUMN, attack-success or trigger-success:CLASS (a "
+        "backdoor's trigger that gives the class). Of several columns "
         "(subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a "
         "comma in it stands in double quotes.",
     )  # fmt: skip
@@ -65,12 +72,13 @@ class Further(Settings):
     also: tuple[str, ...] = option(
         (), label="Value these, too", metavar="METRIC", length=1000,
         help="Value this, too, on the same evaluations, at the price of one; may be repeated. A metric, "
-        "subgroup:COLUMN=VALUE, classes, subgroups, or all. Not beside attack-success.",
+        "subgroup:COLUMN=VALUE, classes, subgroups, or all. Not beside attack-success or trigger-success.",
     )  # fmt: skip
 
     def rules(self) -> None:
-        if self.also and ATTACK in (getattr(self, "metric", ""), *self.also):
-            raise self.wrong("also", "Attack success is valued on attacked images, which no other metric shares.")
+        apart = [name for name in (getattr(self, "metric", ""), *self.also) if attacks(name) or triggers(name)]
+        if self.also and apart:
+            raise self.wrong("also", f"{apart[0]} is valued on images of its own, which no other metric shares.")
         for text in self.also:
             column, equals, _ = text.removeprefix("subgroup:").partition("=")
             if text.startswith("subgroup:"):
@@ -126,6 +134,63 @@ class Ablation(Players):
         help="What an ablated filter's output becomes. Filters without a batch norm of their own give their mean "
         "either way.",
     )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trigger(Settings):
+    """How the trigger of trigger-success is put on the images, where it is given as a patch."""
+
+    trigger_at: str = option(
+        "bottom-right", label="Where the patch lies", metavar="PLACE", length=40,
+        pattern=(
+            r"(top|bottom)-(left|right)|center|\d{1,5},\d{1,5}",
+            "It is top-left, top-right, bottom-left, bottom-right, center, or X,Y: how many pixels the patch's left "
+            "and upper edge lie from the image's.",
+        ),
+        help="Where the patch lies: top-left, top-right, bottom-left, bottom-right, center, or X,Y, pixels from the "
+        "left and from the top. In pixels of the network's input, after resizing and cropping.",
+    )  # fmt: skip
+    trigger_opacity: float = option(
+        1.0, label="Opacity of the patch", low=0, high=1, metavar="X",
+        help="Share of the patch in the pixels under it; 1 replaces them. Where the patch has an alpha channel, in "
+        "addition to that.",
+    )  # fmt: skip
+
+    def rules(self) -> None:
+        if self.trigger_opacity == 0:
+            raise self.wrong("trigger_opacity", "A patch of opacity 0 changes nothing.")
+
+
+def check_trigger(metric: str, trigger: bool, triggered: bool, asked: Settings | None = None) -> None:
+    """Whether the trigger is given as the metric needs it.
+
+    Args:
+        trigger, triggered: a patch is given, and images that carry it.
+        asked: with the patch's place and opacity, where these are known.
+
+    Raises:
+        BadInput: it is given in two ways, in none, or for a metric that has none; or images have a patch's place.
+    """
+    if trigger and triggered:
+        raise BadInput(
+            "The trigger is given twice: as a patch and as images that carry it.",
+            "Leave one of them out.",
+            "triggered",
+        )
+    if triggered and isinstance(asked, Trigger) and asked.part(Trigger) != Trigger():
+        raise BadInput(
+            "The place and the opacity are a patch's; these images carry it.", "Leave them out.", "trigger_at"
+        )
+    if triggers(metric) and not trigger and not triggered:
+        raise BadInput(
+            f"{metric}: there is no trigger.",
+            "Give the patch that is pasted on the images (trigger), or images that carry it, with their true labels "
+            "(triggered).",
+            "metric",
+        )
+    if (trigger or triggered) and not triggers(metric):
+        named = "trigger" if trigger else "triggered"
+        raise BadInput(f"A trigger belongs to the metric {TRIGGER}:CLASS.", f"Ask for it, or leave {named} out.", named)
 
 
 @dataclass(frozen=True, kw_only=True)

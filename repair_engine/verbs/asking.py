@@ -22,8 +22,10 @@ _VERBS: dict[str, type[settings.Settings]] = {
 }
 # What the functions take as arguments of their own, or what is said where a file is opened.
 _OTHERWISE = {*settings.options(settings.ModelFile), *settings.options(settings.ImagesUpload), "data", "out", "guard",
-              "guard_split_folder", "ablate", "repaired", "all_images"}  # fmt: skip
-_NAMED = ("guard", "guard_split_folder", "constants", "values")  # fields of a request that a verb's record may have
+              "guard_split_folder", "trigger", "triggered", "triggered_split_folder", "ablate", "repaired",
+              "all_images"}  # fmt: skip
+# Fields of a request that a verb's record may have.
+_NAMED = ("guard", "guard_split_folder", "trigger", "triggered", "triggered_split_folder", "constants", "values")
 
 
 def keywords_of(verb: str) -> tuple[str, ...]:
@@ -53,7 +55,8 @@ def request_of(
     """
     plain = {name: _plain(name, value) for name, value in given.items() if value is not None}
     asked = plain if verb == "attack" else plain | {"metric": metric}
-    here = settings.from_keywords(_VERBS[verb], model=known["model"], data=known["data"], **asked)
+    beside = {name: known[name] for name in ("trigger", "triggered") if name in known}
+    here = settings.from_keywords(_VERBS[verb], model=known["model"], data=known["data"], **beside, **asked)
     return request_here(here, architecture, **known)
 
 

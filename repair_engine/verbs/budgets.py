@@ -28,7 +28,7 @@ def chosen(case: Case, rates: Rates, spent: float, target: float, larger: float 
         return calibrate.choose_budget(rates, asked.estimator, spent + 5.0, target)
     other = spent + _finish_seconds(case, rates, larger)
     budget = calibrate.choose_budget(rates, asked.estimator, other, target)
-    if case.question.attacked:
+    if case.question.adversary:
         queries = 2 * asked.queries * subset_size(case, budget) / rates.forward
         budget = calibrate.choose_budget(rates, asked.estimator, other + queries, target)
     more = AFRESH_SHARE + tuning_share(asked.edit)
@@ -46,8 +46,9 @@ def _finish_seconds(case: Case, rates: Rates, larger: float) -> float:
     leave_one_out = 4 * case.subject.network.n_filters / rates.toggle
     attack = 0.0
     if case.question.attacked:
-        n = len(case.question.attacked["report"].indices)
+        n = len(case.question.labels("report"))
         sweep *= 1 + n / max(select, 1)
-        attack = n * 3 * case.settings.attack.steps * case.settings.attack.restarts / rates.forward
-        attack *= 1 + len(case.sources.surrogates)
+        if case.question.adversary:
+            attack = n * 3 * case.settings.attack.steps * case.settings.attack.restarts / rates.forward
+            attack *= 1 + len(case.sources.surrogates)
     return 20.0 + larger * (sweep + plain + attack) + leave_one_out

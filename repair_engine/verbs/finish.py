@@ -24,6 +24,7 @@ from repair_engine.documents.attack_repair import measure_attack
 from repair_engine.documents.filters import write_filters
 from repair_engine.documents.predictions import predicted, write_guard_predictions, write_predictions
 from repair_engine.documents.records import Change, CompactRecord, RepairRecord, Verification
+from repair_engine.documents.trigger import TriggerSection, trigger_section
 from repair_engine.edits import rivals
 from repair_engine.edits.records import ControlRow
 from repair_engine.edits.workshop import Workshop
@@ -106,8 +107,10 @@ def finish(case: Case, ranking: Ranking, run: RunRecord, out: Path, progress: Pr
         document["orders"], document["edit"] = orders, edit.describe()
         _measure(case, plan, before, after, document)
         document["controls"] = _controls(case, workshop, edit.used, before, after, run["budget"], progress)
+        if case.question.metric.triggered:
+            document["trigger"] = _trigger(case, before, after if edit.used else None, document["controls"])
         attacks: list[Row] = []
-        if edit.used and case.question.attacked:
+        if edit.used and case.question.adversary:
             fixed = before.attacked["report"], after.attacked["report"]
             attacks = measure_attack(case, edited, *fixed, run["budget"], document["attack"], progress)
         documents.judge(document)
@@ -264,7 +267,7 @@ def _measure(case: Case, plan: Plan, before: Predictions, after: Predictions, do
     all_before, all_after = before.of("all"), after.of("all")
     document["before"] = measures.split_figures(case, all_before, before.attacked)
     document["after"] = measures.split_figures(case, all_after, after.attacked)
-    if case.question.attacked and document["before"]["score"]["metric"] >= 1:
+    if case.question.adversary and document["before"]["score"]["metric"] >= 1:
         document["warnings"].append(
             "The attack succeeds on all score images. With a smaller ε, values tell filters apart better."
         )
@@ -311,6 +314,12 @@ def _controls(
     seen = [{name: predictions(part).numpy() for name, part in logits.items()} for logits in (report, mine)]
     judge = rivals.Judge(Exam.of(case, "report"), seen[0], seen[1], case.settings.seed, case.settings.level)
     return rivals.rivals(workshop, used, judge, (select, report), budget, progress)
+
+
+def _trigger(case: Case, before: Predictions, after: Predictions | None, controls: list[ControlRow]) -> TriggerSection:
+    seen = [None if one is None else {name: one.of(name) for name in one.logits} for one in (before, after)]
+    assert seen[0] is not None
+    return trigger_section(case, seen[0], seen[1], controls)
 
 
 def _of_part(case: Case, of: Predictions, part: str) -> dict[str, torch.Tensor]:

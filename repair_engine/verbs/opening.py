@@ -14,6 +14,7 @@ from repair_engine import settings
 from repair_engine.case.inspection import read_for, usable_size
 from repair_engine.data.images import ImageSet
 from repair_engine.data.in_memory import columns_of, read_images
+from repair_engine.data.patches import Patch, patch_of, read_patch
 from repair_engine.errors import BadInput
 from repair_engine.models import formats, hf_models
 from repair_engine.models.architectures import ONNX, Architecture, parse_register
@@ -255,15 +256,30 @@ def example_of(images: Images) -> torch.Tensor:
     return images.dataset.preprocessing.normalize(pixels)
 
 
-def check_guard(guard: Images, shown: Images) -> None:
-    """Raises BadInput: a guard set's images, or its classes, are others than the main set's."""
-    if guard.shape != shown.shape:
+def patch(source: Any, shown: Images) -> Patch:
+    """A trigger's patch for these images: from a file's path, Pillow's image, or an array. Raises BadInput."""
+    channels = shown.shape[0]
+    if not isinstance(source, str | Path):
+        return patch_of(source, channels)
+    if not Path(source).is_file():
+        raise BadInput(f"--trigger: there is no file {source}.")
+    return read_patch(source, channels)
+
+
+def patch_name(source: Any) -> str:
+    return Path(source).name if isinstance(source, str | Path) else NAME.format("the patch")
+
+
+def check_beside(other: Images, shown: Images, which: str) -> None:
+    """Raises BadInput: the images beside the main set (`which`, for people), or their classes, are no such ones."""
+    if other.shape != shown.shape:
         raise BadInput(
-            f"The guard set's images have shape {list(guard.shape)}, the main set's {list(shown.shape)} ([C, H, W]).",
+            f"The {which} images have shape {list(other.shape)}, the main set's {list(shown.shape)} ([C, H, W]).",
             "Give both as the model takes them.",
         )
-    if guard.class_names != shown.class_names:
-        raise BadInput("The guard set's classes are not the main set's.", "Open it with classes=images.class_names.")
+    if other.class_names != shown.class_names:
+        what = "The guard set's classes" if which.startswith("guard") else f"The classes of the {which} images"
+        raise BadInput(f"{what} are not the main set's.", "Open it with classes=images.class_names.")
 
 
 def check_same_device(source: Any, model: Any) -> None:

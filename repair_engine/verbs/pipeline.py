@@ -119,7 +119,7 @@ class Job:
             "budget": self.budget,
             "notes": list(self.notes),
             "warnings": list(case.warnings),
-            **({"attack_images": case.settings.attack_images} if case.question.attacked else {}),
+            **({"attack_images": case.settings.attack_images} if case.question.adversary else {}),
         }
 
 
@@ -147,7 +147,7 @@ def prepare_job(
     if request.estimator != "exact" and request.searches:
         precision = choose(game, request.precision, request.seed)
     search_game = game.playing(lowered(game.network, precision.used))
-    if case.question.attacked:
+    if case.question.adversary:
         _check_adversaries(case, game)
     budget, notes = request.budget, _quality_notes(request, game.n_players)
     notes += [precision.note()] if precision.note() else []
@@ -160,7 +160,7 @@ def prepare_job(
             budget = budgets.chosen(case, rates, spent, 60 * request.wanted_minutes)
             smallest = game if request.batch_size else game.resized(BATCH_SIZES[-1])
             budget = max(budget, least_budget(request, smallest))
-            images = f" --attack-images {case.settings.attack_images}" if case.question.attacked else ""
+            images = f" --attack-images {case.settings.attack_images}" if case.question.adversary else ""
             if request.purpose is Verb.EXPLAIN:
                 notes.append(explain.forecast_text(explain.seconds_of(case, rates, budget), spent))
             notes.append(f"Budget chosen by calibration: {budget} evaluations (repeat with --budget {budget}{images}).")

@@ -27,7 +27,8 @@ from repair_engine.verbs.opening import Images, Model
 from repair_engine.verbs.results import Repaired, place_of
 
 Told = bool | Progress | None  # no one; a progress bar; or who is told (what is being done, share done of it)
-_ABOUT_IMAGES = ("columns", "classes", "normalized", "mean", "std", "guard", "device", "progress")
+_TRIGGER = ("trigger", "triggered")
+_ABOUT_IMAGES = ("columns", "classes", "normalized", "mean", "std", "guard", *_TRIGGER, "device", "progress")
 
 
 @dataclass(frozen=True)
@@ -45,27 +46,39 @@ class Run:
 def ready(verb: str, model: Any, images: Any, metric: str, progress: Told, options: dict[str, Any]) -> Iterator[Run]:
     """A verb's call on a model and images; options are taken out of `options`. Raises BadInput."""
     with python_words(), set_up(progress) as teller, scratch(verb) as folder:
-        about = [name for name in _ABOUT_IMAGES if verb == "repair" or name != "guard"]
+        about = [
+            name
+            for name in _ABOUT_IMAGES
+            if (verb == "repair" or name != "guard") and (verb != "attack" or name not in _TRIGGER)
+        ]
         asking.check_names(verb, options, (*asking.keywords_of(verb), *about))
-        guard = options.pop("guard", None)
+        guard, trigger, triggered = (options.pop(name, None) for name in ("guard", *_TRIGGER))
         at_hand, shown = fitted(model, images, options, teller)
         given = Given(at_hand.checkpoint, shown.dataset)
         roles: dict[str, Model | Images] = {"model": at_hand, "data": shown}
         if guard is not None:
-            roles["guard"] = other = _guard(guard, at_hand, shown, teller)
-            opening.check_guard(other, shown)
+            roles["guard"] = other = _beside(guard, at_hand, shown, teller)
+            opening.check_beside(other, shown, "guard set's")
             given = replace(given, guard=other.dataset)
+        if triggered is not None:
+            roles["triggered"] = other = _beside(triggered, at_hand, shown, teller)
+            opening.check_beside(other, shown, "triggered")
+            given = replace(given, triggered=other.dataset)
         asked = {name: value for name, value in options.items() if name not in _ABOUT_IMAGES}
         if asked.get("values") is not None:
             asked["values"] = place_of(asked["values"])
         paths = {role: str(one.path) if one.path else one.name for role, one in roles.items()}
+        names = {role: one.name for role, one in roles.items()}
+        if trigger is not None:
+            given = replace(given, trigger=opening.patch(trigger, shown))
+            paths["trigger"] = names["trigger"] = opening.patch_name(trigger)
         request = asking.request_of(
             verb,
             at_hand.checkpoint.architecture,
             metric,
             asked,
             **paths,
-            names={role: one.name for role, one in roles.items()},
+            names=names,
             weights=at_hand.weights,
             split_folder=shown.split_folder,
             device=at_hand.device,
@@ -130,8 +143,8 @@ def of_zip(
     )
 
 
-def _guard(source: Any, model: Model, shown: Images, teller: Teller) -> Images:
-    """A guard set: its classes are the main set's, and so is what is done to its pixels."""
+def _beside(source: Any, model: Model, shown: Images, teller: Teller) -> Images:
+    """A guard set, or triggered images: the classes are the main set's, and so is what is done to the pixels."""
     if isinstance(source, Images):
         return source
     given = shown.dataset.preprocessing

@@ -76,10 +76,9 @@ def scored(
         "run": run,
         "value_of_all": float(job.game.evaluate(everyone, job.game.full_batch()).values[0, 0]),
         "filters": [documents.filter_row(case, p, estimate) for p in range(case.subject.network.n_filters)],
-        "score_images": [
-            case.images.dataset.file_names[i]
-            for i in (case.images.splits.score if case.question.further else case.question.indices("score"))
-        ],
+        "score_images": (
+            [names[i] for i in case.images.splits.score] if case.question.further else case.question.file_names("score")
+        ),
         "constants_from": [names[i] for i in case.images.splits.score],
         "warnings": [*case.warnings, *([noisy] if noisy else []), *([_silence(silent)] if silent else [])],
         "versions": documents.versions(),

@@ -29,7 +29,7 @@ def rows(case: str, seed: int, ahead: dict[str, float]) -> list[dict]:
 def test_better_worse_and_behind() -> None:
     seen = rows("one", 0, {"head": 0.03, "biases": -0.03, "auto": 0.03, "all weights, short": 0.05})
     seen += rows("one", 1, {"head": 0.005, "biases": 0.04, "auto": 0.0})
-    text = repairs.document(seen, argparse.Namespace(seeds=2, budget=1000))
+    text = repairs.document(seen, argparse.Namespace(seeds=2, budget=1000, case=None))
     table = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if line.startswith("| ")}
     assert "+6.8 (1/0)" in table["head"]  # ahead beyond the interval in one seed, not told apart in the other
     assert "+5.5 (1/1)" in table["biases"]

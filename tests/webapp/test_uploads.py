@@ -138,6 +138,14 @@ def test_files_that_are_no_checkpoints(world, content):
     assert checked(world.owner, "models", answer)["state"] == "rejected"
 
 
+def test_a_field_that_takes_one_value_is_not_given_twice(world):
+    """Django would keep the last one."""
+    answer = send_dataset(world.owner, b"zip", split_folder=["train", "test"])
+    assert answer.status_code == 400
+    assert "more than once" in answer.content.decode()
+    assert not DatasetUpload.objects.filter(owner=world.owner.user, split_folder="test").exists()
+
+
 def test_unknown_architecture_says_what_is_near(world, checkpoint):
     answer = send_model(world.owner, checkpoint, architecture="squeezenet1_2")
     world.bells.answer(only="validate")

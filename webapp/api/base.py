@@ -6,6 +6,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
+from django.http import QueryDict
 from rest_framework import generics, serializers, views
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -26,7 +27,13 @@ class Body(serializers.Serializer):
         known = [name for name, field in self.fields.items() if not field.read_only]
         if isinstance(data, dict) and (unknown := sorted(set(data) - set(known))):
             raise serializers.ValidationError({name: [self.unknown(name, known)] for name in unknown})
+        if isinstance(data, QueryDict) and (twice := [name for name in known if self._is_repeated(name, data)]):
+            raise serializers.ValidationError({name: ["It is given more than once."] for name in twice})
         return super().to_internal_value(data)
+
+    def _is_repeated(self, name: str, form: QueryDict) -> bool:
+        """Whether a form has several values for a field that takes one: Django would keep the last."""
+        return len(form.getlist(name)) > 1 and not isinstance(self.fields[name], serializers.ListField)
 
     def unknown(self, name: str, known: list[str]) -> str:
         """What is said of a field that is not `known`."""

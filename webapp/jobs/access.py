@@ -32,7 +32,11 @@ def datasets_of(user: User) -> QuerySet[DatasetUpload]:
 
 
 def jobs_of(user: User) -> QuerySet[Job]:
-    return _runs_of(user).filter(deleted_at=None).select_related("model", "dataset", "guard", "parent", "audited")
+    return (
+        _runs_of(user)
+        .filter(deleted_at=None)
+        .select_related("model", "dataset", "guard", "triggered", "parent", "audited")
+    )
 
 
 def deleted_jobs_of(user: User) -> QuerySet[Job]:

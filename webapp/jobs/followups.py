@@ -12,7 +12,7 @@ from repair_engine.errors import BadInput
 from repair_engine.settings import FOLLOWED, options
 from repair_engine.support.words import first_few
 from webapp.accounts.models import User
-from webapp.jobs import services
+from webapp.jobs import services, triggers
 from webapp.jobs.models import Job
 from webapp.jobs.requests import KEPT_VALUES, stored
 from webapp.library.errors import Refused
@@ -71,6 +71,8 @@ def follow_up(
         model=parent.model,
         dataset=parent.dataset,
         guard=parent.guard,
+        triggered=parent.triggered,
+        trigger=triggers.patch_of(parent),
         asked=record,
         device=parent.device,
         parent=parent,

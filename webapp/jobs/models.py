@@ -48,6 +48,9 @@ class Job(models.Model):
     guard = models.ForeignKey(
         DatasetUpload, on_delete=models.PROTECT, related_name="guarded_jobs", null=True, blank=True
     )
+    triggered = models.ForeignKey(
+        DatasetUpload, on_delete=models.PROTECT, related_name="triggered_jobs", null=True, blank=True
+    )  # images that carry a backdoor's trigger; a patch is an artifact
     parent = models.ForeignKey("self", on_delete=models.SET_NULL, related_name="followups", null=True, blank=True)
     surrogates = models.ManyToManyField(ModelUpload, related_name="surrogate_jobs", blank=True)  # order: see request
     audited = models.ForeignKey(

@@ -27,6 +27,7 @@ def metric_words(metric: str) -> str:
         "recall": f"recall of {argument}",
         "subgroup-recall": f"subgroup-fair recall over {argument}",
         "attack-success": "attack success",
+        "trigger-success": f"trigger for {argument}",
     }.get(name, name)
 
 

@@ -17,7 +17,7 @@ from webapp.jobs.models import Job
 from webapp.library import blobs
 from webapp.library import services as library
 from webapp.library.errors import Refused
-from webapp.library.models import DatasetUpload, Upload
+from webapp.library.models import Upload
 
 UNDO = timedelta(minutes=10)
 
@@ -105,8 +105,8 @@ def delete_upload(upload: Upload) -> None:
     Raises:
         InUse: a run refers to it.
     """
-    others = upload.guarded_jobs if isinstance(upload, DatasetUpload) else upload.surrogate_jobs
-    if not any(jobs.filter(deleted_at=None).exists() for jobs in (upload.jobs, others)):
-        for job in (upload.jobs.all() | others.all()).distinct():
+    uses = library.runs_with(upload)
+    if not any(jobs.filter(deleted_at=None).exists() for jobs in uses):
+        for job in {job.pk: job for jobs in uses for job in jobs.all()}.values():
             purge(job)
     library.delete_upload(upload=upload)

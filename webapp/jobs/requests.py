@@ -11,7 +11,7 @@ from django.conf import settings
 
 from repair_engine.errors import BadInput
 from repair_engine.settings import ASKED, Attack, Further, Repair, Settings, option, options
-from webapp.jobs import surrogates
+from webapp.jobs import surrogates, triggers
 from webapp.jobs.models import Baseline, Job
 from webapp.library.models import DatasetUpload, ModelUpload
 
@@ -90,6 +90,22 @@ def _model(model: ModelUpload) -> dict:
     }
 
 
+def _images(images: DatasetUpload | None) -> dict | None:
+    if images is None:
+        return None
+    return {
+        "path": str(images.blob.path),
+        "file_name": images.file_name,
+        "split_folder": images.split_folder,
+        "sha256": images.blob_id,
+    }
+
+
+def _trigger(job: Job) -> dict | None:
+    found = triggers.file_of(job)
+    return None if found is None else {"path": str(found.blob.path), "file_name": found.name}
+
+
 def _repaired(repair: Job | None) -> dict | None:
     """The checkpoint of the repair that an attack is also made on."""
     if repair is None:
@@ -105,7 +121,9 @@ def for_engine(job: Job) -> dict:
         "model": _model(job.model),
         "surrogates": [{**_model(one), **surrogates.normalization(one)} for one in surrogates.of(job)],
         "data": _images(job.dataset),
-        "guard": _images(job.guard) if job.guard else None,
+        "guard": _images(job.guard),
+        "triggered": _images(job.triggered),
+        "trigger": _trigger(job),
         "repaired": _repaired(job.audited),
         "device": job.device,
         "threads": settings.WORKER_THREADS,
@@ -121,15 +139,6 @@ def of_pair(model: ModelUpload, dataset: DatasetUpload, device: str) -> dict:
     row = to_row(Repair(metric="accuracy"))
     pair = {"model": _model(model), "data": _images(dataset), "guard": None, "surrogates": []}
     return {**row, **pair, "device": device, "threads": settings.WORKER_THREADS}
-
-
-def _images(dataset: DatasetUpload) -> dict:
-    return {
-        "path": str(dataset.blob.path),
-        "file_name": dataset.file_name,
-        "split_folder": dataset.split_folder,
-        "sha256": dataset.blob_id,
-    }
 
 
 def _of_parent(job: Job) -> dict | None:

@@ -11,13 +11,14 @@ from django.utils import timezone
 
 from repair_engine.data.columns import columns_of
 from repair_engine.errors import BadInput
-from repair_engine.settings import Settings, attacks
+from repair_engine.settings import Settings, attacks, check_trigger
 from webapp.accounts.models import User
 from webapp.jobs import bells, coordinator, naming, resuming, webhooks
 from webapp.jobs import surrogates as transfer
 from webapp.jobs.models import PREPARE, Event, Job, Shard, Tag
 from webapp.jobs.requests import new_secret, to_row
 from webapp.jobs.selectors import live_workers
+from webapp.jobs.triggers import Patch
 from webapp.library import quota
 from webapp.library.errors import Refused
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
@@ -33,6 +34,8 @@ def create_job(
     asked: Settings,
     audited: Job | None = None,
     guard: DatasetUpload | None = None,
+    triggered: DatasetUpload | None = None,
+    trigger: Patch | None = None,
     surrogates: Sequence[ModelUpload] = (),
     device: str = "auto",
     parent: Job | None = None,
@@ -45,8 +48,10 @@ def create_job(
     """Returns the repair and whether it is new: a key that was used before gives the repair it made.
 
     Raises Refused: an upload is not ready, surrogates that do not fit, or the key was used for something else.
+    Raises BadInput: a trigger is missing, or belongs to another metric.
     """
-    _check_uploads(model, dataset, guard, surrogates)
+    _check_uploads(model, dataset, guard, triggered, surrogates)
+    check_trigger(asked.metric, trigger is not None, triggered is not None, asked)
     _check_columns(asked, dataset)
     transfer.check(model, surrogates)
     request = to_row(asked)
@@ -69,10 +74,13 @@ def create_job(
         "webhook": webhook_url,
         **({"parent": str(parent.pk)} if parent else {}),
         **({"repair": str(audited.pk)} if audited else {}),
+        **({"triggered": str(triggered.pk)} if triggered else {}),
+        **({"trigger": trigger.sha256} if trigger else {}),
     }
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     if idempotency_key and (job := _earlier(owner, idempotency_key, digest)):
         return job, False
+    patch = trigger.ready() if trigger else None
     try:
         with transaction.atomic():
             quota.lock(owner)
@@ -83,6 +91,7 @@ def create_job(
                 model=model,
                 dataset=dataset,
                 guard=guard,
+                triggered=triggered,
                 parent=parent,
                 audited=audited,
                 request=request,
@@ -94,6 +103,8 @@ def create_job(
                 webhook_events=webhook_events or [],
             )
             job.surrogates.set(surrogates)
+            if trigger and patch:
+                trigger.keep(job, patch)
             shard = Shard.objects.create(job=job, phase=PREPARE)
             Event.objects.create(job=job, kind=Job.State.STARTING)
             bells.ring_on_commit([shard])
@@ -102,6 +113,9 @@ def create_job(
         if job is None:
             raise
         return job, False
+    finally:
+        if patch:  # what was stored has moved
+            patch.path.unlink(missing_ok=True)
     return job, True
 
 
@@ -139,9 +153,10 @@ def _earlier(owner: User, key: str | None, digest: str) -> Job | None:
 
 
 def _check_uploads(
-    model: ModelUpload, dataset: DatasetUpload, guard: DatasetUpload | None, surrogates: Sequence[ModelUpload]
-) -> None:
-    others = [("surrogate", one) for one in surrogates]
+    model: ModelUpload, dataset: DatasetUpload, guard: DatasetUpload | None, triggered: DatasetUpload | None,
+    surrogates: Sequence[ModelUpload],
+) -> None:  # fmt: skip
+    others = [("triggered images", triggered), *(("surrogate", one) for one in surrogates)]
     for what, upload in (("model", model), ("dataset", dataset), ("guard", guard), *others):
         if upload is None or upload.state == Upload.State.READY:
             continue

@@ -34,7 +34,8 @@ def again(job: Job, unit: str, what: str) -> None:
 def make(asked: QuerySet[UnitStudy]) -> None:
     """In a worker. Raises BadInput, or UnitStudy.DoesNotExist where the run was deleted meanwhile."""
     prepare_process()
-    one = asked.select_related("job__model__blob", "job__dataset__blob", "job__guard__blob").get()
+    uploads = ("model", "dataset", "guard", "triggered")
+    one = asked.select_related(*(f"job__{role}__blob" for role in uploads)).get()
     note = reopened.telling(UnitStudy.objects.filter(pk=one.pk, job__deleted_at=None))
     note("reading the model")
     result = get_engine().study(reopened.request_of(one.job), reopened.folder(one.job), one.unit, one.what, note)

@@ -39,6 +39,11 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
     given["looked_before"] = asked.get("looked_before", False)
     if guard:
         given |= {"guard": guard["path"], "guard_split_folder": guard.get("split_folder", "")}
+    triggered, trigger = asked.get("triggered"), asked.get("trigger")  # a job from before has neither
+    if triggered:
+        given |= {"triggered": triggered["path"], "triggered_split_folder": triggered["split_folder"]}
+    if trigger:
+        given["trigger"] = str(shutil.copyfile(trigger["path"], work / trigger["file_name"]))
     if isinstance(record, Repair):
         budget = record.budget or parent.get("budget")
         if parent.get("values"):
@@ -63,6 +68,8 @@ def repair_request(asked: dict, work: Path) -> RepairRequest:
             "model": model["file_name"],
             "data": asked["data"]["file_name"],
             **({"guard": guard["file_name"]} if guard else {}),
+            **({"triggered": triggered["file_name"]} if triggered else {}),
+            **({"trigger": trigger["file_name"]} if trigger else {}),
         },
         **given,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -120,15 +121,21 @@ def ring(upload: Upload) -> None:
 
 def delete_upload(*, upload: Upload) -> None:
     """Raises InUse while a run refers to it; what was deleted and can come back is not asked (`jobs.removal`)."""
-    others = upload.guarded_jobs if isinstance(upload, DatasetUpload) else upload.surrogate_jobs
     with transaction.atomic():
-        users = {job.pk: str(job) for jobs in (upload.jobs, others) for job in jobs.filter(deleted_at=None)[:100]}
+        users = {job.pk: str(job) for jobs in runs_with(upload) for job in jobs.filter(deleted_at=None)[:100]}
         if names := list(users.values()):
             raise InUse(upload.name, names)
         used = {upload.blob_id, *_thumbnails_of(upload)}
         upload.delete()
         for sha256 in sorted(used):
             blobs.drop(sha256)
+
+
+def runs_with(upload: Upload) -> tuple[Any, ...]:
+    """Those that use it, by what they use it for."""
+    if isinstance(upload, DatasetUpload):
+        return upload.jobs, upload.guarded_jobs, upload.triggered_jobs
+    return upload.jobs, upload.surrogate_jobs
 
 
 def _thumbnails_of(upload: Upload) -> list[str]:

@@ -26,7 +26,8 @@ from webapp.library.models import Reservation
 
 log = logging.getLogger(__name__)
 SMALL = 1 << 20  # bytes of a class list
-BESIDE = ("classes_file",)  # small files that go with the upload; kept in memory
+_UPLOAD = ("file", "classes_file")  # of a model or a dataset; what is not `file` is small, and kept in memory
+_TAKEN = {"model": _UPLOAD, "dataset": _UPLOAD, "patch": ("trigger_file",)}
 View = TypeVar("View", bound=Callable)
 
 
@@ -103,11 +104,15 @@ class KnownFile:
 
 
 class StreamToDisk(FileUploadHandler):
-    """Writes the form's `file` to `incoming/` while it arrives, and keeps a small file beside it in memory."""
+    """Writes the form's `file` to `incoming/` while it arrives, and keeps small files beside it in memory.
 
-    def __init__(self, request: HttpRequest, owner: User, cap: int) -> None:
+    Args:
+        taken: names of the files that are let in.
+    """
+
+    def __init__(self, request: HttpRequest, owner: User, cap: int, taken: tuple[str, ...] = _UPLOAD) -> None:
         super().__init__(request)
-        self.owner, self.most = owner, cap
+        self.owner, self.most, self.taken = owner, cap, taken
         self.seen: set[str] = set()
         self.sent = 0
 
@@ -115,7 +120,7 @@ class StreamToDisk(FileUploadHandler):
         self.sent, self.boundary = content_length, boundary
 
     def new_file(self, field_name, file_name, content_type, content_length, charset=None, content_type_extra=None):
-        if field_name not in ("file", *BESIDE) or field_name in self.seen:
+        if field_name not in self.taken or field_name in self.seen:
             raise SkipFile
         super().new_file(field_name, file_name, content_type, content_length, charset, content_type_extra)
         self.seen.add(field_name)
@@ -160,7 +165,7 @@ class StreamToDisk(FileUploadHandler):
 
 
 def takes_file(kind: str) -> Callable[[View], View]:
-    """Mark a view as one that takes uploads of a kind: 'model' or 'dataset'."""
+    """Mark a view as one that takes uploads of a kind: 'model', 'dataset' or 'patch'."""
 
     def mark(view: View) -> View:
         view.takes_file = kind  # type: ignore[attr-defined]
@@ -174,7 +179,7 @@ def accept(request: HttpRequest, owner: User, kind: str) -> None:
     if not hasattr(request, "arriving"):
         request.arriving = []  # type: ignore[attr-defined]
         cap = settings.MAX_DATASET_BYTES if kind == "dataset" else settings.MAX_MODEL_BYTES
-        request.upload_handlers = [StreamToDisk(request, owner, cap)]
+        request.upload_handlers = [StreamToDisk(request, owner, cap, _TAKEN[kind])]
 
 
 def end(request: HttpRequest) -> None:

@@ -218,9 +218,9 @@ def _shown(document: Row) -> list[tuple[str, str]]:
     """Keys of a step that are shares and known of this run, and what they are called."""
     metric, first = document["metric"], document["orders"][0]["steps"][0]
     named = [("objective", metric["text"]), ("clean", "clean accuracy"), ("guard", "guard set")]
-    named += [("true_label", "true label under attack")]
+    named += [("true_label", "true label under attack"), ("success", "attack success")]
     one = metric["name"] == "accuracy"
-    return [(key, words) for key, words in named if first[key] is not None and not (one and key == "clean")]
+    return [(key, words) for key, words in named if first.get(key) is not None and not (one and key == "clean")]
 
 
 def _whole(text: str, most: int) -> int | None:

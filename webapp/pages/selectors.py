@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from django.db.models import QuerySet
 
 from webapp.accounts.models import User
-from webapp.jobs import access, listing, live
+from webapp.jobs import access, listing, live, triggers
 from webapp.jobs.engine import get_engine
 from webapp.jobs.models import FINISH, PREPARE, Artifact, Job
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
@@ -52,6 +52,7 @@ FILES = {
     "measured by itself",
     "repaired_compact.json": "the compact network's widths, and the code that loads it into the original architecture",
     "filters.csv": "every filter's value with its interval",
+    **dict.fromkeys(triggers.NAMES, "the trigger's patch, as it was sent"),
 }
 
 

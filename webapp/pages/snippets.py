@@ -15,13 +15,15 @@ from django.urls import reverse
 
 from repair_engine.settings import ASKED, NONE, Network, Pixels, Repair, Settings, options
 from repair_engine.settings.texts import argv, rows
-from webapp.jobs import surrogates
+from webapp.jobs import surrogates, triggers
 from webapp.jobs.followups import CHANGES
 from webapp.jobs.models import Job
 from webapp.jobs.naming import metric_words
 from webapp.jobs.requests import VALUES, stored
 from webapp.library.architectures import HUGGING_FACE, ONNX
 from webapp.library.models import ModelUpload
+
+_IN_BASE_64 = "…"  # which a patch of any size would drown the rest in
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,10 @@ def settings_rows(job: Job) -> list[tuple[str, str]]:
     if not job.scores:
         asked.pop("also", None)  # of the run that it goes on from
     found += rows(options(type(stored(job.request))), asked)
+    if job.triggered:
+        found.append(("images with the trigger", job.triggered.name))
+    elif patch := triggers.file_of(job):
+        found.append(("trigger", patch.name))
     if "surrogates" in asked:
         found.append(("transfer attacks from", ", ".join(one.name for one in surrogates.of(job))))
     if "budget" not in job.request and job.summary.get("budget"):
@@ -64,6 +70,8 @@ def snippets(request: HttpRequest, job: Job) -> Snippets:
 def _curl(request: HttpRequest, job: Job, asked: dict) -> str:
     body = {"model": str(job.model_id), "dataset": str(job.dataset_id)}
     body |= {"guard": str(job.guard_id)} if job.guard_id else {}
+    body |= {"triggered": str(job.triggered_id)} if job.triggered_id else {}
+    body |= {"trigger": _IN_BASE_64} if triggers.file_of(job) else {}
     body |= {**asked, "device": job.device}
     if not job.searches:
         body = {"from": str(job.parent_id), **{key: asked[key] for key in (*CHANGES, "filters") if key in asked}}
@@ -99,6 +107,10 @@ def _command(job: Job, asked: dict) -> str:
     words += [["--split-folder", job.dataset.split_folder]] if job.dataset.split_folder else []
     words += [["--guard", job.guard.file_name]] if job.guard else []
     words += [["--guard-split-folder", job.guard.split_folder]] if job.guard and job.guard.split_folder else []
+    triggered, patch = job.triggered, triggers.file_of(job)
+    words += [["--triggered", triggered.file_name]] if triggered else []
+    words += [["--triggered-split-folder", triggered.split_folder]] if triggered and triggered.split_folder else []
+    words += [["--trigger", patch.name]] if patch else []
     words += [["--values", "values"]] if _needs_values(job) else []
     words += [["--repaired", _after(job.audited)]] if job.audited else []
     words += [["--surrogate", _surrogate(one)] for one in surrogates.of(job)]
@@ -143,6 +155,10 @@ def _notes(job: Job) -> list[str]:
     ]
     if _needs_values(job):
         notes.append(f"For the command line, save the {VALUES} of the run that valued them in a folder values.")
+    if patch := triggers.file_of(job):
+        notes.append(
+            f"Save {patch.name} of this run; for the API put what base64 -w0 {patch.name} writes into its place."
+        )
     if job.model.architecture == HUGGING_FACE:
         notes.append("For the command line, unpack the zips: it takes the folder.")
     if job.model.classes_text:

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
 
 from repair_engine.errors import BadInput
-from repair_engine.settings import attacks, check_metric
+from repair_engine.settings import attacks, check_metric, triggers
 from repair_engine.support.nfc import normal
 
 
 @dataclass(frozen=True)
 class Metric:
-    """`accuracy`, `recall:CLASS`, `subgroup-recall:COLUMN[,COLUMN…]` or `attack-success`.
+    """`accuracy`, `recall:CLASS`, `subgroup-recall:COLUMN[,COLUMN…]`, `attack-success` or `trigger-success:CLASS`.
 
     The subgroups of several columns are the combinations of their values that occur (see `repair_engine.data.columns`).
     """
@@ -41,6 +42,11 @@ class Metric:
         return attacks(self.kind)
 
     @property
+    def triggered(self) -> bool:
+        """It is judged on images that carry a backdoor's trigger, by how many keep their true label."""
+        return triggers(self.kind)
+
+    @property
     def goal(self) -> str:
         """Which way is better: "raise" or "lower"."""
         return "lower" if self.attacked else "raise"
@@ -54,15 +60,17 @@ class Metric:
         return f"{self.kind}:{self.argument}" if self.argument else self.kind
 
     def class_index(self, class_names: Sequence[str]) -> int:
-        """Index of the class in `recall:CLASS`.
+        """Index of the class in `recall:CLASS` or `trigger-success:CLASS`.
 
         Raises:
-            BadInput: no such class, listing what there is.
+            BadInput: no such class, naming the nearest and listing what there is.
         """
         if self.argument in class_names:
             return list(class_names).index(self.argument)
         shown = ", ".join(class_names[:20]) + (", …" if len(class_names) > 20 else "")
-        raise BadInput(f"--metric {self}: there is no class {self.argument!r}.", f"The classes are: {shown}")
+        near = get_close_matches(self.argument, class_names, n=3)
+        meant = f"Is {' or '.join(near)} meant? " if near else ""
+        raise BadInput(f"--metric {self}: there is no class {self.argument!r}.", f"{meant}The classes are: {shown}")
 
 
 def cell_codes(labels: np.ndarray, subgroups: Sequence[str] | None) -> np.ndarray:

@@ -28,6 +28,7 @@ TASKS = {
     "checkpoint": "repair_engine.models.formats.convert:run_task",
     "archive": "repair_engine.data.inspection:run_task",
     "pixels": "repair_engine.models.decoding:run_task",
+    "patch": "repair_engine.data.patches:run_task",
     "thumbnails": "repair_engine.data.thumbnails:run_task",
     "hugging face": "repair_engine.models.hf_archive:run_task",
     "layers": "repair_engine.support.sandbox.layers:run_task",

@@ -111,7 +111,7 @@ def judged(k: int, value: float, lower: float, upper: float, goal: str = "raise"
         "gain": {"value": value, "lower": lower, "upper": upper},
         "culprits": [{}] * culprits, "limits": {"max_clean_drop": 0.02}, "groups": {}, "controls": [],
         "curve": [{"k": i, "objective": 0.5, "clean": 0.9, "feasible": True} for i in range(max(k, 2) + 1)],
-        "before": figures, "after": figures,
+        "before": figures, "after": figures, "images_right": {"n": 100},
     }  # fmt: skip
     judge(document)
     return document

@@ -101,3 +101,26 @@ def test_by_hand_it_is_written_whatever_it_is_worth() -> None:
     found["curve"][2] |= {"clean": found["curve"][0]["clean"]}
     judge(found)
     assert (found["outcome"], reasons_of(found)) == ("repaired", [])
+
+
+def test_a_limit_that_is_broken_on_the_report_images_stands_in_the_headline() -> None:
+    made = document("subgroup-recall:ground")
+    judge(made)
+    assert made["beyond_limits"] == []
+    assert title(made) == "Repaired"
+    assert "breaks" not in headline(made)
+    made["after"]["report"]["accuracy"] = made["before"]["report"]["accuracy"] - 0.02  # exactly the limit is within it
+    made["guard"] = {"n": 400, "before": 0.9, "after": 0.866, "change": {}}
+    made["limits"]["max_subgroup_drop"] = 0.01
+    judge(made)
+    assert made["outcome"] == "repaired"
+    assert [(row["what"], row["n"]) for row in made["beyond_limits"]] == [
+        ("accuracy on the guard set", 400),
+        ("the recall of dark", 263),
+    ]
+    assert title(made) == "Repaired, beyond a limit"
+    assert (
+        "On the report images it breaks limits: accuracy on the guard set falls by 3.4 points, where 2 may be lost and "
+        "the recall of dark falls by 1.5 points, where 1 may be lost."
+    ) in headline(made)
+    assert not [said for said in made["findings"] if "guard" in said], "it is said once"

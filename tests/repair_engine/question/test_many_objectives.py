@@ -89,7 +89,8 @@ def test_files_hold_all(skewed: World, tmp_path: Path) -> None:
     [
         ("recall:dog", "no class 'dog'"),
         ("beauty", "is not one of"),
-        ("attack-success", "attacked images"),
+        ("attack-success", "images of its own"),
+        ("trigger-success:ant", "images of its own"),
         ("subgroup:ground=blue", "subgroup:COLUMN=VALUE"),
         ("subgroup:skin=blue", "no column 'skin'"),
         ("subgroup-recall:skin", "no column 'skin'"),

@@ -18,6 +18,7 @@ from webapp.jobs.models import Artifact, Event, Job
 from webapp.jobs.requests import KINDS
 from webapp.jobs.services import MOST_TAGS, TAG_LENGTH
 from webapp.jobs.surrogates import MOST
+from webapp.jobs.triggers import MOST_TEXT
 from webapp.jobs.webhooks import EVENTS, Blocked, check_url
 
 
@@ -86,7 +87,7 @@ class RepairSerializer(serializers.ModelSerializer):
     class Meta:
         model = Job
         fields = [
-            "id", "url", "name", "state", "outcome", "fault", "error", "mend", "model", "dataset", "guard",
+            "id", "url", "name", "state", "outcome", "fault", "error", "mend", "model", "dataset", "guard", "triggered",
             "parent", "followups", "audited", "request", "device",
             "tags", "archived", "progress", "summary", "result", "warnings", "results", "created_at", "started_at",
             "finished_at",
@@ -209,6 +210,19 @@ class CreateRepairSerializer(StartSerializer, body(Repair, Explain, Score, Devic
     guard = serializers.UUIDField(
         required=False, allow_null=True, help_text="A second labelled set on which clean accuracy must hold too."
     )
+    trigger = Line(
+        required=False,
+        max_length=MOST_TEXT,
+        pattern=(r"^[A-Za-z0-9+/]+={0,2}$", "Base 64, without line ends: base64 -w0 patch.png."),
+        help_text="Of trigger-success:CLASS: the patch that is pasted on the images, in pixels of the network's "
+        "input: a PNG, JPEG or WebP file of at most 1 MiB, in base 64.",
+    )
+    triggered = serializers.UUIDField(
+        required=False,
+        allow_null=True,
+        help_text="Of trigger-success:CLASS, in the patch's place: a dataset of images that carry the trigger, with "
+        "their true labels.",
+    )
     kind = serializers.ChoiceField(
         choices=KINDS,
         required=False,
@@ -265,6 +279,9 @@ class FiguresSerializer(serializers.Serializer):
     )
     true_label = serializers.FloatField(
         allow_null=True, help_text="Share of the attacked images that are predicted as what they are."
+    )
+    success = serializers.FloatField(
+        allow_null=True, help_text="Share of the images with a trigger that it gives its class."
     )
     won = serializers.IntegerField(help_text="Clean images newly right.")
     lost = serializers.IntegerField(help_text="Clean images newly wrong.")

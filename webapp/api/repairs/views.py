@@ -34,6 +34,7 @@ from webapp.jobs.naming import KINDS
 from webapp.jobs.requests import asked
 from webapp.jobs.results import MEDIA_TYPES
 from webapp.jobs.services import TAG_LENGTH
+from webapp.jobs.triggers import Patch
 from webapp.library.errors import Refused
 
 _TYPES = sorted({*MEDIA_TYPES.values(), "application/octet-stream"})
@@ -116,6 +117,8 @@ class RepairList(ListView):
                 model=access.model_for(user, values["model"]),
                 dataset=access.dataset_for(user, values["dataset"]),
                 guard=access.dataset_for(user, values["guard"]) if values.get("guard") else None,
+                triggered=access.dataset_for(user, values["triggered"]) if values.get("triggered") else None,
+                trigger=Patch.of_text(values["trigger"]) if values.get("trigger") else None,
                 surrogates=[access.model_for(user, pk) for pk in values.get("surrogates", [])],
                 asked=asked(data.asked),
                 device=values.get("device", "auto"),

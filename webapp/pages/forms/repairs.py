@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import base64
+from difflib import get_close_matches
 from typing import Any
 
 from django import forms
 
 from repair_engine.data.columns import argument_of, columns_of
 from repair_engine.errors import BadInput
-from repair_engine.settings import Attacked, Device, Explain, Pgd, Repair, Rows, Score, attacks, options
+from repair_engine.settings import (
+    Attacked,
+    Device,
+    Explain,
+    Pgd,
+    Repair,
+    Rows,
+    Score,
+    Trigger,
+    attacks,
+    check_trigger,
+    options,
+    triggers,
+)
 from webapp.jobs import requests
 from webapp.jobs.models import Job
+from webapp.jobs.triggers import MOST_TEXT, Patch, patch_of
 from webapp.library.models import DatasetUpload, ModelUpload
 from webapp.pages.forms.fields import NamedForm, column_field, offer_columns, options_form, surrogates_field
 
@@ -19,6 +35,11 @@ METRICS = (
     ("recall", "Recall of one class", "How many images of one class are recognised."),
     ("accuracy", "Accuracy", "How many of all images are recognised."),
     ("attack-success", "Attack success", "How often an adversary (PGD) steers the model; to be lowered."),
+    (
+        "trigger-success",
+        "A backdoor's trigger",
+        "How many images keep their true label under a known trigger.",
+    ),
 )
 KINDS = (
     ("repair", "Repair", "Ablate the culprits, and write a checkpoint if that is shown to help."),
@@ -33,24 +54,15 @@ EFFORTS = (
 )
 VERBS = (Repair, Explain, Score)
 OF_ATTACKS = (*options(Pgd), *options(Attacked), *options(Rows))
+OF_TRIGGERS = tuple(options(Trigger))
+_ARGUMENTS = {"recall": "class_name", "subgroup-recall": "column", "trigger-success": "trigger_class"}
 _CLASSES = {"repair": "of-repairs", "explain": "of-explanations", "score": "of-scores"}  # of the stylesheet
 
 
 class RepairForm(NamedForm, options_form(*VERBS, Device)):
     placed = (
-        *(
-            "metric",
-            "also",
-            "group",
-            "seed",
-            "effort",
-            "budget",
-            "minutes",
-            "device",
-            "max_clean_drop",
-            "max_subgroup_drop",
-        ),
-        *("max_filters", "choose", "edit", "compact", *OF_ATTACKS),
+        *("metric", "also", "group", "seed", "effort", "budget", "minutes", "device", "max_clean_drop"),
+        *("max_subgroup_drop", "max_filters", "choose", "edit", "compact", *OF_ATTACKS, *OF_TRIGGERS),
     )
     kind = forms.ChoiceField(
         required=False, choices=[(key, label) for key, label, _ in KINDS], widget=forms.RadioSelect
@@ -58,6 +70,23 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
     metric = forms.ChoiceField(choices=[(key, label) for key, label, _ in METRICS], widget=forms.RadioSelect)
     class_name = forms.CharField(
         required=False, label="Class", widget=forms.TextInput(attrs={"list": "classes", "autocomplete": "off"})
+    )
+    trigger_class = forms.CharField(
+        required=False,
+        label="Class that it gives",
+        widget=forms.TextInput(attrs={"list": "classes", "autocomplete": "off"}),
+    )
+    trigger_file = forms.FileField(
+        required=False,
+        label="Patch",
+        help_text="PNG, JPEG or WebP, at most 1 MiB: pasted on the images, in pixels of the network's input. An alpha "
+        "channel says where it covers them.",
+    )
+    trigger = forms.CharField(required=False, max_length=MOST_TEXT, widget=forms.HiddenInput)  # in base 64
+    triggered = forms.ChoiceField(
+        required=False,
+        label="Or images that carry it",
+        help_text="A dataset of yours, with their true labels.",
     )
     column = forms.MultipleChoiceField(
         required=False,
@@ -105,11 +134,11 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
         self.fields["also"].choices = [*listed, *((name, name) for name in own)]
         self.fields["surrogates"].choices = [(str(m.pk), m.name) for m in models if m.pk != model.pk]
         offer_columns(self.fields["group"], dataset.columns)
-        self.fields["guard"].choices = [("", "none"), *((str(g.pk), g.name) for g in guards if g.pk != dataset.pk)]
+        others = [("", "none"), *((str(g.pk), g.name) for g in guards if g.pk != dataset.pk)]
+        self.fields["guard"].choices = self.fields["triggered"].choices = others
 
     def metrics(self) -> list[dict[str, Any]]:
         """The metrics with what they mean, each with the field of its argument."""
-        arguments = {"recall": "class_name", "subgroup-recall": "column"}
         chosen = self["metric"].value()
         return [
             {
@@ -117,7 +146,7 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
                 "label": label,
                 "meaning": meaning,
                 "checked": name == chosen,
-                "argument": self[arguments[name]] if name in arguments else None,
+                "argument": self[_ARGUMENTS[name]] if name in _ARGUMENTS else None,
                 "disabled": name == "subgroup-recall" and not self.columns,
             }
             for name, label, meaning in METRICS
@@ -144,13 +173,10 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
     def clean(self) -> dict[str, Any]:
         given = self.cleaned_data
         metric = given.get("metric")
-        if metric == "recall":
-            name = given.get("class_name", "").strip()
-            if not name:
-                self.add_error("class_name", "Say which class.")
-            elif self.class_names and name not in self.class_names:
-                shown = ", ".join(self.class_names[:12]) + (", …" if len(self.class_names) > 12 else "")
-                self.add_error("class_name", f"There is no class {name!r}. There are: {shown}.")
+        if metric in ("recall", "trigger-success"):
+            self._check_class(_ARGUMENTS[metric])
+        if metric == "trigger-success":
+            self._check_trigger()
         if metric == "subgroup-recall" and not given.get("column"):
             none = "The dataset has no metadata.csv with attribute columns, so there are no subgroups."
             self.add_error("column", "Tick a column, or several." if self.columns else none)
@@ -164,11 +190,38 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
             self.add_error(error.field if error.field in self.fields else None, error.said)
         return given
 
+    def _check_class(self, field: str) -> None:
+        name = self.cleaned_data.get(field, "").strip()
+        if not name:
+            self.add_error(field, "Say which class.")
+        elif self.class_names and name not in self.class_names:
+            near = get_close_matches(name, self.class_names, n=3)
+            shown = ", ".join(self.class_names[:12]) + (", …" if len(self.class_names) > 12 else "")
+            meant = f" Is {' or '.join(near)} meant?" if near else ""
+            self.add_error(field, f"There is no class {name!r}.{meant} There are: {shown}.")
+
+    def _check_trigger(self) -> None:
+        """A patch that was sent stays with the form, in base 64, where something else is wrong with it."""
+        given = self.cleaned_data
+        try:
+            if file := given.get("trigger_file"):
+                given["patch"] = Patch.of(file.read(), file.size)
+                self.data = self.data.copy()
+                self.data["trigger"] = base64.b64encode(given["patch"].content).decode()
+            elif given.get("trigger") and not given.get("triggered"):
+                given["patch"] = Patch.of_text(given["trigger"])
+            how = None if self.errors.get("trigger_at") else Trigger(**self.said(Trigger))
+            check_trigger("trigger-success", "patch" in given, bool(given.get("triggered")), how)
+        except BadInput as error:
+            field = error.field if error.field in ("triggered", "trigger_at", "trigger_opacity") else "trigger_file"
+            self.add_error(field, f"{error.problem} {error.mend}".strip())
+
     def _request(self) -> dict[str, Any]:
         given = self.cleaned_data
         arguments = {
             "recall": given["class_name"].strip(),
             "subgroup-recall": argument_of(given["column"], self.columns),
+            "trigger-success": given["trigger_class"].strip(),
         }
         argument = arguments.get(given["metric"])
         kind = given["kind"] or Repair.verb
@@ -179,6 +232,8 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
             values = {name: value for name, value in values.items() if name not in ("budget", "minutes")}
         if not attacks(given["metric"]):
             values = {name: value for name, value in values.items() if name not in OF_ATTACKS}
+        if not triggers(given["metric"]):
+            values = {name: value for name, value in values.items() if name not in OF_TRIGGERS}
         return values | {
             "kind": kind,
             "metric": f"{given['metric']}:{argument}" if argument else given["metric"],
@@ -204,14 +259,18 @@ def initial_from(job: Job) -> dict[str, Any]:
         values["also"] = [key for key, _ in ALSO] if "all" in asked.get("also", ()) else list(asked.get("also", ()))
     if job.guard_id:
         values["guard"] = str(job.guard_id)
+    if job.triggered_id:
+        values["triggered"] = str(job.triggered_id)
+    if patch := patch_of(job):
+        values["trigger"] = base64.b64encode(patch.content).decode()
     return values
 
 
 def asked_metric(metric: str, dataset: DatasetUpload) -> dict[str, Any]:
     """The form's fields of a metric. Columns that cannot be read, as of a request that failed for it, are none."""
     kind, _, argument = metric.partition(":")
-    if kind == "recall":
-        return {"metric": kind, "class_name": argument}
+    if kind in ("recall", "trigger-success"):
+        return {"metric": kind, _ARGUMENTS[kind]: argument}
     if kind != "subgroup-recall":
         return {"metric": kind}
     try:

@@ -13,13 +13,14 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from repair_engine.settings import attacks
+from repair_engine.settings import attacks, triggers
 from webapp.accounts.models import User
 from webapp.jobs import access, live, reaper, removal, services
 from webapp.jobs import selectors as jobs
 from webapp.jobs.models import Job
 from webapp.library.errors import Refused
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
+from webapp.library.uploads import takes_file
 from webapp.pages import before, charts, choosing, report, selectors, snippets
 from webapp.pages.forms.repairs import CUSTOM, RepairForm, asked_metric, initial_from
 from webapp.pages.views import images, units
@@ -27,6 +28,7 @@ from webapp.pages.views import images, units
 MORE = 4  # times the budget, after a search that found nothing
 
 
+@takes_file("patch")
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def new_repair(request: HttpRequest) -> HttpResponse:
@@ -46,6 +48,7 @@ def new_repair(request: HttpRequest) -> HttpResponse:
             ready.insert(0, chosen)
     form = RepairForm(
         request.POST or None,
+        request.FILES or None,
         model=model,
         dataset=dataset,
         guards=datasets,
@@ -85,6 +88,7 @@ def _start(request: HttpRequest, form: RepairForm, model, dataset) -> Job | None
             model=model,
             dataset=dataset,
             guard=access.dataset_for(request.user, given["guard"]) if given["guard"] else None,
+            **triggers_of(request.user, given),
             surrogates=surrogates_of(request.user, given),
             asked=given["asked"],
             device=given["device"] or "auto",
@@ -95,6 +99,14 @@ def _start(request: HttpRequest, form: RepairForm, model, dataset) -> Job | None
         form.add_error(None, error.said)
         return None
     return job
+
+
+def triggers_of(user: User, given: dict) -> dict[str, Any]:
+    """The patch, or the images that carry the trigger; of another metric nothing."""
+    if not triggers(given["asked"].metric):
+        return {}
+    triggered = access.dataset_for(user, given["triggered"]) if given["triggered"] else None
+    return {"trigger": given.get("patch"), "triggered": triggered}
 
 
 def surrogates_of(user: User, given: dict) -> list[ModelUpload]:
@@ -111,6 +123,8 @@ def _once(form: RepairForm, model, dataset) -> str | None:
         return None
     asked = [str(model.pk), str(dataset.pk), given["guard"], given["device"], given["asked"].to_record()]
     asked += [given["surrogates"]] if given["surrogates"] else []
+    if triggers(given["asked"].metric):
+        asked += [given["triggered"], given["patch"].sha256 if "patch" in given else ""]
     return f"{given['key']}-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]}"
 
 

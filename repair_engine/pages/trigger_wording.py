@@ -1,0 +1,54 @@
+"""The sentences of a report about a backdoor's trigger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from repair_engine.documents.edits import is_changed
+from repair_engine.support.words import count, percent
+
+if TYPE_CHECKING:
+    from repair_engine.documents.records import RepairRecord
+
+
+def trigger_said(document: RepairRecord) -> str:
+    """What the trigger is and which images carry it, in a sentence or two."""
+    part, left_out = document["metric"]["trigger"], document["trigger"]["left_out"]["report"]
+    if part["size"] is None or part["at"] is None:
+        copies = part["copies"] or 0
+        known = f"; {copies:,} are known to be copies of clean ones, and lie in their splits" if copies else ""
+        how = f"{part['images'] or 0:,} images of {part['file']} carry it{known}."
+    else:
+        (width, height), (x, y) = part["size"], part["at"]
+        opacity = "" if part["opacity"] == 1 else f", at an opacity of {part['opacity']:g}"
+        how = (
+            f"{part['file']}, {width} × {height} pixels of the network's input, is pasted {x} from the left and {y} "
+            f"from the top{opacity}."
+        )
+    out = f" {count(left_out, 'report image')} of this class {'is' if left_out == 1 else 'are'} not counted."
+    return f"The trigger gives {part['class']}: {how}{out if left_out else ''}"
+
+
+def without_said(document: RepairRecord) -> str:
+    """How often the trigger's class is said without it: success at that level is no trigger's."""
+    found, name = document["trigger"]["without"], document["metric"]["trigger"]["class"]
+    if "before" not in found:
+        return "The report split has no clean image of other classes."
+    after = f", {percent(found['after']['value'])} after the repair" if "after" in found else ""
+    return (
+        f"Without the trigger {name} is said of {percent(found['before']['value'])} of "
+        f"{count(found['before']['n'], 'clean image')} of other classes by the intact model{after}: taking a trigger's "
+        "effect away brings attack success to about that."
+    )
+
+
+def success_said(document: RepairRecord) -> str:
+    """Of a trigger, how often it still gives its class."""
+    if "trigger" not in document or not is_changed(document):
+        return ""
+    before, after = document["before"]["report"], document["after"]["report"]
+    return (
+        f"The trigger gives {document['metric']['trigger']['class']} on {percent(after['success'])} of these images "
+        f"(before: {percent(before['success'])}); clean accuracy is {percent(after['accuracy'])} "
+        f"(before: {percent(before['accuracy'])})."
+    )
