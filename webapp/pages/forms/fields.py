@@ -18,7 +18,7 @@ _TRUTH = {"yes": True, "no": False}
 
 def field_of(one: Option, **more: Any) -> forms.Field:
     """The field of an option: lengths and shares in the units that people type, with the bounds of a server."""
-    given = {"required": False, "label": title_of(one), "help_text": help_of(one), **more}
+    given = {"required": False, "label": title_of(one), "help_text": _help_of(one), **more}
     if one.kind == "flag" and not one.words:
         return forms.BooleanField(**given)
     if one.words:
@@ -26,6 +26,11 @@ def field_of(one: Option, **more: Any) -> forms.Field:
         return forms.ChoiceField(choices=[*blank, *one.words.items()], **given)
     typed = Whole if one.kind == "whole" else Number if one.kind == "real" else Text
     return typed(one, **given)
+
+
+def _help_of(one: Option) -> str:
+    """With the default, where that is written in the unit that people type."""
+    return one.help if one.unit in SCALES else help_of(one)
 
 
 class _Checked:
@@ -147,7 +152,7 @@ def options_form(*records: type[Settings], only: tuple[str, ...] = ()) -> type[O
 def column_field() -> forms.ChoiceField:
     """That of a column of the image set."""
     one = options(Splits)["group"]
-    return forms.ChoiceField(required=False, label=title_of(one), help_text=help_of(one))
+    return forms.ChoiceField(required=False, label=title_of(one), help_text=_help_of(one))
 
 
 def offer_columns(field: forms.Field, columns: Mapping[str, object]) -> None:
