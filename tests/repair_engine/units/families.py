@@ -148,9 +148,9 @@ def _moved(module: nn.Module) -> nn.Module:
     for name, value in module.named_parameters():
         if not value.any():  # the head of torchvision's ViT
             value.data = value.data + torch.randn_like(value) * 0.05
-        if value.dim() > 1 and 0 < 2 * float(value.std()) < (wide := value[0].numel() ** -0.5):
-            value.data = value.data * wide / value.std()  # else nothing would arrive
-        if value.dim() == 1 or not value.std():
+        if value.dim() > 1 and 0 < 2 * float(value.data.std()) < (wide := value[0].numel() ** -0.5):
+            value.data = value.data * wide / value.data.std()  # else nothing would arrive
+        if value.dim() == 1 or not value.data.std():
             value.data = value.data + torch.randn_like(value) * 0.1
             if name.endswith(("gamma", "layer_scale", "scale")) and float(value.abs().max()) < 1:
                 value.data = value.data + 0.5
