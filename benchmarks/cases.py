@@ -20,7 +20,9 @@ from benchmarks.sources import SOURCES
 
 IMAGES = 32  # per draw, where nothing else is said
 REAL = ("resnet8", "resnet20", "squeezenet1_0", "stock_tags")
-RANDOM = ("inception_v3",)  # random weights and noise images: speed and memory only
+# Random weights and noise images, of this side: speed and memory only.
+_SIDES = {"inception_v3": 299, "vit_b_16": 224, "swin_t": 224, "convnext_tiny": 224}
+RANDOM = tuple(_SIDES)
 CASES = (*REAL, *RANDOM)
 _NOISE_IMAGES = 32
 
@@ -91,8 +93,9 @@ def _random_case(name: str, device: str) -> BenchCase:
     """Random weights (speed does not depend on them) and noise; the targets are the network's own predictions."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        module = torchvision.models.get_model(name, weights=None, aux_logits=False, init_weights=False)
-        pixels = torch.rand(_NOISE_IMAGES, 3, 299, 299)
+        without = {"aux_logits": False, "init_weights": False} if name == "inception_v3" else {}
+        module = torchvision.models.get_model(name, weights=None, **without)
+        pixels = torch.rand(_NOISE_IMAGES, 3, _SIDES[name], _SIDES[name])
     module = module.eval().to(device)
     network = Network.capture(module, pixels[:2].to(device))
     batches = (part.to(device) for part in pixels.split(8))

@@ -1,7 +1,7 @@
-"""Multiply-accumulates of a network, and of what a change of one filter makes necessary to compute anew.
+"""Multiply-accumulates of a network, and of what a change of one unit makes necessary to compute anew.
 
-Counted on torch.export's graph of the ordinary module, from the shapes: convolutions and matrix products, nothing
-else. It knows nothing of how the engine cuts the network.
+Counted on torch.export's graph of the ordinary module, from the shapes: convolutions, matrix products and attention,
+nothing else. It knows nothing of how the engine cuts the network.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def count(module: torch.nn.Module, image: torch.Tensor, network: Network) -> Ope
     after_of, dependent_of, one_channel_of, traffic_of = {}, {}, {}, {}
     for node in nodes:
         if _has_weight(node):
-            name = names.get(_weight(node).name, "").removesuffix(".weight")
+            name = names.get(_weight(node).name, "").removesuffix(".weight").removesuffix(".in_proj_weight")
             after_of[name] = float(macs[index[node] + 1 :].sum())
             traffic_of[name] = float(moved[index[node] + 1 :].sum())
             later = sorted(_descendants(node, index))
@@ -88,6 +88,9 @@ def _macs(node: torch.fx.Node) -> float:
     if _convolves(node):
         weight = node.args[1].meta["val"].shape  # [out, in / groups, ...]
         return float(node.meta["val"].numel() * np.prod(weight[1:]))
+    if "scaled_dot_product_attention" in name:  # weights from queries and keys, and the mixing of values
+        query, key, value = (node.args[i].meta["val"].shape for i in range(3))
+        return float(np.prod(query[:-1]) * key[-2] * (query[-1] + value[-1]))
     if any(kind in name for kind in ("aten.linear", "aten.addmm", "aten.mm", "aten.bmm", "aten.matmul")):
         operands = [a for a in node.args if isinstance(a, torch.fx.Node)]
         first = operands[1] if "addmm" in name else operands[0]

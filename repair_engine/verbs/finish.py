@@ -43,7 +43,7 @@ from repair_engine.support.scratch import scratch
 from repair_engine.verbs.choices import keep
 from repair_engine.verbs.compact import TENSORS, WIDTHS, load_module, write_compact
 from repair_engine.verbs.editing import edit_of, write_tuned
-from repair_engine.verbs.verify import EDITED, MASKED, fresh_predictions, how_of, in_memory_predictions, judge_of
+from repair_engine.verbs.verify import EDITED, MASKED, File, fresh_predictions, how_of, in_memory_predictions, judge_of
 
 _MARGIN = 1e-3  # of the logits' scale: closer calls may fall either way with float32 rounding
 
@@ -91,16 +91,13 @@ def finish(case: Case, ranking: Ranking, run: RunRecord, out: Path, progress: Pr
     sets = _image_sets(case)
     with scratch("finish") as folder:
         where = "" if case.subject.checkpoint.held is not None else " in a fresh process"
-        progress(f"checking the intact model{where}", 0.0)
-        before = after = _predictions(
-            case, case.subject.checkpoint, Path(case.sources.model), sets, case.sources.weights
-        )
         edited, made = case.subject.checkpoint, folder / f"repaired{suffix}"
         if edit.used:
-            progress(f"writing the repaired checkpoint and reloading it{where}", 0.0)
+            progress("writing the repaired checkpoint", 0.0)
             edited = edited.edited(edit.tensors)
             formats.write(edited, made)
-            after = _predictions(case, edited, made, sets)
+        progress(f"checking the intact {'and the repaired ' if edit.used else ''}model{where}", 0.0)
+        before, after = _before_and_after(case, edited, made if edit.used else None, sets)
         agreement = _check_edited(case, edited, after) if edit.tuned else _check_masked(case, plan, after)
         document = documents.report_document(case, ranking, plan, run)
         document["verification"] = agreement
@@ -147,15 +144,22 @@ def finish(case: Case, ranking: Ranking, run: RunRecord, out: Path, progress: Pr
     return document
 
 
-def _predictions(
-    case: Case, checkpoint: Checkpoint, file: Path, sets: dict[str, np.ndarray], weights: str | None = None
-) -> Predictions:
-    """What a checkpoint says of the image sets: of a file in a fresh process, of a module in memory in this one."""
+def _before_and_after(
+    case: Case, edited: Checkpoint, made: Path | None, sets: dict[str, np.ndarray]
+) -> tuple[Predictions, Predictions]:
+    """What the intact and the edited checkpoint say of the images; where no file was made, both are the intact one's.
+
+    Files are loaded in a fresh process, modules in memory in this one.
+    """
     device, preprocessing, step = case.settings.device, case.images.dataset.preprocessing, case.subject.room.plain
-    if checkpoint.held is not None:
-        return Predictions(in_memory_predictions(checkpoint.module(), preprocessing, sets, device, step))
-    architecture = checkpoint.architecture
-    return Predictions(fresh_predictions(file, architecture, preprocessing, sets, device, weights, at_once=step))
+    intact = case.subject.checkpoint
+    if intact.held is not None:
+        models = [intact] if made is None else [intact, edited]
+        found = [in_memory_predictions(one.module(), preprocessing, sets, device, step) for one in models]
+    else:
+        files = [File(Path(case.sources.model), case.sources.weights), *([] if made is None else [File(made)])]
+        found = fresh_predictions(files, intact.architecture, preprocessing, sets, device, step)
+    return Predictions(found[0]), Predictions(found[-1])
 
 
 def _place(case: Case, written: Path, out: Path) -> dict[str, dict[str, str]]:
@@ -203,7 +207,7 @@ def _compact_predictions(case: Case, file: Path, sets: dict[str, np.ndarray]) ->
         small = load_module(file, case.subject.checkpoint.module())
         return Predictions(in_memory_predictions(small, preprocessing, sets, device, step))
     made_by = case.subject.checkpoint.architecture
-    return Predictions(fresh_predictions(file, made_by, preprocessing, sets, device, compact=True, at_once=step))
+    return Predictions(fresh_predictions([File(file, compact=True)], made_by, preprocessing, sets, device, step)[0])
 
 
 def _image_sets(case: Case) -> dict[str, np.ndarray]:

@@ -9,7 +9,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,38 +34,47 @@ MASKED = "the masked network"  # what a repaired model is compared with: what wa
 EDITED = "the edited model in memory"  # where more was changed
 
 
+@dataclass(frozen=True)
+class File:
+    """A checkpoint as a user would load it.
+
+    Attributes:
+        weights: "model" or "ema", where it holds both.
+        compact: it is a compact checkpoint (`compact.export`), with its widths beside it.
+    """
+
+    path: Path
+    weights: str | None = None
+    compact: bool = False
+
+
 def fresh_predictions(
-    checkpoint: Path,
+    files: Sequence[File],
     architecture: Architecture,
     preprocessing: Preprocessing,
     image_sets: Mapping[str, np.ndarray],
     device: str,
-    weights: str | None = None,
-    compact: bool = False,
     at_once: int = BATCH,
-) -> dict[str, np.ndarray]:
-    """Logits float32 [N, classes] of each image set from the file as a user would load it.
+) -> list[dict[str, np.ndarray]]:
+    """Logits float32 [N, classes] of each image set from each file, all in one fresh process, one file after the other.
 
     Args:
         image_sets: name -> pixels [N, C, H, W], uint8 or float32 in [0, 1].
         at_once: images of a forward.
-        compact: it is a compact checkpoint (`compact.export`), with its widths beside it.
 
     Raises:
-        VerificationFailed: the file cannot be loaded there.
+        VerificationFailed: a file cannot be loaded there.
     """
     with scratch("verify") as folder:
         for name, pixels in image_sets.items():
             np.save(folder / f"{name}.npy", pixels)
         request = {
-            "checkpoint": str(checkpoint.resolve()),
+            "files": [{**asdict(file), "path": str(file.path.resolve())} for file in files],
             "architecture": architecture.to_json(),
             "preprocessing": preprocessing.to_json(),
             "names": list(image_sets),
             "folder": str(folder),
             "device": device,
-            "weights": weights,
-            "compact": compact,
             "at_once": at_once,
             "threads": torch.get_num_threads(),
         }
@@ -79,7 +89,7 @@ def fresh_predictions(
         if done.returncode != 0:
             said = last_line(done.stderr)
             raise VerificationFailed(f"The written checkpoint does not load in a fresh process: {said}")
-        return {name: np.load(folder / f"{name}.logits.npy") for name in image_sets}
+        return [{name: np.load(folder / f"{i}.{name}.logits.npy") for name in image_sets} for i in range(len(files))]
 
 
 def in_memory_predictions(
@@ -117,40 +127,43 @@ def how_of(checkpoint: Checkpoint, against: str) -> str:
 
 
 def main() -> None:
-    """The child: loads the checkpoint strictly into the plain module and predicts."""
+    """The child: loads each checkpoint strictly into the plain module and predicts."""
     prepare_process()
     request: dict[str, Any] = json.load(sys.stdin)
     torch.set_num_threads(request["threads"])
-    architecture = Architecture.from_json(request["architecture"])
     preprocessing = Preprocessing.from_json(request["preprocessing"])
-    if request["compact"]:
-        plan = None
-        plain = load_module(Path(request["checkpoint"]), architecture.build("cpu"))
-    else:
-        checkpoint = formats.read(request["checkpoint"], architecture, request["weights"])
-        plan, plain = checkpoint.architecture.plan, None
-    if plan is not None and onnxruntime_version():
-        path, threads = Path(request["checkpoint"]), request["threads"]
-
-        def predict(images: torch.Tensor) -> torch.Tensor:
-            return run_file(path, plan, images.cpu(), threads)
-    else:
-        module = (plain or checkpoint.module()).to(request["device"])
-
-        def predict(images: torch.Tensor) -> torch.Tensor:
-            logits = module(images.to(request["device"])).cpu()
-            logits = logits.unsqueeze(1) if logits.dim() == 1 else logits
-            return logits if plan is None else comparable(plan, logits)
-
     folder, step = Path(request["folder"]), request["at_once"]
-    for name in request["names"]:
-        pixels = torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c"))
-        out = []
-        with torch.inference_mode():
-            for i in range(0, len(pixels), step):
-                part = pixels[i : i + step].to(request["device"])
-                out.append(predict(preprocessing.normalize(part)))
-        np.save(folder / f"{name}.logits.npy", torch.cat(out).numpy())
+    for number, file in enumerate(request["files"]):
+        predict = _loaded(File(**{**file, "path": Path(file["path"])}), request)
+        for name in request["names"]:
+            pixels = torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c"))
+            out = []
+            with torch.inference_mode():
+                for i in range(0, len(pixels), step):
+                    part = pixels[i : i + step].to(request["device"])
+                    out.append(predict(preprocessing.normalize(part)))
+            np.save(folder / f"{number}.{name}.logits.npy", torch.cat(out).numpy())
+
+
+def _loaded(file: File, request: Mapping[str, Any]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What gives a file's logits of images."""
+    architecture, device = Architecture.from_json(request["architecture"]), request["device"]
+    if file.compact:
+        plan, module = None, load_module(file.path, architecture.build("cpu")).to(device)
+    else:
+        checkpoint = formats.read(file.path, architecture, file.weights)
+        plan = checkpoint.architecture.plan
+        if plan is not None and onnxruntime_version():
+            graph = plan
+            return lambda images: run_file(file.path, graph, images.cpu(), request["threads"])
+        module = checkpoint.module().to(device)
+
+    def predict(images: torch.Tensor) -> torch.Tensor:
+        logits = module(images.to(device)).cpu()
+        logits = logits.unsqueeze(1) if logits.dim() == 1 else logits
+        return logits if plan is None else comparable(plan, logits)
+
+    return predict
 
 
 if __name__ == "__main__":

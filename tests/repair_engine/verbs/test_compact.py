@@ -24,7 +24,7 @@ from repair_engine.network.loading import load_compact
 from repair_engine.network.write_back import write_back
 from repair_engine.support.progress import Progress
 from repair_engine.verbs.compact import TENSORS, write_compact
-from repair_engine.verbs.verify import fresh_predictions
+from repair_engine.verbs.verify import File, fresh_predictions
 from tests.repair_engine import tiny
 from tests.repair_engine.search.test_exact_values import request_of
 from tests.repair_engine.tiny import World, call
@@ -247,10 +247,9 @@ def test_it_is_measured_in_a_fresh_process(sabotaged: World, tmp_path: Path) -> 
     assert written.document["written"]
     pixels = {"all": np.asarray(case.images.dataset.images)}
     architecture, preprocessing = case.subject.checkpoint.architecture, case.images.dataset.preprocessing
-    logits = fresh_predictions(tmp_path / "out" / TENSORS, architecture, preprocessing, pixels, "cpu", compact=True)[
-        "all"
-    ]
+    file = File(tmp_path / "out" / TENSORS, compact=True)
+    (found,) = fresh_predictions([file], architecture, preprocessing, pixels, "cpu")
     coalition = np.ones((1, case.subject.network.n_filters), dtype=bool)
     coalition[0, case.subject.network.player("last:1")] = False
     expected = case.subject.network.masked_logits(case.images.normalize(case.images.pixels), coalition)[0]
-    np.testing.assert_allclose(logits, expected.numpy(), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found["all"], expected.numpy(), rtol=0, atol=1e-5)
