@@ -626,7 +626,9 @@ def verdict(repair: dict, gates: list[dict]) -> tuple[int, str]:
         return GATE_FAILED, "; ".join(f"{gate['gate']} fails: {figure_said(gate)}" for gate in failed)
     if repair["outcome"] == "not_shown_to_help":
         return NO_REPAIR, "The filters chosen by hand are not shown to help; their checkpoint was written all the same."
-    fell = [f"{row['what']} by {100 * row['drop']:.1f}" for row in (repair.get("result") or {}).get("beyond_limits", [])]
+    fell = [
+        f"{row['what']} by {100 * row['drop']:.1f}" for row in (repair.get("result") or {}).get("beyond_limits", [])
+    ]
     beyond = f", beyond a limit on the report images ({', '.join(fell)} points)" if fell else ""
     passed = sum(1 for gate in gates if gate["passed"])
     return PASS, done + beyond + (f", and {passed} gate(s) passed." if gates else ".")
