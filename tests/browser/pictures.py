@@ -56,7 +56,7 @@ def _pictures(page: Page) -> None:
 def _card(page: Page) -> None:
     page.locator("#network canvas").first.wait_for()
     page.locator("#network .marks a").first.click()
-    page.locator("#unit img").first.wait_for(timeout=120_000)
+    page.locator("#unit-effect table").first.wait_for(timeout=120_000)
 
 
 _SECTIONS: dict[str, Callable[[Page], None]] = {
