@@ -227,8 +227,8 @@ def _check_operators(nodes: Sequence[Any], image: str, name: str) -> None:
             else "Quantized graphs and custom operators cannot be edited exactly. "
             + _EXPORT
             + (
-                " Masks are computed anew for every image by the older exporter: add dynamo=True."
-                * ("ScatterND" in unknown)
+                " The older exporter computes shifts and masks anew for every image: add dynamo=True."
+                * (not unknown.keys().isdisjoint({"Mod", "ScatterND"}))
             ),
         )
     seen = of_images(nodes, image)
