@@ -10,5 +10,10 @@ urlpatterns = [
     path("<str:token>/images/", shared.images, name="images"),
     path("<str:token>/images/<int:number>/", shared.image, name="image"),
     path("<str:token>/thumbnails/<slug:version>/<int:number>/<slug:size>/", shared.thumbnail, name="thumbnail"),
+    path(
+        "<str:token>/adversarial/<slug:version>/<int:number>/<slug:size>/",
+        shared.adversarial,
+        name="adversarial",
+    ),
     path("<str:token>/files/<str:name>", shared.file, name="file"),
 ]

@@ -91,7 +91,15 @@ def thumbnail(request: HttpRequest, link: ShareLink, token: str, version: str, n
     shown = view["images"].place if "images" in view else None
     if shown is None or number not in shown:
         raise Http404("There is no such picture.")
-    return pictures.picture(found, number, size)
+    assert found.blob is not None
+    return pictures.picture(found.blob.path, number, size)
+
+
+@by_link
+def adversarial(
+    request: HttpRequest, link: ShareLink, token: str, version: str, number: int, size: str
+) -> HttpResponse:
+    return pictures.of_attack(link.job, version, number, size)
 
 
 @by_link
