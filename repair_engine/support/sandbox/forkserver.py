@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from repair_engine.support.sandbox import child
-from repair_engine.support.sandbox.starting import CODE
+from repair_engine.support.sandbox.starting import CODE, IMPORT
 
 MOST_DESCRIPTORS = 64
 # Imported here, once, when a call names them; an operator's own modules by each child, so that they are read again.
@@ -69,17 +69,19 @@ class Server:
                 _kill(pid)
 
     def _begin(self) -> bool:
-        """One call: forks. False where there will be no more."""
+        """One request: forks, or only imports. False where there will be no more."""
         try:
             said, descriptors, *_ = socket.recv_fds(self.control, 1, MOST_DESCRIPTORS)
         except OSError:
             said, descriptors = b"", []
         if not said:
             return False
-        asking, line, *given = descriptors
-        with os.fdopen(asking, "rb") as file:
+        with os.fdopen(descriptors[0], "rb") as file:
             asked = json.load(file)
         _import(asked)
+        if said == IMPORT:
+            return True
+        line, *given = descriptors[1:]
         asked["parent"] = os.getpid()
         pid = os.fork()
         if pid == 0:

@@ -125,6 +125,11 @@ def call(
     return _answer(code, bytes(said), complaint.decode(errors="replace"), limits)
 
 
+def warm(task: str, imports: Sequence[str] = ()) -> None:
+    """Have imported, in a process beside this one, what a `call` with the same arguments will need."""
+    servers.warm({"target": TASKS[task], "imports": list(imports)}, environment())
+
+
 def required() -> frozenset[str]:
     """The layers that the operator insists on. Raises ValueError for a name that is none."""
     names = frozenset(name.strip() for name in os.environ.get(REQUIRE, "").split(",") if name.strip())

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 CODE = struct.Struct("i")  # how a child ended, as subprocess.Popen.returncode says it
+FORK, IMPORT = b"+", b"i"  # what is asked of the server
 IDLE = 120.0  # seconds; a server that has torchvision holds a third of a GB
 
 
@@ -39,8 +40,9 @@ class _Server:
             )
 
     def end(self) -> None:
-        """And its children with it."""
+        """Also while it imports; the kernel ends its children with it."""
         self.control.close()
+        self.process.terminate()
         self.process.wait()
 
 
@@ -64,22 +66,32 @@ class Servers:
             descriptors: its standard input, output and error, then those of `asked["writes"]`, in this order.
         """
         mine, theirs = socket.socketpair()
-        with theirs, tempfile.TemporaryFile() as file:
-            file.write(json.dumps(dict(asked)).encode())
-            file.flush()
-            given = [file.fileno(), theirs.fileno(), *descriptors]
-            with self._lock:
-                server = self._ready(environment)
-                file.seek(0)
-                try:
-                    socket.send_fds(server.control, [b"+"], given)
-                except OSError:  # it was ended from outside
-                    server.end()
-                    self._server = None
-                    server = self._ready(environment)
-                    socket.send_fds(server.control, [b"+"], given)
-                server.calls += 1
+        with theirs, self._lock:
+            server = self._send(FORK, asked, environment, [theirs.fileno(), *descriptors])
+            server.calls += 1
         return Call(mine, server, self)
+
+    def warm(self, asked: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+        """Have imported what a call will need, beside whatever this process does meanwhile."""
+        with self._lock:
+            self._send(IMPORT, asked, environment, [])
+            self._wind()
+
+    def _send(
+        self, what: bytes, asked: Mapping[str, Any], environment: Mapping[str, str], descriptors: Sequence[int]
+    ) -> _Server:
+        with tempfile.TemporaryFile() as file:
+            file.write(json.dumps(dict(asked)).encode())
+            file.seek(0)
+            server = self._ready(environment)
+            try:
+                socket.send_fds(server.control, [what], [file.fileno(), *descriptors])
+            except OSError:  # it was ended from outside
+                server.end()
+                self._server = None
+                server = self._ready(environment)
+                socket.send_fds(server.control, [what], [file.fileno(), *descriptors])
+            return server
 
     def _ready(self, environment: Mapping[str, str]) -> _Server:
         if self._server is not None and (
@@ -99,11 +111,14 @@ class Servers:
             server.calls -= 1
             if server.calls == 0 and server is not self._server:
                 server.end()
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = threading.Timer(IDLE, self.rest)
-            self._timer.daemon = True
-            self._timer.start()
+            self._wind()
+
+    def _wind(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = threading.Timer(IDLE, self.rest)
+        self._timer.daemon = True
+        self._timer.start()
 
     def rest(self) -> None:
         """End the server, where it has nothing to do."""

@@ -182,6 +182,20 @@ def test_it_ends_when_it_is_idle_and_not_before(tmp_path: Path) -> None:
     assert is_gone(server)
 
 
+def test_what_a_call_will_need_is_imported_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sandbox.TASKS, "look", f"{HERE}:look")
+    starting.servers.rest()
+    sandbox.warm("thumbnails")
+    assert ask("look") == {"there": ["repair_engine.data.thumbnails"]}
+
+
+def look(payload: dict[str, Any]) -> dict[str, Any]:
+    """In the child: which of two tasks' modules are there already."""
+    return {
+        "there": [n for n in ("repair_engine.data.thumbnails", "repair_engine.models.hf_archive") if n in sys.modules]
+    }
+
+
 def test_the_timer_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(starting, "IDLE", 0.05)
     assert is_gone(ask()["server"])
