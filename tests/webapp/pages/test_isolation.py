@@ -17,8 +17,8 @@ from webapp.jobs.models import ShareLink
 from webapp.library import resumable
 from webapp.pages.urls import urlpatterns
 
-POSTS = {"delete_model", "delete_dataset", "delete_upload", "make_dataset_thumbnails", "cancel", "retry", "delete_repair",
-         "restore", "selected", "undo", "revoke_link"}  # fmt: skip
+POSTS = {"delete_model", "delete_dataset", "delete_upload", "make_dataset_thumbnails", "cancel", "retry",
+         "delete_repair", "restore", "selected", "undo", "revoke_link"}  # fmt: skip
 KINDS = {"model": "model", "dataset": "dataset"}
 STAFF = {"operator", "operator_retry"}  # have tests of their own
 WITH_ID = [p.name for p in urlpatterns if "<uuid:pk>" in str(p.pattern) and p.name not in STAFF]

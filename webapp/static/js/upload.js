@@ -20,6 +20,7 @@
   hint.className = "drop";
   hint.textContent = "Or drop it here. It is sent while you fill in the rest, and goes on after a broken line.";
   input.after(hint, panel);
+  area.classList.add("can");
   const [bar, said, status, pause, stop] = ["progress", ".said", "[role=status]", ".pause", ".stop"].map(
     (what) => panel.querySelector(what),
   );
@@ -27,9 +28,9 @@
   let now = null; // what is under way: {file, sha256, upload, worker, state, waits}
 
   const size = (bytes) => {
-    const units = ["bytes", "kB", "MB", "GB"];
-    const step = bytes < 1000 ? 0 : Math.min(3, Math.floor(Math.log10(bytes) / 3));
-    return `${(bytes / 1000 ** step).toFixed(step ? 1 : 0)} ${units[step]}`;
+    const units = ["bytes", "KB", "MB", "GB"]; // as the page has them
+    const step = bytes < 1024 ? 0 : Math.min(3, Math.floor(Math.log2(bytes) / 10));
+    return `${(bytes / 1024 ** step).toFixed(step ? 1 : 0)} ${units[step]}`;
   };
 
   // What is seen changes with every piece; what is read aloud only when it is news.
@@ -56,6 +57,7 @@
       area.append(field);
     }
     const there = Object.keys(values).length > 0;
+    for (const other of form.querySelectorAll("input[data-kept]")) other.disabled = there; // of a file before it
     input.toggleAttribute("name", !there); // what is there already is not sent with the form
     if (!there) input.name = "file";
   }
@@ -168,6 +170,7 @@
 
   // The server's own words, where it has said some.
   function reason(error) {
+    if (!error.originalRequest) return "It cannot be read any more: was it changed? Choose it again.";
     try {
       const problem = JSON.parse(error.originalResponse.getBody());
       return [problem.detail, problem.mend].filter(Boolean).join(" ");
@@ -182,12 +185,12 @@
       now.upload.abort();
       state("paused");
       show("Paused. What was sent stays there.");
-    } else if (now.upload) {
+    } else if (now.state === "paused") {
       state("sending");
       show(`Sending ${now.file.name}`);
       now.upload.start();
     } else {
-      read(now);
+      begin(now.file); // the server tells what it has of it
     }
   }
 
