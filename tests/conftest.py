@@ -77,4 +77,5 @@ def stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
         return SimpleNamespace(returncode=0, stderr="")
 
     monkeypatch.setattr(sandbox, "call", call)
+    monkeypatch.setattr(sandbox, "warm", lambda *_: None)
     monkeypatch.setattr(verify, "subprocess", SimpleNamespace(run=run))

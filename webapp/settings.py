@@ -1,4 +1,4 @@
-"""Settings, all from the environment (see README, "Settings"). Nothing here needs a network.
+"""Settings, all from the environment (docs/operations.md, Settings). Nothing here needs a network.
 
 `neuron-repair serve` (`manage.py dev`) starts everything with these defaults: SQLite and files in DATA_DIR, a private
 redis-server.
