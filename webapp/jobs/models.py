@@ -278,6 +278,8 @@ class GateCheck(models.Model):
     sha256 = models.CharField(max_length=64)  # of the gates
     passed = models.BooleanField()
     judged = models.JSONField()  # the engine's GatesRecord
+    file_name = models.CharField(max_length=200, blank=True)  # what whoever sent the gates calls their file
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, related_name="+", null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
