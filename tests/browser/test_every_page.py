@@ -66,7 +66,7 @@ PARTS = {
     "pages:retry", "pages:delete_repair", "pages:restore", "pages:map", "pages:unit", "pages:unit_study",
     "pages:images", "pages:choice", "pages:set", "pages:revoke_link", "pages:file", "accounts:sign_out",
     "accounts:revoke_token", "shared:images", "shared:thumbnail", "shared:file", "schema",
-    "pages:adversarial", "shared:adversarial",
+    "pages:adversarial", "shared:adversarial", "shared:map", "shared:unit", "pages:delete_upload",
 }  # fmt: skip
 
 
