@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.config import (
+    ChecksConfig,
     GenerationConfig,
     ProjectConfig,
     ProjectsConfig,
@@ -46,7 +47,10 @@ def mended(environ: dict) -> dict:
 def document() -> schemathesis.BaseSchema:
     # Made by hand: a schemathesis.toml of the current directory has no part in it.
     generation = GenerationConfig(modes=[GenerationMode.POSITIVE, GenerationMode.NEGATIVE], deterministic=True)
-    config = SchemathesisConfig(projects=ProjectsConfig(default=ProjectConfig(generation=generation)))
+    checks = ChecksConfig()
+    for check in (checks.negative_data_rejection, checks.missing_required_header):
+        check.expected_statuses = [*check.expected_statuses, "412"]  # tus's, where its version is missing
+    config = SchemathesisConfig(projects=ProjectsConfig(default=ProjectConfig(generation=generation, checks=checks)))
     made = schemathesis.openapi.from_dict(SchemaGenerator().get_schema(public=True), config=config)
     made.app = lambda environ, start: handler()(mended(environ), start)
     return made
@@ -62,10 +66,16 @@ BOUNDED = settings(
 @BOUNDED
 def test_the_api_is_as_documented(case, world):
     if isinstance(case.body, dict) and "file" in case.body:
-        case.body.pop("classes_file", None)  # that a file holds UTF-8 text is beyond a schema
+        if case.body.get("classes_file"):
+            case.body.pop("classes_file")  # that a file holds UTF-8 text is beyond a schema
         if "/models/" in case.path:  # so is that only an ONNX file or a zip can do without these two
             case.body.setdefault("architecture", "resnet18")
             case.body.setdefault("num_classes", 2)
+    told = case.headers or {}
+    if "Upload-Metadata" in told:  # what it holds in base 64 is beyond a schema
+        told["Upload-Metadata"] = "filename bmV0LnB0aA=="
+    if len(str(told.get("Upload-Length", ""))) > 3:  # and how much room there is
+        told["Upload-Length"] = "1000" if str(told["Upload-Length"]).isdigit() else told["Upload-Length"]
     case.call_and_validate(headers={"Authorization": f"Bearer {world.owner.key}"})
 
 
