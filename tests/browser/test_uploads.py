@@ -14,7 +14,7 @@ from tests.faults.line import Line
 from tests.webapp.real_server import Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
-PATIENCE = 120_000  # ms
+PATIENCE = 60_000  # ms
 SIZE = 24 << 20
 PIECE = 8 << 20
 PAGES = 2_000_000  # bytes: of all other requests, generously
