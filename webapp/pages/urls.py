@@ -65,6 +65,11 @@ urlpatterns = [
     path("repairs/<uuid:pk>/unit/<slug:what>/", units.unit_study, name="unit_study"),
     path("repairs/<uuid:pk>/images/", images.images, name="images"),
     path("repairs/<uuid:pk>/images/<int:number>/", images.image, name="image"),
+    path(
+        "repairs/<uuid:pk>/adversarial/<slug:version>/<int:number>/<slug:size>/",
+        images.adversarial,
+        name="adversarial",
+    ),
     path("repairs/<uuid:pk>/choice/", choosing.choice_json, name="choice"),
     path("repairs/<uuid:pk>/choice/set/", choosing.set_json, name="set"),
     path("repairs/<uuid:pk>/follow/", followups.follow, name="follow"),

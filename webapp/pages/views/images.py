@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -15,31 +16,39 @@ from django.views.decorators.http import require_POST, require_safe
 
 from repair_engine.support import thumbnail_pack
 from webapp.jobs import access
+from webapp.jobs.files import ADVERSARIAL
 from webapp.jobs.models import Job
 from webapp.library import thumbnails
 from webapp.library.models import DatasetUpload, Thumbnails
-from webapp.pages import cells, gallery
+from webapp.pages import cells, gallery, image_sets
 
+PREDICTIONS = "predictions.csv"
 _FOREVER = "private, max-age=31536000, immutable"  # the address names the content
 _NOTHING = "default-src 'none'; sandbox"
 
 
 def of_run(request: HttpRequest, job: Job, token: str = "") -> dict[str, Any]:
-    """What the images of a finished repair need to be shown; empty: it left no predictions.
+    """What the images of a finished run need to be shown: those of the report, or those that an adversary changed
+    (`?of=adversarial`, or where there are no others). Empty: it left neither.
 
     Args:
         token: of the link by which they are seen (`shared`); "": by their owner.
     """
-    artifact = job.artifacts.select_related("blob").filter(name="predictions.csv").first()
-    if artifact is None:
-        return {}
-    made = thumbnails.wanted(job.dataset)
-    images = gallery.of_run(artifact.blob.path, made.blob.path if made and made.blob else None)
-    if not len(images):
+    kept = job.artifacts.select_related("blob").filter(name__in=(PREDICTIONS, ADVERSARIAL))
+    files = {one.name: one.blob for one in kept if one.blob.path.exists()}
+    made = thumbnails.wanted(job.dataset) if files else None
+    pictures = made.blob.path if made and made.blob else None
+    report = image_sets.of_run(files[PREDICTIONS].path, pictures) if PREDICTIONS in files else None
+    others = ADVERSARIAL in files and (not report or request.GET.get(gallery.OF) == gallery.ADVERSARIAL)
+    images = image_sets.of_attack(files[ADVERSARIAL].path, pictures) if others else report
+    if not images:
         return {}
     return {
         **_made(job.dataset, made),
+        **({"version": files[ADVERSARIAL].sha256[:16]} if others else {}),
         "images": images,
+        "adversarial": others,
+        "both": report and ADVERSARIAL in files,
         "view": gallery.view(images, request.GET),
         "page_url": reverse("shared:run", args=[token]) if token else reverse("pages:repair", args=[job.pk]),
         "fragment_url": reverse("shared:images", args=[token]) if token else reverse("pages:images", args=[job.pk]),
@@ -57,7 +66,7 @@ def of_dataset(request: HttpRequest, dataset: DatasetUpload) -> dict[str, Any]:
     }
     if made is None or made.blob is None:
         return context
-    images = gallery.of_dataset(made.blob.path)
+    images = image_sets.of_dataset(made.blob.path)
     asked = request.GET
     if any(key in asked for key in images.columns) or "all" in asked:
         return {**context, "images": images, "view": gallery.view(images, asked)}
@@ -141,15 +150,30 @@ def one(request: HttpRequest, number: int, context: dict[str, Any], address) -> 
 
 @login_required
 @require_safe
+def adversarial(request: HttpRequest, pk: UUID, version: str, number: int, size: str) -> HttpResponse:
+    """One of the pictures of an image that an adversary changed."""
+    return of_attack(access.job_for(request.user, pk), version, number, size)
+
+
+def of_attack(job: Job, version: str, number: int, size: str) -> HttpResponse:
+    found = job.artifacts.select_related("blob").filter(name=ADVERSARIAL).first()
+    if found is None or not found.blob_id.startswith(version) or len(version) < 16:
+        raise Http404("There is no such picture.")
+    return picture(found.blob.path, number, size)
+
+
+@login_required
+@require_safe
 def thumbnail(request: HttpRequest, pk: UUID, version: str, number: int, size: str) -> HttpResponse:
     """A picture that a worker made; nothing is decoded here."""
-    return picture(access.thumbnails_for(request.user, pk, version), number, size)
-
-
-def picture(found: Thumbnails, number: int, size: str) -> HttpResponse:
+    found = access.thumbnails_for(request.user, pk, version)
     assert found.blob is not None
+    return picture(found.blob.path, number, size)
+
+
+def picture(pack: Path, number: int, size: str) -> HttpResponse:
     try:
-        content = thumbnail_pack.picture(found.blob.path, number, large=size == "large")
+        content = thumbnail_pack.picture(pack, number, large=size == "large")
     except FileNotFoundError:
         content = None
     if content is None:

@@ -21,7 +21,7 @@ from webapp.jobs.models import Job
 from webapp.library.errors import Refused
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
 from webapp.library.uploads import takes_file
-from webapp.pages import before, charts, choosing, report, selectors, snippets
+from webapp.pages import before, charts, choosing, judged, report, selectors, snippets
 from webapp.pages.forms.repairs import CUSTOM, RepairForm, asked_metric, initial_from
 from webapp.pages.views import images, units
 
@@ -159,6 +159,7 @@ def repair(request: HttpRequest, pk: UUID) -> HttpResponse:
         "offers": choosing.offers(job, document) if document and job.outcome == Job.Outcome.NO_REPAIR else [],
         "followups": access.jobs_of(request.user).filter(parent=job),
         "outcome": report.outcome(document) if document else None,
+        **judged.of_run(job),
         **(images.of_run(request, job) | units.of_run(request, job) if job.state == Job.State.SUCCEEDED else {}),
     }
     return render(request, "pages/repair.html", context)
