@@ -272,6 +272,7 @@ SPECTACULAR_SETTINGS = {
         "RepairState": "webapp.jobs.models.Job.State",
         "UploadState": "webapp.library.models.Upload.State",
         "GateVerdict": "webapp.api.gates.VERDICTS",
+        "TeamRole": "webapp.accounts.models.Role",
         "GatesVerdict": "webapp.api.gates.OF_ALL",
     },
 }

@@ -17,6 +17,7 @@ from django.utils.datastructures import MultiValueDict
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django.views.generic import ListView
 
+from webapp.accounts.models import Team
 from webapp.jobs import access, reaper, removal
 from webapp.library import kept, quota, services
 from webapp.library.architectures import architectures
@@ -25,8 +26,10 @@ from webapp.library.kept import Kept
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
 from webapp.library.uploads import KnownFile, StoredUpload, takes_file
 from webapp.pages import before
+from webapp.pages.forms.teams import ask_for_team
 from webapp.pages.forms.uploads import DatasetForm, ModelForm, initial_from
 from webapp.pages.views import images
+from webapp.pages.whose import whose
 
 PER_PAGE = 50
 
@@ -51,7 +54,7 @@ class DatasetList(LoginRequiredMixin, ListView):
 def new_model(request: HttpRequest) -> HttpResponse:
     """`?like=…`: the file of a model that is here already, with what was said of it to be changed."""
     pk = request.POST.get("like") or request.GET.get("like")
-    like = access.model_for(request.user, pk) if pk else None
+    like = access.model_for(request.user, pk, access.EDIT) if pk else None
     initial = initial_from(like) if like else {}
     return _new(request, ModelForm, services.create_model, {"architectures": architectures(), "like": like}, initial)
 
@@ -71,12 +74,13 @@ def _new(
     files, gone = request.FILES, None
     if request.method == "POST" and "file" not in files:
         try:
-            file = _here(request, like)
+            file = _here(request, like, _team(request))
         except Refused as error:
             gone = error
         else:
             files = MultiValueDict({**files, **({"file": [file]} if file else {})})
     form = kind(request.POST or None, files or None, initial=initial)
+    ask_for_team(form, user, "yourself", like.team if like and like.owner_id is None else None)
     if gone is not None:
         form.add_error("file", gone.said)
     if request.method == "POST" and form.is_valid() and (made := _create(request, form, service)):
@@ -91,11 +95,17 @@ def _new(
     return render(request, f"pages/{kind.of}_new.html", context, status=_status(form))
 
 
-def _here(request: HttpRequest, like: ModelUpload | None) -> StoredUpload | KnownFile | None:
+def _team(request: HttpRequest) -> Team | None:
+    """Whose the upload shall be; what else is wrong with it, the form says."""
+    asked = request.POST.get("team", "")
+    return access.team_for(request.user, asked, access.EDIT) if asked else None
+
+
+def _here(request: HttpRequest, like: ModelUpload | None, team: Team | None) -> StoredUpload | KnownFile | None:
     """The file that is here already: sent with the form before, or that of another upload. Raises Refused."""
     if token := request.POST.get("kept"):
         return kept.take(request, request.user, token)
-    return services.known_file(request.user, like.blob_id, like.file_name) if like else None
+    return services.known_file(request.user, team, like.blob_id, like.file_name) if like else None
 
 
 def _create(request: HttpRequest, form: Form, service: Callable) -> str | None:
@@ -128,8 +138,8 @@ def dataset(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 def _page(request: HttpRequest, kind: str, find: Callable[..., Upload], pk: UUID) -> HttpResponse:
     reaper.reap()
-    upload = find(request.user, pk)
-    context = {"kind": kind, "upload": upload, kind: upload}
+    upload = find(request.user, pk, access.SEE)
+    context = {"kind": kind, "upload": upload, kind: upload, **whose(request.user, upload, kind)}
     if upload.state == Upload.State.READY:
         others = access.datasets_of if kind == "model" else access.models_of
         context["baselines"] = before.partners(upload, others(request.user))
@@ -141,13 +151,13 @@ def _page(request: HttpRequest, kind: str, find: Callable[..., Upload], pk: UUID
 @login_required
 @require_safe
 def model_state(request: HttpRequest, pk: UUID) -> HttpResponse:
-    return _state(request, access.model_for(request.user, pk), "pages:model")
+    return _state(request, access.model_for(request.user, pk, access.SEE), "pages:model")
 
 
 @login_required
 @require_safe
 def dataset_state(request: HttpRequest, pk: UUID) -> HttpResponse:
-    return _state(request, access.dataset_for(request.user, pk), "pages:dataset")
+    return _state(request, access.dataset_for(request.user, pk, access.SEE), "pages:dataset")
 
 
 def _state(request: HttpRequest, upload: Upload, page: str) -> HttpResponse:
@@ -163,13 +173,13 @@ def _state(request: HttpRequest, upload: Upload, page: str) -> HttpResponse:
 @login_required
 @require_POST
 def delete_model(request: HttpRequest, pk: UUID) -> HttpResponse:
-    return _delete(request, access.model_for(request.user, pk), "pages:model")
+    return _delete(request, access.model_for(request.user, pk, access.OWN), "pages:model")
 
 
 @login_required
 @require_POST
 def delete_dataset(request: HttpRequest, pk: UUID) -> HttpResponse:
-    return _delete(request, access.dataset_for(request.user, pk), "pages:dataset")
+    return _delete(request, access.dataset_for(request.user, pk, access.OWN), "pages:dataset")
 
 
 def _delete(request: HttpRequest, upload: Upload, page: str) -> HttpResponse:
