@@ -78,8 +78,8 @@ class Invitation(models.Model):
 class Owned(models.Model):
     """A thing of a person's or of a team's; `rights` says who may do what with it."""
 
-    # null: it belongs to its team
-    owner = models.ForeignKey(User, on_delete=models.CASCADE, related_name="%(class)ss", null=True, blank=True)
+    # null: it belongs to its team. PROTECT: files go with it, which `jobs.closing` sees to.
+    owner = models.ForeignKey(User, on_delete=models.PROTECT, related_name="%(class)ss", null=True, blank=True)
     # with an owner: it is shared with these people
     team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="%(class)ss", null=True, blank=True)
     made_by = models.ForeignKey(User, on_delete=models.SET_NULL, related_name="+", null=True, blank=True)

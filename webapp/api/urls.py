@@ -6,6 +6,7 @@ from webapp.api import about
 from webapp.api.attacks import views as attacks
 from webapp.api.baselines.views import BaselineList
 from webapp.api.comparisons.views import Comparison
+from webapp.api.deliveries.views import DeliveryAgain, DeliveryList
 from webapp.api.gates import RepairGates
 from webapp.api.links.views import LinkDetail, LinkList
 from webapp.api.repairs import views as repairs
@@ -47,6 +48,8 @@ urlpatterns = [
     path("teams/<int:pk>/invitations/<int:invitation>/", teams.TeamInvitation.as_view(), name="team_invitation"),
     path("invitations/", teams.MyInvitations.as_view(), name="invitations"),
     path("invitations/<int:pk>/", teams.MyInvitation.as_view(), name="invitation"),
+    path("deliveries/", DeliveryList.as_view(), name="deliveries"),
+    path("deliveries/<uuid:pk>/again/", DeliveryAgain.as_view(), name="delivery_again"),
     path("tokens/", tokens.TokenList.as_view(), name="tokens"),
     path("tokens/<int:pk>/", tokens.TokenDetail.as_view(), name="token"),
 ]

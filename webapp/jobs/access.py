@@ -7,6 +7,7 @@ Views never call `get(pk=…)`; they call one of these, and say what it is for.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
@@ -18,8 +19,8 @@ from django.utils import timezone
 from webapp.accounts import rights
 from webapp.accounts.models import ApiToken, Invitation, Membership, Owned, Role, Team, User
 from webapp.accounts.rights import May
-from webapp.jobs import live, sharing
-from webapp.jobs.models import Artifact, Job, ShareLink, Tag
+from webapp.jobs import live, sharing, webhooks
+from webapp.jobs.models import Artifact, Delivery, Job, ShareLink, Tag
 from webapp.jobs.removal import UNDO
 from webapp.library.models import DatasetUpload, ModelUpload, Thumbnails
 
@@ -75,6 +76,22 @@ def parent_of(user: User, job: Job) -> Job | None:
 
 def tags_of(user: User) -> QuerySet[Tag]:
     return Tag.objects.filter(rights.reach(user, at="job__"), job__deleted_at=None)
+
+
+def deliveries_of(user: User) -> QuerySet[Delivery]:
+    """Calls to webhooks of runs that the person works with, the latest first."""
+    rows = webhooks.calls().filter(rights.reach(user, EDIT, "job__"), job__deleted_at=None).exclude(job__webhook_url="")
+    return rows.select_related("job").defer(*(f"job__{name}" for name in live.HEAVY)).order_by("-created_at", "-pk")
+
+
+def delivery_for(user: User, pk: UUID | str) -> Delivery:
+    return _found(deliveries_of(user), pk, "delivery")
+
+
+def ended_after(user: User, moment: datetime) -> QuerySet[Job]:
+    """Runs that the person started, and may see, that have ended since, the first first."""
+    rows = Job.objects.filter(rights.reach(user), made_by=user, finished_at__gt=moment, deleted_at=None)
+    return rows.select_related("model").defer(*live.HEAVY).order_by("finished_at", "pk")
 
 
 def tokens_of(user: User) -> QuerySet[ApiToken]:

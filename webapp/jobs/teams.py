@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
+from collections.abc import Mapping
 from datetime import timedelta
 
 from django.db import transaction
@@ -345,7 +346,7 @@ def delete_team(*, by: User, team: Team) -> None:
 
 
 @transaction.atomic
-def leave_all(*, user: User, heirs: dict[int, User] | None = None) -> None:
+def leave_all(*, user: User, heirs: Mapping[int, User] | None = None) -> None:
     """Of an account that is closed. Teams without anybody else go with it.
 
     Args:

@@ -18,6 +18,7 @@ from webapp.pages.views import (
     teams,
     units,
     uploads,
+    webhooks,
 )
 
 app_name = "pages"
@@ -82,4 +83,6 @@ urlpatterns = [
     path("teams/<int:pk>/members/<int:member>/", teams.member, name="member"),
     path("invitations/<int:pk>/", teams.answer, name="answer"),
     path("join/<str:token>/", teams.join, name="join"),
+    path("webhooks/", webhooks.deliveries, name="webhooks"),
+    path("webhooks/<uuid:pk>/again/", webhooks.again, name="webhook_again"),
 ]

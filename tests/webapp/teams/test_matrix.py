@@ -21,6 +21,7 @@ SEE, EDIT, OWN = May.SEE, May.EDIT, May.OWN
 # What an address needs that is about no thing: an account and nothing else (it shows one's own, or names things in its
 # body or query, which have tests of their own), no account, a link's token, or staff.
 ACCOUNT, PUBLIC, BY_LINK, STAFF, OPENS = "account", "public", "by link", "staff", "whoever shares it, or owns the team"
+CALLS = "an editor of what the call was about; to others there is no such call"
 MEMBER, TEAM_OWNER, ONESELF = "a member", "an owner of the team", "oneself, or an owner of the team"
 
 NEEDS: dict[str, dict[str, object]] = {
@@ -33,6 +34,9 @@ NEEDS: dict[str, dict[str, object]] = {
     "accounts:password": {"get": ACCOUNT, "post": ACCOUNT, "put": ACCOUNT},
     "accounts:forgot": {"get": PUBLIC, "post": PUBLIC, "put": PUBLIC},
     "accounts:reset": {"get": PUBLIC, "post": PUBLIC, "put": PUBLIC},
+    "accounts:profile": {"get": ACCOUNT, "post": ACCOUNT},
+    "accounts:close": {"get": ACCOUNT, "post": ACCOUNT},
+    "accounts:ended": {"get": ACCOUNT},
     "accounts:tokens": {"get": ACCOUNT, "post": ACCOUNT},
     "accounts:revoke_token": {"post": ACCOUNT},
     # --- whoever has a link
@@ -98,6 +102,8 @@ NEEDS: dict[str, dict[str, object]] = {
     "pages:member": {"post": ONESELF},
     "pages:answer": {"post": ACCOUNT},
     "pages:join": {"get": BY_LINK, "post": BY_LINK},
+    "pages:webhooks": {"get": ACCOUNT},
+    "pages:webhook_again": {"post": CALLS},
     # --- the API
     "api:about": {"get": ACCOUNT},
     "api:architectures": {"get": ACCOUNT},
@@ -131,6 +137,8 @@ NEEDS: dict[str, dict[str, object]] = {
     "api:team_invitation": {"delete": TEAM_OWNER},
     "api:invitations": {"get": ACCOUNT},
     "api:invitation": {"post": ACCOUNT},
+    "api:deliveries": {"get": ACCOUNT},
+    "api:delivery_again": {"post": CALLS},
     "api:tokens": {"get": ACCOUNT, "post": ACCOUNT},
     "api:token": {"delete": ACCOUNT},
 }
@@ -174,7 +182,7 @@ def test_every_address_of_a_thing_needs_a_right_to_it():
         pattern = str(next(p for p in _patterns() if p[0] == name)[1])
         about_a_thing = "<uuid:pk>" in pattern and NEEDS[name] != {"post": STAFF}
         for need in NEEDS[name].values():
-            assert (isinstance(need, May) or need == OPENS) == about_a_thing, (name, view)
+            assert (isinstance(need, May) or need in (OPENS, CALLS)) == about_a_thing, (name, view)
 
 
 def _patterns(resolver: URLResolver | None = None, at: str = "") -> Iterator[tuple[str, object]]:
@@ -195,6 +203,8 @@ def allowed(role: str, need: object, home: str) -> int:
     if role in ("former", "stranger"):
         return 404
     shares = role == "sharer" and home == "shared"  # to the team's own things they are an editor
+    if need == CALLS:
+        return 404 if role == "viewer" else 0
     if need == OPENS:
         return 0 if shares or role == "owner" else 403
     roles = {"viewer": SEE, "editor": EDIT, "sharer": EDIT, "owner": EDIT if home == "shared" else OWN}
@@ -219,6 +229,11 @@ def address(name: str, things: dict) -> str:
         more = [ShareLink.objects.create(job=job, digest=secrets.token_hex(32)).pk]
     if name.endswith(":restore"):
         Job.objects.filter(pk=job.pk).update(deleted_at=timezone.now())
+    if name in ("pages:webhook_again", "api:delivery_again"):
+        Job.objects.filter(pk=job.pk).update(webhook_url="https://example.org/hook")
+        return reverse(
+            name, args=[Delivery.objects.create(job=job, event="x", state="failed", due_at=timezone.now()).pk]
+        )
     query = "?unit=features.1:1" if name in ("pages:unit", "pages:unit_study") else ""
     return reverse(name, args=[thing.pk, *more]) + query
 
@@ -235,7 +250,7 @@ OF_THINGS = [
     (name, method)
     for name, needs in NEEDS.items()
     for method, need in needs.items()
-    if isinstance(need, May) or need == OPENS
+    if isinstance(need, May) or need in (OPENS, CALLS)
 ]
 
 

@@ -115,9 +115,16 @@ def edit(request: HttpRequest, pk: UUID) -> HttpResponse:
         "name": job.name,
         "tags": ", ".join(tag.word for tag in job.tags.all()),
         "archived": job.archived_at is not None,
+        "seen": job.revision,
     }
     form = EditForm(request.POST or None, initial=now)
     if request.method == "POST" and form.is_valid():
-        services.edit_job(job=job, **form.cleaned_data)
+        try:
+            services.edit_job(job=job, **form.cleaned_data)
+        except services.Changed as changed:
+            form.add_error(None, changed.said)
+            form.data = form.data.copy()
+            form.data["seen"] = changed.revision  # who saves again has seen it
+            return render(request, "pages/run_edit.html", {"job": job, "form": form, "now": now}, status=409)
         return redirect("pages:repair", job.pk)
     return render(request, "pages/run_edit.html", {"job": job, "form": form}, status=422 if form.is_bound else 200)
