@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-BEFORE = [("accounts", "0002_sign_in_and_tokens"), ("library", "0005_thumbnails"), ("jobs", "0013_triggered")]
+BEFORE = [("accounts", "0002_sign_in_and_tokens"), ("library", "0006_resumable_uploads"), ("jobs", "0013_triggered")]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -43,4 +43,4 @@ def test_what_is_there_stays_its_owners():
         assert may(row.owner, row) == May.OWN
     assert list(access.jobs_of(row.owner)) == [row]
     assert (row.idempotency_key, row.revision, row.deliveries.get().status) == ("once", 0, None)
-    assert not (row.owner.mail_at_end or row.owner.notes_in_browser), "nobody is told who did not ask"
+    assert (row.owner.mail_at_end, row.owner.notes_in_browser) == (False, False), "nobody is told who did not ask"

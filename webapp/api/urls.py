@@ -10,6 +10,7 @@ from webapp.api.deliveries.views import DeliveryAgain, DeliveryList
 from webapp.api.gates import RepairGates
 from webapp.api.links.views import LinkDetail, LinkList
 from webapp.api.repairs import views as repairs
+from webapp.api.resumable import views as resumable
 from webapp.api.teams import views as teams
 from webapp.api.tokens import views as tokens
 from webapp.api.uploads import views as uploads
@@ -26,6 +27,8 @@ urlpatterns = [
     path("datasets/<uuid:pk>/", uploads.DatasetDetail.as_view(), name="dataset"),
     path("datasets/<uuid:pk>/team/", teams.DatasetTeam.as_view(), name="dataset_team"),
     path("datasets/<uuid:pk>/copy/", teams.DatasetCopy.as_view(), name="dataset_copy"),
+    path("uploads/", resumable.UploadList.as_view(), name="uploads"),
+    path("uploads/<uuid:pk>/", resumable.UploadDetail.as_view(), name="upload"),
     path("baselines/", BaselineList.as_view(), name="baselines"),
     path("repairs/", repairs.RepairList.as_view(), name="repairs"),
     path("repairs/<uuid:pk>/", repairs.RepairDetail.as_view(), name="repair"),

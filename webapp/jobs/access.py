@@ -22,7 +22,7 @@ from webapp.accounts.rights import May
 from webapp.jobs import live, sharing, webhooks
 from webapp.jobs.models import Artifact, Delivery, Job, ShareLink, Tag
 from webapp.jobs.removal import UNDO
-from webapp.library.models import DatasetUpload, ModelUpload, Thumbnails
+from webapp.library.models import DatasetUpload, ModelUpload, ResumableUpload, Thumbnails
 
 M = TypeVar("M", bound=Model)
 Thing = TypeVar("Thing", bound=Owned)
@@ -47,6 +47,12 @@ def models_of(user: User, need: May = SEE) -> QuerySet[ModelUpload]:
 
 def datasets_of(user: User, need: May = SEE) -> QuerySet[DatasetUpload]:
     return DatasetUpload.objects.filter(rights.reach(user, need)).select_related("blob", "owner", "team")
+
+
+def resumable_of(user: User) -> QuerySet[ResumableUpload]:
+    """Files on their way, and those that have arrived and were not used: of one person, whatever they become."""
+    rows = ResumableUpload.objects.filter(owner=user, expires_at__gt=timezone.now())
+    return rows.select_related("reservation")
 
 
 def jobs_of(user: User, need: May = SEE) -> QuerySet[Job]:
@@ -119,6 +125,10 @@ def model_for(user: User, pk: UUID | str, need: May) -> ModelUpload:
 
 def dataset_for(user: User, pk: UUID | str, need: May) -> DatasetUpload:
     return _one(user, datasets_of(user), pk, "dataset", need)
+
+
+def resumable_for(user: User, pk: UUID | str) -> ResumableUpload:
+    return _found(resumable_of(user), pk, "upload")
 
 
 def thumbnails_for(user: User, dataset_pk: UUID | str, sha256: str) -> Thumbnails:

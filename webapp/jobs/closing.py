@@ -12,7 +12,7 @@ from webapp.jobs import removal, teams
 from webapp.jobs.models import Job
 from webapp.library import kept
 from webapp.library.errors import Refused
-from webapp.library.models import DatasetUpload, ModelUpload
+from webapp.library.models import DatasetUpload, ModelUpload, ResumableUpload
 
 audit = logging.getLogger("webapp.audit")
 
@@ -53,6 +53,7 @@ def close_account(*, user: User, heirs: Mapping[int, User] | None = None) -> Non
         list(Job.objects.filter(**mine)),
         [*ModelUpload.objects.filter(**mine), *DatasetUpload.objects.filter(**mine)],
     )
+    arriving = [*kept.files_of(user), *(one.path for one in ResumableUpload.objects.filter(owner=user))]
     user.delete()
     audit.info("%s account.closed", user.username, extra={"user": user.username, "action": "account.closed"})
-    transaction.on_commit(lambda: kept.forget(user))
+    transaction.on_commit(lambda: [path.unlink(missing_ok=True) for path in arriving])

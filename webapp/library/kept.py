@@ -10,6 +10,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from django.conf import settings
 from django.core import signing
@@ -29,11 +30,11 @@ _SALT = "webapp.library.kept"
 
 @dataclass(frozen=True)
 class Kept:
-    """What the form shows of it: its name, its bytes, and the name by which it is given back."""
+    """What the form shows of it: its name, its bytes, and the hidden fields by which it is given back."""
 
     name: str
     size: int
-    token: str
+    hidden: dict[str, str]
 
 
 def keep(request: HttpRequest, owner: User, file: StoredUpload) -> Kept | None:
@@ -53,17 +54,16 @@ def keep(request: HttpRequest, owner: User, file: StoredUpload) -> Kept | None:
         "owner": owner.pk, "path": arriving.path.name, "name": file.name, "size": file.size, "sha256": file.sha256,
         "cap": file.cap, "held": str(held.pk) if held is not None else "",
     }  # fmt: skip
-    return Kept(file.name, file.size, signing.dumps(said, salt=_SALT))
+    return Kept(file.name, file.size, {"kept": signing.dumps(said, salt=_SALT)})
 
 
 def _of(owner: User) -> str:
     return f"{PREFIX}{owner.pk}-"
 
 
-def forget(owner: User) -> None:
-    """What is kept of this account goes."""
-    for path in settings.INCOMING_DIR.glob(f"{_of(owner)}*"):
-        path.unlink(missing_ok=True)
+def files_of(owner: User) -> list[Path]:
+    """What is kept of this account."""
+    return list(settings.INCOMING_DIR.glob(f"{_of(owner)}*"))
 
 
 def take(request: HttpRequest, owner: User, token: str) -> StoredUpload:

@@ -31,6 +31,7 @@ urlpatterns = [
     path("models/<uuid:pk>/on/<uuid:dataset>/", baselines.baseline, name="model_baseline"),
     path("models/<uuid:pk>/delete/", uploads.delete_model, name="delete_model"),
     path("models/<uuid:pk>/team/", teams.model_team, name="model_team"),
+    path("uploads/<uuid:pk>/delete/", uploads.delete_upload, name="delete_upload"),
     path("datasets/", uploads.DatasetList.as_view(), name="datasets"),
     path("datasets/new/", uploads.new_dataset, name="new_dataset"),
     path("datasets/<uuid:pk>/", uploads.dataset, name="dataset"),

@@ -16,6 +16,7 @@ from tests.webapp.teams.test_teams import members, run
 from webapp.accounts.models import ApiToken, Invitation, Membership, Role, Team, User
 from webapp.jobs import closing, sharing, teams
 from webapp.jobs.models import Delivery, Job, ShareLink, WhatIf
+from webapp.library import resumable
 from webapp.library.errors import Refused
 from webapp.library.models import Blob, DatasetUpload, ModelUpload, Reservation, Thumbnails
 
@@ -50,6 +51,8 @@ def test_all_that_is_ones_own_goes(company, settings, monkeypatch, django_captur
     kept = browser.post("/models/new/", {"file": SimpleUploadedFile("a.pth", b"w"), "architecture": "x"})
     assert kept.status_code == 422
     assert len(list(settings.INCOMING_DIR.glob("up-*"))) == 1
+    resumable.create(owner=me, size=4, name="net.pth", kind="model")
+    assert len(list(settings.INCOMING_DIR.glob("tus-*"))) == 1
     key = company.api("sharer")
     files = [blob.path for blob in Blob.objects.filter(pk__in=[
         mine["model"].blob_id, mine["dataset"].blob_id, mine["dataset"].thumbnails.blob_id,
@@ -75,7 +78,7 @@ def test_all_that_is_ones_own_goes(company, settings, monkeypatch, django_captur
     assert not Job.objects.filter(pk=running.pk).exists(), "what ran was stopped"
     assert not directory.exists()
     assert not [path for path in only_mine if path.exists()], "no file is left that nobody else has"
-    assert not list(settings.INCOMING_DIR.glob("up-*"))
+    assert not [*settings.INCOMING_DIR.glob("up-*"), *settings.INCOMING_DIR.glob("tus-*")]
     for table in (ShareLink, Delivery, WhatIf, Reservation):
         assert not table.objects.exists()
     assert not ApiToken.objects.filter(owner=pk).exists()

@@ -15,6 +15,7 @@ from webapp.accounts.models import Invitation
 from webapp.accounts.rights import May, may, reach
 from webapp.jobs import teams
 from webapp.jobs.models import Delivery, Job, Shard, ShareLink
+from webapp.library import resumable
 from webapp.library.models import DatasetUpload, ModelUpload
 
 SEE, EDIT, OWN = May.SEE, May.EDIT, May.OWN
@@ -22,6 +23,9 @@ SEE, EDIT, OWN = May.SEE, May.EDIT, May.OWN
 # body or query, which have tests of their own), no account, a link's token, or staff.
 ACCOUNT, PUBLIC, BY_LINK, STAFF, OPENS = "account", "public", "by link", "staff", "whoever shares it, or owns the team"
 CALLS = "an editor of what the call was about; to others there is no such call"
+BRINGS_BACK = "whoever owns the run; to others it is gone"
+HIDDEN = (CALLS, BRINGS_BACK)
+ALONE = "whose it is alone: a file on its way is no team's"
 MEMBER, TEAM_OWNER, ONESELF = "a member", "an owner of the team", "oneself, or an owner of the team"
 
 NEEDS: dict[str, dict[str, object]] = {
@@ -54,6 +58,7 @@ NEEDS: dict[str, dict[str, object]] = {
     "pages:model_baseline": {"get": SEE, "post": EDIT},
     "pages:delete_model": {"post": OWN},
     "pages:model_team": {"get": OPENS, "post": OPENS},
+    "pages:delete_upload": {"post": ALONE},
     "pages:datasets": {"get": ACCOUNT},
     "pages:new_dataset": {"get": ACCOUNT, "post": ACCOUNT},
     "pages:dataset": {"get": SEE},
@@ -79,7 +84,7 @@ NEEDS: dict[str, dict[str, object]] = {
     "pages:cancel": {"post": EDIT},
     "pages:retry": {"post": EDIT},
     "pages:delete_repair": {"post": OWN},
-    "pages:restore": {"post": OWN},
+    "pages:restore": {"post": BRINGS_BACK},
     "pages:edit": {"get": EDIT, "post": EDIT},
     "pages:filters": {"get": SEE},
     "pages:map": {"get": SEE},
@@ -115,12 +120,14 @@ NEEDS: dict[str, dict[str, object]] = {
     "api:dataset": {"get": SEE, "delete": OWN},
     "api:dataset_team": {"put": OWN, "delete": OPENS},
     "api:dataset_copy": {"post": OWN},
+    "api:uploads": {"get": ACCOUNT, "post": ACCOUNT},
+    "api:upload": {"get": ALONE, "patch": ALONE, "delete": ALONE},
     "api:baselines": {"post": ACCOUNT},
     "api:repairs": {"get": ACCOUNT, "post": ACCOUNT},
     "api:repair": {"get": SEE, "patch": EDIT, "delete": OWN},
     "api:cancel": {"post": EDIT},
     "api:retry": {"post": EDIT},
-    "api:restore": {"post": OWN},
+    "api:restore": {"post": BRINGS_BACK},
     "api:choice": {"get": SEE, "post": EDIT},
     "api:gates": {"get": SEE, "post": EDIT},
     "api:events": {"get": SEE},
@@ -182,7 +189,7 @@ def test_every_address_of_a_thing_needs_a_right_to_it():
         pattern = str(next(p for p in _patterns() if p[0] == name)[1])
         about_a_thing = "<uuid:pk>" in pattern and NEEDS[name] != {"post": STAFF}
         for need in NEEDS[name].values():
-            assert (isinstance(need, May) or need in (OPENS, CALLS)) == about_a_thing, (name, view)
+            assert (isinstance(need, May) or need in (OPENS, ALONE, *HIDDEN)) == about_a_thing, (name, view)
 
 
 def _patterns(resolver: URLResolver | None = None, at: str = "") -> Iterator[tuple[str, object]]:
@@ -205,6 +212,8 @@ def allowed(role: str, need: object, home: str) -> int:
     shares = role == "sharer" and home == "shared"  # to the team's own things they are an editor
     if need == CALLS:
         return 404 if role == "viewer" else 0
+    if need == BRINGS_BACK:
+        return 0 if allowed(role, OWN, home) == 0 else 404
     if need == OPENS:
         return 0 if shares or role == "owner" else 403
     roles = {"viewer": SEE, "editor": EDIT, "sharer": EDIT, "owner": EDIT if home == "shared" else OWN}
@@ -232,7 +241,10 @@ def address(name: str, things: dict) -> str:
     if name in ("pages:webhook_again", "api:delivery_again"):
         Job.objects.filter(pk=job.pk).update(webhook_url="https://example.org/hook")
         return reverse(
-            name, args=[Delivery.objects.create(job=job, event="x", state="failed", due_at=timezone.now()).pk]
+            name,
+            args=[
+                Delivery.objects.create(job=job, event=secrets.token_hex(8), state="failed", due_at=timezone.now()).pk
+            ],
         )
     query = "?unit=features.1:1" if name in ("pages:unit", "pages:unit_study") else ""
     return reverse(name, args=[thing.pk, *more]) + query
@@ -250,7 +262,7 @@ OF_THINGS = [
     (name, method)
     for name, needs in NEEDS.items()
     for method, need in needs.items()
-    if isinstance(need, May) or need in (OPENS, CALLS)
+    if isinstance(need, May) or need in (OPENS, *HIDDEN)
 ]
 
 
@@ -387,3 +399,16 @@ def test_a_read_token_of_an_editor_only_reads(company):
     assert company.api("editor").patch(reverse("api:repair", args=[job.pk]), {"name": "x"}).status_code == 403
     assert Shard.objects.count() == 0
     assert Delivery.objects.count() == 0
+
+
+def test_a_file_on_its_way_is_its_senders_alone(company):
+    found = resumable.create(owner=company.editor, size=4, name="net.pth", kind="model")
+    for role in ("owner", "viewer", "stranger"):
+        api, url = company.api(role), reverse("api:upload", args=[found.pk])
+        for method in ("get", "patch", "delete"):
+            answer = getattr(api, method)(url, headers={"Tus-Resumable": "1.0.0", "Upload-Offset": "0"})
+            assert answer.status_code in (404, 415), (role, method)
+        assert company.browser(role).post(reverse("pages:delete_upload", args=[found.pk])).status_code == 404
+        body = {"upload": str(found.pk), "architecture": "resnet18", "num_classes": 2, "team": company.team.pk}
+        assert api.post("/api/v1/models/", body, format="json").status_code in (403, 404)
+    assert company.api("editor").get(reverse("api:upload", args=[found.pk])).status_code == 200

@@ -15,7 +15,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ('accounts', '0003_teams'),
         ('jobs', '0013_triggered'),
-        ('library', '0006_teams'),
+        ('library', '0007_teams'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

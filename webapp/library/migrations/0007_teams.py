@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0003_teams'),
-        ('library', '0005_thumbnails'),
+        ('library', '0006_resumable_uploads'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
