@@ -94,7 +94,9 @@ class RepairGates(APIView):
     @extend_schema(responses={200: GateCheckSerializer(many=True), 404: PROBLEM})
     def get(self, request: Request, pk: UUID) -> Response:
         """What has been judged, the newest first."""
-        rows = access.job_for(request.user, pk).gate_checks.select_related("by").order_by("-created_at", "-pk")
+        rows = (
+            access.job_for(request.user, pk, access.SEE).gate_checks.select_related("by").order_by("-created_at", "-pk")
+        )
         return Response(GateCheckSerializer(rows, many=True).data)
 
     @extend_schema(
@@ -106,7 +108,7 @@ class RepairGates(APIView):
     def post(self, request: Request, pk: UUID) -> Response:
         """Judge the run, and keep what was found. 200: these gates were judged before; 409: there is no report yet;
         422: its report cannot have such a figure."""
-        job = access.job_for(request.user, pk)
+        job = access.job_for(request.user, pk, access.EDIT)
         data = GatesSerializer(data=request.data)
         data.is_valid(raise_exception=True)
         row, texts, made = gating.judge(job, **data.validated_data, by=request.user)

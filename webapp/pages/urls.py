@@ -15,8 +15,10 @@ from webapp.pages.views import (
     results,
     runs,
     sharing,
+    teams,
     units,
     uploads,
+    webhooks,
 )
 
 app_name = "pages"
@@ -28,6 +30,7 @@ urlpatterns = [
     path("models/<uuid:pk>/state/", uploads.model_state, name="model_state"),
     path("models/<uuid:pk>/on/<uuid:dataset>/", baselines.baseline, name="model_baseline"),
     path("models/<uuid:pk>/delete/", uploads.delete_model, name="delete_model"),
+    path("models/<uuid:pk>/team/", teams.model_team, name="model_team"),
     path("uploads/<uuid:pk>/delete/", uploads.delete_upload, name="delete_upload"),
     path("datasets/", uploads.DatasetList.as_view(), name="datasets"),
     path("datasets/new/", uploads.new_dataset, name="new_dataset"),
@@ -43,6 +46,7 @@ urlpatterns = [
         name="dataset_thumbnail",
     ),
     path("datasets/<uuid:pk>/delete/", uploads.delete_dataset, name="delete_dataset"),
+    path("datasets/<uuid:pk>/team/", teams.dataset_team, name="dataset_team"),
     path("operator/", operator.operator, name="operator"),
     path("operator/retry/<uuid:pk>/", operator.retry, name="operator_retry"),
     path("compare/", comparisons.compare, name="compare"),
@@ -76,4 +80,15 @@ urlpatterns = [
     path("repairs/<uuid:pk>/share/", sharing.share, name="share"),
     path("repairs/<uuid:pk>/share/<int:link>/revoke/", sharing.revoke_link, name="revoke_link"),
     path("repairs/<uuid:pk>/files/<str:name>", results.file, name="file"),
+    path("repairs/<uuid:pk>/team/", teams.repair_team, name="repair_team"),
+    path("teams/", teams.team_list, name="teams"),
+    path("teams/<int:pk>/", teams.team, name="team"),
+    path("teams/<int:pk>/edit/", teams.edit_team, name="edit_team"),
+    path("teams/<int:pk>/invite/", teams.invite, name="invite"),
+    path("teams/<int:pk>/invitations/<int:invitation>/take-back/", teams.take_back, name="take_back"),
+    path("teams/<int:pk>/members/<int:member>/", teams.member, name="member"),
+    path("invitations/<int:pk>/", teams.answer, name="answer"),
+    path("join/<str:token>/", teams.join, name="join"),
+    path("webhooks/", webhooks.deliveries, name="webhooks"),
+    path("webhooks/<uuid:pk>/again/", webhooks.again, name="webhook_again"),
 ]

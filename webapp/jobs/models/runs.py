@@ -15,13 +15,14 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 
+from webapp.accounts.models import Owned, belongs
 from webapp.jobs import naming
 from webapp.library.models import Blob, DatasetUpload, ModelUpload
 
 PREPARE, FINISH = "prepare", "finish"  # the phases that are no sampling; the others are the engine's
 
 
-class Job(models.Model):
+class Job(Owned):
     class State(models.TextChoices):
         STARTING = "starting"  # no worker has begun
         PROCESSING = "processing"
@@ -40,7 +41,6 @@ class Job(models.Model):
     ACTIVE = (State.STARTING, State.PROCESSING)
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="jobs")
     name = models.CharField(max_length=200, blank=True)
     model = models.ForeignKey(ModelUpload, on_delete=models.PROTECT, related_name="jobs")
     dataset = models.ForeignKey(DatasetUpload, on_delete=models.PROTECT, related_name="jobs")
@@ -71,6 +71,7 @@ class Job(models.Model):
     result = models.JSONField(default=dict)  # what finishing found, the report's headline
     warnings = models.JSONField(default=list)
     held = models.CharField(max_length=300, blank=True)  # why it cannot move on just now, for people
+    revision = models.PositiveIntegerField(default=0)  # grows with each change of name, tags, archive
 
     idempotency_key = models.CharField(max_length=200, null=True, blank=True)
     request_digest = models.CharField(max_length=64, blank=True)
@@ -98,10 +99,14 @@ class Job(models.Model):
 
     class Meta:
         ordering = ["-created_at", "-id"]
-        constraints = [models.UniqueConstraint(fields=["owner", "idempotency_key"], name="one_job_per_idempotency_key")]
+        constraints = [
+            models.UniqueConstraint(fields=["made_by", "idempotency_key"], name="one_job_per_persons_idempotency_key"),
+            belongs("job"),
+        ]
         indexes = [
             models.Index(fields=["state"]),
             models.Index(fields=["owner", "deleted_at", "archived_at", "-created_at"], name="runs_of_an_account"),
+            models.Index(fields=["team", "deleted_at", "archived_at", "-created_at"], name="runs_of_a_team"),
         ]
 
     def __str__(self) -> str:
@@ -299,6 +304,8 @@ class Delivery(models.Model):
     state = models.CharField(max_length=10, choices=State, default=State.PENDING)
     attempts = models.PositiveSmallIntegerField(default=0)
     due_at = models.DateTimeField()
+    called_at = models.DateTimeField(null=True, blank=True)  # the latest attempt
+    status = models.PositiveSmallIntegerField(null=True, blank=True)  # HTTP, as that was answered
     last_error = models.CharField(max_length=300, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -15,6 +15,7 @@ from django.utils.http import urlencode
 from django.views.decorators.http import require_POST, require_safe
 
 from repair_engine.support import thumbnail_pack
+from webapp.accounts import rights
 from webapp.jobs import access
 from webapp.jobs.files import ADVERSARIAL
 from webapp.jobs.models import Job
@@ -82,15 +83,21 @@ def _made(dataset: DatasetUpload, made: Thumbnails | None) -> dict[str, Any]:
 @require_safe
 def images(request: HttpRequest, pk: UUID) -> HttpResponse:
     """The images of a repair, without the page around them."""
-    job = access.job_for(request.user, pk)
-    return fragment(request, reverse("pages:repair", args=[job.pk]), {"job": job, **of_run(request, job)})
+    job = access.job_for(request.user, pk, access.SEE)
+    context = {"job": job, "edits": _edits(request, job), **of_run(request, job)}
+    return fragment(request, reverse("pages:repair", args=[job.pk]), context)
 
 
 @login_required
 @require_safe
 def dataset_images(request: HttpRequest, pk: UUID) -> HttpResponse:
-    dataset = access.dataset_for(request.user, pk)
-    return fragment(request, reverse("pages:dataset", args=[dataset.pk]), of_dataset(request, dataset))
+    dataset = access.dataset_for(request.user, pk, access.SEE)
+    context = {"edits": _edits(request, dataset), **of_dataset(request, dataset)}
+    return fragment(request, reverse("pages:dataset", args=[dataset.pk]), context)
+
+
+def _edits(request: HttpRequest, thing: Job | DatasetUpload) -> bool:
+    return rights.may(request.user, thing) >= access.EDIT
 
 
 def fragment(request: HttpRequest, page: str, context: dict[str, Any]) -> HttpResponse:
@@ -110,7 +117,7 @@ def fragment(request: HttpRequest, page: str, context: dict[str, Any]) -> HttpRe
 @require_safe
 def image(request: HttpRequest, pk: UUID, number: int) -> HttpResponse:
     """One image of a repair, with all its facts."""
-    job = access.job_for(request.user, pk)
+    job = access.job_for(request.user, pk, access.SEE)
     context = of_run(request, job)
     context |= {"job": job, "back": reverse("pages:repair", args=[job.pk])}
     return one(request, number, context, lambda i: reverse("pages:image", args=[job.pk, i]))
@@ -119,7 +126,7 @@ def image(request: HttpRequest, pk: UUID, number: int) -> HttpResponse:
 @login_required
 @require_safe
 def dataset_image(request: HttpRequest, pk: UUID, number: int) -> HttpResponse:
-    dataset = access.dataset_for(request.user, pk)
+    dataset = access.dataset_for(request.user, pk, access.SEE)
     context = of_dataset(request, dataset)
     if "images" in context:
         context["view"] = gallery.view(context["images"], request.GET)
@@ -152,7 +159,7 @@ def one(request: HttpRequest, number: int, context: dict[str, Any], address) -> 
 @require_safe
 def adversarial(request: HttpRequest, pk: UUID, version: str, number: int, size: str) -> HttpResponse:
     """One of the pictures of an image that an adversary changed."""
-    return of_attack(access.job_for(request.user, pk), version, number, size)
+    return of_attack(access.job_for(request.user, pk, access.SEE), version, number, size)
 
 
 def of_attack(job: Job, version: str, number: int, size: str) -> HttpResponse:
@@ -186,7 +193,7 @@ def picture(pack: Path, number: int, size: str) -> HttpResponse:
 @require_safe
 def dataset_thumbnails(request: HttpRequest, pk: UUID) -> HttpResponse:
     """For polling: how far they are. Once they are made, the page is loaded anew."""
-    dataset = access.dataset_for(request.user, pk)
+    dataset = access.dataset_for(request.user, pk, access.SEE)
     if not request.htmx:
         return redirect("pages:dataset", dataset.pk)
     made = thumbnails.wanted(dataset)
@@ -199,6 +206,6 @@ def dataset_thumbnails(request: HttpRequest, pk: UUID) -> HttpResponse:
 @require_POST
 def make_thumbnails(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Try again what has failed."""
-    dataset = access.dataset_for(request.user, pk)
+    dataset = access.dataset_for(request.user, pk, access.EDIT)
     thumbnails.again(dataset)
     return redirect("pages:dataset", dataset.pk)

@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils.http import urlencode
 from django.views.decorators.http import require_http_methods, require_safe
 
+from webapp.accounts import rights
 from webapp.downloads import has_it
 from webapp.jobs import access, studies
 from webapp.jobs.models import Job, UnitStudy
@@ -31,7 +32,11 @@ def of_run(request: HttpRequest, job: Job, token: str = "") -> dict[str, Any]:
     if found is None or not len(found):
         return {}
     name = request.GET.get("unit", "")
-    card = _card(job, found, name, token) if name in found.number else {"no_such_unit": name, **_addresses(job, token)}
+    card = (
+        _card(request, job, found, name, token)
+        if name in found.number
+        else {"no_such_unit": name, **_addresses(job, token)}
+    )
     return {"units": found, "marked": units.marked(found), **card}
 
 
@@ -42,7 +47,7 @@ def _addresses(job: Job, token: str) -> dict[str, str]:
     return found if token else found | {"table_url": reverse("pages:filters", args=[job.pk])}
 
 
-def _card(job: Job, of: units.Units, name: str, token: str = "") -> dict[str, Any]:
+def _card(request: HttpRequest, job: Job, of: units.Units, name: str, token: str = "") -> dict[str, Any]:
     """A visitor sees what the run itself found: a worker's part shows images of *select* and is made on demand."""
     i = of.number[name]
     row = of.row(i)
@@ -51,7 +56,7 @@ def _card(job: Job, of: units.Units, name: str, token: str = "") -> dict[str, An
         "before": of.ids[i - 1] if i > 0 else "",
         "after": of.ids[i + 1] if i + 1 < len(of) else "",
         **_addresses(job, token),
-        **({} if token else unit_cards.parts(job, row)),
+        **({} if token else unit_cards.parts(job, row, rights.may(request.user, job) >= access.EDIT)),
     }
 
 
@@ -66,7 +71,7 @@ def _unit_of(job: Job, name: str) -> tuple[units.Units, str]:
 @require_safe
 def unit_map(request: HttpRequest, pk: UUID) -> HttpResponse:
     """What the map of a run's units is drawn from (`units.map_of`); it never changes."""
-    return map_of(request, access.job_for(request.user, pk))
+    return map_of(request, access.job_for(request.user, pk, access.SEE))
 
 
 def map_of(request: HttpRequest, job: Job) -> HttpResponse:
@@ -87,7 +92,7 @@ def map_of(request: HttpRequest, job: Job) -> HttpResponse:
 @require_safe
 def unit(request: HttpRequest, pk: UUID) -> HttpResponse:
     """The card of the unit `?unit=site:channel`, without the page around it; the page's own address names it, too."""
-    job = access.job_for(request.user, pk)
+    job = access.job_for(request.user, pk, access.SEE)
     return card(request, job, reverse("pages:repair", args=[job.pk]))
 
 
@@ -98,7 +103,9 @@ def card(request: HttpRequest, job: Job, page: str, token: str = "") -> HttpResp
     address = f"{page}?{query.urlencode()}#unit"
     if not request.htmx:
         return redirect(address)
-    answer = render(request, "pages/_unit.html", {"job": job, "token": token, **_card(job, found, name, token)})
+    answer = render(
+        request, "pages/_unit.html", {"job": job, "token": token, **_card(request, job, found, name, token)}
+    )
     answer["HX-Push-Url"] = address
     return answer
 
@@ -107,9 +114,10 @@ def card(request: HttpRequest, job: Job, page: str, token: str = "") -> HttpResp
 @require_http_methods(["GET", "HEAD", "POST"])
 def unit_study(request: HttpRequest, pk: UUID, what: str) -> HttpResponse:
     """The part of a card that a worker makes, while it is being made; posted, it is asked for, or tried again."""
-    job = access.job_for(request.user, pk)
+    job = access.job_for(request.user, pk, access.EDIT if request.method == "POST" else access.SEE)
     given = request.POST if request.method == "POST" else request.GET
     found, name = _unit_of(job, given.get("unit", ""))
+    may = rights.may(request.user, job)
     if what not in UnitStudy.What.values:
         raise Http404("There is no such part of a card.")
     row = found.row(found.number[name])
@@ -120,5 +128,5 @@ def unit_study(request: HttpRequest, pk: UUID, what: str) -> HttpResponse:
         study = studies.found(job, name).get(what)
     if not request.htmx:
         return redirect(f"{reverse('pages:repair', args=[job.pk])}?{urlencode({'unit': name})}#unit-{what}")
-    context = {"job": job, "unit": row, "part": unit_cards.part(job, row, what, study)}
+    context = {"job": job, "unit": row, "part": unit_cards.part(job, row, what, study, may >= access.EDIT)}
     return render(request, "pages/_unit_study.html", context)

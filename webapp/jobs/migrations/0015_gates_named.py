@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('jobs', '0013_triggered'),
+        ('jobs', '0014_teams'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
