@@ -45,6 +45,15 @@ PAGES: Mapping[str, tuple[str, ...]] = {
     "pages:image": (f"{RUN}images/2/", "/repairs/{attack}/images/1/"),
     "pages:follow": (f"{RUN}follow/?pick={{unit}}",),
     "pages:share": (f"{RUN}share/",),
+    "pages:model_team": ("/models/{model}/team/",),
+    "pages:dataset_team": ("/datasets/{dataset}/team/",),
+    "pages:repair_team": (f"{RUN}team/",),
+    "pages:teams": ("/teams/",),
+    "pages:team": ("/teams/{team}/",),
+    "pages:join": ("/join/{join}/",),
+    "pages:webhooks": ("/webhooks/",),
+    "accounts:profile": ("/account/profile/",),
+    "accounts:close": ("/account/close/",),
     "accounts:password": ("/account/password/",),
     "accounts:tokens": ("/account/tokens/",),
     "shared:run": (SHARED,),
@@ -66,7 +75,8 @@ PARTS = {
     "pages:retry", "pages:delete_repair", "pages:restore", "pages:map", "pages:unit", "pages:unit_study",
     "pages:images", "pages:choice", "pages:set", "pages:revoke_link", "pages:file", "accounts:sign_out",
     "accounts:revoke_token", "shared:images", "shared:thumbnail", "shared:file", "schema",
-    "pages:adversarial", "shared:adversarial",
+    "pages:adversarial", "shared:adversarial", "shared:map", "shared:unit", "pages:delete_upload", "pages:answer",
+    "pages:edit_team", "pages:invite", "pages:member", "pages:take_back", "pages:webhook_again", "accounts:ended",
 }  # fmt: skip
 
 
