@@ -185,7 +185,30 @@ def _make(folder: Path, sample: bool) -> dict[str, Any]:
     things = (ModelUpload.objects.get(pk=both["model"]), DatasetUpload.objects.get(pk=both["dataset"]))
     runs["working"], canceled = (str(at_work(maker.user, *things).pk) for _ in range(2))
     maker.post(f"repairs/{canceled}/cancel/", {})
-    return {**both, **runs, "canceled": canceled, "token": token, "unit": unit}
+    return {**both, **runs, "canceled": canceled, "token": token, "unit": unit, **_company(maker, canceled)}
+
+
+def _company(maker: _Maker, run: str) -> dict[str, Any]:
+    """A team with an invitation, a link to it, and calls that did not arrive."""
+    from webapp.accounts import services
+    from webapp.jobs import teams
+    from webapp.jobs.models import Delivery, Job
+
+    team = teams.create_team(owner=maker.user, name="Radiology")
+    colleague = services.create_user(username="grace", password=PASSWORD)
+    invitation, _ = teams.invite(by=maker.user, team=team, role="editor", name="grace")
+    teams.accept(user=colleague, invitation=invitation)
+    teams.invite(by=maker.user, team=team, role="viewer", name="hopper")
+    _, token = teams.invite(by=maker.user, team=team, role="viewer")
+    theirs = teams.create_team(owner=colleague, name="Cardiology")
+    teams.invite(by=colleague, team=theirs, role="viewer", name=maker.user.username)
+    Job.objects.filter(pk=run).update(webhook_url="https://example.org/hook")
+    for event, state, status in (("repair.started", "delivered", 200), ("repair.finished", "failed", 500)):
+        Delivery.objects.create(
+            job_id=run, event=event, state=state, status=status, attempts=1, due_at=maker.user.date_joined,
+            last_error="" if status == 200 else "OSError: answered 500",
+        )  # fmt: skip
+    return {"team": team.pk, "join": token}
 
 
 def main() -> None:

@@ -45,6 +45,15 @@ PAGES: Mapping[str, tuple[str, ...]] = {
     "pages:image": (f"{RUN}images/2/",),
     "pages:follow": (f"{RUN}follow/?pick={{unit}}",),
     "pages:share": (f"{RUN}share/",),
+    "pages:model_team": ("/models/{model}/team/",),
+    "pages:dataset_team": ("/datasets/{dataset}/team/",),
+    "pages:repair_team": (f"{RUN}team/",),
+    "pages:teams": ("/teams/",),
+    "pages:team": ("/teams/{team}/",),
+    "pages:join": ("/join/{join}/", "/join/nothing/"),
+    "pages:webhooks": ("/webhooks/",),
+    "accounts:profile": ("/account/profile/",),
+    "accounts:close": ("/account/close/",),
     "accounts:password": ("/account/password/",),
     "accounts:tokens": ("/account/tokens/",),
     "shared:run": (SHARED,),
@@ -65,7 +74,8 @@ PARTS = {
     "pages:operator_retry", "pages:rows", "pages:selected", "pages:undo", "pages:progress", "pages:cancel",
     "pages:retry", "pages:delete_repair", "pages:restore", "pages:map", "pages:unit", "pages:unit_study",
     "pages:images", "pages:choice", "pages:set", "pages:revoke_link", "pages:file", "accounts:sign_out",
-    "accounts:revoke_token", "shared:images", "shared:thumbnail", "shared:file", "schema",
+    "accounts:revoke_token", "accounts:ended", "pages:edit_team", "pages:invite", "pages:take_back", "pages:member",
+    "pages:answer", "pages:webhook_again", "shared:images", "shared:thumbnail", "shared:file", "schema",
 }  # fmt: skip
 
 
