@@ -110,9 +110,7 @@ def measure(
     }
     if more:
         runs = precision.agreement is not None  # whether it agrees as well is another figure
-        result["variants"] = variants.measure(
-            case, game, batch, counted, chosen["batch"], runs, compiled, seconds, say
-        )
+        result["variants"] = variants.measure(case, game, batch, counted, chosen["batch"], runs, compiled, seconds, say)
     return result
 
 

@@ -75,9 +75,7 @@ def tf32(on: bool) -> Iterator[None]:
         matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
-def _forms(
-    module: torch.nn.Module, images: torch.Tensor, compiled: bool
-) -> Iterator[tuple[str, Callable[[], int]]]:
+def _forms(module: torch.nn.Module, images: torch.Tensor, compiled: bool) -> Iterator[tuple[str, Callable[[], int]]]:
     def forward(run: Callable[[torch.Tensor], torch.Tensor] = module) -> int:
         with torch.inference_mode():
             run(images).argmax(-1).cpu()

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-import torch  # noqa: F401
+import torch
 import torchvision  # noqa: F401
 
 from repair_engine.support import sandbox

@@ -145,6 +145,7 @@ def environment() -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONPATH": os.pathsep.join(code),
         "PYTHONUTF8": "1",
+        "USER": "nobody",  # torch 2.11 asks for the name when it is imported, and no list of users is to be seen
     }
     for name in ("LD_LIBRARY_PATH", "TZ"):  # where shared libraries lie, on systems that say it so
         if name in os.environ:
