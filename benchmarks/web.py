@@ -77,7 +77,7 @@ def _seed(n_runs: int, units: int) -> dict[str, Any]:
     from django.utils import timezone
 
     from tests.webapp.helpers import ready_dataset, ready_model
-    from tests.webapp.pages.helpers import succeed
+    from tests.webapp.pages.helpers import at_work, succeed
     from webapp.accounts import services
     from webapp.jobs.models import Artifact, Job, Tag
     from webapp.library.models import Blob
@@ -114,7 +114,7 @@ def _seed(n_runs: int, units: int) -> dict[str, Any]:
     large = first.artifacts.get(name="filters.csv")
     large.blob = _blob(_table(units))
     large.save()
-    working = [_working(user, model, dataset) for _ in range(RUNNING)]
+    working = [at_work(user, model, dataset).pk for _ in range(RUNNING)]
     assert Blob.objects.exists()
     client = Client()
     client.force_login(user)
@@ -147,34 +147,6 @@ def _table(units: int) -> bytes:
         fresh = {"fresh_value": -0.1, "fresh_lower": -0.2, "fresh_upper": 0.0, "fresh_samples": 9, "rank": i + 1}
         table.writerow(filter_cells(i, (i % 977) / 977 - 0.5, **(fresh if i % 10 == 0 else {})))
     return out.getvalue().encode()
-
-
-def _working(user: Any, model: Any, dataset: Any) -> Any:
-    """A run in its 20th round of a search by 8 workers."""
-    from django.utils import timezone
-
-    from webapp.jobs.models import Job, PhaseState, Shard
-
-    now = timezone.now()
-    job = Job.objects.create(
-        owner=user, model=model, dataset=dataset, device="cpu", request={"metric": "accuracy"}, state="processing",
-        phase="search", round=20, started_at=now, phase_started_at=now,
-    )  # fmt: skip
-    leaders = [
-        {"id": f"layer4.{i}:{i}", "value": -0.01 * i, "lower": -0.02, "upper": 0.0, "samples": 99} for i in range(20)
-    ]
-    for round_ in range(21):
-        point = {"evaluations": 1000 * round_, "budget": 50_000, "half_width": 1 / (1 + round_), "leaders": leaders}
-        PhaseState.objects.create(job=job, phase="search", round=round_, sha256="0" * 64, snapshot=point)
-        for block in range(8):
-            done = round_ < 20
-            Shard.objects.create(
-                job=job, phase="search", round=round_, first_block=block, tasks=[{"evaluations": 125}], total=125,
-                done=125 if done else 50, state="done" if done else "leased", attempt=1, worker="cpu1@here/1/1",
-                claimed_at=now - timedelta(seconds=60), finished_at=now if done else None,
-                lease_expires=now + timedelta(hours=1),
-            )  # fmt: skip
-    return job.pk
 
 
 # --- pages ---------------------------------------------------------------------------------------------------

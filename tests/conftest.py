@@ -63,18 +63,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in this process what otherwise runs in fresh ones (those have tests of their own)."""
-    _stay_here(monkeypatch)
+    stay_here(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def quick_module() -> Iterator[None]:
     """`quick` for all tests of a module and what they share."""
     with pytest.MonkeyPatch.context() as patch:
-        _stay_here(patch)
+        stay_here(patch)
         yield
 
 
-def _stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
     def call(task: str, payload: dict, limits: sandbox.Limits, reads=None, writes=None, imports=(), pours=None) -> dict:
         module, _, function = sandbox.TASKS[task].partition(":")
         paths = {name: str(path) for name, path in (reads or {}).items()}
@@ -95,4 +95,5 @@ def _stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
         return SimpleNamespace(returncode=0, stderr="")
 
     monkeypatch.setattr(sandbox, "call", call)
+    monkeypatch.setattr(sandbox, "warm", lambda *_: None)
     monkeypatch.setattr(verify, "subprocess", SimpleNamespace(run=run))

@@ -1,4 +1,4 @@
-"""Settings, all from the environment (see README, "Settings"). Nothing here needs a network.
+"""Settings, all from the environment (docs/operations.md, Settings). Nothing here needs a network.
 
 `neuron-repair serve` (`manage.py dev`) starts everything with these defaults: SQLite and files in DATA_DIR, a private
 redis-server.
@@ -264,7 +264,7 @@ SPECTACULAR_SETTINGS = {
     "VERSION": __version__,
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"deepLinking": False},  # its links stand inside buttons
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,

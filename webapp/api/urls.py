@@ -9,6 +9,7 @@ from webapp.api.comparisons.views import Comparison
 from webapp.api.gates import RepairGates
 from webapp.api.links.views import LinkDetail, LinkList
 from webapp.api.repairs import views as repairs
+from webapp.api.resumable import views as resumable
 from webapp.api.tokens import views as tokens
 from webapp.api.uploads import views as uploads
 
@@ -20,6 +21,8 @@ urlpatterns = [
     path("models/<uuid:pk>/", uploads.ModelDetail.as_view(), name="model"),
     path("datasets/", uploads.DatasetList.as_view(), name="datasets"),
     path("datasets/<uuid:pk>/", uploads.DatasetDetail.as_view(), name="dataset"),
+    path("uploads/", resumable.UploadList.as_view(), name="uploads"),
+    path("uploads/<uuid:pk>/", resumable.UploadDetail.as_view(), name="upload"),
     path("baselines/", BaselineList.as_view(), name="baselines"),
     path("repairs/", repairs.RepairList.as_view(), name="repairs"),
     path("repairs/<uuid:pk>/", repairs.RepairDetail.as_view(), name="repair"),

@@ -18,7 +18,7 @@ from webapp.accounts.models import ApiToken, User
 from webapp.jobs import live
 from webapp.jobs.models import Artifact, Job, ShareLink
 from webapp.jobs.removal import UNDO
-from webapp.library.models import DatasetUpload, ModelUpload, Thumbnails
+from webapp.library.models import DatasetUpload, ModelUpload, ResumableUpload, Thumbnails
 
 M = TypeVar("M", bound=Model)
 
@@ -29,6 +29,12 @@ def models_of(user: User) -> QuerySet[ModelUpload]:
 
 def datasets_of(user: User) -> QuerySet[DatasetUpload]:
     return DatasetUpload.objects.filter(owner=user).select_related("blob")
+
+
+def resumable_of(user: User) -> QuerySet[ResumableUpload]:
+    """Files on their way, and those that have arrived and were not used."""
+    rows = ResumableUpload.objects.filter(owner=user, expires_at__gt=timezone.now())
+    return rows.select_related("reservation")
 
 
 def jobs_of(user: User) -> QuerySet[Job]:
@@ -58,6 +64,10 @@ def model_for(user: User, pk: UUID | str) -> ModelUpload:
 
 def dataset_for(user: User, pk: UUID | str) -> DatasetUpload:
     return _one(datasets_of(user), pk, "dataset")
+
+
+def resumable_for(user: User, pk: UUID | str) -> ResumableUpload:
+    return _one(resumable_of(user), pk, "upload")
 
 
 def thumbnails_for(user: User, dataset_pk: UUID | str, sha256: str) -> Thumbnails:

@@ -29,11 +29,11 @@ _SALT = "webapp.library.kept"
 
 @dataclass(frozen=True)
 class Kept:
-    """What the form shows of it: its name, its bytes, and the name by which it is given back."""
+    """What the form shows of it: its name, its bytes, and the hidden fields by which it is given back."""
 
     name: str
     size: int
-    token: str
+    hidden: dict[str, str]
 
 
 def keep(request: HttpRequest, owner: User, file: StoredUpload) -> Kept | None:
@@ -52,7 +52,7 @@ def keep(request: HttpRequest, owner: User, file: StoredUpload) -> Kept | None:
         "owner": owner.pk, "path": arriving.path.name, "name": file.name, "size": file.size, "sha256": file.sha256,
         "cap": file.cap, "held": str(held.pk) if held is not None else "",
     }  # fmt: skip
-    return Kept(file.name, file.size, signing.dumps(said, salt=_SALT))
+    return Kept(file.name, file.size, {"kept": signing.dumps(said, salt=_SALT)})
 
 
 def take(request: HttpRequest, owner: User, token: str) -> StoredUpload:

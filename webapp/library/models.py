@@ -36,6 +36,44 @@ class Reservation(models.Model):
         return f"{self.size} bytes"
 
 
+class ResumableUpload(models.Model):
+    """A file that comes in as many pieces as its line is cut into (`library.resumable`). It goes when its room does."""
+
+    class Kind(models.TextChoices):
+        MODEL = "model"
+        DATASET = "dataset"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    reservation = models.OneToOneField(Reservation, on_delete=models.CASCADE, related_name="+")
+    kind = models.CharField(max_length=10, choices=Kind, blank=True)  # what it shall be; '': not said
+    file_name = models.CharField(max_length=255)  # as announced, never used as a path
+    size = models.BigIntegerField()  # bytes, as announced
+    offset = models.BigIntegerField(default=0)  # bytes that are on the disk and count
+    sha256 = models.CharField(max_length=64, blank=True)  # as announced; of what arrived, once all is here
+    metadata = models.TextField(blank=True)  # tus's Upload-Metadata, as it was sent
+    expires_at = models.DateTimeField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+
+    def __str__(self) -> str:
+        return f"{self.offset} of {self.size} bytes of {self.file_name}"
+
+    @property
+    def path(self) -> Path:
+        return settings.INCOMING_DIR / f"tus-{self.pk}"
+
+    @property
+    def is_whole(self) -> bool:
+        return self.offset == self.size
+
+    @property
+    def percent(self) -> int:
+        return 100 * self.offset // self.size
+
+
 class Upload(models.Model):
     """What models and datasets have in common: an owner, a blob and the outcome of the check."""
 

@@ -11,12 +11,14 @@ from django.db import transaction
 from django.utils import timezone
 
 from webapp.accounts.models import User
-from webapp.library import blobs, quota
+from webapp.library import blobs, quota, resumable
 from webapp.library.errors import InUse, Refused, TooLarge
 from webapp.library.models import Blob, DatasetUpload, ModelUpload, Thumbnails, Upload
+from webapp.library.resumable import Received
 from webapp.library.uploads import KnownFile, StoredUpload
 
 log = logging.getLogger(__name__)
+File = StoredUpload | KnownFile | Received
 
 
 def settings_digest(values: dict) -> str:
@@ -26,7 +28,7 @@ def settings_digest(values: dict) -> str:
 def create_model(
     *,
     owner: User,
-    file: StoredUpload | KnownFile,
+    file: File,
     architecture: str,
     num_classes: int,
     options: dict | None = None,
@@ -53,9 +55,7 @@ def create_model(
     )
 
 
-def create_dataset(
-    *, owner: User, file: StoredUpload | KnownFile, name: str = "", split_folder: str = ""
-) -> tuple[DatasetUpload, bool]:
+def create_dataset(*, owner: User, file: File, name: str = "", split_folder: str = "") -> tuple[DatasetUpload, bool]:
     """Returns the upload and whether it is new. A rejected one is checked again."""
     return _create(DatasetUpload, owner, file, name, key={"split_folder": split_folder}, values={})
 
@@ -69,18 +69,23 @@ def known_file(owner: User, sha256: str, name: str = "") -> KnownFile:
         upload = kind.objects.filter(owner=owner, blob_id=sha256).select_related("blob").first()
         if upload is not None and upload.blob.path.is_file():
             return KnownFile(name or upload.file_name, upload.blob.size, sha256)
-    raise Refused("You have uploaded no file with this SHA-256.", "Send the file, as multipart/form-data.", status=404)
+    raise Refused("You have uploaded no file with this SHA-256.", "Send the file.", status=404)
 
 
-def _create(kind: type[Upload], owner: User, file: StoredUpload | KnownFile, name: str, key: dict, values: dict):
+def _create(kind: type[Upload], owner: User, file: File, name: str, key: dict, values: dict):
     if file.too_large:
         raise TooLarge(file.name, file.size, file.cap)
     if file.size == 0:
         raise Refused(f"{file.name} is empty.", "Choose the file again; the upload may have been cut short.")
-    ready = blobs.ready(file.path, file.sha256) if file.path is not None else None
+    try:
+        ready = blobs.ready(file.path, file.sha256) if file.path is not None else None
+    except FileNotFoundError:  # another request has made something of it
+        raise resumable.gone() from None
     with transaction.atomic():
         if isinstance(file, KnownFile):
             known_file(owner, file.sha256)  # not deleted meanwhile
+        if isinstance(file, Received):
+            resumable.claim(file)
         blob = _blob(owner, file, ready)
         defaults = {**values, "name": (name or file.name)[:200], "file_name": file.name[:255]}
         upload, created = kind.objects.get_or_create(owner=owner, blob=blob, **key, defaults=defaults)
@@ -94,7 +99,7 @@ def _create(kind: type[Upload], owner: User, file: StoredUpload | KnownFile, nam
     return upload, created
 
 
-def _blob(owner: User, file: StoredUpload | KnownFile, ready: blobs.Ready | None) -> Blob:
+def _blob(owner: User, file: File, ready: blobs.Ready | None) -> Blob:
     """The file's, within the quota. What the owner has already takes no more room, so it is never refused."""
     quota.lock(owner)
     mine = [

@@ -28,6 +28,7 @@ urlpatterns = [
     path("models/<uuid:pk>/state/", uploads.model_state, name="model_state"),
     path("models/<uuid:pk>/on/<uuid:dataset>/", baselines.baseline, name="model_baseline"),
     path("models/<uuid:pk>/delete/", uploads.delete_model, name="delete_model"),
+    path("uploads/<uuid:pk>/delete/", uploads.delete_upload, name="delete_upload"),
     path("datasets/", uploads.DatasetList.as_view(), name="datasets"),
     path("datasets/new/", uploads.new_dataset, name="new_dataset"),
     path("datasets/<uuid:pk>/", uploads.dataset, name="dataset"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -10,7 +12,7 @@ from repair_engine.settings import NONE, ImagesUpload, Network, Pixels, options
 from webapp.api.base import Body
 from webapp.api.derived import body
 from webapp.api.fields import Json, Line, Text
-from webapp.library import services
+from webapp.library import resumable, services
 from webapp.library.architectures import Untold, told_by
 from webapp.library.models import DatasetUpload, ModelUpload
 from webapp.library.uploads import SMALL
@@ -130,21 +132,34 @@ class CreateModelSerializer(body(Network, form=True)):
 
 
 class _Known(Body):
-    """In the place of a file: the hash of one that the caller has uploaded before."""
+    """In the place of a file: one that has arrived at `/uploads/`, or the hash of one that the caller made something of
+    before."""
 
-    sha256 = serializers.RegexField(SHA256, help_text="Of a file that you have uploaded before.")
+    rules = {"oneOf": [{"required": ["upload"]}, {"required": ["sha256"]}]}
+    kind: ClassVar[str]
+
+    upload = serializers.UUIDField(required=False, help_text="Of a file that has arrived at /uploads/; used once.")
+    sha256 = serializers.RegexField(SHA256, required=False, help_text="Of a file that you have uploaded before.")
     file_name = Line(
         required=False, max_length=255, help_text="Its name now; its ending counts. Default: that of the upload."
     )
 
     def validate(self, values: dict) -> dict:
-        values["file"] = services.known_file(self.context["owner"], values.pop("sha256"), values.pop("file_name", ""))
+        pk, sha256, name = (values.pop(key, None) for key in ("upload", "sha256", "file_name"))
+        if (pk is None) == (sha256 is None):
+            raise serializers.ValidationError("Give upload or sha256: which file is it?")
+        owner = self.context["owner"]
+        if pk:
+            values["file"] = resumable.received(owner, pk, self.kind, name or "")
+        else:
+            values["file"] = services.known_file(owner, sha256, name or "")
         return super().validate(values)
 
 
 class KnownModelSerializer(_Known, CreateModelSerializer):
-    """A checkpoint that you have uploaded before: nothing is sent again. With other options it is another model."""
+    """A checkpoint that is here already. With other options it is another model."""
 
+    kind = "model"
     file = None
     classes_file = None
 
@@ -157,6 +172,7 @@ class CreateDatasetSerializer(body(ImagesUpload, form=True)):
 
 
 class KnownDatasetSerializer(_Known, CreateDatasetSerializer):
-    """A zip of images that you have uploaded before: nothing is sent again."""
+    """A zip of images that is here already."""
 
+    kind = "dataset"
     file = None

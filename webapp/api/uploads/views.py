@@ -88,11 +88,12 @@ class ModelList(TakesFile, ListView):
 
     @extend_schema(
         request={"multipart/form-data": CreateModelSerializer, "application/json": KnownModelSerializer},
-        responses={201: ModelSerializer, 200: ModelSerializer, 400: PROBLEM, 404: PROBLEM, 413: PROBLEM},
+        responses={201: ModelSerializer, 200: ModelSerializer, **dict.fromkeys((400, 404, 409, 413), PROBLEM)},
     )
     def post(self, request: Request) -> Response:
         """Upload a checkpoint. It is checked afterwards: `state` becomes `ready` or `rejected`. As JSON: name a file
-        that you have uploaded before by its SHA-256 (404: you have not)."""
+        that has arrived at `/uploads/` by its id (409: not all of it), or one that you have uploaded before by its
+        SHA-256 (404: you have not)."""
         data = _read(request, CreateModelSerializer, KnownModelSerializer)
         upload, new = services.create_model(owner=request.user, **data.validated_data)
         return _created(request, upload, new, ModelSerializer, "api:model")
@@ -121,11 +122,12 @@ class DatasetList(TakesFile, ListView):
 
     @extend_schema(
         request={"multipart/form-data": CreateDatasetSerializer, "application/json": KnownDatasetSerializer},
-        responses={201: DatasetSerializer, 200: DatasetSerializer, 400: PROBLEM, 404: PROBLEM, 413: PROBLEM},
+        responses={201: DatasetSerializer, 200: DatasetSerializer, **dict.fromkeys((400, 404, 409, 413), PROBLEM)},
     )
     def post(self, request: Request) -> Response:
         """Upload a zip of labelled images. It is checked next: `state` becomes `ready` or `rejected`. As
-        JSON: name a file that you have uploaded before by its SHA-256 (404: you have not)."""
+        JSON: name a file that has arrived at `/uploads/` by its id (409: not all of it), or one that you have uploaded
+        before by its SHA-256 (404: you have not)."""
         data = _read(request, CreateDatasetSerializer, KnownDatasetSerializer)
         upload, new = services.create_dataset(owner=request.user, **data.validated_data)
         return _created(request, upload, new, DatasetSerializer, "api:dataset")

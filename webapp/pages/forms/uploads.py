@@ -17,6 +17,7 @@ from webapp.pages.forms.fields import options_form
 
 class DatasetForm(options_form(ImagesUpload, only=tuple(options(ImagesUpload)))):
     of = "dataset"
+    field_order = ["file", "name"]  # a file that is chosen first is sent while the rest is filled in
 
     file = forms.FileField(
         label="Zip of labelled images",

@@ -9,6 +9,7 @@ from uuid import UUID
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.mixins import LoginRequiredMixin
+from django.core.files.uploadedfile import UploadedFile
 from django.forms import Form
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -18,11 +19,13 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from django.views.generic import ListView
 
 from webapp.jobs import access, reaper, removal
-from webapp.library import kept, quota, services
+from webapp.library import kept, quota, resumable, services
 from webapp.library.architectures import architectures
 from webapp.library.errors import Refused
 from webapp.library.kept import Kept
-from webapp.library.models import DatasetUpload, ModelUpload, Upload
+from webapp.library.models import DatasetUpload, ModelUpload, ResumableUpload, Upload
+from webapp.library.resumable import Received
+from webapp.library.services import File
 from webapp.library.uploads import KnownFile, StoredUpload, takes_file
 from webapp.pages import before
 from webapp.pages.forms.uploads import DatasetForm, ModelForm, initial_from
@@ -68,34 +71,62 @@ def _new(
 ) -> HttpResponse:
     """The form of an upload. A file that reached the disk is not asked for again, whatever else is wrong."""
     user, like = request.user, context["like"]
-    files, gone = request.FILES, None
-    if request.method == "POST" and "file" not in files:
+    files, here, gone = request.FILES, None, None
+    if "file" not in files:
         try:
-            file = _here(request, like)
+            here = _here(request, kind, like)
         except Refused as error:
             gone = error
-        else:
-            files = MultiValueDict({**files, **({"file": [file]} if file else {})})
+    if here and request.method == "POST":
+        files = MultiValueDict({**files, "file": [here]})
     form = kind(request.POST or None, files or None, initial=initial)
     if gone is not None:
-        form.add_error("file", gone.said)
+        form.add_error("file", gone.said) if form.is_bound else messages.error(request, gone.said)
     if request.method == "POST" and form.is_valid() and (made := _create(request, form, service)):
         return redirect(made)
-    sent = files.get("file")
-    if isinstance(sent, StoredUpload) and "file" not in form.errors:
-        context["kept"] = kept.keep(request, user, sent)
-    elif like and "file" not in form.errors:
-        context["kept"] = Kept(like.file_name, like.blob.size, "")
+    sent = files.get("file") or here
+    if "file" not in form.errors and (found := _kept(request, sent, like)):
+        context["kept"] = found
     form.fields["file"].required = not context.get("kept")
-    context |= {"form": form, "usage": quota.usage(user)}
+    begun = access.resumable_of(user).filter(kind__in=[kind.of, ""])
+    context |= {"form": form, "usage": quota.usage(user), "begun": begun[:5]}
     return render(request, f"pages/{kind.of}_new.html", context, status=_status(form))
 
 
-def _here(request: HttpRequest, like: ModelUpload | None) -> StoredUpload | KnownFile | None:
-    """The file that is here already: sent with the form before, or that of another upload. Raises Refused."""
+def _here(request: HttpRequest, kind: type[Form], like: ModelUpload | None) -> File | None:
+    """The file that is here already: of the form before, of a resumable upload, or another's. Raises Refused."""
     if token := request.POST.get("kept"):
         return kept.take(request, request.user, token)
+    if pk := request.POST.get("upload") or request.GET.get("upload"):
+        return resumable.received(request.user, pk, kind.of)
+    if sha256 := request.POST.get("sha256"):
+        return services.known_file(request.user, sha256, request.POST.get("file_name", ""))
     return services.known_file(request.user, like.blob_id, like.file_name) if like else None
+
+
+def _kept(request: HttpRequest, sent: File | UploadedFile | None, like: ModelUpload | None) -> Kept | None:
+    """What the next form gives back in the place of the file."""
+    if isinstance(sent, StoredUpload):
+        return kept.keep(request, request.user, sent)
+    if isinstance(sent, Received):
+        return Kept(sent.name, sent.size, {"upload": str(sent.pk)})
+    if isinstance(sent, KnownFile):
+        return Kept(sent.name, sent.size, {} if like else {"sha256": sent.sha256, "file_name": sent.name})
+    return None
+
+
+@login_required
+@require_POST
+def delete_upload(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Of a file on its way."""
+    upload = access.resumable_for(request.user, pk)
+    try:
+        resumable.terminate(upload)
+    except Refused as error:
+        messages.error(request, error.said)
+    else:
+        messages.success(request, f"What had arrived of {upload.file_name} was deleted.")
+    return redirect("pages:new_dataset" if upload.kind == ResumableUpload.Kind.DATASET else "pages:new_model")
 
 
 def _create(request: HttpRequest, form: Form, service: Callable) -> str | None:
