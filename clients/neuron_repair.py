@@ -613,10 +613,10 @@ def judge(gates: list[str], result: dict) -> list[dict]:
     return judged
 
 
-def judge_file(api: Api, repair: dict, text: str) -> dict | None:
+def judge_file(api: Api, repair: dict, text: str, called: str) -> dict | None:
     """What the server says to a file of gates: its rules are those of `neuron-repair gate`. None: no report yet."""
     try:
-        return api.json("POST", f"repairs/{repair['id']}/gates/", {"text": text})
+        return api.json("POST", f"repairs/{repair['id']}/gates/", {"text": text, "file_name": called[:200]})
     except Refused as refused:
         if refused.status != 409:
             raise
@@ -894,13 +894,15 @@ def run(options: argparse.Namespace, known: dict) -> int:
         waiting = options.command == "wait"
         known.update(api.json("GET", f"repairs/{options.id}/") if waiting else start(api, options))
         if text:
-            judge_file(api, known, text)  # before the work: a file that cannot be read is refused at once
+            judge_file(
+                api, known, text, options.gates.name
+            )  # before the work: a file that cannot be read is refused at once
         repair = wait(api, dict(known))
         files = fetch(api, repair, options.out)
     known.update(repair)
     measured = repair["outcome"] not in ("", "no_repair_found")
     gates = judge(options.gate, repair["result"]) if measured else [unjudged(gate) for gate in options.gate]
-    if text and measured and (judged := judge_file(api, repair, text)):
+    if text and measured and (judged := judge_file(api, repair, text, options.gates.name)):
         known["judged"] = repair["judged"] = judged
         gates += rows_of(judged)
     code, message = verdict(repair, gates)

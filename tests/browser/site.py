@@ -185,7 +185,27 @@ def _make(folder: Path, sample: bool) -> dict[str, Any]:
     things = (ModelUpload.objects.get(pk=both["model"]), DatasetUpload.objects.get(pk=both["dataset"]))
     runs["working"], canceled = (str(at_work(maker.user, *things).pk) for _ in range(2))
     maker.post(f"repairs/{canceled}/cancel/", {})
-    return {**both, **runs, "canceled": canceled, "token": token, "unit": unit}
+    return {**both, **runs, **_people(maker, runs["repair"]), "canceled": canceled, "token": token, "unit": unit}
+
+
+def _people(maker: _Maker, run: str) -> dict[str, Any]:
+    """A team with a member and open invitations, an invitation from somebody else's, and a call that failed."""
+    from django.utils import timezone
+
+    from webapp.accounts import services
+    from webapp.jobs import teams
+    from webapp.jobs.models import Delivery, Job
+
+    grace = services.create_user(username="grace", password=PASSWORD)
+    theirs = teams.create_team(owner=grace, name="Radiology")
+    teams.invite(by=grace, team=theirs, role="viewer", name=USER)
+    team = teams.create_team(owner=maker.user, name="Vision")
+    invitation, _ = teams.invite(by=maker.user, team=team, role="editor", name="grace")
+    teams.accept(user=grace, invitation=invitation)
+    _, token = teams.invite(by=maker.user, team=team, role="viewer")
+    Delivery.objects.create(job=Job.objects.get(pk=run), event="repair.finished", state="failed", attempts=3,
+                            due_at=timezone.now(), last_error="answered 500")  # fmt: skip
+    return {"team": team.pk, "join": token}
 
 
 def main() -> None:

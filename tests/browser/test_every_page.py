@@ -42,9 +42,18 @@ PAGES: Mapping[str, tuple[str, ...]] = {
     ),
     "pages:edit": (f"{RUN}edit/",),
     "pages:filters": (f"{RUN}filters/",),
-    "pages:image": (f"{RUN}images/2/",),
+    "pages:image": (f"{RUN}images/2/", "/repairs/{attack}/images/1/"),
     "pages:follow": (f"{RUN}follow/?pick={{unit}}",),
     "pages:share": (f"{RUN}share/",),
+    "pages:model_team": ("/models/{model}/team/",),
+    "pages:dataset_team": ("/datasets/{dataset}/team/",),
+    "pages:repair_team": (f"{RUN}team/",),
+    "pages:teams": ("/teams/",),
+    "pages:team": ("/teams/{team}/",),
+    "pages:join": ("/join/{join}/",),
+    "pages:webhooks": ("/webhooks/",),
+    "accounts:profile": ("/account/profile/",),
+    "accounts:close": ("/account/close/",),
     "accounts:password": ("/account/password/",),
     "accounts:tokens": ("/account/tokens/",),
     "shared:run": (SHARED,),
@@ -66,6 +75,8 @@ PARTS = {
     "pages:retry", "pages:delete_repair", "pages:restore", "pages:map", "pages:unit", "pages:unit_study",
     "pages:images", "pages:choice", "pages:set", "pages:revoke_link", "pages:file", "accounts:sign_out",
     "accounts:revoke_token", "shared:images", "shared:thumbnail", "shared:file", "schema",
+    "pages:adversarial", "shared:adversarial", "shared:map", "shared:unit", "pages:delete_upload", "pages:answer",
+    "pages:edit_team", "pages:invite", "pages:member", "pages:take_back", "pages:webhook_again", "accounts:ended",
 }  # fmt: skip
 
 
@@ -113,7 +124,9 @@ def test_a_page_that_needs_no_account(outside: Page, served: Serving, path: str)
 
 
 def looked_at(page: Page, address: str) -> None:
-    page.goto(address)
+    answer = page.goto(address)
+    assert answer is not None
+    assert answer.status == (404 if address.endswith("/nothing/") else 200)
     page.wait_for_load_state("networkidle")
     found: list[str] = []
     for width, height in SIZES:

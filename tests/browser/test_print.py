@@ -85,10 +85,10 @@ def test_the_map_is_light_on_paper(paper: Page, served: Serving):
         for (let i = 0; i < data.length; i += 4) if (data[i + 3] === 255) seen.add(data.slice(i, i + 3).join());
         return [...seen];
     }"""
-    dark, light = "255,143,77", "194,65,12"  # of what hurts, at its fullest
+    dark, light = "108,178,255", "11,98,196"  # of what helps, at its fullest
     paper.wait_for_function(f"() => ({drawn})(document.querySelector('.unitmap canvas')).length > 0")
     on_screen = paper.eval_on_selector(".unitmap canvas", drawn)
-    assert (dark in on_screen, light in on_screen) == (True, False)
+    assert (dark in on_screen, light in on_screen) == (True, False), on_screen
     paper.emulate_media(media="print")
     paper.wait_for_function("() => new Promise((done) => requestAnimationFrame(() => done(true)))")
     on_paper = paper.eval_on_selector(".unitmap canvas", drawn)

@@ -44,11 +44,7 @@ class Line:
         """All connections, on both sides, in the middle of whatever they carry."""
         with self._lock:
             ends, self._open = self._open, []
-        for end in ends:
-            with suppress(OSError):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
+        _reset(*ends)
 
     def _accept(self) -> None:
         while True:
@@ -68,7 +64,7 @@ class Line:
                 threading.Thread(target=self._carry, args=ends, daemon=True).start()
 
     def _carry(self, source: socket.socket, target: socket.socket, upward: bool) -> None:
-        with suppress(OSError):
+        try:
             while data := source.recv(PIECE):
                 target.sendall(data)
                 if upward:
@@ -76,6 +72,8 @@ class Line:
                     if self.rate:
                         time.sleep(len(data) / self.rate)
             target.shutdown(socket.SHUT_WR)
+        except OSError:  # one end is gone: so is the other
+            _reset(source, target)
 
     def _count(self, more: int) -> None:
         with self._lock:
@@ -84,3 +82,11 @@ class Line:
             self.at = [(size, what) for size, what in self.at if size > self.sent]
         for what in due:
             what()
+
+
+def _reset(*ends: socket.socket) -> None:
+    for end in ends:
+        with suppress(OSError):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            end.shutdown(socket.SHUT_RDWR)
+        end.close()

@@ -8,6 +8,8 @@ from pathlib import Path
 from django.conf import settings
 from django.db import models
 
+from webapp.accounts.models import Owned, belongs
+
 
 class Blob(models.Model):
     """A file on disk, named by its content: two uploads of the same file are one blob."""
@@ -74,8 +76,8 @@ class ResumableUpload(models.Model):
         return 100 * self.offset // self.size
 
 
-class Upload(models.Model):
-    """What models and datasets have in common: an owner, a blob and the outcome of the check."""
+class Upload(Owned):
+    """What models and datasets have in common: whose they are, a blob and the outcome of the check."""
 
     class State(models.TextChoices):
         VALIDATING = "validating"
@@ -83,7 +85,6 @@ class Upload(models.Model):
         REJECTED = "rejected"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     blob = models.ForeignKey(Blob, on_delete=models.PROTECT, related_name="+")
     name = models.CharField(max_length=200)  # for people; starts as the file's name
     file_name = models.CharField(max_length=255)  # as uploaded, never used as a path
@@ -122,7 +123,15 @@ class ModelUpload(Upload):
 
     class Meta(Upload.Meta):
         constraints = [
-            models.UniqueConstraint(fields=["owner", "blob", "settings_digest"], name="one_model_per_file_and_settings")
+            models.UniqueConstraint(
+                fields=["owner", "blob", "settings_digest"], name="one_model_per_file_and_settings"
+            ),
+            models.UniqueConstraint(
+                fields=["team", "blob", "settings_digest"],
+                condition=models.Q(owner=None),
+                name="one_model_of_a_team_per_file_and_settings",
+            ),
+            belongs("model"),
         ]
 
 
@@ -133,7 +142,13 @@ class DatasetUpload(Upload):
 
     class Meta(Upload.Meta):
         constraints = [
-            models.UniqueConstraint(fields=["owner", "blob", "split_folder"], name="one_dataset_per_file_and_split")
+            models.UniqueConstraint(fields=["owner", "blob", "split_folder"], name="one_dataset_per_file_and_split"),
+            models.UniqueConstraint(
+                fields=["team", "blob", "split_folder"],
+                condition=models.Q(owner=None),
+                name="one_dataset_of_a_team_per_file_and_split",
+            ),
+            belongs("dataset"),
         ]
 
     @property

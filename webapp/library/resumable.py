@@ -131,7 +131,7 @@ def append(upload: ResumableUpload, offset: int, body: Source, *, checksum: tupl
             )
         try:
             arrived = _write(upload, file, body, checksum)
-            digest = _finished(upload, file) if arrived == upload.size else upload.sha256
+            digest = _digest(file) if offset < arrived == upload.size else upload.sha256
         except BaseException:
             file.truncate(upload.offset)
             raise
@@ -176,7 +176,7 @@ def _read(body: Source, *, whole: bool) -> bytes:
         return b""
 
 
-def _finished(upload: ResumableUpload, file: BinaryIO) -> str:
+def _digest(file: BinaryIO) -> str:
     file.seek(0)
     return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from repair_engine.case.case import Case
+from repair_engine.choosing import stepwise
 from repair_engine.choosing.harm import LimitCheck
 from repair_engine.choosing.orders import plan_of
 from repair_engine.choosing.plan import Plan, better, masked_predictions
@@ -101,6 +102,14 @@ def test_the_budget_bounds_it(exact: tuple[pipeline.Job, Ranking]) -> None:
         found = order_of(job.case, ranking, budget)
         assert found is None or found.evaluations <= SHARE * budget
     assert order_of(job.case, ranking, 100) is None
+
+
+def test_there_is_none_where_no_filter_harms(
+    exact: tuple[pipeline.Job, Ranking], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, ranking = exact
+    monkeypatch.setattr(stepwise, "candidates_of", lambda *_: np.array([], dtype=np.int64))
+    assert order_of(job.case, ranking, 20_000) is None
 
 
 def test_no_more_filters_than_allowed(exact: tuple[pipeline.Job, Ranking]) -> None:

@@ -18,6 +18,7 @@ from django.utils.datastructures import MultiValueDict
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django.views.generic import ListView
 
+from webapp.accounts.models import Team
 from webapp.jobs import access, reaper, removal
 from webapp.library import kept, quota, resumable, services
 from webapp.library.architectures import architectures
@@ -28,8 +29,10 @@ from webapp.library.resumable import Received
 from webapp.library.services import File
 from webapp.library.uploads import KnownFile, StoredUpload, takes_file
 from webapp.pages import before
+from webapp.pages.forms.teams import ask_for_team
 from webapp.pages.forms.uploads import DatasetForm, ModelForm, initial_from
 from webapp.pages.views import images
+from webapp.pages.whose import whose
 
 PER_PAGE = 50
 
@@ -54,7 +57,7 @@ class DatasetList(LoginRequiredMixin, ListView):
 def new_model(request: HttpRequest) -> HttpResponse:
     """`?like=…`: the file of a model that is here already, with what was said of it to be changed."""
     pk = request.POST.get("like") or request.GET.get("like")
-    like = access.model_for(request.user, pk) if pk else None
+    like = access.model_for(request.user, pk, access.EDIT) if pk else None
     initial = initial_from(like) if like else {}
     return _new(request, ModelForm, services.create_model, {"architectures": architectures(), "like": like}, initial)
 
@@ -74,12 +77,13 @@ def _new(
     files, here, gone = request.FILES, None, None
     if "file" not in files:
         try:
-            here = _here(request, kind, like)
+            here = _here(request, kind, like, _team(request, like))
         except Refused as error:
             gone = error
     if here and request.method == "POST":
         files = MultiValueDict({**files, "file": [here]})
     form = kind(request.POST or None, files or None, initial=initial)
+    ask_for_team(form, user, "yourself", like.team if like and like.owner_id is None else None)
     if gone is not None:
         form.add_error("file", gone.said) if form.is_bound else messages.error(request, gone.said)
     if request.method == "POST" and form.is_valid() and (made := _create(request, form, service)):
@@ -93,15 +97,23 @@ def _new(
     return render(request, f"pages/{kind.of}_new.html", context, status=_status(form))
 
 
-def _here(request: HttpRequest, kind: type[Form], like: ModelUpload | None) -> File | None:
+def _team(request: HttpRequest, like: ModelUpload | None) -> Team | None:
+    """Whose the upload shall be; what else is wrong with it, the form says."""
+    if request.method != "POST":
+        return like.team if like and like.owner_id is None else None
+    asked = request.POST.get("team", "")
+    return access.team_for(request.user, asked, access.EDIT) if asked else None
+
+
+def _here(request: HttpRequest, kind: type[Form], like: ModelUpload | None, team: Team | None) -> File | None:
     """The file that is here already: of the form before, of a resumable upload, or another's. Raises Refused."""
     if token := request.POST.get("kept"):
         return kept.take(request, request.user, token)
     if pk := request.POST.get("upload") or request.GET.get("upload"):
         return resumable.received(request.user, pk, kind.of)
     if sha256 := request.POST.get("sha256"):
-        return services.known_file(request.user, sha256, request.POST.get("file_name", ""))
-    return services.known_file(request.user, like.blob_id, like.file_name) if like else None
+        return services.known_file(request.user, team, sha256, request.POST.get("file_name", ""))
+    return services.known_file(request.user, team, like.blob_id, like.file_name) if like else None
 
 
 def _kept(request: HttpRequest, sent: File | UploadedFile | None, like: ModelUpload | None) -> Kept | None:
@@ -159,8 +171,8 @@ def dataset(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 def _page(request: HttpRequest, kind: str, find: Callable[..., Upload], pk: UUID) -> HttpResponse:
     reaper.reap()
-    upload = find(request.user, pk)
-    context = {"kind": kind, "upload": upload, kind: upload}
+    upload = find(request.user, pk, access.SEE)
+    context = {"kind": kind, "upload": upload, kind: upload, **whose(request.user, upload, kind)}
     if upload.state == Upload.State.READY:
         others = access.datasets_of if kind == "model" else access.models_of
         context["baselines"] = before.partners(upload, others(request.user))
@@ -172,13 +184,13 @@ def _page(request: HttpRequest, kind: str, find: Callable[..., Upload], pk: UUID
 @login_required
 @require_safe
 def model_state(request: HttpRequest, pk: UUID) -> HttpResponse:
-    return _state(request, access.model_for(request.user, pk), "pages:model")
+    return _state(request, access.model_for(request.user, pk, access.SEE), "pages:model")
 
 
 @login_required
 @require_safe
 def dataset_state(request: HttpRequest, pk: UUID) -> HttpResponse:
-    return _state(request, access.dataset_for(request.user, pk), "pages:dataset")
+    return _state(request, access.dataset_for(request.user, pk, access.SEE), "pages:dataset")
 
 
 def _state(request: HttpRequest, upload: Upload, page: str) -> HttpResponse:
@@ -194,13 +206,13 @@ def _state(request: HttpRequest, upload: Upload, page: str) -> HttpResponse:
 @login_required
 @require_POST
 def delete_model(request: HttpRequest, pk: UUID) -> HttpResponse:
-    return _delete(request, access.model_for(request.user, pk), "pages:model")
+    return _delete(request, access.model_for(request.user, pk, access.OWN), "pages:model")
 
 
 @login_required
 @require_POST
 def delete_dataset(request: HttpRequest, pk: UUID) -> HttpResponse:
-    return _delete(request, access.dataset_for(request.user, pk), "pages:dataset")
+    return _delete(request, access.dataset_for(request.user, pk, access.OWN), "pages:dataset")
 
 
 def _delete(request: HttpRequest, upload: Upload, page: str) -> HttpResponse:

@@ -146,7 +146,8 @@
         const code = error.originalResponse?.getStatus() ?? 0;
         const again = code === 0 || [408, 409, 423, 429].includes(code) || (code >= 500 && code !== 507);
         if (again && !mine.over) {
-          show(`The line is broken. What was sent stays there; trying again.`, { news: "The line is broken; trying again." });
+          const why = code ? "The server cannot take it just now." : "The line is broken.";
+          show(`${why} What was sent stays there; trying again.`, { news: `${why} Trying again.` });
         }
         return again;
       },
