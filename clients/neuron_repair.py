@@ -326,6 +326,7 @@ max_clean_drop | --max-clean-drop |  | real |  | X | How far clean accuracy may 
 max_subgroup_drop | --max-subgroup-drop |  | real |  | X | How far the recall of any subgroup may fall. Subgroups of fewer than 30 images do not count. Default: 0.1.
 max_filters | --max-filters |  | whole |  | N | The longest list of culprits that is tried. Default: 50.
 choose | --choose |  | text | best,one-se |  | How many filters, of those within the limits: the best figure on the select images, or the fewest within one standard error of it. Default: best.
+goal | --goal |  | text | mean,worst-group,gap |  | What the repair is chosen by on the select images and judged by on the report images: the metric; or, of subgroup-recall, the recall of the worst subgroup (worst-group), or the gap between the best and the worst one (gap). Subgroups of fewer than 30 images do not count. Filters are valued by the metric in any case. Default: mean.
 order | --order |  | text | auto,value |  | Order of removal: by value alone, or also stepwise, where candidates are scored again after each removal, for up to 45% of the budget in addition; whichever does better on the select images (auto). Default: auto.
 edit | --edit |  | text | ablate,constants,culprits,biases,head,ablate+biases,ablate+head,auto |  | What the repair changes. All but ablate learn from the score images, are chosen on the select images under the same limits, for up to 10% of the budget each in addition, and keep keys, shapes and dtypes. Default: ablate.
 quality | --quality |  | text |  | K,OVERLAP | K,OVERLAP such as 50,0.9, of the estimator fast: stop when it expects this share of the true top (bottom) K found, at the latest at the budget.
@@ -379,14 +380,14 @@ interpolation | --interpolation |  | text | nearest,bilinear,bicubic,box,hamming
 split_folder | --split-folder |  | text |  | NAME | Where the zip holds splits (train, test; fold1, fold2): the top folder that is read. none: the top folders are the classes.
 """  # noqa: E501
 _TAKES = """\
-repair: metric group seed max_clean_drop max_subgroup_drop max_filters choose order edit quality memory estimator top_k side budget minutes effort precision batch_size depth constant units level compact trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset
+repair: metric group seed max_clean_drop max_subgroup_drop max_filters choose goal order edit quality memory estimator top_k side budget minutes effort precision batch_size depth constant units level compact trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset
 explain: metric group seed constant units quality memory estimator top_k side budget minutes effort precision batch_size depth remove draws curve_images pictures visualize level trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images
 score: metric also group seed constant units quality memory estimator top_k side budget minutes effort precision batch_size depth trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images
 attack: group seed level attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset all_images
 run: device
 model: architecture num_classes options weights key strip_prefix resize crop mean std channels interpolation
 images: split_folder
-follow: max_clean_drop max_subgroup_drop max_filters choose order edit level queries subset budget
+follow: max_clean_drop max_subgroup_drop max_filters choose goal order edit level queries subset budget
 """  # noqa: E501
 # options: end
 OPTIONS = {line.split(" | ")[0]: line.split(" | ")[1:] for line in _OPTIONS.splitlines()}

@@ -17,10 +17,11 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-import torch  # noqa: F401
+import torch
 import torchvision  # noqa: F401
 
 from repair_engine.support import sandbox
+from repair_engine.support.process import prepare_process
 from repair_engine.verbs import verify
 from tests import remembered
 
@@ -33,6 +34,23 @@ os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 # Begun first, so that at the end no process has one of them left while the others have nothing (`--dist loadfile`).
 LONGEST = ("webapp/test_killed_workers.py", "webapp/test_real_engine.py", "webapp/test_client.py",
            "browser/test_whole_way.py", "webapp/test_uploads.py", "webapp/test_serving.py")  # fmt: skip
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--torch-device", choices=("cpu", "cuda"), default="cpu", help="where tests with the marker device compute"
+    )
+
+
+@pytest.fixture(scope="session")
+def torch_device(request: pytest.FixtureRequest) -> str:
+    """What tests with the marker `device` compute on: "cpu", or a real GPU where `--torch-device cuda` asks for it."""
+    name = str(request.config.getoption("--torch-device"))
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            pytest.fail("--torch-device cuda: torch sees no GPU here")
+        prepare_process()  # as every entry does: no TF32
+    return name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
