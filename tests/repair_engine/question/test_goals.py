@@ -11,6 +11,7 @@ from repair_engine.choosing.selection import Seen, Sweep, judge, resample
 from repair_engine.documents.reasons import judged, looser, not_shown, reasons_of
 from repair_engine.errors import BadInput
 from repair_engine.pages.repair_wording import headline, selection_said
+from repair_engine.pages.text import repair_text
 from repair_engine.question.goals import GroupGoal
 from repair_engine.question.objectives import cell_codes
 from repair_engine.settings import Limits, Repair, from_keywords
@@ -121,7 +122,8 @@ def test_by_the_command_line(many: World, tmp_path: Path, goal: str) -> None:
     assert change is not None
     assert change == document["fairness"]["gap" if lower else "worst"]["change"]
     assert sign * change["value"] > 0
-    assert f"By {what} it was chosen: a change of" in headline(document)
+    assert f" By {what} it was chosen: a change of" in headline(document)
+    assert f"By {what} it was chosen: a change of" in repair_text(document)
     assert what.removeprefix("the ") in " ".join(selection_said(document))
     # The same report by a change that may be nothing: no improvement is shown, whatever the metric gained.
     change |= {"lower": -0.01, "upper": 0.01}
