@@ -135,6 +135,20 @@ def test_by_the_command_line(many: World, tmp_path: Path, goal: str) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+def test_edits_are_chosen_by_it_too(many: World, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    document = call(
+        many.argv("repair", "--json", out=out, metric=METRIC, budget="8000", goal="gap", edit="auto")
+    ).document
+    made = [row for row in document["edit"]["rows"] if "not_made" not in row]
+    assert made
+    assert all(0 <= row["goal"] < document["curve"][0]["goal"] for row in made)  # each makes the gap smaller
+    best = min(made, key=lambda row: row["goal"])
+    assert best["behind_best"] == 0
+    assert (tmp_path / "out" / "report.html").read_text().count("the gap between the subgroups") >= 3
+
+
+@pytest.mark.usefixtures("quick")
 def test_too_few_images_are_said_before_the_search(skewed: World, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     result = call(skewed.argv("repair", out=out, metric=METRIC, budget="10000000000", goal="worst-group"))

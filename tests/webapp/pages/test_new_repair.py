@@ -64,7 +64,8 @@ def test_everything_that_is_asked_reaches_the_repair(owner):
     assert job.request == {
         "metric": "subgroup-recall:ground", "max_clean_drop": 0.015, "max_subgroup_drop": 0.07, "max_filters": 9,
         "choose": "one-se", "goal": "gap", "order": "value", "constant": "bn_beta", "precision": "bfloat16",
-        "memory": "3G", "budget": 50000, "seed": 7, "estimator": "tmab", "top_k": 4, "side": "both", "batch_size": 8, "group": "ground",
+        "memory": "3G", "budget": 50000, "seed": 7, "estimator": "tmab", "top_k": 4, "side": "both", "batch_size": 8,
+        "group": "ground",
     }  # fmt: skip
 
 
