@@ -177,7 +177,7 @@ def _make(folder: Path, sample: bool) -> dict[str, Any]:
     }
     runs["hand"] = maker.run("repairs/", **{"from": runs["repair"]}, filters=["conv:1"] if not sample else [])
     runs["attack"] = maker.run("attacks/", repair=runs["repair"], **attack, subset=40, queries=20)
-    maker.post(f"repairs/{runs['repair']}/gates/", GATES)
+    maker.post(f"repairs/{runs['repair']}/gates/", GATES | {"file_name": "release.yml"})
     link = maker.post(f"repairs/{runs['repair']}/links/", {"name": "Grace"})["url"]
     unit = about["unit"] or Job.objects.get(pk=runs["repair"]).result["filters"][0]
     maker.see(f"/repairs/{runs['repair']}/?unit={unit}")
@@ -185,26 +185,29 @@ def _make(folder: Path, sample: bool) -> dict[str, Any]:
     things = (ModelUpload.objects.get(pk=both["model"]), DatasetUpload.objects.get(pk=both["dataset"]))
     runs["working"], canceled = (str(at_work(maker.user, *things).pk) for _ in range(2))
     maker.post(f"repairs/{canceled}/cancel/", {})
-    return {**both, **runs, **_people(maker, runs["repair"]), "canceled": canceled, "token": token, "unit": unit}
+    return {**both, **runs, "canceled": canceled, "token": token, "unit": unit, **_company(maker, canceled)}
 
 
-def _people(maker: _Maker, run: str) -> dict[str, Any]:
-    """A team with a member and open invitations, an invitation from somebody else's, and a call that failed."""
-    from django.utils import timezone
-
+def _company(maker: _Maker, run: str) -> dict[str, Any]:
+    """A team with an invitation, a link to it, and calls that did not arrive."""
     from webapp.accounts import services
     from webapp.jobs import teams
     from webapp.jobs.models import Delivery, Job
 
-    grace = services.create_user(username="grace", password=PASSWORD)
-    theirs = teams.create_team(owner=grace, name="Radiology")
-    teams.invite(by=grace, team=theirs, role="viewer", name=USER)
-    team = teams.create_team(owner=maker.user, name="Vision")
+    team = teams.create_team(owner=maker.user, name="Radiology")
+    colleague = services.create_user(username="grace", password=PASSWORD)
     invitation, _ = teams.invite(by=maker.user, team=team, role="editor", name="grace")
-    teams.accept(user=grace, invitation=invitation)
+    teams.accept(user=colleague, invitation=invitation)
+    teams.invite(by=maker.user, team=team, role="viewer", name="hopper")
     _, token = teams.invite(by=maker.user, team=team, role="viewer")
-    Delivery.objects.create(job=Job.objects.get(pk=run), event="repair.finished", state="failed", attempts=3,
-                            due_at=timezone.now(), last_error="answered 500")  # fmt: skip
+    theirs = teams.create_team(owner=colleague, name="Cardiology")
+    teams.invite(by=colleague, team=theirs, role="viewer", name=maker.user.username)
+    Job.objects.filter(pk=run).update(webhook_url="https://example.org/hook")
+    for event, state, status in (("repair.started", "delivered", 200), ("repair.finished", "failed", 500)):
+        Delivery.objects.create(
+            job_id=run, event=event, state=state, status=status, attempts=1, due_at=maker.user.date_joined,
+            last_error="" if status == 200 else "OSError: answered 500",
+        )  # fmt: skip
     return {"team": team.pk, "join": token}
 
 

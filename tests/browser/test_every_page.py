@@ -50,7 +50,7 @@ PAGES: Mapping[str, tuple[str, ...]] = {
     "pages:repair_team": (f"{RUN}team/",),
     "pages:teams": ("/teams/",),
     "pages:team": ("/teams/{team}/",),
-    "pages:join": ("/join/{join}/",),
+    "pages:join": ("/join/{join}/", "/join/nothing/"),
     "pages:webhooks": ("/webhooks/",),
     "accounts:profile": ("/account/profile/",),
     "accounts:close": ("/account/close/",),

@@ -240,12 +240,9 @@ def address(name: str, things: dict) -> str:
         Job.objects.filter(pk=job.pk).update(deleted_at=timezone.now())
     if name in ("pages:webhook_again", "api:delivery_again"):
         Job.objects.filter(pk=job.pk).update(webhook_url="https://example.org/hook")
-        return reverse(
-            name,
-            args=[
-                Delivery.objects.create(job=job, event=secrets.token_hex(8), state="failed", due_at=timezone.now()).pk
-            ],
-        )
+        event = secrets.token_hex(8)
+        call = Delivery.objects.create(job=job, event=event, state="failed", due_at=timezone.now())
+        return reverse(name, args=[call.pk])
     query = "?unit=features.1:1" if name in ("pages:unit", "pages:unit_study") else ""
     return reverse(name, args=[thing.pk, *more]) + query
 
