@@ -125,7 +125,9 @@ def _command(args: argparse.Namespace) -> str:
     methods = "".join(f" --method {shlex.quote(name)}" for name in given("method") or ())
     seconds = f" --seconds {given('seconds'):g}" if given("seconds") else ""
     seed = f" --seed {given('seed')}" if given("seed") else ""
-    return f"python -m benchmarks {args.part}{case} --size {args.size} --device {args.device}{methods}{seconds}{seed}"
+    float32 = " --float32" if given("float32") else ""
+    asked = f"{methods}{seconds}{seed}{float32}"
+    return f"python -m benchmarks {args.part}{case} --size {args.size} --device {args.device}{asked}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -140,6 +142,8 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument("--method", action="append", help="only this one; may be repeated")
             verb.add_argument("--seconds", type=float, help="for each method, instead of the size's")
             verb.add_argument("--seed", type=int, default=0)
+        if part == "throughput":
+            verb.add_argument("--float32", action="store_true", help="no search in bfloat16: half the time")
         verb.set_defaults(do=one_part)
         _common(verb)
     verb = verbs.add_parser("all", help="all parts, small: on a case or two; writes benchmarks/tables/PART-DEVICE.md")

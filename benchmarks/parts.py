@@ -22,6 +22,7 @@ class Options:
         size: "small" or "full".
         seconds: for each method of `quality`; None = by size and device.
         methods: names of those measured by `quality`; None = all.
+        bfloat16: whether `throughput` measures the search in bfloat16.
     """
 
     device: str
@@ -29,11 +30,12 @@ class Options:
     seconds: float | None = None
     seed: int = 0
     methods: list[str] | None = None
+    bfloat16: bool = True
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Options:
         get = vars(args).get
-        return cls(args.device, args.size, get("seconds"), get("seed") or 0, get("method"))
+        return cls(args.device, args.size, get("seconds"), get("seed") or 0, get("method"), not get("float32"))
 
 
 def measure_quality(name: str, options: Options, say: Say) -> dict[str, Any]:
@@ -45,7 +47,7 @@ def measure_quality(name: str, options: Options, say: Say) -> dict[str, Any]:
 
 def measure_throughput(name: str, options: Options, say: Say) -> dict[str, Any]:
     case = open_case(name, options.device, say)
-    return throughput.measure(case, {"small": 4.0, "full": 20.0}[options.size], say)
+    return throughput.measure(case, {"small": 4.0, "full": 20.0}[options.size], say, options.bfloat16)
 
 
 def measure_scaling(name: str, options: Options, say: Say) -> dict[str, Any]:

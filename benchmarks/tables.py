@@ -102,7 +102,7 @@ def throughput(result: dict[str, Any]) -> str:
     """Throughput of one case."""
     plain, (*ways, last, half) = result["plain"], result["records"]
     head = (
-        f"{result['filters']:,} filters, {result['gmacs']:.3g} GMAC per image, {result['images']} images per "
+        f"{result['filters']:,} units, {result['gmacs']:.3g} GMAC per image, {result['images']} images per "
         f"coalition. Plain forward: batches of {plain['batch']}, {plain['memory_format']}."
     )
     rows = grid(
@@ -114,12 +114,12 @@ def throughput(result: dict[str, Any]) -> str:
                 last,
                 *([] if "cannot" in half else [half]),
                 {
-                    "method": "bound for marginals: what comes after the filter",
+                    "method": "bound for marginals: what comes after the unit",
                     "evaluations_per_second": last["suffix_bound_evaluations_per_second"],
                     "ratio_to_plain": last["suffix_bound_ratio"],
                 },
                 {
-                    "method": "bound for marginals: what depends on the filter",
+                    "method": "bound for marginals: what depends on the unit",
                     "evaluations_per_second": last["dependent_bound_evaluations_per_second"],
                     "ratio_to_plain": last["dependent_bound_ratio"],
                 },
@@ -128,7 +128,7 @@ def throughput(result: dict[str, Any]) -> str:
     )
     tail = (
         f"Marginals reach **{100 * last['share_of_suffix_bound']:.0f}%** of the first bound and "
-        f"{100 * last['share_of_dependent_bound']:.0f}% of the second; over all filters "
+        f"{100 * last['share_of_dependent_bound']:.0f}% of the second; over all units "
         f"{number(last['marginals_per_second'])} marginals/s of {result['images']} images each. "
         "Convolutions that compute the one changed channel only could gain at most "
         f"{last['one_channel_gain']:.2f} times."
@@ -169,7 +169,9 @@ def scaling(result: dict[str, Any]) -> str:
 
 def memory(result: dict[str, Any]) -> str:
     """Memory of one case."""
-    return grid(
+    work = f"a coalition, a walk and {result['flips']} single flips on {result['images']} images"
+    head = f"{result['filters']:,} units; {work}."
+    return f"{head}\n\n" + grid(
         ["byte budget", "before, MiB", "peak, MiB", "added, MiB", "within the budget"],
         (
             [r["method"], *(f"{r[key] / 2**20:,.0f}" for key in ("before", "peak", "added")),
@@ -207,7 +209,7 @@ def profile(result: dict[str, Any]) -> str:
     ]
     rows = [(r["method"], r["seconds"]) for r in result["records"]] + [("in all", wall), *floors]
     head = (
-        f"{result['evaluations']:,} evaluations by single flips of {result['filters']:,} filters, "
+        f"{result['evaluations']:,} evaluations by single flips of {result['filters']:,} units, "
         f"{result['images']} images per coalition, under the profiler."
     )
     return f"{head}\n\n" + grid(

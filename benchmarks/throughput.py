@@ -1,6 +1,6 @@
-"""Throughput: single-filter marginals per second, against the bound that operation counts set.
+"""Throughput: single-unit marginals per second, against the bound that operation counts set.
 
-The bound: a flip of one filter costs at least what comes after it in the network, done at the speed at which the
+The bound: a flip of one unit costs at least what comes after it in the network, done at the speed at which the
 ordinary torch module (eval mode, same precision, its fastest batch size and memory format) does whole forwards here.
 """
 
@@ -15,24 +15,28 @@ import torch
 
 from benchmarks import operations
 from benchmarks.cases import BenchCase, describe
-from benchmarks.engine import choose, lowered
+from benchmarks.engine import Precision, choose, lowered
 from benchmarks.masked import MaskedValue, best_rows, fastest
 from benchmarks.methods import images_per_draw
 
 IMAGES = 32
-CHUNK = 256  # filters flipped per call; an estimator asks for all of a draw's at once
+CHUNK = 256  # units flipped per call; an estimator asks for all of a draw's at once
+_LEAST_CHUNK = 64  # where a whole one would take much longer than a round
 BATCHES = {"cpu": (16, 32, 64, 128), "cuda": (64, 256, 1024)}  # of the plain forward, tried
-REMOVED = 0.05  # share of the filters that is absent
+REMOVED = 0.05  # share of the units that is absent
 ROUNDS = 3
-MARGINALS = "single-filter marginals"
-IN_BFLOAT16 = "single-filter marginals, search in bfloat16"
+MARGINALS = "single-unit marginals"
+IN_BFLOAT16 = "single-unit marginals, search in bfloat16"
 
 
-def measure(case: BenchCase, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(case: BenchCase, seconds: float, say: Callable[[str], None], bfloat16: bool = True) -> dict[str, Any]:
     """One record per way of evaluating: evaluations per second (one image under one coalition).
 
-    The ways take turns, three rounds of `seconds` each, so that a machine that slows down slows all of them. 32 images
-    per coalition, or as few as let a chunk of flips end within `seconds`.
+    The ways take turns, three rounds of `seconds` each, so that a machine that slows down slows all of them, and what the
+    first calls pay once is in none of the medians. 32 images per coalition, or as few as let a chunk of flips end within `seconds`.
+
+    Args:
+        bfloat16: whether the search in bfloat16 is measured, too.
     """
     say(f"{case.name}: counting operations")
     some = case.base.images(np.arange(min(IMAGES, len(case.base.objective))))
@@ -41,7 +45,8 @@ def measure(case: BenchCase, seconds: float, say: Callable[[str], None]) -> dict
     per_draw = images_per_draw(IMAGES, CHUNK, 2 * chosen["images_per_second"], seconds, draws=1)
     game = case.game(per_draw)
     batch = game.draw_batch(np.random.default_rng(0))
-    flips = Flips(case, game, batch)
+    size = max(_LEAST_CHUNK, min(CHUNK, int(2 * chosen["images_per_second"] * seconds)))
+    flips = Flips(case, game, batch, size)
     rows, _ = best_rows(case, per_draw)
     masked = MaskedValue(case.base, per_draw, rows)
     masked.use(batch)
@@ -51,8 +56,9 @@ def measure(case: BenchCase, seconds: float, say: Callable[[str], None]) -> dict
         masked(full_masks)
         return rows * len(batch.indices)
 
-    precision = choose(game, "bfloat16", 0)
-    low = Flips(case, game.playing(lowered(game.network, precision.used)), batch)
+    unasked = Precision("bfloat16", "float32", reason="it was not asked for")
+    precision = choose(game, "bfloat16", 0) if bfloat16 else unasked
+    low = Flips(case, game.playing(lowered(game.network, precision.used)), batch, size)
     ways: dict[str, Callable[[], int]] = {
         "plain forward of the torch module": plain,
         "full masked forward": forwards,
@@ -62,10 +68,6 @@ def measure(case: BenchCase, seconds: float, say: Callable[[str], None]) -> dict
     if precision.used != "float32":
         ways[IN_BFLOAT16] = low.chunk
     rates: dict[str, list[float]] = {name: [] for name in ways}
-    for work in ways.values():
-        work()
-    flips.done.clear()
-    low.done.clear()
     for turn in range(ROUNDS):
         for name, work in ways.items():
             say(f"{case.name}: {name}, round {turn + 1} of {ROUNDS}")
@@ -78,7 +80,7 @@ def measure(case: BenchCase, seconds: float, say: Callable[[str], None]) -> dict
         for name, v in speeds.items()
         if name != IN_BFLOAT16
     ]
-    # Which filters were flipped decides what the bound is for them; all filters together are what a user pays for.
+    # Which units were flipped decides what the bound is for them; all units together are what a user pays for.
     for kind, of in (("suffix", counted.after), ("dependent", counted.dependent)):
         share = speeds[MARGINALS] / (base * counted.bound(of, flipped))
         found[-1][f"{kind}_bound_ratio"] = round(counted.bound(of), 3)
@@ -90,7 +92,7 @@ def measure(case: BenchCase, seconds: float, say: Callable[[str], None]) -> dict
     found[-1]["marginals_per_second"] = round(share * base * counted.bound(counted.after) / len(batch.indices), 3)
     half: dict[str, Any] = {"method": IN_BFLOAT16, "precision": precision.to_json()}
     if IN_BFLOAT16 in speeds:
-        # As many of the same kind of flips as in float32: so much faster, whichever filters were drawn.
+        # As many of the same kind of flips as in float32: so much faster, whichever units were drawn.
         speed = speeds[IN_BFLOAT16] * counted.bound(counted.after, flipped)
         speed /= counted.bound(counted.after, np.concatenate(low.done))
         half |= {"evaluations_per_second": round(speed, 2), "ratio_to_plain": round(speed / base, 3)}
@@ -137,15 +139,15 @@ def _plain(module: torch.nn.Module, images: torch.Tensor, size: int, layout: tor
 class Flips:
     """Single flips and walks at one coalition on one batch, as estimators ask for them.
 
-    Chunks of neighbouring filters come in random order, so that any number of them is a sample of all.
+    Chunks of neighbouring units come in random order, so that any number of them is a sample of all.
     """
 
-    def __init__(self, case: BenchCase, game: Any, batch: Any) -> None:
+    def __init__(self, case: BenchCase, game: Any, batch: Any, size: int = CHUNK) -> None:
         self.game, self.batch = game, batch
         self.rng = np.random.default_rng(1)
         self.coalition = np.ones(case.n, dtype=bool)
         self.coalition[self.rng.choice(case.n, max(1, int(case.n * REMOVED)), replace=False)] = False
-        self.size = max(game.lookahead, CHUNK)
+        self.size = max(game.lookahead, size)
         self.done: list[np.ndarray] = []
         self._chunks = self._endless()
 
@@ -163,7 +165,7 @@ class Flips:
         return len(players) * len(self.batch.indices)
 
     def walk(self, steps: int) -> int:
-        """Removes `steps` more filters one by one; evaluations."""
+        """Removes `steps` more units one by one; evaluations."""
         order = self.rng.permutation(np.flatnonzero(self.coalition))[:steps]
         rows = np.repeat(self.coalition[None], len(order), axis=0)
         for k, player in enumerate(order):
@@ -173,10 +175,14 @@ class Flips:
 
 
 def rate_of(work: Callable[[], int], seconds: float, warm: bool = False) -> float:
-    """Evaluations per second; answers are on the CPU when `work` returns, so nothing is still under way."""
-    if warm:
-        work()
+    """Evaluations per second; answers are on the CPU when `work` returns, so nothing is still under way.
+
+    Args:
+        warm: begin anew after the first call, unless it alone took that long.
+    """
     began, done = time.perf_counter(), 0
     while (spent := time.perf_counter() - began) < seconds or not done:
         done += work()
+        if warm and time.perf_counter() - began < seconds:
+            warm, began, done = False, time.perf_counter(), 0
     return done / max(spent, time.perf_counter() - began)

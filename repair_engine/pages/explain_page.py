@@ -34,7 +34,7 @@ def render(document: ExplainRecord, pictures: Pictures) -> str:
     """The page for an explanation."""
     more = [("files", "Files and versions", "files.html")]
     if document["pictures"]:
-        more.insert(0, ("pictures", "Pictures of filters", "explain/pictures.html"))
+        more.insert(0, ("pictures", "Pictures of units", "explain/pictures.html"))
     *made, files = rendering.sections(more, d=document, pictures=pictures, **_SHOWN)
     shown = sections(document)
     parts = [*shown[:3], *made, *shown[3:], files]

@@ -38,11 +38,11 @@ def one_size(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_throughput(case: BenchCase) -> None:
     result = throughput.measure(case, 0.01, lambda _: None)
     marginals, half = result["records"][-2:]
-    assert marginals["method"] == "single-filter marginals"
+    assert marginals["method"] == "single-unit marginals"
     assert 0 < marginals["share_of_dependent_bound"] <= marginals["share_of_suffix_bound"]
     rate = marginals["suffix_bound_evaluations_per_second"] * marginals["share_of_suffix_bound"]
     assert rate == pytest.approx(marginals["evaluations_per_second"], rel=1e-2)
-    assert "single-filter marginals" in tables.throughput(result)
+    assert "single-unit marginals" in tables.throughput(result)
     if "cannot" not in half:
         assert half["precision"]["used"] == "bfloat16"
         assert half["evaluations_per_second"] > 0

@@ -87,8 +87,9 @@ def explained(name: str) -> Document:
             "logit_shift": {"metric": 0.95, "accuracy": 0.8, "how": name, "moved": True, "max_clean_drop": 0.02},
         },
         "pictures": [
-            {"id": f"{name}:0", "images": 9, "mean": -0.5, "range": [-1.0, 2.0],
-             "extremes": [{"sign": 1, "response": 2.0, "picture": name, "label": name}],
+            {"id": f"{name}:0", "kind": "hidden", "grid": [2, 3], "left_out": 1, "by_position": True,
+             "images": 9, "mean": -0.5, "range": [-1.0, 2.0],
+             "extremes": [{"sign": 1, "response": 2.0, "picture": name, "label": name, "heat": name}],
              "visualizations": [{"sign": -1, "response": -3.0, "start": 0.1, "picture": name}]}
         ],
     }  # fmt: skip
