@@ -32,8 +32,9 @@ IN_BFLOAT16 = "single-unit marginals, search in bfloat16"
 def measure(case: BenchCase, seconds: float, say: Callable[[str], None], bfloat16: bool = True) -> dict[str, Any]:
     """One record per way of evaluating: evaluations per second (one image under one coalition).
 
-    The ways take turns, three rounds of `seconds` each, so that a machine that slows down slows all of them, and what the
-    first calls pay once is in none of the medians. 32 images per coalition, or as few as let a chunk of flips end within `seconds`.
+    The ways take turns, three rounds of `seconds` each, so that a machine that slows down slows all of them; what first
+    calls pay once is in none of the medians. 32 images per coalition, or as few as let a chunk of flips end within
+    `seconds`.
 
     Args:
         bfloat16: whether the search in bfloat16 is measured, too.

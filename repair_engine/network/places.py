@@ -85,7 +85,8 @@ def grids(network: Network, image: torch.Tensor) -> list[Grid | None]:
 
 
 def _grid(where: torch.Tensor, site: Site) -> Grid | None:
-    places = site.layout.of_images(where, site.channels)[0].flatten(1).cpu()
+    places = site.layout.of_images(where, site.channels)[0].cpu()
+    places = places.reshape(len(places), -1)
     first, known = places[0], ~places[0].isnan()
     if not known.any() or not torch.equal(places.isnan(), (~known).expand_as(places)):
         return None
