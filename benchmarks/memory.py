@@ -18,7 +18,8 @@ from benchmarks.cases import IMAGES, RANDOM, BenchCase, describe
 from benchmarks.engine import NeuronGame
 
 BUDGETS = (64 << 20, 256 << 20, 1 << 30, 2 << 30)  # bytes
-_FLIPS, _FEW_FLIPS = 256, 32  # few: of networks that take seconds for what others do at once
+_FLIPS = 256
+_LARGE_BUDGETS, _LARGE_FLIPS = BUDGETS[1:3], 8  # of networks that take seconds for what others do at once
 _STEPS = 8
 
 
@@ -27,12 +28,14 @@ def measure(case: BenchCase, say: Callable[[str], None]) -> dict[str, Any]:
 
     Resident memory of the process on a CPU, after the allocator gave back what is free (else memory that preparing had
     used would be used again, and no peak be seen); allocated memory on a GPU. The work: a coalition, a walk of 8
-    steps, 256 single flips, 32 images; of networks with random weights 32 flips and all of their images.
+    steps, 256 single flips, 32 images; of networks with random weights 8 flips, two budgets, and all
+    of their images.
     """
     if "memory" not in inspect.signature(NeuronGame).parameters:
         raise RuntimeError("NeuronGame takes no byte budget")
-    records, flips = [], _FEW_FLIPS if case.name in RANDOM else _FLIPS
-    for budget in BUDGETS:
+    records = []
+    budgets, flips = (_LARGE_BUDGETS, _LARGE_FLIPS) if case.name in RANDOM else (BUDGETS, _FLIPS)
+    for budget in budgets:
         say(f"{case.name}: a budget of {budget >> 20} MiB")
         game = NeuronGame(case.network, case.base.objective, case.base.normalize, IMAGES, memory=budget)
         _give_back()
