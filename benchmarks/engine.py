@@ -35,6 +35,7 @@ from repair_engine.search.phases import affordable
 from repair_engine.support.precision import Precision
 from repair_engine.support.process import prepare_process
 from repair_engine.support.progress import Teller, silent
+from repair_engine.support.words import count
 from repair_engine.verbs import pipeline
 from repair_engine.verbs.opening import Images, Model, device_for
 from repair_engine.verbs.pipeline import Job

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from benchmarks.engine import count
 from benchmarks.machine import line
 
 SKIPPED = "skipped"  # key of a result that was not measured: why
@@ -102,7 +103,7 @@ def throughput(result: dict[str, Any]) -> str:
     """Throughput of one case."""
     plain, (*ways, last, half) = result["plain"], result["records"]
     head = (
-        f"{result['filters']:,} units, {result['gmacs']:.3g} GMAC per image, {result['images']} images per "
+        f"{result['filters']:,} units, {result['gmacs']:.3g} GMAC per image, {count(result['images'], 'image')} per "
         f"coalition. Plain forward: batches of {plain['batch']}, {plain['memory_format']}."
     )
     rows = grid(
@@ -129,7 +130,7 @@ def throughput(result: dict[str, Any]) -> str:
     tail = (
         f"Marginals reach **{100 * last['share_of_suffix_bound']:.0f}%** of the first bound and "
         f"{100 * last['share_of_dependent_bound']:.0f}% of the second; over all units "
-        f"{number(last['marginals_per_second'])} marginals/s of {result['images']} images each. "
+        f"{number(last['marginals_per_second'])} marginals/s of {count(result['images'], 'image')} each. "
         "Convolutions that compute the one changed channel only could gain at most "
         f"{last['one_channel_gain']:.2f} times."
     )
@@ -169,7 +170,7 @@ def scaling(result: dict[str, Any]) -> str:
 
 def memory(result: dict[str, Any]) -> str:
     """Memory of one case."""
-    work = f"a coalition, a walk and {result['flips']} single flips on {result['images']} images"
+    work = f"a coalition, a walk and {result['flips']} single flips on {count(result['images'], 'image')}"
     head = f"{result['filters']:,} units; {work}."
     return f"{head}\n\n" + grid(
         ["byte budget", "before, MiB", "peak, MiB", "added, MiB", "within the budget"],
@@ -210,7 +211,7 @@ def profile(result: dict[str, Any]) -> str:
     rows = [(r["method"], r["seconds"]) for r in result["records"]] + [("in all", wall), *floors]
     head = (
         f"{result['evaluations']:,} evaluations by single flips of {result['filters']:,} units, "
-        f"{result['images']} images per coalition, under the profiler."
+        f"{count(result['images'], 'image')} per coalition, under the profiler."
     )
     return f"{head}\n\n" + grid(
         ["", "seconds", "of the time"], ([name, number(took), f"{100 * took / wall:.0f}%"] for name, took in rows)

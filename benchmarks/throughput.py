@@ -39,6 +39,7 @@ def measure(case: BenchCase, seconds: float, say: Callable[[str], None], bfloat1
     Args:
         bfloat16: whether the search in bfloat16 is measured, too.
     """
+    clock = clock_for(case.device)
     say(f"{case.name}: counting operations")
     some = case.base.images(np.arange(min(IMAGES, len(case.base.objective))))
     counted = operations.count(case.module, some[:1], case.network)
@@ -69,33 +70,35 @@ def measure(case: BenchCase, seconds: float, say: Callable[[str], None], bfloat1
     if precision.used != "float32":
         ways[IN_BFLOAT16] = low.chunk
     rates: dict[str, list[float]] = {name: [] for name in ways}
+    done = {MARGINALS: flips.done, IN_BFLOAT16: low.done}
     for turn in range(ROUNDS):
         for name, work in ways.items():
             say(f"{case.name}: {name}, round {turn + 1} of {ROUNDS}")
-            rates[name].append(rate_of(work, seconds))
+            before = len(done.get(name, ()))
+            rate = rate_of(work, seconds, clock=clock)
+            if name in done:  # which units were flipped decides what they cost: as many forwards as that is work for
+                rate /= counted.bound(counted.after, np.concatenate(done[name][before:]))
+            rates[name].append(rate)
     speeds = {name: float(np.median(values)) for name, values in rates.items()}
     base = speeds["plain forward of the torch module"]
-    flipped = np.concatenate(flips.done)
+    for name in done.keys() & speeds.keys():
+        speeds[name] *= counted.bound(counted.after)  # of all units together, which is what a user pays for
     found: list[dict[str, Any]] = [
         {"method": name, "evaluations_per_second": round(v, 2), "ratio_to_plain": round(v / base, 3)}
         for name, v in speeds.items()
         if name != IN_BFLOAT16
     ]
-    # Which units were flipped decides what the bound is for them; all units together are what a user pays for.
     for kind, of in (("suffix", counted.after), ("dependent", counted.dependent)):
-        share = speeds[MARGINALS] / (base * counted.bound(of, flipped))
-        found[-1][f"{kind}_bound_ratio"] = round(counted.bound(of), 3)
-        found[-1][f"{kind}_bound_evaluations_per_second"] = round(base * counted.bound(of), 2)
-        found[-1][f"share_of_{kind}_bound"] = round(share, 4)
+        bound = counted.bound(of)
+        found[-1][f"{kind}_bound_ratio"] = round(bound, 3)
+        found[-1][f"{kind}_bound_evaluations_per_second"] = round(base * bound, 2)
+        found[-1][f"share_of_{kind}_bound"] = round(speeds[MARGINALS] / (base * bound), 4)
     gain = counted.bound(counted.one_channel) / counted.bound(counted.after)
     found[-1]["one_channel_gain"] = round(gain, 3)
-    share = found[-1]["share_of_suffix_bound"]
-    found[-1]["marginals_per_second"] = round(share * base * counted.bound(counted.after) / len(batch.indices), 3)
+    found[-1]["marginals_per_second"] = round(speeds[MARGINALS] / len(batch.indices), 3)
     half: dict[str, Any] = {"method": IN_BFLOAT16, "precision": precision.to_json()}
     if IN_BFLOAT16 in speeds:
-        # As many of the same kind of flips as in float32: so much faster, whichever units were drawn.
-        speed = speeds[IN_BFLOAT16] * counted.bound(counted.after, flipped)
-        speed /= counted.bound(counted.after, np.concatenate(low.done))
+        speed = speeds[IN_BFLOAT16]
         half |= {"evaluations_per_second": round(speed, 2), "ratio_to_plain": round(speed / base, 3)}
     else:
         half["cannot"] = precision.reason
@@ -175,15 +178,22 @@ class Flips:
         return len(order) * len(self.batch.indices)
 
 
-def rate_of(work: Callable[[], int], seconds: float, warm: bool = False) -> float:
+def clock_for(device: str) -> Callable[[], float]:
+    """Processor time where one thread computes on a CPU: then others on the machine hardly count. Else wall time."""
+    return time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+
+
+def rate_of(
+    work: Callable[[], int], seconds: float, warm: bool = False, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Evaluations per second; answers are on the CPU when `work` returns, so nothing is still under way.
 
     Args:
         warm: begin anew after the first call, unless it alone took that long.
     """
-    began, done = time.perf_counter(), 0
-    while (spent := time.perf_counter() - began) < seconds or not done:
+    began, done = clock(), 0
+    while (spent := clock() - began) < seconds or not done:
         done += work()
-        if warm and time.perf_counter() - began < seconds:
-            warm, began, done = False, time.perf_counter(), 0
-    return done / max(spent, time.perf_counter() - began)
+        if warm and clock() - began < seconds:
+            warm, began, done = False, clock(), 0
+    return done / max(spent, clock() - began)

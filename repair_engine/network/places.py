@@ -178,9 +178,18 @@ def _elementwise(ins: Sequence[_Placed], out: torch.Tensor) -> torch.Tensor:
     fitting = [x.where for x in ins if x.where.is_complex() and _fits(x.where.shape, out.shape)]
     if not fitting:
         return _nowhere(out)
-    return fitting[0] if len(fitting) == 1 and fitting[0].shape == out.shape else _mean(
-        torch.stack([where.expand(out.shape) for where in fitting]), 0
-    )[0]  # fmt: skip
+    if len(fitting) == 1:
+        return fitting[0].expand(out.shape)
+    thin = [_thin(where) for where in fitting]
+    shape = torch.broadcast_shapes(*(where.shape for where in thin))
+    return _mean(torch.stack([where.expand(shape) for where in thin]), 0)[0].expand(out.shape)
+
+
+def _thin(where: torch.Tensor) -> torch.Tensor:
+    """Places without the dimensions along which they are expanded: channels of a plane, for one, all have the same."""
+    for d, stride in enumerate(where.stride()):
+        where = where.narrow(d, 0, 1) if stride == 0 and where.shape[d] > 1 else where
+    return where
 
 
 def _fits(shape: torch.Size, into: torch.Size) -> bool:

@@ -72,7 +72,8 @@ def responding(case: Case, responses: Responses, players: Sequence[int], progres
     for j, player in enumerate(players):
         grid = responses.grid(int(network.site_of(np.array([player]))[0]))
         tokens = grid is not None and network.kind(player) != "filter"
-        rows.append(Responding(indices, *found[:, :, j], grid, tokens))
+        mean, most, least = found[:, :, j]
+        rows.append(Responding(indices, mean, most, least, grid, tokens))
     return rows
 
 
