@@ -21,11 +21,17 @@ from benchmarks.sources import SOURCES
 IMAGES = 32  # per draw, where nothing else is said
 REAL = ("resnet8", "resnet20", "squeezenet1_0", "stock_tags")
 # Random weights and noise images, of this side: speed and memory only.
-_SIDES = {"inception_v3": 299, "vit_b_16": 224, "swin_t": 224, "convnext_tiny": 224}
+_SIDES = {
+    "inception_v3": 299,
+    "resnet50": 224,
+    "vit_b_16": 224,
+    "swin_t": 224,
+    "convnext_tiny": 224,
+    "squeezenet1_1": 32,
+}
 RANDOM = tuple(_SIDES)
 CASES = (*REAL, *RANDOM)
-_NOISE_IMAGES = {"inception_v3": 32}
-_FEW = 8  # of the others: a second and more an image on one core
+_NOISE_IMAGES = 32
 
 
 @dataclass(frozen=True)
@@ -96,14 +102,13 @@ def _random_case(name: str, device: str) -> BenchCase:
         torch.manual_seed(0)
         without = {"aux_logits": False, "init_weights": False} if name == "inception_v3" else {}
         module = torchvision.models.get_model(name, weights=None, **without)
-        images = _NOISE_IMAGES.get(name, _FEW)
-        pixels = torch.rand(images, 3, _SIDES[name], _SIDES[name])
+        pixels = torch.rand(_NOISE_IMAGES, 3, _SIDES[name], _SIDES[name])
     module = module.eval().to(device)
     network = Network.capture(module, pixels[:2].to(device))
     batches = (part.to(device) for part in pixels.split(8))
     network.constants = network.mean_outputs(batches).float().to(device)
-    count = np.zeros(images, np.int64)
-    objective = Objective(pixels, count, np.full(images, 1 / images), count)
+    count = np.zeros(_NOISE_IMAGES, np.int64)
+    objective = Objective(pixels, count, np.full(_NOISE_IMAGES, 1 / _NOISE_IMAGES), count)
     game = NeuronGame(network, objective, Preprocessing().normalize, IMAGES)
     game.objective = replace(objective, targets=game.intact)
     return BenchCase(name, module, game, {"model": f"{name}, random weights of seed 0", "data": "noise of seed 0"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from benchmarks.references import commit
 
 
 def machine(device: str) -> dict[str, Any]:
-    """JSON-able: processor, threads, GPU where one is used, versions, date, commit, and how busy the machine is."""
+    """JSON-able: processor, threads, GPU where one is used, versions, date, commit."""
     return {
         "processor": _processor(),
         "threads": torch.get_num_threads(),
@@ -23,17 +22,15 @@ def machine(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit(),
-        "load": round(os.getloadavg()[0], 1),
     }
 
 
 def line(of: dict[str, Any]) -> str:
     """The same for people."""
-    load = f"; load {of['load']}" if "load" in of else ""
     gpu = "" if of["device"] == "cpu" else f", {of['device']}"
     return (
         f"{of['processor']}, {of['threads']} thread{'s' * (of['threads'] != 1)}{gpu}; torch {of['torch']}, "
-        f"Python {of['python']}; {of['date']}, commit {of['commit']}{load}"
+        f"Python {of['python']}; {of['date']}, commit {of['commit']}"
     )
 
 

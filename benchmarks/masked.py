@@ -11,7 +11,7 @@ from benchmarks.cases import BenchCase
 from benchmarks.engine import ImageBatch, NeuronGame, plan_batches, predictions
 
 ROWS = {"cpu": (32, 64, 128, 256), "cuda": (512, 2048, 8192)}  # images per forward, K·B, that are tried
-_LONGEST = 5.0  # seconds that a forward of a trial may take
+_LONGEST = 10.0  # seconds that a forward of a trial may take
 
 
 class MaskedValue:
@@ -75,7 +75,7 @@ def best_rows(case: BenchCase, images: int, seconds: float = 0.4) -> tuple[int, 
 def fastest(sizes: Sequence[int], rate: Callable[[int], float], images: Callable[[int], int]) -> tuple[int, float]:
     """The size of the highest rate (images per second) among ascending ones.
 
-    Larger ones are not tried once the rate has dropped by a tenth, or where one forward would take five seconds.
+    Larger ones are not tried once the rate has dropped by a tenth, or where one forward would take ten seconds.
     """
     best = sizes[0], rate(sizes[0])
     for size in sizes[1:]:

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.cases import IMAGES, RANDOM, BenchCase, describe
+from benchmarks.cases import IMAGES, BenchCase, describe
 from benchmarks.engine import NeuronGame
 
 BUDGETS = (64 << 20, 256 << 20, 1 << 30, 2 << 30)  # bytes
 _FLIPS = 256
-_LARGE_BUDGETS, _LARGE_FLIPS = BUDGETS[1:3], 8  # of networks that take seconds for what others do at once
 _STEPS = 8
 
 
@@ -28,19 +27,17 @@ def measure(case: BenchCase, say: Callable[[str], None]) -> dict[str, Any]:
 
     Resident memory of the process on a CPU, after the allocator gave back what is free (else memory that preparing had
     used would be used again, and no peak be seen); allocated memory on a GPU. The work: a coalition, a walk of 8
-    steps, 256 single flips, 32 images; of networks with random weights 8 flips, two budgets, and all
-    of their images.
+    steps, 256 single flips, 32 images.
     """
     if "memory" not in inspect.signature(NeuronGame).parameters:
         raise RuntimeError("NeuronGame takes no byte budget")
     records = []
-    budgets, flips = (_LARGE_BUDGETS, _LARGE_FLIPS) if case.name in RANDOM else (BUDGETS, _FLIPS)
-    for budget in budgets:
+    for budget in BUDGETS:
         say(f"{case.name}: a budget of {budget >> 20} MiB")
         game = NeuronGame(case.network, case.base.objective, case.base.normalize, IMAGES, memory=budget)
         _give_back()
         before = begin(case.device)
-        work(game, np.random.default_rng(0), flips)
+        work(game, np.random.default_rng(0))
         peak = peak_since(case.device)
         records.append(
             {
@@ -52,10 +49,10 @@ def measure(case: BenchCase, say: Callable[[str], None]) -> dict[str, Any]:
                 "within_budget": peak - before <= budget,
             }
         )
-    return {"part": "memory", **describe(case), "images": case.base.batch_size, "flips": flips, "records": records}
+    return {"part": "memory", **describe(case), "images": case.base.batch_size, "records": records}
 
 
-def work(game: NeuronGame, rng: np.random.Generator, flips: int) -> None:
+def work(game: NeuronGame, rng: np.random.Generator) -> None:
     """A coalition, a walk and single flips on one batch."""
     batch = game.draw_batch(rng)
     coalition = np.ones(game.n_players, dtype=bool)
@@ -65,7 +62,7 @@ def work(game: NeuronGame, rng: np.random.Generator, flips: int) -> None:
         rows[k:, player] = False
     game.evaluate(rows, batch)
     game.evaluate(coalition[None], batch)
-    players = np.sort(rng.choice(game.n_players, min(game.n_players, flips), replace=False))
+    players = np.sort(rng.choice(game.n_players, min(game.n_players, _FLIPS), replace=False))
     size = max(game.lookahead, 64)
     for first in range(0, len(players), size):
         game.differences(coalition[None], players[first : first + size], batch, lambda _: None)

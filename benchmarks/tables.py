@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from benchmarks.engine import count
 from benchmarks.machine import line
 
 SKIPPED = "skipped"  # key of a result that was not measured: why
@@ -100,10 +99,30 @@ def number(value: float) -> str:
 
 
 def throughput(result: dict[str, Any]) -> str:
-    """Throughput of one case."""
+    """Throughput of one case, with its variants where there are some."""
+    if "variants" in result:
+        return f"{_throughput(result)}\n\n{_variants(result['variants'])}"
+    return _throughput(result)
+
+
+def _variants(rows: Sequence[dict[str, Any]]) -> str:
+    forms = list(dict.fromkeys(form for row in rows for form in row["plain"]))
+    head = ["precision, layout", *(f"plain forward, {form}" for form in forms), "marginals", "of the suffix bound"]
+    return "Evaluations per second; the bound is that of the fastest plain forward in the same precision.\n\n" + grid(
+        head,
+        (
+            [f"{row['precision']}, {row['layout']}"]
+            + [number(row["plain"][form]) if form in row["plain"] else "" for form in forms]
+            + [number(row["marginals"]), f"{100 * row['share_of_suffix_bound']:.0f}%"]
+            for row in rows
+        ),
+    )
+
+
+def _throughput(result: dict[str, Any]) -> str:
     plain, (*ways, last, half) = result["plain"], result["records"]
     head = (
-        f"{result['filters']:,} units, {result['gmacs']:.3g} GMAC per image, {count(result['images'], 'image')} per "
+        f"{result['filters']:,} filters, {result['gmacs']:.3g} GMAC per image, {result['images']} images per "
         f"coalition. Plain forward: batches of {plain['batch']}, {plain['memory_format']}."
     )
     rows = grid(
@@ -115,12 +134,12 @@ def throughput(result: dict[str, Any]) -> str:
                 last,
                 *([] if "cannot" in half else [half]),
                 {
-                    "method": "bound for marginals: what comes after the unit",
+                    "method": "bound for marginals: what comes after the filter",
                     "evaluations_per_second": last["suffix_bound_evaluations_per_second"],
                     "ratio_to_plain": last["suffix_bound_ratio"],
                 },
                 {
-                    "method": "bound for marginals: what depends on the unit",
+                    "method": "bound for marginals: what depends on the filter",
                     "evaluations_per_second": last["dependent_bound_evaluations_per_second"],
                     "ratio_to_plain": last["dependent_bound_ratio"],
                 },
@@ -129,8 +148,8 @@ def throughput(result: dict[str, Any]) -> str:
     )
     tail = (
         f"Marginals reach **{100 * last['share_of_suffix_bound']:.0f}%** of the first bound and "
-        f"{100 * last['share_of_dependent_bound']:.0f}% of the second; over all units "
-        f"{number(last['marginals_per_second'])} marginals/s of {count(result['images'], 'image')} each. "
+        f"{100 * last['share_of_dependent_bound']:.0f}% of the second; over all filters "
+        f"{number(last['marginals_per_second'])} marginals/s of {result['images']} images each. "
         "Convolutions that compute the one changed channel only could gain at most "
         f"{last['one_channel_gain']:.2f} times."
     )
@@ -170,9 +189,7 @@ def scaling(result: dict[str, Any]) -> str:
 
 def memory(result: dict[str, Any]) -> str:
     """Memory of one case."""
-    work = f"a coalition, a walk and {result['flips']} single flips on {count(result['images'], 'image')}"
-    head = f"{result['filters']:,} units; {work}."
-    return f"{head}\n\n" + grid(
+    return grid(
         ["byte budget", "before, MiB", "peak, MiB", "added, MiB", "within the budget"],
         (
             [r["method"], *(f"{r[key] / 2**20:,.0f}" for key in ("before", "peak", "added")),
@@ -210,8 +227,8 @@ def profile(result: dict[str, Any]) -> str:
     ]
     rows = [(r["method"], r["seconds"]) for r in result["records"]] + [("in all", wall), *floors]
     head = (
-        f"{result['evaluations']:,} evaluations by single flips of {result['filters']:,} units, "
-        f"{count(result['images'], 'image')} per coalition, under the profiler."
+        f"{result['evaluations']:,} evaluations by single flips of {result['filters']:,} filters, "
+        f"{result['images']} images per coalition, under the profiler."
     )
     return f"{head}\n\n" + grid(
         ["", "seconds", "of the time"], ([name, number(took), f"{100 * took / wall:.0f}%"] for name, took in rows)

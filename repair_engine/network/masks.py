@@ -92,17 +92,13 @@ class Masks:
     def __len__(self) -> int:
         return len(self._keep)
 
-    def apply(self, output: torch.Tensor, site: int, owned: bool = False) -> torch.Tensor:
-        """A site's output for K·B images, copy-major, with the absent units at their constants.
-
-        Args:
-            owned: nothing else reads `output`: it is overwritten, which spares a pass through fresh memory.
-        """
+    def apply(self, output: torch.Tensor, site: int) -> torch.Tensor:
+        """A site's output for K·B images, copy-major, with the absent units at their constants."""
         if site < 0 or not self._removes[site]:
             return output
         layout = self._numbering.sites[site].layout
         keep, fill = (self._numbering.along(x, site, rest) for x, rest in ((self._keep, 1.0), (self._fill, 0.0)))
-        masked = output if owned else torch.empty_like(output)
+        masked = torch.empty_like(output)
         source, into = layout.first(output), layout.first(masked)
         positions = (1,) * (source.dim() - 2)
         if len(self) == 1:

@@ -137,11 +137,15 @@ class Network:
             with torch.inference_mode():
                 state = segment(*state)
 
-    def lowered(self, dtype: torch.dtype) -> Network:
-        """The same filters and constants, computed in `dtype` (bfloat16): faster, and rounded. Logits stay float32."""
+    def lowered(self, dtype: torch.dtype, layout: torch.memory_format | None = None) -> Network:
+        """The same filters and constants, computed in `dtype` (bfloat16): faster, and rounded. Logits stay float32.
+
+        Args:
+            layout: of images and weights in memory; None: as it is.
+        """
         low = copy.copy(self)
-        low.dtype, low.constants = dtype, self.constants.to(dtype)
-        low._segments = [copy.deepcopy(segment).to(dtype) for segment in self._segments]
+        low.dtype, low.constants, low.layout = dtype, self.constants.to(dtype), layout or self.layout
+        low._segments = [copy.deepcopy(segment).to(dtype).to(memory_format=low.layout) for segment in self._segments]
         return low
 
     # Names of units -------------------------------------------------------------------------------------
@@ -217,7 +221,7 @@ class Network:
             state = self.expand(self.start(images), 0, len(coalitions))
             masks = self.masks(coalitions)
             for k in range(len(self._segments)):
-                state = self.step(state, k, masks, owned=True)
+                state = self.step(state, k, masks)
         return two_dimensional(state[0]).unflatten(0, (len(coalitions), -1))
 
     def soft_logits(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
@@ -241,15 +245,12 @@ class Network:
         mask = mask.view(len(mask), -1, *positions)
         return layout.back(constants + mask * (viewed - constants))
 
-    def step(self, state: State, segment: int, masks: Masks, owned: bool = False) -> State:
+    def step(self, state: State, segment: int, masks: Masks) -> State:
         """Runs one segment: masks its incoming site and returns the state at the next cut.
 
         `state` is what segment `segment` − 1 left, its site not yet masked (segment 0: the images).
-
-        Args:
-            owned: nobody needs that state any more; the site's output, which a segment makes anew, is overwritten.
         """
-        return self.run(self.mask(state, segment - 1, masks, owned), segment)
+        return self.run(self.mask(state, segment - 1, masks), segment)
 
     def run(self, state: State, segment: int) -> State:
         """Runs one segment on a state whose site is masked already."""
@@ -259,9 +260,9 @@ class Network:
         """The module that runs from the cut before a site to its output."""
         return self._segments[site]
 
-    def mask(self, state: State, site: int, masks: Masks, owned: bool = False) -> State:
+    def mask(self, state: State, site: int, masks: Masks) -> State:
         """The state at the cut behind `site` with that site masked (site −1: the images, as they are)."""
-        return (masks.apply(state[0], site, owned), *state[1:])
+        return (masks.apply(state[0], site), *state[1:])
 
     def expand(self, state: State, segment: int, copies: int) -> State:
         """The state repeated for `copies` coalitions, coalition-major, along each tensor's batch dimension."""

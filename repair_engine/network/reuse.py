@@ -90,7 +90,7 @@ def flipped_logits(
             for chunk in (here[i : i + flips] for i in range(0, len(here), flips)):
                 flipped = network.run(_flipped(network, state, masked, site, coalitions, players[chunk]), site + 1)
                 for later in range(site + 2, len(network.sites) + 1):
-                    flipped = network.step(flipped, later, base, owned=True)
+                    flipped = network.step(flipped, later, base)
                 use(chunk, two_dimensional(flipped[0]).unflatten(0, (len(chunk), -1)))
             state = network.run(masked, site + 1)
     return two_dimensional(state[0])

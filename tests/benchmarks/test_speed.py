@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import hotspots, memory, scaling, tables, throughput
+from benchmarks import flips, hotspots, memory, scaling, tables, throughput
 from benchmarks.cases import BenchCase
 from repair_engine.network import Network
 from repair_engine.question.objectives import Objective
@@ -38,11 +38,11 @@ def one_size(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_throughput(case: BenchCase) -> None:
     result = throughput.measure(case, 0.01, lambda _: None)
     marginals, half = result["records"][-2:]
-    assert marginals["method"] == "single-unit marginals"
+    assert marginals["method"] == "single-filter marginals"
     assert 0 < marginals["share_of_dependent_bound"] <= marginals["share_of_suffix_bound"]
     rate = marginals["suffix_bound_evaluations_per_second"] * marginals["share_of_suffix_bound"]
     assert rate == pytest.approx(marginals["evaluations_per_second"], rel=1e-2)
-    assert "single-unit marginals" in tables.throughput(result)
+    assert "single-filter marginals" in tables.throughput(result)
     if "cannot" not in half:
         assert half["precision"]["used"] == "bfloat16"
         assert half["evaluations_per_second"] > 0
@@ -77,10 +77,10 @@ def test_kinds_of_operators(operator: str, kind: str) -> None:
 
 
 def test_flips_cover_every_filter_once_a_draw(case: BenchCase) -> None:
-    flips = throughput.Flips(case, case.base, case.base.draw_batch(np.random.default_rng(0)))
-    flips.size = 3
-    total = sum(flips.chunk() for _ in range(3))
-    assert sorted(np.concatenate(flips.done).tolist()) == list(range(8))
+    asked = flips.Flips(case, case.base, case.base.draw_batch(np.random.default_rng(0)))
+    asked.size = 3
+    total = sum(asked.chunk() for _ in range(3))
+    assert sorted(np.concatenate(asked.done).tolist()) == list(range(8))
     assert total == 8 * 32
 
 

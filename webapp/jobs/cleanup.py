@@ -24,8 +24,8 @@ from django.utils import timezone
 from webapp.accounts.models import ApiToken, AttemptCount
 from webapp.jobs import removal, storage
 from webapp.jobs.models import Delivery, Job
-from webapp.library import blobs
-from webapp.library.models import Blob
+from webapp.library import blobs, resumable
+from webapp.library.models import Blob, ResumableUpload
 
 EVERY = 3600.0  # seconds between two looks, of all processes together, at what is not looked at often
 AT_ONCE = 20  # things of a kind that the reaper removes in one go, so that nobody waits for it
@@ -112,8 +112,15 @@ def _uploads(before: datetime) -> Iterator[Thing]:
     return _old(settings.INCOMING_DIR.glob("up-*"), before)
 
 
+def _resumable(before: datetime) -> Iterator[Thing]:
+    """Of rows that went with the room held for them (`quota.release_stale`)."""
+    held = {one.path for one in ResumableUpload.objects.only("pk")}
+    return _old((path for path in settings.INCOMING_DIR.glob("tus-*") if path not in held), before)
+
+
 def _leftovers(before: datetime) -> Iterator[Thing]:
-    yield from _old((one for one in settings.INCOMING_DIR.glob("*") if not one.name.startswith("up-")), before)
+    others = (one for one in settings.INCOMING_DIR.glob("*") if not one.name.startswith(("up-", "tus-")))
+    yield from _old(others, before)
     folders = [path for path in settings.JOB_DIR.glob("*-*-*-*-*") if _ID.fullmatch(path.name)]
     folders = [path for path in folders if _changed(path) < before.timestamp()]
     known = {str(pk) for pk in Job.objects.filter(pk__in=[path.name for path in folders]).values_list("pk", flat=True)}
@@ -195,6 +202,9 @@ KINDS = {
             _uploads,
             True,
             fixed=True,
+        ),
+        Kind(
+            "resumable", "uploads that were not gone on with, or not used", resumable.KEPT, _resumable, True, fixed=True
         ),
         Kind("leftovers", "what crashes left in incoming/ and jobs/", timedelta(days=2), _leftovers, True),
         Kind("blobs", "files that no row needs or has", timedelta(days=2), _blobs),

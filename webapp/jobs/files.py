@@ -15,6 +15,7 @@ from pathlib import Path
 from webapp.jobs.models import Job
 
 ATTACK = "attack-request.json"  # in the work directory of a job of the kind attack: what was asked
+ADVERSARIAL = "adversarial.pack"  # of an attack's fixed set: what the page shows of it
 _LENGTH = struct.Struct("<Q")
 
 
