@@ -39,6 +39,7 @@ from repair_engine.search.phases import (
     by_hand_settings,
     confirm_settings,
     least_budget,
+    least_by_hand,
     rank,
     reported,
     search_settings,
@@ -160,6 +161,8 @@ def prepare_job(
             budget = budgets.chosen(case, rates, spent, 60 * request.wanted_minutes)
             smallest = game if request.batch_size else game.resized(BATCH_SIZES[-1])
             budget = max(budget, least_budget(request, smallest))
+            if request.by_hand:
+                budget = max(budget, least_by_hand(request, game, game.network.players(request.by_hand)))
             images = f" --attack-images {case.settings.attack_images}" if case.question.adversary else ""
             if request.purpose is Verb.EXPLAIN:
                 notes.append(explain.forecast_text(explain.seconds_of(case, rates, budget), spent))
