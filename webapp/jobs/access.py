@@ -12,8 +12,8 @@ from uuid import UUID
 from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
 from django.http import Http404
-from django.utils import timezone
 
+from webapp import clock
 from webapp.accounts.models import ApiToken, User
 from webapp.jobs import live
 from webapp.jobs.models import Artifact, Job, ShareLink
@@ -41,7 +41,7 @@ def jobs_of(user: User) -> QuerySet[Job]:
 
 def deleted_jobs_of(user: User) -> QuerySet[Job]:
     """What can still come back."""
-    return _runs_of(user).filter(deleted_at__gt=timezone.now() - UNDO).select_related("model", "dataset")
+    return _runs_of(user).filter(deleted_at__gt=clock.now() - UNDO).select_related("model", "dataset")
 
 
 def _runs_of(user: User) -> QuerySet[Job]:

@@ -14,8 +14,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
-from django.utils import timezone
 
+from webapp import clock
 from webapp.jobs import naming
 from webapp.library.models import Blob, DatasetUpload, ModelUpload, OnDemand
 
@@ -67,7 +67,7 @@ class Job(models.Model):
     error = models.TextField(blank=True)  # short, for people
     mend = models.TextField(blank=True)  # what they can do about it
     detail = models.TextField(blank=True)  # for operators
-    work = models.CharField(max_length=40, blank=True)  # what preparing wrote, within the job's directory
+    work = models.CharField(max_length=64, blank=True)  # what preparing wrote, see `files.keep_directory`
     summary = models.JSONField(default=dict)  # what preparing found
     result = models.JSONField(default=dict)  # what finishing found, the report's headline
     warnings = models.JSONField(default=list)
@@ -379,7 +379,7 @@ class ShareLink(models.Model):
 
     @property
     def expired(self) -> bool:
-        return self.expires_at is not None and self.expires_at <= timezone.now()
+        return self.expires_at is not None and self.expires_at <= clock.now()
 
 
 class Event(models.Model):
@@ -420,6 +420,16 @@ class Delivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event} -> {self.job_id}"
+
+
+class Release(models.Model):
+    """Whose tables these are: one row, which `migrate` writes."""
+
+    version = models.CharField(max_length=50)
+    since = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return self.version
 
 
 class Worker(models.Model):

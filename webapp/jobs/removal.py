@@ -10,14 +10,15 @@ from functools import partial
 
 from django.conf import settings
 from django.db import transaction
-from django.utils import timezone
 
+from webapp import clock
 from webapp.accounts.models import User
 from webapp.jobs.models import Job
 from webapp.library import blobs
 from webapp.library import services as library
 from webapp.library.errors import Refused
 from webapp.library.models import Upload
+from webapp.library.store import get_store
 
 UNDO = timedelta(minutes=10)
 
@@ -30,7 +31,7 @@ def delete_jobs(jobs: Sequence[Job]) -> tuple[list[Job], list[Refused]]:
     unless that is deleted with it.
     """
     rows = list(Job.objects.select_for_update().filter(pk__in=[job.pk for job in jobs], deleted_at=None))
-    now = timezone.now()
+    now = clock.now()
     kept: list[Refused] = []
     going: dict[object, Job] = {}
     for row in sorted(rows, key=lambda row: row.audited_id is None):  # attacks first
@@ -77,7 +78,7 @@ def restore(jobs: Iterable[Job]) -> None:
 
 def latest(owner: User) -> list[Job]:
     """What was deleted in the latest deletion, where that can be taken back."""
-    rows = Job.objects.filter(owner=owner, deleted_at__gt=timezone.now() - UNDO).order_by("-deleted_at")
+    rows = Job.objects.filter(owner=owner, deleted_at__gt=clock.now() - UNDO).order_by("-deleted_at")
     last = rows.values_list("deleted_at", flat=True).first()
     return [] if last is None else list(rows.filter(deleted_at=last))
 
@@ -94,8 +95,9 @@ def purge(job: Job) -> None:
     row.delete()
     for sha256 in used:
         blobs.drop(sha256)
-    for path in (job.directory, settings.JOB_DIR / "what-if" / str(job.pk)):
-        transaction.on_commit(partial(shutil.rmtree, path, ignore_errors=True))
+    transaction.on_commit(partial(get_store().delete_folder, f"jobs/{job.pk}"), robust=True)
+    ready = settings.JOB_DIR / "what-if" / str(job.pk)
+    transaction.on_commit(partial(shutil.rmtree, ready, ignore_errors=True))
 
 
 @transaction.atomic

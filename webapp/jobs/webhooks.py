@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import transaction
-from django.utils import timezone
 
+from webapp import clock
 from webapp.jobs.models import Delivery, Job
 from webapp.jobs.public_addresses import is_public
 from webapp.library.tasks import send
@@ -28,7 +28,7 @@ def announce(job: Job, event: str) -> None:
     """Queue a call, if the job asked for this event. In the transaction of what it tells about."""
     if not job.webhook_url or event not in (job.webhook_events or EVENTS):
         return
-    delivery, created = Delivery.objects.get_or_create(job=job, event=event, defaults={"due_at": timezone.now()})
+    delivery, created = Delivery.objects.get_or_create(job=job, event=event, defaults={"due_at": clock.now()})
     if created:
         transaction.on_commit(lambda: ring(delivery))
 
@@ -38,7 +38,7 @@ def ring(delivery: Delivery) -> None:
 
 
 def due() -> list[Delivery]:
-    return list(Delivery.objects.filter(state=Delivery.State.PENDING, due_at__lte=timezone.now())[:100])
+    return list(Delivery.objects.filter(state=Delivery.State.PENDING, due_at__lte=clock.now())[:100])
 
 
 def check_url(url: str) -> None:

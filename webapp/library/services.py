@@ -8,8 +8,8 @@ import logging
 from typing import Any
 
 from django.db import transaction
-from django.utils import timezone
 
+from webapp import clock
 from webapp.accounts.models import User
 from webapp.library import blobs, quota
 from webapp.library.errors import InUse, Refused, TooLarge
@@ -67,7 +67,7 @@ def known_file(owner: User, sha256: str, name: str = "") -> KnownFile:
     """
     for kind in (ModelUpload, DatasetUpload):
         upload = kind.objects.filter(owner=owner, blob_id=sha256).select_related("blob").first()
-        if upload is not None and upload.blob.path.is_file():
+        if upload is not None and upload.blob.is_there:
             return KnownFile(name or upload.file_name, upload.blob.size, sha256)
     raise Refused("You have uploaded no file with this SHA-256.", "Send the file, as multipart/form-data.", status=404)
 
@@ -78,7 +78,7 @@ def _create(kind: type[Upload], owner: User, file: StoredUpload | KnownFile, nam
     if file.size == 0:
         raise Refused(f"{file.name} is empty.", "Choose the file again; the upload may have been cut short.")
     ready = blobs.ready(file.path, file.sha256) if file.path is not None else None
-    with transaction.atomic():
+    with blobs.or_given_up(ready), transaction.atomic():
         if isinstance(file, KnownFile):
             known_file(owner, file.sha256)  # not deleted meanwhile
         blob = _blob(owner, file, ready)
@@ -105,7 +105,7 @@ def _blob(owner: User, file: StoredUpload | KnownFile, ready: blobs.Ready | None
     if ready is not None:
         return blobs.put(ready)
     blob = Blob.objects.select_for_update().filter(pk=file.sha256).first()
-    if not any(mine) or blob is None or not blob.path.exists():
+    if not any(mine) or blob is None or not blob.is_there:
         raise Refused(f"There was no room for {file.name} when it began to arrive.", "Send it again.", status=413)
     return blob
 
@@ -115,7 +115,7 @@ def ring(upload: Upload) -> None:
     from webapp.library import tasks
 
     kind = upload._meta.model_name
-    type(upload).objects.filter(pk=upload.pk).update(rung_at=timezone.now())
+    type(upload).objects.filter(pk=upload.pk).update(rung_at=clock.now())
     transaction.on_commit(lambda: tasks.send(tasks.validate.name, kind, str(upload.pk)))
 
 

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models import Count, F, Min, Q
-from django.utils import timezone
 
+from webapp import clock
 from webapp.accounts.models import User
 from webapp.jobs.leases import SILENT
 from webapp.jobs.models import Artifact, Delivery, Job, Shard, Worker
@@ -76,7 +76,7 @@ class Disk:
 
 
 def stations() -> list[Station]:
-    now = timezone.now()
+    now = clock.now()
     held: dict[str, list[Shard]] = defaultdict(list)
     leased = Shard.objects.filter(state=Shard.State.LEASED).select_related("job__model", "job__owner")
     for shard in leased.defer("tasks", "parts", "error", *_unread("job")).order_by("claimed_at"):
