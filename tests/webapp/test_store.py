@@ -40,7 +40,7 @@ def far(settings, tmp_path, monkeypatch) -> FarStore:
     }
     monkeypatch.setattr(FarStore, "given", [])
     monkeypatch.setattr(FarStore, "spoilt", {})
-    settings.CACHE_BYTES = 1 << 30
+    settings.CACHE_BYTES, settings.DATA_DIR = 1 << 30, tmp_path / "web"
     on(settings, "web")
     found = storages["store"]
     assert isinstance(found, FarStore)
@@ -49,7 +49,7 @@ def far(settings, tmp_path, monkeypatch) -> FarStore:
 
 def on(settings, machine: str) -> Path:
     """This process is now another machine's, whose disk nobody else has."""
-    root = Path(settings.STORAGES["store"]["OPTIONS"]["location"]).parent / machine
+    root = settings.DATA_DIR.parent / machine
     settings.DATA_DIR = root
     settings.BLOB_DIR, settings.INCOMING_DIR, settings.JOB_DIR = (root / n for n in ("blobs", "incoming", "jobs"))
     for folder in (settings.BLOB_DIR, settings.INCOMING_DIR, settings.JOB_DIR):

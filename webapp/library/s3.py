@@ -60,9 +60,11 @@ class S3(Objects, S3Storage):
             try:
                 yield
             except ClientError as error:
-                if error.response.get("Error", {}).get("Code") in _NONE:
-                    raise FileNotFoundError(self.where(name)) from error
-                raise
+                if error.response.get("Error", {}).get("Code") not in _NONE:
+                    raise
+                # HEAD does not say whether it is the object or the whole bucket that is not there.
+                self.connection.meta.client.head_bucket(Bucket=self.bucket_name)
+                raise FileNotFoundError(self.where(name)) from error
 
     def _download(self, name: str, path: Path) -> None:
         """In parts, each asked for again where it was cut short."""
@@ -76,6 +78,9 @@ class S3(Objects, S3Storage):
         except FileNotFoundError:
             return None
         return Entry(name, said["ContentLength"], said["LastModified"].timestamp(), f"{said['ETag']}")
+
+    def exists(self, name: str) -> bool:
+        return self.find(name) is not None
 
     def entries(self, folder: str) -> Iterator[Entry]:
         start = len(self._key("x")) - 1  # of the names, after what stands before all of them
