@@ -120,7 +120,8 @@ class Objects(Service):
             self.ports = {name: free_port(self.host) for name in names}
         options = {
             "dir": self.folder / "data", "ip": self.host, "ip.bind": self.host, "s3.port": self.port,
-            "s3.port.iceberg": 0, "s3.port.lance": 0, "s3.autoCreateBucket": "false", "s3.config": self.folder / "s3.json", "master.volumeSizeLimitMB": 64,
+            "s3.port.iceberg": 0, "s3.port.lance": 0, "s3.autoCreateBucket": "false",
+            "s3.config": self.folder / "s3.json", "master.volumeSizeLimitMB": 64,
             "volume.max": self.volumes, "master.telemetry": "false", **self.ports,
         }  # fmt: skip
         return [program, "server", "-filer", "-s3", *(f"-{name}={value}" for name, value in options.items())]

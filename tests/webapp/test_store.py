@@ -41,6 +41,7 @@ def far(settings, tmp_path, monkeypatch) -> FarStore:
     monkeypatch.setattr(FarStore, "given", [])
     monkeypatch.setattr(FarStore, "spoilt", {})
     settings.CACHE_BYTES, settings.DATA_DIR = 1 << 30, tmp_path / "web"
+    monkeypatch.setattr(cache, "_looked", (float("-inf"), 0.0))
     on(settings, "web")
     found = storages["store"]
     assert isinstance(found, FarStore)
@@ -236,6 +237,7 @@ def test_a_run_that_failed_goes_on_and_begins_anew_where_objects_are_gone(world,
 
 def test_the_cache_keeps_to_its_bound_and_to_what_is_in_use(world, settings, far, monkeypatch):
     monkeypatch.setattr(cache, "FRESH", -1.0)
+    monkeypatch.setattr(cache, "AGAIN", 0.0)
     kept = [blob_of(bytes([i]) * 1000) for i in range(6)]
     root = on(settings, "one")
     settings.CACHE_BYTES = 3500

@@ -127,6 +127,9 @@ def _uploads(before: datetime) -> Iterator[Thing]:
 
 def _leftovers(before: datetime) -> Iterator[Thing]:
     yield from _old((one for one in settings.INCOMING_DIR.glob("*") if not one.name.startswith("up-")), before)
+    if get_store().remote:  # of attempts that were killed; what one leaves that ends is kept under another name
+        attempts = [path for what in ("prepare", "finish") for path in settings.JOB_DIR.glob(f"*/{what}-*")]
+        yield from _old(attempts, before)
     folders = [path for path in settings.JOB_DIR.glob("*-*-*-*-*") if _ID.fullmatch(path.name)]
     folders = [path for path in folders if _changed(path) < before.timestamp()]
     known = {str(pk) for pk in Job.objects.filter(pk__in=[path.name for path in folders]).values_list("pk", flat=True)}

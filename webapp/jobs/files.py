@@ -145,7 +145,7 @@ def keep_directory(job: Job, path: Path, note: Callable[[str, float], None]) -> 
         store.send(file, _name(job, sha256))
         listed[file.relative_to(path).as_posix()] = (sha256, file.stat().st_size)
     name = put_json(job, listed)
-    cache.put(path, job.directory / name)
+    cache.put(path, job.directory / name, sum(size for _, size in listed.values()))
     return name
 
 

@@ -26,7 +26,9 @@ from webapp.steady import LITTLE
 log = logging.getLogger(__name__)
 FRESH = 120.0  # seconds after it was asked for in which an entry stays: who asked opens it
 _HASH = re.compile(r"[0-9a-f]{64}")
+AGAIN = 60.0  # seconds
 _mine = threading.local()
+_looked = (float("-inf"), 0.0)  # when all entries were looked at, and how many bytes may come until it is done again
 
 
 @contextmanager
@@ -74,13 +76,18 @@ def bring(path: Path, size: int, load: Callable[[], Path]) -> Path:
     while not have(path):
         with _alone(path):
             if not path.exists():
-                make_room(size)
-                put(load(), path)
+                make_room(size)  # before it is written
+                _name(load(), path)
     return path
 
 
-def put(new: Path, path: Path) -> None:
-    """A whole file or folder becomes the entry `path`."""
+def put(new: Path, path: Path, size: int) -> None:
+    """A whole file or folder of this disk becomes the entry `path`."""
+    make_room(size)
+    _name(new, path)
+
+
+def _name(new: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
     try:
         os.replace(new, path)
@@ -102,11 +109,20 @@ def drop(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def make_room(size: int = 0) -> None:
-    """Let go of entries until `size` more bytes are within the bound, and on the disk."""
+def make_room(size: int) -> None:
+    """Let go of entries until `size` more bytes are within the bound, and on the disk.
+
+    All are looked at once a minute, or where what was free then may be used up.
+    """
+    global _looked
+    free = shutil.disk_usage(settings.DATA_DIR).free
+    when, left = _looked
+    if time.monotonic() - when < AGAIN and size < left and size + LITTLE < free:
+        _looked = when, left - size
+        return
     found = [(path, *_looked_at(path)) for path in entries()]
     total = sum(bytes_ for _, bytes_, _ in found)
-    free = shutil.disk_usage(settings.DATA_DIR).free
+    _looked = time.monotonic(), (settings.CACHE_BYTES - total - size) / 4  # others fill it, too
     excess = max(total + size - settings.CACHE_BYTES, size + LITTLE - free)
     for path, bytes_, used in sorted(found, key=lambda one: one[2]):
         if excess <= 0 or used > time.time() - FRESH:

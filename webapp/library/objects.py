@@ -89,9 +89,10 @@ class Objects:
     def place(self, path: Path, name: str) -> None:
         """It was sent before; somebody may have deleted it since, when it had no row."""
         found = self.find(name)
-        if found is None or found.size != path.stat().st_size:
+        size = path.stat().st_size
+        if found is None or found.size != size:
             self.send(path, name)
-        cache.put(path, self.at(name))
+        cache.put(path, self.at(name), size)
 
     def exists(self, name: str) -> bool:
         with self.asked(name):
