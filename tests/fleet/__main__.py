@@ -211,7 +211,7 @@ class Trial:
         model = ["--model", str(world.model), "--architecture", "net", "--num-classes", "3"]
         wanted = ["--data", str(world.data), "--metric", METRIC, "--budget", str(self.asked.budget)]
         options = (
-            client().parser().parse_args(["repair", *model, *wanted, "--seed", str(seed), "--id", f"{time.time()}"])
+            client().parser().parse_args(["repair", *model, *wanted, "--seed", str(seed), "--run-id", f"{time.time()}"])
         )
         return client().start(self.fleet.api, options)["id"]
 
