@@ -125,7 +125,9 @@ def _command(args: argparse.Namespace) -> str:
     methods = "".join(f" --method {shlex.quote(name)}" for name in given("method") or ())
     seconds = f" --seconds {given('seconds'):g}" if given("seconds") else ""
     seed = f" --seed {given('seed')}" if given("seed") else ""
-    return f"python -m benchmarks {args.part}{case} --size {args.size} --device {args.device}{methods}{seconds}{seed}"
+    more = "".join(f" --{name}" for name in ("variants", "compiled") if given(name))
+    how = f"--size {args.size} --device {args.device}{methods}{seconds}{seed}{more}"
+    return f"python -m benchmarks {args.part}{case} {how}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -138,8 +140,13 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("--json", action="store_true", help="one JSON document on stdout")
         if part == "quality":
             verb.add_argument("--method", action="append", help="only this one; may be repeated")
-            verb.add_argument("--seconds", type=float, help="for each method, instead of the size's")
             verb.add_argument("--seed", type=int, default=0)
+            verb.add_argument("--reference", type=Path, help="instead of benchmarks/references/CASE.npz")
+        if part == "throughput":
+            verb.add_argument("--variants", action="store_true", help="also other precisions and memory layouts")
+            verb.add_argument("--compiled", action="store_true", help="with --variants: torch.compile's forward, too")
+        if part in parts.TIMED:
+            verb.add_argument("--seconds", type=float, help="for each method or figure, instead of the size's")
         verb.set_defaults(do=one_part)
         _common(verb)
     verb = verbs.add_parser("all", help="all parts, small: on a case or two; writes benchmarks/tables/PART-DEVICE.md")

@@ -21,7 +21,14 @@ from benchmarks.sources import SOURCES
 IMAGES = 32  # per draw, where nothing else is said
 REAL = ("resnet8", "resnet20", "squeezenet1_0", "stock_tags")
 # Random weights and noise images, of this side: speed and memory only.
-_SIDES = {"inception_v3": 299, "vit_b_16": 224, "swin_t": 224, "convnext_tiny": 224}
+_SIDES = {
+    "inception_v3": 299,
+    "resnet50": 224,
+    "vit_b_16": 224,
+    "swin_t": 224,
+    "convnext_tiny": 224,
+    "squeezenet1_1": 32,
+}
 RANDOM = tuple(_SIDES)
 CASES = (*REAL, *RANDOM)
 _NOISE_IMAGES = 32

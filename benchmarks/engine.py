@@ -18,6 +18,7 @@ from repair_engine.choosing.orders import plan_of
 from repair_engine.choosing.plan import better, make_plan, masked_predictions
 from repair_engine.choosing.stepwise import AGAIN_SHARE, MARGIN, Greedy
 from repair_engine.documents.filters import HEADER as FILTERS_HEADER
+from repair_engine.documents.reasons import not_shown
 from repair_engine.edits import rivals
 from repair_engine.edits.deciding import AUTO, decide
 from repair_engine.edits.workshop import Made, NotMade, Workshop
@@ -34,6 +35,7 @@ from repair_engine.search.lowering import choose, lowered
 from repair_engine.search.phases import affordable
 from repair_engine.support.process import prepare_process
 from repair_engine.support.progress import Teller, silent
+from repair_engine.support.statistics import paired_bootstrap
 from repair_engine.verbs import pipeline
 from repair_engine.verbs.opening import Images, Model, device_for
 from repair_engine.verbs.pipeline import Job

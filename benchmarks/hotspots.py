@@ -14,8 +14,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import operations
 from benchmarks.cases import BenchCase, describe
+from benchmarks.flips import CHUNK, Flips, rate_of
 from benchmarks.methods import images_per_draw
-from benchmarks.throughput import CHUNK, IMAGES, Flips, fastest_plain, rate_of
+from benchmarks.throughput import IMAGES, fastest_plain
 
 # Kinds by names of torch's operators, the first that matches; an operator's time is its own, without those it calls.
 KINDS = (
@@ -43,7 +44,7 @@ def measure(case: BenchCase, seconds: float, say: Callable[[str], None]) -> dict
     say(f"{case.name}: counting operations")
     some = case.base.images(np.arange(min(IMAGES, len(case.base.objective))))
     counted = operations.count(case.module, some[:1], case.network)
-    plain, chosen = fastest_plain(case, some)
+    plain, chosen = fastest_plain(case, some, min(seconds, 1.0))
     game = case.game(images_per_draw(IMAGES, CHUNK, 2 * chosen["images_per_second"], seconds, draws=1))
     flips = Flips(case, game, game.draw_batch(np.random.default_rng(0)))
     flips.chunk()

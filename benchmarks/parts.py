@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from benchmarks import foresight, hotspots, memory, quality, registry, scaling, throughput
+from benchmarks import foresight, hotspots, memory, quality, references, registry, scaling, throughput
 from benchmarks.cases import open_case
 
 Say = Callable[[str], None]
@@ -20,8 +21,10 @@ class Options:
     Attributes:
         device: "cpu" or "cuda".
         size: "small" or "full".
-        seconds: for each method of `quality`; None = by size and device.
+        seconds: for each method of `quality`, for each figure of other parts; None = by size and device.
         methods: names of those measured by `quality`; None = all.
+        reference: a file in the place of the case's own, of `quality`.
+        variants, compiled: of `throughput`, see there.
     """
 
     device: str
@@ -29,28 +32,39 @@ class Options:
     seconds: float | None = None
     seed: int = 0
     methods: list[str] | None = None
+    reference: Path | None = None
+    variants: bool = False
+    compiled: bool = False
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Options:
         get = vars(args).get
-        return cls(args.device, args.size, get("seconds"), get("seed") or 0, get("method"))
+        return cls(
+            args.device, args.size, get("seconds"), get("seed") or 0, get("method"), get("reference"),
+            bool(get("variants")), bool(get("compiled")),
+        )  # fmt: skip
+
+    def figure(self) -> float:
+        """Seconds for a figure of a part about speed."""
+        return self.seconds or {"small": 4.0, "full": 20.0}[self.size]
 
 
 def measure_quality(name: str, options: Options, say: Say) -> dict[str, Any]:
     methods = registry.find(options.methods)
     case = open_case(name, options.device, say)
     seconds = options.seconds or quality.ALLOTMENT[options.size, options.device]
-    return quality.measure(case, methods, seconds, options.seed, say)
+    known = references.load(case, options.reference) if options.reference else None
+    return quality.measure(case, methods, seconds, options.seed, say, known)
 
 
 def measure_throughput(name: str, options: Options, say: Say) -> dict[str, Any]:
     case = open_case(name, options.device, say)
-    return throughput.measure(case, {"small": 4.0, "full": 20.0}[options.size], say)
+    return throughput.measure(case, options.figure(), say, options.variants, options.compiled)
 
 
 def measure_scaling(name: str, options: Options, say: Say) -> dict[str, Any]:
     case = open_case(name, options.device, say)
-    return scaling.measure(case, {"small": 4.0, "full": 20.0}[options.size], say)
+    return scaling.measure(case, options.figure(), say)
 
 
 def measure_memory(name: str, options: Options, say: Say) -> dict[str, Any]:
@@ -62,7 +76,7 @@ def measure_forecast(name: str, options: Options, say: Say) -> dict[str, Any]:
 
 
 def measure_profile(name: str, options: Options, say: Say) -> dict[str, Any]:
-    return hotspots.measure(open_case(name, options.device, say), {"small": 4.0, "full": 20.0}[options.size], say)
+    return hotspots.measure(open_case(name, options.device, say), options.figure(), say)
 
 
 PARTS: dict[str, Callable[[str, Options, Say], dict[str, Any]]] = {
@@ -83,3 +97,4 @@ BRIEF: dict[str, tuple[str, ...]] = {
 }
 BRIEF_SECONDS = 20.0  # for each method of `quality`
 NEED_REAL = ("quality", "forecast")  # parts that random weights say nothing about
+TIMED = ("quality", "throughput", "scaling", "profile")  # parts that can be told how long

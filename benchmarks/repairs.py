@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import backdoor
+from benchmarks import backdoor, nulls
 from benchmarks.engine import (
     AUTO,
     Case,
@@ -50,6 +50,10 @@ CASES = {"stock_tags": STOCK_TAGS, "catdog": CATDOG, "resnet8": RESNET8, "backdo
 
 def repairs(args: argparse.Namespace, say: Say) -> str:
     """The whole table; what is done is written to `args.table` after each run, if there is one."""
+    seeds, budget = (nulls.SEEDS, nulls.BUDGET) if args.null else (SEEDS, BUDGET)
+    args.seeds, args.budget = args.seeds or seeds, args.budget or budget
+    if args.null:
+        return nulls.nulls(args, say)
     rows: list[Row] = []
     text = ""
     for seed in range(args.seeds):
@@ -263,8 +267,10 @@ def _line(row: Row) -> list[str]:
 
 
 def add_arguments(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--case", action="append", choices=tuple(CASES), help="only this one; may be repeated")
-    verb.add_argument("--seeds", type=int, default=SEEDS)
-    verb.add_argument("--budget", type=int, default=BUDGET)
+    which = verb.add_mutually_exclusive_group()
+    which.add_argument("--case", action="append", choices=tuple(CASES), help="only this one; may be repeated")
+    which.add_argument("--null", action="store_true", help="in their place: coin-flip subgroups, and what is claimed")
+    verb.add_argument("--seeds", type=int, help=f"default {SEEDS}; of --null {nulls.SEEDS}")
+    verb.add_argument("--budget", type=int, help=f"default {BUDGET}; of --null {nulls.BUDGET}")
     verb.add_argument("--work", type=Path, help="keep there what was sampled and measured, and go on from it")
     verb.add_argument("--table", type=Path, help="write the table there after each run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import repair_engine as nr
 from benchmarks.engine import Images, Model
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA = ROOT.parent / "shared" / "data"
+DATA = Path(os.environ.get("NEURON_REPAIR_BENCH_DATA") or ROOT.parent / "shared" / "data")
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _HALVES = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 _REGISTER = {name: f"architectures:{name}" for name in ("ResNet8", "CifarResNet", "SmallCNN", "WideResNet16")}

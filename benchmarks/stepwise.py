@@ -64,13 +64,12 @@ def compare(work: Path, seeds: int) -> None:
             greedy = Greedy.of(job.case, ranking, job.budget, silent)
             assert greedy is not None
             plans, found = [("by value", value, "")], greedy.order()
-            lower = job.request.metric.culprit_sign > 0
             other = make_plan(job.case, found.players, silent)
-            plans.append(("stepwise", other, better(value, other, lower)))
+            plans.append(("stepwise", other, better(value, other)))
             if not plans[-1][2] and found.tightest < MARGIN:  # as `orders.plan_of` does
                 found = greedy.order(MARGIN, int(AGAIN_SHARE * job.budget))
                 other = make_plan(job.case, found.players, silent)
-                plans.append(("stepwise, with a margin", other, better(value, other, lower)))
+                plans.append(("stepwise, with a margin", other, better(value, other)))
             why = plans[-1][2]
             for i, (name, plan, _) in enumerate(plans):
                 before, after = (_report(job.case, p) for p in (np.empty(0, np.int64), plan.chosen))

@@ -99,7 +99,27 @@ def number(value: float) -> str:
 
 
 def throughput(result: dict[str, Any]) -> str:
-    """Throughput of one case."""
+    """Throughput of one case, with its variants where there are some."""
+    if "variants" in result:
+        return f"{_throughput(result)}\n\n{_variants(result['variants'])}"
+    return _throughput(result)
+
+
+def _variants(rows: Sequence[dict[str, Any]]) -> str:
+    forms = list(dict.fromkeys(form for row in rows for form in row["plain"]))
+    head = ["precision, layout", *(f"plain forward, {form}" for form in forms), "marginals", "of the suffix bound"]
+    return "Evaluations per second; the bound is that of the fastest plain forward in the same precision.\n\n" + grid(
+        head,
+        (
+            [f"{row['precision']}, {row['layout']}"]
+            + [number(row["plain"][form]) if form in row["plain"] else "" for form in forms]
+            + [number(row["marginals"]), f"{100 * row['share_of_suffix_bound']:.0f}%"]
+            for row in rows
+        ),
+    )
+
+
+def _throughput(result: dict[str, Any]) -> str:
     plain, (*ways, last, half) = result["plain"], result["records"]
     head = (
         f"{result['filters']:,} filters, {result['gmacs']:.3g} GMAC per image, {result['images']} images per "

@@ -6,38 +6,41 @@ ordinary torch module (eval mode, same precision, its fastest batch size and mem
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks import operations
+from benchmarks import operations, variants
 from benchmarks.cases import BenchCase, describe
 from benchmarks.engine import choose, lowered
+from benchmarks.flips import CHUNK, Flips, rate_of
 from benchmarks.masked import MaskedValue, best_rows, fastest
 from benchmarks.methods import images_per_draw
 
 IMAGES = 32
-CHUNK = 256  # filters flipped per call; an estimator asks for all of a draw's at once
 BATCHES = {"cpu": (16, 32, 64, 128), "cuda": (64, 256, 1024)}  # of the plain forward, tried
-REMOVED = 0.05  # share of the filters that is absent
 ROUNDS = 3
 MARGINALS = "single-filter marginals"
 IN_BFLOAT16 = "single-filter marginals, search in bfloat16"
 
 
-def measure(case: BenchCase, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(
+    case: BenchCase, seconds: float, say: Callable[[str], None], more: bool = False, compiled: bool = False
+) -> dict[str, Any]:
     """One record per way of evaluating: evaluations per second (one image under one coalition).
 
     The ways take turns, three rounds of `seconds` each, so that a machine that slows down slows all of them. 32 images
     per coalition, or as few as let a chunk of flips end within `seconds`.
+
+    Args:
+        more: also precisions and memory layouts (`benchmarks.variants`), as "variants"; `compiled` as there.
     """
     say(f"{case.name}: counting operations")
     some = case.base.images(np.arange(min(IMAGES, len(case.base.objective))))
     counted = operations.count(case.module, some[:1], case.network)
-    plain, chosen = fastest_plain(case, some)
+    plain, chosen = fastest_plain(case, some, min(seconds, 1.0))
     per_draw = images_per_draw(IMAGES, CHUNK, 2 * chosen["images_per_second"], seconds, draws=1)
     game = case.game(per_draw)
     batch = game.draw_batch(np.random.default_rng(0))
@@ -97,7 +100,7 @@ def measure(case: BenchCase, seconds: float, say: Callable[[str], None]) -> dict
     else:
         half["cannot"] = precision.reason
     found.append(half)
-    return {
+    result = {
         "part": "throughput",
         **describe(case),
         "images": len(batch.indices),
@@ -105,15 +108,21 @@ def measure(case: BenchCase, seconds: float, say: Callable[[str], None]) -> dict
         "plain": chosen,
         "records": found,
     }
+    if more:
+        runs = precision.agreement is not None  # whether it agrees as well is another figure
+        result["variants"] = variants.measure(case, game, batch, counted, chosen["batch"], runs, compiled, seconds, say)
+    return result
 
 
-def fastest_plain(case: BenchCase, images: torch.Tensor) -> tuple[Callable[[], int], dict[str, Any]]:
-    """A plain forward at the fastest of a few batch sizes and memory formats, and which that is."""
+def fastest_plain(
+    case: BenchCase, images: torch.Tensor, seconds: float = 1.0
+) -> tuple[Callable[[], int], dict[str, Any]]:
+    """A plain forward at the fastest of a few batch sizes and memory formats, and which that is; `seconds` for each."""
     found: list[tuple[float, int, torch.memory_format]] = []
     for layout in (torch.contiguous_format, torch.channels_last):
 
         def rate(size: int, layout: torch.memory_format = layout) -> float:
-            return rate_of(_plain(case.module, images, size, layout), 1.0, warm=True)
+            return rate_of(_plain(case.module, images, size, layout), seconds, warm=True)
 
         size, speed = fastest(BATCHES[case.device], rate, lambda size: size)
         found.append((speed, size, layout))
@@ -132,51 +141,3 @@ def _plain(module: torch.nn.Module, images: torch.Tensor, size: int, layout: tor
         return len(batch)
 
     return forward
-
-
-class Flips:
-    """Single flips and walks at one coalition on one batch, as estimators ask for them.
-
-    Chunks of neighbouring filters come in random order, so that any number of them is a sample of all.
-    """
-
-    def __init__(self, case: BenchCase, game: Any, batch: Any) -> None:
-        self.game, self.batch = game, batch
-        self.rng = np.random.default_rng(1)
-        self.coalition = np.ones(case.n, dtype=bool)
-        self.coalition[self.rng.choice(case.n, max(1, int(case.n * REMOVED)), replace=False)] = False
-        self.size = max(game.lookahead, CHUNK)
-        self.done: list[np.ndarray] = []
-        self._chunks = self._endless()
-
-    def _endless(self) -> Iterator[np.ndarray]:
-        starts = np.arange(0, self.game.n_players, self.size)
-        while True:
-            for start in self.rng.permutation(starts):
-                yield np.arange(start, min(start + self.size, self.game.n_players))
-
-    def chunk(self) -> int:
-        """Flips one chunk; evaluations."""
-        players = next(self._chunks)
-        self.game.differences(self.coalition[None], players, self.batch, lambda _: None)
-        self.done.append(players)
-        return len(players) * len(self.batch.indices)
-
-    def walk(self, steps: int) -> int:
-        """Removes `steps` more filters one by one; evaluations."""
-        order = self.rng.permutation(np.flatnonzero(self.coalition))[:steps]
-        rows = np.repeat(self.coalition[None], len(order), axis=0)
-        for k, player in enumerate(order):
-            rows[k:, player] = False
-        self.game.evaluate(rows, self.batch)
-        return len(order) * len(self.batch.indices)
-
-
-def rate_of(work: Callable[[], int], seconds: float, warm: bool = False) -> float:
-    """Evaluations per second; answers are on the CPU when `work` returns, so nothing is still under way."""
-    if warm:
-        work()
-    began, done = time.perf_counter(), 0
-    while (spent := time.perf_counter() - began) < seconds or not done:
-        done += work()
-    return done / max(spent, time.perf_counter() - began)

@@ -28,6 +28,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = 5  # times that all who watch ask, at intervals of a page's
 INTERVAL = 2.0  # seconds
 TIMES = 30  # each page is asked for
+IMAGES = 100_000  # of the report of one run
+UNIT = "features.1:1"  # whose card was opened before
 RUNNING = 5  # runs under way, beside the finished ones
 TARGET = 0.1  # seconds at the 95th percentile
 
@@ -77,9 +79,11 @@ def _seed(n_runs: int, units: int) -> dict[str, Any]:
     from django.utils import timezone
 
     from tests.webapp.helpers import ready_dataset, ready_model
-    from tests.webapp.pages.helpers import succeed
+    from tests.webapp.pages.helpers import at_work, succeed
+    from tests.webapp.tiny_engine import effect
     from webapp.accounts import services
-    from webapp.jobs.models import Artifact, Job, Tag
+    from webapp.jobs import sharing
+    from webapp.jobs.models import Artifact, Job, Tag, UnitStudy
     from webapp.library.models import Blob
 
     user = services.create_user(username="owner", password="correct horse battery")
@@ -111,10 +115,12 @@ def _seed(n_runs: int, units: int) -> dict[str, Any]:
     ]
     Artifact.objects.bulk_create(copies, batch_size=500)
     Tag.objects.bulk_create([Tag(job=job, word=f"tag {i % 7}") for i, job in enumerate(jobs)], batch_size=500)
+    pictures = _with_images(first)
     large = first.artifacts.get(name="filters.csv")
     large.blob = _blob(_table(units))
     large.save()
-    working = [_working(user, model, dataset) for _ in range(RUNNING)]
+    UnitStudy.objects.create(job=first, unit=UNIT, what="effect", result=effect())
+    working = [at_work(user, model, dataset).pk for _ in range(RUNNING)]
     assert Blob.objects.exists()
     client = Client()
     client.force_login(user)
@@ -122,11 +128,34 @@ def _seed(n_runs: int, units: int) -> dict[str, Any]:
         "session": client.cookies["sessionid"].value,
         "token": token,
         "finished": first.pk,
+        "pictures": pictures.blob_id[:16],
+        "link": sharing.create_link(job=first)[1],
         "other": [job.pk for job in jobs[:3]],
         "working": working[0],
         "model": model.pk,
         "dataset": dataset.pk,
     }
+
+
+def _with_images(run: Any) -> Any:
+    """Report images with predictions, and the dataset's pictures of them; metadata in three columns."""
+    from tests.webapp.pages.pictures import (
+        attack_pack,
+        pack_of,
+        predictions_csv,
+        with_attacked,
+        with_pictures,
+        with_predictions,
+    )
+
+    names = [f"class {i % 100:03}/{i:06}.png" for i in range(IMAGES)]
+    said = [f"class {i * i % 100:03}" for i in range(IMAGES)]
+    rows = [(name, "report", name[:9], one, name[:9], 0.5 + i % 50 / 100, 0.75)
+            for i, (name, one) in enumerate(zip(names, said, strict=True))]  # fmt: skip
+    with_predictions(run, predictions_csv(rows))
+    with_attacked(run, attack_pack())
+    columns = {key: [f"{key} {i % n}" for i in range(IMAGES)] for key, n in (("site", 5), ("age", 90), ("sex", 2))}
+    return with_pictures(run.dataset, pack_of(names, columns=columns))
 
 
 def _blob(content: bytes) -> Any:
@@ -149,34 +178,6 @@ def _table(units: int) -> bytes:
     return out.getvalue().encode()
 
 
-def _working(user: Any, model: Any, dataset: Any) -> Any:
-    """A run in its 20th round of a search by 8 workers."""
-    from django.utils import timezone
-
-    from webapp.jobs.models import Job, PhaseState, Shard
-
-    now = timezone.now()
-    job = Job.objects.create(
-        owner=user, model=model, dataset=dataset, device="cpu", request={"metric": "accuracy"}, state="processing",
-        phase="search", round=20, started_at=now, phase_started_at=now,
-    )  # fmt: skip
-    leaders = [
-        {"id": f"layer4.{i}:{i}", "value": -0.01 * i, "lower": -0.02, "upper": 0.0, "samples": 99} for i in range(20)
-    ]
-    for round_ in range(21):
-        point = {"evaluations": 1000 * round_, "budget": 50_000, "half_width": 1 / (1 + round_), "leaders": leaders}
-        PhaseState.objects.create(job=job, phase="search", round=round_, sha256="0" * 64, snapshot=point)
-        for block in range(8):
-            done = round_ < 20
-            Shard.objects.create(
-                job=job, phase="search", round=round_, first_block=block, tasks=[{"evaluations": 125}], total=125,
-                done=125 if done else 50, state="done" if done else "leased", attempt=1, worker="cpu1@here/1/1",
-                claimed_at=now - timedelta(seconds=60), finished_at=now if done else None,
-                lease_expires=now + timedelta(hours=1),
-            )  # fmt: skip
-    return job.pk
-
-
 # --- pages ---------------------------------------------------------------------------------------------------
 
 
@@ -194,6 +195,16 @@ def _pages(known: dict[str, Any]) -> dict[str, str]:
         "a run that works": working,
         "its progress (poll)": f"{working}progress/?said=search-10&seen=search-20",
         "a finished run": run,
+        "its images (htmx)": f"{run}images/",
+        "the same, filtered and ordered (htmx)": f"{run}images/?class=class+017&show=still-right&order=change&page=3",
+        "an image": f"{run}images/40000/?show=still-right",
+        "a thumbnail": f"/datasets/{known['dataset']}/thumbnails/{known['pictures']}/40000/small/",
+        "images changed by an adversary (htmx)": f"{run}images/?of=adversarial",
+        "the map of its units": f"{run}map/",
+        "a unit's card (htmx)": f"{run}unit/?unit={UNIT}",
+        "a finished run with a card": f"{run}?unit={UNIT}",
+        "the same by a link": f"/shared/{known['link']}/",
+        "the map by a link": f"/shared/{known['link']}/map/",
         "its table of units": f"{run}filters/",
         "the same, sorted and searched": f"{run}filters/?sort=-samples&q=features.3",
         "name and tags": f"{run}edit/",
@@ -206,6 +217,7 @@ def _pages(known: dict[str, Any]) -> dict[str, str]:
         "upload a model": "/models/new/",
         "datasets": "/datasets/",
         "a dataset": f"/datasets/{known['dataset']}/",
+        "all its images (htmx)": f"/datasets/{known['dataset']}/images/?all=1",
         "operation": "/operator/",
         "tokens": "/account/tokens/",
         "API: list": "/api/v1/repairs/",
@@ -222,7 +234,7 @@ def _page(name: str, session: str, url: str) -> dict[str, Any]:
     from django.test import Client
     from django.test.utils import CaptureQueriesContext
 
-    client = Client(headers={"HX-Request": "true"} if "poll" in name else {})
+    client = Client(headers={"HX-Request": "true"} if "(" in name else {})
     client.cookies["sessionid"] = session
     seconds, clock = [], []
     for _ in range(TIMES + 1):

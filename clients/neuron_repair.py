@@ -10,7 +10,7 @@ repair; follow goes on from a finished run (other filters, or another objective 
 finished runs side by side; wait takes up a run by its id.
 
 The token comes from the environment variable NR_TOKEN (or --token-file). Run it again with the same arguments
-and it goes on where it was: uploads and the run itself are found again, nothing is started twice.
+and it goes on where it was: uploads, also half-sent ones, and the run itself are found again, nothing is started twice.
 
 Exit codes
     0  repaired (explained, valued, attacked, compared), and every gate passed
@@ -33,14 +33,12 @@ import contextlib
 import hashlib
 import http.client
 import json
-import mimetypes
 import operator
 import os
 import re
 import ssl
 import sys
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +47,8 @@ from xml.sax.saxutils import escape, quoteattr
 
 PASS, GATE_FAILED, BAD_INPUT, SERVER_ERROR, TIMEOUT, NO_REPAIR = range(6)
 CHUNK = 1 << 18
+PIECE = 1 << 23  # bytes of one request of an upload
+TUS = {"Tus-Resumable": "1.0.0"}
 POLL = 2.0  # longest pause between two looks at a run, in seconds
 RETRIES = 6
 OPERATORS = {
@@ -97,42 +97,78 @@ class Api:
 
     def upload(self, path: str, file: Path, fields: dict[str, Any]) -> dict:
         """Ask by SHA-256 whether the server has the file from an earlier run; send it if not."""
-        try:
-            return self.json("POST", path, {"sha256": sha256_of(file), "file_name": file.name, **fields})
-        except Refused as refused:
-            if refused.status not in (404, 415):  # 415: a server of an older version, which takes forms only
-                raise
-        return self._send_file(path, file, {name: as_text(value) for name, value in fields.items()})
+        sha256, size = sha256_of(file), file.stat().st_size
+        for last in (False, False, True):
+            try:
+                return self.json("POST", path, {"sha256": sha256, "file_name": file.name, **fields})
+            except Refused as refused:
+                if refused.status != 404:
+                    raise
+            try:
+                arrived = self._send_file(file, size, sha256, "model" if path.startswith("models") else "dataset")
+                return self.json("POST", path, {"upload": arrived, "file_name": file.name, **fields})
+            except Refused as refused:  # 404: it was used, and the answer lost; or its time was over. Then ask again
+                if refused.status != 404 or last:
+                    raise
+        raise AssertionError("unreachable")
 
-    def _send_file(self, path: str, file: Path, fields: dict[str, str]) -> dict:
-        """A multipart form, streamed: memory stays flat whatever the size."""
-        say(f"sending {file.name}: {file.stat().st_size:,} bytes")
-        boundary = uuid.uuid4().hex
-        before = b"".join(
-            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
-            for name, value in fields.items()
-        )
-        name = file.name.replace('"', "_").replace("\r", "_").replace("\n", "_")
-        kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-        before += (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
-            f"Content-Type: {kind}\r\n\r\n"
-        ).encode()
-        after = f"\r\n--{boundary}--\r\n".encode()
+    def _send_file(self, file: Path, size: int, sha256: str, kind: str) -> str:
+        """By tus 1.0, from where an earlier run or a broken connection left off. Returns the upload's id."""
+        begun = self.json("GET", f"uploads/?{urlencode({'sha256': sha256})}")["results"]
+        there = max((one for one in begun if one["size"] == size), key=lambda one: one["offset"], default=None)
+        upload = there["id"] if there else self._announce(file, size, sha256, kind)
+        offset = there["offset"] if there else 0
+        say(f"sending {file.name}: {size:,} bytes" + (f", of which {offset:,} are there already" if offset else ""))
+        idle, pause = 0, 1.0
+        while offset < size:
+            before = offset
+            if file.stat().st_size != size:
+                raise Failure(BAD_INPUT, f"{file} was changed while it was sent. Run it again.")
+            try:
+                status, answer, head = self._send(
+                    "PATCH",
+                    f"uploads/{upload}/",
+                    self._piece(file, offset, size),
+                    {
+                        **TUS,
+                        "Upload-Offset": str(offset),
+                        "Content-Type": "application/offset+octet-stream",
+                        "Content-Length": str(min(PIECE, size - offset)),
+                    },
+                )
+            except (OSError, http.client.HTTPException) as error:
+                problem: Failure = Failure(SERVER_ERROR, f"The connection broke: {error}")
+            else:
+                if status == 204:
+                    offset, idle, pause = int(head["Upload-Offset"]), 0, 1.0
+                    continue
+                problem = Refused(status, _problem(answer))
+                if problem.code == BAD_INPUT and status not in (409, 423):  # what others were adding, too
+                    raise problem
+            if idle == RETRIES:
+                raise problem
+            self._pause(str(problem), pause)
+            offset = self.json("GET", f"uploads/{upload}/")["offset"]
+            idle, pause = (0, 1.0) if offset > before else (idle + 1, min(2 * pause, 20))
+        show("")
+        return upload
 
-        def body() -> Iterator[bytes]:
-            yield before
-            with file.open("rb") as content:
-                while chunk := content.read(CHUNK):
-                    yield chunk
-            yield after
+    def _announce(self, file: Path, size: int, sha256: str, kind: str) -> str:
+        said = {"filename": file.name, "kind": kind, "sha256": sha256}
+        told = ",".join(f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in said.items())
+        headers = {**TUS, "Upload-Length": str(size), "Upload-Metadata": told}
+        _, _, head = self._retry("POST", "uploads/", lambda: (None, headers))
+        return head["Location"].rstrip("/").rpartition("/")[2]
 
-        head = {
-            "Content-Type": f"multipart/form-data; boundary={boundary}",
-            "Content-Length": str(len(before) + file.stat().st_size + len(after)),
-        }
-        _, answer, _ = self._retry("POST", path, lambda: (body(), head))
-        return _document(answer)
+    def _piece(self, file: Path, offset: int, size: int) -> Iterator[bytes]:
+        """Up to PIECE bytes from there; memory stays flat. A server that dies has lost one piece at most."""
+        end = min(offset + PIECE, size)
+        with file.open("rb") as content:
+            content.seek(offset)
+            while offset < end and (chunk := content.read(min(CHUNK, end - offset))):
+                yield chunk
+                offset += len(chunk)
+                show(f"{file.name}: {100 * offset / size:5.1f} % of {size / 1e6:,.1f} MB")
 
     def download(self, url: str, target: Path, sha256: str) -> None:
         """Resumes a part that is there; refuses a file with another hash than the server said."""
@@ -173,7 +209,7 @@ class Api:
         finally:
             connection.close()
 
-    def _retry(self, method: str, path: str, make: Any) -> tuple[int, bytes, dict]:
+    def _retry(self, method: str, path: str, make: Any) -> tuple[int, bytes, Any]:
         pause = 1.0
         for attempt in range(RETRIES):
             body, headers = make()
@@ -199,14 +235,14 @@ class Api:
         say(f"{why} - trying again in {seconds:g} s")
         time.sleep(seconds)
 
-    def _send(self, method: str, path: str, body: Any, headers: dict) -> tuple[int, bytes, dict]:
+    def _send(self, method: str, path: str, body: Any, headers: dict) -> tuple[int, bytes, Any]:
         connection, target = self._connect(urljoin(self.base, path))
         try:
             # The server may answer before it has read everything: then the answer is what counts.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.request(method, target, body=body, headers={**self._headers(), **headers})
             answer = connection.getresponse()
-            return answer.status, answer.read(), dict(answer.headers)
+            return answer.status, answer.read(), answer.headers
         finally:
             connection.close()
 
@@ -236,11 +272,6 @@ def _document(body: bytes) -> dict:
         raise Failure(SERVER_ERROR, f"The answer is not of the API (is --server right?): {text}") from None
 
 
-def as_text(value: Any) -> str:
-    """Of a form's field."""
-    return value if isinstance(value, str) else json.dumps(value)
-
-
 def _problem(body: bytes) -> dict:
     try:
         found = json.loads(body)
@@ -258,7 +289,14 @@ def sha256_of(path: Path) -> str:
 
 
 def say(line: str) -> None:
+    show("")
     print(line, file=sys.stderr, flush=True)
+
+
+def show(line: str) -> None:
+    """In the place of the line before, for who watches: a log keeps none of it."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
 
 def pauses() -> Iterator[float]:
@@ -295,6 +333,7 @@ max_clean_drop | --max-clean-drop |  | real |  | X | How far clean accuracy may 
 max_subgroup_drop | --max-subgroup-drop |  | real |  | X | How far the recall of any subgroup may fall. Subgroups of fewer than 30 images do not count. Default: 0.1.
 max_filters | --max-filters |  | whole |  | N | The longest list of culprits that is tried. Default: 50.
 choose | --choose |  | text | best,one-se |  | How many filters, of those within the limits: the best figure on the select images, or the fewest within one standard error of it. Default: best.
+goal | --goal |  | text | mean,worst-group,gap |  | What the repair is chosen by on the select images and judged by on the report images: the metric; or, of subgroup-recall, the recall of the worst subgroup (worst-group), or the gap between the best and the worst one (gap). Subgroups of fewer than 30 images do not count. Filters are valued by the metric in any case. Default: mean.
 order | --order |  | text | auto,value |  | Order of removal: by value alone, or also stepwise, where candidates are scored again after each removal, for up to 45% of the budget in addition; whichever does better on the select images (auto). Default: auto.
 edit | --edit |  | text | ablate,constants,culprits,biases,head,ablate+biases,ablate+head,auto |  | What the repair changes. All but ablate learn from the score images, are chosen on the select images under the same limits, for up to 10% of the budget each in addition, and keep keys, shapes and dtypes. Default: ablate.
 quality | --quality |  | text |  | K,OVERLAP | K,OVERLAP such as 50,0.9, of the estimator fast: stop when it expects this share of the true top (bottom) K found, at the latest at the budget.
@@ -348,14 +387,14 @@ interpolation | --interpolation |  | text | nearest,bilinear,bicubic,box,hamming
 split_folder | --split-folder |  | text |  | NAME | Where the zip holds splits (train, test; fold1, fold2): the top folder that is read. none: the top folders are the classes.
 """  # noqa: E501
 _TAKES = """\
-repair: metric group seed max_clean_drop max_subgroup_drop max_filters choose order edit quality memory estimator top_k side budget minutes effort precision batch_size depth constant units level compact trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset
+repair: metric group seed max_clean_drop max_subgroup_drop max_filters choose goal order edit quality memory estimator top_k side budget minutes effort precision batch_size depth constant units level compact trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset
 explain: metric group seed constant units quality memory estimator top_k side budget minutes effort precision batch_size depth remove draws curve_images pictures visualize level trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images
 score: metric also group seed constant units quality memory estimator top_k side budget minutes effort precision batch_size depth trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images
 attack: group seed level attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset all_images
 run: device
 model: architecture num_classes options weights key strip_prefix resize crop mean std channels interpolation
 images: split_folder
-follow: max_clean_drop max_subgroup_drop max_filters choose order edit level queries subset budget
+follow: max_clean_drop max_subgroup_drop max_filters choose goal order edit level queries subset budget
 """  # noqa: E501
 # options: end
 OPTIONS = {line.split(" | ")[0]: line.split(" | ")[1:] for line in _OPTIONS.splitlines()}
@@ -581,10 +620,10 @@ def judge(gates: list[str], result: dict) -> list[dict]:
     return judged
 
 
-def judge_file(api: Api, repair: dict, text: str) -> dict | None:
+def judge_file(api: Api, repair: dict, text: str, called: str) -> dict | None:
     """What the server says to a file of gates: its rules are those of `neuron-repair gate`. None: no report yet."""
     try:
-        return api.json("POST", f"repairs/{repair['id']}/gates/", {"text": text})
+        return api.json("POST", f"repairs/{repair['id']}/gates/", {"text": text, "file_name": called[:200]})
     except Refused as refused:
         if refused.status != 409:
             raise
@@ -862,13 +901,15 @@ def run(options: argparse.Namespace, known: dict) -> int:
         waiting = options.command == "wait"
         known.update(api.json("GET", f"repairs/{options.id}/") if waiting else start(api, options))
         if text:
-            judge_file(api, known, text)  # before the work: a file that cannot be read is refused at once
+            judge_file(
+                api, known, text, options.gates.name
+            )  # before the work: a file that cannot be read is refused at once
         repair = wait(api, dict(known))
         files = fetch(api, repair, options.out)
     known.update(repair)
     measured = repair["outcome"] not in ("", "no_repair_found")
     gates = judge(options.gate, repair["result"]) if measured else [unjudged(gate) for gate in options.gate]
-    if text and measured and (judged := judge_file(api, repair, text)):
+    if text and measured and (judged := judge_file(api, repair, text, options.gates.name)):
         known["judged"] = repair["judged"] = judged
         gates += rows_of(judged)
     code, message = verdict(repair, gates)

@@ -17,10 +17,11 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-import torch  # noqa: F401
+import torch
 import torchvision  # noqa: F401
 
 from repair_engine.support import sandbox
+from repair_engine.support.process import prepare_process
 from repair_engine.verbs import verify
 from tests import remembered
 
@@ -35,6 +36,23 @@ LONGEST = ("webapp/test_killed_workers.py", "webapp/test_real_engine.py", "webap
            "browser/test_whole_way.py", "webapp/test_uploads.py", "webapp/test_serving.py")  # fmt: skip
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--torch-device", choices=("cpu", "cuda"), default="cpu", help="where tests with the marker device compute"
+    )
+
+
+@pytest.fixture(scope="session")
+def torch_device(request: pytest.FixtureRequest) -> str:
+    """What tests with the marker `device` compute on: "cpu", or a real GPU where `--torch-device cuda` asks for it."""
+    name = str(request.config.getoption("--torch-device"))
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            pytest.fail("--torch-device cuda: torch sees no GPU here")
+        prepare_process()  # as every entry does: no TF32
+    return name
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def place(item: pytest.Item) -> int:
         return next((i for i, name in enumerate(LONGEST) if item.path.match(name)), len(LONGEST))
@@ -45,18 +63,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in this process what otherwise runs in fresh ones (those have tests of their own)."""
-    _stay_here(monkeypatch)
+    stay_here(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def quick_module() -> Iterator[None]:
     """`quick` for all tests of a module and what they share."""
     with pytest.MonkeyPatch.context() as patch:
-        _stay_here(patch)
+        stay_here(patch)
         yield
 
 
-def _stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
     def call(task: str, payload: dict, limits: sandbox.Limits, reads=None, writes=None, imports=(), pours=None) -> dict:
         module, _, function = sandbox.TASKS[task].partition(":")
         paths = {name: str(path) for name, path in (reads or {}).items()}
@@ -77,4 +95,5 @@ def _stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
         return SimpleNamespace(returncode=0, stderr="")
 
     monkeypatch.setattr(sandbox, "call", call)
+    monkeypatch.setattr(sandbox, "warm", lambda *_: None)
     monkeypatch.setattr(verify, "subprocess", SimpleNamespace(run=run))

@@ -1,4 +1,4 @@
-"""Settings, all from the environment (see README, "Settings"). Nothing here needs a network.
+"""Settings, all from the environment (docs/operations.md, Settings). Nothing here needs a network.
 
 `neuron-repair serve` (`manage.py dev`) starts everything with these defaults: SQLite and files in DATA_DIR, a private
 redis-server.
@@ -156,11 +156,13 @@ AUTH_PASSWORD_VALIDATORS = [
 
 PASSWORD_RESET_TIMEOUT = env.number("NR_RESET_SECONDS", 4 * 3600)
 
-# --- mail (for forgotten passwords) ----------------------------------------------------------------------
+# --- mail (for forgotten passwords, and at the end of runs) ----------------------------------------------
 # EMAIL_URL=submission://user:password@host:587, or EMAIL_HOST and the rest; neither: none is sent.
 globals().update(env.mail())
 MAIL = bool(env.text("EMAIL_URL") or env.text("EMAIL_HOST"))
 EMAIL_TIMEOUT = 10
+# How people reach this server: in mails that no request asks for.
+SITE_URL = env.text("NR_SITE_URL") or (CSRF_TRUSTED_ORIGINS or ["http://localhost:8000"])[0]
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("DEFAULT_FROM_EMAIL", "neuron-repair@localhost")
 
 # --- database --------------------------------------------------------------------------------------------
@@ -272,7 +274,7 @@ SPECTACULAR_SETTINGS = {
     "VERSION": __version__,
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"deepLinking": False},  # its links stand inside buttons
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
@@ -280,6 +282,8 @@ SPECTACULAR_SETTINGS = {
         "RepairState": "webapp.jobs.models.Job.State",
         "UploadState": "webapp.library.models.Upload.State",
         "GateVerdict": "webapp.api.gates.VERDICTS",
+        "DeliveryState": "webapp.jobs.models.Delivery.State",
+        "TeamRole": "webapp.accounts.models.Role",
         "GatesVerdict": "webapp.api.gates.OF_ALL",
     },
 }

@@ -13,7 +13,7 @@ from drf_spectacular.views import SpectacularAPIView
 from webapp import full_disk
 from webapp.api.docs import ApiDocs
 from webapp.api.problems import as_response
-from webapp.jobs.access import NotThere
+from webapp.jobs.access import NotThere, NotYours
 
 urlpatterns = [
     path("account/", include("webapp.pages.account_urls")),
@@ -36,7 +36,7 @@ def handler400(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def handler403(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _error(request, 403, "This is not allowed.")
+    return _error(request, 403, str(exception) if isinstance(exception, NotYours) else "This is not allowed.")
 
 
 def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -35,6 +35,7 @@ from repair_engine.network.network import two_dimensional
 from repair_engine.network.subject import Subject
 from repair_engine.question.attacked import ATTACK_IMAGES, AttackedSplit, attack_splits, check_pixels
 from repair_engine.question.further import all_columns, further_objectives, subgroup_names
+from repair_engine.question.goals import GroupGoal
 from repair_engine.question.objectives import Metric
 from repair_engine.question.question import Question, question_of
 from repair_engine.question.request import RepairRequest
@@ -111,6 +112,8 @@ def prepare(
         for name, part in attacked.items():
             np.save(folder / f"attack_{name}.npy", part.pixels.numpy())
     question = question_of(request, images, attacked, trigger)
+    select = images.indices("select")
+    GroupGoal.of(request.limits.goal, question.groups("select"), images.labels[select])  # raises before the search
     found = [*read.notes, *warnings_of(question, subject, intact)]
     if trigger is not None:
         found += _nothing_done(question, read.module, subject, intact)

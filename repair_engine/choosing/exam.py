@@ -13,6 +13,7 @@ from repair_engine.choosing.outcomes import largest_drops
 from repair_engine.choosing.selection import Seen, Sweep, resample
 from repair_engine.data.pixels import Pixels
 from repair_engine.question.attacked import AttackedSplit
+from repair_engine.question.goals import GroupGoal
 from repair_engine.question.objectives import Objective, cell_codes
 
 
@@ -29,6 +30,7 @@ class Exam:
         true: labels of the images that an adversary attacked, None without an attack.
         seed: of the resampling.
         triggered: the images with a trigger, None without one.
+        goal: what is chosen by in the place of the metric; None: the metric, and on *report*.
     """
 
     sets: Mapping[str, Pixels]
@@ -40,10 +42,11 @@ class Exam:
     true: np.ndarray | None
     seed: int
     triggered: AttackedSplit | None = None
+    goal: GroupGoal | None = None
 
     @classmethod
     def of(cls, case: Case, part: str) -> Exam:
-        """The exam of "select" or "report"."""
+        """The exam of "select" or "report". Raises BadInput: too few subgroups for the goal."""
         images, question = case.images, case.question
         sets: dict[str, Pixels] = {"clean": images.rows(part)}
         objective, rows = question.objective(part), question.rows(part)
@@ -57,7 +60,8 @@ class Exam:
             guard_labels = images.guard.dataset.labels[of_guard]
         labels, groups = images.labels[images.indices(part)], question.groups(part)
         triggered = question.attacked[part] if question.metric.triggered else None
-        return cls(sets, objective, rows, labels, groups, guard_labels, true, case.settings.seed, triggered)
+        goal = GroupGoal.of(case.settings.limits.goal, groups, labels) if part == "select" else None
+        return cls(sets, objective, rows, labels, groups, guard_labels, true, case.settings.seed, triggered, goal)
 
     @property
     def images(self) -> int:
@@ -81,6 +85,7 @@ class Exam:
             None if self.guard_labels is None else (predicted["guard"] == self.guard_labels).mean(axis=1),
             None if self.subgroups is None else largest_drops(clean, self.subgroups),
             self.objective.goal == "lower",
+            None if self.goal is None else self.goal.score(self.goal.value(clean)),
         )
 
     def draws(self, predicted: Mapping[str, np.ndarray]) -> Sweep:
@@ -89,7 +94,16 @@ class Exam:
         if self.guard_labels is not None:
             guard = Seen(predicted["guard"] == self.guard_labels, cell_codes(self.guard_labels, None))
         clean = Seen(predicted["clean"] == self.labels, cell_codes(self.labels, self.subgroups))
-        return resample(clean, self.objective, self.asked(predicted), self.rows, guard, self.subgroups, self.seed)
+        return resample(
+            clean, self.objective, self.asked(predicted), self.rows, guard, self.subgroups, self.seed, goal=self.goal
+        )
+
+    def score(self, predicted: Mapping[str, np.ndarray]) -> float:
+        """What one candidate is chosen by, the larger the better; predictions int64 [N] of each set."""
+        if self.goal is not None:
+            return float(self.goal.score(self.goal.value((predicted["clean"] == self.labels)[None]))[0])
+        sign = -1.0 if self.objective.goal == "lower" else 1.0
+        return sign * float(self.objective.value(self.asked(predicted)))
 
     def true_label(self, predicted: Mapping[str, np.ndarray]) -> np.ndarray | None:
         """Share of the attacked images that are predicted as what they are, [m + 1]; None without an attack."""

@@ -46,17 +46,16 @@ def plan_of(
     found = None if greedy is None else greedy.order()
     if greedy is None or found is None or not found.picked:
         return plan, ranking, None
-    lower = case.question.lowers
     tried = [_row(VALUE, plan)]
     other = make_plan(case, found.players, progress, STEPWISE)
-    why = better(plan, other, lower)
+    why = better(plan, other)
     walks = [*plan.walks, *other.walks]
     tried.append(_row(STEPWISE, other))
     if not why and found.tightest < ERRORS_APART:
         found = greedy.order(ERRORS_APART, int(AGAIN_SHARE * budget))
         if found.picked:
             other = make_plan(case, found.players, progress, MARGIN)
-            why = better(plan, other, lower)
+            why = better(plan, other)
             walks += other.walks
             tried.append(_row(MARGIN, other))
     compared: OrdersRecord = {"used": "stepwise" if why else "value", "why": why, "rows": tried, **found.describe()}

@@ -35,6 +35,7 @@ class StepRecord(TypedDict):
     upper: float | None
     front: bool
     success: float | None
+    goal: float | None
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Step:
         lower, upper: pointwise band of the metric, of its paired change against the intact model.
         front: on the Pareto front of metric against clean accuracy.
         success: share of the images with a trigger that it gives its class, None without one.
+        goal: the worst subgroup's recall, or the gap, where that is chosen by; else None.
     """
 
     k: int
@@ -64,6 +66,7 @@ class Step:
     upper: float | None = None
     front: bool = False
     success: float | None = None
+    goal: float | None = None
 
     def to_json(self) -> StepRecord:
         return cast(StepRecord, asdict(self))
@@ -77,9 +80,10 @@ class Plan:
     steps: tuple[Step, ...]
     k: int
     stability: Stability | None = None
-    resampled: np.ndarray | None = None  # the metric at the chosen k on each resample of the select images, [R]
+    resampled: np.ndarray | None = None  # what is chosen by at the chosen k on each resample of the images, [R]
     judges: Judges | None = None
     walks: tuple[Walk, ...] = ()  # of all orders that were tried, that of `players` first
+    scores: np.ndarray | None = None  # what is chosen by, the larger the better, [m + 1]
 
     @property
     def chosen(self) -> np.ndarray:
@@ -164,6 +168,10 @@ def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], 
     predicted, settings = walked.predicted, case.settings
     sweep, draws, true = exam.sweep(predicted), exam.draws(predicted), exam.true_label(predicted)
     plan = choose(players, sweep, settings.limits, draws, len(exam.objective), true, settings.level)
+    if exam.goal is not None:
+        shown = exam.goal.value(predicted["clean"] == exam.labels)
+        goals = tuple(replace(step, goal=float(value)) for step, value in zip(plan.steps, shown, strict=True))
+        plan = replace(plan, steps=goals)
     if (success := exam.success(predicted)) is not None:
         steps = (replace(step, success=float(share)) for step, share in zip(plan.steps, success, strict=True))
         plan = replace(plan, steps=tuple(steps))
@@ -206,22 +214,21 @@ def choose(
         )
         for i in range(len(sweep.values))
     )
-    return Plan(players, steps, k, found, draws.values[:, k])
+    return Plan(players, steps, k, found, draws.score[:, k], scores=sweep.score)
 
 
-def better(plan: Plan, other: Plan, lower: bool) -> str:
+def better(plan: Plan, other: Plan) -> str:
     """Why `other`, of another order of the candidates, is to take `plan`'s place, by the select images.
 
     Both plans were resampled with the same seed, so a resample has the same images in both.
 
     Returns:
-        "gain": the 95% interval of the paired difference of their metrics is on `other`'s side; "fewer": the interval
-        holds 0 and `other` ablates fewer filters, but some; "" where neither holds.
+        "gain": the 95% interval of the paired difference in what is chosen by is on `other`'s side; "fewer": that
+        interval holds 0 and `other` ablates fewer filters, but some; "" where neither holds.
     """
     assert plan.resampled is not None
     assert other.resampled is not None
-    ahead = (plan.resampled - other.resampled) if lower else (other.resampled - plan.resampled)
-    low, high = percentiles(ahead)
+    low, high = percentiles(other.resampled - plan.resampled)
     if low > 0:
         return "gain"
     return "fewer" if high >= 0 and 0 < other.k < plan.k else ""

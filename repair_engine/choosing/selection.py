@@ -12,6 +12,7 @@ from repair_engine.settings import Limits
 from repair_engine.support.statistics import REFUSE_BELOW, image_counts
 
 if TYPE_CHECKING:  # it needs torch, which the web process does not load
+    from repair_engine.question.goals import GroupGoal
     from repair_engine.question.objectives import Objective
 
 RESAMPLES = 1_000
@@ -27,6 +28,7 @@ class Sweep:
         values: the metric as shown; to be lowered if `lower`.
         clean, guard: accuracy on clean images and on the guard set (None without one).
         drops: largest loss of recall of any subgroup that gates, None without subgroups.
+        goal: what is chosen by in the place of the metric, the larger the better; None: the metric.
     """
 
     values: np.ndarray
@@ -34,6 +36,14 @@ class Sweep:
     guard: np.ndarray | None
     drops: np.ndarray | None
     lower: bool
+    goal: np.ndarray | None = None
+
+    @property
+    def score(self) -> np.ndarray:
+        """What is chosen by, the larger the better, like `values`."""
+        if self.goal is not None:
+            return self.goal
+        return -self.values if self.lower else self.values
 
     def feasible(self, limits: Limits) -> np.ndarray:
         """Which prefixes keep all limits, bool like `values`."""
@@ -45,8 +55,8 @@ class Sweep:
         return fine
 
     def best(self, limits: Limits, margin: float = 0.0) -> np.ndarray:
-        """The smallest k whose metric is within `margin` of the best one that keeps all limits, int64 [...]."""
-        score = np.where(self.feasible(limits), -self.values if self.lower else self.values, -np.inf)
+        """The smallest k whose score is within `margin` of the best one that keeps all limits, int64 [...]."""
+        score = np.where(self.feasible(limits), self.score, -np.inf)
         enough = score >= score.max(axis=-1, keepdims=True) - margin - _SLACK
         return enough.argmax(axis=-1)
 
@@ -72,7 +82,7 @@ class Stability:
     Attributes:
         rule: "best" or "one-se".
         best: the k of the best figure within the limits, whatever the rule.
-        margin: one standard error of that prefix's gain over the intact model, paired.
+        margin: one standard error of that prefix's gain in what is chosen by over the intact model, paired.
         lower, upper: band of the metric: the intact model's figure and the quantiles of the paired change, [m + 1].
         front: see `Sweep.front`.
         counts: how many of the resamples chose each k, int64 [m + 1].
@@ -96,7 +106,7 @@ def judge(sweep: Sweep, draws: Sweep, limits: Limits, images: int, level: float 
     tail = (1 - level) / 2
     lower, upper = sweep.values[0] + np.quantile(change, [tail, 1 - tail], axis=0)
     best = int(sweep.best(limits))
-    margin = float(change[:, best].std(ddof=1))
+    margin = float((draws.score[:, best] - draws.score[:, 0]).std(ddof=1))
     chosen = draws.best(limits, margin if limits.choose == "one-se" else 0.0)
     return Stability(
         rule=limits.choose,
@@ -166,6 +176,7 @@ def resample(
     subgroups: Sequence[str] | None,
     seed: int,
     resamples: int = RESAMPLES,
+    goal: GroupGoal | None = None,
 ) -> Sweep:
     """The sweep on bootstrap resamples of the select images, stratified by cell.
 
@@ -178,6 +189,7 @@ def resample(
         rows: which clean images they are, int64 [n]; None: images of their own (attacked), resampled on their own.
         guard: of the guard set's select images.
         subgroups: of the clean images, [N].
+        goal: what is chosen by, of the clean images; None: the metric.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0x5E1EC7]))
     hits = (predicted == objective.targets).T * objective.weights[:, None]  # [n, m + 1]
@@ -200,8 +212,9 @@ def resample(
         if guard is not None:
             drawn = image_counts(guard.cells, size, rng)
             held = drawn @ guard.right.T / drawn.sum(axis=1, keepdims=True)
-        parts.append((values, accuracy, held, drops))
-    values, accuracy, held, drops = (np.concatenate(part) for part in zip(*parts, strict=True))
+        aims = values if goal is None else goal.score(goal.value(clean.right, counts))
+        parts.append((values, accuracy, held, drops, aims))
+    values, accuracy, held, drops, aims = (np.concatenate(part) for part in zip(*parts, strict=True))
     values = 1.0 - values if objective.complement else values
     return Sweep(
         values,
@@ -209,6 +222,7 @@ def resample(
         None if guard is None else held,
         None if subgroups is None else drops,
         objective.goal == "lower",
+        None if goal is None else aims,
     )
 
 

@@ -133,9 +133,11 @@ class Greedy:
         guesses = self.game.guesses([(everyone, shown)], self._count)[0]
         self.candidates = candidates_of(ranking, self.sign, guesses)
         self.steps = steps = min(_STEPS, self.limit, len(self.candidates))
+        if not steps:
+            return
         looks = len(self.candidates) + 1 + (steps - 1) * (min(_LOOK, len(self.candidates)) + 1)
         self.images = min(_MOST_IMAGES, self.game.n_images, (affordable - self.spent) // looks)
-        if not steps or self.images < min(_LEAST_IMAGES, self.game.n_images):
+        if self.images < min(_LEAST_IMAGES, self.game.n_images):
             return
         self.batch = ImageBatch(*self.game.resized(self.images).plan.draw(rng))
         self.checks = int(_CHECKS_SHARE * budget)

@@ -22,6 +22,7 @@ from repair_engine.errors import BadInput, VerificationFailed
 from repair_engine.settings import COMMANDS
 from repair_engine.settings import options as options_of
 from repair_engine.settings.texts import flag_of
+from repair_engine.support import sandbox
 from repair_engine.support.process import prepare_process
 
 OK, BAD_INPUT, FAILED, NO_REPAIR = 0, 2, 3, 5
@@ -53,6 +54,9 @@ def main(argv: list[str] | None = None) -> int:
             prepare_process()
             args = parser().parse_args(argv)
             warnings.filterwarnings("ignore", module="torch")
+            if (model := getattr(args, "model", None)) is not None and os.path.isfile(model):
+                # Imports torch while this process does so, too: what comes next
+                sandbox.warm("checkpoint", [] if str(model).endswith(".onnx") else ["torchvision.models"])
             from repair_engine.cli import options, verbs
 
             # What a registered factory or a library prints must not mix with the document.

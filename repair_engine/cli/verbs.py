@@ -14,6 +14,7 @@ from repair_engine.cli.compare import compare
 from repair_engine.cli.emit import emit
 from repair_engine.cli.gate import gate
 from repair_engine.cli.parties import CONSTANTS_MERGE, constants, constants_merge, merge
+from repair_engine.cli.verify import verify
 from repair_engine.pages.text import evaluate_text, explain_text, inspect_text, repair_text, score_text
 from repair_engine.settings import EvaluateHere, ExplainHere, Inspect, RepairHere, ScoreHere
 from repair_engine.support.bars import Bars
@@ -96,6 +97,7 @@ VERBS: dict[str, Callable[[Any, TextIO], int]] = {
     "evaluate": evaluate,
     "attack": attack,
     "apply": apply,
+    "verify": verify,
     "constants": constants,
     CONSTANTS_MERGE: constants_merge,
     "merge": merge,

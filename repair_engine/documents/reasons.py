@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from repair_engine.documents.edits import is_changed, sign_of, within_noise
+from repair_engine.support.statistics import REFUSE_BELOW, IntervalRecord
 from repair_engine.support.words import count, level_of
 
 Row = Mapping[str, Any]
@@ -41,20 +42,46 @@ def reasons_of(document: Row) -> list[str]:
     if not is_changed(document):
         edit = document.get("edit") or {"asked": "ablate"}
         return [_nothing_ablated(document)] if edit["asked"] == "ablate" else _no_edit(document, edit["rows"])
-    change, verdict = document["gain"], not_shown(document)
-    found = []
-    if verdict:
+    change, what, _ = judged(document)
+    verdict, found = not_shown(document), []
+    if verdict and change is None:
+        found.append(f"{verdict[0].upper()}{verdict[1:]}.")
+    elif verdict and change is not None:
         found.append(
-            f"On the report images the metric changes by {points(change['value'])} with a {level_of(change)} interval "
+            f"On the report images {what} changes by {points(change['value'])} with a {level_of(change)} interval "
             f"of {points(change['lower'])} to {points(change['upper'])}: {verdict}."
         )
     return [*found, *limits_said(document)]
 
 
+def judged(document: Row) -> tuple[IntervalRecord | None, str, bool]:
+    """The change on the report images that decides whether an improvement is shown, by the goal that was asked for.
+
+    Returns:
+        The change (None: it cannot be told), what it is of, and whether less is better.
+    """
+    goal = goal_of(document)
+    if goal == "mean":
+        return document["gain"], "the metric", document["metric"]["goal"] == "lower"
+    found = document["fairness"]["worst" if goal == "worst-group" else "gap"]
+    return (found["change"] if found else None), GOALS[goal], goal == "gap"
+
+
+GOALS = {"worst-group": "the recall of the worst subgroup", "gap": "the gap between the subgroups"}
+
+
+def goal_of(document: Row) -> str:
+    """ "mean": the metric itself, as in all reports of earlier versions."""
+    return str(document.get("limits", {}).get("goal", "mean"))
+
+
 def not_shown(document: Row) -> str:
     """What the report images say of a change that is no improvement; empty of one that is."""
-    low, high = document["gain"]["lower"], document["gain"]["upper"]
-    if document["metric"]["goal"] == "lower":
+    change, what, lower = judged(document)
+    if change is None:
+        return f"fewer than two subgroups have {REFUSE_BELOW} report images, so {what} cannot be judged"
+    low, high = change["lower"], change["upper"]
+    if lower:
         low, high = -high, -low
     return "" if low > 0 else "it got worse" if high < 0 else "an improvement is not shown"
 
@@ -71,6 +98,11 @@ def _no_edit(document: Row, rows: Sequence[Row]) -> list[str]:
     made = [row for row in rows if "not_made" not in row]
     if not made:
         return [f"No edit ({row['edit']}): {row['not_made']}." for row in rows]
+    if goal_of(document) != "mean":
+        return [
+            f"On the select images none of {len(rows)} edits improves {GOALS[goal_of(document)]} by more than one "
+            "standard error within the limits: by the one-standard-error rule nothing is changed."
+        ]
     sign = sign_of(document)
     best = max(made, key=lambda row: sign * row["gain"])
     return [
@@ -84,6 +116,11 @@ def _nothing_ablated(document: Row) -> str:
     curve, metric = document["curve"], document["metric"]["text"]
     if not document["culprits"]:
         return "No filter had a value on the culprits' side."
+    if goal_of(document) != "mean":
+        return (
+            f"On the select images no number of culprits, 1 to {len(curve) - 1}, improves {GOALS[goal_of(document)]} "
+            "within the limits."
+        )
     best = (document.get("selection") or {}).get("best", 0)
     if best:
         error = document["selection"]["standard_error"]
@@ -158,8 +195,11 @@ def _broken(what: str, drop: float, limit: float) -> str:
 def looser(document: Row) -> list[Offer]:
     """What looser limits would have allowed on *select*, from the stored curve, the least loosening first.
 
-    Each gains more than the one before, and the first more than what was chosen.
+    Each gains more than the one before, and the first more than what was chosen. By the metric: nothing where another
+    goal was asked for.
     """
+    if goal_of(document) != "mean":
+        return []
     limits, curve = document["limits"], document["curve"]
     had = max(0.0, _gain(document, curve[document["k"]]))
     found: list[tuple[float, float, Offer]] = []

@@ -109,6 +109,7 @@ class LimitsRecord(TypedDict):
     max_clean_drop: float
     max_subgroup_drop: float
     choose: str
+    goal: str
     order: str
 
 

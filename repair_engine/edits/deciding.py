@@ -49,7 +49,7 @@ class Decision:
 def decide(workshop: Workshop, asked: str) -> Decision:
     """Makes the edit that is asked for; of "auto" all, and takes the smallest within one standard error of the best.
 
-    The standard error is that of the paired difference of the two edits' metrics on resamples of the select images.
+    The standard error is that of the paired difference of what is chosen by on resamples of the select images.
     Smaller: fewer units touched, then fewer parameters. To leave the model as it is stands among them.
     """
     limits = workshop.case.settings.limits
@@ -58,7 +58,7 @@ def decide(workshop: Workshop, asked: str) -> Decision:
     sweep, draws = workshop.sweep(made)
     sizes = [(0, 0), *((one.units, one.parameters) for one in made)]
     if asked == "auto":
-        chosen, errors = smallest(sweep.values, draws.values, sweep.feasible(limits), sizes, sweep.lower)
+        chosen, errors = smallest(sweep.score, draws.score, sweep.feasible(limits), sizes)
     else:
         chosen, errors = len(made), np.zeros(len(sizes))
     rows: list[dict[str, Any]] = []
@@ -90,19 +90,19 @@ def decide(workshop: Workshop, asked: str) -> Decision:
 
 
 def smallest(
-    values: np.ndarray, draws: np.ndarray, feasible: np.ndarray, sizes: list[tuple[int, int]], lower: bool
+    values: np.ndarray, draws: np.ndarray, feasible: np.ndarray, sizes: list[tuple[int, int]]
 ) -> tuple[int, np.ndarray]:
-    """The smallest of several candidates whose metric is within one standard error of the best one's.
+    """The smallest of several candidates whose score is within one standard error of the best one's.
 
     Args:
-        values: the metric, [m]; draws: on resamples of the images, [R, m].
+        values: what is chosen by, the larger the better, [m]; draws: on resamples of the images, [R, m].
         feasible: which keep the limits, bool [m].
         sizes: units, then parameters.
 
     Returns:
         Its place, and by how many standard errors of the paired difference each lies behind the best, [m].
     """
-    score = np.where(feasible, -values if lower else values, -np.inf)
+    score = np.where(feasible, values, -np.inf)
     best = int(score.argmax())
     error = (draws - draws[:, [best]]).std(axis=0, ddof=1)
     behind = np.where(feasible, np.abs(values - values[best]), np.inf)

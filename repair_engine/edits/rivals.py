@@ -180,7 +180,6 @@ def logit_shift(workshop: Workshop, judge: Judge, select: Logits, report: Logits
     exam, limits = workshop.exam, workshop.case.settings.limits
     ends = np.cumsum([len(part) for part in select.values()])[:-1]
     intact = {name: controls.shifted_predictions(part, np.zeros(1)) for name, part in select.items()}
-    sign = -1.0 if exam.objective.goal == "lower" else 1.0
 
     def of(predicted: np.ndarray) -> Predicted:
         return dict(zip(select, np.split(predicted, ends), strict=True))
@@ -190,9 +189,7 @@ def logit_shift(workshop: Workshop, judge: Judge, select: Logits, report: Logits
         sweep = exam.sweep({name: np.stack([intact[name], found[name]]) for name in intact})
         return bool(sweep.feasible(limits)[1])
 
-    offsets, how = controls.logit_shift(
-        torch.cat(list(select.values())), acceptable, lambda p: sign * float(exam.objective.value(exam.asked(of(p))))
-    )
+    offsets, how = controls.logit_shift(torch.cat(list(select.values())), acceptable, lambda p: exam.score(of(p)))
     shifted = {name: controls.shifted_predictions(part, offsets) for name, part in report.items()}
     return judge.row("logit shift", [shifted], how if offsets.any() else f"as it is: {how} found none that gains")
 

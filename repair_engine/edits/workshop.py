@@ -139,9 +139,9 @@ class Workshop:
 
     def _starts(self, kind: Kind) -> list[_Start] | str:
         """With the chosen number of culprits, and with the number that would be best without limits."""
-        plan, sign = self.plan, -1.0 if self.exam.objective.goal == "lower" else 1.0
-        objective = np.array([sign * step.objective for step in plan.steps])
-        free = int(objective.argmax()) if not self.case.settings.by_hand else plan.k
+        plan = self.plan
+        assert plan.scores is not None
+        free = int(plan.scores.argmax()) if not self.case.settings.by_hand else plan.k
         if kind.tunes == "culprits":
             k = plan.k or free or min(_RETRAINED, len(plan.players))
             counts = [k] if k else []
@@ -218,8 +218,7 @@ class Workshop:
         return self.model.predict(tensors, self.exam.sets)
 
     def _figures(self, predicted: dict[str, np.ndarray]) -> tuple[float, bool]:
-        """The metric on *select*, the larger the better, and whether all limits are kept."""
+        """What is chosen by on *select*, the larger the better, and whether all limits are kept."""
         rows = {name: np.stack([self.intact[name], predicted[name]]) for name in predicted}
         sweep = self.exam.sweep(rows)
-        sign = -1.0 if sweep.lower else 1.0
-        return sign * float(sweep.values[1]), bool(sweep.feasible(self.case.settings.limits)[1])
+        return float(sweep.score[1]), bool(sweep.feasible(self.case.settings.limits)[1])

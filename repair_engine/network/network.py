@@ -137,11 +137,15 @@ class Network:
             with torch.inference_mode():
                 state = segment(*state)
 
-    def lowered(self, dtype: torch.dtype) -> Network:
-        """The same filters and constants, computed in `dtype` (bfloat16): faster, and rounded. Logits stay float32."""
+    def lowered(self, dtype: torch.dtype, layout: torch.memory_format | None = None) -> Network:
+        """The same filters and constants, computed in `dtype` (bfloat16): faster, and rounded. Logits stay float32.
+
+        Args:
+            layout: of images and weights in memory; None: as it is.
+        """
         low = copy.copy(self)
-        low.dtype, low.constants = dtype, self.constants.to(dtype)
-        low._segments = [copy.deepcopy(segment).to(dtype) for segment in self._segments]
+        low.dtype, low.constants, low.layout = dtype, self.constants.to(dtype), layout or self.layout
+        low._segments = [copy.deepcopy(segment).to(dtype).to(memory_format=low.layout) for segment in self._segments]
         return low
 
     # Names of units -------------------------------------------------------------------------------------

@@ -20,17 +20,19 @@ _WORST_SHOWN = 30  # images below which a group's change says little
 
 def gates_text(judged: GatesRecord) -> str:
     """For the terminal."""
-    rows = [f"{row['verdict']:8}{row['text']}: {_measured(row)}" for row in judged["gates"]]
-    return "\n".join([*rows, f"{judged['verdict']}: {_count(judged)}"])
+    rows = [f"{row['verdict']:8}{row['text']}: {measured(row)}" for row in judged["gates"]]
+    return "\n".join([*rows, f"{judged['verdict']}: {counted(judged)}"])
 
 
-def _count(judged: GatesRecord) -> str:
+def counted(judged: GatesRecord) -> str:
+    """How many of the gates passed."""
     verdicts = [row["verdict"] for row in judged["gates"]]
     skipped = f", {verdicts.count('skipped')} skipped" if "skipped" in verdicts else ""
     return f"{verdicts.count('passed')} of {count(len(verdicts), 'gate')} passed{skipped}"
 
 
-def _measured(row: GateRow) -> str:
+def measured(row: GateRow) -> str:
+    """The figure with its interval and its images, and what led to the verdict where the figure did not."""
     if row["value"] is None:
         return row["why"]
     said = f"{row['value']:.4g}"
@@ -47,10 +49,10 @@ def summary(judged: GatesRecord, document: Mapping[str, Any]) -> str:
     whole = document.get("verb") == "repair" and "after" in document
     if whole:
         lines += [f"**{title(document)}.** {_cell(headline(document))}", ""]  # type: ignore[arg-type]
-    lines += [f"{_count(judged)}.", "", "| | gate | measured |", "|---|---|---|"]
+    lines += [f"{counted(judged)}.", "", "| | gate | measured |", "|---|---|---|"]
     # What failed comes first: it is what one looks for.
     for row in sorted(judged["gates"], key=lambda row: row["verdict"] != "failed"):
-        lines.append(f"| {_MARKS[row['verdict']]} | {_cell(row['text'])} | {_cell(_measured(row))} |")
+        lines.append(f"| {_MARKS[row['verdict']]} | {_cell(row['text'])} | {_cell(measured(row))} |")
     if whole:
         lines += ["", "| on the report images | n | before | after | change in points |", "|---|--:|--:|--:|---|"]
         lines += [f"| {' | '.join(cells)} |" for cells in _rows(document)]
@@ -108,7 +110,7 @@ def junit(judged: GatesRecord) -> str:
     cases = []
     for row in judged["gates"]:
         kind = {"failed": "failure", "skipped": "skipped", "passed": ""}[row["verdict"]]
-        said = _xml(f"measured {_measured(row)}")
+        said = _xml(f"measured {measured(row)}")
         inner = f"<{kind} message={quoteattr(said)}>{escape(said)}</{kind}>" if kind else ""
         name = quoteattr(_xml(row["text"]))
         cases.append(f'  <testcase classname="neuron_repair.gates" name={name}>{inner}</testcase>')

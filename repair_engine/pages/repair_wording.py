@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from repair_engine.documents.edits import is_changed as changed
 from repair_engine.documents.edits import is_tuned, rivals_said, standing
 from repair_engine.documents.gates import metric_images as images_of_metric
-from repair_engine.documents.reasons import beyond_said, limits_said, looser, not_shown
+from repair_engine.documents.reasons import GOALS, beyond_said, goal_of, judged, limits_said, looser, not_shown
 from repair_engine.pages.rendering import interval
 from repair_engine.pages.trigger_wording import success_said
 from repair_engine.support.words import count, level_of, p_value, percent, points
@@ -115,7 +115,7 @@ def headline(document: RepairRecord) -> str:
         return (
             f"{deed(document)} {verb} {metric} from {percent(before)} to {percent(after)} on {images} that "
             f"the repair never saw (change {points(change['value'])} percentage points, {level} interval "
-            f"{interval(change)}).{' ' + beyond if beyond else ''}{_read_before(document)}"
+            f"{interval(change)}).{_goal_said(document)}{' ' + beyond if beyond else ''}{_read_before(document)}"
         )
     if not changed(document):
         why = document["reasons"][0]
@@ -125,6 +125,7 @@ def headline(document: RepairRecord) -> str:
     said = (
         f"{deed(document)}, {which}, took {metric} from {percent(before)} to {percent(after)} on {images} that the "
         f"search never saw (change {points(change['value'])} percentage points, {level} interval {interval(change)})"
+        f"{_goal_said(document)}"
     )
     verdict = not_shown(document)
     if not written(document):
@@ -137,6 +138,14 @@ def headline(document: RepairRecord) -> str:
             f"The checkpoint was written because its filters were chosen by hand.{_read_before(document)}",
         ]
     )
+
+
+def _goal_said(document: RepairRecord) -> str:
+    """How the goal fared that the repair was chosen and is judged by, where it is not the metric."""
+    change, what, _ = judged(document)
+    if goal_of(document) == "mean" or change is None:
+        return ""
+    return f" By {what} it was chosen: a change of {points(change['value'])} points ({interval(change)})."
 
 
 def swaps(document: RepairRecord) -> str:
@@ -235,14 +244,15 @@ def selection_said(document: RepairRecord) -> list[str]:
     if (document.get("edit") or {"asked": "ablate"})["asked"] != "ablate":
         return said
     error = f"{100 * found['standard_error']:.1f} points"
+    by = GOALS.get(goal_of(document), "metric").removeprefix("the ")
     if found["choose"] == "one-se":
         said += [
-            f"Rule: the fewest filters whose metric is within one standard error ({error}, of the best prefix's paired "
+            f"Rule: the fewest filters whose {by} is within one standard error ({error}, of the best prefix's paired "
             f"gain) of the best within the limits. The best was k = {found['best']}; chosen: k = {k}."
         ]
     else:
         said += [
-            f"Rule: the best metric within the limits, of equals the fewest filters: k = {k}. The standard error "
+            f"Rule: the best {by} within the limits, of equals the fewest filters: k = {k}. The standard error "
             f"of its gain is {error}."
         ]
     low, _, high = found["middle"]

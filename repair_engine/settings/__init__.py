@@ -57,6 +57,7 @@ from repair_engine.settings.verbs import (
     RepairHere,
     Score,
     ScoreHere,
+    Verify,
 )
 
 __all__ = [
@@ -111,6 +112,7 @@ __all__ = [
     "Settings",
     "Splits",
     "Trigger",
+    "Verify",
     "attacks",
     "check_metric",
     "check_trigger",

@@ -149,12 +149,28 @@ class Limits(Settings):
         help="How many filters, of those within the limits: the best figure on the select images, or the fewest "
         "within one standard error of it.",
     )  # fmt: skip
+    goal: Literal["mean", "worst-group", "gap"] = option(
+        "mean", label="Chosen and judged by",
+        words={
+            "mean": "the metric",
+            "worst-group": "the recall of the worst subgroup",
+            "gap": "the gap between the best and the worst subgroup",
+        },
+        help="What the repair is chosen by on the select images and judged by on the report images: the metric; or, of "
+        "subgroup-recall, the recall of the worst subgroup (worst-group), or the gap between the best and the worst "
+        "one (gap). Subgroups of fewer than 30 images do not count. Filters are valued by the metric in any case.",
+    )  # fmt: skip
     order: Literal["auto", "value"] = option(
         "auto", label="Order of removal",
         words={"auto": "by value and stepwise: the better one on the select images", "value": "by value alone"},
         help="Order of removal: by value alone, or also stepwise, where candidates are scored again after each "
         "removal, for up to 45% of the budget in addition; whichever does better on the select images (auto).",
     )  # fmt: skip
+
+    def rules(self) -> None:
+        metric = str(getattr(self, "metric", ""))
+        if self.goal != "mean" and metric and not metric.startswith("subgroup-recall:"):
+            raise self.wrong("goal", f"{metric} has no subgroups.", "Ask for subgroup-recall:COLUMN, or leave it out.")
 
 
 @dataclass(frozen=True, kw_only=True)

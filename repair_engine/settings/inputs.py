@@ -132,13 +132,9 @@ class AsJson(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelFile(ModelUpload, Device, AsJson):
-    """A model on disk."""
+class Opened(Settings):
+    """What a file of weights, and folders of images, do not say themselves."""
 
-    model: str = option(
-        MISSING, metavar="FILE", here=_UPLOAD,
-        help="safetensors, .pt/.pth, .onnx, or a Hugging Face folder.",
-    )  # fmt: skip
     register: tuple[str, ...] = option(
         (), metavar="NAME=MODULE:FACTORY", here="Python code; on a server the operator registers it",
         help="An architecture of one's own; may be repeated.",
@@ -147,6 +143,16 @@ class ModelFile(ModelUpload, Device, AsJson):
         None, metavar="FILE", here="a file; an upload has the text itself (classes), or the file (classes_file)",
         help="Class names: one per line in index order, or JSON {folder: [index, name]}. Default: the folders, "
         "sorted.",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFile(ModelUpload, Opened, Device, AsJson):
+    """A model on disk."""
+
+    model: str = option(
+        MISSING, metavar="FILE", here=_UPLOAD,
+        help="safetensors, .pt/.pth, .onnx, or a Hugging Face folder.",
     )  # fmt: skip
 
 

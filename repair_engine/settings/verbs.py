@@ -9,11 +9,13 @@ from repair_engine.settings.answer import Edits, Explanation, Export, Limits, Re
 from repair_engine.settings.fields import MISSING, Settings, option
 from repair_engine.settings.inputs import (
     AsJson,
+    Device,
     Folder,
     ImagesFile,
     ImagesUpload,
     ModelFile,
     MoreFiles,
+    Opened,
     SurrogateFiles,
 )
 from repair_engine.settings.question import (
@@ -213,6 +215,23 @@ class Constants(ModelFile, ImagesFile, Splits, Players):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Verify(ImagesUpload, Opened, Device, AsJson):
+    """A finished repair, checked by whoever got it."""
+
+    repair: str = option(
+        MISSING, "The folder that repair wrote, or the unpacked download of one.", metavar="REPAIR", positional=True
+    )
+    model: str | None = option(
+        None, "The original model: the repair is made again from it, byte for byte.", metavar="FILE",
+        here="for whoever has the files; the server has checked its own",
+    )  # fmt: skip
+    data: str | None = option(
+        None, "The images: every prediction is made again from the files.", metavar="ZIP",
+        here="for whoever has the files; the server has checked its own",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConstantsMerge(AsJson):
     """Sums of several parties."""
 
@@ -237,6 +256,7 @@ COMMANDS: dict[str, tuple[type[Settings], str]] = {
     "evaluate": (EvaluateHere, "the metric of a checkpoint, optionally with filters ablated"),
     "attack": (AttackHere, "what adversaries achieve against a checkpoint, and against its repair"),
     "apply": (Apply, "a checkpoint with other filters of a repair's list ablated, or none: undo"),
+    "verify": (Verify, "does a repair's report hold? Its files, its figures, and the repair made again"),
     "constants": (Constants, "sums of the filters' outputs, from which several parties make common constants"),
     "constants merge": (ConstantsMerge, "common mean constants from the parties' sums"),
     "merge": (Merge, "the parties' estimates as one, over all their images"),

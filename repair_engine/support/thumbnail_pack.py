@@ -13,12 +13,13 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 MAGIC = b"NRTHUMB1"
 SMALL, LARGE = 128, 256  # pixels of the longer side, at most
+VIEWS = ("clean", "adversarial", "difference")  # pictures of each image, where an attack's are kept
 _HEAD = struct.Struct("<8sQI")
 _RECORD = struct.Struct("<QIIII")  # first byte; bytes of the small picture, of the large one behind it; width, height
 
@@ -55,6 +56,7 @@ class Pack:
         columns: attribute column of metadata.csv -> its values.
         sizes: width and height of the original, uint32 [N, 2]; 0 of an image that cannot be shown.
         why: number of an image that cannot be shown -> why.
+        about: what is said of them together; JSON.
     """
 
     names: tuple[str, ...]
@@ -62,6 +64,7 @@ class Pack:
     columns: Mapping[str, Column]
     sizes: np.ndarray
     why: Mapping[int, str]
+    about: Mapping[str, Any]
 
 
 class Writer:
@@ -87,11 +90,17 @@ class Writer:
         self._why[self.count] = why
         self._records.append(_RECORD.pack(self._at, 0, 0, 0, 0))
 
-    def close(self, names: Sequence[str], labels: Sequence[str], columns: Mapping[str, Sequence[str]]) -> None:
+    def close(
+        self,
+        names: Sequence[str],
+        labels: Sequence[str],
+        columns: Mapping[str, Sequence[str]],
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
         assert len(names) == self.count
         for record in self._records:
             self._file.write(record)
-        table = {"names": list(names), "labels": _listed(labels), "why": self._why}
+        table = {"names": list(names), "labels": _listed(labels), "why": self._why, "about": about or {}}
         table["columns"] = {name: _listed(values) for name, values in columns.items()}
         self._file.write(json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode())
         self._file.seek(0)
@@ -111,6 +120,7 @@ def read(path: Path) -> Pack:
         {name: _column(values) for name, values in table["columns"].items()},
         np.ascontiguousarray(records[:, -8:]).view("<u4"),
         {int(i): why for i, why in table["why"].items()},
+        table.get("about", {}),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import hotspots, memory, scaling, tables, throughput
+from benchmarks import flips, hotspots, memory, scaling, tables, throughput
 from benchmarks.cases import BenchCase
 from repair_engine.network import Network
 from repair_engine.question.objectives import Objective
@@ -77,10 +77,10 @@ def test_kinds_of_operators(operator: str, kind: str) -> None:
 
 
 def test_flips_cover_every_filter_once_a_draw(case: BenchCase) -> None:
-    flips = throughput.Flips(case, case.base, case.base.draw_batch(np.random.default_rng(0)))
-    flips.size = 3
-    total = sum(flips.chunk() for _ in range(3))
-    assert sorted(np.concatenate(flips.done).tolist()) == list(range(8))
+    asked = flips.Flips(case, case.base, case.base.draw_batch(np.random.default_rng(0)))
+    asked.size = 3
+    total = sum(asked.chunk() for _ in range(3))
+    assert sorted(np.concatenate(asked.done).tolist()) == list(range(8))
     assert total == 8 * 32
 
 

@@ -1,14 +1,19 @@
-"""A real Chromium for the browser tests."""
+"""A real Chromium for the browser tests, and a site that has something on every page."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser, BrowserContext
+
+from tests.browser import site
 
 CHROMIUM = os.environ.get("NR_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+PATIENCE = 240_000  # ms, of a machine that others use too
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +21,28 @@ def browser_type_launch_args(browser_type_launch_args: dict) -> dict:
     if CHROMIUM is None:
         pytest.skip("BROWSER TEST NOT RUN: there is no chromium on PATH (apt install chromium, or set NR_CHROMIUM).")
     return {**browser_type_launch_args, "executable_path": CHROMIUM, "args": FLAGS}
+
+
+@pytest.fixture(scope="session")
+def served(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[site.Serving]:
+    """After the browser, so that nothing is made where there is none."""
+    folder = tmp_path_factory.mktemp("site")
+    site.make(folder)
+    with site.Serving(folder) as serving:
+        yield serving
+
+
+@pytest.fixture(scope="session")
+def owner(browser: Browser, served: site.Serving) -> Iterator[BrowserContext]:
+    """Whose site it is, signed in."""
+    context = browser.new_context()
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    page.goto(served.url + "/account/sign-in/")
+    page.get_by_label("Username").fill(site.USER)
+    page.get_by_label("Password").fill(site.PASSWORD)
+    page.get_by_role("main").get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name=f"Sign out {site.USER}").wait_for()
+    page.close()
+    yield context
+    context.close()

@@ -13,11 +13,11 @@ import pytest
 import torch
 from playwright.sync_api import Page, expect
 
+from tests.browser.conftest import PATIENCE
 from tests.browser.failing_net import CULPRIT, FailingNet, checkpoint, share_right, write_zip
 from tests.webapp.real_stack import RealStack
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
-PATIENCE = 240_000  # ms, of a machine that others use too
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ from repair_engine.models.architectures import Architecture
 from repair_engine.models.formats import convert
 from repair_engine.models.formats.convert import parse
 from repair_engine.models.formats.torch_file import refuse_pickle
+from repair_engine.support import sandbox
 from tests.fuzz.mutations import mutate, seeds, with_table
 from tests.repair_engine.models.test_checkpoint_round_trip import TINY
 
@@ -183,6 +184,7 @@ def main() -> int:
                     found[run.sample(one)] += 1
             number += count
         executed = run.proof.exists()
+    sandbox.starting.servers.rest()  # its children count once it has been waited for
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
     for outcome, count in sorted(found.items()):
         print(f"{count:8d}  {outcome}")

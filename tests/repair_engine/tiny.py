@@ -215,3 +215,10 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def edit(state: dict[str, torch.Tensor], changes: dict[str, Callable]) -> dict[str, torch.Tensor]:
     return {k: changes[k](v.clone()) if k in changes else v for k, v in state.items()}
+
+
+def check_verified(out: Path, *given: str) -> dict[str, str]:
+    """What `verify` says of a repair with these options: check -> verdict. None fails."""
+    result = call(["verify", str(out), "--json", "--device", "cpu", *given])
+    assert result.code == 0, result.out + result.err
+    return {check["name"]: check["verdict"] for check in result.document["checks"]}

@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 
 from webapp.jobs.models import ShareLink
+from webapp.library import resumable
+
+TUS = {"Tus-Resumable": "1.0.0"}  # what that protocol wants to hear first; nobody else minds
 
 URLS = {
     "model": "/api/v1/models/{model}/",
     "dataset": "/api/v1/datasets/{dataset}/",
+    "upload": "/api/v1/uploads/{upload}/",
     "repair": "/api/v1/repairs/{job}/",
     "cancel": "/api/v1/repairs/{job}/cancel/",
     "retry": "/api/v1/repairs/{job}/retry/",
@@ -20,10 +24,11 @@ URLS = {
     "link": "/api/v1/repairs/{job}/links/{link}/",
     "token": "/api/v1/tokens/{token}/",
 }
-LISTS = ["/api/v1/models/", "/api/v1/datasets/", "/api/v1/repairs/", "/api/v1/tokens/", "/api/v1/"]
+LISTS = ["/api/v1/models/", "/api/v1/datasets/", "/api/v1/uploads/", "/api/v1/repairs/", "/api/v1/tokens/", "/api/v1/"]
 METHODS = {
     "model": {"get", "delete"},
     "dataset": {"get", "delete"},
+    "upload": {"get", "head", "patch", "delete"},
     "repair": {"get", "patch", "delete"},
     "cancel": {"post"},
     "retry": {"post"},
@@ -41,19 +46,22 @@ def address(name: str, person) -> str:
     token = person.user.tokens.get()
     link, _ = ShareLink.objects.get_or_create(job=person.job, digest=str(person.job.pk))
     things = {"model": person.model.pk, "dataset": person.dataset.pk, "job": person.job.pk}
+    if name == "upload":
+        things["upload"] = resumable.create(owner=person.user, size=5, name="net.pth").pk
     return URLS[name].format(**things, token=token.pk, link=link.pk)
 
 
 @pytest.mark.parametrize(("name", "method"), [(n, m) for n in URLS for m in sorted(METHODS[n])])
 def test_another_users_id_is_not_found(world, name, method):
     world.bells.answer()
-    answer = getattr(world.owner.api, method)(address(name, world.team_mate))
+    answer = getattr(world.owner.api, method)(address(name, world.team_mate), headers=TUS)
     assert answer.status_code == 404
     missing = getattr(world.owner.api, method)(
         URLS[name].format(
-            **dict.fromkeys(("model", "dataset", "job"), "0" * 8 + "-0000-4000-8000-" + "0" * 12),
+            **dict.fromkeys(("model", "dataset", "upload", "job"), "0" * 8 + "-0000-4000-8000-" + "0" * 12),
             **dict.fromkeys(("token", "link"), 10**6),
-        )
+        ),
+        headers=TUS,
     )
     assert missing.status_code == 404
     if method != "head":  # word for word: the answer does not tell whether it exists

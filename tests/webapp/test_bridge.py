@@ -11,6 +11,7 @@ import pytest
 
 from webapp.serving import bridge
 from webapp.serving.bridge import Bridge
+from webapp.serving.gate import Pass
 
 
 def scope(method="POST", path="/x", headers=()) -> dict:
@@ -122,6 +123,35 @@ def test_a_chunked_body_is_counted(monkeypatch):
 
 def test_who_hangs_up_is_not_answered():
     assert call(never, scope(headers=[(b"content-length", b"9")]), [part(b"1", True)]) == []
+
+
+KEPT = Pass(1 << 30, broken_off=True)
+
+
+@pytest.mark.parametrize("size", [10, 70_000, 1_500_000])
+@pytest.mark.parametrize("silent", [False, True])
+def test_what_came_of_a_piece_is_not_lost(monkeypatch, size, silent):
+    """Of a resumable upload, whose sender hangs up or falls silent."""
+    monkeypatch.setattr(bridge, "SILENCE", 0.2)
+    monkeypatch.setattr(bridge, "admit", lambda *asked: KEPT)
+    taken = []
+
+    def wsgi(environ, start_response):
+        taken.append((environ["wsgi.input"].read(), environ["CONTENT_LENGTH"]))
+        start_response("204 No Content", [])
+        return Pieces()
+
+    body = bytes(i % 251 for i in range(size))
+    asked = scope("PATCH", "/api/v1/uploads/x/", [(b"content-length", b"9000000")])
+    sent = call(wsgi, asked, [part(body, more=True)], then_silent=silent)
+    assert taken == [(body, str(size))]
+    assert refusal(sent)[0] == 408 if silent else sent == []
+
+
+def test_of_a_piece_that_is_too_large_nothing_is_taken(monkeypatch):
+    monkeypatch.setattr(bridge, "admit", lambda *asked: Pass(5, broken_off=True))
+    asked = scope("PATCH", "/api/v1/uploads/x/", [(b"transfer-encoding", b"chunked")])
+    assert refusal(call(never, asked, [part(b"x" * 6, more=True), part(b"")]))[0] == 413
 
 
 def test_a_full_disk_is_told(monkeypatch):

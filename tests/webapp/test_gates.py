@@ -8,8 +8,9 @@ import pytest
 
 from repair_engine.documents import gates
 from tests.webapp.helpers import blob_of
+from tests.webapp.pages.helpers import read
 from webapp.jobs import gating
-from webapp.jobs.models import Artifact, Job
+from webapp.jobs.models import Artifact, GateCheck, Job
 
 REPORT = {
     "verb": "repair", "outcome": "repaired",
@@ -86,3 +87,40 @@ def test_not_without_end(world, url, monkeypatch):
     assert world.owner.api.post(url, {"gates": [PASSES]}).status_code == 201
     assert world.owner.api.post(url, {"gates": [PASSES]}).status_code == 200
     assert world.owner.api.post(url, {"gates": [FAILS]}).status_code == 409
+
+
+def test_the_runs_page_lists_what_was_judged(world, url):
+    api, page_of = world.owner.api, lambda: read(world.owner.browser.get(f"/repairs/{world.owner.job.pk}/"))
+    assert "gates" not in [a.get("id") for a in page_of().all("section")], "it was never judged"
+    made = api.post(url, {"gates": [PASSES, FAILS], "file_name": "<b>release.yml"}).json()
+    assert (made["file_name"], made["by"]) == ("<b>release.yml", "owner")
+    again = api.post(url, {"text": json.dumps({"gates": [PASSES, FAILS]}), "file_name": "other.yml"})
+    assert (again.status_code, again.json()["file_name"]) == (200, "<b>release.yml"), "who was first"
+    api.post(url, {"gates": [PASSES]})
+    page = page_of()
+    assert "gates" in [a.get("id") for a in page.all("section")]
+    start = page.text.index("Files of gates that this run was judged by")
+    said = page.text[start : page.text.index("What was asked")]
+    order = ["Passed: gates without a name", "1 of 1 gate passed", "Failed: <b>release.yml", "1 of 2 gates passed"]
+    places = [said.index(words) for words in order]
+    assert places == sorted(places), "the newest first"
+    assert "by owner" in said
+    assert made["sha256"] in said
+    assert said.index("accuracy on report, lower bound ≥ 0.7") < said.rindex("accuracy on report ≥ 0.7"), "what failed"
+    assert "Failed: 0.75 (0.5981 to 0.8581), n = 40" in said
+
+
+def test_a_gate_judged_before_there_were_names(world, url):
+    world.owner.api.post(url, {"gates": [PASSES]})
+    GateCheck.objects.update(by=None, file_name="")
+    said = read(world.owner.browser.get(f"/repairs/{world.owner.job.pk}/")).text
+    assert "gates without a name" in said
+    assert " by " not in said[said.index("1 of 1 gate") :].split("sha256")[0]
+    assert world.owner.api.get(url).json()[0]["by"] is None
+
+
+@pytest.mark.parametrize("name", ["x" * 201, "two\nlines", "null\0"])
+def test_a_name_that_is_none(world, url, name):
+    answer = world.owner.api.post(url, {"gates": [PASSES], "file_name": name})
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["field"] == "file_name"

@@ -1,4 +1,5 @@
-"""Tell another server that a repair has started or ended. Signed, retried a bounded number of times.
+"""Tell another server that a repair has started or ended (or a person, by mail). Signed, tried a bounded number of
+times.
 
 The body is the repair as the API shows it. `X-Neuron-Repair-Signature: t=UNIX,v1=HEX` where HEX is
 HMAC-SHA256(secret, "UNIX." + body): the receiver checks it and refuses old times, so no call can be replayed.
@@ -24,9 +25,10 @@ from django.conf import settings
 from django.db.models import F
 from django.utils import timezone
 
+from webapp.api.mailing import mail
 from webapp.api.repairs.serializers import RepairSerializer
 from webapp.jobs.models import Delivery, Job
-from webapp.jobs.webhooks import Blocked, check_address, check_url
+from webapp.jobs.webhooks import MAIL, Blocked, check_address, check_url
 
 log = logging.getLogger(__name__)
 PAUSES = (30, 120, 600, 3600, 6 * 3600)  # seconds before the second, third … attempt
@@ -40,7 +42,11 @@ def sign(secret: str, body: bytes, at: int) -> str:
 
 def deliver(pk: str) -> None:
     """One attempt: claim it by moving its due time, call, record."""
-    delivery = Delivery.objects.select_related("job").filter(pk=pk, state=Delivery.State.PENDING).first()
+    delivery = (
+        Delivery.objects.select_related("job__model", "job__made_by")
+        .filter(pk=pk, state=Delivery.State.PENDING)
+        .first()
+    )
     now = timezone.now()
     if delivery is None or delivery.due_at > now:
         return
@@ -50,10 +56,15 @@ def deliver(pk: str) -> None:
     if not mine.update(attempts=F("attempts") + 1, due_at=now + timedelta(seconds=pause)):
         return
     row = Delivery.objects.filter(pk=pk)
+    row.update(called_at=now, status=None)
     try:
-        status = _call(delivery)
-        if not 200 <= status < 300:
-            raise OSError(f"answered {status}")
+        if delivery.event == MAIL:
+            mail(delivery.job)
+        else:
+            status = _call(delivery)
+            row.update(status=status)
+            if not 200 <= status < 300:
+                raise OSError(f"answered {status}")
     except Blocked as error:
         row.update(state=Delivery.State.FAILED, last_error=str(error)[:300])
     except (OSError, ValueError, http.client.HTTPException) as error:

@@ -111,12 +111,17 @@ class Size(serializers.Field):
     default_error_messages = {"invalid": f"Pixels between 1 and {MOST_PIXELS:,}: one number, two, or null for none."}
 
     def to_internal_value(self, data: object) -> object:
-        sides = data if isinstance(data, list) else [data]
+        sides = [_whole(side) for side in (data if isinstance(data, list) else [data])]
         if not all(type(side) is int and 1 <= side <= MOST_PIXELS for side in sides) or (
             isinstance(data, list) and len(data) != 2
         ):
             self.fail("invalid")
-        return data
+        return sides if isinstance(data, list) else sides[0]
+
+
+def _whole(number: object) -> object:
+    """JSON makes no difference between 600 and 600.0."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 class Json(serializers.JSONField):

@@ -15,7 +15,7 @@ from repair_engine.errors import BadInput
 from repair_engine.settings import Gate
 from webapp.api.base import APIView, Body
 from webapp.api.derived import body
-from webapp.api.fields import Text
+from webapp.api.fields import Line, Text
 from webapp.api.problems import PROBLEM
 from webapp.jobs import access, gating
 from webapp.jobs.models import GateCheck
@@ -36,14 +36,16 @@ class GatesSerializer(Body):
 
     gates = GateSerializer(many=True, required=False, min_length=1, max_length=MOST)
     text = Text(required=False, max_length=MOST_BYTES, help_text="A gate file, as it is: YAML or JSON.")
+    file_name = Line(required=False, max_length=200, help_text="What the file is called, for who reads of it later.")
 
     def validate(self, data: dict[str, Any]) -> dict[str, Any]:
-        if len(data) != 1:
+        called = {"file_name": data.get("file_name", "")}
+        if ("gates" in data) == ("text" in data):
             raise serializers.ValidationError("Give either gates or text.")
         if "text" in data:
-            return {"gates": gating.parse(data["text"])}
+            return called | {"gates": gating.parse(data["text"])}
         try:
-            return {"gates": read([dict(one) for one in data["gates"]], "gates")}
+            return called | {"gates": read([dict(one) for one in data["gates"]], "gates")}
         except BadInput as error:
             raise serializers.ValidationError({"gates": [error.said]}) from None
 
@@ -67,10 +69,13 @@ class GateCheckSerializer(serializers.ModelSerializer):
     report_sha256 = serializers.CharField(source="judged.report_sha256")
     outcome = serializers.CharField(source="judged.outcome")
     gates = JudgedGateSerializer(many=True, source="judged.gates")
+    by = serializers.CharField(
+        source="by.username", default=None, help_text="Who judged it first, where that is known."
+    )
 
     class Meta:
         model = GateCheck
-        fields = ["sha256", "verdict", "outcome", "report_sha256", "gates", "created_at"]
+        fields = ["sha256", "file_name", "verdict", "outcome", "report_sha256", "gates", "by", "created_at"]
 
 
 class NewGateCheckSerializer(GateCheckSerializer):
@@ -89,7 +94,9 @@ class RepairGates(APIView):
     @extend_schema(responses={200: GateCheckSerializer(many=True), 404: PROBLEM})
     def get(self, request: Request, pk: UUID) -> Response:
         """What has been judged, the newest first."""
-        rows = access.job_for(request.user, pk).gate_checks.order_by("-created_at", "-pk")
+        rows = (
+            access.job_for(request.user, pk, access.SEE).gate_checks.select_related("by").order_by("-created_at", "-pk")
+        )
         return Response(GateCheckSerializer(rows, many=True).data)
 
     @extend_schema(
@@ -101,9 +108,9 @@ class RepairGates(APIView):
     def post(self, request: Request, pk: UUID) -> Response:
         """Judge the run, and keep what was found. 200: these gates were judged before; 409: there is no report yet;
         422: its report cannot have such a figure."""
-        job = access.job_for(request.user, pk)
+        job = access.job_for(request.user, pk, access.EDIT)
         data = GatesSerializer(data=request.data)
         data.is_valid(raise_exception=True)
-        row, texts, made = gating.judge(job, data.validated_data["gates"])
+        row, texts, made = gating.judge(job, **data.validated_data, by=request.user)
         found = {**GateCheckSerializer(row).data, **texts}
         return Response(found, status=status.HTTP_201_CREATED if made else status.HTTP_200_OK)

@@ -17,6 +17,7 @@ from webapp import full_disk
 from webapp.library.errors import Refused
 
 CONTENT_TYPE = "application/problem+json"
+PHRASES = {status.value: status.phrase for status in HTTPStatus} | {460: "Checksum Mismatch"}  # tus's own
 
 
 class ProblemSerializer(serializers.Serializer):
@@ -36,7 +37,7 @@ PROBLEM = OpenApiResponse(ProblemSerializer, "What is wrong.")  # of any status;
 
 
 def problem(status: int, detail: str, *, mend: str = "", errors: list[dict] | None = None) -> dict:
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    body = {"type": "about:blank", "title": PHRASES[status], "status": status, "detail": detail}
     if mend:
         body["mend"] = mend
     if errors:

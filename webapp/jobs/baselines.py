@@ -24,10 +24,16 @@ from webapp.library.tasks import send
 TASK = "webapp.jobs.tasks.look_before"
 
 
-def wanted(model: ModelUpload, dataset: DatasetUpload) -> Baseline | None:
-    """The baseline; where it is not made, a worker is asked for it. None: one of the two is not ready."""
+def wanted(model: ModelUpload, dataset: DatasetUpload, asks: bool = True) -> Baseline | None:
+    """The baseline; where it is not made, a worker is asked for it. None: one of the two is not ready.
+
+    Args:
+        asks: whether who looks may ask; else None stands for what nobody has asked for, too.
+    """
     if not model.state == dataset.state == Upload.State.READY:
         return None
+    if not asks:
+        return Baseline.objects.filter(model=model, dataset=dataset).first()
     one, _ = Baseline.objects.get_or_create(model=model, dataset=dataset)
     if one.speed is None and not one.error:
         device = choose_device("auto")

@@ -61,11 +61,14 @@ def document(job: Job, found: Artifact | None = None) -> dict[str, Any]:
 _document = lru_cache(maxsize=8)(choice_document)  # blobs are named by their content
 
 
-def of_set(job: Job, units: Sequence[str]) -> tuple[Step | None, WhatIf | None]:
+def of_set(job: Job, units: Sequence[str], asks: bool = True) -> tuple[Step | None, WhatIf | None]:
     """The figures of a set of units, and what is known of a set that is no prefix; a worker is asked where needed.
 
+    Args:
+        asks: whether who looks may ask a worker.
+
     Raises:
-        Refused: the run kept no outcomes.
+        Refused: the run kept no outcomes, or nothing is known of the set and who looks may not ask.
         BadInput: with its field: there is no such unit, or one is named twice.
     """
     known = document(job)
@@ -74,15 +77,15 @@ def of_set(job: Job, units: Sequence[str]) -> tuple[Step | None, WhatIf | None]:
     for order in known["orders"]:
         if len(units) <= len(order["units"]) and wanted == set(order["units"][: len(units)]):
             return order["steps"][len(units)], None
-    found = _row(job, sorted(units))
-    if found.figures is None and not found.error:
+    found = _row(job, sorted(units), asks)
+    if found.figures is None and not found.error and asks:
         _ring(found)
     return found.figures, found
 
 
-def said(job: Job, units: Sequence[str]) -> dict[str, Any]:
+def said(job: Job, units: Sequence[str], asks: bool = True) -> dict[str, Any]:
     """What is known of a set of units, JSON-able; `figures` is None until a worker has answered. Raises: `of_set`."""
-    step, found = of_set(job, units)
+    step, found = of_set(job, units, asks)
     return {
         "filters": list(units),
         "figures": step,
@@ -92,8 +95,12 @@ def said(job: Job, units: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _row(job: Job, units: list[str]) -> WhatIf:
+def _row(job: Job, units: list[str], asks: bool) -> WhatIf:
     digest = hashlib.sha256(json.dumps(units).encode()).hexdigest()
+    if not asks:
+        if (known := job.what_ifs.filter(digest=digest).first()) is None:
+            raise Refused("Nobody has asked for this set of units yet.", "An editor of the team can.", status=403)
+        return known
     found, new = WhatIf.objects.get_or_create(job=job, digest=digest, defaults={"units": units})
     if new:
         newest = list(job.what_ifs.order_by("-pk").values_list("pk", flat=True)[:MOST_KEPT])

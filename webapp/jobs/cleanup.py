@@ -24,8 +24,8 @@ from webapp import clock
 from webapp.accounts.models import ApiToken, AttemptCount
 from webapp.jobs import removal, storage
 from webapp.jobs.models import Delivery, Job
-from webapp.library import blobs
-from webapp.library.models import Blob
+from webapp.library import blobs, resumable
+from webapp.library.models import Blob, ResumableUpload
 from webapp.library.store import get_store
 
 EVERY = 3600.0  # seconds between two looks, of all processes together, at what is not looked at often
@@ -125,8 +125,15 @@ def _uploads(before: datetime) -> Iterator[Thing]:
     return _old(settings.INCOMING_DIR.glob("up-*"), before)
 
 
+def _resumable(before: datetime) -> Iterator[Thing]:
+    """Of rows that went with the room held for them (`quota.release_stale`)."""
+    held = {one.path for one in ResumableUpload.objects.only("pk")}
+    return _old((path for path in settings.INCOMING_DIR.glob("tus-*") if path not in held), before)
+
+
 def _leftovers(before: datetime) -> Iterator[Thing]:
-    yield from _old((one for one in settings.INCOMING_DIR.glob("*") if not one.name.startswith("up-")), before)
+    others = (one for one in settings.INCOMING_DIR.glob("*") if not one.name.startswith(("up-", "tus-")))
+    yield from _old(others, before)
     if get_store().remote:  # of attempts that were killed; what one leaves that ends is kept under another name
         attempts = [path for what in ("prepare", "finish") for path in settings.JOB_DIR.glob(f"*/{what}-*")]
         yield from _old(attempts, before)
@@ -235,6 +242,9 @@ KINDS = {
             _uploads,
             True,
             fixed=True,
+        ),
+        Kind(
+            "resumable", "uploads that were not gone on with, or not used", resumable.KEPT, _resumable, True, fixed=True
         ),
         Kind("leftovers", "what crashes left in incoming/ and jobs/", timedelta(days=2), _leftovers, True),
         Kind("blobs", "files that no row needs or has", timedelta(days=2), _blobs),

@@ -156,7 +156,10 @@ class RepairEngine:
             return attacking.finish(work, out, note)
         _use_threads(_notes(work)["threads"])
         last = {phase: _read(state)[1] for phase, state in states.items() if state}
-        document = running.finish(_open(work), last.get("search"), last.get("confirm"), out, note)
+        job = _open(work)
+        document = running.finish(job, last.get("search"), last.get("confirm"), out, note)
+        if document["verb"] == "repair" and job.case.question.adversary:
+            attacking.picture(job.case, out)
         if (folder := out / HUGGING_FACE).is_dir():  # results are files: it comes back as it was sent
             hf_archive.pack(folder, out / f"{HUGGING_FACE}{hf_archive.SUFFIX}")
             shutil.rmtree(folder)

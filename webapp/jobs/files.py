@@ -20,6 +20,7 @@ from webapp.library import cache, incoming
 from webapp.library.store import Damaged, get_store
 
 ATTACK = "attack-request.json"  # in the work directory of a job of the kind attack: what was asked
+ADVERSARIAL = "adversarial.pack"  # of an attack's fixed set: what the page shows of it
 _LENGTH = struct.Struct("<Q")
 
 

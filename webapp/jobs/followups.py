@@ -11,7 +11,7 @@ from typing import Any
 from repair_engine.errors import BadInput
 from repair_engine.settings import FOLLOWED, options
 from repair_engine.support.words import first_few
-from webapp.accounts.models import User
+from webapp.accounts.models import Team, User
 from webapp.jobs import services, triggers
 from webapp.jobs.models import Job
 from webapp.jobs.requests import KEPT_VALUES, stored
@@ -27,6 +27,7 @@ _NAMED = 12
 def follow_up(
     *,
     owner: User,
+    team: Team | None = None,
     parent: Job,
     filters: Sequence[str] = (),
     metric: str | None = None,
@@ -68,6 +69,7 @@ def follow_up(
     record.check_served()
     return services.create_job(
         owner=owner,
+        team=team,
         model=parent.model,
         dataset=parent.dataset,
         guard=parent.guard,

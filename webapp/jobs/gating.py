@@ -11,6 +11,7 @@ from repair_engine.documents import gates as engine
 from repair_engine.errors import BadInput
 from repair_engine.pages.gate_wording import junit, summary
 from repair_engine.settings import Gate
+from webapp.accounts.models import User
 from webapp.jobs.models import GateCheck, Job
 from webapp.library.errors import Refused
 
@@ -25,8 +26,13 @@ def parse(text: str) -> list[Gate]:
         raise Refused(error.whole, error.mend) from None
 
 
-def judge(job: Job, gates: Sequence[Gate]) -> tuple[GateCheck, dict[str, str], bool]:
+def judge(
+    job: Job, gates: Sequence[Gate], by: User | None = None, file_name: str = ""
+) -> tuple[GateCheck, dict[str, str], bool]:
     """The row, texts for a pull request (`summary`, `junit`), and whether these gates are new to the run.
+
+    Args:
+        by, file_name: who judges, and what they call the file; kept of who was first.
 
     Raises:
         Refused: the run has no report yet (409), or the gates ask for what its report cannot have (422).
@@ -46,7 +52,11 @@ def judge(job: Job, gates: Sequence[Gate]) -> tuple[GateCheck, dict[str, str], b
         Job.objects.select_for_update().get(pk=job.pk)
         if job.gate_checks.count() >= MOST_KEPT and not job.gate_checks.filter(sha256=judged["gates_sha256"]).exists():
             raise Refused(f"{job.title} has been judged by {MOST_KEPT} different files of gates.", status=409)
+        found = {"passed": judged["verdict"] == "passed", "judged": judged}
         row, made = GateCheck.objects.update_or_create(
-            job=job, sha256=judged["gates_sha256"], defaults={"passed": judged["verdict"] == "passed", "judged": judged}
+            job=job,
+            sha256=judged["gates_sha256"],
+            defaults=found,
+            create_defaults={**found, "by": by, "file_name": file_name},
         )
     return row, {"summary": summary(judged, document), "junit": junit(judged)}, made

@@ -24,9 +24,10 @@ SORTS: dict[str, tuple[Any, ...]] = {
 }
 STATES = {**dict(Job.State.choices), **dict(Job.Outcome.choices)}
 _LIGHT = (
-    "owner", "name", "title", "kind", "seed", "budget", "gain", "gain_lower", "gain_upper", "request", "device",
-    "state", "outcome", "phase", "round", "error", "held", "parent", "audited", "created_at", "started_at",
-    "phase_started_at", "finished_at", "archived_at", "deleted_at", "model__name", "dataset__name",
+    "owner", "team", "made_by", "name", "title", "kind", "seed", "budget", "gain", "gain_lower", "gain_upper",
+    "request", "device", "state", "outcome", "phase", "round", "error", "held", "parent", "audited", "created_at",
+    "started_at", "phase_started_at", "finished_at", "archived_at", "deleted_at", "model__name", "dataset__name",
+    "team__name", "owner__username",
 )  # fmt: skip
 
 
@@ -35,15 +36,15 @@ def chosen(runs: QuerySet[Job], asked: Mapping[str, Any]) -> QuerySet[Job]:
 
     Args:
         asked: `q` (each word is part of the title, of a tag, or of the model's or the dataset's name), `state` (a key
-            of STATES), `kind`, `model`, `dataset` (ids), `tag`; `sort`: a key of SORTS, with a minus before it for
-            descending. What is missing or empty does not choose.
+            of STATES), `kind`, `model`, `dataset`, `team` (ids), `tag`; `sort`: a key of SORTS, with a minus before it
+            for descending. What is missing or empty does not choose.
     """
     for word in str(asked.get("q") or "").split():
         named = Q(title__icontains=word) | Q(model__name__icontains=word) | Q(dataset__name__icontains=word)
         runs = runs.filter(named | Exists(Tag.objects.filter(job=OuterRef("pk"), word__icontains=word)))
     if state := asked.get("state"):
         runs = runs.filter(Q(outcome=state) if state in Job.Outcome else Q(state=state))
-    for name in ("kind", "model", "dataset"):
+    for name in ("kind", "model", "dataset", "team"):
         if asked.get(name):
             runs = runs.filter(**{name: asked[name]})
     if asked.get("tag"):
@@ -56,4 +57,5 @@ def chosen(runs: QuerySet[Job], asked: Mapping[str, Any]) -> QuerySet[Job]:
 
 def rows(runs: QuerySet[Job]) -> QuerySet[Job]:
     """With what a table shows of them, and nothing of their reports."""
-    return runs.select_related(None).select_related("model", "dataset").only(*_LIGHT).prefetch_related("tags")
+    beside = runs.select_related(None).select_related("model", "dataset", "team", "owner")
+    return beside.only(*_LIGHT).prefetch_related("tags")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from django.db.models import Func, IntegerField, JSONField, QuerySet, Subquery, Sum
+from django.db.models import F, Func, IntegerField, JSONField, QuerySet, Subquery, Sum
 from django.db.models.expressions import OuterRef
 from django.db.models.functions import JSONObject
 
@@ -86,7 +86,8 @@ def watched(*, charts: bool = False) -> QuerySet[Job]:
         live_retries=Subquery(_sum(shards, "failures")),
         live_snapshot=Subquery(states.order_by("-pk").values("snapshot")[:1]),
         live_workers=_Rows(_items(Worker.objects.order_by("name"), queues=_Json("queues"), seen="seen_at")),
-        live_followups=_Rows(_items(goes_on, id="pk")),
+        live_followups=_Rows(_items(goes_on, id="pk", owner="owner", team="team")),
+        live_maker=F("made_by__username"),
         live_tags=_Rows(_items(tags, word="word")),
         live_ahead=_Count(before.filter(created_at__lt=OuterRef("created_at")).values("pk")),
     )  # fmt: skip

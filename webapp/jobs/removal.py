@@ -1,5 +1,5 @@
 """Deleting runs: they are out of sight at once, and gone with their files some minutes later, until when they can
-come back. Until they are gone they count in their owner's quota."""
+come back. Until they are gone they count in the quota of whose they are."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from functools import partial
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 
 from webapp import clock
-from webapp.accounts.models import User
+from webapp.jobs import services
 from webapp.jobs.models import Job
 from webapp.library import blobs
 from webapp.library import services as library
@@ -72,13 +73,12 @@ def delete_job(job: Job) -> None:
 def restore(jobs: Iterable[Job]) -> None:
     """Take deletions back; of an attack on a repair's checkpoint that of the repair, too."""
     for job in jobs:
-        wanted = [job.pk, job.audited_id]
-        Job.objects.filter(pk__in=wanted, owner=job.owner_id).update(deleted_at=None)
+        Job.objects.filter(pk__in=[job.pk, job.audited_id]).update(deleted_at=None)
 
 
-def latest(owner: User) -> list[Job]:
-    """What was deleted in the latest deletion, where that can be taken back."""
-    rows = Job.objects.filter(owner=owner, deleted_at__gt=clock.now() - UNDO).order_by("-deleted_at")
+def latest(deleted: QuerySet[Job]) -> list[Job]:
+    """Of deleted runs those of the latest deletion."""
+    rows = deleted.order_by("-deleted_at")
     last = rows.values_list("deleted_at", flat=True).first()
     return [] if last is None else list(rows.filter(deleted_at=last))
 
@@ -112,3 +112,15 @@ def delete_upload(upload: Upload) -> None:
         for job in {job.pk: job for jobs in uses for job in jobs.all()}.values():
             purge(job)
     library.delete_upload(upload=upload)
+
+
+@transaction.atomic
+def erase(jobs: Sequence[Job], uploads: Sequence[Upload]) -> None:
+    """All that belongs to an account or a team that is closed, with everything derived. What runs is stopped first."""
+    for job in jobs:
+        services.cancel_job(job=job)
+    Job.objects.filter(pk__in=[job.pk for job in jobs]).update(deleted_at=clock.now(), idempotency_key=None)
+    for job in jobs:
+        purge(job)
+    for upload in uploads:
+        delete_upload(upload)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import transaction
 from django.db.models import F
 
-from webapp.jobs import bells, files
+from webapp.jobs import bells, files, webhooks
 from webapp.jobs.models import FINISH, PREPARE, Delivery, Event, Job, Shard
 
 AGAIN: dict = {
@@ -43,7 +43,7 @@ def resume(job: Job) -> bool:
     lost = [one.pk for one in here.filter(state=Shard.State.DONE) if not _result_is_there(job, one)]
     (here.exclude(state=Shard.State.DONE) | here.filter(pk__in=lost)).update(**AGAIN)
     # The end that follows is told, too: of each event there is one delivery.
-    Delivery.objects.filter(job=job, event="repair.finished").delete()
+    Delivery.objects.filter(job=job, event__in=webhooks.LAST).delete()
     Event.objects.create(job=job, kind="resumed", data={"phase": job.phase, "from_the_beginning": not kept})
     bells.ring_on_commit(list(here.filter(state=Shard.State.PENDING).select_related("job")))
     transaction.on_commit(lambda: bells.ring_advance(job))  # where every block of the round is done

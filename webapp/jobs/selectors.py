@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from django.db.models import QuerySet, Sum
+from django.db.models import Q, QuerySet, Sum
 
 from webapp import clock
-from webapp.accounts.models import User
 from webapp.jobs.leases import SILENT
 from webapp.jobs.models import FINISH, PREPARE, Artifact, Event, Job, Shard, Worker
 
@@ -15,14 +14,14 @@ def live_workers() -> list[Worker]:
     return list(Worker.objects.filter(seen_at__gt=clock.now() - SILENT).order_by("name"))
 
 
-def results_of(owner: User) -> QuerySet:
-    """The names of blobs that are results of the account's runs."""
-    return Artifact.objects.filter(job__owner=owner).values("blob")
+def results_of(kept: Q) -> QuerySet:
+    """The names of blobs that are results of these runs."""
+    return Artifact.objects.filter(kept).values("blob")
 
 
-def expected_of(owner: User) -> int:
-    """Bytes that runs under way will keep: a repaired checkpoint has its model's size."""
-    under_way = Job.objects.filter(owner=owner, state__in=Job.ACTIVE)
+def expected_of(kept: Q) -> int:
+    """Bytes that those of these runs will keep that are under way: a repaired checkpoint has its model's size."""
+    under_way = Job.objects.filter(kept, state__in=Job.ACTIVE)
     return under_way.aggregate(total=Sum("model__blob__size"))["total"] or 0
 
 

@@ -12,8 +12,8 @@ from repair_engine.data.columns import columns_of
 from repair_engine.errors import BadInput
 from repair_engine.settings import Settings, attacks, check_trigger
 from webapp import clock
-from webapp.accounts.models import User
-from webapp.jobs import bells, coordinator, naming, resuming, webhooks
+from webapp.accounts.models import Team, User
+from webapp.jobs import bells, coordinator, homes, naming, resuming, webhooks
 from webapp.jobs import surrogates as transfer
 from webapp.jobs.models import PREPARE, Event, Job, Shard, Tag
 from webapp.jobs.requests import new_secret, to_row
@@ -26,9 +26,22 @@ from webapp.library.models import DatasetUpload, ModelUpload, Upload
 MOST_TAGS, TAG_LENGTH = 20, 50
 
 
+class Changed(Refused):
+    """Somebody has changed the name, the tags or the archive of a run since it was looked at."""
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(
+            "Somebody changed this run meanwhile, and nothing was overwritten.",
+            "Look at it as it is now, and change it then.",
+            status=409,
+        )
+        self.revision = revision
+
+
 def create_job(
     *,
     owner: User,
+    team: Team | None = None,
     model: ModelUpload,
     dataset: DatasetUpload,
     asked: Settings,
@@ -47,13 +60,20 @@ def create_job(
 ) -> tuple[Job, bool]:
     """Returns the repair and whether it is new: a key that was used before gives the repair it made.
 
-    Raises Refused: an upload is not ready, surrogates that do not fit, or the key was used for something else.
+    Args:
+        owner: who starts it.
+        team: whose it becomes; None: of whoever has what it uses (`homes.home_of`).
+
+    Raises Refused: an upload is not ready, surrogates that do not fit, things of several homes, or the key was used for
+    something else.
     Raises BadInput: a trigger is missing, or belongs to another metric.
     """
     _check_uploads(model, dataset, guard, triggered, surrogates)
     check_trigger(asked.metric, trigger is not None, triggered is not None, asked)
     _check_columns(asked, dataset)
     transfer.check(model, surrogates)
+    used = [one for one in (model, dataset, guard, triggered, parent, audited, *surrogates) if one is not None]
+    home = homes.home_of(owner, team, used, audited)
     request = to_row(asked)
     if surrogates:
         if not attacks(request["metric"]) or request.get("kind") == "explain":
@@ -72,6 +92,7 @@ def create_job(
         "asked": {key: value for key, value in request.items() if key != "report_uses"},  # grows meanwhile
         "device": device,
         "webhook": webhook_url,
+        **({"team": team.pk} if team else {}),
         **({"parent": str(parent.pk)} if parent else {}),
         **({"repair": str(audited.pk)} if audited else {}),
         **({"triggered": str(triggered.pk)} if triggered else {}),
@@ -83,10 +104,15 @@ def create_job(
     patch = trigger.ready() if trigger else None
     try:
         with blobs.or_given_up(patch), transaction.atomic():
-            quota.lock(owner)
-            quota.check(owner, model.blob.size, "the result of this run")
+            if home is not None:
+                homes.lock(home, used)
+            payer = home.payer if home else owner
+            quota.lock(payer)
+            quota.check(payer, model.blob.size, "the result of this run")
             job = Job.objects.create(
-                owner=owner,
+                owner=None if home else owner,
+                team=home,
+                made_by=owner,
                 name=name[:200],
                 model=model,
                 dataset=dataset,
@@ -142,7 +168,7 @@ def _check_columns(asked: Settings, dataset: DatasetUpload) -> None:
 
 
 def _earlier(owner: User, key: str | None, digest: str) -> Job | None:
-    job = Job.objects.filter(owner=owner, idempotency_key=key).first()
+    job = Job.objects.filter(made_by=owner, idempotency_key=key).first()
     if job and job.request_digest != digest:
         raise Refused(
             f"The Idempotency-Key {key!r} was used before for a different repair ({job.pk}).",
@@ -197,26 +223,44 @@ def retry_job(*, job: Job) -> None:
         )
 
 
-def edit_job(*, job: Job, name: str | None = None, tags: Sequence[str] | None = None, archived: bool | None = None):
+def edit_job(
+    *,
+    job: Job,
+    name: str | None = None,
+    tags: Sequence[str] | None = None,
+    archived: bool | None = None,
+    add: Sequence[str] = (),
+    take_off: Sequence[str] = (),
+    seen: int | None = None,
+) -> None:
     """Change what people call a run and how they sort it. None: as it is.
+
+    Args:
+        tags: all that it has then. `add` and `take_off` leave others' alone.
+        seen: the `revision` that was looked at: what has changed since is not overwritten.
 
     Raises:
         BadInput: with its field: too many tags.
+        Changed: somebody was faster.
     """
     with transaction.atomic():
-        row = Job.objects.select_for_update().select_related("model").get(pk=job.pk)
+        row = Job.objects.select_for_update(of=("self",)).select_related("model").get(pk=job.pk)
+        if seen is not None and seen != row.revision:
+            raise Changed(row.revision)
         if name is not None:
             row.name = name.strip()[:200]
             row.title = naming.title(row.name, row.request, row.model.name, bool(row.audited_id))[:500]
         if archived is not None and archived != (row.archived_at is not None):
             row.archived_at = clock.now() if archived else None
-        row.save(update_fields=["name", "title", "archived_at"])
-        if tags is not None:
-            words = tag_words(tags)
+        row.revision += 1
+        row.save(update_fields=["name", "title", "archived_at", "revision"])
+        if tags is not None or add or take_off:
+            known = list(row.tags.values_list("word", flat=True))
+            words = tag_words([*(known if tags is None else tags), *add])
+            words = [word for word in words if word not in take_off]
             row.tags.exclude(word__in=words).delete()
-            known = set(row.tags.values_list("word", flat=True))
             Tag.objects.bulk_create(Tag(job=row, word=word) for word in words if word not in known)
-    job.name, job.archived_at = row.name, row.archived_at
+    job.name, job.archived_at, job.revision = row.name, row.archived_at, row.revision
 
 
 def tag_words(tags: Sequence[str]) -> list[str]:

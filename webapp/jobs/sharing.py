@@ -73,7 +73,12 @@ def opened(token: str) -> ShareLink | None:
 
 def shows(link: ShareLink, file: Artifact) -> bool:
     """Whether a file of the run goes with the link."""
-    return link.weights or file.name.endswith(TO_READ)
+    return link.weights or to_read(file)
+
+
+def to_read(file: Artifact) -> bool:
+    """It is a report or a table, and nothing of which a model can be made."""
+    return file.name.endswith(TO_READ)
 
 
 def _digest(token: str) -> str:

@@ -172,14 +172,14 @@ def _copied(name: str, sha256: str) -> blobs.Ready:
 def _users(sha256: str) -> str:
     """Who has lost something, for the operator to tell."""
     found = [
-        f"{kind._meta.verbose_name} {one.pk} of {one.owner}"
+        f"{kind._meta.verbose_name} {one.pk} of {one.home}"
         for kind in (ModelUpload, DatasetUpload)
-        for one in kind.objects.filter(blob=sha256).select_related("owner")[:20]
+        for one in kind.objects.filter(blob=sha256).select_related("owner", "team")[:20]
     ]
-    pictures = Thumbnails.objects.filter(blob=sha256).select_related("dataset__owner")[:20]
-    found += [f"thumbnails of {one.dataset.name} of {one.dataset.owner}" for one in pictures]
-    results = Artifact.objects.filter(blob=sha256).select_related("job__owner")[:20]
-    found += [f"{one.name} of {one.job.word} {one.job_id} of {one.job.owner}" for one in results]
+    pictures = Thumbnails.objects.filter(blob=sha256).select_related("dataset__owner", "dataset__team")[:20]
+    found += [f"thumbnails of {one.dataset.name} of {one.dataset.home}" for one in pictures]
+    results = Artifact.objects.filter(blob=sha256).select_related("job__owner", "job__team")[:20]
+    found += [f"{one.name} of {one.job.word} {one.job_id} of {one.job.home}" for one in results]
     return "; ".join(found) or "nothing"
 
 
@@ -195,11 +195,11 @@ def _check_working_files(repair: bool) -> Iterator[Finding]:
             except FileNotFoundError:
                 continue
             done = f"moved to {quarantine(found.name, f'of-{job.pk}')}" if repair else ""
-            wrong = f"holds other content; used by {job.word} {job.pk} of {job.owner}"
+            wrong = f"holds other content; used by {job.word} {job.pk} of {job.home}"
             yield Finding(store.where(found.name), wrong, done)
         shards = Shard.objects.filter(job=job, phase=job.phase, round=job.round, state=Shard.State.DONE)
         for name in shards.exclude(result="").values_list("result", flat=True):
             moved_on = not Job.objects.filter(pk=job.pk, phase=job.phase, round=job.round, state=job.state).exists()
             if not store.exists(f"{parts}/{name}") and not moved_on:
-                wrong = f"is missing; used by {job.word} {job.pk} of {job.owner}"
+                wrong = f"is missing; used by {job.word} {job.pk} of {job.home}"
                 yield Finding(store.where(f"{parts}/{name}"), wrong)

@@ -11,13 +11,18 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 
 from webapp import clock
+from webapp.accounts.models import User
 from webapp.jobs.models import Delivery, Job
 from webapp.jobs.public_addresses import is_public
+from webapp.library.errors import Refused
 from webapp.library.tasks import send
 
 EVENTS = ("repair.started", "repair.finished")
+MAIL = "mail.finished"  # to who started the run, told in the same way
+LAST = ("repair.finished", MAIL)  # told once of each end
 
 
 class Blocked(ValueError):
@@ -25,9 +30,35 @@ class Blocked(ValueError):
 
 
 def announce(job: Job, event: str) -> None:
-    """Queue a call, if the job asked for this event. In the transaction of what it tells about."""
-    if not job.webhook_url or event not in (job.webhook_events or EVENTS):
-        return
+    """Queue a call, if the job asked for this event, and at its end a mail, if who started it did. In the transaction
+    of what it tells about."""
+    if job.webhook_url and event in (job.webhook_events or EVENTS):
+        _queue(job, event)
+    if event == EVENTS[-1] and settings.MAIL and _wants_mail(job.made_by):
+        _queue(job, MAIL)
+
+
+def _wants_mail(user: User | None) -> bool:
+    return user is not None and user.mail_at_end and bool(user.email) and user.is_active
+
+
+def calls() -> QuerySet[Delivery]:
+    """To webhooks."""
+    return Delivery.objects.exclude(event=MAIL)
+
+
+def call_again(delivery: Delivery) -> None:
+    """Send what the webhook was sent, or should have been, once more. Raises Refused: it has no address any more, or is
+    under way."""
+    if not delivery.job.webhook_url:
+        raise Refused("Nobody is called for this run any more.", status=409)
+    rows = Delivery.objects.filter(pk=delivery.pk).exclude(state=Delivery.State.PENDING)
+    if not rows.update(state=Delivery.State.PENDING, attempts=0, due_at=clock.now(), last_error=""):
+        raise Refused("It is sent already: see whether it arrives.", status=409)
+    transaction.on_commit(lambda: ring(delivery))
+
+
+def _queue(job: Job, event: str) -> None:
     delivery, created = Delivery.objects.get_or_create(job=job, event=event, defaults={"due_at": clock.now()})
     if created:
         transaction.on_commit(lambda: ring(delivery))

@@ -10,6 +10,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from django.conf import settings
 from django.core import signing
@@ -29,11 +30,11 @@ _SALT = "webapp.library.kept"
 
 @dataclass(frozen=True)
 class Kept:
-    """What the form shows of it: its name, its bytes, and the name by which it is given back."""
+    """What the form shows of it: its name, its bytes, and the hidden fields by which it is given back."""
 
     name: str
     size: int
-    token: str
+    hidden: dict[str, str]
 
 
 def keep(request: HttpRequest, owner: User, file: StoredUpload) -> Kept | None:
@@ -45,6 +46,7 @@ def keep(request: HttpRequest, owner: User, file: StoredUpload) -> Kept | None:
     arrived.remove(arriving)
     if arriving.file is not None:
         arriving.file.close()
+    arriving.path = arriving.path.rename(arriving.path.with_name(f"{_of(owner)}{secrets.token_hex(16)}"))
     held = arriving.reservation
     if held is not None:
         Reservation.objects.filter(pk=held.pk).update(touched_at=clock.now() + KEPT - quota.STALE)
@@ -52,7 +54,16 @@ def keep(request: HttpRequest, owner: User, file: StoredUpload) -> Kept | None:
         "owner": owner.pk, "path": arriving.path.name, "name": file.name, "size": file.size, "sha256": file.sha256,
         "cap": file.cap, "held": str(held.pk) if held is not None else "",
     }  # fmt: skip
-    return Kept(file.name, file.size, signing.dumps(said, salt=_SALT))
+    return Kept(file.name, file.size, {"kept": signing.dumps(said, salt=_SALT)})
+
+
+def _of(owner: User) -> str:
+    return f"{PREFIX}{owner.pk}-"
+
+
+def files_of(owner: User) -> list[Path]:
+    """What is kept of this account."""
+    return list(settings.INCOMING_DIR.glob(f"{_of(owner)}*"))
 
 
 def take(request: HttpRequest, owner: User, token: str) -> StoredUpload:

@@ -8,6 +8,7 @@ from pathlib import Path
 from django.conf import settings
 from django.db import models
 
+from webapp.accounts.models import Owned, belongs
 from webapp.library.store import get_store
 
 
@@ -52,8 +53,46 @@ class Reservation(models.Model):
         return f"{self.size} bytes"
 
 
-class Upload(models.Model):
-    """What models and datasets have in common: an owner, a blob and the outcome of the check."""
+class ResumableUpload(models.Model):
+    """A file that comes in as many pieces as its line is cut into (`library.resumable`). It goes when its room does."""
+
+    class Kind(models.TextChoices):
+        MODEL = "model"
+        DATASET = "dataset"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    reservation = models.OneToOneField(Reservation, on_delete=models.CASCADE, related_name="+")
+    kind = models.CharField(max_length=10, choices=Kind, blank=True)  # what it shall be; '': not said
+    file_name = models.CharField(max_length=255)  # as announced, never used as a path
+    size = models.BigIntegerField()  # bytes, as announced
+    offset = models.BigIntegerField(default=0)  # bytes that are on the disk and count
+    sha256 = models.CharField(max_length=64, blank=True)  # as announced; of what arrived, once all is here
+    metadata = models.TextField(blank=True)  # tus's Upload-Metadata, as it was sent
+    expires_at = models.DateTimeField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+
+    def __str__(self) -> str:
+        return f"{self.offset} of {self.size} bytes of {self.file_name}"
+
+    @property
+    def path(self) -> Path:
+        return settings.INCOMING_DIR / f"tus-{self.pk}"
+
+    @property
+    def is_whole(self) -> bool:
+        return self.offset == self.size
+
+    @property
+    def percent(self) -> int:
+        return 100 * self.offset // self.size
+
+
+class Upload(Owned):
+    """What models and datasets have in common: whose they are, a blob and the outcome of the check."""
 
     class State(models.TextChoices):
         VALIDATING = "validating"
@@ -61,7 +100,6 @@ class Upload(models.Model):
         REJECTED = "rejected"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
     blob = models.ForeignKey(Blob, on_delete=models.PROTECT, related_name="+")
     name = models.CharField(max_length=200)  # for people; starts as the file's name
     file_name = models.CharField(max_length=255)  # as uploaded, never used as a path
@@ -100,7 +138,15 @@ class ModelUpload(Upload):
 
     class Meta(Upload.Meta):
         constraints = [
-            models.UniqueConstraint(fields=["owner", "blob", "settings_digest"], name="one_model_per_file_and_settings")
+            models.UniqueConstraint(
+                fields=["owner", "blob", "settings_digest"], name="one_model_per_file_and_settings"
+            ),
+            models.UniqueConstraint(
+                fields=["team", "blob", "settings_digest"],
+                condition=models.Q(owner=None),
+                name="one_model_of_a_team_per_file_and_settings",
+            ),
+            belongs("model"),
         ]
 
 
@@ -111,7 +157,13 @@ class DatasetUpload(Upload):
 
     class Meta(Upload.Meta):
         constraints = [
-            models.UniqueConstraint(fields=["owner", "blob", "split_folder"], name="one_dataset_per_file_and_split")
+            models.UniqueConstraint(fields=["owner", "blob", "split_folder"], name="one_dataset_per_file_and_split"),
+            models.UniqueConstraint(
+                fields=["team", "blob", "split_folder"],
+                condition=models.Q(owner=None),
+                name="one_dataset_of_a_team_per_file_and_split",
+            ),
+            belongs("dataset"),
         ]
 
     @property

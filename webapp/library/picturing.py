@@ -35,11 +35,11 @@ def make(found: Thumbnails) -> None:
         thumbnails.make(dataset.blob.path, target, dataset.file_name, dataset.split_folder, progress)
         ready = blobs.ready(target)
         with blobs.or_given_up(ready), transaction.atomic():
-            quota.lock(dataset.owner)
+            quota.lock(dataset.payer)
             row = Thumbnails.objects.select_for_update().get(pk=found.pk)
             if row.blob_id is not None:
                 return
-            quota.check(dataset.owner, ready.size, f"the thumbnails of {dataset.name}")
+            quota.check(dataset.payer, ready.size, f"the thumbnails of {dataset.name}")
             row.blob = blobs.put(ready)
             row.done, row.detail = dataset.facts.get("images", 0), ""
             row.save(update_fields=["blob", "done", "detail"])

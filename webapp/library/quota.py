@@ -1,5 +1,5 @@
 """How much one account may keep on the disk (`NR_USER_QUOTA_BYTES`): its uploads with their thumbnails, its results,
-what is arriving, and the repaired checkpoints to come.
+what is arriving, and the repaired checkpoints to come; and likewise what belongs to the teams that it pays for.
 
 Everything that adds to it looks and writes in one transaction that locks the account's row: any number at once, in any
 number of processes, get no more room together than there is.
@@ -27,10 +27,14 @@ STALE = timedelta(minutes=15)  # nothing arrived for so long: the process that h
 class Runs(Protocol):
     """What runs keep. They stand above uploads, and say it here: see `count`."""
 
-    def results_of(self, owner: User) -> QuerySet:
-        """The names of blobs that are results of the account's runs."""
+    def results_of(self, kept: Q) -> QuerySet:
+        """The names of blobs that are results of the account's runs.
 
-    def expected_of(self, owner: User) -> int:
+        Args:
+            kept: of `kept_by`.
+        """
+
+    def expected_of(self, kept: Q) -> int:
         """Bytes that runs under way will keep."""
 
 
@@ -40,6 +44,15 @@ _runs: Runs | None = None
 def count(runs: Runs) -> None:
     global _runs
     _runs = runs
+
+
+def kept_by(account: User, at: str = "") -> Q:
+    """The things that count in the quota of this account: its own, and those of the teams that it pays for.
+
+    Args:
+        at: where they stand from the rows that are filtered, such as "dataset__".
+    """
+    return Q(**{f"{at}owner": account}) | Q(**{f"{at}owner": None, f"{at}team__payer": account})
 
 
 @dataclass(frozen=True)
@@ -61,23 +74,24 @@ class Usage:
 
 
 def usage(owner: User, *, besides: Reservation | None = None) -> Usage:
+    kept = kept_by(owner)
     kinds = (
-        ModelUpload.objects.filter(owner=owner),
-        DatasetUpload.objects.filter(owner=owner),
-        Thumbnails.objects.filter(dataset__owner=owner).exclude(blob=None),
+        ModelUpload.objects.filter(kept),
+        DatasetUpload.objects.filter(kept),
+        Thumbnails.objects.filter(kept_by(owner, "dataset__")).exclude(blob=None),
     )
     uploaded = Q()
     for rows in kinds:
         uploaded |= Q(pk__in=rows.values("blob"))
     assert _runs is not None, "webapp.jobs is not installed"
-    results = Q(pk__in=_runs.results_of(owner))
+    results = Q(pk__in=_runs.results_of(kept_by(owner, "job__")))
     uploads = _sum(Blob.objects.filter(uploaded), "size")
     under_way = Reservation.objects.filter(owner=owner, touched_at__gt=clock.now() - STALE)
     return Usage(
         uploads=uploads,
         results=_sum(Blob.objects.filter(uploaded | results), "size") - uploads,
         arriving=_sum(under_way.exclude(pk=besides.pk) if besides else under_way, "size"),
-        expected=_runs.expected_of(owner),
+        expected=_runs.expected_of(kept),
     )
 
 

@@ -83,5 +83,7 @@ def make_thumbnails(pk: int, attempt: int) -> None:
     on_demand.run(
         Thumbnails.objects.filter(pk=pk),
         attempt,
-        lambda asked: picturing.make(asked.select_related("dataset__owner", "dataset__blob").get()),
+        lambda asked: picturing.make(
+            asked.select_related("dataset__owner", "dataset__team__payer", "dataset__blob").get()
+        ),
     )

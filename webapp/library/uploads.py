@@ -164,6 +164,11 @@ class StreamToDisk(FileUploadHandler):
         )
 
 
+def cap_of(kind: str) -> int:
+    """The most bytes of a 'model', a 'dataset' or a 'patch'."""
+    return settings.MAX_DATASET_BYTES if kind == "dataset" else settings.MAX_MODEL_BYTES
+
+
 def takes_file(kind: str) -> Callable[[View], View]:
     """Mark a view as one that takes uploads of a kind: 'model', 'dataset' or 'patch'."""
 
@@ -178,8 +183,7 @@ def accept(request: HttpRequest, owner: User, kind: str) -> None:
     """Let this request's file onto the disk. Call it before the body is read; a second call does nothing."""
     if not hasattr(request, "arriving"):
         request.arriving = []  # type: ignore[attr-defined]
-        cap = settings.MAX_DATASET_BYTES if kind == "dataset" else settings.MAX_MODEL_BYTES
-        request.upload_handlers = [StreamToDisk(request, owner, cap, _TAKEN[kind])]
+        request.upload_handlers = [StreamToDisk(request, owner, cap_of(kind), _TAKEN[kind])]
 
 
 def end(request: HttpRequest) -> None:

@@ -11,6 +11,9 @@ urlpatterns = [
     path("password/", views.ChangePassword.as_view(), name="password"),
     path("forgot/", views.AskReset.as_view(), name="forgot"),
     path("reset/<uidb64>/<token>/", views.Reset.as_view(), name="reset"),
+    path("profile/", views.profile, name="profile"),
+    path("close/", views.close, name="close"),
+    path("ended/", views.ended, name="ended"),
     path("tokens/", views.tokens, name="tokens"),
     path("tokens/<int:pk>/revoke/", views.revoke_token, name="revoke_token"),
 ]

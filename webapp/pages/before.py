@@ -16,14 +16,15 @@ from webapp.library.models import DatasetUpload, ModelUpload
 SHOWN = 8  # counterparts that an upload's page names
 
 
-def look(model: ModelUpload, dataset: DatasetUpload, whole: bool = False) -> dict[str, Any]:
+def look(model: ModelUpload, dataset: DatasetUpload, whole: bool = False, asks: bool = True) -> dict[str, Any]:
     """The context of both; a worker is asked where nothing is known yet.
 
     Args:
         whole: with what the page alone shows.
+        asks: whether who looks may ask a worker.
     """
-    found = baselines.wanted(model, dataset)
-    context: dict[str, Any] = {"model": model, "dataset": dataset, "baseline": found}
+    found = baselines.wanted(model, dataset, asks)
+    context: dict[str, Any] = {"model": model, "dataset": dataset, "baseline": found, "asks": asks}
     if found is None:
         return context
     new = reverse("pages:new_repair")

@@ -11,7 +11,8 @@ from django.http import QueryDict
 from django.utils.http import urlencode
 
 from repair_engine.pages.rendering import printable
-from webapp.pages.gallery import COLUMN, EMPTY, Images, Tile, tile
+from webapp.pages.gallery import EMPTY, Tile, tile
+from webapp.pages.image_sets import COLUMN, Images
 
 CLASSES = 8  # of a page
 MOST_VALUES = 12  # of a column, in columns of the page

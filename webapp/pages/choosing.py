@@ -163,8 +163,12 @@ class Look:
         ]
 
 
-def look(job: Job, asked: QueryDict) -> Look | None:
-    """What `?k=…&order=…` or `?pick=…&pick=…` name, by default what the run chose; None: the run kept no outcomes."""
+def look(job: Job, asked: QueryDict, asks: bool = True) -> Look | None:
+    """What `?k=…&order=…` or `?pick=…&pick=…` name, by default what the run chose; None: the run kept no outcomes.
+
+    Args:
+        asks: whether who looks may ask a worker.
+    """
     found = choice.kept(job)
     if found is None:
         return None
@@ -185,9 +189,9 @@ def look(job: Job, asked: QueryDict) -> Look | None:
         prefix = set(picked) == set(walk["units"][: len(picked)])
         k = len(picked) if prefix else None
         try:
-            said = choice.said(job, picked)
+            said = choice.said(job, picked, asks)
             step, error, note, share = said["figures"], said["error"], said["note"], said["share"]
-        except BadInput as wrong:
+        except (BadInput, Refused) as wrong:
             step, error = None, wrong.said
     base = walk["steps"][0]
     units = [(name, name in picked) for name in walk["units"]]

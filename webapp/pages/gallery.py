@@ -3,11 +3,8 @@ arrays of numbers: what one page shows is found by comparing them, and only its 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from django.http import QueryDict
@@ -16,21 +13,14 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString, mark_safe
 
 from repair_engine.pages.rendering import printable
-from repair_engine.support import tables, thumbnail_pack
-from repair_engine.support.thumbnail_pack import Column, Pack
+from repair_engine.support.thumbnail_pack import VIEWS, Column
+from webapp.pages.image_sets import KINDS, Images
 
 PER_PAGE = 30
-MOST_CHOICES = 300  # values of a metadata column, above which it is no list to choose from
 EXACT = 64  # pixels of an image's longer side
 EMPTY = "(empty)"  # how an address and a list name an empty value
 NO_SUCH_NAME = "The zip has no image by this name: its names may be in another alphabet than was taken for them."
-COLUMN = "column."  # before a metadata column's name in the address
-KINDS = {
-    "newly-right": "newly right",
-    "newly-wrong": "newly wrong",
-    "still-wrong": "still wrong",
-    "still-right": "still right",
-}
+OF, ADVERSARIAL = "of", "adversarial"  # in the address: whose images, where a run has two kinds
 ORDERS = {
     "": "file name",
     "sure-before": "most confident before",
@@ -38,109 +28,6 @@ ORDERS = {
     "unsure": "least confident after",
     "change": "largest change of confidence",
 }
-
-
-@dataclass(frozen=True)
-class Images:
-    """Images as columns, [N] each.
-
-    Attributes:
-        names: file names as in the zip.
-        columns: key in the address -> what it is called, and its values: class, subgroup, predictions, metadata.
-        kind: number in KINDS; None where there are no predictions.
-        confidence: before and after, float32 [2, N]; None: the run is from before they were kept.
-        place: number of each image in the dataset's pack, -1: it has none by that name; None: there is no pack.
-        pack: sizes, and the reasons why some cannot be shown.
-    """
-
-    names: Sequence[str]
-    columns: Mapping[str, tuple[str, Column]]
-    kind: np.ndarray | None = None
-    confidence: np.ndarray | None = None
-    place: np.ndarray | None = None
-    pack: Pack | None = None
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
-@lru_cache(maxsize=4)
-def pack(path: Path) -> Pack:
-    """A file named by its content: what was read once stays true."""
-    return thumbnail_pack.read(path)
-
-
-def of_dataset(pictures: Path) -> Images:
-    found = pack(pictures)
-    columns = {"class": ("class", found.labels), **_metadata(found.columns)}
-    return Images(found.names, columns, place=np.arange(len(found.names)), pack=found)
-
-
-def of_run(predictions: Path, pictures: Path | None) -> Images:
-    """The report images of predictions.csv, with what the dataset's metadata says of them where that is at hand."""
-    return _joined(predictions, pictures) if pictures else _predicted(predictions)
-
-
-@lru_cache(maxsize=4)
-def _joined(predictions: Path, pictures: Path) -> Images:
-    images, found = _predicted(predictions), pack(pictures)
-    number = {name: i for i, name in enumerate(found.names)}
-    place = np.fromiter((number.get(name, -1) for name in images.names), np.int64, len(images))
-    known = bool((place >= 0).all())
-    more = {name: Column(c.values, c.codes[place]) for name, c in found.columns.items()} if known else {}
-    columns = dict(images.columns)
-    for name in [
-        name for name, column in more.items() if "subgroup" in columns and _equal(columns["subgroup"][1], column)
-    ]:
-        columns["subgroup"] = (name, more.pop(name))  # the metric's own column, by its name
-    return Images(images.names, {**columns, **_metadata(more)}, images.kind, images.confidence, place, found)
-
-
-def _equal(one: Column, other: Column) -> bool:
-    return bool(_same(one, other).all())
-
-
-def _metadata(columns: Mapping[str, Column]) -> dict[str, tuple[str, Column]]:
-    several = {name: column for name, column in columns.items() if 1 < len(column.values) <= MOST_CHOICES}
-    return {COLUMN + name: (name, column) for name, column in several.items()}
-
-
-@lru_cache(maxsize=4)
-def _predicted(path: Path) -> Images:
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        split = header.index("split") if "split" in header else 0
-        rows = [row for row in reader if len(row) == len(header) and row[split] == "report"]
-    cells = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(header, ())
-    if not {"file_name", "label", "predicted_before", "predicted_after"} <= set(cells):
-        return Images((), {})
-    label, before, after = (_column(cells[name]) for name in ("label", "predicted_before", "predicted_after"))
-    right = [_same(label, one) for one in (before, after)]
-    kind = np.select([right[0] & right[1], right[0], right[1]], [3, 1, 0], 2)  # numbers in KINDS
-    columns = {"class": ("true class", label)}
-    if any(groups := cells.get("subgroup", ())):
-        columns["subgroup"] = ("subgroup", _column(groups))
-    if cells["predicted_before"] == cells["predicted_after"]:
-        columns["before"] = ("prediction", before)
-    else:
-        columns |= {"before": ("prediction before", before), "after": ("prediction after", after)}
-    confidence = None
-    if "confidence_before" in cells:
-        sure = [cells[f"confidence_{moment}"] for moment in ("before", "after")]
-        confidence = np.array(sure, np.float32)
-    return Images([tables.original(name) for name in cells["file_name"]], columns, kind, confidence)
-
-
-def _column(cells: Sequence[str]) -> Column:
-    """Of cells as they stand in the file: the texts are made what they were, each once."""
-    raw = Column.of(cells)
-    return Column(tuple(tables.original(value) for value in raw.values), raw.codes)
-
-
-def _same(one: Column, other: Column) -> np.ndarray:
-    number = {value: i for i, value in enumerate(one.values)}
-    return np.array([number.get(value, -1) for value in other.values] or [-1])[other.codes] == one.codes
 
 
 @dataclass(frozen=True)
@@ -155,6 +42,7 @@ class Tile:
         values: key of each column -> its value.
         confidence: before and after, or None.
         exact: it is so small that its pixels are shown as squares.
+        views: (what it shows, its number in the pack) of each picture, where there are several.
     """
 
     number: int
@@ -165,6 +53,7 @@ class Tile:
     values: Mapping[str, str]
     confidence: tuple[float, float] | None
     exact: bool
+    views: Sequence[tuple[str, int]] = ()
 
     @property
     def words(self) -> str:
@@ -191,6 +80,9 @@ def tile(images: Images, number: int) -> Tile:
         values={key: printable(column.at(number)) for key, (_, column) in images.columns.items()},
         confidence=None if images.confidence is None else (*map(float, images.confidence[:, number]),),
         exact=exact,
+        views=list(zip(VIEWS, range(picture, picture + images.views)))
+        if picture is not None and images.views > 1
+        else (),
     )
 
 
@@ -223,6 +115,7 @@ class View:
         order: numbers of the images that are left, in order.
         query: of this page, without the number of the page.
         narrowed: something is chosen.
+        stays: what the address keeps whatever is chosen.
     """
 
     tiles: Sequence[Tile]
@@ -235,6 +128,12 @@ class View:
     pages: int
     query: str
     narrowed: bool
+    stays: Mapping[str, str]
+
+    @property
+    def all(self) -> str:
+        """The query of all images of this kind."""
+        return f"?{urlencode(self.stays)}" if self.stays else ""
 
     @property
     def found(self) -> int:
@@ -283,7 +182,7 @@ class View:
 def view(images: Images, asked: QueryDict) -> View:
     """Nothing that is asked can be wrong: what is not understood is left out.
 
-    `all` asks for the images of a dataset instead of its classes at a glance, and stays in the address.
+    `all` asks for the images of a dataset instead of its classes at a glance, and stays in the address; so does `of`.
     """
     chosen: dict[str, str] = {}
     misses: dict[str, np.ndarray] = {}
@@ -298,7 +197,9 @@ def view(images: Images, asked: QueryDict) -> View:
         chosen["show"] = show
         misses["show"] = images.kind != list(KINDS).index(show)
     order = asked.get("order", "") if images.confidence is not None and asked.get("order") in ORDERS else ""
-    params = {**chosen, **({"order": order} if order else {}), **({"all": "1"} if "all" in asked else {})}
+    stays = {"all": "1"} if "all" in asked else {}
+    stays |= {OF: ADVERSARIAL} if asked.get(OF) == ADVERSARIAL else {}
+    params = {**chosen, **({"order": order} if order else {}), **stays}
     missed = np.sum(list(misses.values()), axis=0, dtype=np.uint8) if misses else np.zeros(len(images), np.uint8)
 
     def left(key: str) -> np.ndarray:
@@ -327,6 +228,7 @@ def view(images: Images, asked: QueryDict) -> View:
         pages=pages,
         query=urlencode(params),
         narrowed=bool(chosen),
+        stays=stays,
     )
 
 

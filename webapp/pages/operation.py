@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models import Count, F, Min, Q
+from django.db.models.functions import Coalesce
 
 from webapp import clock
 from webapp.accounts.models import User
@@ -78,7 +79,7 @@ class Disk:
 def stations() -> list[Station]:
     now = clock.now()
     held: dict[str, list[Shard]] = defaultdict(list)
-    leased = Shard.objects.filter(state=Shard.State.LEASED).select_related("job__model", "job__owner")
+    leased = Shard.objects.filter(state=Shard.State.LEASED).select_related("job__model", "job__owner", "job__team")
     for shard in leased.defer("tasks", "parts", "error", *_unread("job")).order_by("claimed_at"):
         held[shard.worker.partition("/")[0]].append(shard)
     workers = Worker.objects.filter(seen_at__gt=now - GONE).order_by("name")
@@ -117,17 +118,22 @@ def disk() -> Disk | None:
     return Disk(now.total, now.used, now.free)
 
 
+def _payer(at: str = "") -> Coalesce:
+    """In whose quota a thing counts."""
+    return Coalesce(f"{at}owner", f"{at}team__payer")
+
+
 def accounts() -> list[Account]:
     """Those that keep most."""
     uploads: dict[int, dict[str, int]] = defaultdict(dict)
     results: dict[int, dict[str, int]] = defaultdict(dict)
     for kind in (ModelUpload, DatasetUpload):
-        for owner, blob, size in kind.objects.order_by().values_list("owner", "blob", "blob__size"):
+        for owner, blob, size in kind.objects.order_by().values_list(_payer(), "blob", "blob__size"):
             uploads[owner][blob] = size
     made = Thumbnails.objects.exclude(blob=None).order_by()
-    for owner, blob, size in made.values_list("dataset__owner", "blob", "blob__size"):
+    for owner, blob, size in made.values_list(_payer("dataset__"), "blob", "blob__size"):
         uploads[owner][blob] = size
-    rows = Artifact.objects.order_by().values_list("job__owner", "blob", "blob__size").distinct()
+    rows = Artifact.objects.order_by().values_list(_payer("job__"), "blob", "blob__size").distinct()
     for owner, blob, size in rows:
         if blob not in uploads[owner]:
             results[owner][blob] = size
@@ -144,4 +150,4 @@ def failed() -> list[Job]:
     """Runs that failed on our side, the latest first."""
     rows = Job.objects.filter(state=Job.State.FAILED, fault="server", deleted_at=None)
     ordered = rows.order_by(F("finished_at").desc(nulls_last=True))
-    return list(ordered.select_related("model", "owner").defer(*_unread())[:FAILED])
+    return list(ordered.select_related("model", "owner", "team").defer(*_unread())[:FAILED])

@@ -10,8 +10,8 @@ from uuid import UUID
 from django.core.paginator import Page, Paginator
 
 from webapp.accounts.models import User
-from webapp.jobs import access, listing, live, naming, removal
-from webapp.jobs.models import Job, Tag
+from webapp.jobs import access, listing, naming, removal
+from webapp.jobs.models import Job
 from webapp.pages.selectors import watched, with_progress
 from webapp.pages.templatetags.ui import STATES
 
@@ -100,7 +100,7 @@ def table(user: User, asked: Mapping[str, Any]) -> RunTable:
         show=show,
         narrowed=bool(text or show or any(wanted.values())),
         total=mine.count(),
-        undo=removal.latest(user),
+        undo=removal.latest(access.deleted_jobs_of(user)),
     )
 
 
@@ -118,7 +118,7 @@ def _choices(user: User, asked: Mapping[str, Any]) -> list[Choice]:
     mine = access.jobs_of(user).order_by()
     used = ("model", "dataset")
     uploads = {kind: mine.values_list(kind, f"{kind}__name").distinct().order_by(f"{kind}__name") for kind in used}
-    tags = Tag.objects.filter(job__owner=user, job__deleted_at=None).values_list("word", flat=True)
+    tags = access.tags_of(user).values_list("word", flat=True)
     options = {
         "state": [(key, STATES.get(key, key)) for key in listing.STATES if key != Job.State.SUCCEEDED],
         "kind": list(naming.KINDS.items()),
@@ -150,4 +150,4 @@ def still_running(user: User, pks: list[str]) -> list[Job]:
             known.append(UUID(pk))
         except ValueError:
             continue
-    return watched(live.watched().filter(owner=user, deleted_at=None, pk__in=known))
+    return watched(access.watched_jobs_of(user).filter(pk__in=known))

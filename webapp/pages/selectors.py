@@ -47,6 +47,7 @@ FILES = {
     "attack.html": "what was measured as one page, to read and to pass on",
     "attack.json": "what was measured as data",
     "attack.csv": "every attacked image's predictions, by each adversary",
+    "adversarial.pack": "pictures of the adversarial images, as this page shows them",
     "attack.npz": "the fixed set: names, labels, targets and adversarial pixels, for numpy.load",
     "repaired_compact.safetensors": "the network without the culprits' channels: not equal to the repaired checkpoint, "
     "measured by itself",

@@ -59,18 +59,22 @@ class Groups:
         return self.rows[SHOWN:]
 
 
-def parts(job: Job, unit: UnitRow) -> dict[str, Any]:
-    """Of a card all that a worker makes. What it does alone is asked for by who opens the card, a picture by hand."""
+def parts(job: Job, unit: UnitRow, asks: bool) -> dict[str, Any]:
+    """Of a card all that a worker makes. What it does alone is asked for by who opens the card, a picture by hand.
+
+    Args:
+        asks: whether who looks may ask a worker.
+    """
     found = studies.found(job, unit.id)
-    effect = found.get(EFFECT) or studies.wanted(job, unit.id, EFFECT)
-    return {"studies": [part(job, unit, EFFECT, effect), part(job, unit, PICTURE, found.get(PICTURE))]}
+    effect = found.get(EFFECT) or (studies.wanted(job, unit.id, EFFECT) if asks else None)
+    return {"studies": [part(job, unit, EFFECT, effect, asks), part(job, unit, PICTURE, found.get(PICTURE), asks)]}
 
 
-def part(job: Job, unit: UnitRow, what: str, study: UnitStudy | None) -> dict[str, Any]:
+def part(job: Job, unit: UnitRow, what: str, study: UnitStudy | None, asks: bool) -> dict[str, Any]:
     """What the template of one part needs; where it is being made, whoever looks rings."""
-    if study is not None and study.result is None:
+    if study is not None and study.result is None and asks:
         study = studies.wanted(job, unit.id, what)
-    shown: dict[str, Any] = {"what": what, "study": study}
+    shown: dict[str, Any] = {"what": what, "study": study, "asks": asks}
     if study is not None and study.result is None:
         queue = reopened.queue_of(job)
         shown["nobody"] = not any(queue in worker.queues for worker in selectors.live_workers())

@@ -82,10 +82,12 @@ class Bridge:
         headers = {name.decode("latin1").lower(): value.decode("latin1") for name, value in scope["headers"]}
         admitted = await self._admit(scope, headers)
         with self.places.of(admitted.user), _spool() as body:
-            size = await self._take_in(body, admitted.most, receive)
+            size, broken = await self._take_in(body, admitted, receive)
             answer = Answer()
             loop = asyncio.get_running_loop()
             parts = await loop.run_in_executor(self.django, self._run, scope, body, size, answer)
+        if broken:
+            raise broken
         try:
             await self._give_out(answer, parts, send)
         finally:
@@ -106,20 +108,27 @@ class Bridge:
             log.warning("who sends a body: %s", error)
             raise Refusal(503, "The server cannot reach its database.", "Try again in a minute.", 60) from None
 
-    async def _take_in(self, body: IO[bytes], most: int, receive: Receive) -> int:
-        """Returns how many bytes came."""
-        size, waiting, begun = 0, bytearray(), time.monotonic()
+    async def _take_in(self, body: IO[bytes], admitted: Pass, receive: Receive) -> tuple[int, Gone | Refusal | None]:
+        """Returns how many bytes came, and why no more did where that is no reason to throw them away."""
+        size, waiting, begun, broken = 0, bytearray(), time.monotonic(), None
         try:
-            async for part in _parts(receive):
-                size += len(part)
-                if size > most:
-                    raise Refusal(413, f"The body is larger than the {byte_size(most)} that are taken here from you.")
-                if time.monotonic() - begun > GRACE + size / SLOWEST:
-                    raise Refusal(408, "The body came too slowly.")
-                waiting += part
-                if len(waiting) >= CHUNK:
-                    await self._write(body, waiting)
-                    waiting = bytearray()
+            try:
+                async for part in _parts(receive):
+                    size += len(part)
+                    if size > admitted.most:
+                        raise Refusal(
+                            413, f"The body is larger than the {byte_size(admitted.most)} that are taken here from you."
+                        )
+                    if time.monotonic() - begun > GRACE + size / SLOWEST:
+                        raise Refusal(408, "The body came too slowly.")
+                    waiting += part
+                    if len(waiting) >= CHUNK:
+                        await self._write(body, waiting)
+                        waiting = bytearray()
+            except (Gone, Refusal) as error:
+                if not admitted.broken_off or (isinstance(error, Refusal) and error.status != 408):
+                    raise
+                broken = error
             if size > IN_MEMORY:
                 await self._write(body, waiting)
             else:
@@ -131,7 +140,7 @@ class Bridge:
                 507, "The server's disk is full.", "Ask the operator to make room; nothing was lost."
             ) from None
         body.seek(0)
-        return size
+        return size, broken
 
     async def _write(self, body: IO[bytes], data: bytearray) -> None:
         await asyncio.get_running_loop().run_in_executor(self.disk, body.write, data)

@@ -13,16 +13,20 @@ from importlib import import_module
 
 from django.conf import settings
 from django.contrib.auth import get_user
+from django.core.exceptions import ValidationError
 from django.db import close_old_connections
 from django.http import HttpRequest
 
 from repair_engine.support.words import byte_size
 from webapp.accounts.models import ApiToken
 from webapp.accounts.selectors import token_by_key
+from webapp.library.models import ResumableUpload
+from webapp.library.uploads import cap_of
 
 SMALL = 2 * 1024**2 + 64 * 1024  # forms and JSON, as DATA_UPLOAD_MAX_MEMORY_SIZE: from anybody, to any address
 FORM = 1024**2  # what a form has beside its file
 _UPLOADS = re.compile(r"/(?:api/v1/)?(models|datasets)/(?:new/)?")
+_RESUMABLE = re.compile(r"/api/v1/uploads/([0-9a-f-]{36})/")
 
 
 @dataclass(eq=False)  # not frozen: an exception is given its traceback
@@ -42,10 +46,12 @@ class Pass:
     Attributes:
         most: bytes.
         user: the account it is for; None for small ones, which anybody may send.
+        broken_off: what came of it is of use, should its connection break.
     """
 
     most: int
     user: int | None = None
+    broken_off: bool = False
 
 
 def admit(method: str, path: str, headers: Mapping[str, str], announced: int | None) -> Pass:
@@ -57,8 +63,11 @@ def admit(method: str, path: str, headers: Mapping[str, str], announced: int | N
     """
     if announced is not None and announced <= SMALL:
         return Pass(SMALL)
-    match = _UPLOADS.fullmatch(path)
-    if match is None or method != "POST":
+    if method == "POST":
+        method = headers.get("x-http-method-override", method).upper()
+    match = _UPLOADS.fullmatch(path) if method == "POST" else None
+    piece = _RESUMABLE.fullmatch(path) if method == "PATCH" else None
+    if match is None and piece is None:
         if announced is None:
             return Pass(SMALL)
         raise Refusal(413, "This address takes no files.", f"Send at most {byte_size(SMALL)}.")
@@ -67,13 +76,38 @@ def admit(method: str, path: str, headers: Mapping[str, str], announced: int | N
         if announced is None:
             return Pass(SMALL)
         raise Refusal(401, "Files are taken from people with an account.", "Sign in, or send a token that may run.")
-    most = (settings.MAX_DATASET_BYTES if match[1] == "datasets" else settings.MAX_MODEL_BYTES) + FORM
-    if announced is not None and announced > most:
-        raise Refusal(413, f"The file is larger than the {byte_size(most - FORM)} that are taken here.")
+    if piece:
+        most = _awaited(piece[1], user, headers.get("upload-offset", ""))
+        if announced is not None and announced > most:
+            raise Refusal(413, f"More than the {most:,} bytes that are still to come.", "Announce it anew.")
+    elif match:
+        most = cap_of(match[1].removesuffix("s")) + FORM
+        if announced is not None and announced > most:
+            raise Refusal(413, f"The file is larger than the {byte_size(most - FORM)} that are taken here.")
     room = shutil.disk_usage(settings.DATA_DIR).free
     if announced is not None and 2 * announced > room:  # it is written as it comes, and once more out of its form
         raise Refusal(507, "The server's disk is too full for this file.", "Ask the operator to make room.")
-    return Pass(most, user)
+    # Under a checksum a body counts whole or not at all.
+    return Pass(most, user, broken_off=piece is not None and "upload-checksum" not in headers)
+
+
+def _awaited(pk: str, user: int, offset: str) -> int:
+    """Bytes that are still to come of an upload.
+
+    Raises Refusal: the caller has none with this id, or it stands elsewhere than the caller takes it to.
+    """
+    close_old_connections()
+    try:
+        row = ResumableUpload.objects.filter(pk=pk, owner=user).values_list("size", "offset").first()
+    except ValidationError:
+        row = None
+    finally:
+        close_old_connections()
+    if row is None:
+        raise Refusal(404, "You have no upload with this id.", "Begin it anew.")
+    if offset != str(row[1]):
+        raise Refusal(409, f"{row[1]:,} bytes of it are here, not {offset}.", "Ask where to go on (HEAD).")
+    return row[0] - row[1]
 
 
 class Places:

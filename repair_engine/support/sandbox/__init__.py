@@ -2,7 +2,7 @@
 
 from repair_engine.errors import SandboxTooWeak
 from repair_engine.support.sandbox.layers import in_force, require, sentence, try_layers
-from repair_engine.support.sandbox.parent import LAYERS, REQUIRE, TASKS, Limits, call, not_usable, required
+from repair_engine.support.sandbox.parent import LAYERS, REQUIRE, TASKS, Limits, call, not_usable, required, warm
 
 __all__ = [
     "LAYERS",
@@ -17,4 +17,5 @@ __all__ = [
     "required",
     "sentence",
     "try_layers",
+    "warm",
 ]

@@ -1,5 +1,5 @@
-"""python -P -m repair_engine.support.sandbox ASKED   # see `parent.call`"""
+"""python -P -m repair_engine.support.sandbox SOCKET   # see `starting`"""
 
-from repair_engine.support.sandbox.child import main
+from repair_engine.support.sandbox.forkserver import main
 
 main()

@@ -20,9 +20,8 @@ from repair_engine.support.words import byte_size
 _OPEN_FILES = 1024
 
 
-def main() -> None:
-    """What the parent asks for is in the arguments, and trusted; the payload, which may not be, is on stdin."""
-    asked = json.loads(sys.argv[1])
+def run(asked: Mapping[str, Any]) -> None:
+    """What the parent asks for is trusted; the payload, which may not be, is on stdin."""
     wanted, inputs = set(asked["layers"]), dict(asked["reads"])
     with contextlib.suppress(OSError, AttributeError):
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)

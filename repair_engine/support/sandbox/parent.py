@@ -1,4 +1,4 @@
-"""The parent's side: starts the child with nothing of its own, and believes nothing that it says.
+"""The parent's side: has a child begun with nothing of its own, and believes nothing that it says.
 
 What the child has: an environment made from scratch, its input, descriptors for its output, a pipe for its answer.
 What it may do is decided in `child`, before the first untrusted byte is read.
@@ -10,17 +10,16 @@ import contextlib
 import json
 import os
 import selectors
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from repair_engine.errors import BadInput, SandboxTooWeak
+from repair_engine.support.sandbox.starting import servers
 from repair_engine.support.words import byte_size, last_line
 
 # The only functions that a child runs: task name -> module:function(payload) -> JSON-able answer.
@@ -49,7 +48,7 @@ class Limits:
         memory_bytes: beyond what its imports have taken.
         output_bytes: size of the largest file that it may write.
         cpu_seconds: processor time after its imports.
-        wall_seconds: real time, imports included.
+        wall_seconds: real time, imports included where they are not there yet.
     """
 
     memory_bytes: int = 2 << 30
@@ -68,7 +67,7 @@ def call(
     layers: Collection[str] = LAYERS,
     pours: Mapping[str, Callable[[bytes], None]] | None = None,
 ) -> dict[str, Any]:
-    """Run one task in a fresh process and give its answer, which is as untrusted as the input.
+    """Run one task in a process that is used once, and give its answer, which is as untrusted as the input.
 
     Args:
         payload: for the task, as JSON.
@@ -87,13 +86,18 @@ def call(
     target = TASKS[task]
     with contextlib.ExitStack() as stack:
         opened = {name: stack.enter_context(_new_file(path)) for name, path in (writes or {}).items()}
-        taps, ends = {}, {}
-        for name, sink in (pours or {}).items():
-            receive, ends[name] = os.pipe()
-            taps[stack.enter_context(os.fdopen(receive, "rb", buffering=0))] = sink
         closing = stack.enter_context(contextlib.ExitStack())  # this side's copies, once the child has its own
-        for handle in ends.values():
-            closing.callback(os.close, handle)
+        taps: dict[BinaryIO, Callable[[bytes], object]] = {}
+
+        def tap(sink: Callable[[bytes], object]) -> int:
+            receive, send = os.pipe()
+            closing.callback(os.close, send)
+            taps[stack.enter_context(os.fdopen(receive, "rb", buffering=0))] = sink
+            return send
+
+        said, complaint = bytearray(), bytearray()
+        standard = [tap(said.extend), tap(complaint.extend)]
+        opened |= {name: tap(sink) for name, sink in (pours or {}).items()}
         given = stack.enter_context(tempfile.TemporaryFile())
         given.write(json.dumps(dict(payload)).encode())
         given.seek(0)
@@ -101,29 +105,29 @@ def call(
             "target": target,
             "limits": asdict(limits),
             "reads": {name: str(path.resolve()) for name, path in (reads or {}).items()},
-            "writes": {**opened, **ends},
+            "writes": list(opened),
             "imports": list(imports),
             "layers": sorted(layers),
             "required": sorted(required()),
-            "parent": os.getpid(),
         }
-        child = subprocess.Popen(
-            [sys.executable, "-P", "-s", "-B", "-m", "repair_engine.support.sandbox", json.dumps(asked)],
-            stdin=given,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment(),
-            cwd="/",
-            pass_fds=(*opened.values(), *ends.values()),
-            start_new_session=True,
-        )
+        until = time.monotonic() + limits.wall_seconds
+        child = servers.begin(asked, environment(), [given.fileno(), *standard, *opened.values()])
         closing.close()
         try:
-            said, complaint = _listen(child, limits.wall_seconds, taps)
-            child.wait()
+            _listen(taps, said, complaint, until)
+            code = child.wait(until - time.monotonic())
+        except TimeoutError as error:
+            raise BadInput(
+                f"Reading the file took longer than {limits.wall_seconds} seconds and was stopped."
+            ) from error
         finally:
-            _end(child)
-    return _answer(child.returncode, said, complaint, limits)
+            child.end()
+    return _answer(code, bytes(said), complaint.decode(errors="replace"), limits)
+
+
+def warm(task: str, imports: Sequence[str] = ()) -> None:
+    """Have imported, in a process beside this one, what a `call` with the same arguments will need."""
+    servers.warm({"target": TASKS[task], "imports": list(imports)}, environment())
 
 
 def required() -> frozenset[str]:
@@ -145,6 +149,7 @@ def environment() -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONPATH": os.pathsep.join(code),
         "PYTHONUTF8": "1",
+        "TORCHINDUCTOR_CACHE_DIR": tempfile.gettempdir(),  # else torchvision has torch make a folder in it
     }
     for name in ("LD_LIBRARY_PATH", "TZ"):  # where shared libraries lie, on systems that say it so
         if name in os.environ:
@@ -162,21 +167,16 @@ def _new_file(path: Path) -> Iterator[int]:
 
 
 def _listen(
-    child: subprocess.Popen[bytes], seconds: float, taps: Mapping[Any, Callable[[bytes], None]]
-) -> tuple[bytes, str]:
-    """What it says until it ends, no more than may be said. Raises BadInput: too long or too much."""
-    assert child.stdout is not None
-    assert child.stderr is not None
-    until = time.monotonic() + seconds
-    said, complaint = bytearray(), bytearray()
+    taps: Mapping[BinaryIO, Callable[[bytes], object]], said: bytearray, complaint: bytearray, until: float
+) -> None:
+    """What comes until all is closed, no more than may be said. Raises TimeoutError; BadInput: too much."""
     with selectors.DefaultSelector() as selector:
-        sinks = {child.stdout: said.extend, child.stderr: complaint.extend, **taps}
-        for stream, sink in sinks.items():
+        for stream, sink in taps.items():
             selector.register(stream, selectors.EVENT_READ, sink)
         while selector.get_map():
             left = until - time.monotonic()
             if left <= 0:
-                raise BadInput(f"Reading the file took longer than {seconds} seconds and was stopped.")
+                raise TimeoutError
             for key, _ in selector.select(left):
                 piece = os.read(key.fd, 1 << 16)
                 if piece:
@@ -186,17 +186,6 @@ def _listen(
             del complaint[:-_KEPT_OF_STDERR]
             if len(said) > MAX_ANSWER:
                 raise BadInput("Reading the file found too much to tell, and was stopped.")
-    return bytes(said), complaint.decode(errors="replace")
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Ends its whole group; the kernel ends whatever lives in its own world with the first process of it."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
-    for stream in (child.stdout, child.stderr):
-        if stream is not None:
-            stream.close()
 
 
 def _answer(code: int, said: bytes, complaint: str, limits: Limits) -> dict[str, Any]:

@@ -52,6 +52,8 @@ def check_repair(world: World, model: Path, out: Path, one_by_one: bool = False)
     assert document["files"]["checkpoint"]["name"] == "repaired.onnx"
     assert "onnxruntime" in document["verification"]["how"]
     assert document["verification"]["different_predictions"] == 0
+    held = tiny.check_verified(out, "--model", str(model), "--data", str(world.data))
+    assert set(held.values()) == {"passed"}
     return document
 
 

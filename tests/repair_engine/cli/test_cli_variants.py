@@ -13,7 +13,7 @@ from torch import nn
 
 from tests.repair_engine import tiny
 from tests.repair_engine.image_sets import encoded, make_zip
-from tests.repair_engine.tiny import Images, Sabotaged, World, call, images, rows_of, trained
+from tests.repair_engine.tiny import Images, Sabotaged, World, call, check_verified, images, rows_of, trained
 
 pytestmark = pytest.mark.usefixtures("quick_module")
 OPTIONS = {"metric": "subgroup-recall:ground", "budget": "6000"}
@@ -49,6 +49,9 @@ def repaired(world: World, out: Path, suffix: str, **more: str) -> list[dict[str
     assert result.code == 0, (result.err, result.out[-2000:])
     assert result.document["culprits"][0]["id"] == "spy:0"
     assert (out / f"repaired{suffix}").is_file()
+    model = more.get("model", str(world.model))
+    held = check_verified(out, "--model", model, "--data", str(world.data), "--register", f"net={world.factory}")
+    assert set(held.values()) == {"passed"}
     return rows_of(out / "predictions.csv")
 
 

@@ -27,18 +27,16 @@ def draws(values: list[float], noise: float) -> np.ndarray:
     ],
 )
 def test_the_smallest_within_one_standard_error_of_the_best(values: list, feasible: list, chosen: int) -> None:
-    for lower in (False, True):
-        shown = [1 - v for v in values] if lower else values
-        found, behind = smallest(np.array(shown), draws(shown, 0.01), np.array(feasible), SIZES, lower)
-        assert found == chosen
-        best = int(np.argmax(np.where(feasible, values, -1)))
-        assert behind[best] == 0
+    found, behind = smallest(np.array(values), draws(values, 0.01), np.array(feasible), SIZES)
+    assert found == chosen
+    best = int(np.argmax(np.where(feasible, values, -1)))
+    assert behind[best] == 0
 
 
 def test_the_noise_that_counts_is_that_of_the_difference() -> None:
     """A standard error of .1 on each figure would call .60 and .70 alike; the images are the same, so they are not."""
     values = [0.5, 0.6, 0.6, 0.7]
-    assert smallest(np.array(values), draws(values, 0.001), np.ones(4, bool), SIZES, False)[0] == 3
+    assert smallest(np.array(values), draws(values, 0.001), np.ones(4, bool), SIZES)[0] == 3
 
 
 def test_what_may_be_spent_in_addition() -> None:

@@ -39,6 +39,8 @@ def test_a_graph_whose_last_layer_is_refitted(world: World, tmp_path: Path) -> N
     rows = rows_of(tmp_path / "predictions.csv")
     outputs = run(written, world.images.tensor([row["file_name"] for row in rows]))
     assert [row["predicted_after"] for row in rows] == [CLASSES[i] for i in outputs.argmax(1)]
+    held = tiny.check_verified(tmp_path, "--model", str(model), "--data", str(world.data))
+    assert set(held.values()) == {"passed"}
     applied = ["apply", "--model", str(model), "--plan", str(tmp_path / "repair.json"), "--json", "--out"]
     call([*applied, str(tmp_path / "again.onnx")])
     assert (tmp_path / "again.onnx").read_bytes() == written.read_bytes()
@@ -57,6 +59,7 @@ def test_a_module_in_memory_gets_the_same_tensors_as_the_file(world: World, tmp_
     saved = load_file(fixed.save(tmp_path / "out") / "repaired.safetensors")
     for key, tensor in fixed.state_dict().items():
         assert torch.equal(tensor, saved[key])
+    assert tiny.check_verified(tmp_path / "out")["figures"] == "passed"
     net = Spied()
     net.load_state_dict(saved)
     rows = {row["file_name"]: row["predicted_after"] for row in rows_of(tmp_path / "out" / "predictions.csv")}

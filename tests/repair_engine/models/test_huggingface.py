@@ -133,6 +133,8 @@ def test_a_folder_is_repaired_and_written_back(
     rows = {row["file_name"]: row for row in tiny.rows_of(tmp_path / "predictions.csv")}
     after = [rows[name]["predicted_after"] for name in shown.names]
     assert [CLASSES[i] for i in predicted] == after
+    held = tiny.check_verified(tmp_path, "--model", str(folder / "net"), "--data", str(folder / "data.zip"))
+    assert set(held.values()) == {"passed"}
     # The same run may take the place of its earlier results.
     assert call(["repair", *argv, *more, "--out", str(tmp_path)]).code == 0
 

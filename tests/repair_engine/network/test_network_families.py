@@ -31,6 +31,7 @@ FAMILIES = [
     pytest.param("swin_v2_t", {}, 64, (96, 17664, 138), id="swin_v2", marks=pytest.mark.slow),
 ]
 BATCH = 3
+ROUNDING = {"cpu": 1e-5, "cuda": 1e-4}  # of the largest logit; cuDNN may choose Winograd's convolutions
 
 
 def random_module(name: str, options: dict, seed: int = 0) -> nn.Module:
@@ -46,21 +47,23 @@ def random_module(name: str, options: dict, seed: int = 0) -> nn.Module:
     return module.requires_grad_(False)
 
 
+@pytest.mark.device
 @pytest.mark.parametrize(("name", "options", "side", "filters"), FAMILIES)
-def test_family(name: str, options: dict, side: int, filters: int | tuple[int, ...]) -> None:
+def test_family(name: str, options: dict, side: int, filters: int | tuple[int, ...], torch_device: str) -> None:
     module = random_module(name, options)
-    images = torch.randn(BATCH, 3, side, side, generator=torch.Generator().manual_seed(1))
+    images = torch.randn(BATCH, 3, side, side, generator=torch.Generator().manual_seed(1)).to(torch_device)
+    state = {key: value.clone() for key, value in module.state_dict().items()}
     network = Network.capture(module, images[:2])
     counts = [sum(s.channels for s in network.sites if s.kind == kind) for kind in ("filter", "hidden", "head")]
     expected = (filters,) if isinstance(filters, int) else filters
     assert counts == [*expected, 0, 0][:3]
     with torch.inference_mode():
         _assert_rounding(network.logits(images), module(images))
-    state = {key: value.clone() for key, value in module.state_dict().items()}
     dtypes = {key: value.dtype for key, value in state.items()}
     means = network.mean_outputs([images])
-    network.constants, biases = stored_constants(network, means, dtypes)
-    np.testing.assert_allclose(network.constants.double(), means, rtol=1e-4, atol=1e-5)
+    constants, biases = stored_constants(network, means, dtypes)
+    network.constants = constants.to(torch_device)
+    np.testing.assert_allclose(constants.double(), means, rtol=1e-4, atol=1e-5)
 
     _masked_equals_written(network, module, state, biases, images)
     reuse_equals_full(network, images)
@@ -69,7 +72,7 @@ def test_family(name: str, options: dict, side: int, filters: int | tuple[int, .
 def _assert_rounding(logits, expected) -> None:
     """Equal up to float32 rounding, which grows with the depth and the size of what is summed."""
     scale = float(expected.abs().max())
-    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5 * max(scale, 1e-3))
+    torch.testing.assert_close(logits, expected, rtol=0, atol=ROUNDING[logits.device.type] * max(scale, 1e-3))
 
 
 def _masked_equals_written(network, module, state, biases, images) -> None:
@@ -105,7 +108,7 @@ def reuse_equals_full(network, images) -> None:
         for row, expected in zip(coalitions, alone):
             assert torch.equal(trail.logits(row), expected)  # identical shapes give identical bits
     players = np.sort(rng.choice(network.n_filters, min(12, network.n_filters), replace=False))
-    out = torch.full((len(players), BATCH, network.classes), float("nan"))
+    out = torch.full((len(players), BATCH, network.classes), float("nan"), device=images.device)
 
     def keep(rows, logits):
         out[torch.from_numpy(rows)] = logits

@@ -155,21 +155,24 @@ def random(module: nn.Module, seed: int = 0) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
-def captured(module: nn.Module, dtype: torch.dtype = torch.float32) -> tuple[Network, torch.Tensor, dict, torch.Tensor]:
-    images = torch.randn(6, CHANNELS, 6, 6, generator=torch.Generator().manual_seed(1))
+def captured(
+    module: nn.Module, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> tuple[Network, torch.Tensor, dict, torch.Tensor]:
+    images = torch.randn(6, CHANNELS, 6, 6, generator=torch.Generator().manual_seed(1)).to(device)
     state = {k: v.clone().to(dtype) if v.is_floating_point() else v.clone() for k, v in module.state_dict().items()}
     module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     network = Network.capture(module, images[:2])
     means = network.mean_outputs([images])
-    network.constants, biases = stored_constants(network, means, {k: v.dtype for k, v in state.items()})
+    constants, biases = stored_constants(network, means, {k: v.dtype for k, v in state.items()})
+    network.constants = constants.to(device)
     rounding = float(torch.finfo(dtype).eps) * 4
-    torch.testing.assert_close(network.constants.double(), means, rtol=rounding, atol=rounding)
+    torch.testing.assert_close(constants.double(), means, rtol=rounding, atol=rounding)
     return network, images, state, biases
 
 
-def check_written(module: nn.Module, dtype: torch.dtype = torch.float32) -> Network:
+def check_written(module: nn.Module, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Network:
     """Every filter alone, and half of all at once."""
-    network, images, state, biases = captured(module, dtype)
+    network, images, state, biases = captured(module, dtype, device)
     rng = np.random.default_rng(0)
     some = [int(p) for p in rng.permutation(network.n_filters)[: network.n_filters // 2]]
     for players in [*([p] for p in range(network.n_filters)), some]:

@@ -73,11 +73,13 @@ UNITS: list = [
 ]  # fmt: skip
 
 
+@pytest.mark.device
 @pytest.mark.parametrize(("make", "sites"), [pytest.param(m, s, id=i) for i, m, s in UNITS])
-def test_units(make: Callable[[], nn.Module], sites: dict[str, int]) -> None:
-    network = check_written(random(make()))
+def test_units(make: Callable[[], nn.Module], sites: dict[str, int], torch_device: str) -> None:
+    network = check_written(random(make()), device=torch_device)
     assert {s.name: s.channels for s in network.sites if s.kind != "filter"} == sites
-    reuse_equals_full(network, torch.randn(3, CHANNELS, SIDE, SIDE, generator=torch.Generator().manual_seed(2)))
+    images = torch.randn(3, CHANNELS, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+    reuse_equals_full(network, images.to(torch_device))
 
 
 @pytest.mark.parametrize("make", [pytest.param(m, id=i) for i, m, _ in UNITS])

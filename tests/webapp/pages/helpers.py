@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import re
+from datetime import timedelta
 from io import StringIO
 
 from django.http import HttpResponse
+from django.utils import timezone
 
 from repair_engine.documents.filters import HEADER
 from tests.repair_engine.pages.documents import document
 from tests.repair_engine.pages.pages import Page
 from tests.webapp.helpers import blob_of
-from webapp.jobs.models import Artifact, Job
+from webapp.accounts.models import User
+from webapp.jobs.models import Artifact, Job, PhaseState, Shard
 from webapp.jobs.results import media_type
 from webapp.jobs.translation import headline
+from webapp.library.models import DatasetUpload, ModelUpload
 
 INPUTS = {"input", "select", "textarea"}
 
@@ -80,3 +84,27 @@ def succeed(job: Job, metric: str = "recall:shirt", **made: object) -> dict:
     for name, content in files.items():
         Artifact.objects.create(job=job, name=name, media_type=media_type(name), blob=blob_of(content))
     return found
+
+
+def at_work(user: User, model: ModelUpload, dataset: DatasetUpload) -> Job:
+    """A run in its 20th round of a search by 8 workers."""
+    now = timezone.now()
+    job = Job.objects.create(
+        owner=user, model=model, dataset=dataset, device="cpu", request={"metric": "accuracy"}, state="processing",
+        phase="search", round=20, started_at=now, phase_started_at=now,
+    )  # fmt: skip
+    leaders = [
+        {"id": f"layer4.{i}:{i}", "value": -0.01 * i, "lower": -0.02, "upper": 0.0, "samples": 99} for i in range(20)
+    ]
+    for round_ in range(21):
+        point = {"evaluations": 1000 * round_, "budget": 50_000, "half_width": 1 / (1 + round_), "leaders": leaders}
+        PhaseState.objects.create(job=job, phase="search", round=round_, sha256="0" * 64, snapshot=point)
+        for block in range(8):
+            done = round_ < 20
+            Shard.objects.create(
+                job=job, phase="search", round=round_, first_block=block, tasks=[{"evaluations": 125}], total=125,
+                done=125 if done else 50, state="done" if done else "leased", attempt=1, worker="cpu1@here/1/1",
+                claimed_at=now - timedelta(seconds=60), finished_at=now if done else None,
+                lease_expires=now + timedelta(hours=1),
+            )  # fmt: skip
+    return job

@@ -13,8 +13,9 @@ from repair_engine.data.thumbnails import pictures
 from repair_engine.documents.predictions import HEADER
 from repair_engine.support import tables
 from repair_engine.support.tables import Figure
-from repair_engine.support.thumbnail_pack import Writer
+from repair_engine.support.thumbnail_pack import VIEWS, Writer
 from tests.webapp.helpers import blob_of
+from webapp.jobs.files import ADVERSARIAL
 from webapp.jobs.models import Artifact, Job
 from webapp.library.models import DatasetUpload, Thumbnails
 
@@ -69,3 +70,22 @@ def with_predictions(job: Job, content: bytes | None = None) -> None:
     blob = blob_of(predictions_csv() if content is None else content)
     defaults = {"blob": blob, "media_type": "text/csv"}
     Artifact.objects.update_or_create(job=job, name="predictions.csv", defaults=defaults)
+
+
+def attack_pack(why: Mapping[int, str] | None = None, after: bool = True) -> bytes:
+    """Of two report images and what an adversary made of them; `why`: image -> why it cannot be shown."""
+    out, why = io.BytesIO(), why or {}
+    writer = Writer(out)
+    for i in range(2):
+        for k in range(len(VIEWS)):
+            writer.missing(why[i]) if i in why else writer.add(webp(shade=40 * i + k), b"", 8, 8)
+    columns = {"target": ("dog", "cat"), "before": ("dog", "cat"), **({"after": ("cat", "cat")} if after else {})}
+    each = {key: [value for value in values for _ in VIEWS] for key, values in columns.items()}
+    names = [name for name in ("cat/1.png", "dog/1.png") for _ in VIEWS]
+    writer.close(names, [name.split("/")[0] for name in names], each, {"magnified": 12, "attacked": 2})
+    return out.getvalue()
+
+
+def with_attacked(job: Job, content: bytes) -> None:
+    defaults = {"blob": blob_of(content), "media_type": "application/octet-stream"}
+    Artifact.objects.update_or_create(job=job, name=ADVERSARIAL, defaults=defaults)

@@ -14,14 +14,16 @@ from tests.webapp.pages.helpers import succeed
 from tests.webapp.pages.pictures import with_pictures, with_predictions
 from webapp.jobs import removal
 from webapp.jobs.models import ShareLink
+from webapp.library import resumable
 from webapp.pages.urls import urlpatterns
 
-POSTS = {"delete_model", "delete_dataset", "make_dataset_thumbnails", "cancel", "retry", "delete_repair", "restore",
-         "selected", "undo", "revoke_link"}  # fmt: skip
+POSTS = {"delete_model", "delete_dataset", "delete_upload", "make_dataset_thumbnails", "cancel", "retry",
+         "delete_repair", "restore", "selected", "undo", "revoke_link"}  # fmt: skip
 KINDS = {"model": "model", "dataset": "dataset"}
 STAFF = {"operator", "operator_retry"}  # have tests of their own
-WITH_ID = [p.name for p in urlpatterns if "<uuid:pk>" in str(p.pattern) and p.name not in STAFF]
-WITHOUT = [p.name for p in urlpatterns if "<uuid:pk>" not in str(p.pattern) and p.name not in STAFF | POSTS]
+TEAMS = {p.name for p in urlpatterns if re.search("<int:pk>|<str:token>", str(p.pattern))} | {"webhook_again"}  # too
+WITH_ID = [p.name for p in urlpatterns if "<uuid:pk>" in str(p.pattern) and p.name not in STAFF | TEAMS]
+WITHOUT = [p.name for p in urlpatterns if "<uuid:pk>" not in str(p.pattern) and p.name not in STAFF | POSTS | TEAMS]
 
 
 def link_of(person) -> int:
@@ -30,6 +32,8 @@ def link_of(person) -> int:
 
 def address(name: str, person) -> str:
     thing = next((getattr(person, kind) for kind in KINDS if kind in name), person.job)
+    if name == "delete_upload":
+        thing = resumable.create(owner=person.user, size=5, name="net.pth")
     more = {
         "file": ["report.json"],
         "image": [0],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
 from tests.webapp.pages.helpers import read
-from webapp.library import kept, quota
+from webapp.library import kept, quota, resumable
 from webapp.library.models import ModelUpload, Reservation
 
 NEW, NEW_DATASET = "/models/new/", "/datasets/new/"
@@ -121,3 +122,72 @@ def test_another_preprocessing_without_sending_the_file(world):
     assert (other.options, other.classes_text) == (model.options, model.classes_text)
     assert world.owner.browser.get(NEW, {"like": world.team_mate.model.pk}).status_code == 404
     assert world.owner.browser.post(NEW, {"like": world.team_mate.model.pk, **RIGHT}).status_code == 404
+
+
+def arrived(one, content=b"weights", kind="model") -> str:
+    """The id of a file that came by itself."""
+    upload = resumable.create(owner=one.user, size=len(content), name="net.pth", kind=kind)
+    resumable.append(upload, 0, io.BytesIO(content))
+    return str(upload.pk)
+
+
+def fields(page) -> dict[str, str]:
+    return {a["name"]: a.get("value") or "" for a in page.all("input") if a.get("name") and a.get("type") != "file"}
+
+
+def test_a_file_that_came_by_itself_is_named_by_the_form(world, settings):
+    pk = arrived(world.owner)
+    page = read(world.owner.browser.post(NEW, {"upload": pk, **WRONG}), 422)
+    assert fields(page)["upload"] == pk
+    answer = world.owner.browser.post(NEW, {"upload": pk, **RIGHT})
+    assert answer["Location"] == reverse("pages:model", args=[made(world.owner).pk])
+    assert made(world.owner).blob.path.read_bytes() == b"weights"
+    assert list(settings.INCOMING_DIR.iterdir()) == []
+    assert not Reservation.objects.exists()
+
+
+def test_one_that_was_begun_before_is_offered(world):
+    pk = arrived(world.owner)
+    half = resumable.create(owner=world.owner.user, size=200, name="half.pth", kind="model")
+    resumable.append(half, 0, io.BytesIO(b"x" * 50))
+    page = read(world.owner.browser.get(NEW))
+    assert "half.pth" in page.text
+    assert "(25%). Choose the same file again" in page.text
+    assert f"?upload={pk}" in [a.get("href") for a in page.all("a")]
+    assert "half.pth" not in read(world.owner.browser.get(NEW_DATASET)).text
+    assert "half.pth" not in read(world.team_mate.browser.get(NEW)).text
+    assert fields(read(world.owner.browser.get(NEW, {"upload": pk})))["upload"] == pk
+    assert "You have no upload" in read(world.team_mate.browser.get(NEW, {"upload": pk})).text
+
+
+@pytest.mark.parametrize("how", ["anothers", "no id", "half", "twice"])
+def test_an_upload_that_cannot_be_used_is_said(world, how):
+    pk, sender = arrived(world.owner), world.owner
+    if how == "anothers":
+        sender = world.team_mate
+    elif how == "no id":
+        pk = "net.pth"
+    elif how == "half":
+        pk = str(resumable.create(owner=sender.user, size=200, name="half.pth").pk)
+    else:
+        sender.browser.post(NEW, {"upload": pk, **RIGHT})
+    page = read(sender.browser.post(NEW, {"upload": pk, **RIGHT}), 422)
+    assert ("0 of 200 bytes are here" if how == "half" else "You have no upload with this id") in page.text
+    assert "upload" not in fields(page)
+
+
+def test_a_file_that_is_known_by_its_hash(world):
+    model = world.owner.model
+    said = {"sha256": model.blob_id, "file_name": "again.pth"}
+    page = read(world.owner.browser.post(NEW, {**said, **WRONG}), 422)
+    assert {name: fields(page)[name] for name in said} == said
+    world.owner.browser.post(NEW, {**said, **RIGHT})
+    assert ModelUpload.objects.get(owner=world.owner.user, file_name="again.pth").blob == model.blob
+    read(world.team_mate.browser.post(NEW, {**said, **RIGHT}), 422)
+    assert not ModelUpload.objects.filter(owner=world.team_mate.user, file_name="again.pth").exists()
+
+
+def test_what_has_arrived_of_one_can_be_deleted(world, settings):
+    pk = arrived(world.owner, kind="dataset")
+    assert world.owner.browser.post(reverse("pages:delete_upload", args=[pk]))["Location"] == NEW_DATASET
+    assert list(settings.INCOMING_DIR.iterdir()) == []

@@ -15,7 +15,7 @@ from tests.webapp.pages.helpers import read, succeed
 from tests.webapp.pages.pictures import NAMES, with_pictures, with_predictions
 from webapp.accounts import attempts
 from webapp.jobs import removal, sharing
-from webapp.jobs.models import Artifact, ShareLink
+from webapp.jobs.models import Artifact, ShareLink, UnitStudy
 from webapp.pages.views import shared
 
 HTMX = {"HX-Request": "true"}
@@ -70,7 +70,7 @@ def test_every_address_on_the_page_answers_a_visitor(world, job):
     page = read(Client().get(url))
     for link in {a.get(key) for _, a in page.elements for key in ("href", "src", "hx-get")}:
         if link and link.startswith(url):
-            answer = Client().get(link, headers=HTMX if re.search(r"/images/(\?|#|$)", link) else {})
+            answer = Client().get(link, headers=HTMX if re.search(r"/(images|unit)/(\?|#|$)", link) else {})
             assert answer.status_code == 200, link
             assert answer["Cache-Control"] == "private, no-store"
             assert answer["Referrer-Policy"] == "no-referrer"
@@ -79,6 +79,30 @@ def test_every_address_on_the_page_answers_a_visitor(world, job):
     one = read(Client().get(f"{url}images/0/"))
     assert "cat/1.png" in one.text
     assert not [a for a in one.all("a") if (a.get("href") or "").startswith(("/datasets/", "/repairs/"))]
+
+
+def test_a_visitor_sees_the_map_and_what_the_run_found_of_each_unit(world, job):
+    url = link_to(job)
+    page = read(Client().get(url))
+    data = next(a for a in page.all("div") if "data-map" in a)
+    assert (data["data-map"], data["data-card"]) == (f"{url}map/", f"{url}unit/")
+    drawn = Client().get(f"{url}map/")
+    assert drawn.content == world.owner.browser.get(reverse("pages:map", args=[job.pk])).content
+    assert drawn["Cache-Control"] == "private, no-store"
+    unit = "features.1:1"
+    for answer in (Client().get(f"{url}unit/", {"unit": unit}, headers=HTMX), Client().get(url, {"unit": unit})):
+        html = answer.content.decode()
+        assert "Its presence hurts" in html
+        assert f"<code>{unit}</code></h4>" in html
+        assert "unit-effect" not in html, "a worker's part shows images of select"
+        assert "/repairs/" not in html
+        assert "Tick" not in html
+    assert not UnitStudy.objects.exists(), "who looks on asks nobody for anything"
+    assert Client().get(f"{url}unit/", {"unit": unit})["Location"] == f"{url}?unit=features.1%3A1#unit"
+    assert Client().get(f"{url}unit/", {"unit": "features.9:9"}, headers=HTMX).status_code == 404
+    sharing.revoke_link(link=job.share_links.get())
+    for address in (f"{url}map/", f"{url}unit/?unit={unit}"):
+        assert Client().get(address, headers=HTMX).status_code == 410
 
 
 def test_files_to_be_read_and_weights_where_the_owner_says_so(world, job):

@@ -30,10 +30,10 @@ class AttackList(APIView):
         data.is_valid(raise_exception=True)
         values, user = data.validated_data, request.user
         things = {
-            "model": access.model_for(user, values["model"]) if values.get("model") else None,
-            "dataset": access.dataset_for(user, values["dataset"]) if values.get("dataset") else None,
-            "repair": access.job_for(user, values["repair"]) if values.get("repair") else None,
-            "surrogates": [access.model_for(user, pk) for pk in values.get("surrogates", [])],
+            "model": access.model_for(user, values["model"], access.EDIT) if values.get("model") else None,
+            "dataset": access.dataset_for(user, values["dataset"], access.EDIT) if values.get("dataset") else None,
+            "repair": access.job_for(user, values["repair"], access.EDIT) if values.get("repair") else None,
+            "surrogates": [access.model_for(user, pk, access.EDIT) for pk in values.get("surrogates", [])],
         }
         wanted, more = asked(data.asked, "attack"), of_any_job(request, values)
         job, new = create_attack(owner=user, asked=wanted, device=values.get("device", "auto"), **things, **more)

@@ -59,8 +59,8 @@ class BaselineList(APIView):
         data = PairSerializer(data=request.data)
         data.is_valid(raise_exception=True)
         asked = data.validated_data
-        model = access.model_for(request.user, asked["model"])
-        dataset = access.dataset_for(request.user, asked["dataset"])
+        model = access.model_for(request.user, asked["model"], access.EDIT)
+        dataset = access.dataset_for(request.user, asked["dataset"], access.EDIT)
         if asked.get("again"):
             baselines.again(model, dataset)
         found = baselines.wanted(model, dataset)

@@ -42,5 +42,5 @@ class Comparison(APIView):
     def get(self, request: Request) -> Response:
         """Rank correlation and overlap of their values, with histograms and removal curves. 422: one of them did not
         value all filters, was repaired by a version that kept no standard errors, or has other filters."""
-        a, b = (access.job_for(request.user, self.query[side]) for side in ("a", "b"))
+        a, b = (access.job_for(request.user, self.query[side], access.SEE) for side in ("a", "b"))
         return Response(compare_runs(a, b, (str(a), str(b))))

@@ -50,7 +50,7 @@ class LinkList(APIView):
     @extend_schema(operation_id="repairs_links_list", responses={200: LinkSerializer(many=True), 404: PROBLEM})
     def get(self, request: Request, pk: UUID) -> Response:
         """Those that were not revoked, the newest first (never their addresses)."""
-        return Response(LinkSerializer(access.links_of(access.job_for(request.user, pk)), many=True).data)
+        return Response(LinkSerializer(access.links_of(access.job_for(request.user, pk, access.OWN)), many=True).data)
 
     @extend_schema(
         request=LinkSerializer,
@@ -59,7 +59,7 @@ class LinkList(APIView):
     def post(self, request: Request, pk: UUID) -> Response:
         """Make a link: whoever has its address sees the result with its images, without an account, to read only. 409:
         the run has not succeeded."""
-        job = access.job_for(request.user, pk)
+        job = access.job_for(request.user, pk, access.OWN)
         data = LinkSerializer(data=request.data)
         data.is_valid(raise_exception=True)
         link, token = sharing.create_link(job=job, **data.validated_data)

@@ -9,9 +9,10 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from repair_engine.settings import Device, Explain, Repair, Score, options
+from webapp.accounts import rights
 from webapp.api.base import Body
 from webapp.api.derived import body, field_of, said_in
-from webapp.api.fields import WORDS, Flag, Line, WebAddress
+from webapp.api.fields import WORDS, Flag, Line, WebAddress, Whole
 from webapp.jobs import live, naming
 from webapp.jobs.followups import CHANGES, MOST_FILTERS
 from webapp.jobs.models import Artifact, Event, Job
@@ -66,8 +67,16 @@ class RepairSerializer(serializers.ModelSerializer):
     fault = serializers.CharField(
         help_text="Whose, of a failure: input (mend it) or server (POST to retry/ goes on from what is done)."
     )
-    parent = serializers.PrimaryKeyRelatedField(
-        read_only=True, allow_null=True, help_text="The run that it goes on from; null if none, or if that was deleted."
+    parent = serializers.SerializerMethodField(
+        help_text="The run that it goes on from; null if none, if that was deleted, or is somebody else's."
+    )
+    team = serializers.PrimaryKeyRelatedField(
+        read_only=True, allow_null=True, help_text="To which it belongs, or with which it is shared; null: yours alone."
+    )
+    shared = serializers.SerializerMethodField(help_text="With the team, by the person whose it is.")
+    started_by = serializers.CharField(source="live_maker", allow_null=True, help_text="null: the account was closed.")
+    revision = serializers.IntegerField(
+        help_text="Grows with each change of name, tags or archive; a change may name the one that it saw."
     )
     followups = serializers.SerializerMethodField(help_text="Repairs that go on from this run.")
     audited = serializers.PrimaryKeyRelatedField(
@@ -88,9 +97,9 @@ class RepairSerializer(serializers.ModelSerializer):
         model = Job
         fields = [
             "id", "url", "name", "state", "outcome", "fault", "error", "mend", "model", "dataset", "guard", "triggered",
-            "parent", "followups", "audited", "request", "device",
-            "tags", "archived", "progress", "summary", "result", "warnings", "results", "created_at", "started_at",
-            "finished_at",
+            "parent", "followups", "audited", "request", "device", "team", "shared", "started_by",
+            "tags", "archived", "revision", "progress", "summary", "result", "warnings", "results", "created_at",
+            "started_at", "finished_at",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -102,7 +111,15 @@ class RepairSerializer(serializers.ModelSerializer):
 
     @extend_schema_field({"type": "array", "items": {"type": "string", "format": "uuid"}})
     def get_followups(self, job: Job) -> list[str]:
-        return [str(UUID(row["id"])) for row in job.live_followups]
+        me = _reader(self, job)
+        return [str(UUID(row["id"])) for row in job.live_followups if row["team"] or row["owner"] == me]
+
+    @extend_schema_field({"type": ["string", "null"], "format": "uuid"})
+    def get_parent(self, job: Job) -> str | None:
+        return _parent(self, job)
+
+    def get_shared(self, job: Job) -> bool:
+        return job.team_id is not None and job.owner_id is not None
 
     @extend_schema_field(ArtifactSerializer(many=True))
     def get_results(self, job: Job) -> list[dict]:
@@ -131,11 +148,12 @@ class RepairRowSerializer(serializers.ModelSerializer):
     )
     tags = serializers.SlugRelatedField(slug_field="word", many=True, read_only=True)
     archived = serializers.SerializerMethodField()
+    parent = serializers.SerializerMethodField()
 
     class Meta:
         model = Job
         fields = [
-            "id", "url", "name", "kind", "state", "outcome", "error", "model", "dataset", "parent", "device",
+            "id", "url", "name", "kind", "state", "outcome", "error", "model", "dataset", "parent", "team", "device",
             "seed", "budget", "gain", "tags", "archived", "created_at", "finished_at",
         ]  # fmt: skip
 
@@ -156,6 +174,10 @@ class RepairRowSerializer(serializers.ModelSerializer):
     def get_archived(self, job: Job) -> bool:
         return job.archived_at is not None
 
+    @extend_schema_field({"type": ["string", "null"], "format": "uuid"})
+    def get_parent(self, job: Job) -> str | None:
+        return _parent(self, job)
+
 
 class EditSerializer(Body):
     """What people call a run and how they sort it. What is left out stays as it is."""
@@ -167,7 +189,27 @@ class EditSerializer(Body):
         max_length=MOST_TAGS,
         help_text="All of its tags: they take the place of those that it has.",
     )
+    add_tags = serializers.ListField(
+        child=Line(pattern=WORDS, max_length=TAG_LENGTH), required=False, max_length=MOST_TAGS,
+        help_text="Beside those that it has.",
+    )  # fmt: skip
+    remove_tags = serializers.ListField(
+        child=Line(pattern=WORDS, max_length=TAG_LENGTH), required=False, max_length=MOST_TAGS
+    )
     archived = Flag(required=False, help_text="Archived runs are not listed unless they are asked for.")
+    revision = Whole(
+        required=False,
+        min_value=0,
+        max_value=2**31 - 1,
+        help_text="Of the run as it was seen: where it has changed since, 409, and nothing is overwritten. Without it "
+        "the last one wins, of name, tags and archive separately.",
+    )
+
+    @property
+    def changes(self) -> dict:
+        """Keyword arguments of `services.edit_job`."""
+        words = {"add_tags": "add", "remove_tags": "take_off", "revision": "seen"}
+        return {words.get(name, name): value for name, value in self.validated_data.items()}
 
 
 class WebhookSerializer(Body):
@@ -201,6 +243,13 @@ class StartSerializer(Body):
     """What every request that starts a run may say."""
 
     name = Line(required=False, max_length=200, allow_blank=True)
+    team = Whole(
+        required=False,
+        min_value=1,
+        max_value=2**63 - 1,
+        help_text="A team to which it shall belong: all that it uses is there, and you are an editor. Without it, it "
+        "belongs where those things are that are not your own.",
+    )
     webhook = WebhookSerializer(required=False)
 
 
@@ -350,6 +399,18 @@ class LiveSerializer(serializers.Serializer):
     )
     series = serializers.ListField(child=serializers.DictField(), help_text="One point per merged round.")
     events = EventSerializer(many=True)
+
+
+def _reader(serializer: serializers.BaseSerializer, job: Job) -> int | None:
+    """For whom it is written: who asks, or (a webhook) who started the run."""
+    request = serializer.context.get("request")
+    return request.user.pk if request else job.made_by_id
+
+
+def _parent(serializer: serializers.BaseSerializer, job: Job) -> str | None:
+    reader = _reader(serializer, job)
+    shown = job.parent_id is not None and reader is not None and rights.sees_parent(reader, job)
+    return str(job.parent_id) if shown else None
 
 
 def _absolute(serializer: serializers.BaseSerializer, path: str) -> str:

@@ -12,6 +12,7 @@ from rest_framework.response import Response
 
 from webapp.api.problems import PROBLEM
 from webapp.api.repairs.serializers import CreatedRepairSerializer, RepairSerializer
+from webapp.jobs import access
 from webapp.jobs.models import Job
 
 IDEMPOTENCY_KEY = OpenApiParameter(
@@ -27,7 +28,7 @@ STARTED = {202: CreatedRepairSerializer, 200: RepairSerializer, **dict.fromkeys(
 
 
 def of_any_job(request: Request, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Name, idempotency key and webhook, as `jobs.services.create_job` takes them, of validated `values`.
+    """Name, team, idempotency key and webhook, as `jobs.services.create_job` takes them, of validated `values`.
 
     Raises:
         ValidationError: the key is too long, or not of printable ASCII.
@@ -40,6 +41,7 @@ def of_any_job(request: Request, values: Mapping[str, Any]) -> dict[str, Any]:
         raise serializers.ValidationError({"Idempotency-Key": "Printable ASCII characters only."})
     return {
         "name": values.get("name", ""),
+        "team": access.team_for(request.user, values["team"], access.EDIT) if values.get("team") else None,
         "idempotency_key": key or None,
         "webhook_url": webhook.get("url", ""),
         "webhook_secret": webhook.get("secret", ""),

@@ -46,6 +46,7 @@ class RepairQuery(ListQuery):
     kind = serializers.ChoiceField(list(KINDS), required=False, help_text="by-hand: filters were chosen by hand.")
     model = serializers.UUIDField(required=False)
     dataset = serializers.UUIDField(required=False)
+    team = serializers.IntegerField(required=False, min_value=1, max_value=2**63 - 1)
     tag = Line(required=False, max_length=TAG_LENGTH)
     q = Line(required=False, max_length=200, help_text="Words, each in the name, a tag, the model's or dataset's name.")
     archived = serializers.ChoiceField(
@@ -73,7 +74,7 @@ class ResultQuery(Query):
 
 
 class RepairList(ListView):
-    """Your repairs, the newest first unless `sort` says otherwise."""
+    """Your repairs and those of your teams, the newest first unless `sort` says otherwise."""
 
     queries = {"GET": RepairQuery}
 
@@ -105,7 +106,7 @@ class RepairList(ListView):
         if goes_on:
             job, new = followups.follow_up(
                 owner=user,
-                parent=access.job_for(user, values["from"]),
+                parent=access.job_for(user, values["from"], access.EDIT),
                 filters=values.get("filters", ()),
                 metric=values.get("metric"),
                 changes=values,
@@ -114,12 +115,14 @@ class RepairList(ListView):
         else:
             job, new = services.create_job(
                 owner=user,
-                model=access.model_for(user, values["model"]),
-                dataset=access.dataset_for(user, values["dataset"]),
-                guard=access.dataset_for(user, values["guard"]) if values.get("guard") else None,
-                triggered=access.dataset_for(user, values["triggered"]) if values.get("triggered") else None,
+                model=access.model_for(user, values["model"], access.EDIT),
+                dataset=access.dataset_for(user, values["dataset"], access.EDIT),
+                guard=access.dataset_for(user, values["guard"], access.EDIT) if values.get("guard") else None,
+                triggered=access.dataset_for(user, values["triggered"], access.EDIT)
+                if values.get("triggered")
+                else None,
                 trigger=Patch.of_text(values["trigger"]) if values.get("trigger") else None,
-                surrogates=[access.model_for(user, pk) for pk in values.get("surrogates", [])],
+                surrogates=[access.model_for(user, pk, access.EDIT) for pk in values.get("surrogates", [])],
                 asked=asked(data.asked),
                 device=values.get("device", "auto"),
                 **more,
@@ -138,20 +141,21 @@ class RepairDetail(APIView):
         job = access.watched_job_for(request.user, pk)
         return Response(RepairSerializer(job, context={"request": request}).data)
 
-    @extend_schema(request=EditSerializer, responses={200: RepairSerializer, 400: PROBLEM, 404: PROBLEM})
+    @extend_schema(request=EditSerializer, responses={200: RepairSerializer, **dict.fromkeys((400, 404, 409), PROBLEM)})
     def patch(self, request: Request, pk: UUID) -> Response:
-        """Rename it, give it tags, put it into the archive or take it out. What is left out stays as it is."""
-        job = access.job_for(request.user, pk)
+        """Rename it, give it tags, put it into the archive or take it out. What is left out stays as it is. 409: it is
+        not as it was seen (`revision`)."""
+        job = access.job_for(request.user, pk, access.EDIT)
         data = EditSerializer(data=request.data)
         data.is_valid(raise_exception=True)
-        services.edit_job(job=job, **data.validated_data)
+        services.edit_job(job=job, **data.changes)
         return Response(RepairSerializer(job, context={"request": request}).data)
 
     @extend_schema(responses={204: None, 404: PROBLEM, 409: PROBLEM})
     def delete(self, request: Request, pk: UUID) -> Response:
         """Delete an ended repair with its results. Refused (409) while it runs. For 10 minutes it can come back
         (`restore/`), and its results count in your quota; with `for_good` it is gone at once."""
-        job = access.job_for(request.user, pk)
+        job = access.job_for(request.user, pk, access.OWN)
         removal.delete_job(job)
         if self.query.get("for_good"):
             removal.purge(job)
@@ -166,7 +170,7 @@ class RepairRestore(APIView):
         """Within 10 minutes of its deletion. 404: it was not deleted, or is gone."""
         job = access.deleted_job_for(request.user, pk)
         removal.restore([job])
-        job = access.job_for(request.user, pk)
+        job = access.job_for(request.user, pk, access.SEE)
         return Response(RepairSerializer(job, context={"request": request}).data)
 
 
@@ -176,7 +180,7 @@ class RepairCancel(APIView):
     @extend_schema(request=None, responses={200: RepairSerializer, 404: PROBLEM, 409: PROBLEM})
     def post(self, request: Request, pk: UUID) -> Response:
         """Cancel, at any stage. Twice is no error; what has ended otherwise answers 409."""
-        job = access.job_for(request.user, pk)
+        job = access.job_for(request.user, pk, access.EDIT)
         services.cancel_job(job=job)
         job.refresh_from_db()
         if job.state != Job.State.CANCELED:
@@ -190,7 +194,7 @@ class RepairRetry(APIView):
     @extend_schema(request=None, responses={202: RepairSerializer, 404: PROBLEM, 409: PROBLEM})
     def post(self, request: Request, pk: UUID) -> Response:
         """Go on with what failed on our side (fault: server), from what is done. Anything else answers 409."""
-        job = access.job_for(request.user, pk)
+        job = access.job_for(request.user, pk, access.EDIT)
         services.retry_job(job=job)
         job.refresh_from_db()
         return Response(RepairSerializer(job, context={"request": request}).data, status=status.HTTP_202_ACCEPTED)
@@ -203,7 +207,7 @@ class RepairChoice(APIView):
     def get(self, request: Request, pk: UUID) -> Response:
         """Every prefix of every order of removal that was tried. 409: the run kept none (it is no repair, or has not
         finished, or is from before they were kept)."""
-        return Response(choice.document(access.job_for(request.user, pk)))
+        return Response(choice.document(access.job_for(request.user, pk, access.SEE)))
 
     @extend_schema(
         request=SetSerializer,
@@ -213,7 +217,7 @@ class RepairChoice(APIView):
         """What another set of filters does to the select images. 200: answered, once for whoever asks; 202: a worker
         is asked, ask again. A set that breaks a limit is answered like any other. To export it: `POST /repairs/` with
         `from` and `filters`."""
-        job = access.job_for(request.user, pk)
+        job = access.job_for(request.user, pk, access.EDIT)
         data = SetSerializer(data=request.data)
         data.is_valid(raise_exception=True)
         found = choice.said(job, data.validated_data["filters"])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from repair_engine.errors import BadInput
 from repair_engine.settings import NONE, ImagesUpload, Network, Pixels, options
+from webapp.accounts.models import Team
 from webapp.api.base import Body
 from webapp.api.derived import body
 from webapp.api.fields import Json, Line, Text
-from webapp.library import services
+from webapp.jobs import access
+from webapp.library import resumable, services
 from webapp.library.architectures import Untold, told_by
 from webapp.library.models import DatasetUpload, ModelUpload
 from webapp.library.uploads import SMALL
@@ -27,6 +31,8 @@ _COMMON = [
     "mend",
     "warnings",
     "facts",
+    "team",
+    "shared",
     "created_at",
 ]
 
@@ -38,6 +44,13 @@ class _UploadSerializer(serializers.ModelSerializer):
     mend = serializers.CharField(read_only=True, help_text="What can be done about it.")
     warnings = serializers.ListField(child=serializers.CharField(), read_only=True)
     facts = serializers.DictField(read_only=True, help_text="What the check found.")
+    team = serializers.PrimaryKeyRelatedField(
+        read_only=True, allow_null=True, help_text="To which it belongs, or with which it is shared; null: yours alone."
+    )
+    shared = serializers.SerializerMethodField(help_text="With the team, by the person whose it is.")
+
+    def get_shared(self, upload) -> bool:
+        return upload.team_id is not None and upload.owner_id is not None
 
 
 class ModelSerializer(_UploadSerializer):
@@ -77,7 +90,22 @@ class Preprocessing(Json):
     pass
 
 
-class CreateModelSerializer(body(Network, form=True)):
+class _InTeam(Body):
+    team = serializers.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=2**63 - 1,
+        help_text="A team to which it shall belong: you are an editor or an owner of it. Default: it is your own.",
+    )
+
+    def validate(self, values: dict) -> dict:
+        """Before it is looked for among the team's files."""
+        if "team" in values and not isinstance(values["team"], Team):
+            values["team"] = access.team_for(self.context["owner"], values["team"], access.EDIT)
+        return super().validate(values)
+
+
+class CreateModelSerializer(_InTeam, body(Network, form=True)):
     """A checkpoint (safetensors, or a state dict of torch.save) and what is needed to build its network; or an ONNX
     model (.onnx), or a Hugging Face folder as one zip (config.json, model.safetensors), which need neither architecture
     nor number of classes."""
@@ -111,6 +139,7 @@ class CreateModelSerializer(body(Network, form=True)):
             raise serializers.ValidationError({error.field: error.problem}) from None
 
     def validate(self, values: dict) -> dict:
+        values = super().validate(values)
         text, file = values.pop("classes", ""), values.pop("classes_file", None)
         if file is not None:
             if file.size > SMALL:
@@ -130,26 +159,41 @@ class CreateModelSerializer(body(Network, form=True)):
 
 
 class _Known(Body):
-    """In the place of a file: the hash of one that the caller has uploaded before."""
+    """In the place of a file: one that has arrived at `/uploads/`, or the hash of one that the caller made something of
+    before."""
 
-    sha256 = serializers.RegexField(SHA256, help_text="Of a file that you have uploaded before.")
+    rules = {"oneOf": [{"required": ["upload"]}, {"required": ["sha256"]}]}
+    kind: ClassVar[str]
+
+    upload = serializers.UUIDField(required=False, help_text="Of a file that has arrived at /uploads/; used once.")
+    sha256 = serializers.RegexField(SHA256, required=False, help_text="Of a file that you have uploaded before.")
     file_name = Line(
         required=False, max_length=255, help_text="Its name now; its ending counts. Default: that of the upload."
     )
 
     def validate(self, values: dict) -> dict:
-        values["file"] = services.known_file(self.context["owner"], values.pop("sha256"), values.pop("file_name", ""))
+        pk, sha256, name = (values.pop(key, None) for key in ("upload", "sha256", "file_name"))
+        if (pk is None) == (sha256 is None):
+            raise serializers.ValidationError("Give upload or sha256: which file is it?")
+        owner = self.context["owner"]
+        if "team" in values:
+            values["team"] = access.team_for(owner, values["team"], access.EDIT)
+        if pk:
+            values["file"] = resumable.received(owner, pk, self.kind, name or "")
+        else:
+            values["file"] = services.known_file(owner, values.get("team"), sha256, name or "")
         return super().validate(values)
 
 
 class KnownModelSerializer(_Known, CreateModelSerializer):
-    """A checkpoint that you have uploaded before: nothing is sent again. With other options it is another model."""
+    """A checkpoint that is here already. With other options it is another model."""
 
+    kind = "model"
     file = None
     classes_file = None
 
 
-class CreateDatasetSerializer(body(ImagesUpload, form=True)):
+class CreateDatasetSerializer(_InTeam, body(ImagesUpload, form=True)):
     """A zip of images: class/name.png, and optionally metadata.csv (file_name, label, attribute columns)."""
 
     file = serializers.FileField()
@@ -157,6 +201,7 @@ class CreateDatasetSerializer(body(ImagesUpload, form=True)):
 
 
 class KnownDatasetSerializer(_Known, CreateDatasetSerializer):
-    """A zip of images that you have uploaded before: nothing is sent again."""
+    """A zip of images that is here already."""
 
+    kind = "dataset"
     file = None

@@ -27,7 +27,13 @@ from webapp.library import services, uploads
 
 
 class UploadQuery(ListQuery):
+    team = serializers.IntegerField(required=False, min_value=1, max_value=2**63 - 1)
     sha256 = serializers.RegexField(SHA256, required=False, help_text="Only uploads of the file with this hash.")
+
+
+def need(request: Request) -> access.May:
+    """For one upload: to look at it, or to delete it."""
+    return access.OWN if request.method == "DELETE" else access.SEE
 
 
 def _created(request: Request, upload, new: bool, serializer: type, route: str) -> Response:
@@ -37,8 +43,10 @@ def _created(request: Request, upload, new: bool, serializer: type, route: str) 
     return Response(serializer(upload).data, status=code, headers={"Location": location})
 
 
-def _with_hash(rows, view: ListView):
-    return rows.filter(blob_id=view.query["sha256"]) if "sha256" in view.query else rows
+def _asked(rows, view: ListView):
+    for name, column in (("sha256", "blob_id"), ("team", "team")):
+        rows = rows.filter(**{column: view.query[name]}) if name in view.query else rows
+    return rows
 
 
 def _read(request: Request, sent: type[serializers.Serializer], known: type[serializers.Serializer]):
@@ -46,7 +54,7 @@ def _read(request: Request, sent: type[serializers.Serializer], known: type[seri
     is_form = request.content_type.startswith("multipart/")
     data = (sent if is_form else known)(data=request.data, context={"owner": request.user})
     data.is_valid(raise_exception=True)
-    return data
+    return {**data.validated_data, "owner": request.user}
 
 
 class TakesFile:
@@ -75,7 +83,7 @@ class UploadDetail(DetailView):
 
 
 class ModelList(TakesFile, ListView):
-    """Your models."""
+    """Your models and those of your teams."""
 
     takes_file = "model"
 
@@ -84,17 +92,18 @@ class ModelList(TakesFile, ListView):
     serializer_class = ModelSerializer
 
     def get_queryset(self):
-        return _with_hash(access.models_of(self.request.user), self)
+        return _asked(access.models_of(self.request.user), self)
 
     @extend_schema(
         request={"multipart/form-data": CreateModelSerializer, "application/json": KnownModelSerializer},
-        responses={201: ModelSerializer, 200: ModelSerializer, 400: PROBLEM, 404: PROBLEM, 413: PROBLEM},
+        responses={201: ModelSerializer, 200: ModelSerializer, **dict.fromkeys((400, 404, 409, 413), PROBLEM)},
     )
     def post(self, request: Request) -> Response:
         """Upload a checkpoint. It is checked afterwards: `state` becomes `ready` or `rejected`. As JSON: name a file
-        that you have uploaded before by its SHA-256 (404: you have not)."""
+        that has arrived at `/uploads/` by its id (409: not all of it), or one that you have uploaded before by its
+        SHA-256 (404: you have not)."""
         data = _read(request, CreateModelSerializer, KnownModelSerializer)
-        upload, new = services.create_model(owner=request.user, **data.validated_data)
+        upload, new = services.create_model(**data)
         return _created(request, upload, new, ModelSerializer, "api:model")
 
 
@@ -104,11 +113,11 @@ class ModelDetail(UploadDetail):
     serializer_class = ModelSerializer
 
     def get_object(self):
-        return access.model_for(self.request.user, self.kwargs["pk"])
+        return access.model_for(self.request.user, self.kwargs["pk"], need(self.request))
 
 
 class DatasetList(TakesFile, ListView):
-    """Your datasets."""
+    """Your datasets and those of your teams."""
 
     takes_file = "dataset"
 
@@ -117,17 +126,18 @@ class DatasetList(TakesFile, ListView):
     serializer_class = DatasetSerializer
 
     def get_queryset(self):
-        return _with_hash(access.datasets_of(self.request.user), self)
+        return _asked(access.datasets_of(self.request.user), self)
 
     @extend_schema(
         request={"multipart/form-data": CreateDatasetSerializer, "application/json": KnownDatasetSerializer},
-        responses={201: DatasetSerializer, 200: DatasetSerializer, 400: PROBLEM, 404: PROBLEM, 413: PROBLEM},
+        responses={201: DatasetSerializer, 200: DatasetSerializer, **dict.fromkeys((400, 404, 409, 413), PROBLEM)},
     )
     def post(self, request: Request) -> Response:
         """Upload a zip of labelled images. It is checked next: `state` becomes `ready` or `rejected`. As
-        JSON: name a file that you have uploaded before by its SHA-256 (404: you have not)."""
+        JSON: name a file that has arrived at `/uploads/` by its id (409: not all of it), or one that you have uploaded
+        before by its SHA-256 (404: you have not)."""
         data = _read(request, CreateDatasetSerializer, KnownDatasetSerializer)
-        upload, new = services.create_dataset(owner=request.user, **data.validated_data)
+        upload, new = services.create_dataset(**data)
         return _created(request, upload, new, DatasetSerializer, "api:dataset")
 
 
@@ -137,4 +147,4 @@ class DatasetDetail(UploadDetail):
     serializer_class = DatasetSerializer
 
     def get_object(self):
-        return access.dataset_for(self.request.user, self.kwargs["pk"])
+        return access.dataset_for(self.request.user, self.kwargs["pk"], need(self.request))

@@ -95,3 +95,47 @@ class TokenForm(forms.Form):
     def expires_at(self) -> datetime | None:
         days = self.cleaned_data["days"]
         return timezone.now() + timedelta(days=days) if days else None
+
+
+class ProfileForm(forms.ModelForm):
+    class Meta:
+        model = User
+        fields = ["email", "mail_at_end", "notes_in_browser"]
+        labels = {
+            "email": "E-mail",
+            "mail_at_end": "A mail at the end of each run that I start",
+            "notes_in_browser": "A notification of the browser, while a page is open",
+        }
+        help_texts = {
+            "email": "For links to choose a new password, and for these mails. Nobody else sees it.",
+            "mail_at_end": "It says which run has ended, how, and where to look; none of its figures.",
+            "notes_in_browser": "Each browser asks you once whether it may.",
+        }
+
+    def clean(self) -> dict:
+        given = super().clean()
+        if given.get("mail_at_end") and not given.get("email"):
+            self.add_error("email", "Without an address no mail can be sent.")
+        return given
+
+
+class CloseForm(forms.Form):
+    too_many = False
+    password = forms.CharField(
+        label="Your password, to confirm", strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+    )  # fmt: skip
+
+    def __init__(self, *args: object, user: User, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        self.user = user
+
+    def clean_password(self) -> str:
+        counter = attempts.password_counter(self.user)
+        if not attempts.take(counter):
+            self.too_many = True
+            raise ValidationError("Too many wrong passwords. Wait a quarter of an hour and try again.")
+        if not self.user.check_password(self.cleaned_data["password"]):
+            raise ValidationError("This is not your password.")
+        attempts.give_back(counter)
+        return self.cleaned_data["password"]

@@ -62,7 +62,7 @@ _CLASSES = {"repair": "of-repairs", "explain": "of-explanations", "score": "of-s
 class RepairForm(NamedForm, options_form(*VERBS, Device)):
     placed = (
         *("metric", "also", "group", "seed", "effort", "budget", "minutes", "device", "max_clean_drop"),
-        *("max_subgroup_drop", "max_filters", "choose", "edit", "compact", *OF_ATTACKS, *OF_TRIGGERS),
+        *("max_subgroup_drop", "max_filters", "choose", "goal", "edit", "compact", *OF_ATTACKS, *OF_TRIGGERS),
     )
     kind = forms.ChoiceField(
         required=False, choices=[(key, label) for key, label, _ in KINDS], widget=forms.RadioSelect

@@ -15,6 +15,7 @@ class EditForm(forms.Form):
     tags = forms.CharField(
         required=False, help_text=f"Words with commas between them, at most {MOST_TAGS}; the table filters by them."
     )
+    seen = forms.IntegerField(widget=forms.HiddenInput, required=False)  # the run's revision, as it was shown
     archived = forms.BooleanField(
         required=False, label="In the archive", help_text="The table shows it when it is asked for the archive."
     )

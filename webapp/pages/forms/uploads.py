@@ -17,6 +17,7 @@ from webapp.pages.forms.fields import options_form
 
 class DatasetForm(options_form(ImagesUpload, only=tuple(options(ImagesUpload)))):
     of = "dataset"
+    field_order = ["file", "name"]  # a file that is chosen first is sent while the rest is filled in
 
     file = forms.FileField(
         label="Zip of labelled images",
@@ -30,7 +31,7 @@ class DatasetForm(options_form(ImagesUpload, only=tuple(options(ImagesUpload))))
 
     def values(self) -> dict[str, Any]:
         given = self.cleaned_data
-        return {name: given[name] for name in ("file", "name")} | self.said(ImagesUpload)
+        return {name: given[name] for name in ("file", "name")} | self.said(ImagesUpload) | {"team": given.get("team")}
 
 
 class ModelForm(options_form(ModelUpload, only=tuple(options(ModelUpload)))):
@@ -125,6 +126,7 @@ class ModelForm(options_form(ModelUpload, only=tuple(options(ModelUpload)))):
             **self.said(Network),
             **{name: given[name] for name in ("file", "architecture", "num_classes", "name", "preprocessing")},
             "classes_text": text if text.strip() else "",
+            "team": given.get("team"),
         }
 
 

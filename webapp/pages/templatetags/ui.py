@@ -112,8 +112,11 @@ def short_number(value: int | str | None) -> str:
 def picture_url(context: dict, number: int, size: str) -> str:
     """Of a thumbnail, for who looks: the owner, or whoever came by a link."""
     where = [context["version"], number, size]
-    if token := context.get("token"):
-        return reverse("shared:thumbnail", args=[token, *where])
+    token, attacked = context.get("token"), context.get("adversarial")
+    if token:
+        return reverse("shared:adversarial" if attacked else "shared:thumbnail", args=[token, *where])
+    if attacked:
+        return reverse("pages:adversarial", args=[context["job"].pk, *where])
     return reverse("pages:dataset_thumbnail", args=[context["pictures_of"].pk, *where])
 
 

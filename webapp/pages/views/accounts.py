@@ -1,28 +1,38 @@
-"""Sign up, sign in, passwords, tokens."""
+"""Sign up, sign in, passwords, tokens, profile; and the end of an account."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth import login
+from django.contrib.auth import login, logout
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.views import LoginView, PasswordChangeView, PasswordResetConfirmView, PasswordResetView
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
-from django.urls import reverse_lazy
-from django.views.decorators.http import require_http_methods, require_POST
+from django.urls import reverse, reverse_lazy
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from webapp.accounts import attempts, services
 from webapp.accounts.models import ApiToken
-from webapp.jobs import access
+from webapp.jobs import access, closing
+from webapp.library import quota
+from webapp.library.errors import Refused
 from webapp.pages.forms.accounts import (
     AskResetForm,
     ChangePasswordForm,
+    CloseForm,
+    ProfileForm,
     ResetPasswordForm,
     SignInForm,
     SignUpForm,
     TokenForm,
 )
+from webapp.pages.templatetags.ui import STATES, title
+
+NEWS = 20  # runs that are told of at once
 
 
 class Limited:
@@ -138,3 +148,71 @@ def revoke_token(request: HttpRequest, pk: int) -> HttpResponse:
     services.revoke_token(token=token)
     messages.success(request, f"The token {token.name} no longer works.")
     return redirect("accounts:tokens")
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def profile(request: HttpRequest) -> HttpResponse:
+    """What others see of the account, what it keeps, and what it is told at the end of runs."""
+    form = ProfileForm(request.POST or None, instance=request.user)
+    if request.method == "POST" and form.is_valid():
+        form.save()
+        messages.success(request, "Saved.")
+        return redirect("accounts:profile")
+    context = {"form": form, "usage": quota.usage(request.user), "mail": settings.MAIL}
+    return render(request, "accounts/profile.html", context, status=422 if form.is_bound else 200)
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def close(request: HttpRequest) -> HttpResponse:
+    """The account goes, with everything, when the password is given."""
+    form = CloseForm(request.POST or None, user=request.user)
+    if request.method == "POST" and form.is_valid():
+        try:
+            closing.close_account(user=request.user)
+        except Refused as error:
+            form.add_error(None, error.said)
+        else:
+            logout(request)
+            messages.success(request, "Your account is gone, with everything that was yours.")
+            return redirect("accounts:sign_in")
+    status = 429 if form.too_many else 422 if form.is_bound else 200
+    context = {
+        "form": form,
+        "alone": closing.without_heir(request.user),
+        "counts": {
+            "models": request.user.modeluploads.count(),
+            "datasets": request.user.datasetuploads.count(),
+            "runs": request.user.jobs.count(),
+        },
+    }
+    answer = render(request, "accounts/close.html", context, status=status)
+    if form.too_many:
+        answer.headers["Retry-After"] = str(attempts.WINDOW)
+    return answer
+
+
+@login_required
+@require_safe
+def ended(request: HttpRequest) -> JsonResponse:
+    """For a page that is open: runs that have ended after `?since=…` (seconds; without it none), and the time now."""
+    now = timezone.now()
+    try:
+        since = datetime.fromtimestamp(float(request.GET.get("since", "")), UTC)
+    except (ValueError, OverflowError, OSError):
+        since = now
+    since = max(since, now - timedelta(hours=1))  # a laptop that was closed over night tells of the latest alone
+    rows = access.ended_after(request.user, since)[:NEWS]
+    told = [
+        {
+            "id": str(job.pk),
+            "title": title(job),
+            "how": STATES.get(job.outcome or job.state, job.state),
+            "url": reverse("pages:repair", args=[job.pk]),
+        }
+        for job in rows
+    ]
+    answer = JsonResponse({"now": now.timestamp(), "ended": told})
+    answer["Cache-Control"] = "no-store"
+    return answer

@@ -18,6 +18,7 @@ from webapp.jobs.models import WRITTEN, Job
 from webapp.library.errors import Refused
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
 from webapp.pages.forms.attacks import AttackForm, initial_from
+from webapp.pages.forms.teams import ask_for_team
 
 SHOWN = 100  # repairs in the list of choices
 
@@ -27,11 +28,11 @@ SHOWN = 100  # repairs in the list of choices
 def new_attack(request: HttpRequest) -> HttpResponse:
     """`?repair=…` or `?model=…&dataset=…` say what is attacked; `?like=…` fills the form in."""
     user, asked = request.user, {**request.GET.dict(), **request.POST.dict()}
-    like = access.job_for(user, asked["like"]) if asked.get("like") else None
-    models = list(access.models_of(user).filter(state=Upload.State.READY))
-    datasets = list(access.datasets_of(user).filter(state=Upload.State.READY))
-    repairs = list(access.jobs_of(user).filter(outcome__in=WRITTEN).defer(*HEAVY)[:SHOWN])
-    repair = access.job_for(user, asked["repair"]) if asked.get("repair") else None
+    like = access.job_for(user, asked["like"], access.SEE) if asked.get("like") else None
+    models = list(access.models_of(user, access.EDIT).filter(state=Upload.State.READY))
+    datasets = list(access.datasets_of(user, access.EDIT).filter(state=Upload.State.READY))
+    repairs = list(access.jobs_of(user, access.EDIT).filter(outcome__in=WRITTEN).defer(*HEAVY)[:SHOWN])
+    repair = access.job_for(user, asked["repair"], access.EDIT) if asked.get("repair") else None
     if repair is None and like and "repair" not in asked:
         repair = like.audited
     model = repair.model if repair else _chosen(request, asked, "model", access.model_for, models, like)
@@ -51,6 +52,7 @@ def new_attack(request: HttpRequest) -> HttpResponse:
         models=models,
         initial=initial_from(filled) if filled else None,
     )
+    ask_for_team(form, user, "whose its model and images are", None if model.owner_id == user.pk else model.team)
     if request.method == "POST" and form.is_valid() and (job := _start(request, form, model, dataset, repair)):
         return redirect("pages:repair", job.pk)
     context |= {"form": form, "gpu": any("gpu" in worker.queues for worker in jobs.live_workers())}
@@ -60,7 +62,7 @@ def new_attack(request: HttpRequest) -> HttpResponse:
 def _chosen(request: HttpRequest, asked: dict, what: str, find, ready: list, like: Job | None):
     """Who is named; else as in the job that is repeated or attacked; else the newest."""
     if pk := asked.get(what):
-        return find(request.user, pk)
+        return find(request.user, pk, access.EDIT)
     return getattr(like, what) if like else (ready[0] if ready else None)
 
 
@@ -73,11 +75,12 @@ def _start(
     try:
         job, _ = create_attack(
             owner=request.user,
+            team=given.get("team"),
             asked=given["asked"],
             model=model,
             dataset=dataset,
             repair=repair,
-            surrogates=[access.model_for(request.user, pk) for pk in ticked],
+            surrogates=[access.model_for(request.user, pk, access.EDIT) for pk in ticked],
             device=given["device"] or "auto",
             name=given["name"],
             idempotency_key=_once(given, model, dataset, repair),
@@ -93,5 +96,6 @@ def _once(given: dict, model: ModelUpload, dataset: DatasetUpload, repair: Job |
     if not given["key"]:
         return None
     asked = [str(model.pk), str(dataset.pk), str(repair and repair.pk), given["surrogates"], given["device"]]
+    asked += [given["team"].pk] if given.get("team") else []
     text = json.dumps([*asked, given["asked"].to_record()])
     return f"{given['key']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

@@ -9,6 +9,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
 
 from repair_engine.errors import BadInput
+from webapp.accounts import rights
 from webapp.jobs import access, choice
 from webapp.library.errors import Refused
 
@@ -17,7 +18,7 @@ from webapp.library.errors import Refused
 @require_safe
 def choice_json(request: HttpRequest, pk: UUID) -> JsonResponse:
     """Every prefix of all orders; it never changes, and goes with the run."""
-    job = access.job_for(request.user, pk)
+    job = access.job_for(request.user, pk, access.SEE)
     try:
         return JsonResponse(choice.document(job))
     except (Refused, BadInput) as error:
@@ -28,9 +29,13 @@ def choice_json(request: HttpRequest, pk: UUID) -> JsonResponse:
 @require_safe
 def set_json(request: HttpRequest, pk: UUID) -> JsonResponse:
     """`?pick=…&pick=…`: figures of a set; 202: a worker is asked, ask again."""
-    job = access.job_for(request.user, pk)
+    job = access.job_for(request.user, pk, access.SEE)
     try:
-        found = choice.said(job, list(dict.fromkeys(name for name in request.GET.getlist("pick") if name)))
+        found = choice.said(
+            job,
+            list(dict.fromkeys(name for name in request.GET.getlist("pick") if name)),
+            asks=rights.may(request.user, job) >= access.EDIT,
+        )
     except (Refused, BadInput) as error:
         return _refusal(error)
     return JsonResponse(found, status=202 if found["figures"] is None and not found["error"] else 200)

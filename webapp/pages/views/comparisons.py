@@ -25,9 +25,11 @@ from webapp.pages.templatetags.ui import title
 def compare(request: HttpRequest) -> HttpResponse:
     """`?a=…&b=…`; with one or none of them, the choice of two. `?run=…&run=…`: any number, side by side."""
     if pks := request.GET.getlist("run"):
-        return _several(request, access.several(access.jobs_of(request.user), pks))
+        return _several(request, access.several(request.user, access.jobs_of(request.user), pks, access.SEE))
     mine = access.jobs_of(request.user)
-    chosen = [access.job_for(request.user, pk) if (pk := request.GET.get(side)) else None for side in ("a", "b")]
+    chosen = [
+        access.job_for(request.user, pk, access.SEE) if (pk := request.GET.get(side)) else None for side in ("a", "b")
+    ]
     sides = []
     for side, words, job, other in zip("ab", ("One run", "The other"), chosen, reversed(chosen), strict=True):
         runs = comparable(mine, other)

@@ -24,7 +24,7 @@ from webapp.pages.forms.followups import FollowForm
 @require_http_methods(["GET", "HEAD", "POST"])
 def follow(request: HttpRequest, pk: UUID) -> HttpResponse:
     """`?pick=…&pick=…` are the filters, `?metric=…` the objective, `&max_clean_drop=…` a limit. Posted, it starts."""
-    job = access.job_for(request.user, pk)
+    job = access.job_for(request.user, pk, access.EDIT)
     if job.state != Job.State.SUCCEEDED:
         messages.error(request, "This run has not finished: a repair can go on from finished ones only.")
         return redirect("pages:repair", job.pk)

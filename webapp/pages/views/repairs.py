@@ -21,9 +21,11 @@ from webapp.jobs.models import Job
 from webapp.library.errors import Refused
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
 from webapp.library.uploads import takes_file
-from webapp.pages import before, charts, choosing, report, selectors, snippets
+from webapp.pages import before, charts, choosing, judged, report, selectors, snippets
 from webapp.pages.forms.repairs import CUSTOM, RepairForm, asked_metric, initial_from
+from webapp.pages.forms.teams import ask_for_team
 from webapp.pages.views import images, units
+from webapp.pages.whose import whose
 
 MORE = 4  # times the budget, after a search that found nothing
 
@@ -35,9 +37,9 @@ def new_repair(request: HttpRequest) -> HttpResponse:
     """`?model=…&dataset=…` say what is repaired; the form's choices follow from them. `?like=…` fills it in, and so do
     `metric=…`, `budget=…` and `edit=…`."""
     user = request.user
-    like = access.job_for(user, request.GET["like"]) if request.GET.get("like") else None
-    models = list(access.models_of(user).filter(state=Upload.State.READY))
-    datasets = list(access.datasets_of(user).filter(state=Upload.State.READY))
+    like = access.job_for(user, request.GET["like"], access.SEE) if request.GET.get("like") else None
+    models = list(access.models_of(user, access.EDIT).filter(state=Upload.State.READY))
+    datasets = list(access.datasets_of(user, access.EDIT).filter(state=Upload.State.READY))
     model = _chosen(request, "model", access.model_for, models, like)
     dataset = _chosen(request, "dataset", access.dataset_for, datasets, like)
     context = {"models": models, "datasets": datasets, "model": model, "dataset": dataset, "form": None}
@@ -55,6 +57,7 @@ def new_repair(request: HttpRequest) -> HttpResponse:
         models=models,
         initial=(initial_from(like) if like else {}) | _asked_for(request, dataset),
     )
+    ask_for_team(form, user, "whose its model and images are", None if model.owner_id == user.pk else model.team)
     if request.method == "POST" and form.is_valid() and (job := _start(request, form, model, dataset)):
         return redirect("pages:repair", job.pk)
     context |= before.look(model, dataset)
@@ -75,7 +78,7 @@ def _asked_for(request: HttpRequest, dataset: DatasetUpload) -> dict[str, Any]:
 def _chosen(request: HttpRequest, what: str, find, ready: list, like: Job | None):
     """Who is named in the address (or in the form); else as in the repair that is repeated; else the newest."""
     if pk := request.POST.get(what) or request.GET.get(what):
-        return find(request.user, pk)
+        return find(request.user, pk, access.EDIT)
     return getattr(like, what) if like else (ready[0] if ready else None)
 
 
@@ -85,9 +88,10 @@ def _start(request: HttpRequest, form: RepairForm, model, dataset) -> Job | None
     try:
         job, _ = services.create_job(
             owner=request.user,
+            team=given.get("team"),
             model=model,
             dataset=dataset,
-            guard=access.dataset_for(request.user, given["guard"]) if given["guard"] else None,
+            guard=access.dataset_for(request.user, given["guard"], access.EDIT) if given["guard"] else None,
             **triggers_of(request.user, given),
             surrogates=surrogates_of(request.user, given),
             asked=given["asked"],
@@ -105,7 +109,7 @@ def triggers_of(user: User, given: dict) -> dict[str, Any]:
     """The patch, or the images that carry the trigger; of another metric nothing."""
     if not triggers(given["asked"].metric):
         return {}
-    triggered = access.dataset_for(user, given["triggered"]) if given["triggered"] else None
+    triggered = access.dataset_for(user, given["triggered"], access.EDIT) if given["triggered"] else None
     return {"trigger": given.get("patch"), "triggered": triggered}
 
 
@@ -113,7 +117,7 @@ def surrogates_of(user: User, given: dict) -> list[ModelUpload]:
     """Those that were ticked; of a metric that attacks nothing, none."""
     asked = given["asked"]
     ticked = given["surrogates"] if attacks(asked.metric) and asked.verb != "explain" else []
-    return [access.model_for(user, pk) for pk in ticked]
+    return [access.model_for(user, pk, access.EDIT) for pk in ticked]
 
 
 def _once(form: RepairForm, model, dataset) -> str | None:
@@ -123,6 +127,7 @@ def _once(form: RepairForm, model, dataset) -> str | None:
         return None
     asked = [str(model.pk), str(dataset.pk), given["guard"], given["device"], given["asked"].to_record()]
     asked += [given["surrogates"]] if given["surrogates"] else []
+    asked += [given["team"].pk] if given.get("team") else []
     if triggers(given["asked"].metric):
         asked += [given["triggered"], given["patch"].sha256 if "patch" in given else ""]
     return f"{given['key']}-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]}"
@@ -133,14 +138,16 @@ def _once(form: RepairForm, model, dataset) -> str | None:
 def repair(request: HttpRequest, pk: UUID) -> HttpResponse:
     reaper.reap()
     try:
-        job = access.job_for(request.user, pk)
+        job = access.job_for(request.user, pk, access.SEE)
     except Http404:
         deleted = access.deleted_jobs_of(request.user).filter(pk=pk).first()
         if deleted is None:
             raise
         return render(request, "pages/deleted.html", {"job": deleted}, status=410)
-    context = {
+    context: dict[str, Any] = {
         "job": job,
+        **whose(request.user, job, "repair"),
+        "parent": access.parent_of(request.user, job),
         "asked": snippets.settings_rows(job),
         "snippets": snippets.snippets(request, job),
         "warnings": job.warnings or job.summary.get("warnings", []),
@@ -148,17 +155,18 @@ def repair(request: HttpRequest, pk: UUID) -> HttpResponse:
     if not job.ended:
         return render(request, "pages/running.html", context | _live(live.seen(job, charts=True)))
     document = report.document(job)
-    look = choosing.look(job, request.GET)
+    look = choosing.look(job, request.GET, context["edits"])
     context |= {
         "progress": live.progress(job),
-        "downloads": selectors.downloads(job),
+        "downloads": [one for one in selectors.downloads(job) if access.takes(request.user, job, one.artifact)],
         "document": document,
         "look": look,
         "parts": report.parts(job, document, chooses=look is not None) if document else {},
         "more_budget": MORE * (job.budget or 0),
         "offers": choosing.offers(job, document) if document and job.outcome == Job.Outcome.NO_REPAIR else [],
-        "followups": access.jobs_of(request.user).filter(parent=job),
+        "followups": access.followups_of(request.user, job),
         "outcome": report.outcome(document) if document else None,
+        **judged.of_run(job),
         **(images.of_run(request, job) | units.of_run(request, job) if job.state == Job.State.SUCCEEDED else {}),
     }
     return render(request, "pages/repair.html", context)
@@ -172,7 +180,7 @@ def progress(request: HttpRequest, pk: UUID) -> HttpResponse:
     `said`: what the page has told a screen reader; `seen`: the round that its charts show.
     """
     if not request.htmx:
-        return redirect("pages:repair", access.job_for(request.user, pk).pk)
+        return redirect("pages:repair", access.job_for(request.user, pk, access.SEE).pk)
     job = access.watched_job_for(request.user, pk, charts=True)
     if job.ended:
         return HttpResponse(headers={"HX-Refresh": "true"})
@@ -208,7 +216,7 @@ def _live(job: Job, seen: str | None = None) -> dict:
 @login_required
 @require_POST
 def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
-    job = access.job_for(request.user, pk)
+    job = access.job_for(request.user, pk, access.EDIT)
     if services.cancel_job(job=job):
         messages.success(request, f"The {job.word} was canceled. Nothing was written.")
     else:
@@ -219,7 +227,7 @@ def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
 @login_required
 @require_POST
 def retry(request: HttpRequest, pk: UUID) -> HttpResponse:
-    job = access.job_for(request.user, pk)
+    job = access.job_for(request.user, pk, access.EDIT)
     try:
         services.retry_job(job=job)
     except Refused as error:
@@ -232,7 +240,7 @@ def retry(request: HttpRequest, pk: UUID) -> HttpResponse:
 @login_required
 @require_POST
 def delete(request: HttpRequest, pk: UUID) -> HttpResponse:
-    job = access.job_for(request.user, pk)
+    job = access.job_for(request.user, pk, access.OWN)
     try:
         removal.delete_job(job)
     except Refused as error:

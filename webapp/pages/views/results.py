@@ -19,7 +19,7 @@ from webapp.pages import tables, units
 @require_safe
 def filters(request: HttpRequest, pk: UUID) -> HttpResponse:
     """All filters, sorted, searched and paged by the address."""
-    job = access.job_for(request.user, pk)
+    job = access.job_for(request.user, pk, access.SEE)
     artifact = units.file_of(job)
     if artifact is None:
         raise Http404("This repair has no table of filters.")

@@ -18,6 +18,7 @@ from webapp.pages import runs
 from webapp.pages.forms.runs import EditForm
 
 _DELETED = ("restore", "purge")  # what is done with runs that were deleted
+_NEEDS = {"compare": access.SEE, **dict.fromkeys(("archive", "unarchive", "tag", "untag"), access.EDIT)}  # others: OWN
 
 
 @login_required
@@ -41,8 +42,8 @@ def rows(request: HttpRequest) -> HttpResponse:
 def selected(request: HttpRequest) -> HttpResponse:
     """`do` it with each `run`, then back to the table as it was (`back`). One of somebody else's: nothing is done."""
     do, user = request.POST.get("do", ""), request.user
-    mine = access.deleted_jobs_of(user) if do in _DELETED else access.jobs_of(user)
-    jobs = access.several(mine, request.POST.getlist("run")[: runs.PER_PAGE])
+    there = access.deleted_jobs_of(user) if do in _DELETED else access.jobs_of(user)
+    jobs = access.several(user, there, request.POST.getlist("run")[: runs.PER_PAGE], _NEEDS.get(do, access.OWN))
     back = redirect(f"{reverse('pages:repairs')}?{QueryDict(request.POST.get('back', '')).urlencode()}".rstrip("?"))
     if not jobs:
         messages.info(request, "Tick the runs first.")
@@ -81,8 +82,7 @@ def _done(request: HttpRequest, do: str, jobs: list[Job]) -> None:
         if not words:
             raise BadInput("Say which tag.")
         for job in jobs:
-            has = [tag.word for tag in job.tags.all()]
-            services.edit_job(job=job, tags=[*has, *words] if do == "tag" else [one for one in has if one not in words])
+            services.edit_job(job=job, **{"add" if do == "tag" else "take_off": words})
     else:
         raise BadInput("There is no such button.")
 
@@ -91,7 +91,7 @@ def _done(request: HttpRequest, do: str, jobs: list[Job]) -> None:
 @require_POST
 def undo(request: HttpRequest) -> HttpResponse:
     """Takes the latest deletion back."""
-    if jobs := removal.latest(request.user):
+    if jobs := removal.latest(access.deleted_jobs_of(request.user)):
         removal.restore(jobs)
         messages.success(request, f"{len(jobs)} run{'' if len(jobs) == 1 else 's'} came back.")
     else:
@@ -110,14 +110,21 @@ def restore(request: HttpRequest, pk: UUID) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def edit(request: HttpRequest, pk: UUID) -> HttpResponse:
-    job = access.job_for(request.user, pk)
+    job = access.job_for(request.user, pk, access.EDIT)
     now = {
         "name": job.name,
         "tags": ", ".join(tag.word for tag in job.tags.all()),
         "archived": job.archived_at is not None,
+        "seen": job.revision,
     }
     form = EditForm(request.POST or None, initial=now)
     if request.method == "POST" and form.is_valid():
-        services.edit_job(job=job, **form.cleaned_data)
+        try:
+            services.edit_job(job=job, **form.cleaned_data)
+        except services.Changed as changed:
+            form.add_error(None, changed.said)
+            form.data = form.data.copy()
+            form.data["seen"] = changed.revision  # who saves again has seen it
+            return render(request, "pages/run_edit.html", {"job": job, "form": form, "now": now}, status=409)
         return redirect("pages:repair", job.pk)
     return render(request, "pages/run_edit.html", {"job": job, "form": form}, status=422 if form.is_bound else 200)

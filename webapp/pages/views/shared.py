@@ -18,6 +18,7 @@ from webapp.jobs.models import ShareLink
 from webapp.library.models import Thumbnails
 from webapp.pages import report, selectors, snippets
 from webapp.pages.views import images as pictures
+from webapp.pages.views import units as network
 
 MISSES_PER_ADDRESS = 50  # addresses that are none, in a quarter of an hour
 
@@ -64,8 +65,19 @@ def run(request: HttpRequest, link: ShareLink, token: str) -> HttpResponse:
         "outcome": report.outcome(document) if document else None,
         "downloads": [one for one in selectors.downloads(job) if sharing.shows(link, one.artifact)],
         **pictures.of_run(request, job, token),
+        **network.of_run(request, job, token),
     }
     return render(request, "pages/shared.html", context)
+
+
+@by_link
+def unit_map(request: HttpRequest, link: ShareLink, token: str) -> HttpResponse:
+    return network.map_of(request, link.job)
+
+
+@by_link
+def unit(request: HttpRequest, link: ShareLink, token: str) -> HttpResponse:
+    return network.card(request, link.job, reverse("shared:run", args=[token]), token)
 
 
 @by_link
@@ -91,7 +103,15 @@ def thumbnail(request: HttpRequest, link: ShareLink, token: str, version: str, n
     shown = view["images"].place if "images" in view else None
     if shown is None or number not in shown:
         raise Http404("There is no such picture.")
-    return pictures.picture(found, number, size)
+    assert found.blob is not None
+    return pictures.picture(found.blob.path, number, size)
+
+
+@by_link
+def adversarial(
+    request: HttpRequest, link: ShareLink, token: str, version: str, number: int, size: str
+) -> HttpResponse:
+    return pictures.of_attack(link.job, version, number, size)
 
 
 @by_link

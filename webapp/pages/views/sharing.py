@@ -20,7 +20,7 @@ from webapp.pages.forms.sharing import LinkForm
 @require_http_methods(["GET", "HEAD", "POST"])
 def share(request: HttpRequest, pk: UUID) -> HttpResponse:
     """The address of a new link is in this one response and nowhere else."""
-    job = access.job_for(request.user, pk)
+    job = access.job_for(request.user, pk, access.OWN)
     form, address = LinkForm(request.POST or None), ""
     if request.method == "POST" and form.is_valid():
         try:

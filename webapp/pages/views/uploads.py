@@ -9,6 +9,7 @@ from uuid import UUID
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.mixins import LoginRequiredMixin
+from django.core.files.uploadedfile import UploadedFile
 from django.forms import Form
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -17,16 +18,21 @@ from django.utils.datastructures import MultiValueDict
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django.views.generic import ListView
 
+from webapp.accounts.models import Team
 from webapp.jobs import access, reaper, removal
-from webapp.library import kept, quota, services
+from webapp.library import kept, quota, resumable, services
 from webapp.library.architectures import architectures
 from webapp.library.errors import Refused
 from webapp.library.kept import Kept
-from webapp.library.models import DatasetUpload, ModelUpload, Upload
+from webapp.library.models import DatasetUpload, ModelUpload, ResumableUpload, Upload
+from webapp.library.resumable import Received
+from webapp.library.services import File
 from webapp.library.uploads import KnownFile, StoredUpload, takes_file
 from webapp.pages import before
+from webapp.pages.forms.teams import ask_for_team
 from webapp.pages.forms.uploads import DatasetForm, ModelForm, initial_from
 from webapp.pages.views import images
+from webapp.pages.whose import whose
 
 PER_PAGE = 50
 
@@ -51,7 +57,7 @@ class DatasetList(LoginRequiredMixin, ListView):
 def new_model(request: HttpRequest) -> HttpResponse:
     """`?like=…`: the file of a model that is here already, with what was said of it to be changed."""
     pk = request.POST.get("like") or request.GET.get("like")
-    like = access.model_for(request.user, pk) if pk else None
+    like = access.model_for(request.user, pk, access.EDIT) if pk else None
     initial = initial_from(like) if like else {}
     return _new(request, ModelForm, services.create_model, {"architectures": architectures(), "like": like}, initial)
 
@@ -68,34 +74,71 @@ def _new(
 ) -> HttpResponse:
     """The form of an upload. A file that reached the disk is not asked for again, whatever else is wrong."""
     user, like = request.user, context["like"]
-    files, gone = request.FILES, None
-    if request.method == "POST" and "file" not in files:
+    files, here, gone = request.FILES, None, None
+    if "file" not in files:
         try:
-            file = _here(request, like)
+            here = _here(request, kind, like, _team(request, like))
         except Refused as error:
             gone = error
-        else:
-            files = MultiValueDict({**files, **({"file": [file]} if file else {})})
+    if here and request.method == "POST":
+        files = MultiValueDict({**files, "file": [here]})
     form = kind(request.POST or None, files or None, initial=initial)
+    ask_for_team(form, user, "yourself", like.team if like and like.owner_id is None else None)
     if gone is not None:
-        form.add_error("file", gone.said)
+        form.add_error("file", gone.said) if form.is_bound else messages.error(request, gone.said)
     if request.method == "POST" and form.is_valid() and (made := _create(request, form, service)):
         return redirect(made)
-    sent = files.get("file")
-    if isinstance(sent, StoredUpload) and "file" not in form.errors:
-        context["kept"] = kept.keep(request, user, sent)
-    elif like and "file" not in form.errors:
-        context["kept"] = Kept(like.file_name, like.blob.size, "")
+    sent = files.get("file") or here
+    if "file" not in form.errors and (found := _kept(request, sent, like)):
+        context["kept"] = found
     form.fields["file"].required = not context.get("kept")
-    context |= {"form": form, "usage": quota.usage(user)}
+    begun = access.resumable_of(user).filter(kind__in=[kind.of, ""])
+    context |= {"form": form, "usage": quota.usage(user), "begun": begun[:5]}
     return render(request, f"pages/{kind.of}_new.html", context, status=_status(form))
 
 
-def _here(request: HttpRequest, like: ModelUpload | None) -> StoredUpload | KnownFile | None:
-    """The file that is here already: sent with the form before, or that of another upload. Raises Refused."""
+def _team(request: HttpRequest, like: ModelUpload | None) -> Team | None:
+    """Whose the upload shall be; what else is wrong with it, the form says."""
+    if request.method != "POST":
+        return like.team if like and like.owner_id is None else None
+    asked = request.POST.get("team", "")
+    return access.team_for(request.user, asked, access.EDIT) if asked else None
+
+
+def _here(request: HttpRequest, kind: type[Form], like: ModelUpload | None, team: Team | None) -> File | None:
+    """The file that is here already: of the form before, of a resumable upload, or another's. Raises Refused."""
     if token := request.POST.get("kept"):
         return kept.take(request, request.user, token)
-    return services.known_file(request.user, like.blob_id, like.file_name) if like else None
+    if pk := request.POST.get("upload") or request.GET.get("upload"):
+        return resumable.received(request.user, pk, kind.of)
+    if sha256 := request.POST.get("sha256"):
+        return services.known_file(request.user, team, sha256, request.POST.get("file_name", ""))
+    return services.known_file(request.user, team, like.blob_id, like.file_name) if like else None
+
+
+def _kept(request: HttpRequest, sent: File | UploadedFile | None, like: ModelUpload | None) -> Kept | None:
+    """What the next form gives back in the place of the file."""
+    if isinstance(sent, StoredUpload):
+        return kept.keep(request, request.user, sent)
+    if isinstance(sent, Received):
+        return Kept(sent.name, sent.size, {"upload": str(sent.pk)})
+    if isinstance(sent, KnownFile):
+        return Kept(sent.name, sent.size, {} if like else {"sha256": sent.sha256, "file_name": sent.name})
+    return None
+
+
+@login_required
+@require_POST
+def delete_upload(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Of a file on its way."""
+    upload = access.resumable_for(request.user, pk)
+    try:
+        resumable.terminate(upload)
+    except Refused as error:
+        messages.error(request, error.said)
+    else:
+        messages.success(request, f"What had arrived of {upload.file_name} was deleted.")
+    return redirect("pages:new_dataset" if upload.kind == ResumableUpload.Kind.DATASET else "pages:new_model")
 
 
 def _create(request: HttpRequest, form: Form, service: Callable) -> str | None:
@@ -128,8 +171,8 @@ def dataset(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 def _page(request: HttpRequest, kind: str, find: Callable[..., Upload], pk: UUID) -> HttpResponse:
     reaper.reap()
-    upload = find(request.user, pk)
-    context = {"kind": kind, "upload": upload, kind: upload}
+    upload = find(request.user, pk, access.SEE)
+    context = {"kind": kind, "upload": upload, kind: upload, **whose(request.user, upload, kind)}
     if upload.state == Upload.State.READY:
         others = access.datasets_of if kind == "model" else access.models_of
         context["baselines"] = before.partners(upload, others(request.user))
@@ -141,13 +184,13 @@ def _page(request: HttpRequest, kind: str, find: Callable[..., Upload], pk: UUID
 @login_required
 @require_safe
 def model_state(request: HttpRequest, pk: UUID) -> HttpResponse:
-    return _state(request, access.model_for(request.user, pk), "pages:model")
+    return _state(request, access.model_for(request.user, pk, access.SEE), "pages:model")
 
 
 @login_required
 @require_safe
 def dataset_state(request: HttpRequest, pk: UUID) -> HttpResponse:
-    return _state(request, access.dataset_for(request.user, pk), "pages:dataset")
+    return _state(request, access.dataset_for(request.user, pk, access.SEE), "pages:dataset")
 
 
 def _state(request: HttpRequest, upload: Upload, page: str) -> HttpResponse:
@@ -163,13 +206,13 @@ def _state(request: HttpRequest, upload: Upload, page: str) -> HttpResponse:
 @login_required
 @require_POST
 def delete_model(request: HttpRequest, pk: UUID) -> HttpResponse:
-    return _delete(request, access.model_for(request.user, pk), "pages:model")
+    return _delete(request, access.model_for(request.user, pk, access.OWN), "pages:model")
 
 
 @login_required
 @require_POST
 def delete_dataset(request: HttpRequest, pk: UUID) -> HttpResponse:
-    return _delete(request, access.dataset_for(request.user, pk), "pages:dataset")
+    return _delete(request, access.dataset_for(request.user, pk, access.OWN), "pages:dataset")
 
 
 def _delete(request: HttpRequest, upload: Upload, page: str) -> HttpResponse:

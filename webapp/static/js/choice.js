@@ -25,12 +25,30 @@ function prefix(units) {
   return units.every((name) => first.has(name)) && first.size === units.length ? units.length : null;
 }
 
+/** The card of a unit ticks the same choice: its box stands for the one in the list. */
+function mirror() {
+  const card = document.querySelector("[data-tick]");
+  if (!card || !known) return;
+  card.hidden = false;
+  find("input", card).checked = ticked().includes(card.dataset.tick);
+  find("[data-tick-said]", card).textContent = find("[data-said]").textContent;
+}
+
+/** Switched on its card; a unit that is not in the order comes after it, as on a page that names it. */
+function put(name, on) {
+  const listed = boxes().find((box) => box.value === name);
+  if (listed) listed.checked = on;
+  else if (on) find(".units ol").append(item(name, boxes().length, true));
+  choose();
+}
+
 function tell(words, share = null) {
   find("[data-status]").textContent = words;
   const bar = find("progress");
   bar.hidden = share === null;
   if (share !== null) bar.value = share;
   document.getElementById("choice-now").setAttribute("aria-busy", share !== null);
+  mirror();
 }
 
 function cell(tag, text, strong = false) {
@@ -93,7 +111,8 @@ function remember(units, k) {
   else query.set("k", k);
   if (at) query.set("order", at);
   clearTimeout(later);
-  later = setTimeout(() => history.replaceState(history.state, "", `?${query}#choice`), PAUSE);
+  const part = document.activeElement?.id === "unit-tick" ? "unit" : "choice"; // where one ticks
+  later = setTimeout(() => history.replaceState(history.state, "", `?${query}#${part}`), PAUSE);
   const picks = new URLSearchParams(units.map((name) => ["pick", name]));
   const table = find("[data-all]");
   if (table) table.search = `?${picks}`;
@@ -150,6 +169,15 @@ function take(k) {
   choose();
 }
 
+function item(name, place, on = false) {
+  const line = document.createElement("li"), box = document.createElement("input"), label = document.createElement("label");
+  Object.assign(box, { type: "checkbox", name: "pick", value: name, id: `unit-${place + 1}`, autocomplete: "off", checked: on });
+  label.htmlFor = box.id;
+  label.appendChild(document.createElement("code")).textContent = name;
+  line.append(box, label);
+  return line;
+}
+
 /** Another order: its curve, its filters in its own sequence. */
 function order(i) {
   at = i;
@@ -159,15 +187,7 @@ function order(i) {
   });
   all("[data-walk]").forEach((one) => { one.hidden = Number(one.dataset.walk) !== i; });
   chart = find(`[data-walk="${i}"]`);
-  const list = find(".units ol");
-  list.replaceChildren(...walk().units.map((name, place) => {
-    const item = document.createElement("li"), box = document.createElement("input"), label = document.createElement("label");
-    Object.assign(box, { type: "checkbox", name: "pick", value: name, id: `unit-${place + 1}`, autocomplete: "off" });
-    label.htmlFor = box.id;
-    label.appendChild(document.createElement("code")).textContent = name;
-    item.append(box, label);
-    return item;
-  }));
+  find(".units ol").replaceChildren(...walk().units.map((name, place) => item(name, place)));
   slider.max = walk().units.length;
   fit();
 }
@@ -206,7 +226,11 @@ async function begin() {
   form.addEventListener("change", (event) => { if (event.target.name === "pick") choose(); });
   find(".curves").addEventListener("pointerdown", dragged);
   find(".curves").addEventListener("pointermove", dragged);
-  document.querySelector(".orders")?.addEventListener("click", (event) => {
+  document.addEventListener("change", (event) => {
+    if (event.target.id === "unit-tick") put(event.target.closest("[data-tick]").dataset.tick, event.target.checked);
+  });
+  document.addEventListener("htmx:afterSwap", mirror); // another unit's card
+  document.querySelector(".orders:has([data-order])")?.addEventListener("click", (event) => {
     const link = event.target.closest("a[data-order]");
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();

@@ -265,7 +265,8 @@ class UnitMap {
     this.grid.addEventListener("focus", () => this.grid.matches(":focus-visible") && this.show(this.now));
     this.grid.addEventListener("blur", () => this.hide());
     new ResizeObserver(() => this.lay()).observe(root);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(this.canvas, units, this.layout));
+    const again = () => this.layout && draw(this.canvas, units, this.layout); // paper is light whatever the screen is
+    for (const media of ["(prefers-color-scheme: dark)", "print"]) matchMedia(media).addEventListener("change", again);
     this.follow();
   }
 

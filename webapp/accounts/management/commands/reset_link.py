@@ -14,8 +14,8 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name")
-        first = (settings.CSRF_TRUSTED_ORIGINS or ["http://localhost:8000"])[0]
-        parser.add_argument("--url", default=first, help=f"how people reach this server (default: {first})")
+        default = settings.SITE_URL
+        parser.add_argument("--url", default=default, help=f"how people reach this server (default: {default})")
 
     def handle(self, *, name: str, url: str, **options: object) -> None:
         user = User.objects.filter(username=User.normalize_username(name.strip()), is_active=True).first()

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('jobs', '0013_triggered'),
+        ('jobs', '0015_gates_named'),
     ]
 
     operations = [

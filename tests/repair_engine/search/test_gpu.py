@@ -1,9 +1,9 @@
-"""Every verb on a pretended GPU: nothing is left on the wrong device, and the answers are the CPU's."""
+"""Every verb on a GPU, pretended or real: nothing is left on the wrong device, and the answers are the CPU's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,13 @@ def test_what_a_gpu_refuses_is_refused() -> None:
     assert not torch.cuda.is_available()
 
 
+@pytest.mark.device
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in VERBS])
-def test_the_answers_are_the_cpus(name: str, sabotaged: World, tmp_path: Path) -> None:
+def test_the_answers_are_the_cpus(name: str, sabotaged: World, tmp_path: Path, torch_device: str) -> None:
     verb, options, more = VERBS[name]
     found = []
-    for device, where in (("cpu", nullcontext()), ("cuda", pretended())):
+    for device, where in (("cpu", nullcontext()), ("cuda", gpu(torch_device))):
         out = {} if verb == "evaluate" else {"out": str(tmp_path / device)}
         argv = sabotaged.argv(verb, "--json", *more, device=device, **out, **options)
         if verb == "attack":
@@ -70,6 +71,22 @@ def test_the_answers_are_the_cpus(name: str, sabotaged: World, tmp_path: Path) -
     if name in OTHER_DRAWS:
         numbers = [k for k in numbers if k.startswith(("/data", "/model", "/intact"))]
     np.testing.assert_allclose([on_gpu[k] for k in numbers], [on_cpu[k] for k in numbers], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.device
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("estimator", ["fast", "tmab", "cmcs"])
+def test_the_same_bits_twice(estimator: str, sabotaged: World, torch_device: str) -> None:
+    with gpu(torch_device):
+        argv = sabotaged.argv("score", "--json", device="cuda", budget="8000", estimator=estimator)
+        once, again = (call(argv).document["filters"] for _ in range(2))
+    assert once == again
+    assert sum(row["samples"] for row in once)
+
+
+def gpu(torch_device: str) -> AbstractContextManager[None]:
+    """Within, "cuda" is the real GPU where there is one that is asked for, else a pretended one."""
+    return nullcontext() if torch_device == "cuda" else pretended()
 
 
 def _figures(document: Any, path: str = "") -> Iterator[tuple[str, str | float]]:

@@ -1,0 +1,396 @@
+"""A finished repair, checked by whoever got it: from its files alone, or with the original model and the images.
+
+What is said of classes and figures is derived here a second time, from predictions.csv and by plain means, so that a
+fault of what wrote the report is not a fault of what checks it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+
+from repair_engine import settings
+from repair_engine.documents.predictions import Predicted, predicted
+from repair_engine.errors import BadInput
+from repair_engine.models import formats
+from repair_engine.models.formats import Checkpoint
+from repair_engine.settings import NONE
+from repair_engine.support import tables
+from repair_engine.support.outputs import sha256
+from repair_engine.support.scratch import scratch
+from repair_engine.support.words import first_few
+from repair_engine.verbs import opening
+from repair_engine.verbs.redo import Recorded, edited, read_plan
+from repair_engine.verbs.verify import File, fresh_predictions
+
+REPORT, PLAN, PREDICTIONS = "report.json", "repair.json", "predictions.csv"
+SPLITS = ("score", "select", "report")
+EXACT = 1e-9  # of figures that are ratios of the same counts
+ROUNDING = 1e-3  # of a confidence: float32 on another processor
+NEEDS_MODEL, NEEDS_IMAGES = "give --model, the original, to check it", "give --data, the images, to check it"
+Verdict = Literal["passed", "failed", "not checked"]
+
+
+class Check(TypedDict):
+    """One thing that was looked at."""
+
+    name: str
+    verdict: Verdict
+    text: str
+
+
+class VerifyRecord(TypedDict):
+    """What `verify` says.
+
+    Attributes:
+        report: sha256 of report.json, by which a repair can be named.
+    """
+
+    verb: Literal["verify"]
+    repair: str
+    report: str
+    outcome: str
+    verdict: Literal["passed", "failed"]
+    checks: list[Check]
+
+
+class _Wrong(Exception):
+    """Why a check fails."""
+
+
+class _Unchecked(Exception):
+    """Why there is nothing to check."""
+
+
+@dataclass(frozen=True)
+class _Repair:
+    """A folder that `repair` wrote; none of it is trusted."""
+
+    folder: Path
+    document: Mapping[str, Any]
+
+    @property
+    def files(self) -> Mapping[str, Any]:
+        return self.document["files"]
+
+    def path(self, role: str) -> Path:
+        return self.folder / str(self.files[role]["name"])
+
+    @property
+    def attacked(self) -> bool:
+        """Its metric is of other images than the rows of predictions.csv."""
+        return settings.attacks(str(self.document["metric"]["name"])) or settings.triggers(
+            str(self.document["metric"]["name"])
+        )
+
+
+def audit(here: settings.Verify) -> VerifyRecord:
+    """Looks at everything that can be looked at with what was given.
+
+    Raises:
+        BadInput: there is no report of a repair, or what was given cannot be read.
+    """
+    repair = _read(Path(here.repair))
+    looks: dict[str, Callable[[], str]] = {
+        "files": lambda: _files(repair),
+        "plan": lambda: _plan(repair),
+        "figures": lambda: _figures(repair),
+        "made again": lambda: _made_again(repair, here),
+        "predictions": lambda: _predictions(repair, here),
+    }
+    checks = [_look(name, look) for name, look in looks.items()]
+    return {
+        "verb": "verify",
+        "repair": str(here.repair),
+        "report": sha256(repair.folder / REPORT),
+        "outcome": str(repair.document["outcome"]),
+        "verdict": "failed" if any(check["verdict"] == "failed" for check in checks) else "passed",
+        "checks": checks,
+    }
+
+
+def _look(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return {"name": name, "verdict": "passed", "text": look()}
+    except _Unchecked as reason:
+        return {"name": name, "verdict": "not checked", "text": str(reason)}
+    except _Wrong as wrong:
+        return {"name": name, "verdict": "failed", "text": str(wrong)}
+    except BadInput:  # of what was given beside the repair
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:  # somebody has changed the files
+        text = f"The files do not have the form that repair writes ({type(error).__name__}: {error})."
+        return {"name": name, "verdict": "failed", "text": text}
+
+
+def _read(folder: Path) -> _Repair:
+    path = folder if folder.suffix == ".json" else folder / REPORT
+    if not path.is_file():
+        raise BadInput(f"There is no {path}.", "Name the folder that `repair` wrote.", "repair")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        known = document["verb"] == "repair"
+        for part in ("files", "metric", "model", "data", "before", "after"):
+            dict(document[part])
+        str(document["outcome"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path} is no report of a repair ({type(error).__name__}: {error}).", "", "repair") from None
+    if not known:
+        raise BadInput(f"{path} is a result of {document['verb']}: verify takes a repair's.", "", "repair")
+    return _Repair(path.parent, document)
+
+
+def _files(repair: _Repair) -> str:
+    """Every file that the report names has the hash that it says."""
+    root = repair.folder.resolve()
+    for listed in repair.files.values():
+        path = (root / listed["name"]).resolve()
+        if not path.is_relative_to(root):
+            raise _Wrong(f"The report names {listed['name']}, which lies outside of its folder.")
+        if not path.is_file():
+            raise _Wrong(f"{listed['name']} is not there.")
+        if (found := sha256(path)) != listed["sha256"]:
+            raise _Wrong(f"{listed['name']} has the SHA-256 {found}; the report says {listed['sha256']}.")
+    return f"{len(repair.files)} files have the SHA-256 that the report says"
+
+
+def _plan(repair: _Repair) -> str:
+    """repair.json says the same as the report."""
+    path = repair.folder / PLAN
+    if not path.is_file():
+        raise _Wrong(f"{PLAN} is not there.")
+    plan = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("outcome", "k", "metric", "limits", "files"):
+        if plan[key] != repair.document[key]:
+            raise _Wrong(f"{PLAN} and {REPORT} differ in {key}.")
+    for key in ("sha256", "architecture", "num_classes"):
+        if plan["inputs"]["model"][key] != repair.document["model"][key]:
+            raise _Wrong(f"{PLAN} and {REPORT} differ in the model's {key}.")
+    if plan["inputs"]["data"]["sha256"] != repair.document["data"]["sha256"]:
+        raise _Wrong(f"{PLAN} and {REPORT} are of other images.")
+    done = [row["id"] for row in plan["filters"]]
+    told = [row["id"] for row in repair.document["culprits"] if row["ablated"]]
+    if done != told:
+        raise _Wrong(f"{PLAN} ablates {first_few(done, 8) or 'nothing'}, {REPORT} {first_few(told, 8) or 'nothing'}.")
+    return f"{PLAN} and {REPORT} tell of the same repair"
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """predictions.csv as arrays of words [N]."""
+
+    split: np.ndarray
+    label: np.ndarray
+    subgroup: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+
+    @classmethod
+    def of(cls, repair: _Repair) -> _Rows:
+        rows = tables.read(repair.path("predictions"))
+        names = ("split", "label", "subgroup", "predicted_before", "predicted_after")
+        return cls(*(np.array([row[name] for row in rows], dtype=object) for name in names))
+
+    def within(self, split: str) -> np.ndarray:
+        return np.ones(len(self.split), bool) if split == "all" else self.split == split
+
+    def right(self, when: str) -> np.ndarray:
+        return getattr(self, when) == self.label
+
+    def metric(self, name: str, when: str, split: str) -> float:
+        """The metric of these images, as README and docs/report.md say what it is."""
+        rows, right = self.within(split), self.right(when)
+        if name == "accuracy":
+            return _share(right[rows])
+        kind, _, of = name.partition(":")
+        if kind == "recall":
+            return _share(right[rows & (self.label == of)])
+        groups = [rows & (self.subgroup == group) for group in sorted(set(self.subgroup[rows]))]
+        return float(np.mean([self._mean_recall(right, group) for group in groups]))
+
+    def _mean_recall(self, right: np.ndarray, rows: np.ndarray) -> float:
+        return float(np.mean([_share(right[rows & (self.label == of)]) for of in sorted(set(self.label[rows]))]))
+
+
+def _share(right: np.ndarray) -> float:
+    return float(np.mean(right)) if len(right) else float("nan")
+
+
+def _figures(repair: _Repair) -> str:
+    """The report's figures come again from the rows of predictions.csv."""
+    rows, name = _Rows.of(repair), str(repair.document["metric"]["name"])
+    compared = 0
+    for when in ("before", "after"):
+        for split in (*SPLITS, "all"):
+            told = repair.document[when][split]
+            derived = {"accuracy": _share(rows.right(when)[rows.within(split)])}
+            if not repair.attacked:
+                derived["metric"] = rows.metric(name, when, split)
+            for what, figure in derived.items():
+                _same(f"{what} {when}, {split} images", told[what], figure)
+                compared += 1
+    report = rows.within("report")
+    for when in ("before", "after"):
+        _same(f"images right {when}", repair.document["images_right"][when], int(rows.right(when)[report].sum()))
+    if "checkpoint" not in repair.files and (other := rows.before != rows.after).any():
+        raise _Wrong(f"No checkpoint was written, and {int(other.sum())} predictions of {PREDICTIONS} changed.")
+    groups = repair.document["groups"]
+    for told in groups["classes"]:
+        compared += _group(told, rows, report & (rows.label == told["name"]))
+    for told in groups.get("subgroups") or ():
+        compared += _group(told, rows, report & (rows.subgroup == told["name"]))
+    left = "; the metric itself is of attacked images and not in this table" if repair.attacked else ""
+    return f"{compared + 2} figures come again from {len(report):,} rows of {PREDICTIONS}{left}"
+
+
+def _group(told: Mapping[str, Any], rows: _Rows, of: np.ndarray) -> int:
+    """Recall of a class or a subgroup; how many figures were compared."""
+    _same(f"images of {told['name']}", told["n"], int(of.sum()))
+    if not of.any():
+        return 1
+    for when in ("before", "after"):
+        _same(f"recall of {told['name']} {when}", told[when], _share(rows.right(when)[of]))
+    return 3
+
+
+def _same(what: str, told: float | None, derived: float) -> None:
+    if told is None and np.isnan(derived):
+        return
+    if told is None or not abs(told - derived) <= EXACT:
+        raise _Wrong(f"{what[:1].upper()}{what[1:]}: the report says {told}, the rows of {PREDICTIONS} give {derived}.")
+
+
+def _made_again(repair: _Repair, here: settings.Verify) -> str:
+    """The original with the recorded edits is the written checkpoint."""
+    if "checkpoint" not in repair.files:
+        raise _Unchecked("no checkpoint was written")
+    if here.model is None:
+        raise _Unchecked(NEEDS_MODEL)
+    plan = _recorded(repair)
+    original = _open(plan, here, Path(here.model)).checkpoint
+    if original.sha256 != repair.document["model"]["sha256"]:
+        raise _Wrong(
+            f"{here.model} has the SHA-256 {original.sha256}; the repair was made of "
+            f"{repair.document['model']['sha256']}."
+        )
+    with scratch("verify") as folder:
+        made = folder / repair.path("checkpoint").name
+        try:
+            tensors = edited(original, plan, plan.ablated, whole=True)
+        except BadInput as error:
+            raise _Wrong(error.problem) from None
+        formats.write(original.edited(tensors), made)
+        if sha256(made) != repair.files["checkpoint"]["sha256"]:
+            raise _Wrong(
+                f"The original with the edits of {PLAN} is another file than {repair.path('checkpoint').name}."
+            )
+    return f"{repair.path('checkpoint').name} is the original with the edits of {PLAN}, byte for byte"
+
+
+def _recorded(repair: _Repair) -> Recorded:
+    try:
+        return read_plan(repair.folder / PLAN)
+    except BadInput as error:
+        raise _Wrong(error.problem) from None
+
+
+def _open(plan: Recorded, here: settings.Verify, path: Path) -> opening.Model:
+    """A model of the recorded kind; the preprocessing as recorded."""
+    recorded = json.loads(Path(plan.path).read_text(encoding="utf-8"))["inputs"]
+    names = settings.options(settings.Network)
+    bare = path.is_dir() or formats.is_onnx(path)  # which bring what they are
+    own = {name: plan.model.get(name) for name in names if not (bare and name in ("architecture", "num_classes"))}
+    options = own.pop("options", None)
+    if options and not path.is_dir():
+        own["options"] = options
+    seen = recorded["data"]["preprocessing"]
+    pixels = {name: seen[name] for name in settings.options(settings.Pixels) if seen.get(name) is not None}
+    pixels |= {name: NONE if seen[name] is None else _size(seen[name]) for name in ("resize", "crop")}
+    asked = {
+        **{name: value for name, value in own.items() if value is not None},
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in pixels.items()},
+    }
+    return opening.open_model(
+        settings.ModelFile(model=str(path), register=here.register, classes=here.classes, device=here.device, **asked)
+    )
+
+
+def _size(value: Any) -> Any:
+    return tuple(value) if isinstance(value, Sequence) else value
+
+
+def _predictions(repair: _Repair, here: settings.Verify) -> str:
+    """Each row of predictions.csv comes again from the files, in a fresh process."""
+    if here.data is None:
+        raise _Unchecked(NEEDS_IMAGES)
+    if "checkpoint" not in repair.files and here.model is None:
+        raise _Unchecked(f"no checkpoint was written; {NEEDS_MODEL}")
+    rows = tables.read(repair.path("predictions"))
+    plan = _recorded(repair)
+    models = {} if here.model is None else {"before": _open(plan, here, Path(here.model))}
+    if "checkpoint" in repair.files:
+        whole = repair.path("checkpoint")
+        folder = whole.parent != repair.folder  # of a Hugging Face model
+        try:
+            models["after"] = _open(plan, here, whole.parent if folder else whole)
+        except BadInput as error:
+            raise _Wrong(f"{whole.name} cannot be read: {error.problem}") from None
+    model = next(iter(models.values()))
+    images = opening.images_of_zip(
+        here.data, model, here.classes or _classes(repair), split_folder=here.split_folder
+    ).dataset
+    if tuple(row["file_name"] for row in rows) != images.file_names:
+        raise _Wrong(f"{here.data} does not hold the images of {PREDICTIONS}, in their order.")
+    sets = {"all": np.asarray(images.images)}
+    said = []
+    for when, opened in models.items():
+        logits = _logits(opened, images.preprocessing, sets)
+        said.append(_compare(rows, when, predicted(logits), images.class_names, logits))
+    return "; ".join(said)
+
+
+def _logits(opened: opening.Model, preprocessing: Any, sets: Mapping[str, np.ndarray]) -> np.ndarray:
+    checkpoint: Checkpoint = opened.checkpoint
+    assert opened.path is not None
+    file = File(opened.path, opened.weights)
+    return fresh_predictions([file], checkpoint.architecture, preprocessing, sets, opened.device)[0]["all"]
+
+
+def _classes(repair: _Repair) -> list[str]:
+    return [str(row["name"]) for row in repair.document["data"]["classes"]]
+
+
+def _compare(
+    rows: Sequence[Mapping[str, str]], when: str, found: Predicted, names: Sequence[str], logits: np.ndarray
+) -> str:
+    told = np.array([row[f"predicted_{when}"] for row in rows], dtype=object)
+    sure = np.array([float(row[f"confidence_{when}"]) for row in rows])
+    other = np.array([names[i] for i in found.classes], dtype=object) != told
+    far = np.abs(sure - found.confidence)
+    close = _margin(logits) <= ROUNDING
+    if (wrong := other & ~close).any():
+        raise _Wrong(
+            f"{int(wrong.sum()):,} of {len(rows):,} predictions {when} are others than {PREDICTIONS} says, the first "
+            f"of {rows[int(np.argmax(wrong))]['file_name']}."
+        )
+    if not (far <= ROUNDING)[~other].all():
+        worst = int(np.argmax(np.where(other, 0, far)))
+        raise _Wrong(
+            f"The confidence {when} of {rows[worst]['file_name']} is {found.confidence[worst]:.6f}; {PREDICTIONS} says "
+            f"{sure[worst]:.6f}."
+        )
+    ties = f", {int(other.sum())} of them a tie within rounding" if other.any() else ""
+    return f"{len(rows):,} predictions {when} come again{ties} (largest difference of a confidence {far.max():.1e})"
+
+
+def _margin(logits: np.ndarray) -> np.ndarray:
+    """By how much the predicted class leads, in logits [N]."""
+    if logits.shape[1] == 1:
+        return np.abs(logits[:, 0])
+    best = np.sort(logits, axis=1)
+    return best[:, -1] - best[:, -2]

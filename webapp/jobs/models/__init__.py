@@ -1,0 +1,39 @@
+"""Runs with what they are made of, and what is kept beside them."""
+
+from webapp.jobs.models.beside import Baseline, GateCheck, ShareLink, UnitStudy, WhatIf
+from webapp.jobs.models.runs import (
+    FINISH,
+    PREPARE,
+    WRITTEN,
+    Artifact,
+    Delivery,
+    Event,
+    Job,
+    PhaseState,
+    Release,
+    Shard,
+    Tag,
+    Worker,
+    gain_of,
+)
+
+__all__ = [
+    "FINISH",
+    "PREPARE",
+    "WRITTEN",
+    "Artifact",
+    "Baseline",
+    "Delivery",
+    "Event",
+    "GateCheck",
+    "Job",
+    "PhaseState",
+    "Release",
+    "Shard",
+    "ShareLink",
+    "Tag",
+    "UnitStudy",
+    "WhatIf",
+    "Worker",
+    "gain_of",
+]
