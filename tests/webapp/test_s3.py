@@ -181,3 +181,13 @@ def test_a_full_store(settings, monkeypatch, tmp_path, transactional_db):
                 kept.append(ready.sha256)
         assert kept
         assert Blob.objects.count() == len(kept), "nothing has a row that is not there"
+
+
+def test_a_forked_process_has_connections_of_its_own(s3, transactional_db):
+    blob = blob_of(b"content")
+    before = s3.connection
+    child = os.fork()
+    if not child:
+        os._exit(int(s3.connection is before or s3.digest(blob.stored_as) != blob.pk))
+    assert os.waitpid(child, 0)[1] == 0
+    assert s3.connection is before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -47,6 +49,11 @@ class S3(Objects, S3Storage):
         )
         transfer = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=4)
         super().__init__(**options, client_config=client, transfer_config=transfer)
+        os.register_at_fork(after_in_child=self._connect_anew)
+
+    def _connect_anew(self) -> None:
+        """A worker's child must not speak on the sockets of its parent."""
+        self._bucket, self._connections = None, threading.local()
 
     def where(self, name: str) -> str:
         return f"s3://{self.bucket_name}/{self._key(name)}"
