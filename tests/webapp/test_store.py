@@ -18,7 +18,7 @@ from django.core.management import call_command
 from repair_engine.settings import Repair
 from tests.webapp.far_store import FarStore
 from tests.webapp.helpers import blob_of, rested
-from webapp.jobs import bells, cleanup, removal, resuming, services, storage
+from webapp.jobs import bells, cleanup, removal, requests, resuming, services, storage
 from webapp.jobs.engine import get_engine
 from webapp.jobs.models import Job, Shard
 from webapp.library import blobs, cache
@@ -381,3 +381,41 @@ def ring(world, *jobs: Job) -> None:
         for shard in job.shards.filter(phase=job.phase, round=job.round, state=Shard.State.PENDING):
             bells.ring(shard)
         bells.ring_advance(job)
+
+
+@pytest.mark.parametrize("asked", [{"metric": "subgroup-recall:ground", "budget": 4000}], ids=["repair"])
+def test_the_real_engine_finds_its_files_on_any_machine(real, world, settings, asked):
+    """What preparing wrote says where files lay on the machine that prepared; here each message is another's."""
+    post, files, _ = real
+    plain = world.bells.answer
+    at_home = files(post(**asked, seed=3, name="at home"))
+    numbers = iter(range(1000))
+
+    def elsewhere() -> None:
+        while world.bells.rung:
+            on(settings, f"machine{next(numbers) % 3}")
+            plain(most=1)
+
+    world.bells.answer = elsewhere
+    away = files(post(**asked, seed=3, name="away"))
+    assert at_home.keys() == away.keys()
+    for name in ("repaired.onnx", "predictions.csv"):
+        assert away[name] == at_home[name]
+
+
+def test_what_was_asked_of_an_attack_is_found_on_another_machine(world, settings):
+    model, images = world.owner.model.blob, world.owner.dataset.blob
+    far_away = Path("/somewhere/else/blobs")
+    kept = {
+        "model": {"path": str(far_away / model.pk[:2] / model.pk), "options": {"path": "its own"}},
+        "data": {"path": str(far_away / images.pk[:2] / images.pk)},
+        "guard": None,
+        "surrogates": [{"path": str(far_away / model.pk[:2] / model.pk)}],
+    }
+    root = on(settings, "one")
+    found = requests.at_hand(kept)
+    places = [found["model"]["path"], found["data"]["path"], found["surrogates"][0]["path"]]
+    assert [Path(path).read_bytes()[:5] for path in places] == [b"model", b"data ", b"model"]
+    assert all(Path(path).is_relative_to(root) for path in places)
+    assert found["model"]["options"] == {"path": "its own"}
+    assert found["guard"] is None
