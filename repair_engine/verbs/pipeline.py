@@ -208,13 +208,14 @@ def _check_adversaries(case: Case, game: NeuronGame) -> None:
     open_surrogates(case.sources.surrogates, preprocessing, case.images.shape, network.classes, network.device)
 
 
-def open_job(folder: Path, verb: Verb | None = None) -> Job:
+def open_job(folder: Path, verb: Verb | None = None, at: Callable[[str], str] = str) -> Job:
     """The job that `prepare_job` left in a folder.
 
     Args:
+        at: see `preparing.open_case`.
         verb: what it is for, where it may have been prepared by a version that did not write that down.
     """
-    case = open_case(folder)
+    case = open_case(folder, at)
     if verb is not None and case.settings.purpose is not verb:
         case = replace(case, request=replace(case.request, purpose=verb))
     stored = json.loads((folder / _BUDGET_FILE).read_text())
