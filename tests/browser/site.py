@@ -177,7 +177,7 @@ def _make(folder: Path, sample: bool) -> dict[str, Any]:
     }
     runs["hand"] = maker.run("repairs/", **{"from": runs["repair"]}, filters=["conv:1"] if not sample else [])
     runs["attack"] = maker.run("attacks/", repair=runs["repair"], **attack, subset=40, queries=20)
-    maker.post(f"repairs/{runs['repair']}/gates/", GATES)
+    maker.post(f"repairs/{runs['repair']}/gates/", GATES | {"file_name": "release.yml"})
     link = maker.post(f"repairs/{runs['repair']}/links/", {"name": "Grace"})["url"]
     unit = about["unit"] or Job.objects.get(pk=runs["repair"]).result["filters"][0]
     maker.see(f"/repairs/{runs['repair']}/?unit={unit}")

@@ -31,7 +31,10 @@ PAGES: Mapping[str, tuple[str, ...]] = {
     "pages:dataset": ("/datasets/{dataset}/", "/datasets/{dataset}/?all=1"),
     "pages:dataset_image": ("/datasets/{dataset}/images/3/",),
     "pages:operator": ("/operator/",),
-    "pages:compare": ("/compare/", "/compare/?a={repair}&b={hand}", "/compare/?run={repair}&run={hand}&run={nothing}"),
+    "pages:compare": (
+        "/compare/", "/compare/?a={repair}&b={explain}", "/compare/?a={repair}&b={hand}",
+        "/compare/?run={repair}&run={hand}&run={nothing}",
+    ),
     "pages:new_attack": ("/attacks/new/?repair={repair}",),
     "pages:repairs": ("/repairs/", "/repairs/?q=nothing+is+called+so"),
     "pages:new_repair": ("/repairs/new/?model={model}&dataset={dataset}", "/repairs/new/?like={robust}"),
@@ -67,6 +70,7 @@ SIGNED_OUT = {
     "accounts:reset": ("/account/reset/MQ/set-password/",),  # as of a link that was used
     "nothing is here": ("/nothing/",),
 }
+STATUS = {"/nothing/": 404, "/compare/?a={repair}&b={hand}": 422}  # of what is no plain success
 # Answers that are no page of their own: parts that a page loads, pictures, files, data, and what is posted.
 PARTS = {
     "pages:model_state", "pages:dataset_state", "pages:dataset_images", "pages:dataset_thumbnails",
@@ -115,18 +119,18 @@ def _addresses(pages: Mapping[str, tuple[str, ...]]) -> list[Any]:
 
 @pytest.mark.parametrize("path", _addresses(PAGES))
 def test_a_page_of_the_owner(page: Page, served: Serving, path: str):
-    looked_at(page, served.url + path.format(**served.known))
+    looked_at(page, served.url + path.format(**served.known), STATUS.get(path, 200))
 
 
 @pytest.mark.parametrize("path", _addresses(SIGNED_OUT))
 def test_a_page_that_needs_no_account(outside: Page, served: Serving, path: str):
-    looked_at(outside, served.url + path)
+    looked_at(outside, served.url + path, STATUS.get(path, 200))
 
 
-def looked_at(page: Page, address: str) -> None:
+def looked_at(page: Page, address: str, status: int) -> None:
     answer = page.goto(address)
     assert answer is not None
-    assert answer.status == (404 if address.endswith("/nothing/") else 200)
+    assert answer.status == status
     page.wait_for_load_state("networkidle")
     found: list[str] = []
     for width, height in SIZES:

@@ -238,7 +238,7 @@ def test_through_the_engine_the_figures_are_those_of_the_command_line(world, set
         assert (found["state"], found["outcome"]) == ("succeeded", "attacked"), found
         plain = tiny.call([*argv, *more]).document
         results = {row["name"]: row["url"] for row in found["results"]}
-        assert set(results) == {"attack.json", "attack.html", "attack.csv", "attack.npz"}
+        assert set(results) == {"attack.json", "attack.html", "attack.csv", "attack.npz", "adversarial.pack"}
         document = json.loads(b"".join(api.get(results["attack.json"]).streaming_content))
         for key in kept:
             assert document[key] == plain[key] == found["result"][key], key
