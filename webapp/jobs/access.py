@@ -56,7 +56,7 @@ def resumable_of(user: User) -> QuerySet[ResumableUpload]:
 
 
 def jobs_of(user: User, need: May = SEE) -> QuerySet[Job]:
-    used = ("model", "dataset", "guard", "triggered", "parent", "audited", "owner", "team", "made_by")
+    used = ("model", "dataset", "guard", "triggered", "owner", "team", "made_by")  # few have a parent, or audit one
     return Job.objects.filter(rights.reach(user, need), deleted_at=None).select_related(*used)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Prefetch, Q, QuerySet
 from django.db.models.functions import Lower
 
 from webapp.jobs.models import Job, Tag
@@ -56,6 +56,6 @@ def chosen(runs: QuerySet[Job], asked: Mapping[str, Any]) -> QuerySet[Job]:
 
 
 def rows(runs: QuerySet[Job]) -> QuerySet[Job]:
-    """With what a table shows of them, and nothing of their reports."""
+    """With what a table shows of them, their tags as `tagged`, and nothing of their reports."""
     beside = runs.select_related(None).select_related("model", "dataset", "team", "owner")
-    return beside.only(*_LIGHT).prefetch_related("tags")
+    return beside.only(*_LIGHT).prefetch_related(Prefetch("tags", to_attr="tagged"))

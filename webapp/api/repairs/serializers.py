@@ -146,7 +146,7 @@ class RepairRowSerializer(serializers.ModelSerializer):
     gain = serializers.SerializerMethodField(
         help_text="Of a finished repair: change of its metric on the report images, with its interval."
     )
-    tags = serializers.SlugRelatedField(slug_field="word", many=True, read_only=True)
+    tags = serializers.SlugRelatedField(source="tagged", slug_field="word", many=True, read_only=True)
     archived = serializers.SerializerMethodField()
     parent = serializers.SerializerMethodField()
 
