@@ -121,6 +121,8 @@ class Machine:
         self.holder.kill()
         self.holder.wait()
         self.holder = None
+        cable = ["ip", "link", "del", f"m{self.number}"]  # it may go by itself, some time after the machine
+        subprocess.run(cable, capture_output=True)
 
 
 class Folder(Machine):
