@@ -7,13 +7,14 @@ PY := $(VENV)/bin/python
 # installs itself anew.
 STAMP := $(VENV)/.installed-$(shell (cat requirements.txt requirements-dev.txt; pwd) | cksum | cut -d' ' -f1)
 
-.PHONY: help setup demo run test test-slow faults fuzz lint types bench samples clean
+.PHONY: help setup demo run test test-slow faults fleet fuzz lint types bench samples clean
 
 help:
 	@echo "make demo       set up, start the app, repair the shipped sample through the web API, keep serving"
 	@echo "make test       set up, run all tests"
 	@echo "make test-slow  the larger checks"
 	@echo "make faults     crash machines under running jobs (SECONDS= of all kinds, N= kills of one job)"
+	@echo "make fleet      machines that share an S3 store, PostgreSQL and Redis alone, switched off at work (JOBS=, KILLS=)"
 	@echo "make fuzz       mutated uploads against the parsers (N= or SECONDS=, SEED=)"
 	@echo "make run        set up, start the app (web, workers, private redis) on http://127.0.0.1:8000"
 	@echo "make lint       ruff, mypy, layer contract"
@@ -55,6 +56,12 @@ SECONDS ?= 120
 N ?= 100
 faults: setup
 	OMP_NUM_THREADS=1 $(PY) -m tests.faults --seconds $(SECONDS) --kills $(N)
+
+# Needs PostgreSQL; as root the machines are namespaces, else folders.
+JOBS ?= 6
+KILLS ?= 4
+fleet: setup
+	$(PY) -m tests.fleet --jobs $(JOBS) --kills $(KILLS)
 
 lint: setup
 	$(VENV)/bin/ruff check .

@@ -45,6 +45,8 @@ ON_PURPOSE: dict[str, str] = {
     r"\.files\.choice\..*": "a file that was added: see choice.npz",
     r"\.files\.values\..*": "a file that was added: see values.npz",
     r"(.*\.)?curve\[\d+\]\.success": "success of a trigger, beside every number of filters (docs/backdoors.md)",
+    r"(.*\.)?curve\[\d+\]\.goal": "what a repair may be chosen by, beside every number of filters (docs/report.md)",
+    r"(.*\.)?limits\.goal": "the same, as asked for",
     r"header\.trigger.*": "the trigger that an objective had, in the arrays' header (docs/backdoors.md)",
     r".*beyond_limits(\[.*)?": "limits that a repair breaks on report images (docs/edits.md)",
     r".*/choice\.npz": "outcomes of every prefix, for choosing again after a run (docs/followups.md)",

@@ -42,7 +42,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
 from xml.sax.saxutils import escape, quoteattr
 
 PASS, GATE_FAILED, BAD_INPUT, SERVER_ERROR, TIMEOUT, NO_REPAIR = range(6)
@@ -192,6 +192,12 @@ class Api:
         try:
             connection.request("GET", target, headers={**self._headers(), **headers})
             answer = connection.getresponse()
+            if answer.status == 302:  # to a store that sends files itself; the token is not for it
+                connection.close()
+                where = urlsplit(urljoin(url, answer.headers["Location"]))
+                connection, target = _connection(where), f"{where.path}?{where.query}"
+                connection.request("GET", target, headers={k: v for k, v in headers.items() if k == "Range"})
+                answer = connection.getresponse()
             if answer.status == 416:
                 part.unlink()
                 return
@@ -245,16 +251,17 @@ class Api:
         if (parts.scheme, parts.netloc) != (home.scheme, home.netloc):
             # Behind a proxy a server may not know its name: the path is right, the token goes nowhere else.
             parts = parts._replace(scheme=home.scheme, netloc=home.netloc)
-        host, port = parts.hostname or "", parts.port
-        connection: http.client.HTTPConnection = (
-            http.client.HTTPSConnection(host, port, timeout=120, context=ssl.create_default_context())
-            if parts.scheme == "https"
-            else http.client.HTTPConnection(host, port, timeout=120)
-        )
-        return connection, parts.path + (f"?{parts.query}" if parts.query else "")
+        return _connection(parts), parts.path + (f"?{parts.query}" if parts.query else "")
 
     def _headers(self) -> dict:
         return {"Authorization": f"Bearer {self.token}", "Accept": "application/json"}
+
+
+def _connection(parts: SplitResult) -> http.client.HTTPConnection:
+    host, port = parts.hostname or "", parts.port
+    if parts.scheme == "https":
+        return http.client.HTTPSConnection(host, port, timeout=120, context=ssl.create_default_context())
+    return http.client.HTTPConnection(host, port, timeout=120)
 
 
 def _document(body: bytes) -> dict:

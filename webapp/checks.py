@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib.util import find_spec
 
 from django.conf import settings
 from django.core.checks import Error, Tags, Warning, register
@@ -39,6 +40,21 @@ def data_directory(**_: object) -> list:
                 id="webapp.W003",
             )
         )
+    return messages
+
+
+@register()
+def object_store(**_: object) -> list:
+    backend = settings.STORAGES["store"]["BACKEND"]
+    if backend != "webapp.library.s3.S3":
+        return []
+    messages: list = []
+    if find_spec("storages") is None or find_spec("boto3") is None:
+        hint = "Install them: pip install 'neuron-repair[web,s3]'."
+        messages.append(Error("NR_S3_BUCKET needs django-storages and boto3.", hint=hint, id="webapp.E011"))
+    if settings.SECRET_KEY_GENERATED:
+        hint = "Set SECRET_KEY (50 random characters) to the same on each."
+        messages.append(Warning("Each machine has a secret key of its own.", hint=hint, id="webapp.W012"))
     return messages
 
 

@@ -1,4 +1,8 @@
-"""Files out: ETag, ranges and SHA-256, so that a download can be resumed and checked."""
+"""Files out: ETag, ranges and SHA-256, so that a download can be resumed and checked.
+
+A store that browsers reach sends downloads itself: they are redirected to an address that it takes for some minutes.
+What is shown in a page goes through the web process, whose headers shut it in.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBas
 from django.utils.http import content_disposition_header, parse_etags
 
 from webapp.jobs.models import Artifact
+from webapp.library.store import get_store
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _CHUNK = 1 << 18
@@ -36,6 +41,9 @@ def send_artifact(request: HttpRequest, artifact: Artifact, *, inline: bool = Fa
         headers["X-Frame-Options"] = "SAMEORIGIN"
     if has_it(request, etag):
         return HttpResponse(status=304, headers=headers)
+    sends = not inline and request.method == "GET"
+    if sends and (address := get_store().signed(blob.stored_as, artifact.name, artifact.media_type)):
+        return HttpResponse(status=302, headers={**headers, "Location": address, "Cache-Control": "no-store"})
     wanted = _range(request, etag, blob.size)
     if wanted == ():
         return HttpResponse(status=416, headers={**headers, "Content-Range": f"bytes */{blob.size}"})

@@ -106,3 +106,24 @@ def mail() -> dict[str, object]:
             "EMAIL_USE_SSL": secure,
         }
     return {}
+
+
+def object_store() -> dict[str, object] | None:
+    """The entry of STORAGES for the S3-compatible store that NR_S3_… describe; None: NR_S3_BUCKET names none."""
+    bucket = text("NR_S3_BUCKET")
+    if not bucket:
+        return None
+    said = {
+        "endpoint_url": text("NR_S3_ENDPOINT") or None,
+        "region_name": text("NR_S3_REGION", "us-east-1"),
+        "access_key": text("NR_S3_ACCESS_KEY") or None,  # else as the machine is allowed to
+        "secret_key": text("NR_S3_SECRET_KEY") or None,
+        "addressing_style": choice("NR_S3_ADDRESSING", "auto", "path", "virtual"),
+        "public": text("NR_S3_PUBLIC_ENDPOINT"),
+        "signed_for": number("NR_S3_SIGNED_SECONDS", 600),
+    }
+    for name in ("endpoint_url", "public"):
+        if said[name] and not str(said[name]).startswith(("http://", "https://")):
+            raise ValueError(f"{said[name]!r} is no address of a store: expected http://… or https://…")
+    options = {"bucket_name": bucket, "location": text("NR_S3_PREFIX").strip("/"), "default_acl": None, **said}
+    return {"BACKEND": "webapp.library.s3.S3", "OPTIONS": options}

@@ -27,7 +27,8 @@ INSTALLED = (_PACKAGE / "shipped").is_dir()
 SHIPPED = _PACKAGE / "shipped" if INSTALLED else BASE_DIR
 
 # --- where things are kept -------------------------------------------------------------------------------
-# Web and workers share this directory (one machine, or a shared volume).
+# Web and workers share this directory (one machine, or a shared volume), or an object store (NR_S3_BUCKET): then each
+# machine has a directory of its own, which holds what is under way and up to CACHE_BYTES of what it uses of the store.
 DATA_DIR = Path(env.text("NR_DATA_DIR", "neuron-repair-data" if INSTALLED else str(BASE_DIR / "var"))).resolve()
 DATA_DIR.mkdir(parents=True, exist_ok=True)
 BLOB_DIR = DATA_DIR / "blobs"
@@ -35,6 +36,12 @@ INCOMING_DIR = DATA_DIR / "incoming"
 JOB_DIR = DATA_DIR / "jobs"
 for _folder in (BLOB_DIR, INCOMING_DIR, JOB_DIR):
     private.folder(_folder)
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "store": env.object_store() or {"BACKEND": "webapp.library.store.Folder"},
+}
+CACHE_BYTES = env.number("NR_CACHE_BYTES", 20 * 1024**3)
 
 
 def _generated_key() -> str:
@@ -56,6 +63,7 @@ def _generated_key() -> str:
 
 # --- security --------------------------------------------------------------------------------------------
 DEBUG = env.flag("DEBUG", False)
+SECRET_KEY_GENERATED = not env.text("SECRET_KEY")
 SECRET_KEY = env.text("SECRET_KEY") or _generated_key()
 # localhost always: the container asks itself whether it is well.
 ALLOWED_HOSTS = [*env.words("ALLOWED_HOSTS", "127.0.0.1,[::1]"), "localhost"]
@@ -291,10 +299,7 @@ WHITENOISE_AUTOREFRESH = DEBUG
 if env.flag("NR_COLLECTED_STATIC", False):
     WHITENOISE_USE_FINDERS = False
     STATIC_ROOT = SHIPPED / "static_collected"
-    STORAGES = {
-        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-        "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
-    }
+    STORAGES["staticfiles"] = {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"}
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"

@@ -1,4 +1,4 @@
-"""What is waited out instead of failing: a database connection that was cut, a disk that is full.
+"""What is waited out instead of failing: a database connection that was cut, a disk that is full, a store that is away.
 
 A write that is tried again must be safe to make twice: after a cut nobody knows whether it was committed.
 """
@@ -21,8 +21,20 @@ AWAY = (OperationalError, InterfaceError)  # a cut connection may raise either; 
 PAUSES = (0.1, 0.4, 1, 2, 4, 8, 15, 15, 15)  # seconds between two tries: a database that restarts is back by then
 FULL_PAUSES = 40  # more pauses of 15 s, where the disk is full: somebody has to make room
 NO_ROOM = "The disk of the server is full: the work waits for room and goes on by itself; nothing is lost."
+NO_STORE = "The object store cannot be used just now: the work waits for it and goes on by itself; nothing is lost."
 LITTLE = 1 << 20  # bytes: with less than this, the next write fails
 _FULL_WORDS = ("disk is full", "no space left on device", "disk quota exceeded")
+
+
+class StoreAway(Exception):
+    """The object store cannot be reached, is too slow, has no room or refuses us; its cause says which."""
+
+
+def waits_for(error: BaseException) -> str:
+    """What has to come back before the same can be tried again, for people; empty: it is an error like others."""
+    if is_full(error):
+        return NO_ROOM
+    return NO_STORE if any(isinstance(one, StoreAway) for one in _causes(error)) else ""
 
 
 def is_full(error: BaseException) -> bool:

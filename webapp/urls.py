@@ -47,12 +47,11 @@ def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def handler500(request: HttpRequest) -> HttpResponse:
-    if full_disk.is_full(sys.exc_info()[1]):
+    if passing := full_disk.answer(sys.exc_info()[1]):
+        status, said, mend = passing
         if request.path.startswith("/api/"):
-            return as_response(request, 507, full_disk.DETAIL)
-        return HttpResponse(
-            render_to_string("500.html", {"detail": f"{full_disk.DETAIL} {full_disk.MEND}", "status": 507}), status=507
-        )
+            return as_response(request, status, said)
+        return HttpResponse(render_to_string("500.html", {"detail": f"{said} {mend}", "status": status}), status=status)
     if request.path.startswith("/api/"):
         return as_response(request, 500, "Something went wrong on our side. The operator finds it in the log.")
     return HttpResponse(render_to_string("500.html"), status=500)  # no account's menu: the database may be away

@@ -155,9 +155,13 @@ def read_model(request: RepairRequest, folder: Path, progress: Progress = silent
     )
 
 
-def open_case(folder: Path) -> Case:
-    """The case that `prepare` left in a folder; plays the same game in every process."""
-    request = RepairRequest.from_json((folder / "request.json").read_text())
+def open_case(folder: Path, at: Callable[[str], str] = str) -> Case:
+    """The case that `prepare` left in a folder; plays the same game in every process.
+
+    Args:
+        at: where a file of the request is now, of its path then; the folder, too, may have been moved.
+    """
+    request = RepairRequest.from_json((folder / "request.json").read_text()).moved(at)
     checkpoint = formats.load(folder / "model.safetensors")
     read = _read(request, checkpoint, folder, silent)
     with np.load(folder / "prepared.npz") as arrays:

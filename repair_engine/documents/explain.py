@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
 from repair_engine.case.case import Case
+from repair_engine.case.inspection import kinds_of
 from repair_engine.choosing.controls import RESPONSE_IMAGES
 from repair_engine.documents import repair as documents
 from repair_engine.documents.records import FilterRow, Valued
+from repair_engine.network import Network
 from repair_engine.search.records import RunRecord
 from repair_engine.studies.arrays import HistogramRecord, histogram
 from repair_engine.studies.explain_curves import (
@@ -22,8 +24,9 @@ from repair_engine.studies.explain_curves import (
     FirstRemoved,
     advantages,
     first_removed,
+    of_all,
 )
-from repair_engine.studies.names import ENDS, LEAVE_ONE_OUT, RANDOM, RESPONSES, SHAPLEY, WEIGHTS
+from repair_engine.studies.names import ALONE, ENDS, LEAVE_ONE_OUT, RANDOM, RESPONSES, SHAPLEY, WEIGHTS
 from repair_engine.studies.noise import noise_of, noise_warning
 from repair_engine.studies.pictures import PictureRow
 from repair_engine.studies.rankings import Rankings
@@ -46,14 +49,35 @@ class ExplainRow(FilterRow):
     leave_one_out: float
 
 
-class LayerRow(TypedDict):
-    """How many of the k most and the k least critical filters a site has, and how many chance gives it."""
+class Spread(TypedDict):
+    """How many of the k most and the k least critical of so many units there are, and how many chance gives them."""
 
-    site: str
     filters: int
     most: int
     least: int
     expected: float
+
+
+class LayerRow(Spread):
+    """Of one site."""
+
+    site: str
+    kind: str
+
+
+class KindRow(Spread):
+    """Of one kind of units, with its share of the network's parameters and the histogram of its values."""
+
+    kind: str
+    parameter_share: float
+    histogram: HistogramRecord
+
+
+class BlockRow(Spread):
+    """Of one kind in one block of the network."""
+
+    block: str
+    kind: str
 
 
 class CurveRow(TypedDict):
@@ -83,6 +107,7 @@ class RemovalRecord(TypedDict):
     ranked_on: dict[str, int]
     first_removed: list[FirstRemoved]
     rows: list[CurveRow]
+    kinds: list[CurveRow]
     advantages: list[AdvantageRow]
     logit_shift: NotRequired[ShiftRecord]
 
@@ -97,6 +122,8 @@ class ExplainRecord(Valued):
     noise: dict[str, float | None]
     histogram: HistogramRecord
     layers: list[LayerRow]
+    kinds: list[KindRow]
+    blocks: list[BlockRow]
     curves: RemovalRecord
     files: dict[str, dict[str, str]]
     pictures: NotRequired[list[PictureRow]]
@@ -147,14 +174,17 @@ def explain_document(
         "noise": {key: None if value != value else value for key, value in asdict(noise).items()},
         "histogram": histogram(scores),
         "layers": layers(case, order, k),
+        "kinds": kinds(case, order, k, scores),
+        "blocks": blocks(case, order, k),
         "curves": {
             "images": {"metric": len(images.asked), "accuracy": len(images.clean),
                        "of": None if case.question.attacked else len(case.question.objective("report"))},
             "loo_images": rankings.loo_images,
             "ranked_on": ranked_on(case, found, confirmed, rankings, run["images_per_draw"]),
-            "first_removed": first_removed(list(curves), images, max(1, min(10, len(order) // 2)), *resampling),
-            "rows": curve_rows(curves),
-            "advantages": advantages(list(curves), images, *resampling),
+            "first_removed": first_removed(curves, images, max(1, min(10, len(order) // 2)), *resampling),
+            "rows": curve_rows(of_all(curves)),
+            "kinds": curve_rows([c for c in curves if c.ranking in ALONE.values()]),
+            "advantages": advantages(curves, images, *resampling),
         },
         "warnings": warnings,
         "versions": documents.versions(),
@@ -193,19 +223,51 @@ def ranked_on(
 
 
 def layers(case: Case, order: np.ndarray, k: int) -> list[LayerRow]:
-    """How the k most and the k least critical filters are spread over the sites, in the order of computation."""
+    """How the k most and the k least critical units are spread over the sites, in the order of computation."""
     network = case.subject.network
-    most, least = (np.bincount(network.site_of(p), minlength=len(network.sites)) for p in (order[:k], order[-k:]))
+    spread = _spread(network, order, k, list(range(len(network.sites))))
+    return [{"site": s.name, "kind": s.kind, **one} for s, one in zip(network.sites, spread.values(), strict=True)]
+
+
+def kinds(case: Case, order: np.ndarray, k: int, scores: np.ndarray) -> list[KindRow]:
+    """The same by kind of unit."""
+    network = case.subject.network
+    counts = kinds_of(network)
+    of = np.array([s.kind for s in network.sites])
+    spread = _spread(network, order, k, of.tolist())
+    of_units = of[network.site_of(np.arange(network.n_filters))]
     return [
-        {
-            "site": site.name,
-            "filters": site.channels,
-            "most": int(most[i]),
-            "least": int(least[i]),
-            "expected": k * site.channels / network.n_filters,
-        }
-        for i, site in enumerate(network.sites)
-    ]
+        {"kind": kind, "parameter_share": counts[kind]["parameter_share"],
+         "histogram": histogram(scores[of_units == kind]), **spread[kind]}
+        for kind in counts
+    ]  # fmt: skip
+
+
+def blocks(case: Case, order: np.ndarray, k: int) -> list[BlockRow]:
+    """The same by block and kind, in the order of computation."""
+    network = case.subject.network
+    spread = _spread(network, order, k, [(block_of(s.name), s.kind) for s in network.sites])
+    return [{"block": block, "kind": kind, **one} for (block, kind), one in spread.items()]
+
+
+def block_of(site: str) -> str:
+    """The numbered part of the network that holds a layer: `layer4.1` of `layer4.1.conv2`; else what it is part of."""
+    parts = site.split(".")
+    numbered = [i for i, part in enumerate(parts[:-1], 1) if part[-1:].isdigit()]
+    return ".".join(parts[: numbered[-1] if numbered else max(1, len(parts) - 1)])
+
+
+def _spread(network: Network, order: np.ndarray, k: int, group: Sequence[Any]) -> dict[Any, Spread]:
+    """Of the groups that sites belong to, in their order."""
+    most, least = (np.bincount(network.site_of(p), minlength=len(network.sites)) for p in (order[:k], order[-k:]))
+    found: dict[Any, Spread] = {}
+    for i, (site, name) in enumerate(zip(network.sites, group, strict=True)):
+        row = found.setdefault(name, {"filters": 0, "most": 0, "least": 0, "expected": 0.0})
+        row["filters"] += site.channels
+        row["most"] += int(most[i])
+        row["least"] += int(least[i])
+        row["expected"] = k * row["filters"] / network.n_filters
+    return found
 
 
 def curve_rows(curves: Sequence[Curve]) -> list[CurveRow]:

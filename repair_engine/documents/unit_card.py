@@ -6,11 +6,9 @@ Nothing here looks at the report images.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
 import numpy as np
-import torch
 
 from repair_engine.case.case import Case
 from repair_engine.choosing.plan import prefix_predictions
@@ -19,10 +17,10 @@ from repair_engine.data.pixels import Pixels
 from repair_engine.documents.measures import change_of_accuracy, gain, group_table
 from repair_engine.documents.records import Change, GroupRow
 from repair_engine.network import Responses
-from repair_engine.studies.pictures import Span, optimized, responses_to, score_sample, webp_of
+from repair_engine.studies.pictures import Span, optimized, score_sample, webp_of
+from repair_engine.studies.responding import furthest_from, heat_of, maps_of, responding
 from repair_engine.support.progress import Progress
 
-SHOWN = 5  # images of each end
 FLIPPED = 5  # images that change from right to wrong, and the other way round
 MOST_ROWS = 100
 
@@ -57,7 +55,8 @@ class Group(TypedDict):
 
 class Shown(TypedDict):
     """An image: its file name, under which its picture is kept, and its class; what is predicted of it with the unit
-    and without it; or the unit's response, and where it is the strongest: x and y in [0, 1]."""
+    and without it; or the unit's response, where it is the strongest (x and y in [0, 1]), and a picture of where it is
+    how strong, to be laid over the image."""
 
     file: str
     label: str
@@ -65,12 +64,16 @@ class Shown(TypedDict):
     after: NotRequired[str]
     response: NotRequired[float]
     at: NotRequired[list[float] | None]
+    heat: NotRequired[str | None]
 
 
 class ResponseRecord(TypedDict):
-    """Responses to so many score images."""
+    """Responses to so many score images; see `PictureRow` of an explanation."""
 
     images: int
+    grid: list[int] | None
+    left_out: int
+    by_position: bool
     mean: float
     range: list[float]
     most: list[Shown]
@@ -219,47 +222,41 @@ def _flipped(case: Case, indices: np.ndarray, predicted: np.ndarray, which: np.n
 
 def _responses(case: Case, player: int, album: _Album, progress: Progress) -> ResponseRecord:
     responses = Responses(case.subject.network)
-    indices, found = responses_to(case, responses, [player], progress)
-    order = np.argsort(-found[:, 0], kind="stable")
-    count = min(SHOWN, len(order) // 2)
-    ends = {"most": order[:count], "least": order[::-1][:count]}
-    rows: dict[str, list[Shown]] = {}
-    for end, at in ends.items():
-        places = _places(case, responses, player, indices[at], 1 if end == "most" else -1)
-        rows[end] = [
-            {
-                "file": album.show(int(indices[i])),
-                "label": case.images.class_names[int(case.images.labels[indices[i]])],
-                "response": float(found[i, 0]),
-                "at": place,
+    (found,) = responding(case, responses, [player], progress)
+    grid, middle = found.grid, float(found.mean.mean())
+    maps = [maps_of(case, responses, player, indices) for _, indices, _ in found.ends()]
+    furthest = furthest_from(middle, [one for one in maps if one is not None])
+    rows: dict[int, list[Shown]] = {}
+    for (sign, indices, values), of_images in zip(found.ends(), maps, strict=True):
+        rows[sign] = []
+        for i, (index, value) in enumerate(zip(indices.tolist(), values.tolist(), strict=True)):
+            row: Shown = {
+                "file": album.show(index),
+                "label": case.images.class_names[int(case.images.labels[index])],
+                "response": value,
+                "at": None,
             }
-            for i, place in zip(at, places, strict=True)
-        ]
+            if of_images is not None:
+                row["at"] = _place(sign * of_images[i])
+                row["heat"] = _url("png", heat_of(of_images[i], middle, furthest))
+            rows[sign].append(row)
     return {
-        "images": len(indices),
-        "mean": float(found[:, 0].mean()),
-        "range": [float(found[:, 0].min()), float(found[:, 0].max())],
-        "most": rows["most"],
-        "least": rows["least"],
+        "images": len(found.indices),
+        "grid": None if grid is None else [grid.height, grid.width],
+        "left_out": 0 if grid is None else grid.left_out,
+        "by_position": found.by_position,
+        "mean": middle,
+        "range": found.range,
+        "most": rows[1],
+        "least": rows[-1],
     }
 
 
-def _places(
-    case: Case, responses: Responses, player: int, indices: np.ndarray, sign: int
-) -> Sequence[list[float] | None]:
-    """Where in each image the unit responds most strongly: x and y in [0, 1]; None where its outputs have no place."""
-    if not len(indices):
-        return []
-    network = case.subject.network
-    site = int(network.site_of(np.array([player]))[0])
-    with torch.inference_mode():
-        images = case.images.normalize(case.images.pixels[torch.from_numpy(indices)].to(network.device))
-        maps = responses.maps(images, site)[:, network.channel(player)].cpu().numpy()
-    height, width = maps.shape[1:]
-    if height < 2 or width < 2:
-        return [None] * len(indices)
-    at = (sign * maps).reshape(len(maps), -1).argmax(1)
-    return [[(int(i) % width + 0.5) / width, (int(i) // width + 0.5) / height] for i in at]
+def _place(found: np.ndarray) -> list[float]:
+    """Where a map [h, w] is the largest: x and y in [0, 1]."""
+    height, width = found.shape
+    row, column = divmod(int(found.argmax()), width)
+    return [(column + 0.5) / width, (row + 0.5) / height]
 
 
 class _Album:
@@ -278,4 +275,8 @@ class _Album:
 
 
 def _inline(pixels: np.ndarray, most: int = 96) -> str:
-    return "data:image/webp;base64," + base64.b64encode(webp_of(pixels, most)).decode()
+    return _url("webp", webp_of(pixels, most))
+
+
+def _url(kind: str, image: bytes) -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(image).decode()

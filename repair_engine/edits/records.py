@@ -20,6 +20,7 @@ class EditRow(TypedDict):
     clean: NotRequired[float]
     guard: NotRequired[float | None]
     subgroup_drop: NotRequired[float | None]
+    goal: NotRequired[float | None]
     culprits: NotRequired[int]
     units: NotRequired[int]
     parameters: NotRequired[int]

@@ -92,7 +92,8 @@ def capture(module: torch.nn.Module, example: torch.Tensor) -> FlatGraph:
         raise BadInput(
             f"The network cannot be captured by torch.export on images of shape {tuple(example.shape[1:])}: "
             f"{first_line(error)}",
-            "Check that forward() has no control flow that depends on the data and no fixed batch size.",
+            "Check that forward() has no control flow that depends on the data and no fixed batch size (len(x) is one; "
+            "x.shape[0] is not).",
         ) from error
     signature = program.graph_signature
     by_name = {n.name: n for n in program.graph.nodes}

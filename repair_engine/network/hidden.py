@@ -102,28 +102,49 @@ def _half(graph: FlatGraph, node: Any, reader: fx.Node, uses: Mapping[str, int])
     chain, leaves = sources(graph, node)
     if len(leaves) != 1:
         return None
-    leaf = leaves[0]
+    leaf = linear = leaves[0]
+    norm_keys = _NO_NORM
     if leaf.target is BATCH_NORM:
-        linear: Any = leaf.args[0]
-        if linear.target is not LINEAR or only_user(linear) is not leaf or len(chain) > 1:
-            return None
-        if len(linear.meta["val"].shape) != 2:
-            return _refused(graph, linear, "its batch norm is over another dimension than its outputs")
-        found = batch_norm_keys(graph, leaf, uses)
-        if isinstance(found, str):
-            return _refused(graph, linear, found)
-        return _Half(linear, torch.arange(int(linear.meta["val"].shape[1])), 1, found)
-    if leaf.target is not LINEAR:
+        found = _normed(graph, leaf, uses)
+        if not isinstance(found, tuple):
+            return found
+        linear, norm_keys = found
+        start, dim = chain[0], 1
+        places = rearranged(graph, node, {leaf: (numbered(graph, leaf.args[0], 1),)})  # type: ignore[dict-item, arg-type]
+    elif leaf.target is LINEAR:
+        start, dim = leaf, -1
+        places = rearranged(graph, node, {leaf: numbered(graph, leaf, -1)})
+    else:
         return None
-    places = rearranged(graph, node, {leaf: numbered(graph, leaf, -1)})
     axes = [d for d in range(places.dim()) if (places.narrow(d, 0, 1) != places).any()]
     axis = axes[0] if axes else places.dim() - 1
     along = places.movedim(axis, 0).flatten(1)[:, 0]
     if len(axes) > 1 or len(along.unique()) < len(along):
-        return _refused(graph, leaf, "its outputs are spread over several dimensions before their activation")
-    if node is not leaf and not is_read_once(graph, leaf, -1, node, along):
-        return _refused(graph, leaf, "its outputs are used beside its activation, too")
-    return _Half(leaf, along, axis)
+        return _refused(graph, linear, "its outputs are spread over several dimensions before their activation")
+    if node is not start and not is_read_once(graph, start, dim, node, along):
+        return _refused(graph, linear, "its outputs are used beside its activation, too")
+    if norm_keys[0] and not torch.equal(along, torch.arange(int(linear.meta["val"].shape[-1]))):
+        return _refused(graph, linear, "its outputs are rearranged behind its batch norm")
+    return _Half(linear, along, axis, norm_keys)
+
+
+def _normed(
+    graph: FlatGraph, norm: fx.Node, uses: Mapping[str, int]
+) -> tuple[fx.Node, tuple[str, str, str, str]] | NotAPlayer | None:
+    """The linear layer that a batch norm alone reads, be it with tokens flattened, and the norm's keys."""
+    read: Any = norm.args[0]
+    leaves = sources(graph, read)[1]
+    if len(leaves) != 1 or leaves[0].target is not LINEAR:
+        return None
+    linear = leaves[0]
+    units = torch.arange(int(linear.meta["val"].shape[-1]))
+    arrived = rearranged(graph, read, {linear: numbered(graph, linear, -1)}).movedim(1, -1)
+    if arrived.shape[-1] != len(units) or bool((arrived != units).any()):
+        return _refused(graph, linear, "its batch norm is over another dimension than its outputs")
+    if only_user(read) is not norm or not is_read_once(graph, linear, -1, read, units):
+        return _refused(graph, linear, "its outputs are used beside its batch norm, too")
+    found = batch_norm_keys(graph, norm, uses)
+    return _refused(graph, linear, found) if isinstance(found, str) else (linear, found)
 
 
 def _site(

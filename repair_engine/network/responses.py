@@ -15,6 +15,7 @@ from torch import fx
 from repair_engine.network.activations import is_activation
 from repair_engine.network.graph import aten
 from repair_engine.network.network import Network
+from repair_engine.network.places import Grid, grids
 
 _IN_PLACE = {aten.relu_.default}
 
@@ -29,39 +30,58 @@ class Responses:
     def __init__(self, network: Network) -> None:
         self.network = network
         self._heads: dict[int, fx.GraphModule] = {}
+        self._grids: list[Grid | None] | None = None
+
+    def grid(self, site: int) -> Grid | None:
+        """Where on the image a site's positions lie; None where no image ran yet, or where they have no places."""
+        return None if self._grids is None else self._grids[site]
 
     def maps(self, images: torch.Tensor, site: int) -> torch.Tensor:
         """Outputs [B, channels, H, W] of a site before its activation; differentiable in the images [B, C, H, W].
 
-        Tokens lie along H, with W = 1; one number an image has H = W = 1. Of a head it is the ℓ2 norm of its values.
+        Positions lie as on the image, without those that have no place there (class tokens; see `grid`). Where none has
+        one they lie along H, with W = 1. Of a head it is the ℓ2 norm of its values.
         """
+        self._look(images)
         state = self.network.start(images)
         for k in range(site):
             state = self.network.run(state, k)
         return self._mapped(site, self._head(site)(*state))
 
+    def _look(self, images: torch.Tensor) -> None:
+        if self._grids is None:
+            self._grids = grids(self.network, images[:1].detach())
+
     def _mapped(self, site: int, output: torch.Tensor) -> torch.Tensor:
-        one = self.network.sites[site]
+        one, grid = self.network.sites[site], self.grid(site)
         found = one.layout.of_images(output, one.channels)
         if one.rows.width > 1:
             found = found.unflatten(1, (-1, one.rows.width)).norm(dim=2)
+        if grid is not None:
+            return grid.on(found.flatten(2))
         while found.dim() < 4:
             found = found.unsqueeze(-1)
         return found.flatten(3)
 
     def means(self, images: torch.Tensor, players: Sequence[int] | np.ndarray) -> torch.Tensor:
         """Responses [B, m] of players [m]: means over positions, float32, without gradients."""
+        return self.reduced(images, players)[0]
+
+    def reduced(self, images: torch.Tensor, players: Sequence[int] | np.ndarray) -> torch.Tensor:
+        """Mean, largest and smallest response over positions, float32 [3, B, m], of players [m], without gradients."""
+        self._look(images)
         players = np.asarray(players)
         sites = self.network.site_of(players)
-        out = torch.empty(len(images), len(players), device=images.device)
+        out = torch.empty(3, len(images), len(players), device=images.device)
         with torch.inference_mode():
             state = self.network.start(images)
             for site in range(int(sites.max()) + 1):
                 here = np.flatnonzero(sites == site)
                 if len(here):
                     channels = torch.from_numpy(players[here] - int(self.network.offsets[site]))
-                    found = self._mapped(site, self._head(site)(*state))[:, channels.to(images.device)].mean((2, 3))
-                    out[:, torch.from_numpy(here).to(images.device)] = found.to(out.dtype)
+                    found = self._mapped(site, self._head(site)(*state))[:, channels.to(images.device)]
+                    taken = torch.stack([found.mean((2, 3)), found.amax((2, 3)), found.amin((2, 3))])
+                    out[:, :, torch.from_numpy(here).to(images.device)] = taken.to(out.dtype)
                 state = self.network.run(state, site)
         return out
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from repair_engine.pages.lines import LOOKS, Axis, Line, Look, Point, Rule, line_chart
 from repair_engine.pages.svg import WIDE, decimals, whole
-from repair_engine.studies.names import LEAVE_ONE_OUT, NEAREST_ZERO, RANDOM, RESPONSES, SHAPLEY, WEIGHTS
+from repair_engine.studies.names import ALONE, LEAVE_ONE_OUT, NEAREST_ZERO, RANDOM, RESPONSES, SHAPLEY, WEIGHTS
 from repair_engine.support.words import decimal, percent
 
 Row = Mapping[str, Any]
@@ -27,6 +27,9 @@ _RANKINGS: dict[str, Look] = {
     LEAVE_ONE_OUT: ("diamond", "bad", "9 3 2 3"),
     RANDOM: ("ring", "before", "1 3"),
     NEAREST_ZERO: ("ring", "after", "4 4"),
+    ALONE["filter"]: ("disc", "after", None),
+    ALONE["hidden"]: ("square", "clean", "7 3"),
+    ALONE["head"]: ("diamond", "bad", "9 3 2 3"),
 }
 _MODELS: tuple[Look, ...] = (("disc", "before", None), ("square", "after", "7 3"))
 _PHASES: dict[str, Look] = {"search": ("disc", "after", None), "confirm": ("diamond", "clean", "7 3")}
@@ -160,7 +163,7 @@ def removal(
     said = "; ".join(
         f"{of.name} from {percent(r[key][0])} to {percent(r[key][-1])} at {r['ks'][-1]:,}" for of, r in zip(lines, rows)
     )
-    x = filters_axis("filters removed", max(r["ks"][-1] for r in rows))
+    x = filters_axis("units removed", max(r["ks"][-1] for r in rows))
     rules = [] if shift is None else [Rule(shift, "logit shift")]
     return line_chart(lines, title, f"{said}.", x, Axis(), rules=rules, width=width, ident=ident)
 

@@ -34,7 +34,7 @@ def render(document: ExplainRecord, pictures: Pictures) -> str:
     """The page for an explanation."""
     more = [("files", "Files and versions", "files.html")]
     if document["pictures"]:
-        more.insert(0, ("pictures", "Pictures of filters", "explain/pictures.html"))
+        more.insert(0, ("pictures", "Pictures of units", "explain/pictures.html"))
     *made, files = rendering.sections(more, d=document, pictures=pictures, **_SHOWN)
     shown = sections(document)
     parts = [*shown[:3], *made, *shown[3:], files]
@@ -103,11 +103,13 @@ def raising(document: ExplainRecord) -> str:
     return LEAST if document["metric"]["goal"] == "raise" else MOST
 
 
-def removal_chart(document: ExplainRecord, rows: Sequence[CurveRow], key: Share, heading: str, shifted: bool) -> Markup:
+def removal_chart(
+    document: ExplainRecord, rows: Sequence[CurveRow], key: Share, heading: str, shifted: bool, ident: str = ""
+) -> Markup:
     """The curves of one end, with the level that a shift of the logits reaches where it is `shifted`."""
     shift = document["curves"]["logit_shift"]
     level = shift[key] if shifted and shift["moved"] else None
-    ident = f"removal-{rows[0]['end'].split()[0]}-{key}"
+    ident = f"removal-{rows[0]['end'].split()[0]}-{key}{ident}"
     return responsive(lambda w: charts.removal(rows, key, heading, shift=level, width=w, ident=ident))
 
 

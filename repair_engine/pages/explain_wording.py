@@ -11,13 +11,30 @@ from repair_engine.support.words import count, level_of, percent, points
 if TYPE_CHECKING:
     from repair_engine.documents.explain import ExplainRecord
     from repair_engine.studies.explain_curves import AdvantageRow
+    from repair_engine.studies.pictures import PictureRow
 
 
 PICTURES = (
-    "A filter's response is its output before the activation function, averaged over positions. Optimized images "
-    "(feature visualization, Olah et al. 2017) show what drives a response beyond what any photograph does; they are "
-    "aids to a guess, not evidence of what the filter means."
+    "A unit's response is its output before the activation function; of a head it is the length of its values. "
+    "A filter is judged by the mean over positions. A hidden unit or a head whose tokens are patches of the image is "
+    "judged patch by patch: shown are the images with the largest and the smallest single response. The heat says "
+    "where it is: orange above the unit's mean, blue below, the stronger the further away. Optimized images (feature "
+    "visualization, Olah et al. 2017) show what drives a response beyond what any photograph does; they are aids to a "
+    "guess, not evidence of what the unit means."
 )
+KIND = {"filter": "Filter", "hidden": "Hidden unit", "head": "Attention head"}
+
+
+def responses(row: PictureRow) -> str:
+    """Of what the mean and the range that follow are."""
+    images = f"{row['images']:,} score images"
+    if not row["by_position"] or row["grid"] is None:
+        return f"Over {images} the response is"
+    height, width = row["grid"]
+    left_out = (
+        f" (without {count(row['left_out'], 'position')} that are no patch: class tokens)" if row["left_out"] else ""
+    )
+    return f"Over the {height} × {width} patches of {images}{left_out} the response is"
 
 
 def headline(document: ExplainRecord) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from repair_engine.pages.repair_wording import ABLATIONS, ESTIMATORS, STOPPED, processor
 from repair_engine.support.precision import Precision
+from repair_engine.support.words import kinds_said
 
 _USES = {  # of the select and the report images, by verb
     "repair": ("choice of k", "the figures above"),
@@ -30,6 +31,12 @@ def precision(run: Mapping[str, Any]) -> str:
     return "" if said.get("asked", "float32") == "float32" else Precision(**said).note()
 
 
+def players(model: Mapping[str, Any]) -> str:
+    """How many units of which kinds; results from before there were kinds have filters alone."""
+    kinds = model.get("kinds") or {"filter": {"units": model["filters"]}}
+    return kinds_said({kind: row["units"] for kind, row in kinds.items()})
+
+
 def plain(value: object) -> str:
     """A setting of the preprocessing."""
     if value is None:
@@ -48,4 +55,5 @@ MEASURED: dict[str, Any] = {
     "processor": processor,
     "precision": precision,
     "plain": plain,
+    "players": players,
 }

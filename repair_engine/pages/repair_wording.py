@@ -115,7 +115,7 @@ def headline(document: RepairRecord) -> str:
         return (
             f"{deed(document)} {verb} {metric} from {percent(before)} to {percent(after)} on {images} that "
             f"the repair never saw (change {points(change['value'])} percentage points, {level} interval "
-            f"{interval(change)}).{_goal_said(document)}{' ' + beyond if beyond else ''}{_read_before(document)}"
+            f"{interval(change)}).{_of_goal(document)}{' ' + beyond if beyond else ''}{_read_before(document)}"
         )
     if not changed(document):
         why = document["reasons"][0]
@@ -125,7 +125,7 @@ def headline(document: RepairRecord) -> str:
     said = (
         f"{deed(document)}, {which}, took {metric} from {percent(before)} to {percent(after)} on {images} that the "
         f"search never saw (change {points(change['value'])} percentage points, {level} interval {interval(change)})"
-        f"{_goal_said(document)}"
+        f"{_of_goal(document)}"
     )
     verdict = not_shown(document)
     if not written(document):
@@ -140,12 +140,16 @@ def headline(document: RepairRecord) -> str:
     )
 
 
-def _goal_said(document: RepairRecord) -> str:
-    """How the goal fared that the repair was chosen and is judged by, where it is not the metric."""
+def _of_goal(document: RepairRecord) -> str:
+    return f" {said}" if (said := goal_said(document)) else ""
+
+
+def goal_said(document: RepairRecord) -> str:
+    """How the goal fared that the repair was chosen and is judged by, in a sentence; empty where it is the metric."""
     change, what, _ = judged(document)
     if goal_of(document) == "mean" or change is None:
         return ""
-    return f" By {what} it was chosen: a change of {points(change['value'])} points ({interval(change)})."
+    return f"By {what} it was chosen: a change of {points(change['value'])} points ({interval(change)})."
 
 
 def swaps(document: RepairRecord) -> str:

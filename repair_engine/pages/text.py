@@ -11,7 +11,7 @@ from repair_engine.documents.reasons import beyond_said
 from repair_engine.pages.attack_wording import settings_text
 from repair_engine.pages.explain_page import at_ends, samples_of, shown
 from repair_engine.pages.explain_wording import advantage_line, headline, shift_text
-from repair_engine.pages.repair_wording import deed, edit_said, fairness_said, selection_said, title, verdict
+from repair_engine.pages.repair_wording import deed, edit_said, fairness_said, goal_said, selection_said, title, verdict
 from repair_engine.support.words import first_few, kinds_said, level_of
 
 if TYPE_CHECKING:
@@ -130,6 +130,8 @@ def repair_text(document: RepairRecord) -> str:
         f"{change['lower']:+.4f} to {change['upper']:+.4f}); "
         f"clean accuracy {before['accuracy']:.4f} -> {after['accuracy']:.4f}",
     ]
+    if is_changed(document) and (said := goal_said(document)):
+        lines.append(said)
     if "guard" in document:
         guard = document["guard"]
         lines.append(f"Guard set ({guard['n']} images): {guard['before']:.4f} -> {guard['after']:.4f}")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from repair_engine.models.architectures import Architecture
 from repair_engine.models.preprocessing import Preprocessing
@@ -74,6 +74,13 @@ class Sources:
     weights: str | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     apart: bool = False
+
+    def moved(self, at: Callable[[str], str]) -> Self:
+        """The same files where they are now: `at` says it of each path. Their own names stay."""
+        roles = ("model", "data", "classes", "guard", "trigger", "triggered", "constants", "values")
+        here: dict[str, Any] = {role: at(path) for role in roles if (path := getattr(self, role)) is not None}
+        others = tuple(replace(one, file=at(one.file)) for one in self.surrogates)
+        return replace(self, **here, surrogates=others)
 
     def name_of(self, role: str) -> str:
         """What the file of a role ("model", "data", "guard", "trigger", "triggered", "constants") is called."""

@@ -198,11 +198,26 @@ def by_hand_settings(request: RunSettings, game: NeuronGame, players: np.ndarray
     Raises:
         BadInput: it does not buy the pilot and one draw, saying what does.
     """
-    settings = Settings(
+    settings = _by_hand(request, game, players, max(1, int(budget * request.purpose.fresh)))
+    if settings.budget < least_search(settings):
+        enough = least_by_hand(request, game, players)
+        raise BadInput(
+            f"A budget of {budget:,} evaluations does not value {len(players)} filters.", f"Give --budget {enough}."
+        )
+    return settings
+
+
+def least_by_hand(request: RunSettings, game: NeuronGame, players: np.ndarray) -> int:
+    """The smallest budget that surely values filters chosen by hand."""
+    return int(np.ceil(least_search(_by_hand(request, game, players, 1)) / request.purpose.fresh))
+
+
+def _by_hand(request: RunSettings, game: NeuronGame, players: np.ndarray, budget: int) -> Settings:
+    return Settings(
         estimator="cmcs",
         n_players=game.n_players,
         batch_size=game.batch_size,
-        budget=max(1, int(budget * request.purpose.fresh)),
+        budget=budget,
         seed=request.seed,
         stream=1,
         tol=0.0,
@@ -214,13 +229,6 @@ def by_hand_settings(request: RunSettings, game: NeuronGame, players: np.ndarray
         draws_per_block=max(1, _BLOCK // ((1 + len(players)) * game.batch_size * _ROUND)),
         blocks_per_round=_ROUND,
     )
-    least = least_search(settings)
-    if settings.budget < least:
-        enough = int(np.ceil(least / request.purpose.fresh))
-        raise BadInput(
-            f"A budget of {budget:,} evaluations does not value {len(players)} filters.", f"Give --budget {enough}."
-        )
-    return settings
 
 
 def candidate_players(request: RunSettings, found: Estimate) -> np.ndarray:

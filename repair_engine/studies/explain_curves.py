@@ -3,12 +3,13 @@
 Each removed filter is ablated to its constant. From the most critical end the curve of a good ranking falls fast (the
 paper's Fig. 4b). The least critical end is the lowest values (Fig. 4c): it rises where filters hurt the metric, and
 falls where the intact network uses what hurts when many others are gone. So at that end the order of the values' sizes
-stands beside it: what is estimated to do least either way.
+stands beside it: what is estimated to do least either way. Where a network has units of several kinds, each kind is
+removed alone, too, by Shapley value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TypedDict
@@ -18,10 +19,11 @@ import numpy as np
 from repair_engine.case.case import Case
 from repair_engine.choosing.plan import prefix_predictions
 from repair_engine.data.pixels import taken
+from repair_engine.network import Network
 from repair_engine.question.objectives import Objective, cell_codes, plan_batches
 from repair_engine.question.objectives.metric import accuracy_weights
 from repair_engine.question.question import Question
-from repair_engine.studies.names import ENDS, LEAST, MOST, NEAREST_ZERO, RANDOM, SHAPLEY
+from repair_engine.studies.names import ALONE, ENDS, LEAST, MOST, NEAREST_ZERO, RANDOM, SHAPLEY
 from repair_engine.studies.rankings import Rankings
 from repair_engine.support.progress import Progress
 from repair_engine.support.statistics import Interval, IntervalRecord, paired_bootstrap
@@ -84,10 +86,19 @@ def grids(n: int, remove: int) -> dict[str, np.ndarray]:
     return {MOST: grid(most), LEAST: grid(max(most, n // 2))}
 
 
-def evaluations_per_image(n: int, remove: int, draws: int) -> int:
+def evaluations_per_image(network: Network, remove: int, draws: int) -> int:
     """Coalitions that all curves evaluate on an image, at most."""
-    ends = grids(n, remove)
-    return _RANKINGS * sum(len(ks) for ks in ends.values()) + len(ends[LEAST]) + draws * len(_union(ends))
+    ends = grids(network.n_filters, remove)
+    kinds = sum(len(grid(min(remove, len(one)))) for one in kinds_alone(network).values())
+    along = _RANKINGS * sum(len(ks) for ks in ends.values())
+    return along + len(ends[LEAST]) + draws * len(_union(ends)) + len(ENDS) * kinds
+
+
+def kinds_alone(network: Network) -> dict[str, np.ndarray]:
+    """Kind -> its units, int64; empty where there is only one."""
+    of = np.array([site.kind for site in network.sites])[network.site_of(np.arange(network.n_filters))]
+    found = {kind: np.flatnonzero(of == kind) for kind in ALONE if (of == kind).any()}
+    return found if len(found) > 1 else {}
 
 
 def images_for(case: Case, budget: int) -> int:
@@ -97,7 +108,7 @@ def images_for(case: Case, budget: int) -> int:
     if asked.curve_images is not None:
         return asked.curve_images
     sets = 1 if case.settings.metric.kind == "accuracy" else 2
-    points = sets * evaluations_per_image(case.subject.network.n_filters, asked.remove, asked.draws)
+    points = sets * evaluations_per_image(case.subject.network, asked.remove, asked.draws)
     return int(np.clip(_SHARE * budget // points, FEWEST_IMAGES, MOST_IMAGES))
 
 
@@ -127,9 +138,9 @@ def _drawn(objective: Objective, most: int, rng: np.random.Generator) -> Objecti
 
 
 def removal_curves(case: Case, rankings: Rankings, images: CurveImages, remove: int, progress: Progress) -> list[Curve]:
-    """Curves of every ranking from both ends, then of the random orders, cut to both ends' numbers."""
+    """Curves of every ranking from both ends, of the random orders, cut to both ends' numbers, of each kind alone."""
     ends = grids(case.subject.network.n_filters, remove)
-    total = len(images) * evaluations_per_image(case.subject.network.n_filters, remove, len(rankings.random))
+    total = len(images) * evaluations_per_image(case.subject.network, remove, len(rankings.random))
     done = 0
 
     def tick(count: int) -> None:
@@ -156,7 +167,18 @@ def removal_curves(case: Case, rankings: Rankings, images: CurveImages, remove: 
                     outcomes=whole.outcomes[at],
                 )
             )  # fmt: skip
+    for kind, units in kinds_alone(case.subject.network).items():
+        order = rankings.order(SHAPLEY)
+        order = order[np.isin(order, units)]
+        ks = grid(min(remove, len(units)))
+        for end, along in ((MOST, order), (LEAST, order[::-1])):
+            curves.append(_measure(case, images, end, ALONE[kind], None, along, ks, tick))
     return curves
+
+
+def of_all(curves: Sequence[Curve]) -> list[Curve]:
+    """Those whose units are of all kinds."""
+    return [c for c in curves if c.ranking not in ALONE.values()]
 
 
 def _union(ends: dict[str, np.ndarray]) -> np.ndarray:
@@ -211,7 +233,7 @@ class FirstRemoved(TypedDict):
     level: float
 
 
-def advantages(curves: list[Curve], images: CurveImages, seed: int, level: float) -> list[AdvantageRow]:
+def advantages(curves: Sequence[Curve], images: CurveImages, seed: int, level: float) -> list[AdvantageRow]:
     """Shapley's mean metric over the removals minus each rival's, per end, with a paired interval.
 
     The mean over the curve is linear in the images' outcomes, so images can be resampled. Random orders are averaged;
@@ -219,7 +241,7 @@ def advantages(curves: list[Curve], images: CurveImages, seed: int, level: float
     """
     rows: list[AdvantageRow] = []
     for end in ENDS:
-        here = [c for c in curves if c.end == end]
+        here = [c for c in of_all(curves) if c.end == end]
         mine = next(_per_image(c) for c in here if c.ranking == SHAPLEY)
         for name in dict.fromkeys(c.ranking for c in here if c.ranking != SHAPLEY):
             rival = np.mean([_per_image(c) for c in here if c.ranking == name], axis=0)
@@ -231,7 +253,9 @@ def advantages(curves: list[Curve], images: CurveImages, seed: int, level: float
     return rows
 
 
-def first_removed(curves: list[Curve], images: CurveImages, most: int, seed: int, level: float) -> list[FirstRemoved]:
+def first_removed(
+    curves: Sequence[Curve], images: CurveImages, most: int, seed: int, level: float
+) -> list[FirstRemoved]:
     """Per end, what removing up to `most` filters by Shapley value changed, with a paired interval."""
     rows: list[FirstRemoved] = []
     for end in ENDS:

@@ -9,3 +9,5 @@ RANDOM = "random"
 
 MOST, LEAST = "most critical first", "least critical first"
 ENDS = (MOST, LEAST)
+
+ALONE = {"filter": "filters alone", "hidden": "hidden units alone", "head": "attention heads alone"}  # by Shapley value

@@ -1,4 +1,4 @@
-"""Pictures of filters: score images to which they respond most and least, and optimized images."""
+"""Pictures of units: score images to which they respond most and least, and optimized images."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from repair_engine.case.case import Case
 from repair_engine.data.images import Images
 from repair_engine.data.pixels import Rows
 from repair_engine.network import Responses
+from repair_engine.studies.responding import furthest_from, heat_of, maps_of, responding
 from repair_engine.studies.visualize import STEPS, colour_root, visualize
 from repair_engine.studies.visualize import Visualization as Optimized
 from repair_engine.support.memory import give_back
 from repair_engine.support.progress import Progress
 
-SHOWN = 5  # images of each sign
 SIDE = 96  # pixels, at most, of a picture's longer side
 _COLOUR_IMAGES = 256
 _EXACT = 64  # pixels of the longer side, up to which a WebP keeps every one
-_MOST_IMAGES = 4000  # score images that are looked at
 
 
 class Extreme(TypedDict):
-    """An image to which a filter responds most (sign 1) or least."""
+    """An image to which a unit responds most (sign 1) or least; `heat`: a picture of where, to be laid over it."""
 
     sign: int
     response: float
     picture: str
     label: str
+    heat: str | None
 
 
 class Visualization(TypedDict):
@@ -47,9 +47,17 @@ class Visualization(TypedDict):
 
 
 class PictureRow(TypedDict):
-    """One pictured filter; its mean response over `images` score images, and the range."""
+    """One pictured unit; its mean response over `images` score images, and the range.
+
+    `grid` (rows, columns) says how its positions lie on an image, None that they do not; `left_out` of them lie nowhere
+    (class tokens). With `by_position` the range and the extremes are of single positions, else of an image's means.
+    """
 
     id: str
+    kind: str
+    grid: list[int] | None
+    left_out: int
+    by_position: bool
     images: int
     mean: float
     range: list[float]
@@ -59,10 +67,10 @@ class PictureRow(TypedDict):
 
 @dataclass(frozen=True)
 class Pictures:
-    """What is known of the pictured filters.
+    """What is known of the pictured units.
 
     Attributes:
-        rows: JSON-able, one per filter: id, mean and range of its response, `extremes` and `visualizations`.
+        rows: JSON-able, one per unit.
         png: name -> PNG; the names stand in the rows.
     """
 
@@ -75,7 +83,7 @@ class Pictures:
 
 
 def make_pictures(case: Case, order: np.ndarray, progress: Progress) -> Pictures:
-    """Pictures of the first and last filters of an order (most to least critical, int64 [n])."""
+    """Pictures of the first and last units of an order (most to least critical, int64 [n])."""
     asked = case.settings.explain
     assert asked is not None
     shown, drawn = _ends(order, asked.pictures), _ends(order, asked.visualize)
@@ -86,7 +94,7 @@ def make_pictures(case: Case, order: np.ndarray, progress: Progress) -> Pictures
     span = Span.of(case.images, score_sample(case.images))
     rows, png = _extremes(case, responses, players, set(shown), span, progress)
     give_back()
-    for found in optimized(case, drawn, lambda share: progress("optimizing images for filters", share)):
+    for found in optimized(case, drawn, lambda share: progress("optimizing images for units", share)):
         row = rows[players.index(found.player)]
         name = f"{row['id']} {'+' if found.sign > 0 else '-'}"
         png[name] = png_of(found.pixels, most=224)
@@ -172,43 +180,37 @@ def _ends(order: np.ndarray, count: int) -> list[int]:
 def _extremes(
     case: Case, responses: Responses, players: list[int], shown: set[int], span: Span, progress: Progress
 ) -> tuple[list[PictureRow], dict[str, bytes]]:
-    indices, found = responses_to(case, responses, players, progress)
-    rows: list[PictureRow] = []
+    network, rows = case.subject.network, list[PictureRow]()
     png: dict[str, bytes] = {}
-    for j, player in enumerate(players):
+    for player, found in zip(players, responding(case, responses, players, progress), strict=True):
+        unit, grid = network.filter_id(player), found.grid
         row: PictureRow = {
-            "id": case.subject.network.filter_id(player),
-            "images": len(indices),
-            "mean": float(found[:, j].mean()),
-            "range": [float(found[:, j].min()), float(found[:, j].max())],
+            "id": unit,
+            "kind": network.kind(player),
+            "grid": None if grid is None else [grid.height, grid.width],
+            "left_out": 0 if grid is None else grid.left_out,
+            "by_position": found.by_position,
+            "images": len(found.indices),
+            "mean": float(found.mean.mean()),
+            "range": found.range,
             "extremes": [],
             "visualizations": [],
         }
-        order = np.argsort(-found[:, j], kind="stable")
-        count = min(SHOWN, len(order) // 2)
-        for sign, at in ((1, order[:count]), (-1, order[::-1][:count])):
-            for i in at if player in shown else ():
-                index = int(indices[i])
+        ends = found.ends() if player in shown else []
+        maps = [maps_of(case, responses, player, indices) for _, indices, _ in ends]
+        furthest = furthest_from(row["mean"], [one for one in maps if one is not None])
+        for (sign, indices, values), of_images in zip(ends, maps, strict=True):
+            for i, (index, value) in enumerate(zip(indices.tolist(), values.tolist(), strict=True)):
                 name = case.images.dataset.file_names[index]
                 png.setdefault(name, png_of(span.shown(case.images.dataset.images[index])))
+                heat = None
+                if of_images is not None:
+                    heat = f"{unit} on {name}"
+                    png[heat] = heat_of(of_images[i], row["mean"], furthest)
                 label = case.images.class_names[int(case.images.labels[index])]
-                row["extremes"].append({"sign": sign, "response": float(found[i, j]), "picture": name, "label": label})
+                row["extremes"].append({"sign": sign, "response": value, "picture": name, "label": label, "heat": heat})
         rows.append(row)
     return rows, png
-
-
-def responses_to(
-    case: Case, responses: Responses, players: Sequence[int], progress: Progress
-) -> tuple[np.ndarray, np.ndarray]:
-    """Dataset indices [N] of score images, and the players' mean responses to them, float64 [N, m]."""
-    indices = case.images.splits.score[:: -(-len(case.images.splits.score) // _MOST_IMAGES)]
-    found = np.empty((len(indices), len(players)))
-    step = case.subject.room.plain
-    for i in range(0, len(indices), step):
-        pixels = case.images.pixels[torch.from_numpy(indices[i : i + step])].to(case.subject.device)
-        found[i : i + step] = responses.means(case.images.normalize(pixels), players).cpu().numpy()
-        progress("looking for images that filters respond to", min(i + step, len(indices)) / len(indices))
-    return indices, found
 
 
 def score_sample(images: Images) -> Rows:

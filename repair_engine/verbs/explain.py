@@ -67,7 +67,7 @@ def seconds_of(case: Case, rates: Rates, budget: int) -> dict[str, float]:
     assert asked is not None
     sets = 1 if case.settings.metric.kind == "accuracy" else 2
     images = sets * min(images_for(case, budget), len(case.images.splits.report))
-    curves = images * evaluations_per_image(network.n_filters, asked.remove, asked.draws)
+    curves = images * evaluations_per_image(network, asked.remove, asked.draws)
     loo = min(int(np.clip(LEAVE_ONE_OUT_SHARE * budget / network.n_filters, 4, 128)), len(case.images.splits.score))
     ascents = 2 * 2 * asked.visualize * STEPS * COPIES * _BACKWARD
     looked_at = len(case.images.splits.select) + len(case.images.splits.report)

@@ -39,6 +39,7 @@ from repair_engine.search.phases import (
     by_hand_settings,
     confirm_settings,
     least_budget,
+    least_by_hand,
     rank,
     reported,
     search_settings,
@@ -160,6 +161,8 @@ def prepare_job(
             budget = budgets.chosen(case, rates, spent, 60 * request.wanted_minutes)
             smallest = game if request.batch_size else game.resized(BATCH_SIZES[-1])
             budget = max(budget, least_budget(request, smallest))
+            if request.by_hand:
+                budget = max(budget, least_by_hand(request, game, game.network.players(request.by_hand)))
             images = f" --attack-images {case.settings.attack_images}" if case.question.adversary else ""
             if request.purpose is Verb.EXPLAIN:
                 notes.append(explain.forecast_text(explain.seconds_of(case, rates, budget), spent))
@@ -205,13 +208,14 @@ def _check_adversaries(case: Case, game: NeuronGame) -> None:
     open_surrogates(case.sources.surrogates, preprocessing, case.images.shape, network.classes, network.device)
 
 
-def open_job(folder: Path, verb: Verb | None = None) -> Job:
+def open_job(folder: Path, verb: Verb | None = None, at: Callable[[str], str] = str) -> Job:
     """The job that `prepare_job` left in a folder.
 
     Args:
+        at: see `preparing.open_case`.
         verb: what it is for, where it may have been prepared by a version that did not write that down.
     """
-    case = open_case(folder)
+    case = open_case(folder, at)
     if verb is not None and case.settings.purpose is not verb:
         case = replace(case, request=replace(case.request, purpose=verb))
     stored = json.loads((folder / _BUDGET_FILE).read_text())

@@ -60,6 +60,28 @@ def test_what_failed_is_said_and_tried_again(tmp_path: Path, monkeypatch: pytest
     assert "results" in found["memory good"]  # left as it was
 
 
+def test_the_reference_grows_with_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins with the one that is stored, and is never done."""
+    stored = tmp_path / "stored.npz"
+    stored.write_bytes(b"1")
+    monkeypatch.setattr(gpu, "path_of", lambda name: stored)
+    out = tmp_path / "out"
+    code = (
+        "import sys; from pathlib import Path; p = Path(sys.argv[-1]); p.write_bytes(p.read_bytes() + b'1'); print(9)"
+    )
+
+    def steps(*_: object) -> list[plan.Step]:
+        return [plan.Step("reference x", "reference", ("-c", code, "--path", str(out / "x.npz")), 20.0)]
+
+    monkeypatch.setattr(plan, "steps", steps)
+    for runs in (1, 2):
+        ended, found = asked(out)
+        assert ended == 0
+        assert found["reference x"]["header"] == 9
+        assert (out / "x.npz").read_bytes() == b"1" * (1 + runs)
+    assert not (out / "reference.md").exists()
+
+
 def test_a_step_is_ended_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "_LEAST", 0.0)
     script(monkeypatch, memory_slow="import time; time.sleep(600)", profile_next="print(1)")

@@ -29,7 +29,7 @@ def row(seed: int, edit: str, claimed: bool, truly: float) -> dict:
     def change(value: float) -> dict:
         return {"value": value, "lower": value - 0.01, "upper": value + 0.01}
 
-    return {"size": 600, "seed": seed, "edit": edit, "kind": edit if claimed else "", "claimed": claimed,
+    return {"size": 600, "seed": seed, "edit": edit, "commit": "abc", "kind": edit * claimed, "claimed": claimed,
             "gain": change(0.03) if claimed else None, "unseen": change(truly) if claimed else None}  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def test_the_table_counts_claims_and_what_they_truly_change() -> None:
     table = {line.split(" | ")[1]: line for line in text.splitlines() if line.startswith("| 600 ")}
     assert "| 600 | ablate | 2 | 0 | 0 | 0.0% | 0.0% to 84.2% | 0 | +0.00 |" in text
     assert "| 600 | auto | 2 | 2 | 2 | 100.0% | 15.8% to 100.0% | 1 | +1.00 |" in text
-    assert "Claimed in all: 2 of 4 (50.0%)" in text
+    assert "Claimed in all: 2 of 4 (50.0%, 95% interval 6.8% to 93.2%" in text
     assert "ablate" not in "".join(line for line in text.splitlines() if line.startswith("| 600 | 0"))
     assert table
 

@@ -90,6 +90,15 @@ def seen(page: Page, name: str) -> None:
     page.set_viewport_size({"width": 1280, "height": 900})
 
 
+def until(page: Page, expression: str) -> None:
+    """As `wait_for_function`, which needs what the site's policy forbids."""
+    for _ in range(PATIENCE // 200):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(200)
+    raise AssertionError(f"never: {expression}")
+
+
 def test_three_people_and_a_team(people, server: Server):
     job = server._run("-c", SEED).strip().splitlines()[-1]
     ada, bob, cleo = people("ada"), people("bob"), people("cleo")
@@ -165,9 +174,7 @@ def test_three_people_and_a_team(people, server: Server):
 
 
 def test_a_notification_at_the_end(people, server: Server):
-    ada, bob = people("ada"), people("bob")
-    ada.goto("/repairs/")
-    ada.get_by_role("link", name="Candidate").first.click()
+    bob = people("bob")
     server._run("-c", 'import django; django.setup(); from webapp.jobs.models import Job; '
                 'Job.objects.filter(name="Candidate").update(name="Night run")')  # fmt: skip
     server._run("-c", START)
@@ -181,10 +188,10 @@ def test_a_notification_at_the_end(people, server: Server):
     expect(bob.get_by_text("This browser may.")).to_be_visible()
     bob.get_by_role("button", name="Save").click()
     expect(bob.get_by_text("Saved.")).to_be_visible()
-    bob.wait_for_function("localStorage.getItem('ended.since')")
+    until(bob, "localStorage.getItem('ended.since')")
     assert bob.evaluate("window.told") == []
     server._run("-c", END)
-    bob.wait_for_function("window.told.length", timeout=PATIENCE)
+    until(bob, "window.told.length")
     assert bob.evaluate("window.told") == ["Second run: canceled"]
     outside = [url for url in bob.evaluate("performance.getEntriesByType('resource').map(one => one.name)")
                if not url.startswith(f"http://localhost:{server.port}/")]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,19 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from tests.faults.line import Line
 from tests.webapp.real_server import Server
+from tests.webapp.test_resumed import client
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 PATIENCE = 120_000  # ms
 SIZE = 24 << 20
 PIECE = 8 << 20
+MATE = (
+    "import django; django.setup(); from webapp.accounts import services as s; from webapp.jobs import teams; "
+    "from webapp.accounts.models import Membership, Role, User; "
+    "u = s.create_user(username='bob', password='correct horse battery'); t = teams.create_team(owner=u, name='Lab'); "
+    "Membership.objects.create(team=t, user=User.objects.get(username='ada'), role=Role.EDITOR); "
+    "print(s.create_token(owner=u, name='run')[1], t.pk)"
+)
 PAGES = 2_000_000  # bytes: of all other requests, generously
 
 
@@ -161,12 +170,19 @@ def test_dropped_and_taken_back(signed_in: Page, server, line):
     data = page.evaluate_handle(
         "() => { const d = new DataTransfer(); d.items.add(new File(['x'.repeat(1e7)], 'dropped.zip')); return d; }"
     )
-    page.dispatch_event(".sending", "drop", {"dataTransfer": data})
-    expect(page.get_by_text(re.compile(r"dropped\.zip, 9\.5 MB, is there\.")).first).to_be_visible()
-    assert page.evaluate("document.querySelector('input[type=file]').files[0].name") == "dropped.zip"
-    page.get_by_role("button", name="Remove").click()
+
+    def drop() -> None:
+        page.dispatch_event(".sending", "drop", {"dataTransfer": data})
+        expect(page.get_by_text(re.compile(r"dropped\.zip, 9\.5 MB, is there\.")).first).to_be_visible()
+        assert page.evaluate("document.querySelector('input[type=file]').files[0].name") == "dropped.zip"
+
+    drop()
+    with page.expect_response(lambda answer: answer.request.method == "DELETE"):
+        page.get_by_role("button", name="Remove").click()
     expect(page.get_by_role("button", name="Remove")).to_be_hidden()
     assert page.evaluate("document.querySelector('input[type=file]').files.length") == 0
+    assert list((server.data / "incoming").iterdir()) == []
+    drop()
     page.reload()
     page.get_by_role("button", name="Delete what is here of dropped.zip").click()
     expect(page.get_by_text("What had arrived of dropped.zip was deleted.")).to_be_visible()
@@ -185,6 +201,23 @@ def test_a_form_that_is_refused_keeps_it(signed_in: Page, server, line, tmp_path
     page.get_by_role("button", name="Upload").click()
     expect(page.get_by_text("is here already: it need not be sent again")).to_be_visible()
     page.locator("[name=architecture]").fill("resnet18")
+    submitted(page, server)
+
+
+def test_a_teams_file_is_known_for_the_team_alone(signed_in: Page, server, line, tmp_path):
+    """What a mate has sent for the team is not sent once more for it, and is no file of one's own."""
+    page, path = signed_in, tmp_path / "images.zip"
+    path.write_bytes(os.urandom(3 << 20))
+    key, team = server.run("-c", MATE).split()
+    client.Api(line.url, key, time.monotonic() + 300).upload("datasets/", path, {"team": int(team)})
+    page.reload()
+    page.locator("[name=team]").select_option(team)
+    choose(page, path)
+    expect(page.get_by_text("images.zip is here already: nothing is sent.").first).to_be_visible()
+    page.get_by_role("button", name="Remove").click()
+    page.locator("[name=team]").select_option("")
+    choose(page, path)
+    is_there(page)
     submitted(page, server)
 
 

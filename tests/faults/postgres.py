@@ -20,21 +20,23 @@ def programs() -> Path | None:
 class Cluster:
     """Started on entry; stopped and removed on exit. As root it runs as the user postgres, as PostgreSQL insists."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
         bin_ = programs()
         assert bin_ is not None, "PostgreSQL is not installed"
-        self.bin, self.folder = bin_, folder
+        self.bin, self.folder, self.host = bin_, folder, host
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.bind((host, 0))
             self.port = probe.getsockname()[1]
-        self.url = f"postgres://nr@127.0.0.1:{self.port}/postgres"
+        self.url = f"postgres://nr@{host}:{self.port}/postgres"
 
     def __enter__(self) -> Cluster:
         self.folder.mkdir(parents=True)
         if os.getuid() == 0:
             shutil.chown(self.folder, "postgres")
         self._run("initdb", "-D", "data", "-U", "nr", "--auth=trust", "-E", "UTF8")
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder}"
+        with (self.folder / "data" / "pg_hba.conf").open("a") as file:
+            file.write("host all all samenet trust\n")
+        options = f"-p {self.port} -c listen_addresses={self.host} -c unix_socket_directories={self.folder}"
         self._run("pg_ctl", "-D", "data", "-l", "log", "-w", "-o", options, "start")
         return self
 

@@ -26,6 +26,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "poolformer": {"hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1]},
     "regnet": {"hidden_sizes": [8, 8], "depths": [1, 1], "embedding_size": 8, "groups_width": 4},
     "resnet": {"hidden_sizes": [8, 8], "depths": [1, 1], "embedding_size": 8, "layer_type": "basic"},
+    "segformer": {"num_encoder_blocks": 2, "depths": [1, 1], "hidden_sizes": [8, 8], "sr_ratios": [2, 1],
+                  "patch_sizes": [7, 3], "strides": [4, 2], "num_attention_heads": [1, 2], "mlp_ratios": [2, 2]},
     "swin": _SWIN,
     "swinv2": _SWIN,
     "vit": _VIT,

@@ -32,8 +32,8 @@ class Server:
             **os.environ, "NR_DATA_DIR": str(folder), "NR_HTTPS": "0", "DATABASE_URL": "",
             "DJANGO_SETTINGS_MODULE": "webapp.settings", "NR_UPLOADS_AT_ONCE": "3",
         }  # fmt: skip
-        self._run("manage.py", "migrate", "-v0")
-        self.key, self.read_key = self._run("-c", MAKE).split()
+        self.run("manage.py", "migrate", "-v0")
+        self.key, self.read_key = self.run("-c", MAKE).split()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -59,7 +59,7 @@ class Server:
         _, alive = psutil.wait_procs(family, timeout=60)
         assert not alive
 
-    def _run(self, *command: str) -> str:
+    def run(self, *command: str) -> str:
         done = subprocess.run([sys.executable, *command], cwd=ROOT, env=self.env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout

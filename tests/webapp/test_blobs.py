@@ -100,13 +100,13 @@ def test_a_file_goes_after_the_commit_and_not_before(transactional_db):
 
 def test_what_is_stored_between_the_commit_and_the_removal_stays(transactional_db, monkeypatch):
     blob = blob_of(b"content")
-    plain = blobs._unlink_unless_stored
+    plain = blobs._delete_unless_stored
 
     def late(sha256: str) -> None:
         blob_of(b"content")  # somebody else's
         plain(sha256)
 
-    monkeypatch.setattr(blobs, "_unlink_unless_stored", late)
+    monkeypatch.setattr(blobs, "_delete_unless_stored", late)
     assert blobs.drop(blob.pk)
     assert Blob.objects.filter(pk=blob.pk).exists()
     assert blob.path.read_bytes() == b"content"

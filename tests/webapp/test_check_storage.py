@@ -36,7 +36,7 @@ def test_a_good_store_is_good(world):
     assert out == f"{Blob.objects.count()} blobs: 0 wrong, 0 mended.\n"
 
 
-def test_wrong_content_is_moved_away_and_returns_with_the_next_upload(world):
+def test_wrong_content_is_moved_away_and_returns_with_the_next_upload(world, settings):
     blob = world.owner.dataset.blob
     blob.path.write_bytes(b"somebody else's")
     out, error = check()
@@ -46,7 +46,7 @@ def test_wrong_content_is_moved_away_and_returns_with_the_next_upload(world):
     assert blob.path.exists()
     out, _ = check("--repair")
     actual = hashlib.sha256(b"somebody else's").hexdigest()
-    kept = storage.quarantine_folder() / f"{blob.pk}--{actual}"
+    kept = settings.DATA_DIR / storage.QUARANTINE / f"{blob.pk}--{actual}"
     assert str(kept) in out
     assert kept.read_bytes() == b"somebody else's"
     assert not blob.path.exists()
@@ -73,7 +73,7 @@ def test_rows_without_a_file_and_sizes(world):
     assert Blob.objects.filter(pk=world.owner.model.blob_id).exists()
 
 
-def test_files_without_a_row(world, monkeypatch):
+def test_files_without_a_row(world, settings, monkeypatch):
     orphan = blob_of(b"orphan")
     Blob.objects.filter(pk=orphan.pk).delete()
     stray = orphan.path.with_name("notes.txt")
@@ -83,7 +83,7 @@ def test_files_without_a_row(world, monkeypatch):
     out, error = check("--repair")
     assert ("has no row" in out, "no blob's name" in out, error) == (True, True, "")
     assert not orphan.path.exists()
-    assert {path.read_bytes() for path in storage.quarantine_folder().iterdir()} == {b"orphan", b"mine"}
+    assert {path.read_bytes() for path in (settings.DATA_DIR / storage.QUARANTINE).iterdir()} == {b"orphan", b"mine"}
     Blob.objects.create(sha256=orphan.pk, size=6)
     assert "put back" in check("--repair")[0]
     assert orphan.path.read_bytes() == b"orphan"

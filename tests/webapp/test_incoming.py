@@ -107,7 +107,7 @@ def test_a_full_disk_or_an_error_leaves_nothing(world, settings, monkeypatch, wh
 
     at = {
         "write": "webapp.library.uploads.StreamToDisk.receive_data_chunk",
-        "keep": "webapp.library.blobs._sync",
+        "keep": "webapp.library.store._sync",
         "service": "webapp.library.services.ring",
     }
     monkeypatch.setattr(at[where], full)

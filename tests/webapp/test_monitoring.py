@@ -41,7 +41,7 @@ def ready(query: str = "", **meta: str) -> tuple[int, dict]:
 def test_all_is_well(well):
     code, said = ready()
     assert (code, said["ready"], said["reason"]) == (200, True, "")
-    assert said["checks"] == dict.fromkeys(("database", "migrations", "broker", "storage", "worker"), "ok")
+    assert said["checks"] == dict.fromkeys(("database", "migrations", "release", "broker", "storage", "worker"), "ok")
     assert Client().get("/livez").content == b"ok\n"
 
 

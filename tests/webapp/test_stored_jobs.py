@@ -10,6 +10,7 @@ import pytest
 
 from repair_engine.models.preprocessing import Preprocessing
 from repair_engine.question.request import RepairRequest
+from repair_engine.settings import Limits
 from webapp.jobs import requests, translation
 
 KEPT = json.loads(Path(__file__).with_name("jobs_of_0_1.json").read_text(encoding="utf-8"))
@@ -26,11 +27,12 @@ def for_engine(row: dict, kept: dict) -> dict:
 
 def part(found: dict, kept: dict) -> dict:
     """What was there then; what came later must say that nothing is unusual."""
-    pixels = kept["preprocessing"]
-    if pixels is not None:
-        added = {key: value for key, value in found["preprocessing"].items() if key not in pixels}
-        assert added == {key: asdict(Preprocessing())[key] for key in added}
-        found = found | {"preprocessing": {key: found["preprocessing"][key] for key in pixels}}
+    for name, usual in (("preprocessing", Preprocessing()), ("limits", Limits())):
+        then = kept[name]
+        if then is not None:
+            added = {key: value for key, value in found[name].items() if key not in then}
+            assert added == {key: asdict(usual)[key] for key in added}
+            found = found | {name: {key: found[name][key] for key in then}}
     return {name: found[name] for name in kept}
 
 

@@ -30,8 +30,13 @@ class _AsSent:
         return dictionary.get(self.field_name, empty)
 
 
-class Text(_AsSent, serializers.CharField):
+class Text(_AsSent, serializers.RegexField):
     """A text of any number of lines."""
+
+    default_error_messages = {"invalid": "Null characters are not allowed."}  # PostgreSQL keeps none
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(r"^[^\x00]*$", **options)
 
 
 class Line(_AsSent, serializers.RegexField):

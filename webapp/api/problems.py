@@ -54,8 +54,9 @@ def handle(error: Exception, context: dict) -> Response | None:
         error = exceptions.ValidationError(serializers.as_serializer_error(error))
     if isinstance(error, Refused):
         body = problem(error.status, error.problem, mend=error.mend)
-    elif full_disk.is_full(error):
-        body = problem(507, full_disk.DETAIL, mend=full_disk.MEND)
+    elif passing := full_disk.answer(error):
+        status, said, mend = passing
+        body = problem(status, said, mend=mend)
     elif isinstance(error, Http404):
         body = problem(404, str(error) or "There is nothing here.")
     elif isinstance(error, PermissionDenied):

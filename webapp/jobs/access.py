@@ -14,8 +14,8 @@ from uuid import UUID
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model, QuerySet
 from django.http import Http404
-from django.utils import timezone
 
+from webapp import clock
 from webapp.accounts import rights
 from webapp.accounts.models import ApiToken, Invitation, Membership, Owned, Role, Team, User
 from webapp.accounts.rights import May
@@ -51,7 +51,7 @@ def datasets_of(user: User, need: May = SEE) -> QuerySet[DatasetUpload]:
 
 def resumable_of(user: User) -> QuerySet[ResumableUpload]:
     """Files on their way, and those that have arrived and were not used: of one person, whatever they become."""
-    rows = ResumableUpload.objects.filter(owner=user, expires_at__gt=timezone.now())
+    rows = ResumableUpload.objects.filter(owner=user, expires_at__gt=clock.now())
     return rows.select_related("reservation")
 
 
@@ -62,7 +62,7 @@ def jobs_of(user: User, need: May = SEE) -> QuerySet[Job]:
 
 def deleted_jobs_of(user: User) -> QuerySet[Job]:
     """What they can bring back."""
-    rows = Job.objects.filter(rights.reach(user, OWN), deleted_at__gt=timezone.now() - UNDO)
+    rows = Job.objects.filter(rights.reach(user, OWN), deleted_at__gt=clock.now() - UNDO)
     return rows.select_related("model", "dataset")
 
 
@@ -214,14 +214,14 @@ def membership_for(user: User, team: Team, pk: int | str) -> Membership:
 
 def invitations_to(user: User) -> QuerySet[Invitation]:
     """That can be answered still."""
-    now = timezone.now()
+    now = clock.now()
     rows = Invitation.objects.filter(user=user, accepted_at=None, declined_at=None, expires_at__gt=now)
     return rows.select_related("team", "invited_by")
 
 
 def open_invitations(team: Team) -> QuerySet[Invitation]:
     """Of a team that the caller was looked up for, to OWN. Declined ones are among them."""
-    return team.invitations.filter(accepted_at=None, expires_at__gt=timezone.now()).select_related("invited_by")
+    return team.invitations.filter(accepted_at=None, expires_at__gt=clock.now()).select_related("invited_by")
 
 
 def open_invitation_for(team: Team, pk: int | str) -> Invitation:

@@ -18,6 +18,7 @@ from repair_engine.support.progress import Progress
 from repair_engine.verbs.attack import run
 from webapp.jobs import translation
 from webapp.jobs.files import ADVERSARIAL, ATTACK
+from webapp.jobs.requests import at_hand
 
 
 def prepare(asked: dict[str, Any], work: Path) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def _checkpoint(repaired: dict[str, str], folder: Path) -> Path:
 
 def finish(work: Path, out: Path, note: Progress) -> dict[str, Any]:
     """Attacks, and writes attack.json, attack.html, attack.csv, attack.npz and pictures. Raises BadInput."""
-    asked = json.loads((work / ATTACK).read_text())
+    asked = at_hand(json.loads((work / ATTACK).read_text()))
     repaired = asked["repaired"]
     with tempfile.TemporaryDirectory(prefix="attack-") as folder:
         request = translation.repair_request(asked, Path(folder))

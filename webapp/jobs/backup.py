@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tarfile
@@ -34,20 +35,23 @@ from django.db.models import Model
 from django.utils import timezone
 
 from repair_engine import __version__
+from repair_engine.support.outputs import sha256 as sha256_of
 from repair_engine.support.words import byte_size
 from webapp import migrated, private
-from webapp.jobs import resuming, selectors
+from webapp.jobs import releases, resuming, selectors
 from webapp.jobs.models import Job
-from webapp.library import blobs
+from webapp.library import blobs, incoming
 from webapp.library.errors import Miswritten, Refused
 from webapp.library.models import Blob
+from webapp.library.store import CHUNK, Damaged, get_store
 
+log = logging.getLogger(__name__)
 FORMAT = 1
 # Who is alive, who is signed in, uploads under way, tries of passwords: over by the time of a restore. Permissions and
 # types of content are made by `migrate`.
 LEFT_OUT = [
     "sessions", "contenttypes", "auth.Permission", "accounts.AttemptCount", "library.Reservation",
-    "library.ResumableUpload", "jobs.Worker",
+    "library.ResumableUpload", "jobs.Worker", "jobs.Release",
 ]  # fmt: skip
 _TRIES = 5
 
@@ -93,27 +97,48 @@ def make(target: Path) -> Manifest:
     part = target.with_name(target.name + ".part")
     with tempfile.TemporaryDirectory(prefix="backup-", dir=private.folder(settings.INCOMING_DIR)) as folder:
         made_at = timezone.now().isoformat()
-        names, missing = _capture(Path(folder))
+        held = _hold() if get_store().remote else ""
         try:
+            names, missing = _capture(Path(folder))
             with os.fdopen(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
                 manifest = _write(file, Path(folder), names, missing, made_at)
                 os.fsync(file.fileno())
         except BaseException:
             part.unlink(missing_ok=True)
             raise
+        finally:
+            if held:
+                get_store().delete(held)
     part.replace(target)
     return manifest
 
 
+def _hold() -> str:
+    """Of an object store nothing is deleted until this is (`blobs`), or until it is a day old."""
+    path, file = incoming.new_file("hold-")
+    file.close()
+    name = f"{blobs.HOLDS}/{path.name}"
+    try:
+        get_store().send(path, name)
+    finally:
+        path.unlink()
+    return name
+
+
 def _capture(folder: Path) -> tuple[list[str], list[str]]:
     """The rows of one moment in `folder`/database.jsonl, and links to their blobs, which no deletion takes away.
+    (An object store has no links: nothing is deleted there meanwhile.)
 
     Returns the names of the blobs that are there, and of those that are lost.
     """
     for _ in range(_TRIES):
         with _one_moment():
             known = list(Blob.objects.order_by("pk").values_list("pk", flat=True))
-            missing = [name for name in known if not _link(name, folder)]
+            if get_store().remote:
+                there = {found.name for found in get_store().entries("blobs")}
+                missing = [name for name in known if Blob(sha256=name).stored_as not in there]
+            else:
+                missing = [name for name in known if not _link(name, folder)]
             options = {"format": "jsonl", "exclude": LEFT_OUT, "use_natural_foreign_keys": True, "verbosity": 0}
             call_command("dumpdata", output=str(folder / "database.jsonl"), **options)
         # Dropped between the moment and the link: then another moment is taken. Else the file is lost.
@@ -142,7 +167,7 @@ def _one_moment() -> Iterator[None]:
 
 def _link(name: str, folder: Path) -> bool:
     """False: there is no such file."""
-    path, kept = Blob(sha256=name).path, folder / name
+    path, kept = get_store().at(Blob(sha256=name).stored_as), folder / name
     if kept.exists():
         return True
     try:
@@ -161,9 +186,16 @@ def _write(file: IO[bytes], folder: Path, names: list[str], missing: list[str], 
     with tarfile.open(fileobj=file, mode="w") as tar:
         database = _add(tar, folder / "database.jsonl", "database.jsonl")
         for name in names:
-            size += (folder / name).stat().st_size
-            if _add(tar, folder / name, _member(name)) != name:
+            try:
+                path = _brought(name, folder)
+            except Damaged as error:
+                log.error("%s", error)
                 damaged.append(name)
+                continue
+            size += path.stat().st_size
+            if _add(tar, path, _member(name)) != name:
+                damaged.append(name)
+            path.unlink()
         manifest = Manifest(
             FORMAT, made_at, __version__, migrated.expected(), database, len(names), size, sorted(missing + damaged)
         )
@@ -171,6 +203,11 @@ def _write(file: IO[bytes], folder: Path, names: list[str], missing: list[str], 
         said.write_text(json.dumps(asdict(manifest), indent=1) + "\n")
         _add(tar, said, said.name)
     return manifest
+
+
+def _brought(name: str, folder: Path) -> Path:
+    store = get_store()
+    return store.checked(Blob(sha256=name).stored_as, name) if store.remote else folder / name
 
 
 def _member(name: str) -> str:
@@ -223,12 +260,14 @@ def restore(source: Path, *, replace: bool = False) -> tuple[Manifest, int]:
             manifest = _manifest(source, tar, members)
             _make_tables()
             _check_place(replace)
-            if (free := shutil.disk_usage(settings.BLOB_DIR).free) < manifest.bytes:
-                needed = byte_size(manifest.bytes)
-                raise Refused(f"The backup's files need {needed}; {byte_size(free)} are free.", "Make room first.")
+            sizes = [one.size for one in members.values()]
+            needed = max(sizes) if get_store().remote else manifest.bytes
+            if (free := shutil.disk_usage(settings.DATA_DIR).free) < needed:
+                said = f"The backup's files need {byte_size(needed)} here; {byte_size(free)} are free."
+                raise Refused(said, "Make room first.")
             with tempfile.TemporaryDirectory(prefix="restore-", dir=private.folder(settings.INCOMING_DIR)) as folder:
                 rows = _extract(tar, members["database.jsonl"], Path(folder) / "database.jsonl")
-                if blobs.ready(rows).sha256 != manifest.database:
+                if sha256_of(rows) != manifest.database:
                     raise Refused(f"{source} is damaged: database.jsonl is not what was written.", _OTHER)
                 placed = _place_files(source, tar, members, manifest, Path(folder))
                 return manifest, _load(rows, placed, manifest)
@@ -275,7 +314,7 @@ def _opened(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> Path:
     with _opened(tar, member) as source, target.open("xb") as file:
-        shutil.copyfileobj(source, file, blobs.CHUNK)
+        shutil.copyfileobj(source, file, CHUNK)
     return target
 
 
@@ -303,10 +342,9 @@ def _check_place(replace: bool) -> None:
         if not {model._meta.app_label, model._meta.label_lower} & left_out and model.objects.exists():
             there = f"{model.objects.count()} {model._meta.verbose_name_plural}"
             raise Refused(f"The database is not empty: it holds {there}.", "--replace puts the backup in its place.")
-    if next(settings.BLOB_DIR.glob("*/*"), None):
-        raise Refused(
-            f"{settings.BLOB_DIR} is not empty.", "--replace goes on: files that no row needs are swept after two days."
-        )
+    if next(get_store().entries("blobs"), None):
+        where = get_store().where("blobs")
+        raise Refused(f"{where} is not empty.", "--replace goes on: files that no row needs are swept after two days.")
 
 
 def _place_files(
@@ -330,6 +368,7 @@ def _load(rows: Path, placed: set[str], manifest: Manifest) -> int:
     """All rows, or none. Returns how many runs begin anew."""
     with transaction.atomic(durable=True):
         _empty()
+        releases.record()
         _insert(rows)
         known = set(Blob.objects.values_list("pk", flat=True))
         if lost := known - placed - set(manifest.lacking):
@@ -338,7 +377,7 @@ def _load(rows: Path, placed: set[str], manifest: Manifest) -> int:
         for job in active:
             resuming.begin_anew(job)
     for job in active:
-        shutil.rmtree(job.directory, ignore_errors=True)
+        get_store().delete_folder(f"jobs/{job.pk}")
     return len(active)
 
 

@@ -19,13 +19,14 @@ from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.core.checks import Error, register
 from django.db.models import Q, QuerySet
-from django.utils import timezone
 
+from webapp import clock
 from webapp.accounts.models import ApiToken, AttemptCount
 from webapp.jobs import removal, storage
 from webapp.jobs.models import Delivery, Job
 from webapp.library import blobs, resumable
 from webapp.library.models import Blob, ResumableUpload
+from webapp.library.store import get_store
 
 EVERY = 3600.0  # seconds between two looks, of all processes together, at what is not looked at often
 AT_ONCE = 20  # things of a kind that the reaper removes in one go, so that nobody waits for it
@@ -34,17 +35,24 @@ _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @dataclass(frozen=True)
 class Thing:
-    """What is due: a path, or `count` rows."""
+    """What is due: files, or `count` rows.
+
+    Attributes:
+        paths: of this machine.
+        names: of files or folders in the store.
+    """
 
     what: str
     remove: Callable[[], object]
     paths: tuple[Path, ...] = ()
+    names: tuple[str, ...] = ()
     count: int = 1
 
     @property
     def bytes(self) -> int:
-        """On the disk, of its paths."""
-        return sum(_size(one) for path in self.paths for one in (path, *path.rglob("*")))
+        """Of its files."""
+        here = sum(_size(one) for path in self.paths for one in (path, *path.rglob("*")))
+        return here + sum(_stored(name) for name in self.names)
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ class Kind:
 
     def things(self, days: float | None = None) -> Iterator[Thing]:
         """What is due now."""
-        return iter(self.due(timezone.now() - self.kept(days)))
+        return iter(self.due(clock.now() - self.kept(days)))
 
 
 # --- kinds --------------------------------------------------------------------------------------------------
@@ -78,8 +86,8 @@ class Kind:
 
 def _deleted_runs(before: datetime) -> Iterator[Thing]:
     for job in Job.objects.filter(deleted_at__lt=before).order_by("deleted_at"):
-        results = (Blob(sha256=name).path for name in job.artifacts.values_list("blob", flat=True))
-        yield Thing(f"{job.word} {job.pk}", partial(removal.purge, job), (job.directory, *results))
+        results = (Blob(sha256=name).stored_as for name in job.artifacts.values_list("blob", flat=True))
+        yield Thing(f"{job.word} {job.pk}", partial(removal.purge, job), names=(_folder_of(job), *results))
 
 
 def _ended(before: datetime) -> QuerySet[Job]:
@@ -96,12 +104,17 @@ def _failed(before: datetime) -> Iterator[Thing]:
 
 def _folders(jobs: QuerySet[Job]) -> Iterator[Thing]:
     for job in jobs:
-        yield Thing(str(job.directory), partial(_sweep_folder, job), (job.directory,))
+        folder = _folder_of(job)
+        yield Thing(get_store().where(folder), partial(_sweep_folder, job), names=(folder,))
+
+
+def _folder_of(job: Job) -> str:
+    return f"jobs/{job.pk}"
 
 
 def _sweep_folder(job: Job) -> None:
-    shutil.rmtree(job.directory, ignore_errors=True)
-    Job.objects.filter(pk=job.pk).update(swept_at=timezone.now())
+    get_store().delete_folder(_folder_of(job))
+    Job.objects.filter(pk=job.pk).update(swept_at=clock.now())
 
 
 def _cases(before: datetime) -> Iterator[Thing]:
@@ -121,6 +134,9 @@ def _resumable(before: datetime) -> Iterator[Thing]:
 def _leftovers(before: datetime) -> Iterator[Thing]:
     others = (one for one in settings.INCOMING_DIR.glob("*") if not one.name.startswith(("up-", "tus-")))
     yield from _old(others, before)
+    if get_store().remote:  # of attempts that were killed; what one leaves that ends is kept under another name
+        attempts = [path for what in ("prepare", "finish") for path in settings.JOB_DIR.glob(f"*/{what}-*")]
+        yield from _old(attempts, before)
     folders = [path for path in settings.JOB_DIR.glob("*-*-*-*-*") if _ID.fullmatch(path.name)]
     folders = [path for path in folders if _changed(path) < before.timestamp()]
     known = {str(pk) for pk in Job.objects.filter(pk__in=[path.name for path in folders]).values_list("pk", flat=True)}
@@ -129,15 +145,33 @@ def _leftovers(before: datetime) -> Iterator[Thing]:
             yield _path(path)
 
 
+def _objects(before: datetime) -> Iterator[Thing]:
+    """Of an object store, where folders are but the beginnings of names. The data directory's are among `leftovers`."""
+    if not get_store().remote:
+        return
+    newest: dict[str, float] = {}
+    for found in get_store().entries("jobs"):
+        name = found.name.split("/")[1]
+        newest[name] = max(found.placed, newest.get(name, 0.0))
+    old = [name for name, placed in newest.items() if _ID.fullmatch(name) and placed < before.timestamp()]
+    known = {str(pk) for pk in Job.objects.filter(pk__in=old).values_list("pk", flat=True)}
+    for name in (f"jobs/{name}" for name in old if name not in known):
+        yield Thing(get_store().where(name), partial(get_store().delete_folder, name), names=(name,))
+
+
 def _blobs(before: datetime) -> Iterator[Thing]:
     for name in storage.unused(before)[:1000]:
-        yield Thing(f"{name}, which nothing uses", partial(blobs.drop, name), (Blob(sha256=name).path,))
-    for path in storage.without_row(before):
-        yield Thing(f"{path}, which has no row: to quarantine/", partial(storage.orphaned, path))
+        yield Thing(f"{name}, which nothing uses", partial(blobs.drop, name), names=(Blob(sha256=name).stored_as,))
+    for name in storage.without_row(before):
+        where = get_store().where(name)
+        yield Thing(f"{where}, which has no row: to quarantine/", partial(storage.orphaned, name))
 
 
 def _quarantined(before: datetime) -> Iterator[Thing]:
-    return _old(storage.quarantine_folder().glob("*"), before)
+    for found in get_store().entries(storage.QUARANTINE):
+        if found.placed < before.timestamp():
+            remove = partial(get_store().delete, found.name)
+            yield Thing(get_store().where(found.name), remove, names=(found.name,))
 
 
 def _deliveries(before: datetime) -> Iterator[Thing]:
@@ -180,6 +214,12 @@ def _changed(path: Path) -> float:
         return time.time()
 
 
+def _stored(name: str) -> int:
+    """Bytes of a stored file, or of a folder."""
+    found = get_store().find(name)
+    return found.size if found else sum(one.size for one in get_store().entries(name))
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size if path.is_file() else 0
@@ -208,6 +248,7 @@ KINDS = {
         ),
         Kind("leftovers", "what crashes left in incoming/ and jobs/", timedelta(days=2), _leftovers, True),
         Kind("blobs", "files that no row needs or has", timedelta(days=2), _blobs),
+        Kind("objects", "files of runs that are gone, in an object store", timedelta(days=2), _objects),
         Kind("quarantine", "files found where they do not belong", timedelta(days=30), _quarantined),
         Kind("deliveries", "webhook calls that were made or given up", timedelta(days=90), _deliveries),
         Kind("tokens", "API tokens that have expired or were revoked", timedelta(days=90), _tokens),

@@ -13,13 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from django.db import Error, transaction
-from django.utils import timezone
 
 from repair_engine.errors import BadInput
+from webapp import clock
 from webapp.jobs import bells, files, leases, results, sharding, webhooks
 from webapp.jobs.engine import Engine, get_engine
 from webapp.jobs.models import FINISH, PREPARE, Event, Job, PhaseState, Shard
-from webapp.steady import NO_ROOM, is_full
+from webapp.library import cache
+from webapp.steady import waits_for
 
 log = logging.getLogger(__name__)
 TRY_AGAIN = "Try again: it goes on from what is done. If that does not help, give the operator the repair's id."
@@ -32,13 +33,15 @@ def advance(job_id: str) -> None:
         if job is None:
             return
         try:
-            if not _step(job):
+            with cache.in_use():
+                moved = _step(job)
+            if not moved:
                 return
         except Error:
             raise  # busy or away: the reaper rings again
         except Exception as error:
-            if is_full(error):
-                _hold(job)
+            if held := waits_for(error):
+                _hold(job, held, error)
                 return  # the reaper rings again
             if _elsewhere(job):
                 continue  # somebody else was faster and has tidied up what we were reading
@@ -46,11 +49,11 @@ def advance(job_id: str) -> None:
             return
 
 
-def _hold(job: Job) -> None:
-    """The disk is full: say so, where the database itself has room to."""
-    log.warning("job %s waits: the disk is full", job.pk)
+def _hold(job: Job, held: str, error: Exception) -> None:
+    """Say what it waits for, where the database itself has room to."""
+    log.warning("job %s waits: %s (%s)", job.pk, held, error)
     with suppress(Error):
-        Job.objects.filter(pk=job.pk, state__in=Job.ACTIVE).update(held=NO_ROOM)
+        Job.objects.filter(pk=job.pk, state__in=Job.ACTIVE).update(held=held)
 
 
 def _elsewhere(job: Job) -> bool:
@@ -154,7 +157,7 @@ def _final_states(job: Job) -> dict[str, bytes]:
 
 def _commit(job: Job, move: Move) -> bool:
     """Write the move unless somebody else has, or the job was cancelled meanwhile."""
-    now = timezone.now()
+    now = clock.now()
     changes = {**move.job_changes, "phase": move.phase, "round": move.round, "held": ""}
     if move.phase != job.phase:
         changes["phase_started_at"] = now
@@ -209,13 +212,13 @@ def end(job: Job, state: str, *, fault: str = "", error: str = "", mend: str = "
     """End the job in failure or cancellation. False: it had ended before."""
     with transaction.atomic():
         won = Job.objects.filter(pk=job.pk, state__in=Job.ACTIVE).update(
-            state=state, fault=fault, error=error, mend=mend, detail=detail, held="", finished_at=timezone.now()
+            state=state, fault=fault, error=error, mend=mend, detail=detail, held="", finished_at=clock.now()
         )
         if not won:
             return False
         # Taking the leases away is what tells the workers to stop: their next renewal matches no row.
         Shard.objects.filter(job=job, state__in=(Shard.State.PENDING, Shard.State.LEASED)).update(
-            state=Shard.State.CANCELED, lease_expires=None, finished_at=timezone.now()
+            state=Shard.State.CANCELED, lease_expires=None, finished_at=clock.now()
         )
         Event.objects.create(job=job, kind=state, data={"fault": fault, "error": error} if error else {})
         webhooks.announce(job, "repair.finished")

@@ -92,6 +92,7 @@ class RepairEngine:
             # the leaders: culprits, or most critical first
             "culprit_sign": asked.metric.culprit_sign if asked.purpose is Verb.REPAIR else 1,
             "verb": asked.purpose,
+            "prepared_in": str(work),
         }
         (work / NOTES).write_text(json.dumps(notes))
         _opened.put(work, job)
@@ -201,6 +202,7 @@ def _anew(request: dict, work: Path, note: Note) -> Any:
     """Made anew from the uploads unless another worker has done that. One at a time prepares it."""
     from repair_engine.case.preparing import open_case, prepare
     from webapp.jobs import translation
+    from webapp.jobs.requests import place_of
 
     work.mkdir(parents=True, exist_ok=True)
     with (work / ".lock").open("w") as lock:
@@ -212,7 +214,7 @@ def _anew(request: dict, work: Path, note: Note) -> Any:
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
             prepare(translation.repair_request(request, work), work, note)
             ready.touch()
-    return open_case(work)
+    return open_case(work, place_of)
 
 
 def _attacks(work: Path) -> bool:
@@ -250,7 +252,20 @@ def _open(work: Path) -> Any:
     from repair_engine.verbs import pipeline
 
     _use_threads(_notes(work)["threads"])
-    return _opened.get(work, lambda: pipeline.open_job(work, _verb(work)))
+    return _opened.get(work, lambda: pipeline.open_job(work, _verb(work), _moved(work)))
+
+
+def _moved(work: Path) -> Callable[[str], str]:
+    """Where a file is now of which a request says where it was on the machine that prepared it."""
+    from webapp.jobs.requests import place_of
+
+    then = Path(_notes(work).get("prepared_in", work))  # an earlier version left it where it was made
+
+    def at(path: str) -> str:
+        within = Path(path).is_relative_to(then)
+        return str(work / Path(path).relative_to(then)) if within else place_of(path)
+
+    return at
 
 
 @lru_cache(maxsize=8)

@@ -5,52 +5,62 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import struct
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from django.conf import settings
+
+from repair_engine.support.outputs import sha256 as sha256_of
 from webapp.jobs.models import Job
+from webapp.library import cache, incoming
+from webapp.library.store import Damaged, get_store
 
 ATTACK = "attack-request.json"  # in the work directory of a job of the kind attack: what was asked
 ADVERSARIAL = "adversarial.pack"  # of an attack's fixed set: what the page shows of it
 _LENGTH = struct.Struct("<Q")
 
 
-class Damaged(RuntimeError):
-    """A working file is missing or its content no longer has the hash that the database remembers."""
+def _name(job: Job, sha256: str) -> str:
+    return f"jobs/{job.pk}/parts/{sha256}"
 
 
 def put(job: Job, content: bytes) -> str:
     """Write once; the same content again is the same file."""
     sha256 = hashlib.sha256(content).hexdigest()
-    directory = job.directory / "parts"
-    directory.mkdir(parents=True, exist_ok=True)
-    target = directory / sha256
-    if not target.exists():
-        with tempfile.NamedTemporaryFile(dir=directory, prefix="new-", delete=False) as file:
-            try:
+    store, name = get_store(), _name(job, sha256)
+    if store.remote or not store.at(name).exists():
+        path, file = incoming.new_file("part-")
+        try:
+            with file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            except BaseException:  # a full disk gets its room back
-                os.unlink(file.name)
-                raise
-        os.replace(file.name, target)
+            store.send(path, name)
+            store.place(path, name)
+        except BaseException:  # a full disk gets its room back
+            path.unlink(missing_ok=True)
+            raise
     return sha256
 
 
 def get(job: Job, sha256: str) -> bytes:
-    path = job.directory / "parts" / sha256
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise Damaged(f"{path} is missing: do web and workers share the data directory?") from None
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise Damaged(f"{path} is damaged: its content does not have the hash it is named by")
-    return content
+    store, name = get_store(), _name(job, sha256)
+    for _ in range(2):
+        path = store.fetch(name, sha256)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise Damaged(f"{path} is missing: do web and workers share the data directory?") from None
+        if hashlib.sha256(content).hexdigest() == sha256:
+            return content
+        if not store.remote:
+            break
+        cache.drop(path)  # what lies here is spoilt; the store may still have it
+    raise Damaged(f"{path} is damaged: its content does not have the hash it is named by")
 
 
 def intact(job: Job, sha256: str) -> bool:
@@ -76,7 +86,7 @@ def discard(job: Job, names: set[str]) -> None:
     """Remove files that nothing will be computed from any more."""
     for name in names:
         if name:
-            (job.directory / "parts" / name).unlink(missing_ok=True)
+            get_store().delete(_name(job, name))
 
 
 def put_json(job: Job, value: object) -> str:
@@ -117,3 +127,58 @@ def fresh_directory(job: Job, what: str, attempt: int) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)
         raise
+
+
+def keep_directory(job: Job, path: Path, note: Callable[[str, float], None]) -> str:
+    """Let all have what an attempt wrote. Returns the name by which `directory` gives it.
+
+    In the data directory it stays as it is. For an object store each file is a part of the job, and a list of their
+    hashes is one, too: its hash is the name.
+    """
+    store = get_store()
+    if not store.remote:
+        return path.name
+    listed: dict[str, tuple[str, int]] = {}
+    written = sorted(one for one in path.rglob("*") if one.is_file())
+    for number, file in enumerate(written):
+        note("sending files to the store", number / len(written))  # and the lease is renewed
+        sha256 = sha256_of(file)
+        store.send(file, _name(job, sha256))
+        listed[file.relative_to(path).as_posix()] = (sha256, file.stat().st_size)
+    name = put_json(job, listed)
+    cache.put(path, job.directory / name, sum(size for _, size in listed.values()))
+    return name
+
+
+def directory(job: Job, name: str) -> Path:
+    """What `keep_directory` kept, to be read. Raises Damaged, StoreAway; in the data directory it may be missing."""
+    path = job.directory / name
+    if not get_store().remote or cache.have(path):
+        return path
+    listed = get_json(job, name)
+    return cache.bring(path, sum(size for _, size in listed.values()), lambda: _brought(job, listed))
+
+
+def _brought(job: Job, listed: dict[str, tuple[str, int]]) -> Path:
+    folder = settings.INCOMING_DIR / f"tree-{secrets.token_hex(16)}"
+    try:
+        folder.mkdir(parents=True)
+        for name, (sha256, _) in listed.items():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(get_store().checked(_name(job, sha256), sha256), target)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder
+
+
+def has_directory(job: Job, name: str) -> bool:
+    """It is there, whole as far as can be said without reading it."""
+    store = get_store()
+    if not store.remote:
+        return bool(name) and (job.directory / name).is_dir()
+    if not name or not intact(job, name):
+        return False
+    sizes = {found.name: found.size for found in store.entries(f"jobs/{job.pk}/parts")}
+    return all(sizes.get(_name(job, sha256)) == size for sha256, size in get_json(job, name).values())

@@ -28,9 +28,9 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
-from django.utils import timezone
 
 from repair_engine.errors import Cancelled
+from webapp import clock
 from webapp.jobs.models import FINISH, PREPARE, Event, Job, Shard, Worker
 from webapp.steady import steadily
 
@@ -65,7 +65,7 @@ def lease_seconds(phase: str) -> int:
 
 def claim(shard_id: int, worker: str, *, now: datetime | None = None) -> Lease | None:
     """None when there is nothing to do: taken, done, resting, or the job has ended."""
-    now = now or timezone.now()
+    now = now or clock.now()
     waiting = Shard.objects.filter(_due(now), pk=shard_id, state=Shard.State.PENDING)
     shard = steadily(
         lambda: waiting.filter(job__state__in=Job.ACTIVE).values("attempt", "phase", "job_id").order_by("pk").first()
@@ -110,7 +110,7 @@ def _once(write: Callable[[], int], written: Callable[[], bool]) -> bool:
 
 def renew(lease: Lease, *, done: int | None = None, note: str | None = None) -> None:
     """Keep the lease alive and say how far we are. Raises LeaseLost."""
-    changes: dict = {"lease_expires": timezone.now() + timedelta(seconds=lease.seconds)}
+    changes: dict = {"lease_expires": clock.now() + timedelta(seconds=lease.seconds)}
     if done is not None:
         changes["done"] = done
     if note is not None:
@@ -121,7 +121,7 @@ def renew(lease: Lease, *, done: int | None = None, note: str | None = None) -> 
 
 def keep(lease: Lease, *, parts: list[str], saved: int) -> None:
     """One more block is done for good: the shard makes progress. Raises LeaseLost."""
-    expires = timezone.now() + timedelta(seconds=lease.seconds)
+    expires = clock.now() + timedelta(seconds=lease.seconds)
     changes = {"parts": parts, "saved": saved, "done": saved, "fruitless": 0, "lost": 0, "lease_expires": expires}
     if not steadily(lambda: _ours(lease).update(**changes)):
         raise LeaseLost
@@ -129,7 +129,7 @@ def keep(lease: Lease, *, parts: list[str], saved: int) -> None:
 
 def finish(lease: Lease, *, result: str, done: int | None = None) -> None:
     """Record the result. Raises LeaseLost: then nothing was recorded."""
-    changes: dict = {"state": Shard.State.DONE, "result": result, "finished_at": timezone.now(), "error": ""}
+    changes: dict = {"state": Shard.State.DONE, "result": result, "finished_at": clock.now(), "error": ""}
     if done is not None:
         changes["done"] = done
     mine = Shard.objects.filter(pk=lease.shard_id, state=Shard.State.DONE, attempt=lease.attempt, result=result)
@@ -146,7 +146,7 @@ def give_back(lease: Lease, *, error: str) -> bool:
 
 def put_off(lease: Lease, *, held: str) -> bool:
     """Nothing is wrong with the shard: something it needs is away, such as room on the disk. Counts as no attempt."""
-    changes = {**_BACK, "done": F("saved"), "held": held[:300], "not_before": timezone.now() + rest(2)}
+    changes = {**_BACK, "done": F("saved"), "held": held[:300], "not_before": clock.now() + rest(2)}
     return _once(lambda: _ours(lease).update(**changes), lambda: _left(lease, Shard.State.PENDING))
 
 
@@ -159,7 +159,7 @@ def fail(lease: Lease, *, fault: str, problem: str, mend: str) -> bool:
         "problem": problem,
         "mend": mend,
         "lease_expires": None,
-        "finished_at": timezone.now(),
+        "finished_at": clock.now(),
     }
     return _once(lambda: _ours(lease).update(**changes), lambda: _left(lease, Shard.State.FAILED))
 
@@ -174,7 +174,7 @@ def expire() -> list[int]:
 
     A worker that still says that it lives has hung in this shard; one that does not has gone, whatever it did.
     """
-    now = timezone.now()
+    now = clock.now()
     heard = set(Worker.objects.filter(seen_at__gt=now - SILENT).values_list("name", flat=True))
     return _take_back(
         Q(lease_expires__lt=now),
@@ -235,10 +235,10 @@ def _counted(row: Shard, error: str, lost: bool) -> dict:
     counts = {"fruitless": row.fruitless + (not lost), "lost": row.lost + lost}
     changes = {**counts, "failures": row.failures + 1, "error": f"Attempt {row.attempt} on {row.worker}:\n{error}"}
     if counts["fruitless"] >= settings.MAX_ATTEMPTS or counts["lost"] >= settings.MAX_LOSSES:
-        return {**changes, "state": Shard.State.FAILED, "worker": row.worker, "finished_at": timezone.now()}
+        return {**changes, "state": Shard.State.FAILED, "worker": row.worker, "finished_at": clock.now()}
     # Another machine takes over at once from one that died; what failed by itself rests before it is tried again.
     pause = rest(sum(counts.values()) - lost)
-    return {**changes, "not_before": timezone.now() + pause, "held": _resting(last_line(error)) if pause else ""}
+    return {**changes, "not_before": clock.now() + pause, "held": _resting(last_line(error)) if pause else ""}
 
 
 def _record(which: Q, row: Shard, changes: dict, error: str) -> bool:
@@ -281,7 +281,7 @@ def pending_bells(*, now: datetime | None = None) -> list[Shard]:
 
     The pause doubles each time, so a long queue is not filled with bells for the same work.
     """
-    now = now or timezone.now()
+    now = now or clock.now()
     rows = Shard.objects.filter(_due(now), state=Shard.State.PENDING, job__state__in=Job.ACTIVE).select_related("job")
     due = []
     for shard in rows.order_by("pk")[:_BELLS_AT_ONCE]:
@@ -295,7 +295,7 @@ def mark_rung(shard: Shard) -> bool:
     """Take the duty of ringing, so that two reapers do not both ring. False: another one does."""
     return bool(
         Shard.objects.filter(pk=shard.pk, state=Shard.State.PENDING, rung_at=shard.rung_at).update(
-            rung_at=timezone.now(), rings=F("rings") + 1
+            rung_at=clock.now(), rings=F("rings") + 1
         )
     )
 
@@ -303,7 +303,7 @@ def mark_rung(shard: Shard) -> bool:
 def worker_seen(*, name: str, incarnation: str, queues: list[str], device: str) -> None:
     Worker.objects.update_or_create(
         name=name,
-        defaults={"incarnation": incarnation, "queues": queues, "device": device, "seen_at": timezone.now()},
+        defaults={"incarnation": incarnation, "queues": queues, "device": device, "seen_at": clock.now()},
     )
 
 

@@ -12,8 +12,8 @@ from typing import Any
 from django.db.models import F, Func, IntegerField, JSONField, QuerySet, Subquery, Sum
 from django.db.models.expressions import OuterRef
 from django.db.models.functions import JSONObject
-from django.utils import timezone
 
+from webapp import clock
 from webapp.jobs.leases import SILENT
 from webapp.jobs.models import FINISH, PREPARE, Job, PhaseState, Shard, Tag, Worker
 from webapp.jobs.selectors import recent
@@ -152,7 +152,7 @@ class Progress:
 def progress(job: Job) -> Progress:
     """Of a job that `watched` has read without a further query."""
     job = seen(job)
-    now, shards = timezone.now(), job.live_shards
+    now, shards = clock.now(), job.live_shards
     leased = [shard for shard in shards if shard["state"] == Shard.State.LEASED]
     pending = [shard for shard in shards if shard["state"] == Shard.State.PENDING]
     sampling = job.phase not in (PREPARE, FINISH)
@@ -248,7 +248,7 @@ def _percent(job: Job, part: float) -> float:
 def _elapsed(job: Job) -> float | None:
     if job.started_at is None:
         return None
-    return _rounded(((job.finished_at or timezone.now()) - job.started_at).total_seconds())
+    return _rounded(((job.finished_at or clock.now()) - job.started_at).total_seconds())
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -13,8 +13,8 @@ from datetime import timedelta
 from django.conf import settings
 from django.db import Error, connection
 from django.db.models import F, Q
-from django.utils import timezone
 
+from webapp import clock
 from webapp.jobs import bells, cleanup, leases, webhooks
 from webapp.jobs.models import Job, Shard
 from webapp.library import quota
@@ -61,7 +61,7 @@ def _standing_still() -> list[Job]:
     """Active jobs whose round is complete, or has failed, and that nobody moved on."""
     waiting = (Shard.State.PENDING, Shard.State.LEASED)
     busy = Shard.objects.filter(state__in=waiting, job__state__in=Job.ACTIVE).values("job")
-    ago = timezone.now() - timedelta(seconds=settings.REAP_EVERY)
+    ago = clock.now() - timedelta(seconds=settings.REAP_EVERY)
     stuck = Job.objects.filter(state__in=Job.ACTIVE).exclude(pk__in=busy)
     failed = Job.objects.filter(state__in=Job.ACTIVE, shards__state=Shard.State.FAILED)
     just_moved = Shard.objects.filter(
@@ -71,7 +71,7 @@ def _standing_still() -> list[Job]:
 
 
 def _ring_uploads() -> None:
-    ago = timezone.now() - timedelta(seconds=settings.LEASE_SECONDS)
+    ago = clock.now() - timedelta(seconds=settings.LEASE_SECONDS)
     lost = Q(rung_at=None) | Q(rung_at__lt=ago)
     for kind in (ModelUpload, DatasetUpload):
         for upload in kind.objects.filter(lost, state=Upload.State.VALIDATING)[:50]:

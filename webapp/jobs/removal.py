@@ -11,14 +11,15 @@ from functools import partial
 from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
-from django.utils import timezone
 
+from webapp import clock
 from webapp.jobs import services
 from webapp.jobs.models import Job
 from webapp.library import blobs
 from webapp.library import services as library
 from webapp.library.errors import Refused
 from webapp.library.models import Upload
+from webapp.library.store import get_store
 
 UNDO = timedelta(minutes=10)
 
@@ -31,7 +32,7 @@ def delete_jobs(jobs: Sequence[Job]) -> tuple[list[Job], list[Refused]]:
     unless that is deleted with it.
     """
     rows = list(Job.objects.select_for_update().filter(pk__in=[job.pk for job in jobs], deleted_at=None))
-    now = timezone.now()
+    now = clock.now()
     kept: list[Refused] = []
     going: dict[object, Job] = {}
     for row in sorted(rows, key=lambda row: row.audited_id is None):  # attacks first
@@ -94,8 +95,9 @@ def purge(job: Job) -> None:
     row.delete()
     for sha256 in used:
         blobs.drop(sha256)
-    for path in (job.directory, settings.JOB_DIR / "what-if" / str(job.pk)):
-        transaction.on_commit(partial(shutil.rmtree, path, ignore_errors=True))
+    transaction.on_commit(partial(get_store().delete_folder, f"jobs/{job.pk}"), robust=True)
+    ready = settings.JOB_DIR / "what-if" / str(job.pk)
+    transaction.on_commit(partial(shutil.rmtree, ready, ignore_errors=True))
 
 
 @transaction.atomic
@@ -117,7 +119,7 @@ def erase(jobs: Sequence[Job], uploads: Sequence[Upload]) -> None:
     """All that belongs to an account or a team that is closed, with everything derived. What runs is stopped first."""
     for job in jobs:
         services.cancel_job(job=job)
-    Job.objects.filter(pk__in=[job.pk for job in jobs]).update(deleted_at=timezone.now(), idempotency_key=None)
+    Job.objects.filter(pk__in=[job.pk for job in jobs]).update(deleted_at=clock.now(), idempotency_key=None)
     for job in jobs:
         purge(job)
     for upload in uploads:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -13,11 +15,12 @@ from repair_engine.errors import BadInput
 from repair_engine.settings import ASKED, Attack, Further, Repair, Settings, option, options
 from webapp.jobs import surrogates, triggers
 from webapp.jobs.models import Baseline, Job
-from webapp.library.models import DatasetUpload, ModelUpload
+from webapp.library.models import Blob, DatasetUpload, ModelUpload
 
 KINDS = tuple(kind for kind in ASKED if kind != Attack.verb)  # of runs under /repairs/
 VALUES = "objectives.npz"  # the file of values that a repair may start from
 KEPT_VALUES = (VALUES, "values.npz")  # as `score` leaves it, and a repair
+_HASH = re.compile(r"[0-9a-f]{64}")
 _REPAIRS_NOTHING = {"explain": "An explanation", "score": "A run that values filters", "attack": "An attack"}
 
 
@@ -132,6 +135,20 @@ def for_engine(job: Job) -> dict:
             model__blob=job.model.blob_id, dataset=job.dataset_id, figures__isnull=False
         ).exists(),
     }
+
+
+def at_hand(asked: dict[str, Any]) -> dict[str, Any]:
+    """A request that was kept, with its files where they are on this machine now."""
+    roles = [role for role in ("model", "data", "guard", "triggered", "trigger", "repaired") if asked.get(role)]
+    found = {role: {**asked[role], "path": place_of(asked[role]["path"])} for role in roles}
+    others = [{**one, "path": place_of(one["path"])} for one in asked.get("surrogates", [])]
+    return {**asked, **found, "surrogates": others}
+
+
+def place_of(path: str) -> str:
+    """Where the file is now that was here, or on another machine, at `path`: stored files are called by their hash."""
+    name = Path(path).name
+    return str(Blob(sha256=name).path) if _HASH.fullmatch(name) else path
 
 
 def of_pair(model: ModelUpload, dataset: DatasetUpload, device: str) -> dict:

@@ -6,8 +6,8 @@ import mimetypes
 from pathlib import Path
 
 from django.db import transaction
-from django.utils import timezone
 
+from webapp import clock
 from webapp.jobs import files, webhooks
 from webapp.jobs.models import Artifact, Event, Job, Shard, gain_of
 from webapp.library import blobs
@@ -29,7 +29,7 @@ MEDIA_TYPES = {
 
 def work_directory(job: Job) -> Path:
     """What preparing wrote; read-only from then on."""
-    return job.directory / job.work
+    return files.directory(job, job.work)
 
 
 def media_type(name: str) -> str:
@@ -40,15 +40,19 @@ def media_type(name: str) -> str:
 def succeed(job: Job, shard: Shard) -> bool:
     """Record the files and the outcome. True: the job had moved meanwhile, look again."""
     finished = files.get_json(job, shard.result)
-    directory, result = job.directory / finished["out"], finished["result"]
+    directory, result = files.directory(job, finished["out"]), finished["result"]
     copies: list[tuple[str, blobs.Ready]] = []
+    moved = True
     try:
         for name in finished["files"]:
             copies.append((name, blobs.ready_copy(directory / name)))
-        return _record(job, result, copies)
+        moved = _record(job, result, copies)
+        return moved
     finally:
         for _, copy in copies:  # what was stored has moved
             copy.path.unlink(missing_ok=True)
+        if moved:
+            blobs.give_up(*(copy for _, copy in copies))
 
 
 def _record(job: Job, result: dict, copies: list[tuple[str, blobs.Ready]]) -> bool:
@@ -71,7 +75,7 @@ def _record(job: Job, result: dict, copies: list[tuple[str, blobs.Ready]]) -> bo
             gain_upper=upper,
             warnings=result.get("warnings", job.warnings),
             held="",
-            finished_at=timezone.now(),
+            finished_at=clock.now(),
         )
         if not won:
             return True

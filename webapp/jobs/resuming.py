@@ -64,7 +64,7 @@ def _result_is_there(job: Job, shard: Shard) -> bool:
     if shard.phase not in (PREPARE, FINISH):
         return True
     written = files.get_json(job, shard.result)  # what it wrote lies in a directory of its own
-    return (job.directory / written["work" if shard.phase == PREPARE else "out"]).is_dir()
+    return files.has_directory(job, written["work" if shard.phase == PREPARE else "out"])
 
 
 def _files_are_there(job: Job) -> bool:
@@ -73,7 +73,7 @@ def _files_are_there(job: Job) -> bool:
         return True
     # Of each phase only the latest state is kept; what was merged into it is gone.
     latest = {row.phase: row.sha256 for row in job.states.order_by("round")}
-    return (job.directory / job.work).is_dir() and all(files.intact(job, name) for name in latest.values())
+    return files.has_directory(job, job.work) and all(files.intact(job, name) for name in latest.values())
 
 
 def _from_the_beginning(job: Job) -> None:

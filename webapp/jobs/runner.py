@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from django.db import transaction
-from django.utils import timezone
 
 from repair_engine.support.process import prepare_process
+from webapp import clock
 from webapp.jobs import files, leases, requests, results, webhooks
 from webapp.jobs.engine import get_engine
 from webapp.jobs.leases import Lease
@@ -30,12 +30,12 @@ def _prepare(shard: Shard, lease: Lease, progress: Progress) -> str:
     request = steadily(lambda: requests.for_engine(job))
     with files.fresh_directory(job, "prepare", lease.attempt) as work:
         summary = get_engine().prepare(request, work, progress.note)
-        return files.put_json(job, {"work": work.name, "summary": summary})
+        return files.put_json(job, {"work": files.keep_directory(job, work, progress.note), "summary": summary})
 
 
 @transaction.atomic
 def _begin(job: Job) -> None:
-    now = timezone.now()
+    now = clock.now()
     if Job.objects.filter(pk=job.pk, state=Job.State.STARTING).update(
         state=Job.State.PROCESSING, started_at=now, phase_started_at=now
     ):
@@ -77,4 +77,6 @@ def _finish(shard: Shard, lease: Lease, progress: Progress) -> str:
             progress.note,
         )
         names = sorted(path.name for path in out.iterdir() if path.is_file())
-        return files.put_json(job, {"out": out.name, "result": result, "files": names})
+        return files.put_json(
+            job, {"out": files.keep_directory(job, out, progress.note), "result": result, "files": names}
+        )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from django.db.models import Q, QuerySet, Sum
-from django.utils import timezone
 
+from webapp import clock
 from webapp.jobs.leases import SILENT
 from webapp.jobs.models import FINISH, PREPARE, Artifact, Event, Job, Shard, Worker
 
 
 def live_workers() -> list[Worker]:
     """Worker processes that said something lately."""
-    return list(Worker.objects.filter(seen_at__gt=timezone.now() - SILENT).order_by("name"))
+    return list(Worker.objects.filter(seen_at__gt=clock.now() - SILENT).order_by("name"))
 
 
 def results_of(kept: Q) -> QuerySet:

@@ -7,11 +7,11 @@ import json
 from collections.abc import Sequence
 
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 
 from repair_engine.data.columns import columns_of
 from repair_engine.errors import BadInput
 from repair_engine.settings import Settings, attacks, check_trigger
+from webapp import clock
 from webapp.accounts.models import Team, User
 from webapp.jobs import bells, coordinator, homes, naming, resuming, webhooks
 from webapp.jobs import surrogates as transfer
@@ -19,7 +19,7 @@ from webapp.jobs.models import PREPARE, Event, Job, Shard, Tag
 from webapp.jobs.requests import new_secret, to_row
 from webapp.jobs.selectors import live_workers
 from webapp.jobs.triggers import Patch
-from webapp.library import quota
+from webapp.library import blobs, quota
 from webapp.library.errors import Refused
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
 
@@ -103,7 +103,7 @@ def create_job(
         return job, False
     patch = trigger.ready() if trigger else None
     try:
-        with transaction.atomic():
+        with blobs.or_given_up(patch), transaction.atomic():
             if home is not None:
                 homes.lock(home, used)
             payer = home.payer if home else owner
@@ -201,7 +201,7 @@ def choose_device(wanted: str) -> str:
 def cancel_job(*, job: Job) -> bool:
     """Cancel at any stage. False: it had ended before. Workers stop at their next progress report."""
     Job.objects.filter(pk=job.pk, cancel_requested_at=None, state__in=Job.ACTIVE).update(
-        cancel_requested_at=timezone.now()
+        cancel_requested_at=clock.now()
     )
     return coordinator.end(job, Job.State.CANCELED)
 
@@ -251,7 +251,7 @@ def edit_job(
             row.name = name.strip()[:200]
             row.title = naming.title(row.name, row.request, row.model.name, bool(row.audited_id))[:500]
         if archived is not None and archived != (row.archived_at is not None):
-            row.archived_at = timezone.now() if archived else None
+            row.archived_at = clock.now() if archived else None
         row.revision += 1
         row.save(update_fields=["name", "title", "archived_at", "revision"])
         if tags is not None or add or take_off:

@@ -11,8 +11,8 @@ import secrets
 from datetime import datetime, timedelta
 
 from django.db.models import Q
-from django.utils import timezone
 
+from webapp import clock
 from webapp.jobs.models import Artifact, Job, ShareLink
 from webapp.library.errors import Refused
 
@@ -44,7 +44,7 @@ def create_link(
 
 
 def revoke_link(*, link: ShareLink) -> None:
-    ShareLink.objects.filter(pk=link.pk, revoked_at=None).update(revoked_at=timezone.now())
+    ShareLink.objects.filter(pk=link.pk, revoked_at=None).update(revoked_at=clock.now())
 
 
 def opened(token: str) -> ShareLink | None:
@@ -65,7 +65,7 @@ def opened(token: str) -> ShareLink | None:
         raise Ended(f"This link worked until {found.expires_at:%d %b %Y %H:%M} UTC.")
     if found.job.deleted_at is not None:
         raise Ended("The run that this link showed was deleted.")
-    now = timezone.now()
+    now = clock.now()
     late = Q(seen_at=None) | Q(seen_at__lt=now - _SEEN)
     ShareLink.objects.filter(late, pk=found.pk).update(seen_at=now)
     return found

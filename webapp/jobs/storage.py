@@ -1,4 +1,4 @@
-"""The store as it is on the disk against the rows: what a crash left, and what is wrong, is found and mended.
+"""The store as it is against the rows: what a crash left, and what is wrong, is found and mended.
 
 Nothing that may be good is deleted: what does not belong where it lies is moved to `quarantine/`, as NAME--WHY, from
 where it returns if a row is found to need it, and is removed after a month (`cleanup`).
@@ -7,54 +7,39 @@ where it returns if a row is found to need it, and is removed after a month (`cl
 from __future__ import annotations
 
 import logging
-import os
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
-from repair_engine.support.outputs import sha256
 from webapp.jobs.models import Artifact, Job, Shard
 from webapp.library import blobs
 from webapp.library.models import Blob, DatasetUpload, ModelUpload, Thumbnails
+from webapp.library.store import Entry, get_store
 
 log = logging.getLogger(__name__)
 _NAME = re.compile(r"[0-9a-f]{64}")
 UNDER_WAY = 3600.0  # seconds in which a file without a row may belong to a transaction that has not ended
+QUARANTINE = "quarantine"
 
 
-def quarantine_folder() -> Path:
-    return settings.DATA_DIR / "quarantine"
+def quarantine(name: str, why: str) -> str:
+    """Move it there, where its month begins; said for the operator."""
+    target = f"{QUARANTINE}/{_last(name)}--{why}"
+    get_store().move(name, target)
+    return get_store().where(target)
 
 
-def quarantine(path: Path, why: str) -> Path:
-    quarantine_folder().mkdir(parents=True, exist_ok=True, mode=0o700)
-    target = quarantine_folder() / f"{path.name}--{why}"
-    os.replace(path, target)
-    os.utime(target)  # the month begins
-    return target
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
-def _files() -> Iterator[Path]:
-    return (path for path in sorted(settings.BLOB_DIR.glob("*/*")) if path.is_file())
-
-
-def _placed(path: Path) -> float:
-    """When the file got its name: renaming sets the change time, and nobody can set it back."""
-    try:
-        return path.stat().st_ctime
-    except FileNotFoundError:
-        return time.time()
-
-
-def _is_blob(path: Path) -> bool:
-    return _NAME.fullmatch(path.name) is not None and path == Blob(sha256=path.name).path
+def _is_blob(name: str) -> bool:
+    return _NAME.fullmatch(_last(name)) is not None and name == Blob(sha256=_last(name)).stored_as
 
 
 # --- what nothing needs -------------------------------------------------------------------------------------
@@ -70,24 +55,25 @@ def unused(before: datetime) -> QuerySet:
     return rows.values_list("pk", flat=True)
 
 
-def without_row(before: datetime) -> Iterator[Path]:
-    """Files that got their name before that moment and have no row."""
+def without_row(before: datetime) -> Iterator[str]:
+    """Names of files that got them before that moment and have no row."""
     known = set(Blob.objects.values_list("pk", flat=True))
-    if known:  # an empty database beside a full store is a wrong DATABASE_URL, not a thousand crashes
-        for path in _files():
-            if _is_blob(path) and path.name not in known and _placed(path) < before.timestamp():
-                yield path
+    # An empty database beside a full store is a wrong DATABASE_URL, not a thousand crashes.
+    if known and not blobs.backup_under_way():
+        for found in get_store().entries("blobs"):
+            if _is_blob(found.name) and _last(found.name) not in known and found.placed < before.timestamp():
+                yield found.name
 
 
-def orphaned(path: Path) -> Path | None:
-    """Move a file that has no row away. None: it has one."""
-    if Blob.objects.filter(pk=path.name).exists():
-        return None
-    with blobs.held(path.name) as row:
-        if row is not None or not path.exists():
-            return None
-        target = quarantine(path, "orphan")
-    log.warning("%s has no row: moved to %s", path, target)
+def orphaned(name: str) -> str:
+    """Move a file that has no row away; returns where it is then, for the operator. "": it has a row, or is gone."""
+    if Blob.objects.filter(pk=_last(name)).exists():
+        return ""
+    with blobs.held(_last(name)) as row:
+        if row is not None or not get_store().exists(name):
+            return ""
+        target = quarantine(name, "orphan")
+    log.warning("%s has no row: moved to %s", get_store().where(name), target)
     return target
 
 
@@ -103,7 +89,7 @@ class Finding:
     mended: nothing is wrong any more.
     """
 
-    where: Path
+    where: str
     wrong: str
     done: str = ""
     mended: bool = False
@@ -111,69 +97,76 @@ class Finding:
 
 def check(*, repair: bool = False) -> Iterator[Finding]:
     """Read every blob and every working file, and compare with their names and with the rows."""
-    for path in _files():
-        if not _is_blob(path):
-            done = f"moved to {quarantine(path, 'stray')}" if repair else ""
-            yield Finding(path, "is no blob's name", done, repair)
-        elif (finding := _check_file(path, repair)) is not None:
+    store = get_store()
+    for found in store.entries("blobs"):
+        if not _is_blob(found.name):
+            done = f"moved to {quarantine(found.name, 'stray')}" if repair else ""
+            yield Finding(store.where(found.name), "is no blob's name", done, repair)
+        elif (finding := _check_file(found, repair)) is not None:
             yield finding
     for blob in Blob.objects.order_by("pk").iterator():
-        if not blob.path.exists() and Blob.objects.filter(pk=blob.pk).exists():
+        if not blob.is_there and Blob.objects.filter(pk=blob.pk).exists():
             yield _missing(blob, repair)
     yield from _check_working_files(repair)
 
 
-def _check_file(path: Path, repair: bool) -> Finding | None:
+def _check_file(seen: Entry, repair: bool) -> Finding | None:
+    name, where = _last(seen.name), get_store().where(seen.name)
     try:
-        seen = path.stat()
-        actual = sha256(path)
+        actual = get_store().digest(seen.name)
     except FileNotFoundError:
         return None  # deleted meanwhile
-    row = Blob.objects.filter(pk=path.name).first()
-    if actual != path.name:
-        return _wrong_content(path, seen, actual, repair)
+    row = Blob.objects.filter(pk=name).first()
+    if actual != name:
+        return _wrong_content(seen, actual, repair)
     if row is None:
-        if time.time() - seen.st_ctime < UNDER_WAY:
+        if time.time() - seen.placed < UNDER_WAY:
             return None
-        moved = orphaned(path) if repair else None
-        return Finding(path, "has no row: nobody can reach it", f"moved to {moved}" if moved else "", moved is not None)
-    if row.size != seen.st_size:
+        moved = orphaned(seen.name) if repair else ""
+        return Finding(where, "has no row: nobody can reach it", f"moved to {moved}" if moved else "", bool(moved))
+    if row.size != seen.size:
         if repair:
-            Blob.objects.filter(pk=row.pk).update(size=seen.st_size)
-        wrong = f"has {seen.st_size:,} bytes, its row says {row.size:,}"
-        return Finding(path, wrong, "the row was set right" if repair else "", repair)
+            Blob.objects.filter(pk=row.pk).update(size=seen.size)
+        wrong = f"has {seen.size:,} bytes, its row says {row.size:,}"
+        return Finding(where, wrong, "the row was set right" if repair else "", repair)
     return None
 
 
-def _wrong_content(path: Path, seen: os.stat_result, actual: str, repair: bool) -> Finding | None:
+def _wrong_content(seen: Entry, actual: str, repair: bool) -> Finding | None:
     """Move it away, so that nobody is given it and the right content may return. It may be another row's lost file."""
-    wrong = f"holds other content (SHA-256 {actual}); used by {_users(path.name)}"
+    name, where = _last(seen.name), get_store().where(seen.name)
+    wrong = f"holds other content (SHA-256 {actual}); used by {_users(name)}"
     if not repair:
-        return Finding(path, wrong)
-    with blobs.held(path.name) as row:
-        now = path.stat() if path.exists() else None
-        if now is None or (now.st_ino, now.st_mtime_ns) != (seen.st_ino, seen.st_mtime_ns):
+        return Finding(where, wrong)
+    with blobs.held(name) as row:
+        now = get_store().find(seen.name)
+        if now is None or now.mark != seen.mark:
             return None  # replaced while it was read
-        target = quarantine(path, actual)
+        target = quarantine(seen.name, actual)
     lost = "" if row is None else ". Whoever has the right file uploads it again, and it is stored anew"
-    return Finding(path, wrong, f"moved to {target}{lost}", row is None)
+    return Finding(where, wrong, f"moved to {target}{lost}", row is None)
 
 
 def _missing(blob: Blob, repair: bool) -> Finding:
-    wrong = f"is missing; used by {_users(blob.pk)}"
-    folder = quarantine_folder()
-    for kept in [*folder.glob(f"*--{blob.pk}"), *folder.glob(f"{blob.pk}--*")]:
-        if sha256(kept) != blob.pk:
+    store = get_store()
+    where, wrong = store.where(blob.stored_as), f"is missing; used by {_users(blob.pk)}"
+    for kept in [one.name for one in store.entries(QUARANTINE) if blob.pk in _last(one.name).split("--")]:
+        if store.digest(kept) != blob.pk:
             continue
         if not repair:
-            return Finding(blob.path, f"{wrong}; {kept} holds it")
-        copy = blobs.ready_copy(kept)  # the original stays until the month is over
+            return Finding(where, f"{wrong}; {store.where(kept)} holds it")
+        copy = _copied(kept, blob.pk)  # the original stays until the month is over
         with transaction.atomic():
             if Blob.objects.select_for_update().filter(pk=blob.pk).exists():
                 blobs.put(copy)
         copy.path.unlink(missing_ok=True)
-        return Finding(blob.path, wrong, f"put back from {kept}", True)
-    return Finding(blob.path, wrong, "nothing: whoever has the file uploads it again" if repair else "")
+        return Finding(where, wrong, f"put back from {store.where(kept)}", True)
+    return Finding(where, wrong, "nothing: whoever has the file uploads it again" if repair else "")
+
+
+def _copied(name: str, sha256: str) -> blobs.Ready:
+    store = get_store()
+    return blobs.ready(store.checked(name, sha256)) if store.remote else blobs.ready_copy(store.at(name))
 
 
 def _users(sha256: str) -> str:
@@ -192,18 +185,21 @@ def _users(sha256: str) -> str:
 
 def _check_working_files(repair: bool) -> Iterator[Finding]:
     """States and block results of runs that have not ended."""
+    store = get_store()
     for job in Job.objects.filter(state__in=Job.ACTIVE):
-        parts = job.directory / "parts"
-        for path in sorted(parts.glob("*")):
+        parts = f"jobs/{job.pk}/parts"
+        for found in store.entries(parts):
             try:
-                if not _NAME.fullmatch(path.name) or sha256(path) == path.name:
+                if not _NAME.fullmatch(_last(found.name)) or store.digest(found.name) == _last(found.name):
                     continue
             except FileNotFoundError:
                 continue
-            done = f"moved to {quarantine(path, f'of-{job.pk}')}" if repair else ""
-            yield Finding(path, f"holds other content; used by {job.word} {job.pk} of {job.home}", done)
+            done = f"moved to {quarantine(found.name, f'of-{job.pk}')}" if repair else ""
+            wrong = f"holds other content; used by {job.word} {job.pk} of {job.home}"
+            yield Finding(store.where(found.name), wrong, done)
         shards = Shard.objects.filter(job=job, phase=job.phase, round=job.round, state=Shard.State.DONE)
         for name in shards.exclude(result="").values_list("result", flat=True):
             moved_on = not Job.objects.filter(pk=job.pk, phase=job.phase, round=job.round, state=job.state).exists()
-            if not (parts / name).exists() and not moved_on:
-                yield Finding(parts / name, f"is missing; used by {job.word} {job.pk} of {job.home}")
+            if not store.exists(f"{parts}/{name}") and not moved_on:
+                wrong = f"is missing; used by {job.word} {job.pk} of {job.home}"
+                yield Finding(store.where(f"{parts}/{name}"), wrong)

@@ -11,11 +11,11 @@ from celery import current_task, shared_task
 
 from repair_engine.errors import BadInput, VerificationFailed
 from webapp import logs
-from webapp.jobs import baselines, choice, coordinator, leases, reaper, runner, studies
+from webapp.jobs import baselines, choice, coordinator, leases, reaper, releases, runner, studies
 from webapp.jobs.leases import Lease, LeaseLost
 from webapp.jobs.models import Baseline, UnitStudy, WhatIf
-from webapp.library import on_demand
-from webapp.steady import NO_ROOM, is_away, is_full, steadily
+from webapp.library import cache, on_demand
+from webapp.steady import is_away, steadily, waits_for
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,9 @@ def worker_id() -> str:
 @shared_task
 def run_shard(pk: str) -> None:
     """Lease the shard if it still waits, compute it, move the job on."""
+    if why := releases.refused():
+        log.error("shard %s is left to others: %s", pk, why)
+        return
     lease = leases.claim(int(pk), worker_id())
     if lease is None:
         return
@@ -40,13 +43,14 @@ def run_shard(pk: str) -> None:
 
 def _run(lease: Lease) -> None:
     try:
-        runner.run(lease)
+        with cache.in_use():
+            runner.run(lease)
     except LeaseLost:
         log.info("shard %s: no longer ours, dropped", lease.shard_id)
     except BadInput as error:
         # An engine may say in its own words that it could not write: that is not what the user sent.
-        if is_full(error):
-            leases.put_off(lease, held=NO_ROOM)
+        if held := waits_for(error):
+            leases.put_off(lease, held=held)
         else:
             leases.fail(lease, fault="input", problem=error.whole, mend=error.mend)
     except VerificationFailed as error:
@@ -58,9 +62,9 @@ def _run(lease: Lease) -> None:
 
 
 def _after_failure(lease: Lease, error: Exception) -> None:
-    if is_full(error):
-        log.warning("shard %s: the disk is full, put off", lease.shard_id)
-        leases.put_off(lease, held=NO_ROOM)
+    if held := waits_for(error):
+        log.warning("shard %s is put off: %s (%s)", lease.shard_id, held, error)
+        leases.put_off(lease, held=held)
     elif is_away(error):
         log.warning("shard %s: the database was away for long (%s), put off", lease.shard_id, error)
         leases.put_off(lease, held="The database could not be reached; the work goes on by itself.")

@@ -14,8 +14,8 @@ from datetime import timedelta
 
 from django.db import transaction
 from django.db.models import Model
-from django.utils import timezone
 
+from webapp import clock
 from webapp.accounts.models import Invitation, Membership, Role, Team, User
 from webapp.jobs import removal
 from webapp.jobs.models import Baseline, Delivery, Job
@@ -149,7 +149,7 @@ def invite(*, by: User, team: Team, role: str, name: str = "") -> tuple[Invitati
     """
     _locked(team)
     name = User.normalize_username(name.strip())
-    open_ones = team.invitations.filter(accepted_at=None, expires_at__gt=timezone.now())
+    open_ones = team.invitations.filter(accepted_at=None, expires_at__gt=clock.now())
     if open_ones.count() >= MOST_INVITATIONS:
         raise Refused(f"{MOST_INVITATIONS} invitations are open.", "Take some back first.", status=409)
     if not name and role not in LINK_ROLES:
@@ -164,7 +164,7 @@ def invite(*, by: User, team: Team, role: str, name: str = "") -> tuple[Invitati
         user=User.objects.filter(username=name, is_active=True).first() if name else None,
         digest=digest(token) if token else None,
         invited_by=by,
-        expires_at=timezone.now() + VALID,
+        expires_at=clock.now() + VALID,
     )
     tell(by, "team.invited", team, name=name or "by a link", role=role, invitation=row.pk)
     return row, token
@@ -176,7 +176,7 @@ def digest(token: str) -> str:
 
 def by_link(token: str) -> Invitation | None:
     """The invitation of a link; None: there is none, or it was used, taken back, or its time is over."""
-    rows = Invitation.objects.filter(digest=digest(token), accepted_at=None, expires_at__gt=timezone.now())
+    rows = Invitation.objects.filter(digest=digest(token), accepted_at=None, expires_at__gt=clock.now())
     return rows.select_related("team", "invited_by").first()
 
 
@@ -184,8 +184,8 @@ def by_link(token: str) -> Invitation | None:
 def accept(*, user: User, invitation: Invitation) -> Team:
     """Raises Refused: somebody else was faster, it was taken back, or the team is full."""
     team = Team.objects.select_for_update().filter(pk=invitation.team_id).first()
-    here = Invitation.objects.filter(pk=invitation.pk, accepted_at=None, expires_at__gt=timezone.now())
-    if team is None or not here.update(accepted_at=timezone.now(), user=user):
+    here = Invitation.objects.filter(pk=invitation.pk, accepted_at=None, expires_at__gt=clock.now())
+    if team is None or not here.update(accepted_at=clock.now(), user=user):
         raise Refused("This invitation does not work any more.", "Ask for a new one.", status=409)
     if team.memberships.count() >= MOST_MEMBERS:
         raise Refused(f"A team has at most {MOST_MEMBERS} members.", status=409)
@@ -196,7 +196,7 @@ def accept(*, user: User, invitation: Invitation) -> Team:
 
 
 def decline(*, invitation: Invitation) -> None:
-    Invitation.objects.filter(pk=invitation.pk, accepted_at=None).update(declined_at=timezone.now())
+    Invitation.objects.filter(pk=invitation.pk, accepted_at=None).update(declined_at=clock.now())
 
 
 def take_back(*, by: User, invitation: Invitation) -> None:

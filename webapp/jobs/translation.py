@@ -161,5 +161,5 @@ def _explained(document: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in document.items() if key not in left_out}
     ends = [row for rows in at_ends(document) for row in rows]
     kept["filters"] = list({row["id"]: row for row in ends}.values())
-    kept["layers"] = document["layers"][:MOST_ROWS]
+    kept["layers"], kept["blocks"] = document["layers"][:MOST_ROWS], document["blocks"][:MOST_ROWS]
     return {"repaired": False, "explained": True, **kept}

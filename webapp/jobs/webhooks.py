@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
-from django.utils import timezone
 
+from webapp import clock
 from webapp.accounts.models import User
 from webapp.jobs.models import Delivery, Job
 from webapp.jobs.public_addresses import is_public
@@ -53,13 +53,13 @@ def call_again(delivery: Delivery) -> None:
     if not delivery.job.webhook_url:
         raise Refused("Nobody is called for this run any more.", status=409)
     rows = Delivery.objects.filter(pk=delivery.pk).exclude(state=Delivery.State.PENDING)
-    if not rows.update(state=Delivery.State.PENDING, attempts=0, due_at=timezone.now(), last_error=""):
+    if not rows.update(state=Delivery.State.PENDING, attempts=0, due_at=clock.now(), last_error=""):
         raise Refused("It is sent already: see whether it arrives.", status=409)
     transaction.on_commit(lambda: ring(delivery))
 
 
 def _queue(job: Job, event: str) -> None:
-    delivery, created = Delivery.objects.get_or_create(job=job, event=event, defaults={"due_at": timezone.now()})
+    delivery, created = Delivery.objects.get_or_create(job=job, event=event, defaults={"due_at": clock.now()})
     if created:
         transaction.on_commit(lambda: ring(delivery))
 
@@ -69,7 +69,7 @@ def ring(delivery: Delivery) -> None:
 
 
 def due() -> list[Delivery]:
-    return list(Delivery.objects.filter(state=Delivery.State.PENDING, due_at__lte=timezone.now())[:100])
+    return list(Delivery.objects.filter(state=Delivery.State.PENDING, due_at__lte=clock.now())[:100])
 
 
 def check_url(url: str) -> None:

@@ -14,7 +14,7 @@ from celery import signals
 from django.db import Error, connection
 
 from webapp import sandboxing
-from webapp.jobs import leases
+from webapp.jobs import leases, releases
 
 log = logging.getLogger(__name__)
 HEARTBEAT = 10.0  # seconds
@@ -24,6 +24,10 @@ _stop = threading.Event()
 @signals.worker_init.connect
 def begin_life(sender: object = None, **_: object) -> None:
     """A worker that is started again under the same name is a new incarnation. Children inherit it."""
+    if why := releases.refused():
+        log.critical("%s", why)
+        raise SystemExit(why)
+    connection.close()  # children make their own
     sandboxing.begin(str(getattr(sender, "hostname", None) or "worker"))
     os.environ["NR_INCARNATION"] = secrets.token_hex(4)
     os.environ["NR_WORKER_PID"] = str(os.getpid())
@@ -56,6 +60,10 @@ def begin_heartbeat(sender: object = None, **_: object) -> None:
 def _beat(name: str, life: str, queues: list[str]) -> None:
     while True:
         try:
+            if why := releases.refused():
+                log.critical("%s This worker stops.", why)
+                os.kill(int(os.environ["NR_WORKER_PID"]), signal.SIGTERM)
+                return
             leases.worker_seen(name=name, incarnation=life, queues=queues, device=socket.gethostname())
         except Error as error:
             log.warning("heartbeat: %s", error)

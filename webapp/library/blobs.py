@@ -1,13 +1,15 @@
-"""Files on disk named by their content. A row's file is there before the row can be seen, and goes after the row has.
+"""Files named by their content. A row's file is there before the row can be seen, and goes after the row has.
 
-Storing and dropping the same content cannot interleave: each holds the name in the database while it touches the file
-(`held`), by the row's lock or, where there is no row, by the unique key (SQLite: by the IMMEDIATE transaction).
+They lie in the data directory or in an object store (`library.store`). Storing and dropping the same content cannot
+interleave: each holds the name in the database while it touches the file (`held`), by the row's lock or, where there is
+no row, by the unique key (SQLite: by the IMMEDIATE transaction).
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +22,10 @@ from django.db.models import ProtectedError
 from webapp.library import incoming
 from webapp.library.errors import Miswritten
 from webapp.library.models import Blob
+from webapp.library.store import CHUNK, get_store
 
-CHUNK = 1 << 20
+HOLDS = "holds"  # where an object says that a backup reads the others
+HELD = 24 * 3600.0  # seconds, at most: it may have been killed
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,9 @@ class Ready:
 
 
 def ready(path: Path, sha256: str | None = None) -> Ready:
-    """Bring a file to the disk and read it again. It may take long: call it outside of a transaction.
+    """Bring a file to the disk, read it again, and send it to the store. Outside of a transaction: it may take long.
+
+    Who then does not `put` it says so (`or_given_up`).
 
     Args:
         sha256: of what was to be written, where it was computed on the way in.
@@ -49,7 +55,25 @@ def ready(path: Path, sha256: str | None = None) -> Ready:
     if sha256 not in (None, written):
         raise Miswritten(path.name)
     path.chmod(0o640)
+    get_store().send(path, Blob(sha256=written).stored_as)
     return Ready(path, written, size)
+
+
+@contextmanager
+def or_given_up(*files: Ready | None) -> Iterator[None]:
+    """Where it ends in an error, nobody put them: objects that were sent for them alone go. The files stay."""
+    try:
+        yield
+    except BaseException:
+        give_up(*files)
+        raise
+
+
+def give_up(*files: Ready | None) -> None:
+    """They are not put after all."""
+    if get_store().remote:  # a folder has nothing of them yet
+        for file in filter(None, files):
+            _delete_unless_stored(file.sha256)
 
 
 def ready_copy(path: Path) -> Ready:
@@ -80,10 +104,7 @@ def put(file: Ready) -> Blob:
 
 def place(file: Ready) -> None:
     """The file alone: for who makes its row afterwards, and for nobody else meanwhile."""
-    target = Blob(sha256=file.sha256).path
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-    os.replace(file.path, target)
-    _sync(target.parent)
+    get_store().place(file.path, Blob(sha256=file.sha256).stored_as)
 
 
 def store(path: Path, *, sha256: str | None = None) -> Blob:
@@ -106,15 +127,6 @@ def _locked_row(file: Ready) -> Blob:
         return blob
 
 
-def _sync(folder: Path) -> None:
-    """A name is on the disk when its folder is."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 @transaction.atomic
 def drop(sha256: str) -> bool:
     """Delete the blob if nothing uses it any more. The file goes once that is committed, not before.
@@ -129,15 +141,22 @@ def drop(sha256: str) -> bool:
             blob.delete()
     except ProtectedError:
         return False
-    transaction.on_commit(partial(_unlink_unless_stored, sha256), robust=True)
+    transaction.on_commit(partial(_delete_unless_stored, sha256), robust=True)
     return True
 
 
-def _unlink_unless_stored(sha256: str) -> None:
+def _delete_unless_stored(sha256: str) -> None:
     """After the commit somebody may have stored the same content anew."""
     with held(sha256) as row:
-        if row is None:
-            Blob(sha256=sha256).path.unlink(missing_ok=True)
+        if row is None and not backup_under_way():
+            get_store().delete(Blob(sha256=sha256).stored_as)
+
+
+def backup_under_way() -> bool:
+    """Then it stays in the object store, and the hourly cleanup finds it."""
+    if not get_store().remote:
+        return False  # a backup has a link to it
+    return any(time.time() - found.placed < HELD for found in get_store().entries(HOLDS))
 
 
 @contextmanager

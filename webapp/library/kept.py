@@ -15,8 +15,8 @@ from pathlib import Path
 from django.conf import settings
 from django.core import signing
 from django.http import HttpRequest
-from django.utils import timezone
 
+from webapp import clock
 from webapp.accounts.models import User
 from webapp.library import quota
 from webapp.library.errors import Refused
@@ -49,7 +49,7 @@ def keep(request: HttpRequest, owner: User, file: StoredUpload) -> Kept | None:
     arriving.path = arriving.path.rename(arriving.path.with_name(f"{_of(owner)}{secrets.token_hex(16)}"))
     held = arriving.reservation
     if held is not None:
-        Reservation.objects.filter(pk=held.pk).update(touched_at=timezone.now() + KEPT - quota.STALE)
+        Reservation.objects.filter(pk=held.pk).update(touched_at=clock.now() + KEPT - quota.STALE)
     said = {
         "owner": owner.pk, "path": arriving.path.name, "name": file.name, "size": file.size, "sha256": file.sha256,
         "cap": file.cap, "held": str(held.pk) if held is not None else "",

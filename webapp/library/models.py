@@ -9,10 +9,11 @@ from django.conf import settings
 from django.db import models
 
 from webapp.accounts.models import Owned, belongs
+from webapp.library.store import get_store
 
 
 class Blob(models.Model):
-    """A file on disk, named by its content: two uploads of the same file are one blob."""
+    """A stored file, named by its content: two uploads of the same file are one blob."""
 
     sha256 = models.CharField(primary_key=True, max_length=64)
     size = models.BigIntegerField()  # bytes
@@ -22,8 +23,22 @@ class Blob(models.Model):
         return self.sha256[:12]
 
     @property
+    def stored_as(self) -> str:
+        """Its name in the store."""
+        return f"blobs/{self.sha256[:2]}/{self.sha256}"
+
+    @property
     def path(self) -> Path:
-        return settings.BLOB_DIR / self.sha256[:2] / self.sha256
+        """The file, to be read; what an object store holds is brought here first.
+
+        Raises:
+            Damaged, StoreAway: see `library.store.Store.fetch`.
+        """
+        return get_store().fetch(self.stored_as, self.sha256)
+
+    @property
+    def is_there(self) -> bool:
+        return get_store().exists(self.stored_as)
 
 
 class Reservation(models.Model):

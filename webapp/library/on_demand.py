@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from django.conf import settings
 from django.db import Error, connection, transaction
 from django.db.models import QuerySet
-from django.utils import timezone
 
 from repair_engine.errors import BadInput
+from webapp import clock
+from webapp.library import cache
 from webapp.library.errors import Refused
 from webapp.library.models import OnDemand
-from webapp.steady import is_full
+from webapp.steady import waits_for
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def ring(row: OnDemand, send: Callable[[], None]) -> None:
     Args:
         send: the message, with the row's key and its `attempts`.
     """
-    now = timezone.now()
+    now = clock.now()
     if row.rung_at and (now - row.rung_at).total_seconds() < settings.LEASE_SECONDS:
         return
     here = missing(type(row)._default_manager.filter(pk=row.pk, attempts=row.attempts, rung_at=row.rung_at))
@@ -60,10 +61,10 @@ def run(rows: QuerySet, attempt: int, make: Callable[[QuerySet], None]) -> None:
         make: raises BadInput, Refused, or DoesNotExist of the row where it was deleted meanwhile.
     """
     asked = missing(rows)
-    if not asked.filter(attempts=attempt).update(attempts=attempt + 1, rung_at=timezone.now()):
+    if not asked.filter(attempts=attempt).update(attempts=attempt + 1, rung_at=clock.now()):
         return
     try:
-        with alive(asked):
+        with alive(asked), cache.in_use():
             make(asked)
     except rows.model.DoesNotExist:
         log.info("%s: deleted meanwhile", rows.model.words)
@@ -72,7 +73,7 @@ def run(rows: QuerySet, attempt: int, make: Callable[[QuerySet], None]) -> None:
     except Exception as error:
         log.exception("making %s failed", rows.model.words)
         detail = traceback.format_exc()
-        again = {"attempts": attempt} if is_full(error) else {"rung_at": None}
+        again = {"attempts": attempt} if waits_for(error) else {"rung_at": None}
         asked.update(detail=detail, **again)  # rung again by who looks; for room on the disk after a while
 
 
@@ -87,7 +88,7 @@ def alive(asked: QuerySet) -> Iterator[None]:
     def say() -> None:
         try:
             while not stop.wait(settings.LEASE_SECONDS / 6):
-                asked.update(rung_at=timezone.now())
+                asked.update(rung_at=clock.now())
         except Error as error:
             log.warning("cannot say that the work goes on: %s", error)
         finally:

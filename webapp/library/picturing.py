@@ -34,7 +34,7 @@ def make(found: Thumbnails) -> None:
         target = Path(folder) / "pack"
         thumbnails.make(dataset.blob.path, target, dataset.file_name, dataset.split_folder, progress)
         ready = blobs.ready(target)
-        with transaction.atomic():
+        with blobs.or_given_up(ready), transaction.atomic():
             quota.lock(dataset.payer)
             row = Thumbnails.objects.select_for_update().get(pk=found.pk)
             if row.blob_id is not None:

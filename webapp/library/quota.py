@@ -14,8 +14,8 @@ from typing import Protocol
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet, Sum
-from django.utils import timezone
 
+from webapp import clock
 from webapp.accounts.models import User
 from webapp.library.errors import Refused
 from webapp.library.models import Blob, DatasetUpload, ModelUpload, Reservation, Thumbnails
@@ -86,7 +86,7 @@ def usage(owner: User, *, besides: Reservation | None = None) -> Usage:
     assert _runs is not None, "webapp.jobs is not installed"
     results = Q(pk__in=_runs.results_of(kept_by(owner, "job__")))
     uploads = _sum(Blob.objects.filter(uploaded), "size")
-    under_way = Reservation.objects.filter(owner=owner, touched_at__gt=timezone.now() - STALE)
+    under_way = Reservation.objects.filter(owner=owner, touched_at__gt=clock.now() - STALE)
     return Usage(
         uploads=uploads,
         results=_sum(Blob.objects.filter(uploaded | results), "size") - uploads,
@@ -125,12 +125,12 @@ def reserve(owner: User, size: int) -> Reservation | None:
         check(owner, size, "this file")
     except Refused:
         return None
-    return Reservation.objects.create(owner=owner, size=size, touched_at=timezone.now())
+    return Reservation.objects.create(owner=owner, size=size, touched_at=clock.now())
 
 
 def touch(reservation: Reservation) -> None:
     """Say now and then that the upload goes on."""
-    now = timezone.now()
+    now = clock.now()
     if now - reservation.touched_at > TOUCH:
         reservation.touched_at = now
         Reservation.objects.filter(pk=reservation.pk).update(touched_at=now)
@@ -141,4 +141,4 @@ def release(reservation: Reservation) -> None:
 
 
 def release_stale() -> None:
-    Reservation.objects.filter(touched_at__lt=timezone.now() - STALE).delete()
+    Reservation.objects.filter(touched_at__lt=clock.now() - STALE).delete()

@@ -24,8 +24,8 @@ from uuid import UUID
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.utils import timezone
 
+from webapp import clock
 from webapp.accounts.models import User
 from webapp.library import quota
 from webapp.library.errors import Refused, TooLarge
@@ -91,7 +91,7 @@ def create(
     settings.INCOMING_DIR.mkdir(parents=True, exist_ok=True, mode=0o750)
     if size > shutil.disk_usage(settings.INCOMING_DIR).free:
         raise Refused("The server's disk is too full for this file.", "Ask the operator to make room.", status=507)
-    until = timezone.now() + KEPT
+    until = clock.now() + KEPT
     with transaction.atomic():
         quota.lock(owner)
         if ResumableUpload.objects.filter(owner=owner).count() >= MOST:
@@ -182,7 +182,7 @@ def _digest(file: BinaryIO) -> str:
 
 
 def _count(upload: ResumableUpload, arrived: int, digest: str) -> None:
-    upload.offset, upload.sha256, upload.expires_at = arrived, digest, timezone.now() + KEPT
+    upload.offset, upload.sha256, upload.expires_at = arrived, digest, clock.now() + KEPT
     with transaction.atomic():
         row = ResumableUpload.objects.filter(pk=upload.pk)
         if not row.update(offset=arrived, sha256=digest, expires_at=upload.expires_at):
@@ -239,7 +239,7 @@ def received(owner: User, pk: UUID | str, kind: str, name: str = "") -> Received
 
     Raises Refused: there is none (404), or not all of it is here (409).
     """
-    rows = ResumableUpload.objects.filter(owner=owner, expires_at__gt=timezone.now()).select_related("reservation")
+    rows = ResumableUpload.objects.filter(owner=owner, expires_at__gt=clock.now()).select_related("reservation")
     try:
         upload = rows.filter(pk=pk).first()
     except ValidationError:  # no id at all

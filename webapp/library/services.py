@@ -9,8 +9,8 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import Q
-from django.utils import timezone
 
+from webapp import clock
 from webapp.accounts.models import Team, User
 from webapp.library import blobs, quota, resumable
 from webapp.library.errors import InUse, Refused, TooLarge
@@ -78,7 +78,7 @@ def known_file(owner: User, team: Team | None, sha256: str, name: str = "") -> K
     theirs = Q(owner=owner) | (Q(team=team) if team else Q())
     for kind in (ModelUpload, DatasetUpload):
         upload = kind.objects.filter(theirs, blob_id=sha256).select_related("blob").first()
-        if upload is not None and upload.blob.path.is_file():
+        if upload is not None and upload.blob.is_there:
             return KnownFile(name or upload.file_name, upload.blob.size, sha256)
     raise Refused("You have uploaded no file with this SHA-256.", "Send the file.", status=404)
 
@@ -94,7 +94,7 @@ def _create(
         ready = blobs.ready(file.path, file.sha256) if file.path is not None else None
     except FileNotFoundError:  # another request has made something of it
         raise resumable.gone() from None
-    with transaction.atomic():
+    with blobs.or_given_up(ready), transaction.atomic():
         if isinstance(file, KnownFile):
             known_file(owner, team, file.sha256)  # not deleted meanwhile
         if isinstance(file, Received):
@@ -124,7 +124,7 @@ def _blob(owner: User, team: Team | None, file: File, ready: blobs.Ready | None)
     if ready is not None:
         return blobs.put(ready)
     blob = Blob.objects.select_for_update().filter(pk=file.sha256).first()
-    if not (here or isinstance(file, KnownFile)) or blob is None or not blob.path.exists():
+    if not (here or isinstance(file, KnownFile)) or blob is None or not blob.is_there:
         raise Refused(f"There was no room for {file.name} when it began to arrive.", "Send it again.", status=413)
     return blob
 
@@ -134,7 +134,7 @@ def ring(upload: Upload) -> None:
     from webapp.library import tasks
 
     kind = upload._meta.model_name
-    type(upload).objects.filter(pk=upload.pk).update(rung_at=timezone.now())
+    type(upload).objects.filter(pk=upload.pk).update(rung_at=clock.now())
     transaction.on_commit(lambda: tasks.send(tasks.validate.name, kind, str(upload.pk)))
 
 

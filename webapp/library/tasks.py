@@ -8,13 +8,13 @@ import traceback
 
 from celery import current_app, shared_task
 from django.conf import settings
-from django.utils import timezone
 
 from repair_engine.errors import BadInput
-from webapp.library import on_demand, picturing
+from webapp import clock
+from webapp.library import cache, on_demand, picturing
 from webapp.library.models import DatasetUpload, ModelUpload, Thumbnails, Upload
 from webapp.library.validation import check
-from webapp.steady import is_full
+from webapp.steady import waits_for
 
 log = logging.getLogger(__name__)
 KINDS: dict[str, type[Upload]] = {"modelupload": ModelUpload, "datasetupload": DatasetUpload}
@@ -49,15 +49,15 @@ def validate(kind: str, pk: str) -> None:
     upload = asked.select_related("blob").first()
     if upload is None:
         return
-    asked.update(attempts=upload.attempts + 1, rung_at=timezone.now())
+    asked.update(attempts=upload.attempts + 1, rung_at=clock.now())
     try:
-        with on_demand.alive(asked):
+        with on_demand.alive(asked), cache.in_use():
             found = check(upload)
     except BadInput as error:
         changes = {"state": Upload.State.REJECTED, "error": error.whole, "mend": error.mend}
     except Exception as error:
         log.exception("checking %s %s failed", kind, pk)
-        if is_full(error):  # nobody's fault, and no attempt: the reaper rings again
+        if waits_for(error):  # nobody's fault, and no attempt: the reaper rings again
             asked.update(attempts=upload.attempts)
             return
         if upload.attempts + 1 < settings.MAX_ATTEMPTS:
@@ -74,7 +74,7 @@ def validate(kind: str, pk: str) -> None:
             changes["class_names"] = found.class_names
         if found.num_classes is not None:
             changes["num_classes"] = found.num_classes
-    asked.update(**changes, validated_at=timezone.now())
+    asked.update(**changes, validated_at=clock.now())
 
 
 @shared_task

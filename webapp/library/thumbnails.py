@@ -11,7 +11,7 @@ def wanted(dataset: DatasetUpload) -> Thumbnails | None:
     if dataset.state != Upload.State.READY:
         return None
     found, _ = Thumbnails.objects.select_related("blob").get_or_create(dataset=dataset)
-    if found.blob is not None and not found.blob.path.exists():  # lost: they can be made again
+    if found.blob is not None and not found.blob.is_there:  # lost: they can be made again
         Thumbnails.objects.filter(pk=found.pk, blob=found.blob).update(blob=None, attempts=0, rung_at=None)
         found.refresh_from_db()
     if found.blob is None and not found.error:

@@ -10,12 +10,12 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db.models import Count, Min, Q, Sum
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from repair_engine import __version__
+from webapp import clock
 from webapp.accounts.models import User
 from webapp.celery import app
 from webapp.jobs.models import FINISH, PREPARE, Delivery, Job, Shard
@@ -52,7 +52,7 @@ class State:
     """Read anew by each `collect`."""
 
     def collect(self) -> Iterator[Metric]:
-        now = timezone.now()
+        now = clock.now()
         yield _gauge("info", "The release that answers.", ["version"], {(__version__,): 1})
         ready = probes.lately()()
         yield _gauge(

@@ -5,8 +5,11 @@ Asked by load balancers, orchestrators and people; so reasons say what is wrong 
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 import shutil
+import socket
 import time
 from collections.abc import Callable
 from functools import cache
@@ -19,10 +22,12 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from repair_engine.support.words import byte_size, first_line
 from webapp import migrated
 from webapp.celery import app
+from webapp.jobs import releases
 from webapp.jobs.leases import SILENT
 from webapp.jobs.selectors import live_workers
 from webapp.library import incoming
-from webapp.steady import LITTLE
+from webapp.library.store import Damaged, get_store
+from webapp.steady import LITTLE, StoreAway
 
 log = logging.getLogger(__name__)
 FRESH = 2.0  # seconds for which an answer is given again: nobody makes work here by asking often
@@ -47,6 +52,11 @@ def _migrations() -> None:
         raise _Not(f"{len(waiting)} migration(s) are not applied, from {waiting[0]} on: manage.py migrate")
 
 
+def _release() -> None:
+    if why := releases.refused():
+        raise _Not(why)
+
+
 def _broker() -> None:
     try:
         with app.connection_for_write() as broker:
@@ -68,6 +78,27 @@ def _storage() -> None:
         raise _Not("the data directory cannot be written") from error
     if free < LITTLE:
         raise _Not(f"the disk of the data directory is full: {byte_size(free)} are free")
+    if get_store().remote:
+        _object_store()
+
+
+def _object_store() -> None:
+    """What is put is there and what it was."""
+    path, file = incoming.new_file("probe-")
+    try:
+        with file:
+            file.write(path.name.encode())
+        name = f"probes/{socket.gethostname()}-{os.getpid()}"
+        get_store().send(path, name)
+        path.unlink()
+        path = get_store().checked(name, hashlib.sha256(path.name.encode()).hexdigest())
+        get_store().delete(name)
+    except StoreAway as error:
+        raise _Not("the object store cannot be used") from error
+    except Damaged as error:
+        raise _Not("the object store gives other content than was put") from error
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _worker() -> None:
@@ -78,11 +109,12 @@ def _worker() -> None:
 CHECKS: dict[str, Callable[[], None]] = {
     "database": _database,
     "migrations": _migrations,
+    "release": _release,
     "broker": _broker,
     "storage": _storage,
     "worker": _worker,
 }
-_ASK_THE_DATABASE = ("migrations", "worker")
+_ASK_THE_DATABASE = ("migrations", "release", "worker")
 
 
 def look() -> dict[str, str]:

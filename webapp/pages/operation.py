@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db.models import Count, F, Min, Q
 from django.db.models.functions import Coalesce
-from django.utils import timezone
 
+from webapp import clock
 from webapp.accounts.models import User
 from webapp.jobs.leases import SILENT
 from webapp.jobs.models import Artifact, Delivery, Job, Shard, Worker
@@ -77,7 +77,7 @@ class Disk:
 
 
 def stations() -> list[Station]:
-    now = timezone.now()
+    now = clock.now()
     held: dict[str, list[Shard]] = defaultdict(list)
     leased = Shard.objects.filter(state=Shard.State.LEASED).select_related("job__model", "job__owner", "job__team")
     for shard in leased.defer("tasks", "parts", "error", *_unread("job")).order_by("claimed_at"):

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.core.paginator import Page, Paginator
 
+from webapp.accounts import rights
 from webapp.accounts.models import User
 from webapp.jobs import access, listing, naming, removal
 from webapp.jobs.models import Job
@@ -124,10 +125,12 @@ def _choices(user: User, asked: Mapping[str, Any]) -> list[Choice]:
         "kind": list(naming.KINDS.items()),
         "model": _named(uploads["model"]),
         "dataset": _named(uploads["dataset"]),
+        "team": [(str(one.pk), one.name) for one in rights.teams(user)],
         "tag": [(word, word) for word in tags.distinct().order_by("word")],
         "show": list(SHOWS.items()),
     }
-    words = {"state": "State", "kind": "Kind", "model": "Model", "dataset": "Dataset", "tag": "Tag", "show": "Show"}
+    words = {"state": "State", "kind": "Kind", "model": "Model", "dataset": "Dataset", "team": "Team"}
+    words |= {"tag": "Tag", "show": "Show"}
     return [Choice(name, words[name], found, _one_of(asked.get(name, ""), found)) for name, found in options.items()]
 
 

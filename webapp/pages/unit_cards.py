@@ -24,6 +24,7 @@ class Picture:
         words: what it is, and what is predicted of it or how the unit responds.
         at: where the unit responds most strongly, in the picture's own units; None: there is no such place.
         width, height: the picture's own units.
+        heat: data URL of the responses everywhere, to be laid over it; "" = none.
     """
 
     source: str
@@ -31,6 +32,7 @@ class Picture:
     at: tuple[float, float] | None
     width: int
     height: int
+    heat: str = ""
 
     @property
     def radius(self) -> float:
@@ -89,7 +91,8 @@ def _effect(result: Mapping[str, Any]) -> dict[str, Any]:
     def picture(row: Mapping[str, Any], words: str) -> Picture:
         at = row.get("at")
         place = (at[0] * width, at[1] * height) if at else None
-        return Picture(result["pictures"][row["file"]], printable(f"{row['file']}: {words}"), place, width, height)
+        said = printable(f"{row['file']}: {words}")
+        return Picture(result["pictures"][row["file"]], said, place, width, height, row.get("heat") or "")
 
     def flipped(key: str) -> list[Picture]:
         return [picture(row, f"{row['label']}, from {row['before']} to {row['after']}") for row in result[key]]
@@ -108,7 +111,8 @@ def _effect(result: Mapping[str, Any]) -> dict[str, Any]:
     ]
     responses = [Strip("It responds most to", responding("most")), Strip("It responds least to", responding("least"))]
     return {"effect": result, "groups": groups, "flips": strips, "responses": responses,
-            "placed": any(one.at for strip in responses for one in strip.pictures)}  # fmt: skip
+            "placed": any(one.at for strip in responses for one in strip.pictures),
+            "heated": any(one.heat for strip in responses for one in strip.pictures)}  # fmt: skip
 
 
 def _of(count: int, shown: int) -> str:

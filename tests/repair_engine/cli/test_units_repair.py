@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from tests.repair_engine.tiny import HARM, Tiny, World, call, images, make_world, rows_of, save
+from repair_engine.documents.explain import block_of
+from repair_engine.studies.names import LEAST, MOST
+from tests.repair_engine.tiny import CLASSES, HARM, Tiny, World, call, images, make_world, rows_of, save
 
 
 class Spying(Tiny):
@@ -92,3 +96,60 @@ def test_heads_by_hand(world: World, tmp_path: Path) -> None:
     refused = call(world.argv("evaluate", "--json", ablate="attn:head2"))
     assert refused.code == 2
     assert "channels 0 to 1" in refused.err + refused.out
+
+
+@pytest.mark.usefixtures("quick_module")
+def test_an_explanation_by_kind(world: World, tmp_path: Path) -> None:
+    """Counts by kind, site and block, histograms, and each kind removed alone, against weights edited by hand."""
+    out = tmp_path / "out"
+    options = {"metric": "subgroup-recall:ground", "budget": "4000", "top_k": "3", "random_draws": "2"}
+    options |= {"pictures": "1", "visualize": "0", "out": str(out)}
+    result = call(world.argv("explain", "--json", **options))
+    assert result.code == 0, result.err
+    document = result.document
+    rows = {row["id"]: row for row in document["filters"]}
+    ranked = sorted(rows, key=lambda name: rows[name]["rank"])
+    assert {row["kind"]: row["filters"] for row in document["kinds"]} == {"filter": 8, "hidden": 2, "head": 2}
+    for end, ids in (("most", ranked[:3]), ("least", ranked[-3:])):
+        for group in ("kinds", "layers", "blocks"):
+            assert sum(row[end] for row in document[group]) == 3
+        for row in document["kinds"]:
+            assert row[end] == sum(rows[name]["kind"] == row["kind"] for name in ids)
+    assert sum(row["expected"] for row in document["kinds"]) == pytest.approx(3)
+    for row in document["kinds"]:
+        assert sum(row["histogram"]["counts"]) == row["histogram"]["filters"] == row["filters"]
+    report = [r["file_name"] for r in rows_of(_splits(world, tmp_path)) if r["split"] == "report"]
+    shown = world.images.tensor(report)
+    labels = np.array([CLASSES.index(name.split("/")[0]) for name in report])
+    found = [r for r in document["curves"]["kinds"] if r["ranking"] == "hidden units alone"]
+    assert [(r["end"], r["ks"]) for r in found] == [(MOST, [0, 1, 2]), (LEAST, [0, 1, 2])]
+    hidden = [name for name in ranked if rows[name]["kind"] == "hidden"]
+    for curve in found:
+        order = hidden if curve["end"] == MOST else hidden[::-1]
+        module = copy.deepcopy(world.module)
+        for removed, accuracy in zip([None, *order], curve["accuracy"], strict=True):
+            if removed is not None:
+                module.spy.weight[int(removed[-1])] = 0  # type: ignore[index, operator, union-attr]
+                module.spy.bias[int(removed[-1])] = rows[removed]["constant"]  # type: ignore[index, operator, union-attr]
+            with torch.inference_mode():
+                right = module(shown).argmax(1).numpy() == labels
+            assert accuracy == pytest.approx(right.mean())
+    assert not {r["ranking"] for r in document["curves"]["rows"]} & {"hidden units alone", "filters alone"}
+    page = (out / "explain.html").read_text()
+    for said in ("The same by kind of unit", "each kind of unit alone", "8 filters, 2 hidden units and 2 heads"):
+        assert said in page
+
+
+def _splits(world: World, tmp_path: Path) -> Path:
+    folder = tmp_path / "splits"
+    assert call(world.argv("repair", metric="subgroup-recall:ground", budget="2000", out=str(folder))).code in (0, 5)
+    return folder / "predictions.csv"
+
+
+@pytest.mark.parametrize(("site", "block"), [
+    ("encoder.layers.encoder_layer_0.mlp.0", "encoder.layers.encoder_layer_0"),
+    ("features.3.5.attn.qkv", "features.3.5"), ("layer4.1.conv2", "layer4.1"), ("blocks.11.mlp.fc1", "blocks.11"),
+    ("stages.0.blocks.1.mlp.fc1", "stages.0.blocks.1"), ("classifier.0", "classifier"), ("conv1", "conv1"),
+])  # fmt: skip
+def test_blocks(site: str, block: str) -> None:
+    assert block_of(site) == block

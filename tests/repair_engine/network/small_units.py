@@ -34,6 +34,21 @@ class Mlp(nn.Module):
         return self.fc2(self.norm(self.drop(self.act(self.fc1(x)))))
 
 
+class Normed(nn.Module):
+    """LeViT's layer: a batch norm between layer and activation, on [B · T, C]; `turned`: over the tokens instead."""
+
+    def __init__(self, act: nn.Module, turned: bool = False, beside: bool = False) -> None:
+        super().__init__()
+        self.turned, self.beside = turned, beside
+        self.fc1, self.bn, self.act = nn.Linear(WIDTH, 5, bias=False), nn.BatchNorm1d(TOKENS if turned else 5), act
+        self.fc2 = nn.Linear(5, WIDTH)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.fc1(x)
+        z = self.bn(y) if self.turned else self.bn(y.flatten(0, 1)).reshape_as(y)
+        return self.fc2(self.act(z) + (y if self.beside else 0))
+
+
 class Channels(nn.Module):
     """A layer on [B, H, W, C], as in ConvNeXt and Swin."""
 

@@ -28,6 +28,7 @@ from tests.repair_engine.network.small_units import (
     Mha,
     Mixer,
     Mlp,
+    Normed,
     QuickGelu,
     Separate,
     Tied,
@@ -44,6 +45,7 @@ UNITS: list = [
     ("flat", lambda: Flat(nn.Sequential(nn.Linear(8, 6), nn.ReLU(True), nn.Dropout(), nn.Linear(6, 8), nn.SiLU())),
      {"middle.0": 6, "middle.3": 8}),
     ("batch norm", lambda: Flat(nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU())), {"middle.0": 8}),
+    ("batch norm of flattened tokens", lambda: Tokens(Normed(nn.Hardswish())), {"middle.fc1": 5}),
     ("no bias", lambda: Tokens(Mlp(nn.GELU(), bias=False)), {"middle.fc1": 5}),
     ("no bias, not 0 at 0", lambda: Tokens(Mlp(nn.Sigmoid(), bias=False)), {"middle.fc1": 5}),
     ("over tokens", lambda: Tokens(Mixer()), {"middle.fc1": 6}),
@@ -124,6 +126,8 @@ NOT_UNITS: list = [
      "middle.qkv", "no bias to carry the mean, and middle.proj"),
     ("spectral norm", lambda: Flat(nn.Sequential(parametrizations.spectral_norm(nn.Linear(8, 8)), nn.ReLU())),
      "middle.0.parametrizations.weight.original", "parametrization"),
+    ("batch norm over tokens", lambda: Tokens(Normed(nn.ReLU(), turned=True)), "middle.fc1", "another dimension"),
+    ("beside its batch norm", lambda: Tokens(Normed(nn.ReLU(), beside=True)), "middle.fc1", "beside its batch norm"),
     ("batch norm without weights",
      lambda: Flat(nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8, affine=False), nn.ReLU())),
      "middle.0", "affine=False"),
@@ -192,6 +196,26 @@ def test_dropout_that_eval_does_not_stop() -> None:
     with pytest.raises(BadInput, match="random in eval mode") as refused:
         Network.capture(Tokens(Random()), torch.zeros(2, CHANNELS, SIDE, SIDE))
     assert "self.training" in refused.value.mend
+
+
+@pytest.mark.parametrize("fixed", [
+    pytest.param(lambda x, rows: rows.expand(len(x), -1, -1), id="len of the images"),
+    pytest.param(lambda x, rows: rows.repeat(2, 1, 1), id="repeated twice"),
+    pytest.param(lambda x, rows: rows.expand(2, -1, -1), id="expanded to two"),
+])  # fmt: skip
+def test_a_fixed_batch_size(fixed: Callable) -> None:
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.token = nn.Parameter(torch.zeros(1, 1, WIDTH))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([fixed(x, self.token), x], 1)[:, 1:]
+
+    with pytest.raises(BadInput, match="cannot be captured") as refused:
+        Network.capture(Tokens(Fixed()), torch.zeros(2, CHANNELS, SIDE, SIDE))
+    assert "fixed batch size" in refused.value.mend
+    assert "x.shape[0]" in refused.value.mend
 
 
 def test_what_a_layer_takes_up_is_lost_where_its_own_unit_is_ablated() -> None:

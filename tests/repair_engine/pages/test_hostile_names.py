@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from repair_engine.pages import compare_page, explain_page, merge_page, repair_page, score_page
-from repair_engine.studies.names import ENDS, RANDOM, SHAPLEY
+from repair_engine.studies.names import ALONE, ENDS, RANDOM, SHAPLEY
 from tests.repair_engine.pages.documents import document as repaired
 from tests.repair_engine.pages.pages import Page
 from tests.repair_engine.pages.test_page import HOSTILE
@@ -65,6 +65,7 @@ def curves(name: str) -> list[Document]:
     return rows
 
 
+SPREAD = {"filters": 4, "most": 2, "least": 2, "expected": 2.0}
 HISTOGRAM = {"edges": [-0.1, 0.0, 0.1], "counts": [3, 1], "filters": 4}
 
 
@@ -76,19 +77,24 @@ def explained(name: str) -> Document:
         "filters": filters(name),
         "noise": {"n": 3, "spread": 0.1, "error": 0.05, "reliability": 0.75},
         "histogram": HISTOGRAM,
-        "layers": [{"site": name, "filters": 4, "most": 2, "least": 2, "expected": 2.0}],
+        "layers": [{"site": name, "kind": "filter", **SPREAD}],
+        "kinds": [{"kind": kind, "parameter_share": 0.3, "histogram": HISTOGRAM, **SPREAD} for kind in ALONE],
+        "blocks": [{"block": name, "kind": "head", **SPREAD}],
         "curves": {
             "images": {"metric": 100, "accuracy": 200, "of": 150},
             "loo_images": 16,
             "ranked_on": {SHAPLEY: 100, "weight norm": 0, "response norm": 64, "leave-one-out": 16, RANDOM: 0},
             "first_removed": [{"end": end, "removed": 1, "images": 100, "change": -0.4, **change} for end in ENDS],
             "rows": curves(name),
+            "kinds": [{"end": end, "ranking": alone, "ks": [0, 2], "metric": [0.9, 0.1], "accuracy": [0.9, 0.2]}
+                      for end in ENDS for alone in ALONE.values()],
             "advantages": [{"end": end, "rival": RANDOM, "value": 0.2, **change} for end in ENDS],
             "logit_shift": {"metric": 0.95, "accuracy": 0.8, "how": name, "moved": True, "max_clean_drop": 0.02},
         },
         "pictures": [
-            {"id": f"{name}:0", "images": 9, "mean": -0.5, "range": [-1.0, 2.0],
-             "extremes": [{"sign": 1, "response": 2.0, "picture": name, "label": name}],
+            {"id": f"{name}:0", "kind": "hidden", "grid": [2, 3], "left_out": 1, "by_position": True,
+             "images": 9, "mean": -0.5, "range": [-1.0, 2.0],
+             "extremes": [{"sign": 1, "response": 2.0, "picture": name, "label": name, "heat": name}],
              "visualizations": [{"sign": -1, "response": -3.0, "start": 0.1, "picture": name}]}
         ],
     }  # fmt: skip

@@ -11,6 +11,7 @@ from repair_engine.choosing.selection import Seen, Sweep, judge, resample
 from repair_engine.documents.reasons import judged, looser, not_shown, reasons_of
 from repair_engine.errors import BadInput
 from repair_engine.pages.repair_wording import headline, selection_said
+from repair_engine.pages.text import repair_text
 from repair_engine.question.goals import GroupGoal
 from repair_engine.question.objectives import cell_codes
 from repair_engine.settings import Limits, Repair, from_keywords
@@ -121,7 +122,8 @@ def test_by_the_command_line(many: World, tmp_path: Path, goal: str) -> None:
     assert change is not None
     assert change == document["fairness"]["gap" if lower else "worst"]["change"]
     assert sign * change["value"] > 0
-    assert f"By {what} it was chosen: a change of" in headline(document)
+    assert f" By {what} it was chosen: a change of" in headline(document)
+    assert f"By {what} it was chosen: a change of" in repair_text(document)
     assert what.removeprefix("the ") in " ".join(selection_said(document))
     # The same report by a change that may be nothing: no improvement is shown, whatever the metric gained.
     change |= {"lower": -0.01, "upper": 0.01}
@@ -130,6 +132,20 @@ def test_by_the_command_line(many: World, tmp_path: Path, goal: str) -> None:
     document["fairness"]["gap" if lower else "worst"] = None
     assert "two subgroups have 30 report images" in reasons_of(document)[0]
     assert looser(document) == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_edits_are_chosen_by_it_too(many: World, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    document = call(
+        many.argv("repair", "--json", out=out, metric=METRIC, budget="8000", goal="gap", edit="auto")
+    ).document
+    made = [row for row in document["edit"]["rows"] if "not_made" not in row]
+    assert made
+    assert all(0 <= row["goal"] < document["curve"][0]["goal"] for row in made)  # each makes the gap smaller
+    best = min(made, key=lambda row: row["goal"])
+    assert best["behind_best"] == 0
+    assert (tmp_path / "out" / "report.html").read_text().count("the gap between the subgroups") >= 3
 
 
 @pytest.mark.usefixtures("quick")

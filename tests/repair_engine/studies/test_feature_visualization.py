@@ -119,7 +119,8 @@ def test_the_command_shows_the_extreme_score_images(sabotaged: World, tmp_path: 
         assert shown[-1][0]["response"] == pytest.approx(row["range"][0])
     page = (out / "explain.html").read_text()
     assert page.count('src="data:image/png;base64,') == sum(
-        len(row["extremes"]) + len(row["visualizations"]) for row in document["pictures"]
+        len(row["extremes"]) + len(row["visualizations"]) + sum(e["heat"] is not None for e in row["extremes"])
+        for row in document["pictures"]
     )
     assert "img-src data:" in page
 

@@ -6,7 +6,7 @@ import gc
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -83,7 +83,8 @@ FAMILIES = [
     Family("timm", "eva02_tiny_patch14_224", partial(_timm, "eva02_tiny_patch14_224")),
     *(
         Family("transformers", name, partial(_transformers, name), 32)
-        for name in ("vit", "deit", "beit", "swin", "swinv2", "dinov2", "convnext", "poolformer", "mobilevit")
+        for name in ("vit", "deit", "beit", "swin", "swinv2", "dinov2", "convnext", "poolformer", "mobilevit",
+                     "segformer")
     ),
 ]  # fmt: skip
 
@@ -162,25 +163,35 @@ def _moved(module: nn.Module) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
-def table(progress: Callable[[str], Any] = print) -> str:
-    """The table of all families, Markdown."""
+def table(known: str, names: Collection[str], progress: Callable[[str], Any]) -> str:
+    """The table of all families, Markdown.
+
+    Args:
+        known: a table; of families without a name in `names` its row is taken.
+        names: of the families that are measured; empty = all.
+    """
     lines = [
         "| library | network | filters | hidden units | heads | parameters | masked − written | without players |",
         "|---|---|---:|---:|---:|---:|---:|---|",
     ]
+    kept = known.splitlines()
     for family in FAMILIES:
-        found = measure(family)
-        progress(f"{family.library} {family.name}: {found}")
-        assert found.difference < TOLERANCE, (family.name, found.difference)
-        counts = [
-            f"{found.units.get(kind, 0):,}" if kind in found.units else "–" for kind in ("filter", "hidden", "head")
-        ]
-        out = "; ".join(f"{count} × {reason}" for reason, count in found.reasons.items())
-        name = f"`{family.name}`" + (" (tiny)" if family.library == "transformers" else "")
-        figures = (f"{found.share:.0%}", f"{found.difference:.0e}")
-        lines.append(f"| {' | '.join((family.library, name, *counts, *figures, out or '–'))} |")
+        start = f"| {family.library} | `{family.name}`"
+        row = next((line for line in kept if line.startswith(start)), None)
+        lines.append(row if row and names and family.name not in names else start + _row(family, progress))
         gc.collect()
     return "\n".join(lines)
+
+
+def _row(family: Family, progress: Callable[[str], Any]) -> str:
+    found = measure(family)
+    progress(f"{family.library} {family.name}: {found}")
+    assert found.difference < TOLERANCE, (family.name, found.difference)
+    counts = [f"{found.units.get(kind, 0):,}" if kind in found.units else "–" for kind in ("filter", "hidden", "head")]
+    out = "; ".join(f"{count} × {reason}" for reason, count in found.reasons.items())
+    figures = (f"{found.share:.0%}", f"{found.difference:.0e}")
+    tiny = " (tiny)" if family.library == "transformers" else ""
+    return f"{tiny} | {' | '.join((*counts, *figures, out or '–'))} |"
 
 
 def placed(document: str, made: str) -> str:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from repair_engine.edits.deciding import Decision
+from repair_engine.search import calibrate
 from repair_engine.verbs import editing
 from tests.repair_engine.tiny import Sabotaged, World, call, rows_of
 
@@ -39,6 +40,18 @@ def test_the_named_filters_are_ablated_and_the_figures_are_plain_torchs(sabotage
     names = ("ant", "bee", "cat")
     assert [names[c] for c in classes] == [row["predicted_after"] for row in rows]
     assert "chosen by hand" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_slow_machine_chooses_a_budget_that_suffices(
+    sabotaged: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However little fits into the time, the filters chosen by hand are valued."""
+    monkeypatch.setattr(calibrate, "measure", lambda *_: calibrate.Rates(1.0, 1.0, 1.0, 1.0))
+    monkeypatch.setattr(calibrate, "LEAST", 1)
+    options = {"metric": "subgroup-recall:ground", "filters": "spy:0,stem:1", "out": str(tmp_path / "out")}
+    result = call(sabotaged.argv("repair", "--json", **options))
+    assert result.code == 0, result.err
+    assert all(row["samples"] > 0 for row in result.document["culprits"])
 
 
 def test_key_and_strip_prefix_hold_from_reading_to_apply(sabotaged: World, tmp_path: Path) -> None:

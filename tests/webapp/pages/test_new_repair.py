@@ -54,7 +54,7 @@ def test_without_columns_there_are_no_subgroups_to_choose(world):
 def test_everything_that_is_asked_reaches_the_repair(owner):
     answer = send(
         owner, metric="subgroup-recall", column="ground", max_clean_drop="1.5", max_subgroup_drop="7", max_filters="9",
-        choose="one-se", order="value", constant="bn_beta", precision="bfloat16", memory="3G",
+        choose="one-se", goal="gap", order="value", constant="bn_beta", precision="bfloat16", memory="3G",
         budget="50000", seed="7", estimator="tmab", top_k="4", side="both", batch_size="8", group="ground", name="Mine",
         epsilon="8", attack="standard",
     )  # fmt: skip
@@ -63,9 +63,16 @@ def test_everything_that_is_asked_reaches_the_repair(owner):
     assert job.name == "Mine"
     assert job.request == {
         "metric": "subgroup-recall:ground", "max_clean_drop": 0.015, "max_subgroup_drop": 0.07, "max_filters": 9,
-        "choose": "one-se", "order": "value", "constant": "bn_beta", "precision": "bfloat16", "memory": "3G",
-        "budget": 50000, "seed": 7, "estimator": "tmab", "top_k": 4, "side": "both", "batch_size": 8, "group": "ground",
+        "choose": "one-se", "goal": "gap", "order": "value", "constant": "bn_beta", "precision": "bfloat16",
+        "memory": "3G", "budget": 50000, "seed": 7, "estimator": "tmab", "top_k": 4, "side": "both", "batch_size": 8,
+        "group": "ground",
     }  # fmt: skip
+
+
+def test_a_goal_over_subgroups_needs_subgroups(owner):
+    page = read(send(owner, metric="accuracy", goal="worst-group"), 422)
+    assert "accuracy has no subgroups" in page.text
+    assert not Job.objects.filter(owner=owner.user).exclude(pk=owner.job.pk).exists()
 
 
 def test_attack_settings_go_with_attack_success(owner):

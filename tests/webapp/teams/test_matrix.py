@@ -14,7 +14,8 @@ from django.utils import timezone
 from webapp.accounts.models import Invitation
 from webapp.accounts.rights import May, may, reach
 from webapp.jobs import teams
-from webapp.jobs.models import Delivery, Job, Shard, ShareLink
+from webapp.jobs.files import ADVERSARIAL
+from webapp.jobs.models import Artifact, Delivery, Job, Shard, ShareLink
 from webapp.library import resumable
 from webapp.library.models import DatasetUpload, ModelUpload
 
@@ -45,6 +46,9 @@ NEEDS: dict[str, dict[str, object]] = {
     "accounts:revoke_token": {"post": ACCOUNT},
     # --- whoever has a link
     "shared:run": {"get": BY_LINK},
+    "shared:map": {"get": BY_LINK},
+    "shared:unit": {"get": BY_LINK},
+    "shared:adversarial": {"get": BY_LINK},
     "shared:images": {"get": BY_LINK},
     "shared:image": {"get": BY_LINK},
     "shared:thumbnail": {"get": BY_LINK},
@@ -92,6 +96,7 @@ NEEDS: dict[str, dict[str, object]] = {
     "pages:unit_study": {"get": SEE, "post": EDIT},
     "pages:images": {"get": SEE},
     "pages:image": {"get": SEE},
+    "pages:adversarial": {"get": SEE},
     "pages:choice": {"get": SEE},
     "pages:set": {"get": SEE},
     "pages:follow": {"get": EDIT, "post": EDIT},
@@ -236,6 +241,10 @@ def address(name: str, things: dict) -> str:
     }.get(name, [])
     if name in ("pages:revoke_link", "api:link"):
         more = [ShareLink.objects.create(job=job, digest=secrets.token_hex(32)).pk]
+    if name == "pages:adversarial":
+        pack = things["dataset"].thumbnails.blob
+        Artifact.objects.get_or_create(job=job, name=ADVERSARIAL, defaults={"media_type": "x/y", "blob": pack})
+        more = [pack.pk[:16], 0, "small"]
     if name.endswith(":restore"):
         Job.objects.filter(pk=job.pk).update(deleted_at=timezone.now())
     if name in ("pages:webhook_again", "api:delivery_again"):

@@ -281,6 +281,25 @@ def test_who_pays(company, settings):
     assert quota.usage(company.editor).uploads >= size
 
 
+def test_lists_say_whose_a_thing_is_and_are_filtered_by_team(company):
+    theirs, shared = company.things("team"), company.things("shared")
+    others = teams.create_team(owner=company.editor, name="Elsewhere")
+    url = reverse("pages:repairs")
+    page = read(company.browser("editor").get(url))
+    assert "Radiology, of sharer" in page.text
+    assert page.text.count("Radiology") > 2
+    only = company.browser("editor").get(url, {"team": company.team.pk}).content.decode()
+    assert all(str(one["job"].pk) in only for one in (theirs, shared))
+    none = company.browser("editor").get(url, {"team": others.pk}).content.decode()
+    assert str(theirs["job"].pk) not in none
+    for kind in ("model", "dataset"):
+        rows = company.api("editor").get(f"/api/v1/{kind}s/", {"team": others.pk}).json()["results"]
+        assert rows == []
+        assert "Radiology, of sharer" in read(company.browser("editor").get(reverse(f"pages:{kind}s"))).text
+    page = read(company.browser("viewer").get(reverse("pages:filters", args=[theirs["job"].pk])))
+    assert "Repair with the ticked filters" not in page.text
+
+
 # --- shared and taken back ----------------------------------------------------------------------------------
 
 

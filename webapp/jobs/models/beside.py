@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
-from django.utils import timezone
 
+from webapp import clock
 from webapp.jobs.models.runs import Job
 from webapp.library.models import DatasetUpload, ModelUpload, OnDemand
 
@@ -120,4 +120,4 @@ class ShareLink(models.Model):
 
     @property
     def expired(self) -> bool:
-        return self.expires_at is not None and self.expires_at <= timezone.now()
+        return self.expires_at is not None and self.expires_at <= clock.now()

@@ -66,7 +66,7 @@ class Job(Owned):
     error = models.TextField(blank=True)  # short, for people
     mend = models.TextField(blank=True)  # what they can do about it
     detail = models.TextField(blank=True)  # for operators
-    work = models.CharField(max_length=40, blank=True)  # what preparing wrote, within the job's directory
+    work = models.CharField(max_length=64, blank=True)  # what preparing wrote, see `files.keep_directory`
     summary = models.JSONField(default=dict)  # what preparing found
     result = models.JSONField(default=dict)  # what finishing found, the report's headline
     warnings = models.JSONField(default=list)
@@ -315,6 +315,16 @@ class Delivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.event} -> {self.job_id}"
+
+
+class Release(models.Model):
+    """Whose tables these are: one row, which `migrate` writes."""
+
+    version = models.CharField(max_length=50)
+    since = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return self.version
 
 
 class Worker(models.Model):

@@ -36,7 +36,7 @@ def of_run(request: HttpRequest, job: Job, token: str = "") -> dict[str, Any]:
         token: of the link by which they are seen (`shared`); "": by their owner.
     """
     kept = job.artifacts.select_related("blob").filter(name__in=(PREDICTIONS, ADVERSARIAL))
-    files = {one.name: one.blob for one in kept if one.blob.path.exists()}
+    files = {one.name: one.blob for one in kept if one.blob.is_there}
     made = thumbnails.wanted(job.dataset) if files else None
     pictures = made.blob.path if made and made.blob else None
     report = image_sets.of_run(files[PREDICTIONS].path, pictures) if PREDICTIONS in files else None

@@ -9,6 +9,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
+from webapp.accounts import rights
 from webapp.downloads import send_artifact
 from webapp.jobs import access
 from webapp.jobs.followups import MOST_FILTERS
@@ -27,6 +28,7 @@ def filters(request: HttpRequest, pk: UUID) -> HttpResponse:
     view = tables.view(found, request.GET, "searched" if found.culprit_sign < 0 else "-searched")
     headings = [(key, words, view.turned[key]) for key, (words, _) in tables.COLUMNS.items()]
     context = {"job": job, "file": artifact.name, "view": view, "headings": headings, "most": MOST_FILTERS}
+    context["edits"] = rights.may(request.user, job) >= access.EDIT
     context["interval"] = job.result.get("run", {}).get("interval", {}).get("text", "")
     return render(request, "pages/filters.html", context)
 

@@ -173,7 +173,7 @@ def join(request: HttpRequest, token: str) -> HttpResponse:
     if request.method == "POST":
         return _join(request, found)
     answer = render(request, "pages/join.html", {"invitation": found})
-    answer["Referrer-Policy"], answer["Cache-Control"] = "no-referrer", "no-store"
+    answer["Cache-Control"] = "no-store"  # and of other sites none learns the address: the referrer is same-origin
     return answer
 
 

@@ -115,7 +115,9 @@
     mine.sha256 = sha256;
     let begun;
     try {
-      if ((await list(area.dataset.known, sha256)).count) {
+      const team = form.elements.team?.value || null; // one's own files are known, and those of the team it is for
+      const known = (await list(area.dataset.known, sha256)).results;
+      if (known.some((one) => one.team === null || String(one.team) === team)) {
         if (!mine.over) done(`${mine.file.name} is here already: nothing is sent.`, { sha256, file_name: mine.file.name });
         return;
       }
@@ -196,11 +198,11 @@
   }
 
   async function remove() {
-    const { upload, state: was } = now;
+    const { upload } = now;
     end();
     input.value = "";
     input.focus();
-    if (upload?.url && was !== "done") {
+    if (upload?.url) {
       await fetch(upload.url, { method: "DELETE", headers: { "X-CSRFToken": secret, "Tus-Resumable": "1.0.0" } }).catch(() => {});
     }
   }
