@@ -13,12 +13,10 @@ FALSE = {"0", "false", "no", "off", ""}
 
 
 def text(name: str, default: str = "") -> str:
-    if name in os.environ:
-        return os.environ[name]
     file_name = os.environ.get(f"{name}_FILE")
-    if file_name:
+    if file_name and not os.environ.get(name):  # compose passes on what is not set as an empty text
         return Path(file_name).read_text().strip()
-    return default
+    return os.environ.get(name, default)
 
 
 def flag(name: str, default: bool) -> bool:
