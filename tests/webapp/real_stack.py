@@ -115,7 +115,8 @@ class RealStack:
     def cpu_workers(self) -> list[psutil.Process]:
         """The pool processes that compute: children of the `cpu…` workers."""
         mains = [p for p in self.family() if any(part.startswith("cpu") and "@" in part for part in _line(p))]
-        return [child for main in mains for child in main.children()]
+        found = [child for main in mains for child in main.children()]
+        return [p for p in found if "repair_engine.support.sandbox" not in _line(p)]  # which reads uploads
 
     def family(self) -> list[psutil.Process]:
         try:
