@@ -70,7 +70,7 @@ SIGNED_OUT = {
     "accounts:reset": ("/account/reset/MQ/set-password/",),  # as of a link that was used
     "nothing is here": ("/nothing/",),
 }
-STATUS = {"/nothing/": 404, "/compare/?a={repair}&b={hand}": 422}  # of what is no plain success
+STATUS = {"/join/nothing/": 410, "/nothing/": 404, "/compare/?a={repair}&b={hand}": 422}  # of what is no plain success
 # Answers that are no page of their own: parts that a page loads, pictures, files, data, and what is posted.
 PARTS = {
     "pages:model_state", "pages:dataset_state", "pages:dataset_images", "pages:dataset_thumbnails",
