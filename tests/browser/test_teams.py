@@ -100,7 +100,7 @@ def until(page: Page, expression: str) -> None:
 
 
 def test_three_people_and_a_team(people, server: Server):
-    job = server._run("-c", SEED).strip().splitlines()[-1]
+    job = server.run("-c", SEED).strip().splitlines()[-1]
     ada, bob, cleo = people("ada"), people("bob"), people("cleo")
     run = f"/repairs/{job}/"
 
@@ -175,9 +175,9 @@ def test_three_people_and_a_team(people, server: Server):
 
 def test_a_notification_at_the_end(people, server: Server):
     bob = people("bob")
-    server._run("-c", 'import django; django.setup(); from webapp.jobs.models import Job; '
+    server.run("-c", 'import django; django.setup(); from webapp.jobs.models import Job; '
                 'Job.objects.filter(name="Candidate").update(name="Night run")')  # fmt: skip
-    server._run("-c", START)
+    server.run("-c", START)
     bob.context.add_init_script(
         "window.told = []; class Told extends EventTarget { constructor(title) { super(); window.told.push(title); } }"
         "Told.permission = 'granted'; Told.requestPermission = async () => 'granted'; window.Notification = Told;"
@@ -190,7 +190,7 @@ def test_a_notification_at_the_end(people, server: Server):
     expect(bob.get_by_text("Saved.")).to_be_visible()
     until(bob, "localStorage.getItem('ended.since')")
     assert bob.evaluate("window.told") == []
-    server._run("-c", END)
+    server.run("-c", END)
     until(bob, "window.told.length")
     assert bob.evaluate("window.told") == ["Second run: canceled"]
     outside = [url for url in bob.evaluate("performance.getEntriesByType('resource').map(one => one.name)")
