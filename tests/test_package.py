@@ -115,7 +115,7 @@ def test_what_is_pinned_is_what_the_package_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     app = _pinned("requirements.txt")
-    asked = list(map(Requirement, project["dependencies"] + extras["web"]))
+    asked = list(map(Requirement, project["dependencies"] + extras["web"] + extras["s3"]))
     by_an_extra = {"drf-spectacular-sidecar"}  # of drf-spectacular
     assert {canonicalize_name(one.name) for one in asked} == set(app) - by_an_extra
     rest = [one for name in ("onnx", "timm", "transformers") for one in map(Requirement, extras[name])]

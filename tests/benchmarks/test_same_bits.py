@@ -79,9 +79,7 @@ def test_what_was_changed_on_purpose_is_left_out_counted_and_named(tmp_path: Pat
     compared = same_bits.compare_folders(tmp_path / "b", tmp_path / "a")
     assert not any(c.differences for c in compared)
     said = same_bits.told("abc", compared)
-    used = [pattern for pattern in same_bits.ON_PURPOSE if "values" not in pattern and "reasons" not in pattern]
-    assert len(used) == 6
-    assert all(f"`{pattern}`" in said for pattern in used)
+    assert sum(f"`{pattern}`" in said for pattern in same_bits.ON_PURPOSE) == 6  # each of the changes above
     newer |= {"k": 2, "findings": ["Worse: b.", rivals["findings"][1]]}
     (tmp_path / "a" / "repair" / "report.json").write_text(json.dumps(newer))
     (found,) = [c for c in same_bits.compare_folders(tmp_path / "b", tmp_path / "a") if c.differences]

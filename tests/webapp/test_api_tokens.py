@@ -83,6 +83,8 @@ def test_a_read_token_may_only_get_wherever_it_calls(world):
             .replace("<uuid:pk>", str(world.owner.job.pk))
             .replace("<int:pk>", "1")
             .replace("<int:link>", "1")
+            .replace("<int:member>", "1")
+            .replace("<int:invitation>", "1")
         )
         for method in ("post", "put", "patch", "delete"):
             answer = getattr(reader, method)("/api/v1/" + route.replace("<str:name>", "report.json"))

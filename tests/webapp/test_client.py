@@ -82,7 +82,7 @@ def metrics(out: Path) -> dict:
 def test_the_stack_says_that_it_is_ready_and_how_it_is(stack):
     with urlopen(stack.url + "readyz") as answer:
         assert json.load(answer)["checks"] == dict.fromkeys(
-            ("database", "migrations", "broker", "storage", "worker"), "ok"
+            ("database", "migrations", "broker", "storage", "worker", "release"), "ok"
         )
     with urlopen(Request(stack.url + "metrics", headers={"Authorization": "Bearer m"})) as answer:
         found = answer.read().decode()

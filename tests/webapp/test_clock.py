@@ -67,9 +67,8 @@ def test_it_goes_on_from_what_the_database_said(database, monkeypatch):
 def test_of_postgresql(tmp_path: Path, monkeypatch):
     import psycopg
 
-    tmp_path.chmod(0o755)
-    for parent in list(tmp_path.parents)[:2]:
-        parent.chmod(0o755)
+    for folder in (tmp_path, *list(tmp_path.parents)[:3]):  # PostgreSQL's own account comes through them
+        folder.chmod(folder.stat().st_mode | 0o055)
     with postgres.Cluster(tmp_path / "cluster") as cluster, psycopg.connect(cluster.url) as connection:
         connection.vendor, connection.in_atomic_block = "postgresql", False
         monkeypatch.setattr(clock, "connection", connection)

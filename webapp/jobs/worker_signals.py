@@ -24,11 +24,12 @@ _stop = threading.Event()
 @signals.worker_init.connect
 def begin_life(sender: object = None, **_: object) -> None:
     """A worker that is started again under the same name is a new incarnation. Children inherit it."""
+    # First what needs no database: Celery swallows all that is raised here but SystemExit.
+    sandboxing.begin(str(getattr(sender, "hostname", None) or "worker"))
     if why := releases.refused():
         log.critical("%s", why)
         raise SystemExit(why)
     connection.close()  # children make their own
-    sandboxing.begin(str(getattr(sender, "hostname", None) or "worker"))
     os.environ["NR_INCARNATION"] = secrets.token_hex(4)
     os.environ["NR_WORKER_PID"] = str(os.getpid())
 

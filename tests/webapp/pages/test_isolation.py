@@ -11,8 +11,9 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.webapp.pages.helpers import succeed
-from tests.webapp.pages.pictures import with_pictures, with_predictions
+from tests.webapp.pages.pictures import attack_pack, with_attacked, with_pictures, with_predictions
 from webapp.jobs import removal
+from webapp.jobs.files import ADVERSARIAL
 from webapp.jobs.models import ShareLink
 from webapp.library import resumable
 from webapp.pages.urls import urlpatterns
@@ -44,6 +45,9 @@ def address(name: str, person) -> str:
     }.get(name, [])
     if name == "dataset_thumbnail":
         more = [with_pictures(person.dataset).blob_id[:16], 0, "small"]
+    if name == "adversarial":
+        with_attacked(person.job, attack_pack())
+        more = [person.job.artifacts.get(name=ADVERSARIAL).blob_id[:16], 0, "small"]
     query = "?unit=features.1:1" if name in ("unit", "unit_study") else ""
     return reverse(f"pages:{name}", args=[thing.pk, *more]) + query
 

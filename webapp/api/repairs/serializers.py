@@ -146,7 +146,7 @@ class RepairRowSerializer(serializers.ModelSerializer):
     gain = serializers.SerializerMethodField(
         help_text="Of a finished repair: change of its metric on the report images, with its interval."
     )
-    tags = serializers.SlugRelatedField(source="tagged", slug_field="word", many=True, read_only=True)
+    tags = serializers.SerializerMethodField()
     archived = serializers.SerializerMethodField()
     parent = serializers.SerializerMethodField()
 
@@ -156,6 +156,9 @@ class RepairRowSerializer(serializers.ModelSerializer):
             "id", "url", "name", "kind", "state", "outcome", "error", "model", "dataset", "parent", "team", "device",
             "seed", "budget", "gain", "tags", "archived", "created_at", "finished_at",
         ]  # fmt: skip
+
+    def get_tags(self, job: Job) -> list[str]:
+        return [tag.word for tag in job.tagged]  # type: ignore[attr-defined]  # by `listing.rows`
 
     def get_url(self, job: Job) -> str:
         return _absolute(self, reverse("api:repair", args=[job.pk]))
