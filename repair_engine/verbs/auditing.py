@@ -237,8 +237,6 @@ def _figures(repair: _Repair) -> str:
     report = rows.within("report")
     for when in ("before", "after"):
         _same(f"images right {when}", repair.document["images_right"][when], int(rows.right(when)[report].sum()))
-    if "checkpoint" not in repair.files and (other := rows.before != rows.after).any():
-        raise _Wrong(f"No checkpoint was written, and {int(other.sum())} predictions of {PREDICTIONS} changed.")
     groups = repair.document["groups"]
     for told in groups["classes"]:
         compared += _group(told, rows, report & (rows.label == told["name"]))

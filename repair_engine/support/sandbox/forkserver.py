@@ -152,7 +152,7 @@ def _be_the_child(asked: dict[str, Any], given: list[int], environment: dict[str
 
 def _close_all_but(kept: list[int]) -> None:
     last = len(_FIRST) - 1
-    for descriptor in [*sorted(kept), os.sysconf("SC_OPEN_MAX")]:
+    for descriptor in [*sorted(kept), max(os.sysconf("SC_OPEN_MAX"), 1 << 16)]:  # -1: no limit
         os.closerange(last + 1, descriptor)
         last = descriptor
 

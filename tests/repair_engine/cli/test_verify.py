@@ -194,6 +194,16 @@ def test_no_repair_found_can_be_checked_too(tmp_path: Path) -> None:
     assert verdicts(result)["predictions"] == "passed"
 
 
+def test_what_was_measured_and_not_written_is_no_fault(repaired: Path) -> None:
+    """A number of filters may be chosen on *select* and not be shown to help on *report*: rows after, no checkpoint."""
+    for file in ("report.json", "repair.json"):
+        change(repaired / file, lambda document: document["files"].pop("checkpoint"))
+        change(repaired / file, lambda document: document.update(outcome="no_repair_found"))
+    result = verify(repaired)
+    assert result.code == 0, result.out
+    assert "no checkpoint was written" in text_of(result, "made again")
+
+
 def test_a_folder_without_a_report_is_refused(tmp_path: Path) -> None:
     result = verify(tmp_path)
     assert result.code == 2
