@@ -242,7 +242,7 @@ def _figures(repair: _Repair) -> str:
         compared += _group(told, rows, report & (rows.label == told["name"]))
     for told in groups.get("subgroups") or ():
         compared += _group(told, rows, report & (rows.subgroup == told["name"]))
-    left = "; the metric itself is of attacked images and not in this table" if repair.attacked else ""
+    left = "; its metric is of attacked images, not of these" if repair.attacked else ""
     return f"{compared + 2} figures come again from {len(report):,} rows of {PREDICTIONS}{left}"
 
 
@@ -298,7 +298,11 @@ def _recorded(repair: _Repair) -> Recorded:
 
 
 def _open(plan: Recorded, here: settings.Verify, path: Path) -> opening.Model:
-    """A model of the recorded kind; the preprocessing as recorded."""
+    return opening.open_model(_asked(plan, here, path))
+
+
+def _asked(plan: Recorded, here: settings.Verify, path: Path) -> settings.ModelFile:
+    """A file of the recorded kind of model; the preprocessing as recorded."""
     recorded = json.loads(Path(plan.path).read_text(encoding="utf-8"))["inputs"]
     names = settings.options(settings.Network)
     bare = path.is_dir() or formats.is_onnx(path)  # which bring what they are
@@ -313,8 +317,8 @@ def _open(plan: Recorded, here: settings.Verify, path: Path) -> opening.Model:
         **{name: value for name, value in own.items() if value is not None},
         **{name: tuple(value) if isinstance(value, list) else value for name, value in pixels.items()},
     }
-    return opening.open_model(
-        settings.ModelFile(model=str(path), register=here.register, classes=here.classes, device=here.device, **asked)
+    return settings.ModelFile(
+        model=str(path), register=here.register, classes=here.classes, device=here.device, **asked
     )
 
 
@@ -333,9 +337,12 @@ def _predictions(repair: _Repair, here: settings.Verify) -> str:
     models = {} if here.model is None else {"before": _open(plan, here, Path(here.model))}
     if "checkpoint" in repair.files:
         whole = repair.path("checkpoint")
-        folder = whole.parent != repair.folder  # of a Hugging Face model
+        path = whole.parent if whole.parent != repair.folder else whole  # the folder of a Hugging Face model
+        architecture, _ = opening.architecture_of(_asked(plan, here, path))
+        if not architecture.is_onnx:
+            architecture.build("meta")  # what the caller has to register is no fault of the file
         try:
-            models["after"] = _open(plan, here, whole.parent if folder else whole)
+            models["after"] = _open(plan, here, path)
         except BadInput as error:
             raise _Wrong(f"{whole.name} cannot be read: {error.problem}") from None
     model = next(iter(models.values()))

@@ -204,6 +204,12 @@ def test_what_was_measured_and_not_written_is_no_fault(repaired: Path) -> None:
     assert "no checkpoint was written" in text_of(result, "made again")
 
 
+def test_an_architecture_that_was_not_registered_is_asked_for(sabotaged: World, repaired: Path) -> None:
+    result = verify(repaired, "--data", str(sabotaged.data))
+    assert result.code == 2
+    assert "register your own" in result.document["mend"]
+
+
 def test_a_folder_without_a_report_is_refused(tmp_path: Path) -> None:
     result = verify(tmp_path)
     assert result.code == 2
