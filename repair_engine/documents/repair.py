@@ -298,11 +298,11 @@ def _findings(document: RepairRecord) -> list[str]:
             f"The worst subgroup is worse off than before: {worst['after']['name']} with "
             f"{worst['after']['recall']:.1%} ({worst['before']['name']} had {worst['before']['recall']:.1%})."
         )
-    for row in document["controls"] if is_changed(document) else ():
-        if (stands := standing(row, document)) < 0:
-            findings.append(f"The control “{row['name']}” did better than the repair ({row['metric']:.1%}).")
-        elif not stands:
-            findings.append(f"The repair is not told apart from the control “{row['name']}” ({row['metric']:.1%}).")
+    controls = document["controls"] if is_changed(document) else []
+    for stands, said in ((-1, "Did better than the repair"), (0, "Not told apart from the repair")):
+        rivals = [f"“{row['name']}” ({row['metric']:.1%})" for row in controls if standing(row, document) == stands]
+        if rivals:
+            findings.append(f"{said}: {first_few(rivals, 10)}.")
     return findings + _attack_findings(document)
 
 

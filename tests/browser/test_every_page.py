@@ -132,6 +132,7 @@ def looked_at(page: Page, address: str, status: int) -> None:
     assert answer is not None
     assert answer.status == status
     page.wait_for_load_state("networkidle")
+    page.evaluate("for (const part of document.querySelectorAll('.part[hidden]')) part.removeAttribute('hidden')")
     found: list[str] = []
     for width, height in SIZES:
         page.set_viewport_size({"width": width, "height": height})

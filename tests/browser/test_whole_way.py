@@ -88,6 +88,7 @@ def test_from_sign_in_to_the_downloaded_checkpoint(page: Page, stack: RealStack,
     downloaded(page, tmp_path)
     chosen(page)
 
+    part(page, "Network")
     page.get_by_role("link", name="All 4 filters, to sort and search").click()
     page.get_by_label("Show", exact=True).select_option("ablated")
     page.get_by_role("button", name="Show").click()
@@ -155,8 +156,17 @@ def progress_survives(page: Page) -> None:
     other.close()
 
 
+def part(page: Page, name: str) -> None:
+    """Of a result one part is shown; the address says which."""
+    page.get_by_role("navigation", name="Parts of this page").get_by_role("link", name=name, exact=True).click()
+    expect(page).to_have_url(re.compile(f"#{name.lower()}$"))
+
+
 def before_and_after(page: Page) -> None:
     """The subgroups' table: light grounds from half to all, dark ones as good as before."""
+    expect(page.get_by_role("img", name=re.compile("by the repair and by its controls")).first).to_be_visible()
+    part(page, "Statistics")
+    expect(page.get_by_role("heading", name="Repaired", exact=True)).to_be_hidden()
     table = page.get_by_role("table").filter(has_text="Recall of subgroups")
     light = table.get_by_role("row").filter(has=page.get_by_role("rowheader", name="light")).inner_text()
     dark = table.get_by_role("row").filter(has=page.get_by_role("rowheader", name="dark")).inner_text()
@@ -168,8 +178,7 @@ def before_and_after(page: Page) -> None:
 
 def seen(page: Page) -> None:
     """The images that were mended, one of them larger, and back by the browser's own button."""
-    page.get_by_role("navigation", name="Parts of this page").get_by_role("link", name="Images").click()
-    assert page.url.endswith("#images")
+    part(page, "Images")
     expect(page.locator(".tiles img").first).to_be_visible()  # a worker makes them, and nobody reloads
     kinds = page.get_by_role("list", name="Right and wrong")
     kinds.get_by_role("link", name="Newly right").click()
@@ -191,7 +200,7 @@ def seen(page: Page) -> None:
 
 def mapped(page: Page) -> None:
     """By keyboard alone from the map to the culprit's card, which a worker fills, and back."""
-    page.get_by_role("link", name="Network", exact=True).click()
+    part(page, "Network")
     grid, cell = page.get_by_role("grid", name="Map of all 4 units"), page.get_by_role("gridcell")
     grid.focus()
     expect(cell).to_have_attribute("aria-label", re.compile(rf"{CULPRIT}; filter; .*value .*; ablated"))
@@ -219,7 +228,7 @@ def mapped(page: Page) -> None:
 
 def chosen(page: Page) -> None:
     """k by keyboard with the figures at once, a set that a worker looks at, a reload in the middle, the export."""
-    page.get_by_role("navigation", name="Parts of this page").get_by_role("link", name="Choice").click()
+    part(page, "Choice")
     slider, now = page.get_by_label("Filters ablated, k"), page.locator("#choice-now")
     metric = now.get_by_role("row").filter(has_text="mean recall")
     chosen_by_run = int(slider.input_value())
@@ -267,6 +276,7 @@ def by_hand(page: Page) -> None:
     page.get_by_role("button", name="Measure and export").press("Enter")
     expect(page.get_by_role("heading", name="Repaired", exact=True)).to_be_visible()
     expect(page.get_by_role("link", name="Light grounds")).to_be_visible()
+    part(page, "Statistics")
     expect(page.get_by_text("The filters and their number were chosen by hand")).to_be_visible()
     expect(page.get_by_text(re.compile("1 other report.s. on the same report images"))).to_be_visible()
 
@@ -281,6 +291,7 @@ def shared(page: Page) -> None:
     visitor = browser.new_context().new_page()
     visitor.goto(address)
     expect(visitor.get_by_role("heading", name="Repaired", exact=True)).to_be_visible()
+    part(visitor, "Images")
     expect(visitor.locator(".tile img").first).to_be_visible()
     page.get_by_role("button", name="Revoke").click()
     expect(page.get_by_text("The link no longer works.")).to_be_visible()
@@ -290,6 +301,7 @@ def shared(page: Page) -> None:
 
 def downloaded(page: Page, folder: Path) -> None:
     """The file has the hash that is shown, and does in plain torch what the page says."""
+    part(page, "Files")
     with page.expect_download() as waiting:
         page.get_by_role("link", name="repaired.pth").click()
     waiting.value.save_as(folder / "repaired.pth")

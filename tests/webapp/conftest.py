@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,8 @@ def directories(settings, monkeypatch, tmp_path: Path):
     settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = False
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.ENGINE = "tests.webapp.tiny_engine:TinyEngine"
+    settings.WHITENOISE_AUTOREFRESH = True  # else every new client lists all static files
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # no test here cuts the power
     monkeypatch.setattr(architectures, "_torchvision", list_once)
     get_engine.cache_clear()
     reaper._last = library_tasks._away_until = 0.0

@@ -83,9 +83,9 @@ class Part:
 
 
 _PARTS = {  # part -> its heading, and what is in it; all else is statistics
-    "summary": ("Summary", ("figures", "notices", "warnings")),
+    "summary": ("Summary", ("figures", "controls", "notices", "warnings")),
     "network": ("Network", ("culprits", "filters", "layers", "histogram", "objectives", "not-players")),
-    "choice": ("Choice", ("choice", "controls")),
+    "choice": ("Choice", ("choice",)),
     "statistics": ("Statistics", ()),
     "files": ("Files", ("files",)),
 }
