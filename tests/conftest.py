@@ -33,7 +33,8 @@ os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 
 # Begun first, so that at the end no process has one of them left while the others have nothing (`--dist loadfile`).
 LONGEST = ("webapp/test_killed_workers.py", "webapp/test_real_engine.py", "webapp/test_client.py",
-           "browser/test_whole_way.py", "webapp/test_uploads.py", "webapp/test_serving.py")  # fmt: skip
+           "browser/test_whole_way.py", "browser/test_every_page.py", "browser/test_by_keyboard.py",
+           "webapp/test_uploads.py", "webapp/test_serving.py")  # fmt: skip
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

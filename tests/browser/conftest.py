@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -25,9 +26,16 @@ def browser_type_launch_args(browser_type_launch_args: dict) -> dict:
 
 @pytest.fixture(scope="session")
 def served(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[site.Serving]:
-    """After the browser, so that nothing is made where there is none."""
-    folder = tmp_path_factory.mktemp("site")
-    site.make(folder)
+    """After the browser, so that nothing is made where there is none. Made once for all processes of a run; each has a
+    copy, for its tests change it."""
+    made = tmp_path_factory.getbasetemp()
+    made = (made.parent if "PYTEST_XDIST_WORKER" in os.environ else made) / "site-as-made"
+    with open(f"{made}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (made / "site.json").exists():
+            site.make(made)
+    folder = tmp_path_factory.mktemp("site") / "site"
+    shutil.copytree(made, folder)
     with site.Serving(folder) as serving:
         yield serving
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from tests.faults.slow_clients import is_well
+from tests.webapp.real_stack import put_database
 
 ROOT = Path(__file__).resolve().parents[2]
 MAKE = (
@@ -32,7 +33,7 @@ class Server:
             **os.environ, "NR_DATA_DIR": str(folder), "NR_HTTPS": "0", "DATABASE_URL": "",
             "DJANGO_SETTINGS_MODULE": "webapp.settings", "NR_UPLOADS_AT_ONCE": "3",
         }  # fmt: skip
-        self.run("manage.py", "migrate", "-v0")
+        put_database(folder)
         self.key, self.read_key = self.run("-c", MAKE).split()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
