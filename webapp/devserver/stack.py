@@ -42,6 +42,7 @@ class Stack:
             "NR_HTTPS": os.environ.get("NR_HTTPS", "0"),
             "NR_DATA_DIR": str(settings.DATA_DIR),
             "PYTHONUNBUFFERED": "1",
+            "CELERY_SKIP_CHECKS": "1",  # `manage.py` made Django's system checks; they load every view
             # Celery's about running as root, which containers do.
             "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS", "ignore::UserWarning"),
         }
