@@ -166,11 +166,12 @@ def _commit(job: Job, move: Move) -> bool:
         if not here.update(**changes):
             return True
         PhaseState.objects.bulk_create(move.states)
+        for shard in move.shards:
+            shard.rung_at = now
         Shard.objects.bulk_create(move.shards)
         if move.phase != job.phase:
             Event.objects.create(job=job, kind="phase", data={"phase": move.phase})
-        rows = list(Shard.objects.filter(job=job, phase=move.phase, round=move.round).select_related("job"))
-        bells.ring_on_commit(rows)
+        bells.ring_on_commit(job.queue, len(move.shards))
     _tidy(job)
     return False
 
@@ -221,5 +222,6 @@ def end(job: Job, state: str, *, fault: str = "", error: str = "", mend: str = "
             state=Shard.State.CANCELED, lease_expires=None, finished_at=clock.now()
         )
         Event.objects.create(job=job, kind=state, data={"fault": fault, "error": error} if error else {})
+        bells.ring_on_commit(job.queue)  # another of the person's runs may begin in its place
         webhooks.announce(job, "repair.finished")
     return True

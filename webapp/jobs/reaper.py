@@ -44,8 +44,7 @@ def reap(*, force: bool = False) -> None:
 def _reap(*, force: bool) -> None:
     if expired := leases.expire():
         log.warning("took back %d expired leases: shards %s", len(expired), expired)
-    for shard in leases.pending_bells():
-        bells.ring(shard)
+    bells.ring_again()
     for job in _standing_still():
         bells.ring_advance(job)
     for delivery in webhooks.due():

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import traceback
 
 from celery import current_task, shared_task
 
 from repair_engine.errors import BadInput, VerificationFailed
 from webapp import logs
-from webapp.jobs import baselines, choice, coordinator, leases, reaper, releases, runner, studies
+from webapp.jobs import baselines, bells, choice, coordinator, fair, leases, reaper, releases, runner, studies
 from webapp.jobs.leases import Lease, LeaseLost
 from webapp.jobs.models import Baseline, UnitStudy, WhatIf
 from webapp.library import cache, on_demand
@@ -29,16 +30,23 @@ def worker_id() -> str:
 
 
 @shared_task
-def run_shard(pk: str) -> None:
-    """Lease the shard if it still waits, compute it, move the job on."""
+def run_shard(queue: str) -> None:
+    """Compute the shard whose turn it is, and move its job on."""
     if why := releases.refused():
-        log.error("shard %s is left to others: %s", pk, why)
+        log.error("work of %s is left to others: %s", queue, why)
         return
-    lease = leases.claim(int(pk), worker_id())
+    if queue not in fair.DEVICES:  # a message of an earlier release
+        return
+    lease = fair.take(queue, worker_id())
     if lease is None:
         return
-    with logs.about(job=lease.job_id, shard=pk):
+    bells.ring(queue)  # for whoever is free, or comes to be
+    began = time.monotonic()
+    with logs.about(job=lease.job_id, shard=str(lease.shard_id)):
         _run(lease)
+        steadily(lambda: fair.settle(lease, time.monotonic() - began))
+        steadily(lambda: coordinator.advance(lease.job_id))
+        reaper.reap()
 
 
 def _run(lease: Lease) -> None:
@@ -47,6 +55,8 @@ def _run(lease: Lease) -> None:
             runner.run(lease)
     except LeaseLost:
         log.info("shard %s: no longer ours, dropped", lease.shard_id)
+    except runner.Paused:
+        leases.give_way(lease)
     except BadInput as error:
         # An engine may say in its own words that it could not write: that is not what the user sent.
         if held := waits_for(error):
@@ -57,8 +67,6 @@ def _run(lease: Lease) -> None:
         leases.fail(lease, fault="server", problem=str(error), mend="Please tell the operator: this is a bug.")
     except Exception as error:
         _after_failure(lease, error)
-    steadily(lambda: coordinator.advance(lease.job_id))
-    reaper.reap()
 
 
 def _after_failure(lease: Lease, error: Exception) -> None:
