@@ -7,8 +7,8 @@
 
 Verbs: repair, explain and score upload what is not there yet and run; attack does so with a model or with a finished
 repair; follow goes on from a finished run (other filters, or another objective that it valued); compare sets two
-finished runs side by side; wait takes up a run by its id. pause, resume and prioritize (low, normal, high among your own)
-say it of a run under way by its id, write nothing and end at once.
+finished runs side by side; wait takes up a run by its id. pause, resume and prioritize (low, normal, high among your
+own) say it of a run under way by its id, write nothing and end at once.
 
 The token comes from the environment variable NR_TOKEN (or --token-file). Run it again with the same arguments
 and it goes on where it was: uploads, also half-sent ones, and the run itself are found again, nothing is started twice.
@@ -454,7 +454,11 @@ def start(api: Api, options: argparse.Namespace) -> dict:
     """Upload what is not there yet and start the run, or find the one that was started before."""
     verb = options.command
     body = {**given(options, verb), **given(options, "run")}
-    body |= {name: value for name in ("name", "priority", "repair", "filters", "metric") if (value := getattr(options, name, None))}
+    body |= {
+        name: value
+        for name in ("name", "priority", "repair", "filters", "metric")
+        if (value := getattr(options, name, None))
+    }
     if verb == "follow":
         body["from"] = options.id
     else:

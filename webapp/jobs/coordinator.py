@@ -84,11 +84,15 @@ def stage_words(phase: str) -> str:
 
 def _step(job: Job) -> bool:
     """One transition, if one is due. True: look again."""
-    shards = list(job.shards.filter(phase=job.phase, round=job.round).order_by("first_block"))
-    failed = next((shard for shard in shards if shard.state == Shard.State.FAILED), None)
+    here = job.shards.filter(phase=job.phase, round=job.round)
+    # Each asked by its index: of a round of thousands, whoever ends one shard does not read all others.
+    failed = here.filter(state=Shard.State.FAILED).order_by("first_block").first()
     if failed is not None:
         _fail_with(job, failed)
         return False
+    if any(here.filter(state=state).exists() for state in (Shard.State.PENDING, Shard.State.LEASED)):
+        return False
+    shards = list(here.order_by("first_block"))
     if not shards or any(shard.state != Shard.State.DONE for shard in shards):
         return False
     if job.phase == FINISH:

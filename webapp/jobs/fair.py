@@ -16,6 +16,7 @@ no more than the next worker that ends its shard.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -35,6 +36,7 @@ from webapp.steady import steadily
 DEVICES = {"cpu": "cpu", "gpu": "cuda"}  # of a run, by the queue of its workers
 RUNNING = Q(state__in=Job.ACTIVE, paused_at=None, admitted_at__isnull=False)
 _LEAST = 0.01  # weight
+_FEW = 16
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,11 @@ def _take(queue: str, device: str, worker: str, now: datetime) -> Lease | None:
     if (lane := Lane.objects.select_for_update().filter(pk=queue).first()) is None:
         Lane.objects.get_or_create(queue=queue)
         lane = Lane.objects.select_for_update().get(pk=queue)
-    runs = _claimable(device, now)
-    while chosen := _in_turn(runs).first():
-        lease = leases.claim_of(chosen["pk"], worker, now=now)
-        if lease is not None:
+    for chosen in _in_turn(within_limits(device), leases.due(now)):
+        if lease := leases.claim_of(chosen["pk"], worker, now=now):
             _charge(lane, chosen, now)
             return lease
         # It was cancelled, or put off, since it was read: another one's turn.
-        runs = runs.exclude(pk=chosen["pk"])
     return None
 
 
@@ -122,13 +121,12 @@ def settle(lease: Lease, seconds: float) -> None:
 
 def waits(queue: str, rung_before: datetime) -> bool:
     """Whether a worker would be given something for which the last bell was rung before then."""
-    return _claimable(DEVICES[queue], clock.now(), Q(rung_at__lte=rung_before)).exists()
+    due = leases.due(clock.now()) & Q(rung_at__lte=rung_before)
+    return _with_shards(within_limits(DEVICES[queue]), due).exists()
 
 
-def _claimable(device: str, now: datetime, more: Q | None = None) -> QuerySet[Job]:
-    """Runs with a shard that may be begun now: they are not paused, and within their people's limits."""
-    waiting = Shard.objects.filter(leases.due(now), more or Q(), job=OuterRef("pk"), state=Shard.State.PENDING)
-    return within_limits(device).filter(Exists(waiting))
+def _with_shards(runs: QuerySet[Job], due: Q) -> QuerySet[Job]:
+    return runs.filter(Exists(Shard.objects.filter(due, job=OuterRef("pk"), state=Shard.State.PENDING)))
 
 
 def within_limits(device: str) -> QuerySet[Job]:
@@ -142,7 +140,18 @@ def within_limits(device: str) -> QuerySet[Job]:
     return runs
 
 
-def _in_turn(runs: QuerySet[Job]) -> QuerySet[Job, dict]:
+def _in_turn(runs: QuerySet[Job], due: Q) -> Iterator[dict]:
+    """Those with a shard that may be begun, the next one first. The first few are looked at for shards, then more: with
+    thousands of runs it matters that not all are."""
+    rows, begin, size = _ordered(runs), 0, _FEW
+    while found := list(rows[begin : begin + size]):
+        few = Job.objects.filter(pk__in=[row["pk"] for row in found])
+        able = set(_with_shards(few, due).order_by().values_list("pk", flat=True))
+        yield from (row for row in found if row["pk"] in able)
+        begin, size = begin + size, 4 * size
+
+
+def _ordered(runs: QuerySet[Job]) -> QuerySet[Job, dict]:
     urgent = Case(When(priority=Job.Priority.URGENT, then=0), default=1)
     virtual = Coalesce("share__virtual", 0.0)
     order = (urgent, virtual, "share", "-priority", "created_at", "pk")

@@ -37,19 +37,30 @@ def run_shard(queue: str) -> None:
         return
     if queue not in fair.DEVICES:  # a message of an earlier release
         return
-    lease = fair.take(queue, worker_id())
-    if lease is None:
-        return
-    bells.ring(queue)  # for whoever is free, or comes to be
-    began = time.monotonic()
-    with logs.about(job=lease.job_id, shard=str(lease.shard_id)):
-        _run(lease)
-        steadily(lambda: fair.settle(lease, time.monotonic() - began))
-        steadily(lambda: coordinator.advance(lease.job_id))
-        reaper.reap()
+    if lease := begin(queue, worker_id()):
+        began = time.monotonic()
+        with logs.about(job=lease.job_id, shard=str(lease.shard_id)):
+            compute(lease)
+            end(queue, lease, time.monotonic() - began)
 
 
-def _run(lease: Lease) -> None:
+def begin(queue: str, worker: str) -> Lease | None:
+    """What this worker is given, after it has rung for whoever is free, or comes to be."""
+    lease = fair.take(queue, worker)
+    if lease is not None:
+        bells.ring(queue)
+    return lease
+
+
+def end(queue: str, lease: Lease, seconds: float) -> None:
+    """Count what it took, and do what follows from it."""
+    steadily(lambda: fair.settle(lease, seconds))
+    steadily(lambda: coordinator.advance(lease.job_id))
+    reaper.after_shard(queue)
+
+
+def compute(lease: Lease) -> None:
+    """The shard, to its result or to whatever kept it from one."""
     try:
         with cache.in_use():
             runner.run(lease)

@@ -17,6 +17,7 @@ class Lane(models.Model):
     taken_at = models.DateTimeField(null=True, blank=True)  # the last time that a worker was given a shard
     rung_at = models.DateTimeField(null=True, blank=True)  # and that the reaper rang for what waits
     rings = models.PositiveSmallIntegerField(default=0)  # in a row that nobody followed
+    reaped_at = models.DateTimeField(null=True, blank=True)  # the last time that one of its workers did, after a shard
 
     def __str__(self) -> str:
         return self.queue
