@@ -29,8 +29,8 @@ def scenarios(workers: int) -> list[Scenario]:
         *few,
     )
     many = (
-        Person("fifty runs", runs=50, shards=workers // 50, rounds=1),
-        *(Person(f"run {i + 1}", runs=1, shards=workers // 4, rounds=1 + i % 2, at=30.0 * i) for i in range(4)),
+        Person("fifty runs", runs=50, shards=workers // 100, rounds=1),
+        *(Person(f"run {i + 1}", runs=1, shards=workers // 5, rounds=1, at=20.0 * i) for i in range(4)),
     )
     backlog = tuple(Person(f"user {i}", runs=50, shards=50, rounds=1) for i in range(40))
     return [
@@ -122,8 +122,8 @@ def _document(args: Namespace, found: list[dict[str, Any]]) -> str:
         tables.grid(("", "who has most work", "the others, median", "the others, worst"), map(_waits, found)),
         "## What the database is asked",
         "For each shard. *take*: choosing and leasing it, with the wasted bells; *result*: its blocks kept, its end; "
-        "*follow*: counting, merging, the next round, its bells; *reaper*: of beat, every 10 s, and of workers that came "
-        "back. In milliseconds: of the processor (with `--database` by the clock), and of these until the database had "
+        "*follow*: counting, merging, the next round, its bells; *reaper*: of beat, every 10 s, and of workers that "
+        "came back. In milliseconds of processors, PostgreSQL's included: all, and of these until the database had "
         "answered. Renewals and heartbeats come beside it.",
         tables.grid(
             ("", "take, queries", "ms", "a take, p50, p95", "result, queries", "ms", "follow, queries", "ms",

@@ -172,7 +172,7 @@ def progress(job: Job) -> Progress:
     # The latest snapshot is of the present phase, or there is none of it.
     total = max((job.live_snapshot or {}).get("budget") or sum(shard["total"] for shard in shards), done)
     part = done / total if total and sampling else 0.0
-    left = _left(job, leased, total - done, now) if sampling and not job.ended else None
+    left = _left(job, leased, total - done, now) if sampling and not (job.ended or job.paused) else None
     begun = job.state != Job.State.STARTING
     return Progress(
         state=job.state,
@@ -240,7 +240,7 @@ def _shares(job: Job) -> Mapping[str, tuple[int, int]]:
 
 def _whole(job: Job, left: float | None, part: float, now: datetime) -> float | None:
     """Seconds until the job ends: what is left of the phase, and of the later ones what their shares say."""
-    if job.ended or job.phase == PREPARE or job.attacks:
+    if job.ended or job.paused or job.phase == PREPARE or job.attacks:
         return None
     low, high = _shares(job).get(job.phase, (5, 90))
     if left is not None and part < 1:

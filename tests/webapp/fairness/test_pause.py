@@ -51,6 +51,7 @@ def test_the_block_at_hand_ends_and_the_rest_waits(world, job, undisturbed, comp
     assert (job.state, job.phase) == (Job.State.PROCESSING, "search"), "no reaper goes on with it"
     found = live.progress(job)
     assert (found.paused, found.waiting, found.workers, found.queue_position) == (True, False, 0, None)
+    assert (found.eta_seconds, found.eta_total_seconds) == (None, None), "nobody knows"
     answer = world.owner.api.post(f"/api/v1/repairs/{job.pk}/resume/")
     assert (answer.status_code, answer.json()["progress"]["paused"]) == (200, False)
     world.bells.answer()
