@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import repair_engine as nr
-from benchmarks import parts, repairs, same_bits, tables, web
+from benchmarks import fleet_simulated, parts, repairs, same_bits, tables, web
 from benchmarks.cases import CASES, RANDOM, REAL, open_case
 from benchmarks.engine import device_for, prepare_process
 from benchmarks.machine import machine
@@ -109,6 +109,11 @@ def pages(args: argparse.Namespace) -> str:
     return web.web(args, teller())
 
 
+def fleet(args: argparse.Namespace) -> str:
+    """The coordinator with virtual workers."""
+    return fleet_simulated.fleet(args, teller())
+
+
 def teller() -> Callable[[str], None]:
     """Progress on stderr, with the seconds since the beginning."""
     began = time.perf_counter()
@@ -174,6 +179,9 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--units", type=int, default=36_864)
     verb.add_argument("--watchers", type=int, default=200)
     verb.set_defaults(do=pages, device="cpu")
+    verb = verbs.add_parser("fleet_simulated", help="turns, leases and rounds with a thousand virtual workers")
+    fleet_simulated.add_arguments(verb)
+    verb.set_defaults(do=fleet, device="cpu")
     return parser
 
 

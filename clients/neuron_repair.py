@@ -7,7 +7,8 @@
 
 Verbs: repair, explain and score upload what is not there yet and run; attack does so with a model or with a finished
 repair; follow goes on from a finished run (other filters, or another objective that it valued); compare sets two
-finished runs side by side; wait takes up a run by its id.
+finished runs side by side; wait takes up a run by its id. pause, resume and prioritize (low, normal, high among your
+own) say it of a run under way by its id, write nothing and end at once.
 
 The token comes from the environment variable NR_TOKEN (or --token-file). Run it again with the same arguments
 and it goes on where it was: uploads, also half-sent ones, and the run itself are found again, nothing is started twice.
@@ -453,7 +454,11 @@ def start(api: Api, options: argparse.Namespace) -> dict:
     """Upload what is not there yet and start the run, or find the one that was started before."""
     verb = options.command
     body = {**given(options, verb), **given(options, "run")}
-    body |= {name: value for name in ("name", "repair", "filters", "metric") if (value := getattr(options, name, None))}
+    body |= {
+        name: value
+        for name in ("name", "priority", "repair", "filters", "metric")
+        if (value := getattr(options, name, None))
+    }
     if verb == "follow":
         body["from"] = options.id
     else:
@@ -520,8 +525,9 @@ def post(api: Api, path: str, body: dict, run_id: str) -> dict:
 
     One that was cancelled, or that the server failed, is not what was asked for: then the next key's turn comes.
     """
+    same = {name: value for name, value in body.items() if name != "priority"}
     for attempt in range(100):
-        text = json.dumps([run_id, attempt, body], sort_keys=True)
+        text = json.dumps([run_id, attempt, same], sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()
         found = api.json("POST", path, body, {"Idempotency-Key": f"cli-{key}"})
         if found["state"] != "canceled" and not (found["state"] == "failed" and found["fault"] == "server"):
@@ -568,7 +574,11 @@ def wait(api: Api, repair: dict) -> dict:
             line += f": {progress['note']}"
         if progress["evaluations_total"]:
             line += f"  {progress['evaluations']:,} of {progress['evaluations_total']:,} evaluations"
-        if not progress["worker_alive"]:
+        if progress.get("paused"):
+            line += "  (paused)"
+        elif progress.get("behind"):
+            line += f"  (queued behind your own {progress['behind']} running)"
+        elif not progress["worker_alive"]:
             line += "  (no worker is running)"
         if line != shown:
             say(line)
@@ -820,23 +830,28 @@ def flatten(values: Any, path: str = "") -> Iterator[tuple[str, float]]:
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = top.add_subparsers(dest="command", required=True)
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--server", default=os.environ.get("NR_SERVER", "http://localhost:8000"))
-    common.add_argument("--token-file", type=Path, help="default: the environment variable NR_TOKEN")
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument("--server", default=os.environ.get("NR_SERVER", "http://localhost:8000"))
+    where.add_argument("--token-file", type=Path, help="default: the environment variable NR_TOKEN")
+    where.add_argument("--timeout", type=float, default=3600, help="seconds (default 3600)")
+    where.set_defaults(out=None, gate=[], gates=None)
+    common = argparse.ArgumentParser(add_help=False, parents=[where])
     common.add_argument("--out", type=Path, default=Path("repair"))
-    common.add_argument("--timeout", type=float, default=3600, help="seconds (default 3600)")
     common.add_argument("--gate", action="append", default=[], help="NAME>=NUMBER over the result; may be repeated")
     gates = "file of gates in YAML or JSON, judged by the server on the run's report"
     common.add_argument("--gates", type=Path, metavar="FILE", help=gates)
     for verb, what in VERBS.items():
-        command = commands.add_parser(verb, parents=[common], help=what)
-        if verb in ("follow", "compare", "wait"):
+        command = commands.add_parser(verb, parents=[where if verb in STEERING else common], help=what)
+        if verb in ("follow", "compare", "wait", *STEERING):
             command.add_argument("id", help="of the run" if verb != "compare" else "of one run")
         if verb == "compare":
             command.add_argument("other", help="of the other run")
-        if verb not in ("compare", "wait"):
+        if verb == "prioritize":
+            command.add_argument("priority", choices=PRIORITIES)
+        if verb not in ("compare", "wait", *STEERING):
             ADDED[verb](command, verb)
             command.add_argument("--name")
+            command.add_argument("--priority", choices=PRIORITIES, help="among your own runs; default normal")
             command.add_argument("--run-id", default="", help="a new id starts a new run of the same input")
     return top
 
@@ -849,7 +864,12 @@ VERBS = {
     "follow": "go on from a finished run with other filters or another objective, fetch, judge",
     "compare": "do two finished runs hold the same filters responsible?",
     "wait": "wait for a run by its id, fetch, judge",
+    "pause": "let a run's workers go; what is done is kept",
+    "resume": "go on with a run that was paused",
+    "prioritize": "say which of your own runs comes first",
 }
+STEERING = ("pause", "resume", "prioritize")  # of a run under way, without waiting for it
+PRIORITIES = ("low", "normal", "high")
 
 
 def add_search(run: argparse.ArgumentParser, verb: str) -> None:
@@ -895,6 +915,8 @@ def run(options: argparse.Namespace, known: dict) -> int:
         parse_gate(gate)  # before an hour's work, not after
     text = read_gates(options)
     api = Api(options.server, read_token(options.token_file), time.monotonic() + options.timeout)
+    if options.command in STEERING:
+        return steer(api, options)
     if options.command == "compare":
         repair, files = compare(api, options), ["compare.json"]
     else:
@@ -917,6 +939,17 @@ def run(options: argparse.Namespace, known: dict) -> int:
     say(message)
     say(f"written to {options.out}: {', '.join([*files, 'metrics.json', 'junit.xml', 'summary.md'])}")
     return code
+
+
+def steer(api: Api, options: argparse.Namespace) -> int:
+    """Pause, resume, priority; nothing is waited for or written."""
+    if options.command == "prioritize":
+        found = api.json("PATCH", f"repairs/{options.id}/", {"priority": options.priority})
+    else:
+        found = api.json("POST", f"repairs/{options.id}/{options.command}/")
+    state = "paused" if found["progress"]["paused"] else found["state"]
+    say(f"run {found['id']}: {state}, priority {found['priority']}")
+    return PASS
 
 
 def read_gates(options: argparse.Namespace) -> str:
@@ -962,7 +995,8 @@ def main(arguments: list[str] | None = None) -> int:
         raise
     known: dict[str, Any] = {}
     try:
-        options.out.mkdir(parents=True, exist_ok=True)
+        if options.out is not None:
+            options.out.mkdir(parents=True, exist_ok=True)
         return run(options, known)
     except Failure as failure:
         code, message = failure.code, str(failure)

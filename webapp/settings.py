@@ -224,6 +224,10 @@ MAX_LOSSES = 10  # likewise, when each time the whole worker went away: a machin
 RETRY_SECONDS = env.number("NR_RETRY_SECONDS", 5)  # before the second attempt; four times as long before each further
 SHARD_SECONDS = env.number("NR_SHARD_SECONDS", 60)
 BELL_SECONDS = env.number("NR_BELL_SECONDS", 30)  # a pending shard nobody took: ring again after this
+# Of one person, unless staff have set others (`jobs.models.Allowance`); 0: no limit.
+USER_RUNNING = env.number("NR_USER_RUNNING", 8)  # runs at work at once; others wait
+USER_QUEUED = env.number("NR_USER_QUEUED", 200)  # runs that wait; more are refused
+USER_WORKERS = env.number("NR_USER_WORKERS", 0)  # of one kind, at once
 KEEP_DAYS = env.days("NR_KEEP_DAYS")  # by kind of jobs.cleanup, where it is not as there
 WEBHOOK_ALLOW_PRIVATE = env.flag("NR_WEBHOOK_ALLOW_PRIVATE", False)
 WEBHOOK_TIMEOUT = 10

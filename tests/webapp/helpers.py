@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from django.conf import settings
+from django.utils import timezone
 
 from webapp.accounts.models import User
-from webapp.jobs.models import Shard
+from webapp.jobs.models import Job, Shard
 from webapp.library import blobs
 from webapp.library.models import DatasetUpload, ModelUpload
 
@@ -38,6 +41,15 @@ class Bells:
             task(*args)
             handled += 1
         return handled
+
+
+@contextmanager
+def alone(job: Job) -> Iterator[None]:
+    """Whoever hears a bell meanwhile works for this run: all others are paused."""
+    others = list(Job.objects.exclude(pk=job.pk).filter(paused_at=None).values_list("pk", flat=True))
+    Job.objects.filter(pk__in=others).update(paused_at=timezone.now())
+    yield
+    Job.objects.filter(pk__in=others).update(paused_at=None)
 
 
 def rested() -> None:

@@ -169,6 +169,27 @@ def test_4_out_of_time_and_then_on_with_it(stack, model, data, tmp_path):
     assert sum(1 for row in rows if row["id"] == told["repair"]) == 1
 
 
+def test_a_run_is_paused_put_last_and_resumed(stack, model, data, tmp_path):
+    def steer(*words: str) -> str:
+        command = [sys.executable, "-I", "-S", str(CLIENT), *words, "--server", stack.url]
+        done = subprocess.run(command, env={"NR_TOKEN": stack.token}, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stderr + done.stdout
+
+    assert repair(stack, tmp_path / "out", model, data, "--seed", "8", "--priority", "low").returncode == 0
+    told = stack.call("GET", f"repairs/{metrics(tmp_path / 'out')['repair']}/")
+    assert told["priority"] == "low"
+    (stack.folder / "search").touch()
+    asked = {"model": told["model"], "dataset": told["dataset"], "metric": "accuracy", "seed": 9, "priority": "high"}
+    run = stack.call("POST", "repairs/", asked)["id"]
+    assert "paused, priority high" in steer("pause", run)
+    (stack.folder / "search").unlink()
+    assert "paused, priority low" in steer("prioritize", run, "low")
+    assert "priority low" in steer("resume", run)
+    assert not (tmp_path / "repair").exists(), "nothing is written"
+    assert client(stack, tmp_path / "waited", "wait", run).returncode == 0
+
+
 def test_5_no_repair(stack, model, data, tmp_path):
     done = repair(stack, tmp_path / "out", model, data, "--seed", "5", "--gate", "values.0>=0")
     assert done.returncode == 5

@@ -9,8 +9,9 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from webapp.jobs import leases, reaper
-from webapp.jobs.models import Job, Shard
+from webapp import clock
+from webapp.jobs import bells, leases, reaper
+from webapp.jobs.models import Job, Lane, Shard
 from webapp.library.models import ModelUpload
 
 
@@ -20,23 +21,38 @@ def test_rings_again_for_lost_messages(world):
     assert world.bells.rung == []  # they may still be under way
     Shard.objects.update(rung_at=timezone.now() - timedelta(minutes=2))
     reaper.reap(force=True)
-    assert world.bells.names().count("run_shard") == 2
+    assert world.bells.names().count("run_shard") == 1, "whoever hears it rings on"
     world.bells.answer()
     assert {job.state for job in Job.objects.all()} == {Job.State.SUCCEEDED}
 
 
-def test_rings_more_and_more_rarely(world):
-    shard = world.owner.job.shards.get()
-    Shard.objects.exclude(pk=shard.pk).delete()
-    rung = []
-    for minute in range(60):
-        now = timezone.now() + timedelta(minutes=minute)
-        due = leases.pending_bells(now=now)
-        rung.append(bool(due))
-        if due:
-            Shard.objects.filter(pk=shard.pk).update(rung_at=now, rings=sum(rung) + 1)
+def test_rings_more_and_more_rarely(world, monkeypatch):
+    """Where no worker listens; as soon as one takes something, as at first."""
+    now, rung = timezone.now(), []
+    monkeypatch.setattr(clock, "now", lambda: now)
+    for _ in range(60):
+        world.bells.rung.clear()
+        reaper.reap(force=True)
+        rung.append("run_shard" in world.bells.names())
+        now += timedelta(minutes=1)
     assert rung[0] is False
     assert 3 <= sum(rung) <= 8
+    world.bells.rung.clear()
+    bells.ring("cpu")
+    world.bells.answer(most=1)
+    assert Lane.objects.get(pk="cpu").rings == 0
+
+
+def test_rings_for_every_worker_that_stands_idle_beside_work(world):
+    for number in range(5):
+        leases.worker_seen(name=f"cpu{number}@host", incarnation="a", queues=["cpu"], device="host")
+    leases.claim(world.owner.job.shards.get().pk, "cpu0@host/a/1.1")
+    Shard.objects.update(rung_at=timezone.now() - timedelta(minutes=2))
+    world.bells.rung.clear()
+    reaper.reap(force=True)
+    assert world.bells.names().count("run_shard") == 4
+    reaper.reap(force=True)
+    assert world.bells.names().count("run_shard") == 4, "once"
 
 
 def test_a_broker_that_is_away_costs_only_time(world, monkeypatch):

@@ -155,6 +155,17 @@ def anybodys_job_for(staff: User, pk: UUID | str) -> Job:
     return _found(rows, pk, "run")
 
 
+def staff_only(user: User) -> None:
+    if not user.is_staff:
+        raise Http404("There is nothing at this address.")
+
+
+def person_for(staff: User, pk: int) -> User:
+    """For who runs the site."""
+    staff_only(staff)
+    return _found(User.objects.all(), pk, "account")
+
+
 def deleted_job_for(user: User, pk: UUID | str) -> Job:
     return _found(deleted_jobs_of(user), pk, "deleted run")
 

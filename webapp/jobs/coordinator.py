@@ -84,11 +84,15 @@ def stage_words(phase: str) -> str:
 
 def _step(job: Job) -> bool:
     """One transition, if one is due. True: look again."""
-    shards = list(job.shards.filter(phase=job.phase, round=job.round).order_by("first_block"))
-    failed = next((shard for shard in shards if shard.state == Shard.State.FAILED), None)
+    here = job.shards.filter(phase=job.phase, round=job.round)
+    # Each asked by its index: of a round of thousands, whoever ends one shard does not read all others.
+    failed = here.filter(state=Shard.State.FAILED).order_by("first_block").first()
     if failed is not None:
         _fail_with(job, failed)
         return False
+    if any(here.filter(state=state).exists() for state in (Shard.State.PENDING, Shard.State.LEASED)):
+        return False
+    shards = list(here.order_by("first_block"))
     if not shards or any(shard.state != Shard.State.DONE for shard in shards):
         return False
     if job.phase == FINISH:
@@ -166,11 +170,12 @@ def _commit(job: Job, move: Move) -> bool:
         if not here.update(**changes):
             return True
         PhaseState.objects.bulk_create(move.states)
+        for shard in move.shards:
+            shard.rung_at = now
         Shard.objects.bulk_create(move.shards)
         if move.phase != job.phase:
             Event.objects.create(job=job, kind="phase", data={"phase": move.phase})
-        rows = list(Shard.objects.filter(job=job, phase=move.phase, round=move.round).select_related("job"))
-        bells.ring_on_commit(rows)
+        bells.ring_on_commit(job.queue, len(move.shards))
     _tidy(job)
     return False
 
@@ -221,5 +226,6 @@ def end(job: Job, state: str, *, fault: str = "", error: str = "", mend: str = "
             state=Shard.State.CANCELED, lease_expires=None, finished_at=clock.now()
         )
         Event.objects.create(job=job, kind=state, data={"fault": fault, "error": error} if error else {})
+        bells.ring_on_commit(job.queue)  # another of the person's runs may begin in its place
         webhooks.announce(job, "repair.finished")
     return True

@@ -21,6 +21,7 @@ away. After each it rests a while (`not_before`); the reaper rings when that is 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -36,7 +37,6 @@ from webapp.steady import steadily
 
 OWN_PROCESS = ".own"  # ends the name of a worker that computes in its main process: its shard may have killed it
 LONGEST_REST = 300.0  # seconds
-_BELLS_AT_ONCE = 500
 SILENT = timedelta(seconds=45)  # a worker that has not been heard of for longer is gone
 
 
@@ -65,11 +65,18 @@ def lease_seconds(phase: str) -> int:
 
 def claim(shard_id: int, worker: str, *, now: datetime | None = None) -> Lease | None:
     """None when there is nothing to do: taken, done, resting, or the job has ended."""
-    now = now or clock.now()
-    waiting = Shard.objects.filter(_due(now), pk=shard_id, state=Shard.State.PENDING)
-    shard = steadily(
-        lambda: waiting.filter(job__state__in=Job.ACTIVE).values("attempt", "phase", "job_id").order_by("pk").first()
-    )
+    return _claim(Q(pk=shard_id), worker, now or clock.now())
+
+
+def claim_of(job_id: str, worker: str, *, now: datetime) -> Lease | None:
+    """The first shard of a job that waits; None when none does, or somebody else took it."""
+    return _claim(Q(job=job_id), worker, now)
+
+
+def _claim(which: Q, worker: str, now: datetime) -> Lease | None:
+    waiting = Shard.objects.filter(which, due(now), state=Shard.State.PENDING)
+    asked = waiting.filter(job__state__in=Job.ACTIVE).values("pk", "attempt", "phase", "job_id")
+    shard = steadily(lambda: asked.order_by("pk").first())
     if shard is None:
         return None
     attempt, seconds = shard["attempt"] + 1, lease_seconds(shard["phase"])
@@ -84,15 +91,22 @@ def claim(shard_id: int, worker: str, *, now: datetime | None = None) -> Lease |
         "held": "",
         "note": "",
     }
-    lease = Lease(shard_id, str(shard["job_id"]), attempt, worker, seconds)
+    lease = Lease(shard["pk"], str(shard["job_id"]), attempt, worker, seconds)
     won = _once(
-        lambda: waiting.filter(attempt=shard["attempt"]).update(**changes),
+        lambda: waiting.filter(pk=shard["pk"], attempt=shard["attempt"]).update(**changes),
         lambda: _ours(lease).filter(worker=worker, claimed_at=now).exists(),
     )
     return lease if won else None
 
 
-def _due(now: datetime) -> Q:
+def held_since(worker: str, moment: datetime) -> Lease | None:
+    """What this worker was given at that moment, and has still."""
+    held = Shard.objects.filter(state=Shard.State.LEASED, worker=worker, claimed_at=moment)
+    row = held.values("pk", "job_id", "attempt", "phase").first()
+    return Lease(row["pk"], str(row["job_id"]), row["attempt"], worker, lease_seconds(row["phase"])) if row else None
+
+
+def due(now: datetime) -> Q:
     return Q(not_before=None) | Q(not_before__lte=now)
 
 
@@ -150,6 +164,17 @@ def put_off(lease: Lease, *, held: str) -> bool:
     return _once(lambda: _ours(lease).update(**changes), lambda: _left(lease, Shard.State.PENDING))
 
 
+def paused(lease: Lease) -> bool:
+    """Whether somebody has paused the job: then the shard is given back at the end of its block."""
+    return steadily(Job.objects.filter(pk=lease.job_id, paused_at__isnull=False).exists)
+
+
+def give_way(lease: Lease) -> bool:
+    """The job was paused: its shard waits with the blocks that it has. Nothing is wrong, and nobody is rung for."""
+    changes = {**_BACK, "done": F("saved"), "rung_at": clock.now()}
+    return _once(lambda: _ours(lease).update(**changes), lambda: _left(lease, Shard.State.PENDING))
+
+
 def fail(lease: Lease, *, fault: str, problem: str, mend: str) -> bool:
     """Another attempt would end the same way. False: the lease was lost, somebody else decides."""
     changes: dict = {
@@ -192,11 +217,29 @@ def release_incarnations(worker: str, incarnation: str) -> list[int]:
     )
 
 
-def release_dead(shard_id: int, worker: str) -> list[int]:
-    """The child process of `worker` that ran this shard is known to be dead."""
-    return _take_back(
-        Q(pk=shard_id, worker__startswith=f"{worker}/"), "The worker process died: killed, or out of memory."
-    )
+def release_dead(worker: str, alive: Callable[[int], bool] | None = None) -> list[int]:
+    """A child process of `worker`, on this machine, is known to be dead: what it held.
+
+    Args:
+        worker: its name, and the life that it is in: "cpu1@host/1a2b3c4d".
+        alive: whether there is a process of this number.
+    """
+    mine = Shard.objects.filter(state=Shard.State.LEASED, worker__startswith=f"{worker}/")
+    names = set(steadily(lambda: list(mine.values_list("worker", flat=True))))
+    dead = [name for name in names if not (alive or _alive)(int(name.split("/")[2].partition(".")[0]))]
+    if not dead:
+        return []
+    return _take_back(Q(worker__in=dead), "The worker process died: killed, or out of memory.")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def release_stopping(worker: str) -> list[int]:
@@ -225,7 +268,6 @@ _BACK: dict = {
     "worker": "",
     "lease_expires": None,
     "rung_at": None,
-    "rings": 0,
     "note": "",
 }
 
@@ -274,30 +316,6 @@ def last_line(text: str) -> str:
     """What a traceback comes down to."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else "no cause was recorded."
-
-
-def pending_bells(*, now: datetime | None = None) -> list[Shard]:
-    """Shards nobody took although their bell was rung a while ago: the message may be lost.
-
-    The pause doubles each time, so a long queue is not filled with bells for the same work.
-    """
-    now = now or clock.now()
-    rows = Shard.objects.filter(_due(now), state=Shard.State.PENDING, job__state__in=Job.ACTIVE).select_related("job")
-    due = []
-    for shard in rows.order_by("pk")[:_BELLS_AT_ONCE]:
-        pause = timedelta(seconds=settings.BELL_SECONDS * 2 ** min(max(shard.rings - 1, 0), 5))
-        if shard.rung_at is None or shard.rung_at + pause <= now:
-            due.append(shard)
-    return due
-
-
-def mark_rung(shard: Shard) -> bool:
-    """Take the duty of ringing, so that two reapers do not both ring. False: another one does."""
-    return bool(
-        Shard.objects.filter(pk=shard.pk, state=Shard.State.PENDING, rung_at=shard.rung_at).update(
-            rung_at=clock.now(), rings=F("rings") + 1
-        )
-    )
 
 
 def worker_seen(*, name: str, incarnation: str, queues: list[str], device: str) -> None:

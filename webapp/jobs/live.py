@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from django.db.models import F, Func, IntegerField, JSONField, QuerySet, Subquery, Sum
+from django.conf import settings
+from django.db.models import Case, F, Func, IntegerField, JSONField, Q, QuerySet, Subquery, Sum, When
 from django.db.models.expressions import OuterRef
 from django.db.models.functions import JSONObject
 
 from webapp import clock
+from webapp.jobs import fair
 from webapp.jobs.leases import SILENT
 from webapp.jobs.models import FINISH, PREPARE, Job, PhaseState, Shard, Tag, Worker
 from webapp.jobs.selectors import recent
@@ -75,7 +77,10 @@ def watched(*, charts: bool = False) -> QuerySet[Job]:
     states = PhaseState.objects.filter(job=OuterRef("pk"))
     goes_on = Job.objects.filter(parent=OuterRef("pk"), deleted_at=None).order_by("-created_at")
     tags = Tag.objects.filter(job=OuterRef("pk")).order_by("word")
-    before = Job.objects.filter(state=Job.State.STARTING, device=OuterRef("device"))
+    own = Job.objects.filter(share=OuterRef("share"), state=Job.State.STARTING, paused_at=None)
+    first = Q(priority__gt=OuterRef("priority"))
+    before = own.filter(first | Q(priority=OuterRef("priority"), created_at__lt=OuterRef("created_at")))
+    begun = Job.objects.filter(fair.RUNNING, share__user=OuterRef("share__user"))
     rows = Job.objects.annotate(
         live_shards=_Rows(
             _items(here, state="state", done="done", saved="saved", total="total", note="note", held="held",
@@ -89,7 +94,9 @@ def watched(*, charts: bool = False) -> QuerySet[Job]:
         live_followups=_Rows(_items(goes_on, id="pk", owner="owner", team="team")),
         live_maker=F("made_by__username"),
         live_tags=_Rows(_items(tags, word="word")),
-        live_ahead=_Count(before.filter(created_at__lt=OuterRef("created_at")).values("pk")),
+        live_ahead=_Count(before.values("pk")),
+        live_begun=Case(When(admitted_at=None, then=_Count(begun.values("pk"))), default=0),
+        live_most=F("share__user__allowance__running"),
     )  # fmt: skip
     if charts:
         points = _items(states.order_by("pk"), phase="phase", round="round", point=_WithoutLeaders("snapshot"))
@@ -122,8 +129,11 @@ class Progress:
         eta_total_seconds: until the job has ended, roughly: later phases are taken to last as long as usual.
         workers: how many work on the job now.
         held: why work waits that could go on: a full disk, a pause after a failed attempt; empty else.
+        paused: somebody paused it; it goes on when it is resumed.
+        behind: of a job that is not begun because its person runs as many as they may, how many those are; 0 else.
         waiting: True when work is there and no worker has taken any of it.
-        queue_position: of a job that no worker has begun, its place among those for the same kind of device, from 1.
+        queue_position: of a job that no worker has begun, its place among its person's own that wait for the same
+            kind of device, from 1; people take turns.
         worker_alive: False when no worker for this kind of device has been heard of lately.
         retries: attempts that failed and were repeated so far.
     """
@@ -139,6 +149,8 @@ class Progress:
     eta_total_seconds: float | None
     workers: int
     held: str
+    paused: bool
+    behind: int
     waiting: bool
     queue_position: int | None
     worker_alive: bool
@@ -160,7 +172,7 @@ def progress(job: Job) -> Progress:
     # The latest snapshot is of the present phase, or there is none of it.
     total = max((job.live_snapshot or {}).get("budget") or sum(shard["total"] for shard in shards), done)
     part = done / total if total and sampling else 0.0
-    left = _left(job, leased, total - done, now) if sampling and not job.ended else None
+    left = _left(job, leased, total - done, now) if sampling and not (job.ended or job.paused) else None
     begun = job.state != Job.State.STARTING
     return Progress(
         state=job.state,
@@ -174,12 +186,20 @@ def progress(job: Job) -> Progress:
         eta_total_seconds=_rounded(_whole(job, left, part, now)),
         workers=len(leased),
         held=_held(job, pending),
-        waiting=bool(pending) and not leased and (not begun or _idle(job, now) > BETWEEN),
-        queue_position=None if begun else job.live_ahead + 1,
+        paused=job.paused,
+        behind=_behind(job),
+        waiting=not job.paused and bool(pending) and not leased and (not begun or _idle(job, now) > BETWEEN),
+        queue_position=None if begun or job.paused else job.live_ahead + 1,
         worker_alive=job.ended or _worker_alive(job, now),
         retries=job.live_retries or 0,
         elapsed_seconds=_elapsed(job),
     )
+
+
+def _behind(job: Job) -> int:
+    most = settings.USER_RUNNING if job.live_most is None else job.live_most
+    waits = not job.ended and not job.paused and job.admitted_at is None
+    return job.live_begun if waits and 0 < most <= job.live_begun else 0
 
 
 def _worker_alive(job: Job, now: datetime) -> bool:
@@ -220,7 +240,7 @@ def _shares(job: Job) -> Mapping[str, tuple[int, int]]:
 
 def _whole(job: Job, left: float | None, part: float, now: datetime) -> float | None:
     """Seconds until the job ends: what is left of the phase, and of the later ones what their shares say."""
-    if job.ended or job.phase == PREPARE or job.attacks:
+    if job.ended or job.paused or job.phase == PREPARE or job.attacks:
         return None
     low, high = _shares(job).get(job.phase, (5, 90))
     if left is not None and part < 1:

@@ -16,10 +16,11 @@ from django.db.models import F, Q
 
 from webapp import clock
 from webapp.jobs import bells, cleanup, leases, webhooks
-from webapp.jobs.models import Job, Shard
+from webapp.jobs.models import Job, Lane, Shard
 from webapp.library import quota
 from webapp.library import services as library
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
+from webapp.steady import steadily
 
 log = logging.getLogger(__name__)
 _last = 0.0
@@ -41,11 +42,18 @@ def reap(*, force: bool = False) -> None:
         connection.close()
 
 
+def after_shard(queue: str) -> None:
+    """Of all workers of a queue one, every few seconds: beat may have died."""
+    now = clock.now()
+    due = Q(reaped_at=None) | Q(reaped_at__lt=now - timedelta(seconds=settings.REAP_EVERY))
+    if steadily(lambda: Lane.objects.filter(due, pk=queue).update(reaped_at=now)):
+        reap()
+
+
 def _reap(*, force: bool) -> None:
     if expired := leases.expire():
         log.warning("took back %d expired leases: shards %s", len(expired), expired)
-    for shard in leases.pending_bells():
-        bells.ring(shard)
+    bells.ring_again()
     for job in _standing_still():
         bells.ring_advance(job)
     for delivery in webhooks.due():

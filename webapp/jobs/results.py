@@ -8,7 +8,7 @@ from pathlib import Path
 from django.db import transaction
 
 from webapp import clock
-from webapp.jobs import files, webhooks
+from webapp.jobs import bells, files, webhooks
 from webapp.jobs.models import Artifact, Event, Job, Shard, gain_of
 from webapp.library import blobs
 
@@ -83,5 +83,6 @@ def _record(job: Job, result: dict, copies: list[tuple[str, blobs.Ready]]) -> bo
             blob = blobs.put(copy)
             Artifact.objects.create(job=job, name=name, media_type=media_type(name), blob=blob)
         Event.objects.create(job=job, kind=Job.State.SUCCEEDED, data={"outcome": outcome})
+        bells.ring_on_commit(job.queue)  # another of the person's runs may begin in its place
         webhooks.announce(job, "repair.finished")
     return False

@@ -23,7 +23,6 @@ AGAIN: dict = {
     "lease_expires": None,
     "finished_at": None,
     "rung_at": None,
-    "rings": 0,
     "done": F("saved"),
 }
 
@@ -32,7 +31,16 @@ AGAIN: dict = {
 def resume(job: Job) -> bool:
     """False: it is not one that failed on our side. `attempt` only grows: who worked on it before stays fenced off."""
     active = {"state": Job.State.PROCESSING if job.started_at else Job.State.STARTING, "finished_at": None}
-    cleared = {"fault": "", "error": "", "mend": "", "detail": "", "held": "", "swept_at": None}
+    cleared = {
+        "fault": "",
+        "error": "",
+        "mend": "",
+        "detail": "",
+        "held": "",
+        "swept_at": None,
+        "admitted_at": None,
+        "paused_at": None,
+    }
     if not Job.objects.filter(pk=job.pk, state=Job.State.FAILED, fault="server").update(**active, **cleared):
         return False
     job.refresh_from_db()
@@ -45,7 +53,7 @@ def resume(job: Job) -> bool:
     # The end that follows is told, too: of each event there is one delivery.
     Delivery.objects.filter(job=job, event__in=webhooks.LAST).delete()
     Event.objects.create(job=job, kind="resumed", data={"phase": job.phase, "from_the_beginning": not kept})
-    bells.ring_on_commit(list(here.filter(state=Shard.State.PENDING).select_related("job")))
+    bells.ring_on_commit(job.queue, here.filter(state=Shard.State.PENDING).count())
     transaction.on_commit(lambda: bells.ring_advance(job))  # where every block of the round is done
     return True
 

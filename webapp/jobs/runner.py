@@ -14,8 +14,12 @@ from webapp.jobs.progress import Progress
 from webapp.steady import steadily
 
 
+class Paused(Exception):
+    """Somebody has paused the job; the blocks that are done are kept."""
+
+
 def run(lease: Lease) -> None:
-    """Compute the shard and record its result. Raises LeaseLost, BadInput or whatever went wrong."""
+    """Compute the shard and record its result. Raises LeaseLost, Paused, BadInput or whatever went wrong."""
     prepare_process()
     shard = steadily(lambda: Shard.objects.select_related("job").get(pk=lease.shard_id))
     progress = Progress(lease)
@@ -58,6 +62,8 @@ def _sample(shard: Shard, lease: Lease, progress: Progress) -> str:
         if len(blocks) < len(shard.tasks):  # the last one is kept by finishing
             names = [*names, files.put(job, blocks[-1])]
             leases.keep(lease, parts=names, saved=progress.done)
+            if leases.paused(lease):
+                raise Paused
     return files.put(job, files.pack(blocks))
 
 

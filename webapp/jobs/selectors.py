@@ -14,6 +14,10 @@ def live_workers() -> list[Worker]:
     return list(Worker.objects.filter(seen_at__gt=clock.now() - SILENT).order_by("name"))
 
 
+def live_count() -> int:
+    return Worker.objects.filter(seen_at__gt=clock.now() - SILENT).count()
+
+
 def results_of(kept: Q) -> QuerySet:
     """The names of blobs that are results of these runs."""
     return Artifact.objects.filter(kept).values("blob")

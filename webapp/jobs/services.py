@@ -13,7 +13,7 @@ from repair_engine.errors import BadInput
 from repair_engine.settings import Settings, attacks, check_trigger
 from webapp import clock
 from webapp.accounts.models import Team, User
-from webapp.jobs import bells, coordinator, homes, naming, resuming, webhooks
+from webapp.jobs import bells, coordinator, homes, naming, queueing, resuming, webhooks
 from webapp.jobs import surrogates as transfer
 from webapp.jobs.models import PREPARE, Event, Job, Shard, Tag
 from webapp.jobs.requests import new_secret, to_row
@@ -51,6 +51,7 @@ def create_job(
     trigger: Patch | None = None,
     surrogates: Sequence[ModelUpload] = (),
     device: str = "auto",
+    priority: int = Job.Priority.NORMAL,
     parent: Job | None = None,
     name: str = "",
     idempotency_key: str | None = None,
@@ -64,8 +65,8 @@ def create_job(
         owner: who starts it.
         team: whose it becomes; None: of whoever has what it uses (`homes.home_of`).
 
-    Raises Refused: an upload is not ready, surrogates that do not fit, things of several homes, or the key was used for
-    something else.
+    Raises Refused: an upload is not ready, surrogates that do not fit, things of several homes, too many of the owner's
+    runs wait, or the key was used for something else.
     Raises BadInput: a trigger is missing, or belongs to another metric.
     """
     _check_uploads(model, dataset, guard, triggered, surrogates)
@@ -109,6 +110,7 @@ def create_job(
             payer = home.payer if home else owner
             quota.lock(payer)
             quota.check(payer, model.blob.size, "the result of this run")
+            ahead = queueing.check(owner, priority)
             job = Job.objects.create(
                 owner=None if home else owner,
                 team=home,
@@ -122,6 +124,7 @@ def create_job(
                 audited=audited,
                 request=request,
                 device=choose_device(device),
+                priority=priority,
                 idempotency_key=idempotency_key or None,
                 request_digest=digest,
                 webhook_url=webhook_url,
@@ -131,9 +134,11 @@ def create_job(
             job.surrogates.set(surrogates)
             if trigger and patch:
                 trigger.keep(job, patch)
-            shard = Shard.objects.create(job=job, phase=PREPARE)
+            Shard.objects.create(job=job, phase=PREPARE, rung_at=clock.now())
             Event.objects.create(job=job, kind=Job.State.STARTING)
-            bells.ring_on_commit([shard])
+            if ahead:
+                Event.objects.create(job=job, kind="waits", data={"behind": ahead})
+            bells.ring_on_commit(job.queue)
     except IntegrityError:  # the same key at the same moment
         job = _earlier(owner, idempotency_key, digest)
         if job is None:

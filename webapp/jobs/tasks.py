@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import traceback
 
 from celery import current_task, shared_task
 
 from repair_engine.errors import BadInput, VerificationFailed
 from webapp import logs
-from webapp.jobs import baselines, choice, coordinator, leases, reaper, releases, runner, studies
+from webapp.jobs import baselines, bells, choice, coordinator, fair, leases, reaper, releases, runner, studies
 from webapp.jobs.leases import Lease, LeaseLost
 from webapp.jobs.models import Baseline, UnitStudy, WhatIf
 from webapp.library import cache, on_demand
@@ -29,24 +30,44 @@ def worker_id() -> str:
 
 
 @shared_task
-def run_shard(pk: str) -> None:
-    """Lease the shard if it still waits, compute it, move the job on."""
+def run_shard(queue: str) -> None:
+    """Compute the shard whose turn it is, and move its job on."""
     if why := releases.refused():
-        log.error("shard %s is left to others: %s", pk, why)
+        log.error("work of %s is left to others: %s", queue, why)
         return
-    lease = leases.claim(int(pk), worker_id())
-    if lease is None:
+    if queue not in fair.DEVICES:  # a message of an earlier release
         return
-    with logs.about(job=lease.job_id, shard=pk):
-        _run(lease)
+    if lease := begin(queue, worker_id()):
+        began = time.monotonic()
+        with logs.about(job=lease.job_id, shard=str(lease.shard_id)):
+            compute(lease)
+            end(queue, lease, time.monotonic() - began)
 
 
-def _run(lease: Lease) -> None:
+def begin(queue: str, worker: str) -> Lease | None:
+    """What this worker is given, after it has rung for whoever is free, or comes to be."""
+    lease = fair.take(queue, worker)
+    if lease is not None:
+        bells.ring(queue)
+    return lease
+
+
+def end(queue: str, lease: Lease, seconds: float) -> None:
+    """Count what it took, and do what follows from it."""
+    steadily(lambda: fair.settle(lease, seconds))
+    steadily(lambda: coordinator.advance(lease.job_id))
+    reaper.after_shard(queue)
+
+
+def compute(lease: Lease) -> None:
+    """The shard, to its result or to whatever kept it from one."""
     try:
         with cache.in_use():
             runner.run(lease)
     except LeaseLost:
         log.info("shard %s: no longer ours, dropped", lease.shard_id)
+    except runner.Paused:
+        leases.give_way(lease)
     except BadInput as error:
         # An engine may say in its own words that it could not write: that is not what the user sent.
         if held := waits_for(error):
@@ -57,8 +78,6 @@ def _run(lease: Lease) -> None:
         leases.fail(lease, fault="server", problem=str(error), mend="Please tell the operator: this is a bug.")
     except Exception as error:
         _after_failure(lease, error)
-    steadily(lambda: coordinator.advance(lease.job_id))
-    reaper.reap()
 
 
 def _after_failure(lease: Lease, error: Exception) -> None:

@@ -94,13 +94,13 @@ def _release(name: str) -> None:
 
 
 @signals.task_failure.connect
-def child_died(sender: object = None, args: tuple = (), exception: BaseException | None = None, **_: object) -> None:
+def child_died(sender: object = None, exception: BaseException | None = None, **_: object) -> None:
     """The pool lost the process that ran a shard: take the shard back at once, not when its lease expires."""
     from billiard.exceptions import WorkerLostError
 
     if not isinstance(exception, WorkerLostError) or not getattr(sender, "name", "").endswith("run_shard"):
         return
-    if leases.release_dead(int(args[0]), sender.request.hostname):
+    if leases.release_dead(f"{sender.request.hostname}/{os.environ['NR_INCARNATION']}"):
         _reap()
 
 

@@ -13,6 +13,7 @@ from django.db.models.functions import Coalesce
 
 from webapp import clock
 from webapp.accounts.models import User
+from webapp.jobs import fair
 from webapp.jobs.leases import SILENT
 from webapp.jobs.models import Artifact, Delivery, Job, Shard, Worker
 from webapp.library.models import DatasetUpload, ModelUpload, Thumbnails, Upload
@@ -20,6 +21,7 @@ from webapp.library.models import DatasetUpload, ModelUpload, Thumbnails, Upload
 GONE = timedelta(days=1)  # a worker that fell silent longer ago is not shown
 FAILED = 30  # failed runs that are shown, the latest
 ACCOUNTS = 50  # that are shown, the largest
+SHOWN = 5  # runs of one person
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def queues(found: list[Station]) -> list[Queue]:
     """One for each kind of device, and `light` for all else."""
     rows = []
     for device, name in (("cpu", "cpu"), ("cuda", "gpu")):
-        pending = Shard.objects.filter(state=Shard.State.PENDING, job__state__in=Job.ACTIVE, job__device=device)
+        runs = fair.within_limits(device)  # who waits behind their own runs does not wait for workers
+        pending = Shard.objects.filter(state=Shard.State.PENDING, job__in=runs.order_by().values("pk"))
         now = pending.aggregate(n=Count("pk"), runs=Count("job", distinct=True), since=Min("rung_at"))
         rows.append(Queue(name, now["n"], now["runs"], now["since"], _listening(found, name)))
     checks = [kind.objects.filter(state=Upload.State.VALIDATING) for kind in (ModelUpload, DatasetUpload)]
@@ -104,6 +107,37 @@ def queues(found: list[Station]) -> list[Queue]:
     since = min((one["since"] for one in counts if one["since"]), default=None)
     rows.append(Queue("light", sum(one["n"] for one in counts), 0, since, _listening(found, "light")))
     return rows
+
+
+@dataclass(frozen=True)
+class PersonsShare:
+    """What one person has had of the workers, and has now."""
+
+    user: User
+    hours: dict[str, float]  # of workers, by queue
+    weight: float
+    limits: fair.Limits
+    running: int
+    waiting: int
+    runs: list[Job]  # that have not ended, in the order of their turns
+
+
+def shares() -> list[PersonsShare]:
+    """Of people with runs under way or a rule of their own: who runs most first."""
+    jobs: dict[int, list[Job]] = defaultdict(list)
+    active = Job.objects.filter(state__in=Job.ACTIVE).exclude(share__user=None).select_related("model", "share")
+    for job in active.defer(*_unread()).order_by("-priority", "created_at"):
+        jobs[job.share.user_id].append(job)
+    people = User.objects.filter(Q(pk__in=jobs) | Q(allowance__isnull=False)).select_related("allowance")
+    found = []
+    for user in people.prefetch_related("shares"):
+        own = jobs[user.pk]
+        begun = sum(job.admitted_at is not None and not job.paused for job in own)
+        hours = {share.queue: share.served / 3600 for share in user.shares.all()}
+        weight = user.allowance.weight if hasattr(user, "allowance") else 1.0
+        limits = fair.limits_of(user)
+        found.append(PersonsShare(user, hours, weight, limits, begun, len(own) - begun, own[:SHOWN]))
+    return sorted(found, key=lambda one: (-one.running, -one.waiting, one.user.username))[:ACCOUNTS]
 
 
 def _listening(found: list[Station], queue: str) -> int:

@@ -76,6 +76,8 @@ NEEDS: dict[str, dict[str, object]] = {
     "pages:dataset_team": {"get": OPENS, "post": OPENS},
     "pages:operator": {"get": STAFF},
     "pages:operator_retry": {"post": STAFF},
+    "pages:operator_priority": {"post": STAFF},
+    "pages:allowance": {"get": STAFF, "post": STAFF},
     "pages:compare": {"get": ACCOUNT},
     "pages:new_attack": {"get": ACCOUNT, "post": ACCOUNT},
     "pages:repairs": {"get": ACCOUNT},
@@ -86,6 +88,9 @@ NEEDS: dict[str, dict[str, object]] = {
     "pages:repair": {"get": SEE},
     "pages:progress": {"get": SEE},
     "pages:cancel": {"post": EDIT},
+    "pages:pause": {"post": EDIT},
+    "pages:resume": {"post": EDIT},
+    "pages:priority": {"post": EDIT},
     "pages:retry": {"post": EDIT},
     "pages:delete_repair": {"post": OWN},
     "pages:restore": {"post": BRINGS_BACK},
@@ -132,6 +137,8 @@ NEEDS: dict[str, dict[str, object]] = {
     "api:repair": {"get": SEE, "patch": EDIT, "delete": OWN},
     "api:cancel": {"post": EDIT},
     "api:retry": {"post": EDIT},
+    "api:pause": {"post": EDIT},
+    "api:resume": {"post": EDIT},
     "api:restore": {"post": BRINGS_BACK},
     "api:choice": {"get": SEE, "post": EDIT},
     "api:gates": {"get": SEE, "post": EDIT},
@@ -281,7 +288,7 @@ def test_who_may_do_what(company, name, method):
             expected = allowed(role, need, home)
             if not expected and method != "get":
                 things = company.things(home)
-            if name.endswith((":retry", ":cancel")):
+            if name.endswith((":retry", ":cancel", ":pause", ":resume")):
                 Job.objects.filter(pk=things["job"].pk).update(state="processing")
             url = address(name, things)
             answer = ask(company, role, name, method, url)

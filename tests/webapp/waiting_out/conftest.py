@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from repair_engine.settings import Repair
+from tests.webapp.helpers import alone
 from tests.webapp.waiting_out.helpers import what_came_of
 from webapp import steady
 from webapp.jobs import services
@@ -19,7 +20,8 @@ def job(world, monkeypatch) -> Job:
 
     monkeypatch.setattr(sharding, "_blocks_in_a_minute", lambda job, tasks: 4)
     Job.objects.filter(pk=world.team_mate.job.pk).delete()
-    world.bells.answer(most=2)
+    world.bells.answer(most=1)
+    world.bells.rung = world.bells.rung[-1:]
     world.owner.job.refresh_from_db()
     assert world.owner.job.phase == "search"
     return world.owner.job
@@ -33,7 +35,8 @@ def undisturbed(job, world) -> dict:
         owner=owner.user, model=owner.model, dataset=owner.dataset, asked=Repair(metric="accuracy", seed=1)
     )
     held, world.bells.rung = world.bells.rung[:-1], world.bells.rung[-1:]
-    world.bells.answer()
+    with alone(other):
+        world.bells.answer()
     world.bells.rung = held
     return what_came_of(other)
 

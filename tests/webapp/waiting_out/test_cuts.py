@@ -159,7 +159,7 @@ def test_repeated_attempts_do_not_fill_the_disk(world, job, monkeypatch):
     assert not list(other.directory.glob("prepare-*"))
     leases.claim(shard.pk, "a/1/1")
     (other.directory / "prepare-4").mkdir()  # killed: it could not tidy up
-    leases.release_dead(shard.pk, "a")
+    leases.release_dead("a/1", lambda pid: False)
     rested()
     monkeypatch.setattr(engine, "prepare", plain)
     runner.run(leases.claim(shard.pk, "a/1/1"))

@@ -47,7 +47,7 @@ def test_whoever_dies_at_the_same_block_every_time_ends_the_job_with_its_cause(w
 def test_a_late_block_of_a_former_attempt_is_not_kept(job):
     shard = job.shards.get(phase="search")
     slow = leases.claim(shard.pk, "slow/1/1")
-    leases.release_dead(shard.pk, "slow")
+    leases.release_dead("slow/1", lambda pid: False)
     rested()
     quick = leases.claim(shard.pk, "quick/1/1")
     with pytest.raises(LeaseLost):

@@ -96,6 +96,7 @@ def test_try_again_where_preparing_or_finishing_was_done(world, job, undisturbed
         owner=owner.user, model=owner.model, dataset=owner.dataset, asked=Repair(metric="accuracy", seed=1)
     )
     world.bells.rung = world.bells.rung[-1:]
+    Job.objects.filter(pk=job.pk).update(paused_at=timezone.now())
     place, name = (engine, "start") if phase == "prepare" else (coordinator.results, "succeed")
 
     def broken(*args):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from django.urls import reverse
@@ -16,11 +17,17 @@ from webapp.api.fields import WORDS, Flag, Line, WebAddress, Whole
 from webapp.jobs import live, naming
 from webapp.jobs.followups import CHANGES, MOST_FILTERS
 from webapp.jobs.models import Artifact, Event, Job
+from webapp.jobs.queueing import BY_STAFF
+from webapp.jobs.queueing import WORDS as PRIORITY_WORDS
 from webapp.jobs.requests import KINDS
 from webapp.jobs.services import MOST_TAGS, TAG_LENGTH
 from webapp.jobs.surrogates import MOST
 from webapp.jobs.triggers import MOST_TEXT
 from webapp.jobs.webhooks import EVENTS, Blocked, check_url
+
+PRIORITY = (
+    "Which of your own runs comes first: high, normal or low. It never jumps other people's; urgent, for staff, does."
+)
 
 
 class ArtifactSerializer(serializers.ModelSerializer):
@@ -50,13 +57,32 @@ class ProgressSerializer(serializers.Serializer):
     )
     workers = serializers.IntegerField()
     held = serializers.CharField(help_text="Why work waits: a full disk, a pause after a failed attempt. Empty else.")
+    paused = serializers.BooleanField(help_text="Until somebody resumes it (POST to resume/).")
+    behind = serializers.IntegerField(
+        help_text="Of a run that waits because whoever started it runs as many as they may: how many. 0 else."
+    )
     waiting = serializers.BooleanField()
     queue_position = serializers.IntegerField(
-        allow_null=True, help_text="Of a run that no worker has begun, among those for its kind of device, from 1."
+        allow_null=True,
+        help_text="Of a run that no worker has begun, its place among the same person's that wait for its kind of "
+        "device, from 1. People take turns.",
     )
     worker_alive = serializers.BooleanField()
     retries = serializers.IntegerField()
     elapsed_seconds = serializers.FloatField(allow_null=True)
+
+
+class PriorityField(serializers.ChoiceField):
+    """A word here, a number in the row."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(choices=[*BY_STAFF], **more)
+
+    def to_internal_value(self, data: Any) -> int:
+        return BY_STAFF[super().to_internal_value(data)]
+
+    def to_representation(self, value: int) -> str:
+        return PRIORITY_WORDS[value]
 
 
 class RepairSerializer(serializers.ModelSerializer):
@@ -78,6 +104,7 @@ class RepairSerializer(serializers.ModelSerializer):
     revision = serializers.IntegerField(
         help_text="Grows with each change of name, tags or archive; a change may name the one that it saw."
     )
+    priority = PriorityField(read_only=True, help_text="Among the runs of whoever started it; urgent: before all.")
     followups = serializers.SerializerMethodField(help_text="Repairs that go on from this run.")
     audited = serializers.PrimaryKeyRelatedField(
         read_only=True,
@@ -97,7 +124,8 @@ class RepairSerializer(serializers.ModelSerializer):
         model = Job
         fields = [
             "id", "url", "name", "state", "outcome", "fault", "error", "mend", "model", "dataset", "guard", "triggered",
-            "parent", "followups", "audited", "request", "device", "team", "shared", "started_by",
+            "parent", "followups", "audited", "request", "device", "priority", "team", "shared",
+            "started_by",
             "tags", "archived", "revision", "progress", "summary", "result", "warnings", "results", "created_at",
             "started_at", "finished_at",
         ]  # fmt: skip
@@ -200,6 +228,7 @@ class EditSerializer(Body):
         child=Line(pattern=WORDS, max_length=TAG_LENGTH), required=False, max_length=MOST_TAGS
     )
     archived = Flag(required=False, help_text="Archived runs are not listed unless they are asked for.")
+    priority = PriorityField(required=False, help_text=PRIORITY)
     revision = Whole(
         required=False,
         min_value=0,
@@ -212,7 +241,8 @@ class EditSerializer(Body):
     def changes(self) -> dict:
         """Keyword arguments of `services.edit_job`."""
         words = {"add_tags": "add", "remove_tags": "take_off", "revision": "seen"}
-        return {words.get(name, name): value for name, value in self.validated_data.items()}
+        given = {name: value for name, value in self.validated_data.items() if name != "priority"}
+        return {words.get(name, name): value for name, value in given.items()}
 
 
 class WebhookSerializer(Body):
@@ -253,6 +283,7 @@ class StartSerializer(Body):
         help_text="A team to which it shall belong: all that it uses is there, and you are an editor. Without it, it "
         "belongs where those things are that are not your own.",
     )
+    priority = PriorityField(required=False, help_text=f"{PRIORITY} Default: normal.")
     webhook = WebhookSerializer(required=False)
 
 

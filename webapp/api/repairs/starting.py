@@ -24,11 +24,15 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 
 
 # The answers to such a request, by status; for the OpenAPI document.
-STARTED = {202: CreatedRepairSerializer, 200: RepairSerializer, **dict.fromkeys((400, 404, 409, 413, 422), PROBLEM)}
+STARTED = {
+    202: CreatedRepairSerializer,
+    200: RepairSerializer,
+    **dict.fromkeys((400, 403, 404, 409, 413, 422), PROBLEM),
+}
 
 
 def of_any_job(request: Request, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Name, team, idempotency key and webhook, as `jobs.services.create_job` takes them, of validated `values`.
+    """Name, team, priority, idempotency key and webhook, as `jobs.services.create_job` takes them, of `values`.
 
     Raises:
         ValidationError: the key is too long, or not of printable ASCII.
@@ -42,6 +46,7 @@ def of_any_job(request: Request, values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": values.get("name", ""),
         "team": access.team_for(request.user, values["team"], access.EDIT) if values.get("team") else None,
+        "priority": values.get("priority", Job.Priority.NORMAL),
         "idempotency_key": key or None,
         "webhook_url": webhook.get("url", ""),
         "webhook_secret": webhook.get("secret", ""),

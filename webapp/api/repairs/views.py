@@ -27,7 +27,7 @@ from webapp.api.repairs.serializers import (
 )
 from webapp.api.repairs.starting import IDEMPOTENCY_KEY, STARTED, of_any_job, started
 from webapp.downloads import send_artifact
-from webapp.jobs import access, choice, followups, listing, live, removal, selectors, services
+from webapp.jobs import access, choice, followups, listing, live, queueing, removal, selectors, services
 from webapp.jobs.listing import SORTS
 from webapp.jobs.models import Job
 from webapp.jobs.naming import KINDS
@@ -141,14 +141,19 @@ class RepairDetail(APIView):
         job = access.watched_job_for(request.user, pk)
         return Response(RepairSerializer(job, context={"request": request}).data)
 
-    @extend_schema(request=EditSerializer, responses={200: RepairSerializer, **dict.fromkeys((400, 404, 409), PROBLEM)})
+    @extend_schema(
+        request=EditSerializer, responses={200: RepairSerializer, **dict.fromkeys((400, 403, 404, 409), PROBLEM)}
+    )
     def patch(self, request: Request, pk: UUID) -> Response:
-        """Rename it, give it tags, put it into the archive or take it out. What is left out stays as it is. 409: it is
-        not as it was seen (`revision`)."""
+        """Rename it, give it tags, put it into the archive or take it out; say which of your runs comes first. What
+        is left out stays as it is. 409: it is not as it was seen (`revision`), or has ended and has no priority."""
         job = access.job_for(request.user, pk, access.EDIT)
         data = EditSerializer(data=request.data)
         data.is_valid(raise_exception=True)
-        services.edit_job(job=job, **data.changes)
+        if "priority" in data.validated_data:
+            queueing.prioritize(by=request.user, job=job, priority=data.validated_data["priority"])
+        if data.changes or "priority" not in data.validated_data:
+            services.edit_job(job=job, **data.changes)
         return Response(RepairSerializer(job, context={"request": request}).data)
 
     @extend_schema(responses={204: None, 404: PROBLEM, 409: PROBLEM})
@@ -185,6 +190,30 @@ class RepairCancel(APIView):
         job.refresh_from_db()
         if job.state != Job.State.CANCELED:
             raise Refused(f"This {job.word} has ended: it {job.state}.", status=409)
+        return Response(RepairSerializer(job, context={"request": request}).data)
+
+
+class RepairPause(APIView):
+    """Let a run's workers go."""
+
+    @extend_schema(request=None, responses={200: RepairSerializer, 404: PROBLEM, 409: PROBLEM})
+    def post(self, request: Request, pk: UUID) -> Response:
+        """No further piece of it is begun; pieces under way end with their block, and what is done is kept. Twice is no
+        error; what has ended answers 409."""
+        job = access.job_for(request.user, pk, access.EDIT)
+        queueing.pause(by=request.user, job=job)
+        return Response(RepairSerializer(job, context={"request": request}).data)
+
+
+class RepairResume(APIView):
+    """Go on with a run that was paused."""
+
+    @extend_schema(request=None, responses={200: RepairSerializer, 404: PROBLEM, 409: PROBLEM})
+    def post(self, request: Request, pk: UUID) -> Response:
+        """It goes on from the blocks that are done, with the same result as without the pause, when its turn comes.
+        What is not paused stays as it is; what has ended answers 409."""
+        job = access.job_for(request.user, pk, access.EDIT)
+        queueing.resume(by=request.user, job=job)
         return Response(RepairSerializer(job, context={"request": request}).data)
 
 

@@ -1,6 +1,7 @@
 """Runs with what they are made of, and what is kept beside them."""
 
 from webapp.jobs.models.beside import Baseline, GateCheck, ShareLink, UnitStudy, WhatIf
+from webapp.jobs.models.fairness import Allowance, Lane, Share
 from webapp.jobs.models.runs import (
     FINISH,
     PREPARE,
@@ -21,15 +22,18 @@ __all__ = [
     "FINISH",
     "PREPARE",
     "WRITTEN",
+    "Allowance",
     "Artifact",
     "Baseline",
     "Delivery",
     "Event",
     "GateCheck",
     "Job",
+    "Lane",
     "PhaseState",
     "Release",
     "Shard",
+    "Share",
     "ShareLink",
     "Tag",
     "UnitStudy",

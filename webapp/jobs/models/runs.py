@@ -14,9 +14,11 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Q
 
 from webapp.accounts.models import Owned, belongs
 from webapp.jobs import naming
+from webapp.jobs.models.fairness import Share
 from webapp.library.models import Blob, DatasetUpload, ModelUpload
 
 PREPARE, FINISH = "prepare", "finish"  # the phases that are no sampling; the others are the engine's
@@ -29,6 +31,14 @@ class Job(Owned):
         SUCCEEDED = "succeeded"  # also when the honest answer is "no repair found"
         FAILED = "failed"
         CANCELED = "canceled"
+
+    class Priority(models.IntegerChoices):
+        """Among one's own runs; URGENT alone, which staff give, comes before other people's."""
+
+        LOW = -1
+        NORMAL = 0
+        HIGH = 1
+        URGENT = 2
 
     class Outcome(models.TextChoices):
         REPAIRED = "repaired"
@@ -71,6 +81,8 @@ class Job(Owned):
     result = models.JSONField(default=dict)  # what finishing found, the report's headline
     warnings = models.JSONField(default=list)
     held = models.CharField(max_length=300, blank=True)  # why it cannot move on just now, for people
+    priority = models.SmallIntegerField(choices=Priority, default=Priority.NORMAL)
+    share = models.ForeignKey(Share, on_delete=models.PROTECT, related_name="jobs", null=True, blank=True)
     revision = models.PositiveIntegerField(default=0)  # grows with each change of name, tags, archive
 
     idempotency_key = models.CharField(max_length=200, null=True, blank=True)
@@ -92,6 +104,8 @@ class Job(Owned):
     archived_at = models.DateTimeField(null=True, blank=True)  # not shown in lists unless they are asked for it
     deleted_at = models.DateTimeField(null=True, blank=True)  # as good as gone; for some minutes it can come back
     started_at = models.DateTimeField(null=True, blank=True)
+    admitted_at = models.DateTimeField(null=True, blank=True)  # since when it counts among one's running ones
+    paused_at = models.DateTimeField(null=True, blank=True)
     phase_started_at = models.DateTimeField(null=True, blank=True)
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -107,6 +121,9 @@ class Job(Owned):
             models.Index(fields=["state"]),
             models.Index(fields=["owner", "deleted_at", "archived_at", "-created_at"], name="runs_of_an_account"),
             models.Index(fields=["team", "deleted_at", "archived_at", "-created_at"], name="runs_of_a_team"),
+            models.Index(
+                fields=["device", "share"], condition=Q(state__in=("starting", "processing")), name="runs_under_way"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -115,12 +132,18 @@ class Job(Owned):
     def save(self, *args: Any, **kwargs: Any) -> None:
         """With all that lists sort by, unless single fields are saved."""
         if kwargs.get("update_fields") is None:
+            if self.share_id is None and not self.ended:
+                self.share = self.own_share()
             self.title = naming.title(self.name, self.request, self.model.name, bool(self.audited_id))[:500]
             self.kind = naming.kind_of(self.request)
             self.seed = self.request.get("seed", 0)
             self.budget = self.request.get("budget") or self.summary.get("budget")
             self.gain, self.gain_lower, self.gain_upper = gain_of(self.result)
         super().save(*args, **kwargs)
+
+    def own_share(self) -> Share:
+        """Of the lane that it runs in: of whoever started it, or pays for it."""
+        return Share.objects.get_or_create(user=self.made_by or self.payer, queue=self.queue)[0]
 
     @property
     def explains(self) -> bool:
@@ -159,6 +182,11 @@ class Job(Owned):
     @property
     def ended(self) -> bool:
         return self.state not in self.ACTIVE
+
+    @property
+    def paused(self) -> bool:
+        """Nobody takes any of its shards until somebody resumes it."""
+        return self.paused_at is not None and not self.ended
 
     @property
     def directory(self) -> Path:
@@ -225,8 +253,7 @@ class Shard(models.Model):
     fault = models.CharField(max_length=10, blank=True)  # set where another attempt would end the same
     problem = models.TextField(blank=True)  # why, for people
     mend = models.TextField(blank=True)
-    rung_at = models.DateTimeField(null=True, blank=True)
-    rings = models.PositiveSmallIntegerField(default=0)
+    rung_at = models.DateTimeField(null=True, blank=True)  # null: it waits anew, and nobody was told
     claimed_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 
@@ -235,7 +262,11 @@ class Shard(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["job", "phase", "round", "first_block"], name="one_shard_per_blocks")
         ]
-        indexes = [models.Index(fields=["state", "lease_expires"])]
+        indexes = [
+            models.Index(fields=["state", "lease_expires"]),
+            models.Index(fields=["job", "id"], condition=Q(state="pending"), name="shards_that_wait"),
+            models.Index(fields=["job"], condition=Q(state="pending", rung_at=None), name="shards_not_rung_for"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.phase} {self.round}/{self.first_block}"

@@ -12,7 +12,9 @@ from django import forms
 from repair_engine.errors import BadInput
 from repair_engine.settings import Option, Settings, Splits, options
 from repair_engine.settings.texts import SCALES, help_of, parse, title_of, written
+from webapp.jobs.queueing import PRIORITIES
 
+PRIORITY_HELP = "Among your own runs. Other people's are never jumped."
 _TRUTH = {"yes": True, "no": False}
 
 
@@ -103,10 +105,17 @@ class NamedForm(forms.Form):
     """Sent twice, it starts one run."""
 
     name = forms.CharField(required=False, max_length=200, label="Name", help_text="For your lists.")
+    priority = forms.ChoiceField(
+        required=False, label="Priority", choices=[(word, word) for word in PRIORITIES], help_text=PRIORITY_HELP
+    )
     key = forms.CharField(required=False, max_length=80, widget=forms.HiddenInput)
 
     def __init__(self, *args: Any, initial: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, initial={"key": f"page-{uuid.uuid4()}", **(initial or {})}, **kwargs)
+        usual = {"key": f"page-{uuid.uuid4()}", "priority": "normal"}
+        super().__init__(*args, initial=usual | (initial or {}), **kwargs)
+
+    def clean_priority(self) -> int:
+        return PRIORITIES[self.cleaned_data["priority"] or "normal"]
 
 
 class OptionsForm(forms.Form):

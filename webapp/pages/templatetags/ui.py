@@ -10,7 +10,7 @@ from django import template
 from django.urls import reverse
 
 from repair_engine.documents.known import row_known
-from webapp.jobs import naming
+from webapp.jobs import naming, queueing
 from webapp.jobs.models import Job
 from webapp.library.models import Upload
 
@@ -37,6 +37,8 @@ STATES = {
 @register.inclusion_tag("pages/_state.html")
 def state(thing: Upload | Job) -> dict:
     """A state as a word with a mark. A repair that has succeeded shows what came of it."""
+    if getattr(thing, "paused", False):
+        return {"value": "paused", "words": "paused"}
     value = str(getattr(thing, "outcome", "") or thing.state)
     return {"value": value, "words": STATES.get(value, value)}
 
@@ -54,6 +56,11 @@ register.filter("metric_words", naming.metric_words)
 def title(job: Job) -> str:
     """Its name, or what was asked of which model."""
     return naming.title(job.name, job.request, job.model.name, bool(job.audited_id))
+
+
+@register.filter
+def priority_word(job: Job) -> str:
+    return queueing.WORDS[job.priority]
 
 
 @register.filter

@@ -83,6 +83,7 @@ def _start(
             surrogates=[access.model_for(request.user, pk, access.EDIT) for pk in ticked],
             device=given["device"] or "auto",
             name=given["name"],
+            priority=given["priority"],
             idempotency_key=_once(given, model, dataset, repair),
         )
     except Refused as error:

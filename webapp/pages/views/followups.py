@@ -63,6 +63,7 @@ def _start(request: HttpRequest, form: FollowForm, job: Job, picked: list[str]) 
             metric=metric,
             changes=changes,
             name=changes.get("name", ""),
+            priority=changes.get("priority", Job.Priority.NORMAL),
             idempotency_key=once,
         )
     except BadInput as error:

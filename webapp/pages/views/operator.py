@@ -8,7 +8,7 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
@@ -31,7 +31,7 @@ MEANS = {
 @login_required
 @require_safe
 def operator(request: HttpRequest) -> HttpResponse:
-    _staff_only(request)
+    access.staff_only(request.user)
     rows = [
         {
             "name": one.name,
@@ -44,6 +44,7 @@ def operator(request: HttpRequest) -> HttpResponse:
     context = {
         "stations": stations,
         "queues": operation.queues(stations),
+        "shares": operation.shares(),
         "disk": operation.disk(),
         "accounts": operation.accounts(),
         "quota": settings.USER_QUOTA_BYTES,
@@ -59,7 +60,7 @@ def operator(request: HttpRequest) -> HttpResponse:
 @require_POST
 def retry(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Anybody's run, for its owner."""
-    _staff_only(request)
+    access.staff_only(request.user)
     job = access.anybodys_job_for(request.user, pk)
     try:
         services.retry_job(job=job)
@@ -68,8 +69,3 @@ def retry(request: HttpRequest, pk: UUID) -> HttpResponse:
     else:
         messages.success(request, f"The {job.word} goes on from what was done.")
     return redirect("pages:operator")
-
-
-def _staff_only(request: HttpRequest) -> None:
-    if not request.user.is_staff:
-        raise Http404("There is nothing at this address.")

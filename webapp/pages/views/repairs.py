@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from repair_engine.settings import attacks, triggers
 from webapp.accounts.models import User
-from webapp.jobs import access, live, reaper, removal, services
+from webapp.jobs import access, live, queueing, reaper, removal, services
 from webapp.jobs import selectors as jobs
 from webapp.jobs.models import Job
 from webapp.library.errors import Refused
@@ -97,6 +97,7 @@ def _start(request: HttpRequest, form: RepairForm, model, dataset) -> Job | None
             asked=given["asked"],
             device=given["device"] or "auto",
             name=given["name"],
+            priority=given["priority"],
             idempotency_key=_once(form, model, dataset),
         )
     except Refused as error:
@@ -153,6 +154,7 @@ def repair(request: HttpRequest, pk: UUID) -> HttpResponse:
         "warnings": job.warnings or job.summary.get("warnings", []),
     }
     if not job.ended:
+        context["priorities"] = queueing.offered(request.user, job)
         return render(request, "pages/running.html", context | _live(live.seen(job, charts=True)))
     document = report.document(job)
     look = choosing.look(job, request.GET, context["edits"])
