@@ -14,6 +14,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from repair_engine.settings import attacks, triggers
+from webapp import waiting
 from webapp.accounts.models import User
 from webapp.jobs import access, live, reaper, removal, services
 from webapp.jobs import selectors as jobs
@@ -185,7 +186,10 @@ def progress(request: HttpRequest, pk: UUID) -> HttpResponse:
     if job.ended:
         return HttpResponse(headers={"HX-Refresh": "true"})
     heard, seen = request.GET.get("said", ""), request.GET.get("seen", "")
-    return render(request, "pages/_progress.html", {"job": job, "heard": heard, "polled": True} | _live(job, seen))
+    context = {"job": job, "heard": heard, "polled": True}
+    return waiting.unless_seen(
+        request, [job], lambda: render(request, "pages/_progress.html", context | _live(job, seen))
+    )
 
 
 def _live(job: Job, seen: str | None = None) -> dict:
@@ -200,6 +204,7 @@ def _live(job: Job, seen: str | None = None) -> dict:
         "said": f"{job.phase}-{step}",
         "said_words": f"{job.phase}, {step} % of the whole",
         "shown": f"{last['phase']}-{last['round']}" if last else "",
+        "tag": waiting.tag_of({job.pk: live.version(job)}),
     }
     if seen == found["shown"]:
         return found
