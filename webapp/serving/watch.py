@@ -1,4 +1,4 @@
-"""Requests that are held until a run of theirs changes: on the event loop, with two queries a second for all of them."""
+"""Requests that are held until a run of theirs changes: on the event loop, with two queries a second for them all."""
 
 from __future__ import annotations
 
