@@ -61,6 +61,9 @@ def _generated_key() -> str:
     return key
 
 
+# Signs receipts of repairs (webapp.jobs.receipts). Machines without a shared disk are all given the same file.
+SIGNING_KEY = Path(env.text("NR_SIGNING_KEY") or DATA_DIR / "signing_key.pem")
+
 # --- security --------------------------------------------------------------------------------------------
 DEBUG = env.flag("DEBUG", False)
 SECRET_KEY_GENERATED = not env.text("SECRET_KEY")

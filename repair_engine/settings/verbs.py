@@ -229,6 +229,10 @@ class Verify(ImagesUpload, Opened, Device, AsJson):
         None, "The images: every prediction is made again from the files.", metavar="ZIP",
         here="for whoever has the files; the server has checked its own",
     )  # fmt: skip
+    key: str | None = option(
+        None, "A server's public keys: whether its receipt (receipt.json) is signed by one of them.", metavar="FILE",
+        here="for whoever has the files; the server tells its keys at /.well-known/neuron-repair-keys.json",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from webapp.accounts import rights
 from webapp.accounts.models import ApiToken, Invitation, Membership, Owned, Role, Team, User
 from webapp.accounts.rights import May
 from webapp.jobs import live, sharing, webhooks
-from webapp.jobs.models import Artifact, Delivery, Job, ShareLink, Tag
+from webapp.jobs.models import Artifact, Delivery, Job, Receipt, ShareLink, Tag
 from webapp.jobs.removal import UNDO
 from webapp.library.models import DatasetUpload, ModelUpload, ResumableUpload, Thumbnails
 from webapp.prepared import UUIDS, WHOLE, Prepared
@@ -197,6 +197,13 @@ def artifact_for(user: User, job_pk: UUID | str, name: str) -> Artifact:
             f"Viewers of the team {job.team} read reports and tables; its owners can allow checkpoints, too."
         )
     return artifact
+
+
+def receipt_for(user: User, job_pk: UUID | str) -> Receipt:
+    found = Receipt.objects.filter(job=job_for(user, job_pk, SEE)).first()
+    if found is None:
+        raise NotThere("This run has no receipt.")
+    return found
 
 
 def takes(user: User, job: Job, file: Artifact) -> bool:

@@ -1,6 +1,6 @@
 """Runs with what they are made of, and what is kept beside them."""
 
-from webapp.jobs.models.beside import Baseline, GateCheck, ShareLink, UnitStudy, WhatIf
+from webapp.jobs.models.beside import Baseline, GateCheck, Receipt, ShareLink, SigningKey, UnitStudy, WhatIf
 from webapp.jobs.models.runs import (
     FINISH,
     PREPARE,
@@ -28,9 +28,11 @@ __all__ = [
     "GateCheck",
     "Job",
     "PhaseState",
+    "Receipt",
     "Release",
     "Shard",
     "ShareLink",
+    "SigningKey",
     "Tag",
     "UnitStudy",
     "WhatIf",

@@ -18,7 +18,7 @@ from webapp import waiting
 from webapp.accounts.models import User
 from webapp.jobs import access, live, reaper, removal, services
 from webapp.jobs import selectors as jobs
-from webapp.jobs.models import Job
+from webapp.jobs.models import Job, Receipt
 from webapp.library.errors import Refused
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
 from webapp.library.uploads import takes_file
@@ -160,6 +160,7 @@ def repair(request: HttpRequest, pk: UUID) -> HttpResponse:
     context |= {
         "progress": live.progress(job),
         "downloads": [one for one in selectors.downloads(job) if access.takes(request.user, job, one.artifact)],
+        "receipt": Receipt.objects.filter(job=job).exists(),
         "document": document,
         "look": look,
         "parts": report.parts(job, document, chooses=look is not None) if document else {},
