@@ -142,6 +142,10 @@ class RepairHere(ModelFile, ImagesFile, MoreFiles, Repair, SurrogateFiles, Folde
         here=_FINISHED,
     )
     out: str = option("out", "Folder for the results.", metavar="DIR")
+    mlflow: str | None = option(
+        None, "Log figures and report there, where mlflow is installed: a tracking server, or a folder.", metavar="URI",
+        here="a server calls no address that a request names but a webhook's",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
