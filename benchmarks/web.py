@@ -6,14 +6,10 @@ that works. Pages are asked for in this process, one after the other; who watche
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import os
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from argparse import Namespace
@@ -23,10 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine, tables
+from benchmarks.watchers import INTERVAL, percentile, watch
 
-ROOT = Path(__file__).resolve().parents[1]
-ROUNDS = 5  # times that all who watch ask, at intervals of a page's
-INTERVAL = 2.0  # seconds
 TIMES = 30  # each page is asked for
 IMAGES = 100_000  # of the report of one run
 UNIT = "features.1:1"  # whose card was opened before
@@ -53,7 +47,7 @@ def web(args: Namespace, say: Callable[[str], None]) -> str:
             pages.append(_page(name, known["session"], url))
             say(f"{name}: {1000 * pages[-1]['p95']:.0f} ms")
         say(f"{args.watchers} watchers")
-        watched = _watch(known, args.watchers, environment)
+        watched = watch(known, _pages(known)["its progress (poll)"], args.watchers, environment)
     return _document(args, pages, watched)
 
 
@@ -249,66 +243,12 @@ def _page(name: str, session: str, url: str) -> dict[str, Any]:
     return {
         "page": name,
         "p50": statistics.median(rest),
-        "p95": _percentile(rest, 0.95),
+        "p95": percentile(rest, 0.95),
         "first": first,
         "clock": statistics.median(clock),
         "queries": len(queries),
         "bytes": len(answer.content),
     }
-
-
-def _percentile(values: list[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, round(share * (len(values) - 1)))]
-
-
-# --- who watches ---------------------------------------------------------------------------------------------
-
-
-def _watch(known: dict[str, Any], watchers: int, environment: dict[str, str]) -> list[dict[str, Any]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "webapp.serving", "--port", str(port)]
-    server = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment})
-    try:
-        _wait_for(port)
-        polls = {"its page": _pages(known)["its progress (poll)"], "API": f"/api/v1/repairs/{known['working']}/"}
-        return [{"what": what, **asyncio.run(_poll(port, known, url, watchers))} for what, url in polls.items()]
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-def _wait_for(port: int) -> None:
-    for _ in range(600):
-        try:
-            with socket.create_connection(("127.0.0.1", port), 1):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise RuntimeError("The web server did not start within a minute.")
-
-
-async def _poll(port: int, known: dict[str, Any], url: str, watchers: int) -> dict[str, Any]:
-    """All ask at the same moment, the worst that can be, and again after a page's interval."""
-    who = f"Authorization: Bearer {known['token']}" if "/api/" in url else f"Cookie: sessionid={known['session']}"
-    request = f"GET {url} HTTP/1.1\r\nHost: localhost\r\n{who}\r\nHX-Request: true\r\nConnection: close\r\n\r\n"
-    seconds: list[float] = []
-    for _ in range(ROUNDS):
-        began = time.perf_counter()
-        seconds += await asyncio.gather(*(_ask(port, request.encode()) for _ in range(watchers)))
-        await asyncio.sleep(max(0.0, INTERVAL - (time.perf_counter() - began)))
-    return {"p50": statistics.median(seconds), "p95": _percentile(seconds, 0.95), "most": max(seconds)}
-
-
-async def _ask(port: int, request: bytes) -> float:
-    began = time.perf_counter()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request)
-    answer = await reader.read()
-    writer.close()
-    assert answer.startswith(b"HTTP/1.1 200"), answer[:300]
-    return time.perf_counter() - began
 
 
 # --- the table -----------------------------------------------------------------------------------------------
@@ -321,7 +261,10 @@ def _document(args: Namespace, pages: list[dict[str, Any]], watched: list[dict[s
          f"{row['bytes'] / 1000:.0f}")
         for row in pages
     ]  # fmt: skip
-    polls = [(row["what"], *(f"{1000 * row[key]:.0f}" for key in ("p50", "p95", "most"))) for row in watched]
+    polls = [
+        (row["what"], row["how"], *(f"{1000 * row[key]:.0f}" for key in ("p50", "p95", "most")), f"{row['busy']:.0%}")
+        for row in watched
+    ]
     load = os.getloadavg()[0]
     return (
         "\n\n".join(
@@ -335,8 +278,13 @@ def _document(args: Namespace, pages: list[dict[str, Any]], watched: list[dict[s
                 "Processor time of one answer; *first*: that which reads files and fills caches; *by the clock*: the "
                 "median, with all others who used the machine.",
                 tables.grid(("page", "p50, ms", "p95, ms", "first, ms", "by the clock, ms", "queries", "kB"), rows),
-                f"## {args.watchers} who watch one run, all at the same moment, every {INTERVAL:g} s",
-                tables.grid(("status of a run that works", "p50, ms", "p95, ms", "most, ms"), polls),
+                f"## {args.watchers} who watch one run",
+                f"Asked by all at the same moment every {INTERVAL:g} s: until the answer is there. Waited for "
+                "(`Prefer: wait`): from a worker's write on until all have the answer. *Processor*: of the server, in "
+                "percent of one core, while they ask; of those who wait, while nothing changes.",
+                tables.grid(
+                    ("status of a run that works", "how", "p50, ms", "p95, ms", "most, ms", "processor"), polls
+                ),
             ]
         )
         + "\n"

@@ -50,7 +50,8 @@ PASS, GATE_FAILED, BAD_INPUT, SERVER_ERROR, TIMEOUT, NO_REPAIR = range(6)
 CHUNK = 1 << 18
 PIECE = 1 << 23  # bytes of one request of an upload
 TUS = {"Tus-Resumable": "1.0.0"}
-POLL = 2.0  # longest pause between two looks at a run, in seconds
+POLL = 2.0  # longest pause between two looks at a run, in seconds, where the server cannot hold a request
+WAIT = 25  # seconds for which it is asked to hold one until the run has changed
 RETRIES = 6
 OPERATORS = {
     ">=": operator.ge,
@@ -95,6 +96,14 @@ class Api:
         head = {"Content-Type": "application/json"} if data is not None else {}
         _, answer, _ = self._retry(method, path, lambda: (data, {**head, **(headers or {})}))
         return _document(answer) if answer else {}
+
+    def look(self, path: str, tag: str, seconds: int) -> tuple[dict | None, str, bool]:
+        """What is there (None: the same as under `tag`), its tag, and whether the server waits for a change: up to so
+        many seconds."""
+        head = {"Prefer": f"wait={seconds}", **({"If-None-Match": tag} if tag else {})}
+        status, answer, found = self._retry("GET", path, lambda: (None, head))
+        held = "wait=" in found.get("Preference-Applied", "")
+        return (None if status == 304 else _document(answer)), found.get("ETag", ""), held
 
     def upload(self, path: str, file: Path, fields: dict[str, Any]) -> dict:
         """Ask by SHA-256 whether the server has the file from an earlier run; send it if not."""
@@ -454,6 +463,8 @@ def start(api: Api, options: argparse.Namespace) -> dict:
     """Upload what is not there yet and start the run, or find the one that was started before."""
     verb = options.command
     body = {**given(options, verb), **given(options, "run")}
+    if team := team_of(api, options):
+        body["team"] = team
     body |= {
         name: value
         for name in ("name", "priority", "repair", "filters", "metric")
@@ -462,7 +473,7 @@ def start(api: Api, options: argparse.Namespace) -> dict:
     if verb == "follow":
         body["from"] = options.id
     else:
-        body |= upload_all(api, options)
+        body |= upload_all(api, options, team)
     if body.get("repair"):  # on the images that it was reported on, unless others are asked for
         asked = api.json("GET", f"repairs/{body['repair']}/")["request"]
         body = {key: asked[key] for key in ("seed", "group") if key in asked} | body
@@ -471,7 +482,20 @@ def start(api: Api, options: argparse.Namespace) -> dict:
     return post(api, "attacks/" if verb == "attack" else "repairs/", body, options.run_id)
 
 
-def upload_all(api: Api, options: argparse.Namespace) -> dict:
+def team_of(api: Api, options: argparse.Namespace) -> int | None:
+    """The number of --team, which is one or a name."""
+    if options.team is None:
+        return None
+    teams = api.json("GET", "teams/?page_size=200")["results"]
+    found = [one["id"] for one in teams if options.team in (str(one["id"]), one["name"])]
+    if len(found) != 1:
+        yours = ", ".join(f"{one['id']} ({one['name']})" for one in teams) or "none"
+        problem = "there is no such team of yours" if not found else "several teams have this name: say its number"
+        raise Failure(BAD_INPUT, f"--team {options.team}: {problem}. Yours: {yours}.")
+    return found[0]
+
+
+def upload_all(api: Api, options: argparse.Namespace, team: int | None) -> dict:
     """The ids of the model, the dataset and all else that is named by a file."""
     surrogates = [parse_surrogate(text) for text in options.surrogate]
     files = {"model": options.model, "dataset": options.data}
@@ -481,11 +505,12 @@ def upload_all(api: Api, options: argparse.Namespace) -> dict:
         if not path.is_file():
             raise Failure(BAD_INPUT, f"There is no file {path}.")
     there = {role: path for role, path in files.items() if path}
+    theirs = {"team": team} if team else {}
     sent = {}
     for role, path in there.items():
         kind = "models" if role == "model" else "datasets"
-        sent[role] = kind, api.upload(f"{kind}/", path, upload_fields(options, role))
-    others = [api.upload("models/", path, fields) for path, fields in surrogates]
+        sent[role] = kind, api.upload(f"{kind}/", path, {**upload_fields(options, role), **theirs})
+    others = [api.upload("models/", path, {**fields, **theirs}) for path, fields in surrogates]
     ids: dict[str, Any] = {role: wait_for_upload(api, kind, upload)["id"] for role, (kind, upload) in sent.items()}
     if patch:
         ids["trigger"] = base64.b64encode(patch.read_bytes()).decode()
@@ -563,33 +588,37 @@ def parse_option(item: str) -> tuple[str, Any]:
 
 
 def wait(api: Api, repair: dict) -> dict:
-    """Until it has ended."""
-    shown = ""
+    """Until it has ended. The server says when something has changed; one that cannot is asked again and again."""
+    shown, said, tag, held = "", 0.0, "", True
     say(f"run {repair['id']}")
     pause = pauses()
     while repair["state"] in ("starting", "processing"):
-        progress = repair["progress"]
-        line = f"{progress['percent']:5.1f} %  {progress['phase']}"
-        if progress["note"]:
-            line += f": {progress['note']}"
-        if progress["evaluations_total"]:
-            line += f"  {progress['evaluations']:,} of {progress['evaluations_total']:,} evaluations"
-        if progress.get("paused"):
-            line += "  (paused)"
-        elif progress.get("behind"):
-            line += f"  (queued behind your own {progress['behind']} running)"
-        elif not progress["worker_alive"]:
-            line += "  (no worker is running)"
-        if line != shown:
+        line = line_of(repair["progress"])
+        if line != shown and time.monotonic() - said > POLL:
             say(line)
-            shown = line
-        seconds = next(pause)
-        if time.monotonic() + seconds > api.deadline:
+            shown, said = line, time.monotonic()
+        seconds = 0.0 if held else next(pause)
+        left = api.deadline - time.monotonic() - seconds
+        if left <= 0:
             message = f"Out of time; run {repair['id']} goes on. Run the same command again."
             raise Failure(TIMEOUT, message)
         time.sleep(seconds)
-        repair = api.json("GET", f"repairs/{repair['id']}/")
+        found, tag, held = api.look(f"repairs/{repair['id']}/", tag, max(1, min(WAIT, int(left))))
+        repair = found or repair
     return repair
+
+
+def line_of(progress: dict) -> str:
+    line = f"{progress['percent']:5.1f} %  {progress['phase']}"
+    if progress["note"]:
+        line += f": {progress['note']}"
+    if progress["evaluations_total"]:
+        line += f"  {progress['evaluations']:,} of {progress['evaluations_total']:,} evaluations"
+    if progress.get("paused"):
+        return line + "  (paused)"
+    if progress.get("behind"):
+        return line + f"  (queued behind your own {progress['behind']} running)"
+    return line if progress["worker_alive"] else line + "  (no worker is running)"
 
 
 def fetch(api: Api, repair: dict, out: Path) -> list[str]:
@@ -598,6 +627,14 @@ def fetch(api: Api, repair: dict, out: Path) -> list[str]:
         name = Path(item["name"]).name
         api.download(urljoin(api.base, item["url"]), out / name, item["sha256"])
         names.append(name)
+    try:
+        receipt = api.json("GET", f"repairs/{repair['id']}/receipt/")
+    except Refused as refused:  # no repair, or a server that gives none
+        if refused.status != 404:
+            raise
+    else:
+        (out / "receipt.json").write_text(json.dumps(receipt, indent=1) + "\n", encoding="utf-8")
+        names.append("receipt.json")
     return names
 
 
@@ -852,6 +889,8 @@ def parser() -> argparse.ArgumentParser:
             ADDED[verb](command, verb)
             command.add_argument("--name")
             command.add_argument("--priority", choices=PRIORITIES, help="among your own runs; default normal")
+            team = "its number or name: model, images and run belong to it (default: to you; a follow-up's: as its run)"
+            command.add_argument("--team", metavar="TEAM", help=team)
             command.add_argument("--run-id", default="", help="a new id starts a new run of the same input")
     return top
 

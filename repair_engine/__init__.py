@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         open_model,
         repair,
         score,
+        verify,
     )
     from repair_engine.errors import BadInput, Cancelled, NoPlayers, VerificationFailed
 
@@ -40,6 +41,7 @@ __all__ = [
     "open_model",
     "repair",
     "score",
+    "verify",
 ]
 
 _ERRORS = ("BadInput", "Cancelled", "NoPlayers", "VerificationFailed")

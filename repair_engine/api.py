@@ -1,4 +1,5 @@
-"""The engine on a model and images at hand: `score`, `explain`, `repair`, `attack`, `evaluate`, `inspect`, `compare`.
+"""The engine on a model and images at hand: `score`, `explain`, `repair`, `attack`, `evaluate`, `inspect`, `compare`,
+`verify`.
 
 A model is an nn.Module, or what `open_model` read from a file; the one given is never changed. Images are a torch
 Dataset or DataLoader of (image, label), arrays (images [N, C, H, W], labels [N]), or what `open_images` read.
@@ -20,6 +21,7 @@ from repair_engine.pages.compare_page import render as render_comparison
 from repair_engine.support.outputs import write_json
 from repair_engine.verbs import asking, opening, running
 from repair_engine.verbs.attack import run as run_attack
+from repair_engine.verbs.auditing import audit
 from repair_engine.verbs.opening import Images, Model
 from repair_engine.verbs.ready import (
     Told,
@@ -33,6 +35,7 @@ from repair_engine.verbs.ready import (
     ready,
     set_up,
     side_of,
+    with_register,
 )
 from repair_engine.verbs.results import (
     Attacked,
@@ -42,6 +45,7 @@ from repair_engine.verbs.results import (
     Inspection,
     Repaired,
     Scores,
+    Verified,
     in_a_folder,
     place_of,
 )
@@ -154,6 +158,36 @@ def compare(first: Any, second: Any, *, names: tuple[str, str] = ("A", "B")) -> 
         return Comparison(document, stack, folder)
 
 
+def verify(
+    repair: Any,
+    *,
+    model: str | Path | None = None,
+    data: str | Path | None = None,
+    key: str | Path | None = None,
+    **options: Any,
+) -> Verified:
+    """A finished repair, checked from its files; see docs/commands.md. What does not hold is said, not raised.
+
+    Args:
+        repair: the folder that a repair was saved in, or what `repair` gave.
+        model: the original's file: the repair is made again from it.
+        data: the zip of its images: every prediction is made again.
+        key: a file of a server's public keys: whether its receipt is signed by one of them.
+        options: those of the command line: register ({NAME: "PACKAGE.MODULE:FACTORY"}), classes (a file), split_folder,
+            device.
+
+    Raises:
+        BadInput: there is no report of a repair, or what was given beside it cannot be read.
+    """
+    with python_words(), set_up(None):
+        known = [name for name in settings.keywords(settings.Verify) if name not in ("repair", "json")]
+        asking.check_names("verify", options, known)
+        with_register(options)
+        files = {"model": model, "data": data, "key": key}
+        given = {name: str(path) for name, path in files.items() if path is not None}
+        return Verified(audit(settings.from_keywords(settings.Verify, repair=place_of(repair), **given, **options)))
+
+
 def open_model(
     path: str | Path, architecture: str | None = None, num_classes: int | None = None, **options: Any
 ) -> Model:
@@ -168,8 +202,7 @@ def open_model(
     with python_words(), set_up(None):
         known = [name for name in settings.keywords(settings.ModelFile) if name not in ("model", "json")]
         asking.check_names("open_model", options, known)
-        if isinstance(register := options.get("register"), Mapping):
-            options["register"] = tuple(f"{name}={factory}" for name, factory in register.items())
+        with_register(options)
         asked = {"model": str(path), "architecture": architecture, "num_classes": num_classes, **options}
         given = {name: value for name, value in asked.items() if value is not None}
         return opening.open_model(settings.from_keywords(settings.ModelFile, **given))

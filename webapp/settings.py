@@ -61,6 +61,9 @@ def _generated_key() -> str:
     return key
 
 
+# Signs receipts of repairs (webapp.jobs.receipts). Machines without a shared disk are all given the same file.
+SIGNING_KEY = Path(env.text("NR_SIGNING_KEY") or DATA_DIR / "signing_key.pem")
+
 # --- security --------------------------------------------------------------------------------------------
 DEBUG = env.flag("DEBUG", False)
 SECRET_KEY_GENERATED = not env.text("SECRET_KEY")
@@ -73,6 +76,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = env.number("NR_HSTS_SECONDS", 30 * 24 * 3600) if HTTPS else 0
 # Whether other hosts of the domain are on HTTPS, and may be told to browsers for ever, is not for this program to say.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+SESSION_ENGINE = "webapp.accounts.sessions"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SECURE_REFERRER_POLICY = "same-origin"

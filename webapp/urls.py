@@ -11,6 +11,7 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView
 
 from webapp import full_disk
+from webapp.api import receipts
 from webapp.api.docs import ApiDocs
 from webapp.api.problems import as_response
 from webapp.jobs.access import NotThere, NotYours
@@ -20,6 +21,7 @@ urlpatterns = [
     path("api/v1/", include("webapp.api.urls")),
     path("api/schema/", SpectacularAPIView.as_view(permission_classes=[], authentication_classes=[]), name="schema"),
     path("api/docs/", ApiDocs.as_view(), name="api_docs"),
+    path(receipts.KEYS.lstrip("/"), receipts.keys, name="receipt_keys"),
     path("shared/", include("webapp.pages.shared_urls")),
     path("", include("webapp.pages.urls")),
 ]

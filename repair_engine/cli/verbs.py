@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,6 +22,7 @@ from repair_engine.support.bars import Bars
 from repair_engine.support.outputs import check_folder, claimed, results
 from repair_engine.support.scratch import scratch
 from repair_engine.verbs import opening, running
+from repair_engine.verbs.tracking import Tracking
 
 NO_REPAIR = 5
 
@@ -66,12 +68,18 @@ def explain(here: ExplainHere, to: TextIO) -> int:
 def repair(here: RepairHere, to: TextIO) -> int:
     """Search, confirm, plan, write back, report."""
     request, bars, out = options.request_of(here), Bars(here.json), Path(here.out)
+    tracking = Tracking.at(here.mlflow) if here.mlflow else None  # before the work, not after it
     with claimed(out, "repair.json"), scratch("repair") as folder:
         check_folder(
             out, [path for path in (request.model, request.data, request.guard, request.triggered, here.values) if path]
         )
         document = running.repair(request, folder, out, bars)
     bars.close()
+    if tracking is not None:
+        try:
+            tracking.log(out.resolve().name, here.to_record(), document, out)
+        except Exception as error:  # the repair is written: that must not be lost with an address
+            print(f"The repair is in {out}, and not in MLflow: {error}", file=sys.stderr)
     document["out"] = here.out
     emit(here, to, document, repair_text)
     return 0 if document["outcome"] == "repaired" else NO_REPAIR

@@ -19,6 +19,7 @@ from repair_engine.pages import (
     repair_page,
     repair_wording,
     score_page,
+    verify_text,
 )
 from repair_engine.pages.rendering import Section
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from repair_engine.documents.explain import ExplainRecord
     from repair_engine.documents.objectives import ScoreRecord
     from repair_engine.documents.records import EvaluateRecord, RepairRecord
+    from repair_engine.verbs.checks import VerifyRecord
 
 
 def repair(document: RepairRecord) -> str:
@@ -76,6 +78,11 @@ def inspection(document: InspectRecord) -> str:
     """Sites, and what are no players."""
     body = rendering.render("notebook/inspection.html", d=document)
     return _cell(document["architecture"], [Section("", "", body), *_warned(document)])
+
+
+def verified(document: VerifyRecord) -> str:
+    """A line a check."""
+    return _cell("What was checked", [], verify_text.verify_text(document).splitlines())
 
 
 def _picked(parts: Iterable[Section], *idents: str) -> list[Section]:

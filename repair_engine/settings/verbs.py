@@ -142,6 +142,10 @@ class RepairHere(ModelFile, ImagesFile, MoreFiles, Repair, SurrogateFiles, Folde
         here=_FINISHED,
     )
     out: str = option("out", "Folder for the results.", metavar="DIR")
+    mlflow: str | None = option(
+        None, "Log figures and report there, where mlflow is installed: a tracking server, or a folder.", metavar="URI",
+        here="a server calls no address that a request names but a webhook's",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +232,10 @@ class Verify(ImagesUpload, Opened, Device, AsJson):
     data: str | None = option(
         None, "The images: every prediction is made again from the files.", metavar="ZIP",
         here="for whoever has the files; the server has checked its own",
+    )  # fmt: skip
+    key: str | None = option(
+        None, "A server's public keys: whether its receipt (receipt.json) is signed by one of them.", metavar="FILE",
+        here="for whoever has the files; the server tells its keys at /.well-known/neuron-repair-keys.json",
     )  # fmt: skip
 
 

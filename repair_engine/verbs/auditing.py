@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from repair_engine.support.outputs import sha256
 from repair_engine.support.scratch import scratch
 from repair_engine.support.words import first_few
 from repair_engine.verbs import opening
+from repair_engine.verbs.checks import Unchecked, VerifyRecord, Wrong, look
+from repair_engine.verbs.receipt import RECEIPT, check_receipt
 from repair_engine.verbs.redo import Recorded, edited, read_plan
 from repair_engine.verbs.verify import File, fresh_predictions
 
@@ -33,38 +35,6 @@ SPLITS = ("score", "select", "report")
 EXACT = 1e-9  # of figures that are ratios of the same counts
 ROUNDING = 1e-3  # of a confidence: float32 on another processor
 NEEDS_MODEL, NEEDS_IMAGES = "give --model, the original, to check it", "give --data, the images, to check it"
-Verdict = Literal["passed", "failed", "not checked"]
-
-
-class Check(TypedDict):
-    """One thing that was looked at."""
-
-    name: str
-    verdict: Verdict
-    text: str
-
-
-class VerifyRecord(TypedDict):
-    """What `verify` says.
-
-    Attributes:
-        report: sha256 of report.json, by which a repair can be named.
-    """
-
-    verb: Literal["verify"]
-    repair: str
-    report: str
-    outcome: str
-    verdict: Literal["passed", "failed"]
-    checks: list[Check]
-
-
-class _Wrong(Exception):
-    """Why a check fails."""
-
-
-class _Unchecked(Exception):
-    """Why there is nothing to check."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +73,9 @@ def audit(here: settings.Verify) -> VerifyRecord:
         "made again": lambda: _made_again(repair, here),
         "predictions": lambda: _predictions(repair, here),
     }
-    checks = [_look(name, look) for name, look in looks.items()]
+    if here.key is not None or (repair.folder / RECEIPT).is_file():
+        looks["receipt"] = lambda: check_receipt(repair.folder, here.key)
+    checks = [look(name, check) for name, check in looks.items()]
     return {
         "verb": "verify",
         "repair": str(here.repair),
@@ -112,20 +84,6 @@ def audit(here: settings.Verify) -> VerifyRecord:
         "verdict": "failed" if any(check["verdict"] == "failed" for check in checks) else "passed",
         "checks": checks,
     }
-
-
-def _look(name: str, look: Callable[[], str]) -> Check:
-    try:
-        return {"name": name, "verdict": "passed", "text": look()}
-    except _Unchecked as reason:
-        return {"name": name, "verdict": "not checked", "text": str(reason)}
-    except _Wrong as wrong:
-        return {"name": name, "verdict": "failed", "text": str(wrong)}
-    except BadInput:  # of what was given beside the repair
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:  # somebody has changed the files
-        text = f"The files do not have the form that repair writes ({type(error).__name__}: {error})."
-        return {"name": name, "verdict": "failed", "text": text}
 
 
 def _read(folder: Path) -> _Repair:
@@ -151,11 +109,11 @@ def _files(repair: _Repair) -> str:
     for listed in repair.files.values():
         path = (root / listed["name"]).resolve()
         if not path.is_relative_to(root):
-            raise _Wrong(f"The report names {listed['name']}, which lies outside of its folder.")
+            raise Wrong(f"The report names {listed['name']}, which lies outside of its folder.")
         if not path.is_file():
-            raise _Wrong(f"{listed['name']} is not there.")
+            raise Wrong(f"{listed['name']} is not there.")
         if (found := sha256(path)) != listed["sha256"]:
-            raise _Wrong(f"{listed['name']} has the SHA-256 {found}; the report says {listed['sha256']}.")
+            raise Wrong(f"{listed['name']} has the SHA-256 {found}; the report says {listed['sha256']}.")
     return f"{len(repair.files)} files have the SHA-256 that the report says"
 
 
@@ -163,20 +121,20 @@ def _plan(repair: _Repair) -> str:
     """repair.json says the same as the report."""
     path = repair.folder / PLAN
     if not path.is_file():
-        raise _Wrong(f"{PLAN} is not there.")
+        raise Wrong(f"{PLAN} is not there.")
     plan = json.loads(path.read_text(encoding="utf-8"))
     for key in ("outcome", "k", "metric", "limits", "files"):
         if plan[key] != repair.document[key]:
-            raise _Wrong(f"{PLAN} and {REPORT} differ in {key}.")
+            raise Wrong(f"{PLAN} and {REPORT} differ in {key}.")
     for key in ("sha256", "architecture", "num_classes"):
         if plan["inputs"]["model"][key] != repair.document["model"][key]:
-            raise _Wrong(f"{PLAN} and {REPORT} differ in the model's {key}.")
+            raise Wrong(f"{PLAN} and {REPORT} differ in the model's {key}.")
     if plan["inputs"]["data"]["sha256"] != repair.document["data"]["sha256"]:
-        raise _Wrong(f"{PLAN} and {REPORT} are of other images.")
+        raise Wrong(f"{PLAN} and {REPORT} are of other images.")
     done = [row["id"] for row in plan["filters"]]
     told = [row["id"] for row in repair.document["culprits"] if row["ablated"]]
     if done != told:
-        raise _Wrong(f"{PLAN} ablates {first_few(done, 8) or 'nothing'}, {REPORT} {first_few(told, 8) or 'nothing'}.")
+        raise Wrong(f"{PLAN} ablates {first_few(done, 8) or 'nothing'}, {REPORT} {first_few(told, 8) or 'nothing'}.")
     return f"{PLAN} and {REPORT} tell of the same repair"
 
 
@@ -260,19 +218,19 @@ def _same(what: str, told: float | None, derived: float) -> None:
     if told is None and np.isnan(derived):
         return
     if told is None or not abs(told - derived) <= EXACT:
-        raise _Wrong(f"{what[:1].upper()}{what[1:]}: the report says {told}, the rows of {PREDICTIONS} give {derived}.")
+        raise Wrong(f"{what[:1].upper()}{what[1:]}: the report says {told}, the rows of {PREDICTIONS} give {derived}.")
 
 
 def _made_again(repair: _Repair, here: settings.Verify) -> str:
     """The original with the recorded edits is the written checkpoint."""
     if "checkpoint" not in repair.files:
-        raise _Unchecked("no checkpoint was written")
+        raise Unchecked("no checkpoint was written")
     if here.model is None:
-        raise _Unchecked(NEEDS_MODEL)
+        raise Unchecked(NEEDS_MODEL)
     plan = _recorded(repair)
     original = _open(plan, here, Path(here.model)).checkpoint
     if original.sha256 != repair.document["model"]["sha256"]:
-        raise _Wrong(
+        raise Wrong(
             f"{here.model} has the SHA-256 {original.sha256}; the repair was made of "
             f"{repair.document['model']['sha256']}."
         )
@@ -281,12 +239,10 @@ def _made_again(repair: _Repair, here: settings.Verify) -> str:
         try:
             tensors = edited(original, plan, plan.ablated, whole=True)
         except BadInput as error:
-            raise _Wrong(error.problem) from None
+            raise Wrong(error.problem) from None
         formats.write(original.edited(tensors), made)
         if sha256(made) != repair.files["checkpoint"]["sha256"]:
-            raise _Wrong(
-                f"The original with the edits of {PLAN} is another file than {repair.path('checkpoint').name}."
-            )
+            raise Wrong(f"The original with the edits of {PLAN} is another file than {repair.path('checkpoint').name}.")
     return f"{repair.path('checkpoint').name} is the original with the edits of {PLAN}, byte for byte"
 
 
@@ -294,7 +250,7 @@ def _recorded(repair: _Repair) -> Recorded:
     try:
         return read_plan(repair.folder / PLAN)
     except BadInput as error:
-        raise _Wrong(error.problem) from None
+        raise Wrong(error.problem) from None
 
 
 def _open(plan: Recorded, here: settings.Verify, path: Path) -> opening.Model:
@@ -329,9 +285,9 @@ def _size(value: Any) -> Any:
 def _predictions(repair: _Repair, here: settings.Verify) -> str:
     """Each row of predictions.csv comes again from the files, in a fresh process."""
     if here.data is None:
-        raise _Unchecked(NEEDS_IMAGES)
+        raise Unchecked(NEEDS_IMAGES)
     if "checkpoint" not in repair.files and here.model is None:
-        raise _Unchecked(f"no checkpoint was written; {NEEDS_MODEL}")
+        raise Unchecked(f"no checkpoint was written; {NEEDS_MODEL}")
     rows = tables.read(repair.path("predictions"))
     plan = _recorded(repair)
     models = {} if here.model is None else {"before": _open(plan, here, Path(here.model))}
@@ -344,13 +300,13 @@ def _predictions(repair: _Repair, here: settings.Verify) -> str:
         try:
             models["after"] = _open(plan, here, path)
         except BadInput as error:
-            raise _Wrong(f"{whole.name} cannot be read: {error.problem}") from None
+            raise Wrong(f"{whole.name} cannot be read: {error.problem}") from None
     model = next(iter(models.values()))
     images = opening.images_of_zip(
         here.data, model, here.classes or _classes(repair), split_folder=here.split_folder
     ).dataset
     if tuple(row["file_name"] for row in rows) != images.file_names:
-        raise _Wrong(f"{here.data} does not hold the images of {PREDICTIONS}, in their order.")
+        raise Wrong(f"{here.data} does not hold the images of {PREDICTIONS}, in their order.")
     sets = {"all": np.asarray(images.images)}
     said = []
     for when, opened in models.items():
@@ -379,13 +335,13 @@ def _compare(
     far = np.abs(sure - found.confidence)
     close = _margin(logits) <= ROUNDING
     if (wrong := other & ~close).any():
-        raise _Wrong(
+        raise Wrong(
             f"{int(wrong.sum()):,} of {len(rows):,} predictions {when} are others than {PREDICTIONS} says, the first "
             f"of {rows[int(np.argmax(wrong))]['file_name']}."
         )
     if not (far <= ROUNDING)[~other].all():
         worst = int(np.argmax(np.where(other, 0, far)))
-        raise _Wrong(
+        raise Wrong(
             f"The confidence {when} of {rows[worst]['file_name']} is {found.confidence[worst]:.6f}; {PREDICTIONS} says "
             f"{sure[worst]:.6f}."
         )

@@ -226,6 +226,12 @@ def _as_keywords(said: str) -> str:
     return re.sub(r"--([a-z][a-z-]*[a-z])", lambda found: found[1].replace("-", "_"), said)
 
 
+def with_register(options: dict[str, Any]) -> None:
+    """`register` as the command line has it, NAME=FACTORY, of a mapping."""
+    if isinstance(register := options.get("register"), Mapping):
+        options["register"] = tuple(f"{name}={factory}" for name, factory in register.items())
+
+
 @contextmanager
 def or_closed(stack: ExitStack) -> Iterator[None]:
     """Where the work fails or is stopped, the folder for its results goes, too."""

@@ -28,8 +28,10 @@ from repair_engine.network.write_back import Edit, apply_edits
 from repair_engine.pages import notebook, text
 from repair_engine.pages.compare_wording import compare_text
 from repair_engine.pages.explain_page import samples_of, shown
+from repair_engine.pages.verify_text import verify_text
 from repair_engine.support.outputs import check_folder, claimed, publish, replace
 from repair_engine.support.scratch import scratch
+from repair_engine.verbs.checks import VerifyRecord
 from repair_engine.verbs.editing import read_tuned
 
 Document = TypeVar("Document", bound=Mapping[str, Any])
@@ -277,6 +279,25 @@ class Comparison(Filed[CompareRecord]):
 
     def records(self) -> list[Row]:
         return list(self.document["overlaps"])
+
+
+class Verified(Result[VerifyRecord]):
+    """Whether a finished repair holds. `table`: what was looked at."""
+
+    _text, _html = staticmethod(verify_text), staticmethod(notebook.verified)
+
+    def records(self) -> list[Row]:
+        return list(self.document["checks"])
+
+    @property
+    def passed(self) -> bool:
+        """What was checked holds."""
+        return self.document["verdict"] == "passed"
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was not checked, and why."""
+        return [f"{one['name']}: {one['text']}" for one in self.document["checks"] if one["verdict"] == "not checked"]
 
 
 def in_a_folder(what: str) -> tuple[ExitStack, Path]:

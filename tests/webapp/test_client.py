@@ -98,7 +98,7 @@ def test_0_repaired_and_gates_passed(stack, model, data, tmp_path):
     assert done.returncode == 0, done.stderr
     assert {path.name for path in out.iterdir()} == {
         "metrics.json", "junit.xml", "summary.md", "report.json", "report.html", "predictions.csv",
-        "repaired.safetensors",
+        "repaired.safetensors", "receipt.json",
     }  # fmt: skip
     told = metrics(out)
     assert (told["exit_code"], told["outcome"], told["gates"][0]["passed"]) == (0, "repaired", True)

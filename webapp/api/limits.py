@@ -16,6 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle
 
+from webapp import waiting
 from webapp.accounts.attempts import address_of
 
 log = logging.getLogger(__name__)
@@ -37,8 +38,8 @@ class PerMinute(BaseThrottle):
     standing: Standing | None = None
 
     def allow_request(self, request: Request, view: object) -> bool:
-        most = settings.API_PER_MINUTE
-        if not most:
+        most, wait = settings.API_PER_MINUTE, request.META.get(waiting.KEY)
+        if not most or (wait is not None and wait.again):  # it was counted when it came
             return True
         window, into = divmod(int(time.time()), WINDOW)
         who = request.user.pk if request.user.is_authenticated else address_of(request._request)

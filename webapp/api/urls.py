@@ -9,6 +9,7 @@ from webapp.api.comparisons.views import Comparison
 from webapp.api.deliveries.views import DeliveryAgain, DeliveryList
 from webapp.api.gates import RepairGates
 from webapp.api.links.views import LinkDetail, LinkList
+from webapp.api.receipts import RepairReceipt
 from webapp.api.repairs import views as repairs
 from webapp.api.resumable import views as resumable
 from webapp.api.teams import views as teams
@@ -41,6 +42,7 @@ urlpatterns = [
     path("repairs/<uuid:pk>/gates/", RepairGates.as_view(), name="gates"),
     path("repairs/<uuid:pk>/events/", repairs.RepairEvents.as_view(), name="events"),
     path("repairs/<uuid:pk>/results/<str:name>", repairs.RepairResult.as_view(), name="result"),
+    path("repairs/<uuid:pk>/receipt/", RepairReceipt.as_view(), name="receipt"),
     path("repairs/<uuid:pk>/links/", LinkList.as_view(), name="links"),
     path("repairs/<uuid:pk>/links/<int:link>/", LinkDetail.as_view(), name="link"),
     path("repairs/<uuid:pk>/team/", teams.RepairTeam.as_view(), name="repair_team"),

@@ -6,8 +6,9 @@ Views never call `get(pk=…)`; they call one of these, and say what it is for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import cache
 from typing import TypeVar
 from uuid import UUID
 
@@ -20,9 +21,10 @@ from webapp.accounts import rights
 from webapp.accounts.models import ApiToken, Invitation, Membership, Owned, Role, Team, User
 from webapp.accounts.rights import May
 from webapp.jobs import live, sharing, webhooks
-from webapp.jobs.models import Artifact, Delivery, Job, ShareLink, Tag
+from webapp.jobs.models import Artifact, Delivery, Job, Receipt, ShareLink, Tag
 from webapp.jobs.removal import UNDO
 from webapp.library.models import DatasetUpload, ModelUpload, ResumableUpload, Thumbnails
+from webapp.prepared import UUIDS, WHOLE, Prepared
 
 M = TypeVar("M", bound=Model)
 Thing = TypeVar("Thing", bound=Owned)
@@ -66,9 +68,19 @@ def deleted_jobs_of(user: User) -> QuerySet[Job]:
     return rows.select_related("model", "dataset")
 
 
-def watched_jobs_of(user: User, *, charts: bool = False) -> QuerySet[Job]:
-    """With their progress: for who asks again and again. Without what has to be joined."""
-    return live.watched(charts=charts).filter(rights.reach(user), deleted_at=None)
+def watched_jobs_of(user: User, pks: Iterable[UUID]) -> list[Job]:
+    """Those of them that the person sees, with their progress: for who asks again and again. Without what has to be
+    joined, and without `live.HEAVY`."""
+    return [job for part in live.in_parts(pks) for job in _watched(len(part), light=True)(user.pk, *part)]
+
+
+@cache
+def _watched(size: int, *, charts: bool = False, light: bool = False) -> Prepared[Job]:
+    def rows(user: int, *pks: UUID) -> QuerySet[Job]:
+        found = live.watched(charts=charts).filter(rights.reach(User(pk=user)), deleted_at=None, pk__in=pks)
+        return found.defer(*live.HEAVY) if light else found
+
+    return Prepared(rows, WHOLE, *UUIDS[:size])
 
 
 def followups_of(user: User, job: Job) -> QuerySet[Job]:
@@ -146,7 +158,9 @@ def job_for(user: User, pk: UUID | str, need: May) -> Job:
 
 def watched_job_for(user: User, pk: UUID | str, *, charts: bool = False) -> Job:
     """To see, in one query."""
-    return _one(user, watched_jobs_of(user, charts=charts), pk, "repair", SEE)
+    for job in _watched(1, charts=charts)(user.pk, UUID(str(pk))):
+        return job
+    raise NotThere("You have no repair with this id.")
 
 
 def anybodys_job_for(staff: User, pk: UUID | str) -> Job:
@@ -194,6 +208,13 @@ def artifact_for(user: User, job_pk: UUID | str, name: str) -> Artifact:
             f"Viewers of the team {job.team} read reports and tables; its owners can allow checkpoints, too."
         )
     return artifact
+
+
+def receipt_for(user: User, job_pk: UUID | str) -> Receipt:
+    found = Receipt.objects.filter(job=job_for(user, job_pk, SEE)).first()
+    if found is None:
+        raise NotThere("This run has no receipt.")
+    return found
 
 
 def takes(user: User, job: Job, file: Artifact) -> bool:

@@ -2,7 +2,8 @@
 
 A backup is a tar: `database.jsonl`, a row a line in Django's own serialization, which SQLite and PostgreSQL both read
 whichever wrote it, and which needs no database's client programs of the right version; `blobs/ab/abcd…`; and, last,
-`manifest.json`. A file without that was cut short.
+`manifest.json`. A file without that was cut short. The private key that receipts are signed with is in it only if that
+is asked for: without it a restored server makes a new one, and what the old one signed can be checked as before.
 
 Working files of runs under way are not in it: they change all the time. A restored run begins anew, and as its random
 numbers depend on its seed alone, it comes to the same bits.
@@ -38,7 +39,7 @@ from repair_engine import __version__
 from repair_engine.support.outputs import sha256 as sha256_of
 from repair_engine.support.words import byte_size
 from webapp import migrated, private
-from webapp.jobs import releases, resuming, selectors
+from webapp.jobs import receipts, releases, resuming, selectors
 from webapp.jobs.models import Job
 from webapp.library import blobs, incoming
 from webapp.library.errors import Miswritten, Refused
@@ -54,6 +55,7 @@ LEFT_OUT = [
     "library.ResumableUpload", "jobs.Worker", "jobs.Release",
 ]  # fmt: skip
 _TRIES = 5
+SIGNING_KEY = "signing_key.pem"  # in the tar, if it was asked for
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,17 @@ class Manifest:
 # --- make one -----------------------------------------------------------------------------------------------
 
 
-def make(target: Path) -> Manifest:
+def make(target: Path, *, signing_key: bool = False) -> Manifest:
     """Write a backup; `target` is there when it is whole.
 
+    Args:
+        signing_key: with the private key of receipts, which who gets the backup could sign with.
+
     Raises:
-        Refused: `target` is there already, its folder is not, or the database lacks migrations.
+        Refused: `target` is there already, its folder is not, the database lacks migrations, or there is no key.
     """
+    if signing_key and not settings.SIGNING_KEY.is_file():
+        raise Refused(f"There is no signing key {settings.SIGNING_KEY}.", "Leave --with-signing-key out.")
     if target.exists():
         raise Refused(f"{target} is there already.", "Name a file that is not.")
     if not target.parent.is_dir():
@@ -101,7 +108,7 @@ def make(target: Path) -> Manifest:
         try:
             names, missing = _capture(Path(folder))
             with os.fdopen(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
-                manifest = _write(file, Path(folder), names, missing, made_at)
+                manifest = _write(file, Path(folder), names, missing, made_at, signing_key)
                 os.fsync(file.fileno())
         except BaseException:
             part.unlink(missing_ok=True)
@@ -181,9 +188,13 @@ def _link(name: str, folder: Path) -> bool:
     return True
 
 
-def _write(file: IO[bytes], folder: Path, names: list[str], missing: list[str], made_at: str) -> Manifest:
+def _write(
+    file: IO[bytes], folder: Path, names: list[str], missing: list[str], made_at: str, signing_key: bool
+) -> Manifest:
     damaged, size = [], 0
     with tarfile.open(fileobj=file, mode="w") as tar:
+        if signing_key:
+            _add(tar, settings.SIGNING_KEY, SIGNING_KEY)
         database = _add(tar, folder / "database.jsonl", "database.jsonl")
         for name in names:
             try:
@@ -270,7 +281,10 @@ def restore(source: Path, *, replace: bool = False) -> tuple[Manifest, int]:
                 if sha256_of(rows) != manifest.database:
                     raise Refused(f"{source} is damaged: database.jsonl is not what was written.", _OTHER)
                 placed = _place_files(source, tar, members, manifest, Path(folder))
-                return manifest, _load(rows, placed, manifest)
+                anew = _load(rows, placed, manifest)
+            if SIGNING_KEY in members:
+                receipts.put_back(_opened(tar, members[SIGNING_KEY]).read())
+            return manifest, anew
     except tarfile.TarError as error:
         raise Refused(f"{source} is no backup, or was cut short: {error}.", _OTHER) from None
     except OSError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from django.db import transaction
 
 from webapp import clock
-from webapp.jobs import bells, files, webhooks
+from webapp.jobs import bells, files, receipts, webhooks
 from webapp.jobs.models import Artifact, Event, Job, Shard, gain_of
 from webapp.library import blobs
 
@@ -25,6 +25,8 @@ MEDIA_TYPES = {
     ".jpg": "image/jpeg",
     ".webp": "image/webp",
 }
+
+REPAIRS = (Job.Outcome.REPAIRED, Job.Outcome.NO_REPAIR, Job.Outcome.NOT_SHOWN)  # get a receipt
 
 
 def work_directory(job: Job) -> Path:
@@ -82,6 +84,9 @@ def _record(job: Job, result: dict, copies: list[tuple[str, blobs.Ready]]) -> bo
         for name, copy in sorted(copies, key=lambda item: item[1].sha256):  # two ends lock in the same order
             blob = blobs.put(copy)
             Artifact.objects.create(job=job, name=name, media_type=media_type(name), blob=blob)
+        if outcome in REPAIRS:
+            job.refresh_from_db(fields=["finished_at"])
+            receipts.give(job, outcome, result, {name: copy.sha256 for name, copy in copies})
         Event.objects.create(job=job, kind=Job.State.SUCCEEDED, data={"outcome": outcome})
         bells.ring_on_commit(job.queue)  # another of the person's runs may begin in its place
         webhooks.announce(job, "repair.finished")

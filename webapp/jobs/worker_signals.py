@@ -11,10 +11,11 @@ import socket
 import threading
 
 from celery import signals
+from django.conf import settings
 from django.db import Error, connection
 
 from webapp import sandboxing
-from webapp.jobs import leases, releases
+from webapp.jobs import leases, receipts, releases
 
 log = logging.getLogger(__name__)
 HEARTBEAT = 10.0  # seconds
@@ -29,6 +30,10 @@ def begin_life(sender: object = None, **_: object) -> None:
     if why := releases.refused():
         log.critical("%s", why)
         raise SystemExit(why)
+    try:
+        receipts.begin()
+    except (OSError, ValueError, Error) as error:
+        log.error("receipts cannot be signed with %s: %s", settings.SIGNING_KEY, error)
     connection.close()  # children make their own
     os.environ["NR_INCARNATION"] = secrets.token_hex(4)
     os.environ["NR_WORKER_PID"] = str(os.getpid())

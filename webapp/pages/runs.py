@@ -153,4 +153,4 @@ def still_running(user: User, pks: list[str]) -> list[Job]:
             known.append(UUID(pk))
         except ValueError:
             continue
-    return watched(access.watched_jobs_of(user).filter(pk__in=known))
+    return watched(access.watched_jobs_of(user, known))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from django.db.models import QuerySet
-
 from webapp.accounts.models import User
 from webapp.jobs import access, listing, live, triggers
 from webapp.jobs.engine import get_engine
@@ -101,17 +99,18 @@ def with_progress(runs: Iterable[Job]) -> list[Job]:
     """Rows of a table; those that still run have `now`, their progress, from one query for all of them."""
     rows = list(runs)
     working = [row.pk for row in rows if not row.ended]
-    found = {job.pk: job.now for job in watched(live.watched().filter(pk__in=working))} if working else {}
+    found = {job.pk: job for job in watched(live.read(working))} if working else {}
     for row in rows:
-        row.now = found.get(row.pk)
+        row.now = found[row.pk].now if row.pk in found else None
+        row.seen_as = found[row.pk].seen_as if row.pk in found else ""
     return rows
 
 
-def watched(runs: QuerySet[Job]) -> list[Job]:
-    """Of those of `live.watched`, each with `now`: its progress, None where it has ended."""
-    rows = list(runs.defer(*live.HEAVY))
+def watched(rows: list[Job]) -> list[Job]:
+    """Of those of `live.watched`, with `now`: its progress, None where it has ended; and `seen_as`: its version."""
     for row in rows:
         row.now = None if row.ended else live.progress(row)
+        row.seen_as = live.version(row)
     return rows
 
 

@@ -6,11 +6,13 @@ import asyncio
 import errno
 import json
 import logging
+import signal
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import IO, Any
 
 from asgiref.wsgi import WsgiToAsgiInstance
@@ -18,7 +20,10 @@ from django.conf import settings
 from django.db import DatabaseError
 
 from repair_engine.support.words import byte_size
+from webapp.jobs import live
 from webapp.serving.gate import SMALL, Pass, Places, Refusal, admit
+from webapp.serving.watch import Watch
+from webapp.waiting import KEY, Wait, seconds_of
 
 log = logging.getLogger(__name__)
 Message = dict[str, Any]
@@ -63,10 +68,13 @@ class Bridge:
         # Apart from Django's, so that asking who sends a body never waits for a slow page.
         self.asking = ThreadPoolExecutor(2, "gate")
         self.places = Places()
+        self.watch = Watch(live.versions)
+        self.again = asyncio.Semaphore(max(1, threads // 2))  # of what a change lets go at once; others get in between
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             while (await receive())["type"] != "lifespan.shutdown":
+                self._let_go_when_told_to_stop()
                 await send({"type": "lifespan.startup.complete"})
             await send({"type": "lifespan.shutdown.complete"})
             return
@@ -78,21 +86,62 @@ class Bridge:
             except Refusal as refusal:
                 await _refuse(refusal, scope, receive, send)
 
+    def _let_go_when_told_to_stop(self) -> None:
+        """The server ends when all requests have: those that wait are answered first. The loop hears of signals by
+        its wake-up descriptor, so that the server's own handlers, which are the loop's, run as before."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(self.watch.stop))
+
     async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin1").lower(): value.decode("latin1") for name, value in scope["headers"]}
         admitted = await self._admit(scope, headers)
         with self.places.of(admitted.user), _spool() as body:
             size, broken = await self._take_in(body, admitted, receive)
-            answer = Answer()
-            loop = asyncio.get_running_loop()
-            parts = await loop.run_in_executor(self.django, self._run, scope, body, size, answer)
+            answer, parts = await self._asked(scope, headers, body, size, receive)
         if broken:
             raise broken
         try:
             await self._give_out(answer, parts, send)
         finally:
             if close := getattr(parts, "close", None):
-                await loop.run_in_executor(self.disk, close)
+                await asyncio.get_running_loop().run_in_executor(self.disk, close)
+
+    async def _asked(
+        self, scope: Message, headers: dict[str, str], body: IO[bytes], size: int, receive: Receive
+    ) -> tuple[Answer, bytes | Iterable[bytes]]:
+        """Django's answer; where the caller waits for a change (`webapp.waiting`), its answer after that. Raises
+        Gone."""
+        holds = scope["method"] == "GET" and not size and self.watch.room
+        wait = Wait(seconds_of(headers.get("prefer", ""))) if holds else None
+        end = time.monotonic() + (wait.seconds if wait else 0)
+        run = partial(self._django, scope, body, size, wait)
+        answer, parts = await run()
+        if not wait or not wait.seen or not wait.seconds:
+            return answer, parts
+        left = asyncio.get_running_loop().create_task(_hung_up(receive))
+        try:
+            while wait.seen and time.monotonic() < end and self.watch.room:
+                held = asyncio.ensure_future(self.watch.changed(wait.seen, end - time.monotonic()))
+                try:
+                    await asyncio.wait({held, left}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    held.cancel()
+                if left.done():
+                    raise Gone
+                wait.seen, wait.again = {}, True
+                async with self.again:
+                    answer, parts = await run()
+        finally:
+            left.cancel()
+        return answer, parts
+
+    async def _django(
+        self, scope: Message, body: IO[bytes], size: int, wait: Wait | None
+    ) -> tuple[Answer, bytes | Iterable[bytes]]:
+        answer = Answer()
+        run = partial(self._run, scope, body, size, answer, wait)
+        return answer, await asyncio.get_running_loop().run_in_executor(self.django, run)
 
     async def _admit(self, scope: Message, headers: dict[str, str]) -> Pass:
         length = headers.get("content-length")
@@ -145,12 +194,16 @@ class Bridge:
     async def _write(self, body: IO[bytes], data: bytearray) -> None:
         await asyncio.get_running_loop().run_in_executor(self.disk, body.write, data)
 
-    def _run(self, scope: Message, body: IO[bytes], size: int, answer: Answer) -> bytes | Iterable[bytes]:
+    def _run(
+        self, scope: Message, body: IO[bytes], size: int, answer: Answer, wait: Wait | None
+    ) -> bytes | Iterable[bytes]:
         """In a thread of Django's. What it gives back is in memory, or a file or stream that needs no such thread."""
         instance = WsgiToAsgiInstance(self.wsgi)
         instance.scope = scope
         environ = instance.build_environ(scope, body)
         environ |= {"CONTENT_LENGTH": str(size), "wsgi.file_wrapper": FileAnswer}
+        if wait is not None:
+            environ[KEY] = wait
         parts = self.wsgi(environ, answer.start)
         if isinstance(parts, FileAnswer) or getattr(parts, "streaming", False):
             return parts
@@ -199,6 +252,12 @@ async def _parts(receive: Receive):
         yield message.get("body", b"")
         if not message.get("more_body"):
             return
+
+
+async def _hung_up(receive: Receive) -> None:
+    """Returns when the client has."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _sent(send: Send, message: Message) -> None:

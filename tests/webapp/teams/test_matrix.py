@@ -31,6 +31,7 @@ MEMBER, TEAM_OWNER, ONESELF = "a member", "an owner of the team", "oneself, or a
 
 NEEDS: dict[str, dict[str, object]] = {
     "schema": {"get": PUBLIC},
+    "receipt_keys": {"get": PUBLIC},
     "api_docs": {"get": PUBLIC},
     # --- accounts
     "accounts:sign_in": {"get": PUBLIC, "post": PUBLIC, "put": PUBLIC},
@@ -140,6 +141,7 @@ NEEDS: dict[str, dict[str, object]] = {
     "api:pause": {"post": EDIT},
     "api:resume": {"post": EDIT},
     "api:restore": {"post": BRINGS_BACK},
+    "api:receipt": {"get": SEE},
     "api:choice": {"get": SEE, "post": EDIT},
     "api:gates": {"get": SEE, "post": EDIT},
     "api:events": {"get": SEE},

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 from uuid import UUID
 
 from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
+from rest_framework.request import Request
 
 from repair_engine.settings import Device, Explain, Repair, Score, options
 from webapp.accounts import rights
@@ -163,6 +165,21 @@ class RepairSerializer(serializers.ModelSerializer):
     @extend_schema_field(ProgressSerializer)
     def get_progress(self, job: Job) -> dict:
         return live.progress(job).to_json()
+
+
+_own = threading.local()
+
+
+def shown(job: Job, request: Request) -> dict:
+    """The job as RepairSerializer shows it to who asks. Of those one is made a thread: making all their fields takes
+    longer than to fill them in, and hundreds may ask at once."""
+    if not hasattr(_own, "serializer"):
+        _own.serializer = RepairSerializer()
+    _own.serializer._context = {"request": request}
+    try:
+        return _own.serializer.to_representation(job)
+    finally:
+        _own.serializer._context = {}
 
 
 class RepairRowSerializer(serializers.ModelSerializer):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from django.http import HttpResponseBase
+from django.http import HttpResponse, HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiResponse, PolymorphicProxySerializer, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, PolymorphicProxySerializer, extend_schema
 from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from webapp import waiting
 from webapp.api.base import APIView, ListQuery, ListView, Query
 from webapp.api.fields import Line
 from webapp.api.problems import PROBLEM
@@ -24,6 +25,7 @@ from webapp.api.repairs.serializers import (
     RepairSerializer,
     SetSaidSerializer,
     SetSerializer,
+    shown,
 )
 from webapp.api.repairs.starting import IDEMPOTENCY_KEY, STARTED, of_any_job, started
 from webapp.downloads import send_artifact
@@ -37,6 +39,19 @@ from webapp.jobs.services import TAG_LENGTH
 from webapp.jobs.triggers import Patch
 from webapp.library.errors import Refused
 
+WAITS = [
+    OpenApiParameter(
+        "If-None-Match", str, OpenApiParameter.HEADER,
+        description="The ETag of an earlier answer: 304 while what is shown is the same.",
+    ),
+    OpenApiParameter(
+        "Prefer", str, OpenApiParameter.HEADER,
+        description=f"wait=SECONDS (RFC 7240, at most {waiting.LONGEST}), with If-None-Match: the answer comes as soon "
+        "as something has changed, or after that time. Preference-Applied says that this server does so; others answer "
+        "at once.",
+    ),
+]  # fmt: skip
+SEEN = OpenApiResponse(description="It is as it was when the ETag was given; after Prefer: wait, for that long.")
 _TYPES = sorted({*MEDIA_TYPES.values(), "application/octet-stream"})
 
 
@@ -135,11 +150,11 @@ class RepairDetail(APIView):
 
     queries = {"DELETE": DeleteQuery}
 
-    @extend_schema(responses={200: RepairSerializer, 404: PROBLEM})
-    def get(self, request: Request, pk: UUID) -> Response:
+    @extend_schema(parameters=WAITS, responses={200: RepairSerializer, 304: SEEN, 404: PROBLEM})
+    def get(self, request: Request, pk: UUID) -> HttpResponse:
         """Where it is, and when it has ended what came of it."""
         job = access.watched_job_for(request.user, pk)
-        return Response(RepairSerializer(job, context={"request": request}).data)
+        return waiting.unless_seen(request, [job], lambda: Response(shown(job, request)))
 
     @extend_schema(
         request=EditSerializer, responses={200: RepairSerializer, **dict.fromkeys((400, 403, 404, 409), PROBLEM)}
@@ -260,19 +275,20 @@ class RepairEvents(APIView):
 
     queries = {"GET": EventsQuery}
 
-    @extend_schema(
-        responses={200: LiveSerializer, 404: PROBLEM},
-    )
-    def get(self, request: Request, pk: UUID) -> Response:
+    @extend_schema(parameters=WAITS, responses={200: LiveSerializer, 304: SEEN, 404: PROBLEM})
+    def get(self, request: Request, pk: UUID) -> HttpResponse:
         """Progress, the present leaders, the convergence series, and events after an id."""
         job = access.watched_job_for(request.user, pk, charts=True)
+        return waiting.unless_seen(request, [job], lambda: Response(self._now(job)))
+
+    def _now(self, job: Job) -> dict:
         now = {
             "progress": live.progress(job).to_json(),
             "leaders": live.leaders(job),
             "series": live.series(job),
             "events": selectors.events(job, after=self.query.get("after", 0)),
         }
-        return Response(LiveSerializer(now).data)
+        return LiveSerializer(now).data
 
 
 class RepairResult(APIView):

@@ -1,6 +1,6 @@
 """Runs with what they are made of, and what is kept beside them."""
 
-from webapp.jobs.models.beside import Baseline, GateCheck, ShareLink, UnitStudy, WhatIf
+from webapp.jobs.models.beside import Baseline, GateCheck, Receipt, ShareLink, SigningKey, UnitStudy, WhatIf
 from webapp.jobs.models.fairness import Allowance, Lane, Share
 from webapp.jobs.models.runs import (
     FINISH,
@@ -31,10 +31,12 @@ __all__ = [
     "Job",
     "Lane",
     "PhaseState",
+    "Receipt",
     "Release",
     "Shard",
     "Share",
     "ShareLink",
+    "SigningKey",
     "Tag",
     "UnitStudy",
     "WhatIf",

@@ -29,6 +29,30 @@ class GateCheck(models.Model):
         return f"{self.sha256[:12]} of {self.job_id}"
 
 
+class SigningKey(models.Model):
+    """The public half of a key that signs receipts, or did."""
+
+    id = models.CharField(max_length=16, primary_key=True)  # as `signatures.id_of` names it
+    public = models.CharField(max_length=44)  # 32 bytes in base 64
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Receipt(models.Model):
+    """What was done for a repair, signed."""
+
+    job = models.OneToOneField(Job, on_delete=models.CASCADE, related_name="receipt", primary_key=True)
+    key = models.ForeignKey(SigningKey, on_delete=models.PROTECT, related_name="+")
+    text = models.TextField()  # exactly as it is signed
+    signature = models.CharField(max_length=88)  # 64 bytes in base 64
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.job_id} by {self.key_id}"
+
+
 class WhatIf(OnDemand):
     """What a set of units does to the select images of a run: asked for by who looks, answered once by a worker."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -10,11 +11,13 @@ from django import template
 from django.urls import reverse
 
 from repair_engine.documents.known import row_known
+from webapp import waiting
 from webapp.jobs import naming, queueing
 from webapp.jobs.models import Job
 from webapp.library.models import Upload
 
 register = template.Library()
+WAIT = 25  # seconds that a page waits for a run to change; proxies that are impatient give up after 30
 
 STATES = {
     Upload.State.VALIDATING: "being checked",
@@ -138,6 +141,18 @@ def image_url(context: dict, number: int) -> str:
 @register.filter
 def any_running(jobs: Iterable[Job]) -> bool:
     return any(not job.ended for job in jobs)
+
+
+@register.filter
+def tag_of(jobs: Iterable[Job]) -> str:
+    """The entity tag of those that run, as this page shows them."""
+    return waiting.tag_of({job.pk: job.seen_as for job in jobs if not job.ended})
+
+
+@register.filter
+def unless(tag: str) -> str:
+    """The headers, as JSON, of a request that waits until something else can be shown than under this tag."""
+    return json.dumps({"Prefer": f"wait={WAIT}", "If-None-Match": tag})
 
 
 @register.filter

@@ -14,10 +14,11 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from repair_engine.settings import attacks, triggers
+from webapp import waiting
 from webapp.accounts.models import User
 from webapp.jobs import access, live, queueing, reaper, removal, services
 from webapp.jobs import selectors as jobs
-from webapp.jobs.models import Job
+from webapp.jobs.models import Job, Receipt
 from webapp.library.errors import Refused
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
 from webapp.library.uploads import takes_file
@@ -161,6 +162,7 @@ def repair(request: HttpRequest, pk: UUID) -> HttpResponse:
     context |= {
         "progress": live.progress(job),
         "downloads": [one for one in selectors.downloads(job) if access.takes(request.user, job, one.artifact)],
+        "receipt": Receipt.objects.filter(job=job).exists(),
         "document": document,
         "look": look,
         "parts": report.parts(job, document, chooses=look is not None) if document else {},
@@ -187,7 +189,10 @@ def progress(request: HttpRequest, pk: UUID) -> HttpResponse:
     if job.ended:
         return HttpResponse(headers={"HX-Refresh": "true"})
     heard, seen = request.GET.get("said", ""), request.GET.get("seen", "")
-    return render(request, "pages/_progress.html", {"job": job, "heard": heard, "polled": True} | _live(job, seen))
+    context = {"job": job, "heard": heard, "polled": True}
+    return waiting.unless_seen(
+        request, [job], lambda: render(request, "pages/_progress.html", context | _live(job, seen))
+    )
 
 
 def _live(job: Job, seen: str | None = None) -> dict:
@@ -202,6 +207,7 @@ def _live(job: Job, seen: str | None = None) -> dict:
         "said": f"{job.phase}-{step}",
         "said_words": f"{job.phase}, {step} % of the whole",
         "shown": f"{last['phase']}-{last['round']}" if last else "",
+        "tag": waiting.tag_of({job.pk: live.version(job)}),
     }
     if seen == found["shown"]:
         return found

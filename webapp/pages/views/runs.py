@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from repair_engine.errors import BadInput
+from webapp import waiting
 from webapp.jobs import access, removal, services
 from webapp.jobs.models import Job
 from webapp.pages import runs
@@ -34,7 +35,7 @@ def rows(request: HttpRequest) -> HttpResponse:
     if not request.htmx:
         return redirect("pages:repairs")
     found = runs.still_running(request.user, request.GET.getlist("run"))
-    return render(request, "pages/_runs_changed.html", {"jobs": found})
+    return waiting.unless_seen(request, found, lambda: render(request, "pages/_runs_changed.html", {"jobs": found}))
 
 
 @login_required

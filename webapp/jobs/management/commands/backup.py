@@ -16,10 +16,14 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path, help="that is not there yet; it holds password hashes: keep it closed")
+        parser.add_argument(
+            "--with-signing-key", action="store_true",
+            help="with the private key of receipts: whoever has the file can sign as this server",
+        )  # fmt: skip
 
-    def handle(self, *, file: Path, **options: object) -> None:
+    def handle(self, *, file: Path, with_signing_key: bool = False, **options: object) -> None:
         try:
-            made = backup.make(file)
+            made = backup.make(file, signing_key=with_signing_key)
         except (Refused, OSError) as error:
             raise CommandError(error.said if isinstance(error, Refused) else str(error)) from None
         self.stdout.write(f"{file}: {made.blobs} files of {byte_size(made.bytes)}, as of {made.made_at}.")
