@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from benchmarks.cases import BenchCase
+from benchmarks.operations import Operations
 
 CHUNK = 256  # filters flipped per call; an estimator asks for all of a draw's at once
 REMOVED = 0.05  # share of the filters that is absent
@@ -50,6 +52,47 @@ class Flips:
             rows[k:, player] = False
         self.game.evaluate(rows, self.batch)
         return len(order) * len(self.batch.indices)
+
+    def timed(self, seconds: float, plain: float) -> Timed:
+        """Flips chunks for about `seconds`, one at least.
+
+        Args:
+            plain: images per second of the plain forward just before.
+        """
+        self.done.clear()
+        rate = rate_of(self.chunk, seconds)
+        players = np.concatenate(self.done)
+        return Timed(players, len(self.batch.indices), len(players) * len(self.batch.indices) / rate, plain)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Flips that were timed beside plain forwards.
+
+    Attributes:
+        players: that were flipped, int64 [flips].
+        images: under each of them.
+        seconds: that all took.
+        plain: images per second of the plain forward at about the same time.
+    """
+
+    players: np.ndarray
+    images: int
+    seconds: float
+    plain: float
+
+
+def share_of_bound(rounds: Sequence[Timed], counted: Operations, of: np.ndarray) -> float:
+    """The seconds that the bound allows for these flips, over those that they took; 1 = as fast as the bound.
+
+    Each round's flips are held against their own operations and their own plain forwards: of a large network a round
+    flips one chunk, and a chunk near the input costs many times what one near the classifier does.
+
+    Args:
+        of: operations after each player, such as `counted.after`.
+    """
+    allowed = sum(counted.seconds(of, timed.players, timed.plain) * timed.images for timed in rounds)
+    return allowed / sum(timed.seconds for timed in rounds)
 
 
 def rate_of(work: Callable[[], int], seconds: float, warm: bool = False) -> float:

@@ -15,13 +15,14 @@ import torch
 from benchmarks import operations, variants
 from benchmarks.cases import BenchCase, describe
 from benchmarks.engine import choose, lowered
-from benchmarks.flips import CHUNK, Flips, rate_of
+from benchmarks.flips import CHUNK, Flips, Timed, rate_of, share_of_bound
 from benchmarks.masked import MaskedValue, best_rows, fastest
 from benchmarks.methods import images_per_draw
 
 IMAGES = 32
 BATCHES = {"cpu": (16, 32, 64, 128), "cuda": (64, 256, 1024)}  # of the plain forward, tried
 ROUNDS = 3
+PLAIN = "plain forward of the torch module"
 MARGINALS = "single-filter marginals"
 IN_BFLOAT16 = "single-filter marginals, search in bfloat16"
 
@@ -57,45 +58,42 @@ def measure(
     precision = choose(game, "bfloat16", 0)
     low = Flips(case, game.playing(lowered(game.network, precision.used)), batch)
     ways: dict[str, Callable[[], int]] = {
-        "plain forward of the torch module": plain,
+        PLAIN: plain,
         "full masked forward": forwards,
         "walk": lambda: flips.walk(16),
-        MARGINALS: flips.chunk,
     }
-    if precision.used != "float32":
-        ways[IN_BFLOAT16] = low.chunk
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    for work in ways.values():
+    flipping = {MARGINALS: flips} | ({IN_BFLOAT16: low} if precision.used != "float32" else {})
+    for work in (*ways.values(), *(one.chunk for one in flipping.values())):
         work()
-    flips.done.clear()
-    low.done.clear()
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    timed: dict[str, list[Timed]] = {name: [] for name in flipping}
     for turn in range(ROUNDS):
-        for name, work in ways.items():
-            say(f"{case.name}: {name}, round {turn + 1} of {ROUNDS}")
-            rates[name].append(rate_of(work, seconds))
+        say(f"{case.name}: round {turn + 1} of {ROUNDS}")
+        for name in reversed(ways):  # the plain forward last, beside the flips that are held against it
+            rates[name].append(rate_of(ways[name], seconds))
+        for name, one in flipping.items():
+            timed[name].append(one.timed(seconds, rates[PLAIN][-1]))
     speeds = {name: float(np.median(values)) for name, values in rates.items()}
-    base = speeds["plain forward of the torch module"]
-    flipped = np.concatenate(flips.done)
+    base, bound = speeds[PLAIN], counted.bound(counted.after)
+    shares = {name: share_of_bound(rounds, counted, counted.after) for name, rounds in timed.items()}
+    # Which filters were flipped decides what they cost; all together are what a user pays for.
+    speeds |= {name: share * base * bound for name, share in shares.items()}
     found: list[dict[str, Any]] = [
         {"method": name, "evaluations_per_second": round(v, 2), "ratio_to_plain": round(v / base, 3)}
         for name, v in speeds.items()
         if name != IN_BFLOAT16
     ]
-    # Which filters were flipped decides what the bound is for them; all filters together are what a user pays for.
     for kind, of in (("suffix", counted.after), ("dependent", counted.dependent)):
-        share = speeds[MARGINALS] / (base * counted.bound(of, flipped))
         found[-1][f"{kind}_bound_ratio"] = round(counted.bound(of), 3)
         found[-1][f"{kind}_bound_evaluations_per_second"] = round(base * counted.bound(of), 2)
-        found[-1][f"share_of_{kind}_bound"] = round(share, 4)
-    gain = counted.bound(counted.one_channel) / counted.bound(counted.after)
-    found[-1]["one_channel_gain"] = round(gain, 3)
-    share = found[-1]["share_of_suffix_bound"]
-    found[-1]["marginals_per_second"] = round(share * base * counted.bound(counted.after) / len(batch.indices), 3)
+        found[-1][f"share_of_{kind}_bound"] = round(share_of_bound(timed[MARGINALS], counted, of), 4)
+    of_rounds = [share_of_bound([one], counted, counted.after) for one in timed[MARGINALS]]
+    found[-1]["share_of_suffix_bound_by_round"] = [round(share, 4) for share in of_rounds]
+    found[-1]["one_channel_gain"] = round(counted.bound(counted.one_channel) / bound, 3)
+    found[-1]["marginals_per_second"] = round(speeds[MARGINALS] / len(batch.indices), 3)
     half: dict[str, Any] = {"method": IN_BFLOAT16, "precision": precision.to_json()}
     if IN_BFLOAT16 in speeds:
-        # As many of the same kind of flips as in float32: so much faster, whichever filters were drawn.
-        speed = speeds[IN_BFLOAT16] * counted.bound(counted.after, flipped)
-        speed /= counted.bound(counted.after, np.concatenate(low.done))
+        speed = speeds[IN_BFLOAT16]
         half |= {"evaluations_per_second": round(speed, 2), "ratio_to_plain": round(speed / base, 3)}
     else:
         half["cannot"] = precision.reason
