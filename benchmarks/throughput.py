@@ -14,7 +14,7 @@ import torch
 
 from benchmarks import operations, variants
 from benchmarks.cases import BenchCase, describe
-from benchmarks.engine import choose, lowered
+from benchmarks.engine import Precision, choose, lowered
 from benchmarks.flips import CHUNK, Flips, Timed, rate_of, share_of_bound
 from benchmarks.masked import MaskedValue, best_rows, fastest
 from benchmarks.methods import images_per_draw
@@ -28,7 +28,12 @@ IN_BFLOAT16 = "single-filter marginals, search in bfloat16"
 
 
 def measure(
-    case: BenchCase, seconds: float, say: Callable[[str], None], more: bool = False, compiled: bool = False
+    case: BenchCase,
+    seconds: float,
+    say: Callable[[str], None],
+    more: bool = False,
+    compiled: bool = False,
+    bfloat16: bool = True,
 ) -> dict[str, Any]:
     """One record per way of evaluating: evaluations per second (one image under one coalition).
 
@@ -37,8 +42,9 @@ def measure(
 
     Args:
         more: also precisions and memory layouts (`benchmarks.variants`), as "variants"; `compiled` as there.
+        bfloat16: also a search in bfloat16. Whether its predictions agree is hundreds of forwards.
     """
-    say(f"{case.name}: counting operations")
+    say(f"{case.name}: counting operations, trying sizes of batches")
     some = case.base.images(np.arange(min(IMAGES, len(case.base.objective))))
     counted = operations.count(case.module, some[:1], case.network)
     plain, chosen = fastest_plain(case, some, min(seconds, 1.0))
@@ -55,7 +61,8 @@ def measure(
         masked(full_masks)
         return rows * len(batch.indices)
 
-    precision = choose(game, "bfloat16", 0)
+    unasked = Precision("bfloat16", "float32", reason="it was not asked for")
+    precision = choose(game, "bfloat16", 0) if bfloat16 else unasked
     low = Flips(case, game.playing(lowered(game.network, precision.used)), batch)
     ways: dict[str, Callable[[], int]] = {
         PLAIN: plain,
