@@ -15,7 +15,7 @@ import torch
 from benchmarks import operations, variants
 from benchmarks.cases import BenchCase, describe
 from benchmarks.engine import Precision, choose, lowered
-from benchmarks.flips import CHUNK, Flips, Timed, rate_of, share_of_bound
+from benchmarks.flips import CHUNK, Flips, Timed, clock_for, rate_of, share_of_bound
 from benchmarks.masked import MaskedValue, best_rows, fastest
 from benchmarks.methods import images_per_draw
 
@@ -37,8 +37,8 @@ def measure(
 ) -> dict[str, Any]:
     """One record per way of evaluating: evaluations per second (one image under one coalition).
 
-    The ways take turns, three rounds of `seconds` each, so that a machine that slows down slows all of them. 32 images
-    per coalition, or as few as let a chunk of flips end within `seconds`.
+    The ways take turns, three rounds of `seconds` each (see `clock_for`), so that a machine that slows down slows all
+    of them. 32 images per coalition, or as few as let a chunk of flips end within `seconds`.
 
     Args:
         more: also precisions and memory layouts (`benchmarks.variants`), as "variants"; `compiled` as there.
@@ -77,7 +77,7 @@ def measure(
     for turn in range(ROUNDS):
         say(f"{case.name}: round {turn + 1} of {ROUNDS}")
         for name in reversed(ways):  # the plain forward last, beside the flips that are held against it
-            rates[name].append(rate_of(ways[name], seconds))
+            rates[name].append(rate_of(ways[name], seconds, clock=clock_for(case.device)))
         for name, one in flipping.items():
             timed[name].append(one.timed(seconds, rates[PLAIN][-1]))
     speeds = {name: float(np.median(values)) for name, values in rates.items()}
@@ -127,7 +127,7 @@ def fastest_plain(
     for layout in (torch.contiguous_format, torch.channels_last):
 
         def rate(size: int, layout: torch.memory_format = layout) -> float:
-            return rate_of(_plain(case.module, images, size, layout), seconds, warm=True)
+            return rate_of(_plain(case.module, images, size, layout), seconds, True, clock_for(case.device))
 
         size, speed = fastest(BATCHES[case.device], rate, lambda size: size)
         found.append((speed, size, layout))

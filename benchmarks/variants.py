@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.cases import BenchCase
-from benchmarks.flips import Flips, rate_of, share_of_bound
+from benchmarks.flips import Flips, clock_for, rate_of, share_of_bound
 from benchmarks.operations import Operations
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
@@ -42,7 +42,7 @@ def measure(
         seconds: for each figure.
     """
     pixels = case.base.images(np.arange(min(plain_batch, len(case.base.objective))))
-    found = []
+    found, clock = [], clock_for(case.device)
     for precision in precisions(case.device, bfloat16):
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         rows: list[dict[str, Any]] = []
@@ -52,7 +52,7 @@ def measure(
             images = images.contiguous(memory_format=layout)
             module = copy.deepcopy(case.module).to(dtype).to(memory_format=layout)
             with tf32(precision == "TF32"):
-                plain = {form: rate_of(work, seconds, warm=True) for form, work in _forms(module, images, compiled)}
+                plain = {form: rate_of(work, seconds, True, clock) for form, work in _forms(module, images, compiled)}
                 flips = Flips(case, game.playing(case.network.lowered(dtype, layout)), batch)
                 flips.chunk()
                 timed = flips.timed(seconds, max(plain.values()))

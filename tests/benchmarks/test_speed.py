@@ -61,7 +61,7 @@ def test_flips_as_fast_as_the_bound_reach_all_of_it(case: BenchCase, monkeypatch
     def plain() -> int:
         return 1
 
-    def rate_of(work: Callable[[], int], seconds: float, warm: bool = False) -> float:
+    def rate_of(work: Callable[[], int], seconds: float, **_: object) -> float:
         work()
         flipping = getattr(work, "__self__", None)
         if work is plain:
