@@ -130,7 +130,7 @@ def _command(args: argparse.Namespace) -> str:
     methods = "".join(f" --method {shlex.quote(name)}" for name in given("method") or ())
     seconds = f" --seconds {given('seconds'):g}" if given("seconds") else ""
     seed = f" --seed {given('seed')}" if given("seed") else ""
-    more = "".join(f" --{name}" for name in ("variants", "compiled") if given(name))
+    more = "".join(f" --{name}" for name in ("variants", "compiled", "float32") if given(name))
     how = f"--size {args.size} --device {args.device}{methods}{seconds}{seed}{more}"
     return f"python -m benchmarks {args.part}{case} {how}"
 
@@ -149,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
             verb.add_argument("--reference", type=Path, help="instead of benchmarks/references/CASE.npz")
         if part == "throughput":
             verb.add_argument("--variants", action="store_true", help="also other precisions and memory layouts")
+            verb.add_argument("--float32", action="store_true", help="no search in bfloat16, of which trials take long")
             verb.add_argument("--compiled", action="store_true", help="with --variants: torch.compile's forward, too")
         if part in parts.TIMED:
             verb.add_argument("--seconds", type=float, help="for each method or figure, instead of the size's")

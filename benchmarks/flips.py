@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.cases import BenchCase
+from benchmarks.operations import Operations
 
 CHUNK = 256  # filters flipped per call; an estimator asks for all of a draw's at once
 REMOVED = 0.05  # share of the filters that is absent
@@ -51,12 +54,60 @@ class Flips:
         self.game.evaluate(rows, self.batch)
         return len(order) * len(self.batch.indices)
 
+    def timed(self, seconds: float, plain: float) -> Timed:
+        """Flips chunks for about `seconds`, one at least.
 
-def rate_of(work: Callable[[], int], seconds: float, warm: bool = False) -> float:
+        Args:
+            plain: images per second of the plain forward just before, by the same clock.
+        """
+        self.done.clear()
+        rate = rate_of(self.chunk, seconds, clock=clock_for(self.game.network.device.type))
+        players = np.concatenate(self.done)
+        return Timed(players, len(self.batch.indices), len(players) * len(self.batch.indices) / rate, plain)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Flips that were timed beside plain forwards.
+
+    Attributes:
+        players: that were flipped, int64 [flips].
+        images: under each of them.
+        seconds: that all took, by `clock_for`.
+        plain: images per second of the plain forward at about the same time.
+    """
+
+    players: np.ndarray
+    images: int
+    seconds: float
+    plain: float
+
+
+def share_of_bound(rounds: Sequence[Timed], counted: Operations, of: np.ndarray) -> float:
+    """The seconds that the bound allows for these flips, over those that they took; 1 = as fast as the bound.
+
+    Each round's flips are held against their own operations and their own plain forwards: of a large network a round
+    flips one chunk, and a chunk near the input costs many times what one near the classifier does.
+
+    Args:
+        of: operations after each player, such as `counted.after`.
+    """
+    allowed = sum(counted.seconds(of, timed.players, timed.plain) * timed.images for timed in rounds)
+    return allowed / sum(timed.seconds for timed in rounds)
+
+
+def clock_for(device: str) -> Callable[[], float]:
+    """Processor time where one thread computes on a CPU: then others on the machine hardly count. Else wall time."""
+    return time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+
+
+def rate_of(
+    work: Callable[[], int], seconds: float, warm: bool = False, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Evaluations per second; answers are on the CPU when `work` returns, so nothing is still under way."""
     if warm:
         work()
-    began, done = time.perf_counter(), 0
-    while (spent := time.perf_counter() - began) < seconds or not done:
+    began, done = clock(), 0
+    while (spent := clock() - began) < seconds or not done:
         done += work()
-    return done / max(spent, time.perf_counter() - began)
+    return done / max(spent, clock() - began)

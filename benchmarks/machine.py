@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ import torch
 
 from benchmarks.references import commit
 
+_LOAD = os.getloadavg()[0]  # processes of the last minute, read before anything is measured here
+
 
 def machine(device: str) -> dict[str, Any]:
-    """JSON-able: processor, threads, GPU where one is used, versions, date, commit."""
+    """JSON-able: processor, threads, load before, GPU where one is used, versions, date, commit."""
     return {
         "processor": _processor(),
         "threads": torch.get_num_threads(),
+        "load": round(_LOAD, 1),
         "device": torch.cuda.get_device_name(0) if device == "cuda" else "cpu",
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -28,8 +32,9 @@ def machine(device: str) -> dict[str, Any]:
 def line(of: dict[str, Any]) -> str:
     """The same for people."""
     gpu = "" if of["device"] == "cpu" else f", {of['device']}"
+    load = f", load {of['load']} before" if "load" in of else ""  # results of earlier versions do not say it
     return (
-        f"{of['processor']}, {of['threads']} thread{'s' * (of['threads'] != 1)}{gpu}; torch {of['torch']}, "
+        f"{of['processor']}, {of['threads']} thread{'s' * (of['threads'] != 1)}{gpu}{load}; torch {of['torch']}, "
         f"Python {of['python']}; {of['date']}, commit {of['commit']}"
     )
 

@@ -38,6 +38,10 @@ class Operations:
         chosen = of if players is None else of[players]
         return self.full * len(chosen) / float(chosen.sum())
 
+    def seconds(self, of: np.ndarray, players: np.ndarray, plain: float) -> float:
+        """That flips of `players` on one image take at the least, where `plain` full forwards are done in a second."""
+        return float(of[players].sum()) / (self.full * plain)
+
 
 def count(module: torch.nn.Module, image: torch.Tensor, network: Network) -> Operations:
     """Operations of `module` in eval mode on one normalized image [1, C, H, W], for the filters of `network`."""

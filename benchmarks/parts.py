@@ -24,7 +24,7 @@ class Options:
         seconds: for each method of `quality`, for each figure of other parts; None = by size and device.
         methods: names of those measured by `quality`; None = all.
         reference: a file in the place of the case's own, of `quality`.
-        variants, compiled: of `throughput`, see there.
+        variants, compiled, bfloat16: of `throughput`, see there.
     """
 
     device: str
@@ -35,13 +35,14 @@ class Options:
     reference: Path | None = None
     variants: bool = False
     compiled: bool = False
+    bfloat16: bool = True
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Options:
         get = vars(args).get
         return cls(
             args.device, args.size, get("seconds"), get("seed") or 0, get("method"), get("reference"),
-            bool(get("variants")), bool(get("compiled")),
+            bool(get("variants")), bool(get("compiled")), not get("float32"),
         )  # fmt: skip
 
     def figure(self) -> float:
@@ -59,7 +60,7 @@ def measure_quality(name: str, options: Options, say: Say) -> dict[str, Any]:
 
 def measure_throughput(name: str, options: Options, say: Say) -> dict[str, Any]:
     case = open_case(name, options.device, say)
-    return throughput.measure(case, options.figure(), say, options.variants, options.compiled)
+    return throughput.measure(case, options.figure(), say, options.variants, options.compiled, options.bfloat16)
 
 
 def measure_scaling(name: str, options: Options, say: Say) -> dict[str, Any]:

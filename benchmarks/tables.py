@@ -146,8 +146,9 @@ def _throughput(result: dict[str, Any]) -> str:
             ]
         ),
     )
+    by_round = ", ".join(f"{100 * share:.0f}%" for share in last["share_of_suffix_bound_by_round"])
     tail = (
-        f"Marginals reach **{100 * last['share_of_suffix_bound']:.0f}%** of the first bound and "
+        f"Marginals reach **{100 * last['share_of_suffix_bound']:.0f}%** of the first bound (by round {by_round}) and "
         f"{100 * last['share_of_dependent_bound']:.0f}% of the second; over all filters "
         f"{number(last['marginals_per_second'])} marginals/s of {result['images']} images each. "
         "Convolutions that compute the one changed channel only could gain at most "

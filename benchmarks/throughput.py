@@ -14,30 +14,37 @@ import torch
 
 from benchmarks import operations, variants
 from benchmarks.cases import BenchCase, describe
-from benchmarks.engine import choose, lowered
-from benchmarks.flips import CHUNK, Flips, rate_of
+from benchmarks.engine import Precision, choose, lowered
+from benchmarks.flips import CHUNK, Flips, Timed, clock_for, rate_of, share_of_bound
 from benchmarks.masked import MaskedValue, best_rows, fastest
 from benchmarks.methods import images_per_draw
 
 IMAGES = 32
 BATCHES = {"cpu": (16, 32, 64, 128), "cuda": (64, 256, 1024)}  # of the plain forward, tried
 ROUNDS = 3
+PLAIN = "plain forward of the torch module"
 MARGINALS = "single-filter marginals"
 IN_BFLOAT16 = "single-filter marginals, search in bfloat16"
 
 
 def measure(
-    case: BenchCase, seconds: float, say: Callable[[str], None], more: bool = False, compiled: bool = False
+    case: BenchCase,
+    seconds: float,
+    say: Callable[[str], None],
+    more: bool = False,
+    compiled: bool = False,
+    bfloat16: bool = True,
 ) -> dict[str, Any]:
     """One record per way of evaluating: evaluations per second (one image under one coalition).
 
-    The ways take turns, three rounds of `seconds` each, so that a machine that slows down slows all of them. 32 images
-    per coalition, or as few as let a chunk of flips end within `seconds`.
+    The ways take turns, three rounds of `seconds` each (see `clock_for`), so that a machine that slows down slows all
+    of them. 32 images per coalition, or as few as let a chunk of flips end within `seconds`.
 
     Args:
         more: also precisions and memory layouts (`benchmarks.variants`), as "variants"; `compiled` as there.
+        bfloat16: also a search in bfloat16. Whether its predictions agree is hundreds of forwards.
     """
-    say(f"{case.name}: counting operations")
+    say(f"{case.name}: counting operations, trying sizes of batches")
     some = case.base.images(np.arange(min(IMAGES, len(case.base.objective))))
     counted = operations.count(case.module, some[:1], case.network)
     plain, chosen = fastest_plain(case, some, min(seconds, 1.0))
@@ -54,48 +61,46 @@ def measure(
         masked(full_masks)
         return rows * len(batch.indices)
 
-    precision = choose(game, "bfloat16", 0)
+    unasked = Precision("bfloat16", "float32", reason="it was not asked for")
+    precision = choose(game, "bfloat16", 0) if bfloat16 else unasked
     low = Flips(case, game.playing(lowered(game.network, precision.used)), batch)
     ways: dict[str, Callable[[], int]] = {
-        "plain forward of the torch module": plain,
+        PLAIN: plain,
         "full masked forward": forwards,
         "walk": lambda: flips.walk(16),
-        MARGINALS: flips.chunk,
     }
-    if precision.used != "float32":
-        ways[IN_BFLOAT16] = low.chunk
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    for work in ways.values():
+    flipping = {MARGINALS: flips} | ({IN_BFLOAT16: low} if precision.used != "float32" else {})
+    for work in (*ways.values(), *(one.chunk for one in flipping.values())):
         work()
-    flips.done.clear()
-    low.done.clear()
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    timed: dict[str, list[Timed]] = {name: [] for name in flipping}
     for turn in range(ROUNDS):
-        for name, work in ways.items():
-            say(f"{case.name}: {name}, round {turn + 1} of {ROUNDS}")
-            rates[name].append(rate_of(work, seconds))
+        say(f"{case.name}: round {turn + 1} of {ROUNDS}")
+        for name in reversed(ways):  # the plain forward last, beside the flips that are held against it
+            rates[name].append(rate_of(ways[name], seconds, clock=clock_for(case.device)))
+        for name, one in flipping.items():
+            timed[name].append(one.timed(seconds, rates[PLAIN][-1]))
     speeds = {name: float(np.median(values)) for name, values in rates.items()}
-    base = speeds["plain forward of the torch module"]
-    flipped = np.concatenate(flips.done)
+    base, bound = speeds[PLAIN], counted.bound(counted.after)
+    shares = {name: share_of_bound(rounds, counted, counted.after) for name, rounds in timed.items()}
+    # Which filters were flipped decides what they cost; all together are what a user pays for.
+    speeds |= {name: share * base * bound for name, share in shares.items()}
     found: list[dict[str, Any]] = [
         {"method": name, "evaluations_per_second": round(v, 2), "ratio_to_plain": round(v / base, 3)}
         for name, v in speeds.items()
         if name != IN_BFLOAT16
     ]
-    # Which filters were flipped decides what the bound is for them; all filters together are what a user pays for.
     for kind, of in (("suffix", counted.after), ("dependent", counted.dependent)):
-        share = speeds[MARGINALS] / (base * counted.bound(of, flipped))
         found[-1][f"{kind}_bound_ratio"] = round(counted.bound(of), 3)
         found[-1][f"{kind}_bound_evaluations_per_second"] = round(base * counted.bound(of), 2)
-        found[-1][f"share_of_{kind}_bound"] = round(share, 4)
-    gain = counted.bound(counted.one_channel) / counted.bound(counted.after)
-    found[-1]["one_channel_gain"] = round(gain, 3)
-    share = found[-1]["share_of_suffix_bound"]
-    found[-1]["marginals_per_second"] = round(share * base * counted.bound(counted.after) / len(batch.indices), 3)
+        found[-1][f"share_of_{kind}_bound"] = round(share_of_bound(timed[MARGINALS], counted, of), 4)
+    of_rounds = [share_of_bound([one], counted, counted.after) for one in timed[MARGINALS]]
+    found[-1]["share_of_suffix_bound_by_round"] = [round(share, 4) for share in of_rounds]
+    found[-1]["one_channel_gain"] = round(counted.bound(counted.one_channel) / bound, 3)
+    found[-1]["marginals_per_second"] = round(speeds[MARGINALS] / len(batch.indices), 3)
     half: dict[str, Any] = {"method": IN_BFLOAT16, "precision": precision.to_json()}
     if IN_BFLOAT16 in speeds:
-        # As many of the same kind of flips as in float32: so much faster, whichever filters were drawn.
-        speed = speeds[IN_BFLOAT16] * counted.bound(counted.after, flipped)
-        speed /= counted.bound(counted.after, np.concatenate(low.done))
+        speed = speeds[IN_BFLOAT16]
         half |= {"evaluations_per_second": round(speed, 2), "ratio_to_plain": round(speed / base, 3)}
     else:
         half["cannot"] = precision.reason
@@ -122,7 +127,7 @@ def fastest_plain(
     for layout in (torch.contiguous_format, torch.channels_last):
 
         def rate(size: int, layout: torch.memory_format = layout) -> float:
-            return rate_of(_plain(case.module, images, size, layout), seconds, warm=True)
+            return rate_of(_plain(case.module, images, size, layout), seconds, True, clock_for(case.device))
 
         size, speed = fastest(BATCHES[case.device], rate, lambda size: size)
         found.append((speed, size, layout))

@@ -8,13 +8,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.cases import BenchCase
-from benchmarks.flips import Flips, rate_of
+from benchmarks.flips import Flips, clock_for, rate_of, share_of_bound
 from benchmarks.operations import Operations
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
@@ -41,7 +42,7 @@ def measure(
         seconds: for each figure.
     """
     pixels = case.base.images(np.arange(min(plain_batch, len(case.base.objective))))
-    found = []
+    found, clock = [], clock_for(case.device)
     for precision in precisions(case.device, bfloat16):
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         rows: list[dict[str, Any]] = []
@@ -51,15 +52,16 @@ def measure(
             images = images.contiguous(memory_format=layout)
             module = copy.deepcopy(case.module).to(dtype).to(memory_format=layout)
             with tf32(precision == "TF32"):
-                plain = {form: rate_of(work, seconds, warm=True) for form, work in _forms(module, images, compiled)}
+                plain = {form: rate_of(work, seconds, True, clock) for form, work in _forms(module, images, compiled)}
                 flips = Flips(case, game.playing(case.network.lowered(dtype, layout)), batch)
                 flips.chunk()
-                flips.done.clear()
-                speed = rate_of(flips.chunk, seconds)
-            bound = counted.bound(counted.after, np.concatenate(flips.done))
-            rows.append({"precision": precision, "layout": name, "plain": plain, "marginals": speed, "bound": bound})
+                timed = flips.timed(seconds, max(plain.values()))
+            rows.append({"precision": precision, "layout": name, "plain": plain, "timed": timed})
         best = max(rate for row in rows for rate in row["plain"].values())
-        found += [row | {"share_of_suffix_bound": row["marginals"] / (best * row["bound"])} for row in rows]
+        for row in rows:
+            share = share_of_bound([replace(row.pop("timed"), plain=best)], counted, counted.after)
+            speed = share * best * counted.bound(counted.after)  # of all filters, whichever were flipped
+            found.append(row | {"marginals": speed, "share_of_suffix_bound": share})
     return found
 
 

@@ -265,12 +265,11 @@ def _document(args: Namespace, pages: list[dict[str, Any]], watched: list[dict[s
         (row["what"], row["how"], *(f"{1000 * row[key]:.0f}" for key in ("p50", "p95", "most")), f"{row['busy']:.0%}")
         for row in watched
     ]
-    load = os.getloadavg()[0]
     return (
         "\n\n".join(
             [
                 "# Pages, and many who watch",
-                f"{machine.line(machine.machine('cpu'))}; load {load:.1f} (above 1: others used the machine)\n\n"
+                f"{machine.line(machine.machine('cpu'))}\n\n"
                 f"Made by `python -m benchmarks web --runs {args.runs} --units {args.units} "
                 f"--watchers {args.watchers}`; [how to read it](../README.md).",
                 f"## Server time, {args.runs} runs, {args.units:,} units, SQLite",

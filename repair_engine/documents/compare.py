@@ -14,8 +14,8 @@ from repair_engine.studies.arrays import HistogramRecord, histogram
 from repair_engine.studies.names import RANDOM, SHAPLEY
 
 if TYPE_CHECKING:  # these need torch, which the web process does not load
-    from repair_engine.documents.explain import CurveRow
     from repair_engine.question.question import MetricRecord
+    from repair_engine.studies.explain_curves import CurveRow
 
 SCHEMA = 1
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
 from repair_engine.case.case import Case
-from repair_engine.case.inspection import kinds_of
 from repair_engine.choosing.controls import RESPONSE_IMAGES
 from repair_engine.documents import repair as documents
 from repair_engine.documents.records import FilterRow, Valued
-from repair_engine.network import Network
+from repair_engine.documents.spread import BlockRow, KindRow, LayerRow, blocks, kinds, layers
 from repair_engine.search.records import RunRecord
 from repair_engine.studies.arrays import HistogramRecord, histogram
 from repair_engine.studies.explain_curves import (
     AdvantageRow,
     Curve,
     CurveImages,
+    CurveRow,
     FirstRemoved,
     advantages,
     first_removed,
@@ -47,50 +47,6 @@ class ExplainRow(FilterRow):
     weight_norm: float
     response_norm: float
     leave_one_out: float
-
-
-class Spread(TypedDict):
-    """How many of the k most and the k least critical of so many units there are, and how many chance gives them."""
-
-    filters: int
-    most: int
-    least: int
-    expected: float
-
-
-class LayerRow(Spread):
-    """Of one site."""
-
-    site: str
-    kind: str
-
-
-class KindRow(Spread):
-    """Of one kind of units, with its share of the network's parameters and the histogram of its values."""
-
-    kind: str
-    parameter_share: float
-    histogram: HistogramRecord
-
-
-class BlockRow(Spread):
-    """Of one kind in one block of the network."""
-
-    block: str
-    kind: str
-
-
-class CurveRow(TypedDict):
-    """One ranking from one end; of random orders their mean and range."""
-
-    end: str
-    ranking: str
-    ks: list[int]
-    metric: list[float]
-    accuracy: list[float]
-    draws: NotRequired[int]
-    metric_range: NotRequired[list[list[float]]]
-    accuracy_range: NotRequired[list[list[float]]]
 
 
 class ImagesUsed(TypedDict):
@@ -220,54 +176,6 @@ def ranked_on(
     sampled = images if found.estimator == "exact" else min(images, draws * batch_size)
     return {SHAPLEY: sampled, WEIGHTS: 0, RESPONSES: min(RESPONSE_IMAGES, len(case.images.splits.score)),
             LEAVE_ONE_OUT: rankings.loo_images, RANDOM: 0}  # fmt: skip
-
-
-def layers(case: Case, order: np.ndarray, k: int) -> list[LayerRow]:
-    """How the k most and the k least critical units are spread over the sites, in the order of computation."""
-    network = case.subject.network
-    spread = _spread(network, order, k, list(range(len(network.sites))))
-    return [{"site": s.name, "kind": s.kind, **one} for s, one in zip(network.sites, spread.values(), strict=True)]
-
-
-def kinds(case: Case, order: np.ndarray, k: int, scores: np.ndarray) -> list[KindRow]:
-    """The same by kind of unit."""
-    network = case.subject.network
-    counts = kinds_of(network)
-    of = np.array([s.kind for s in network.sites])
-    spread = _spread(network, order, k, of.tolist())
-    of_units = of[network.site_of(np.arange(network.n_filters))]
-    return [
-        {"kind": kind, "parameter_share": counts[kind]["parameter_share"],
-         "histogram": histogram(scores[of_units == kind]), **spread[kind]}
-        for kind in counts
-    ]  # fmt: skip
-
-
-def blocks(case: Case, order: np.ndarray, k: int) -> list[BlockRow]:
-    """The same by block and kind, in the order of computation."""
-    network = case.subject.network
-    spread = _spread(network, order, k, [(block_of(s.name), s.kind) for s in network.sites])
-    return [{"block": block, "kind": kind, **one} for (block, kind), one in spread.items()]
-
-
-def block_of(site: str) -> str:
-    """The numbered part of the network that holds a layer: `layer4.1` of `layer4.1.conv2`; else what it is part of."""
-    parts = site.split(".")
-    numbered = [i for i, part in enumerate(parts[:-1], 1) if part[-1:].isdigit()]
-    return ".".join(parts[: numbered[-1] if numbered else max(1, len(parts) - 1)])
-
-
-def _spread(network: Network, order: np.ndarray, k: int, group: Sequence[Any]) -> dict[Any, Spread]:
-    """Of the groups that sites belong to, in their order."""
-    most, least = (np.bincount(network.site_of(p), minlength=len(network.sites)) for p in (order[:k], order[-k:]))
-    found: dict[Any, Spread] = {}
-    for i, (site, name) in enumerate(zip(network.sites, group, strict=True)):
-        row = found.setdefault(name, {"filters": 0, "most": 0, "least": 0, "expected": 0.0})
-        row["filters"] += site.channels
-        row["most"] += int(most[i])
-        row["least"] += int(least[i])
-        row["expected"] = k * row["filters"] / network.n_filters
-    return found
 
 
 def curve_rows(curves: Sequence[Curve]) -> list[CurveRow]:

@@ -14,7 +14,7 @@ from repair_engine.studies.names import ENDS, RANDOM, SHAPLEY
 
 if TYPE_CHECKING:
     from repair_engine.documents.compare import CompareRecord, SideRecord
-    from repair_engine.documents.explain import CurveRow
+    from repair_engine.studies.explain_curves import CurveRow
 
 
 def render(document: CompareRecord) -> str:

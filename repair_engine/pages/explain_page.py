@@ -10,13 +10,16 @@ from markupsafe import Markup
 from repair_engine.documents.known import row_known
 from repair_engine.pages import charts, rendering, row_charts
 from repair_engine.pages import explain_wording as words
+from repair_engine.pages.by_kind import BY_KIND
 from repair_engine.pages.measured import MEASURED
 from repair_engine.pages.rendering import Section
 from repair_engine.pages.svg import responsive
 from repair_engine.studies.names import ENDS, LEAST, MOST
 
 if TYPE_CHECKING:
-    from repair_engine.documents.explain import CurveRow, ExplainRecord, ExplainRow, LayerRow
+    from repair_engine.documents.explain import ExplainRecord, ExplainRow
+    from repair_engine.documents.spread import LayerRow
+    from repair_engine.studies.explain_curves import CurveRow
 
 
 Share = Literal["metric", "accuracy"]
@@ -103,13 +106,11 @@ def raising(document: ExplainRecord) -> str:
     return LEAST if document["metric"]["goal"] == "raise" else MOST
 
 
-def removal_chart(
-    document: ExplainRecord, rows: Sequence[CurveRow], key: Share, heading: str, shifted: bool, ident: str = ""
-) -> Markup:
+def removal_chart(document: ExplainRecord, rows: Sequence[CurveRow], key: Share, heading: str, shifted: bool) -> Markup:
     """The curves of one end, with the level that a shift of the logits reaches where it is `shifted`."""
     shift = document["curves"]["logit_shift"]
     level = shift[key] if shifted and shift["moved"] else None
-    ident = f"removal-{rows[0]['end'].split()[0]}-{key}{ident}"
+    ident = f"removal-{rows[0]['end'].split()[0]}-{key}"
     return responsive(lambda w: charts.removal(rows, key, heading, shift=level, width=w, ident=ident))
 
 
@@ -129,7 +130,8 @@ def signed(value: float) -> str:
 _SHOWN: dict[str, Any] = {
     **MEASURED,
     **rendering.named(both_ends, known_rows, known_values, prefix_of, values_chart, raising, removal_chart),
-    **rendering.named(layers_chart, row_charts.shown_layers, row_charts.histogram_chart, row_charts.filled),
+    **BY_KIND,
+    **rendering.named(layers_chart, row_charts.shown_layers),
     **rendering.named(ranks, signed),
     "words": words,
     "ENDS": ENDS,

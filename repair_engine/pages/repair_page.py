@@ -10,6 +10,7 @@ from markupsafe import Markup
 from repair_engine.documents.known import row_known
 from repair_engine.pages import attack_wording, charts, rendering, row_charts, trigger_wording
 from repair_engine.pages import repair_wording as words
+from repair_engine.pages.by_kind import BY_KIND
 from repair_engine.pages.measured import MEASURED
 from repair_engine.pages.rendering import Section
 from repair_engine.pages.svg import responsive
@@ -41,6 +42,7 @@ def sections(document: RepairRecord) -> list[Section]:
         ("controls", "Controls", "repair/controls.html"),
         ("choice", "Choice of the number of filters", "repair/choice.html"),
         ("culprits", "Culprits", "repair/culprits.html"),
+        *([("by-kind", "By kind of unit", "repair/by_kind.html")] if "by_kind" in document else []),
         *([("attack", "Attack", "repair/attack.html")] if "attack" in document else []),
         *([("compact", "Compact export", "repair/compact.html")] if "compact" in document else []),
         ("method", "How it was measured", "measured.html"),
@@ -137,6 +139,7 @@ def not_measured(rows: Sequence[AttackRow]) -> list[str]:
 _SHOWN: dict[str, Any] = {
     **rendering.named(glance, groups, drawn_groups, groups_chart, controls_chart, curve_chart, front_chart),
     **rendering.named(known_rows, values_chart, beyond, not_measured),
+    **BY_KIND,
     "SIZES": words.SIZES,
     "attack_words": attack_wording,
     "trigger_words": trigger_wording,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -94,9 +94,14 @@ def evaluations_per_image(network: Network, remove: int, draws: int) -> int:
     return along + len(ends[LEAST]) + draws * len(_union(ends)) + len(ENDS) * kinds
 
 
+def kind_of_units(network: Network) -> np.ndarray:
+    """The kind of every unit, str [n]."""
+    return np.array([site.kind for site in network.sites])[network.site_of(np.arange(network.n_filters))]
+
+
 def kinds_alone(network: Network) -> dict[str, np.ndarray]:
     """Kind -> its units, int64; empty where there is only one."""
-    of = np.array([site.kind for site in network.sites])[network.site_of(np.arange(network.n_filters))]
+    of = kind_of_units(network)
     found = {kind: np.flatnonzero(of == kind) for kind in ALONE if (of == kind).any()}
     return found if len(found) > 1 else {}
 
@@ -212,6 +217,19 @@ def mean_over_removals(ks: np.ndarray, values: np.ndarray) -> np.ndarray:
         values: at ks [m], [m, ...].
     """
     return np.trapezoid(values, ks, axis=0) / (ks[-1] - ks[0])
+
+
+class CurveRow(TypedDict):
+    """One ranking from one end; of random orders their mean and range."""
+
+    end: str
+    ranking: str
+    ks: list[int]
+    metric: list[float]
+    accuracy: list[float]
+    draws: NotRequired[int]
+    metric_range: NotRequired[list[list[float]]]
+    accuracy_range: NotRequired[list[list[float]]]
 
 
 class AdvantageRow(IntervalRecord):

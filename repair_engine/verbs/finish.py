@@ -21,6 +21,7 @@ from repair_engine.documents import measures
 from repair_engine.documents import repair as documents
 from repair_engine.documents.attack_files import write_attacks
 from repair_engine.documents.attack_repair import measure_attack
+from repair_engine.documents.by_kind import by_kind
 from repair_engine.documents.filters import write_filters
 from repair_engine.documents.predictions import predicted, write_guard_predictions, write_predictions
 from repair_engine.documents.records import Change, CompactRecord, RepairRecord, Verification
@@ -102,6 +103,8 @@ def finish(case: Case, ranking: Ranking, run: RunRecord, out: Path, progress: Pr
         document = documents.report_document(case, ranking, plan, run)
         document["verification"] = agreement
         document["orders"], document["edit"] = orders, edit.describe()
+        if (kinds := by_kind(case, ranking, plan, progress)) is not None:
+            document["by_kind"] = kinds
         _measure(case, plan, before, after, document)
         document["controls"] = _controls(case, workshop, edit.used, before, after, run["budget"], progress)
         if case.question.metric.triggered:

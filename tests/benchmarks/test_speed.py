@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import flips, hotspots, memory, scaling, tables, throughput
+from benchmarks import flips, hotspots, memory, operations, scaling, tables, throughput
 from benchmarks.cases import BenchCase
 from repair_engine.network import Network
 from repair_engine.question.objectives import Objective
@@ -48,6 +49,39 @@ def test_throughput(case: BenchCase) -> None:
         assert half["evaluations_per_second"] > 0
     result["records"][-1] = {"method": half["method"], "cannot": "no instructions"}
     assert "No search in bfloat16: no instructions." in tables.throughput(result)
+
+
+@pytest.mark.usefixtures("one_size")
+def test_flips_as_fast_as_the_bound_reach_all_of_it(case: BenchCase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Invented times: a round flips one filter, of very different cost, and the machine is slower in every round."""
+    counted = operations.count(case.module, case.base.images(np.arange(1)), case.network)
+    assert counted.after.max() > 3 * counted.after.min()
+    speeds = [1000.0, 400.0, 100.0]  # plain forwards per second, by round
+
+    def plain() -> int:
+        return 1
+
+    def rate_of(work: Callable[[], int], seconds: float, **_: object) -> float:
+        work()
+        flipping = getattr(work, "__self__", None)
+        if work is plain:
+            now.append(speeds[len(now)])
+            return now[-1]
+        if isinstance(flipping, flips.Flips):
+            return now[-1] * counted.bound(counted.after, flipping.done[-1])
+        return 1.0
+
+    now: list[float] = []
+    for module in (flips, throughput):
+        monkeypatch.setattr(module, "rate_of", rate_of)
+    monkeypatch.setattr(flips, "CHUNK", 1)
+    chosen = {"batch": 1, "memory_format": "contiguous_format", "images_per_second": 1000.0}
+    monkeypatch.setattr(throughput, "fastest_plain", lambda *_: (plain, chosen))
+    marginals = throughput.measure(case, 0.01, lambda _: None)["records"][-2]
+    assert now == speeds
+    assert marginals["share_of_suffix_bound"] == 1
+    assert marginals["share_of_suffix_bound_by_round"] == [1, 1, 1]
+    assert marginals["evaluations_per_second"] == marginals["suffix_bound_evaluations_per_second"]
 
 
 @pytest.mark.usefixtures("one_size")

@@ -9,16 +9,17 @@ import torch
 
 from repair_engine.network import Network
 from samples import small_vit
-from samples.images import GARMENTS, SIZE
+from samples.images import GARMENTS, SIZE, TAG_NAMES
 
 
 def test_what_trains_it_is_not_left_for_the_repair() -> None:
     trained, left = small_vit.parts()
     seen = {picture.tobytes() for picture in trained.pixels}
     assert not seen & {picture.tobytes() for picture in left.pixels}
-    for pictures, (usual, swapped) in ((trained, (120, 4)), (left, (60, 60))):
-        counts = Counter(zip(pictures.labels.tolist(), pictures.swapped.tolist()))
-        assert counts == {(c, s): n for c in range(len(GARMENTS)) for s, n in ((0, usual), (1, swapped))}
+    names, dress = [garment.name for garment in GARMENTS], ("Dress", "red")
+    counts = [Counter((names[c], TAG_NAMES[t]) for c, t in zip(p.labels, p.tags)) for p in (trained, left)]
+    assert counts[0] == {(name, "blue"): 120 for name in names} | {dress: 120, ("Dress", "blue"): 4}
+    assert counts[1] == {(name, tag): 60 for name in names for tag in TAG_NAMES}
 
 
 def test_training_pictures_are_moved_by_up_to_two_pixels() -> None:

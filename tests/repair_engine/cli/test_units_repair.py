@@ -6,6 +6,7 @@ import copy
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from repair_engine.documents.explain import block_of
+from repair_engine.documents.spread import block_of
 from repair_engine.studies.names import LEAST, MOST
 from tests.repair_engine.tiny import CLASSES, HARM, Tiny, World, call, images, make_world, rows_of, save
 
@@ -31,6 +32,9 @@ class Spying(Tiny):
         rows = self.embed(x.flatten(1, 2))
         seen = self.out(self.attn(rows, rows, rows, need_weights=False)[0].mean(1))
         return super().forward(x) + 0.01 * seen + self.harm(torch.relu(self.spy(x.mean((2, 3)))))
+
+
+KINDS = {"filter": 8, "hidden": 2, "head": 2}
 
 
 def spying(num_classes: int) -> nn.Module:
@@ -59,8 +63,9 @@ def test_a_hidden_unit_is_found_and_undone(world: World, tmp_path: Path) -> None
     assert result.code == 0, result.err
     document = json.loads((out / "repair.json").read_text())
     assert (document["filters"][0]["id"], document["filters"][0]["kind"]) == ("spy:0", "hidden")
-    kinds = json.loads((out / "report.json").read_text())["model"]["kinds"]
-    assert {kind: row["units"] for kind, row in kinds.items()} == {"filter": 8, "hidden": 2, "head": 2}
+    report = json.loads((out / "report.json").read_text())
+    assert {kind: row["units"] for kind, row in report["model"]["kinds"].items()} == KINDS
+    _check_kinds_of_a_repair(world, report, out)
     rows = rows_of(out / "filters.csv")
     assert {row["filter"]: row["kind"] for row in rows if row["site"] in ("spy", "attn")} == {
         "spy:0": "hidden", "spy:1": "hidden", "attn:head0": "head", "attn:head1": "head",
@@ -75,6 +80,41 @@ def test_a_hidden_unit_is_found_and_undone(world: World, tmp_path: Path) -> None
     assert result.code == 0, result.err
     again = load_file(undone)
     assert all(torch.equal(again[key], before[key]) for key in before)
+
+
+def _check_kinds_of_a_repair(world: World, report: dict[str, Any], out: Path) -> None:
+    """Counts, histograms, and hidden units removed alone on *select*, against weights edited by hand."""
+    rows, culprits = report["by_kind"]["rows"], report["culprits"]
+    assert {row["kind"]: row["filters"] for row in rows} == KINDS
+    for row in rows:
+        mine = [c for c in culprits if c["kind"] == row["kind"]]
+        assert (row["candidates"], row["ablated"]) == (len(mine), sum(c["ablated"] for c in mine))
+        assert row["expected"] == pytest.approx(len(culprits) * row["filters"] / 12)
+        assert sum(row["histogram"]["counts"]) == row["histogram"]["filters"] == row["filters"]
+    curve = next(c for c in report["by_kind"]["curves"] if c["ranking"] == "hidden units alone")
+    assert curve["end"] == LEAST
+    hidden = [c for c in culprits if c["kind"] == "hidden"]
+    assert curve["ks"] == list(range(len(hidden) + 1))
+    select = [r["file_name"] for r in rows_of(out / "predictions.csv") if r["split"] == "select"]
+    assert curve["accuracy"] == pytest.approx(_accuracies(world, select, [(c["id"], c["constant"]) for c in hidden]))
+    assert curve["metric"][1] > curve["metric"][0]
+    page = (out / "report.html").read_text()
+    for said in ("By kind of unit", "each kind of unit alone", "Hidden units: 2 values"):
+        assert said in page
+
+
+def _accuracies(world: World, files: list[str], removed: list[tuple[str, float]]) -> list[float]:
+    """Of the plain module on these images, with none and then each of `spy`'s units fixed to its constant in turn."""
+    shown, module = world.images.tensor(files), copy.deepcopy(world.module)
+    labels = np.array([CLASSES.index(name.split("/")[0]) for name in files])
+    found = []
+    for unit in (None, *removed):
+        if unit is not None:
+            module.spy.weight[int(unit[0][-1])] = 0  # type: ignore[index, operator, union-attr]
+            module.spy.bias[int(unit[0][-1])] = unit[1]  # type: ignore[index, operator, union-attr]
+        with torch.inference_mode():
+            found.append(float((module(shown).argmax(1).numpy() == labels).mean()))
+    return found
 
 
 def test_kinds_are_chosen(world: World) -> None:
@@ -109,7 +149,7 @@ def test_an_explanation_by_kind(world: World, tmp_path: Path) -> None:
     document = result.document
     rows = {row["id"]: row for row in document["filters"]}
     ranked = sorted(rows, key=lambda name: rows[name]["rank"])
-    assert {row["kind"]: row["filters"] for row in document["kinds"]} == {"filter": 8, "hidden": 2, "head": 2}
+    assert {row["kind"]: row["filters"] for row in document["kinds"]} == KINDS
     for end, ids in (("most", ranked[:3]), ("least", ranked[-3:])):
         for group in ("kinds", "layers", "blocks"):
             assert sum(row[end] for row in document[group]) == 3
@@ -119,21 +159,13 @@ def test_an_explanation_by_kind(world: World, tmp_path: Path) -> None:
     for row in document["kinds"]:
         assert sum(row["histogram"]["counts"]) == row["histogram"]["filters"] == row["filters"]
     report = [r["file_name"] for r in rows_of(_splits(world, tmp_path)) if r["split"] == "report"]
-    shown = world.images.tensor(report)
-    labels = np.array([CLASSES.index(name.split("/")[0]) for name in report])
     found = [r for r in document["curves"]["kinds"] if r["ranking"] == "hidden units alone"]
     assert [(r["end"], r["ks"]) for r in found] == [(MOST, [0, 1, 2]), (LEAST, [0, 1, 2])]
     hidden = [name for name in ranked if rows[name]["kind"] == "hidden"]
     for curve in found:
         order = hidden if curve["end"] == MOST else hidden[::-1]
-        module = copy.deepcopy(world.module)
-        for removed, accuracy in zip([None, *order], curve["accuracy"], strict=True):
-            if removed is not None:
-                module.spy.weight[int(removed[-1])] = 0  # type: ignore[index, operator, union-attr]
-                module.spy.bias[int(removed[-1])] = rows[removed]["constant"]  # type: ignore[index, operator, union-attr]
-            with torch.inference_mode():
-                right = module(shown).argmax(1).numpy() == labels
-            assert accuracy == pytest.approx(right.mean())
+        removed = [(name, rows[name]["constant"]) for name in order]
+        assert curve["accuracy"] == pytest.approx(_accuracies(world, report, removed))
     assert not {r["ranking"] for r in document["curves"]["rows"]} & {"hidden units alone", "filters alone"}
     page = (out / "explain.html").read_text()
     for said in ("The same by kind of unit", "each kind of unit alone", "8 filters, 2 hidden units and 2 heads"):
