@@ -26,8 +26,10 @@ from repair_engine.models.architectures import Architecture
 from repair_engine.models.preprocessing import Preprocessing
 from repair_engine.network import Network, predictions
 from repair_engine.network.network import two_dimensional
+from repair_engine.network.write_back import apply_edits
 from repair_engine.question.attacks import AttackSettings, pgd, square
 from repair_engine.question.objectives import Metric, Objective, plan_batches
+from repair_engine.question.reconstruction import reconstruct, suspicion_said
 from repair_engine.question.request import RepairRequest
 from repair_engine.search.forecast import Foresight
 from repair_engine.search.game import ImageBatch, NeuronGame

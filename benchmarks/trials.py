@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,21 +22,21 @@ class Trial:
 
     Attributes:
         source: a name of `SOURCES`.
-        trigger: the backdoor's patch is pasted on the images.
+        trigger: the patch that is pasted on the images, as `repair_engine.repair` takes it.
     """
 
     name: str
     source: str
     metric: str
     max_clean_drop: float = 0.02
-    trigger: bool = False
+    trigger: Any = field(default=None, compare=False)
 
 
 STOCK_TAGS = Trial("stock_tags, subgroup", "stock_tags", "subgroup-recall:subgroup")
 CATDOG = Trial("catdog, breeds", "catdog", "subgroup-recall:subgroup", 0.05)
 RESNET8 = Trial("resnet8, recall of cat", "resnet8", "recall:cat", 0.05)
 TAG = Trial("stock_tags, tag", "stock_tags", "subgroup-recall:tag")
-BACKDOOR = Trial("backdoor", "backdoor", f"trigger-success:{TARGET}", trigger=True)
+BACKDOOR = Trial("backdoor", "backdoor", f"trigger-success:{TARGET}", trigger=np.repeat(PATCH[None], 3, axis=0))
 
 
 @contextmanager
@@ -51,8 +52,8 @@ def sampled(
         MissingData: the trial's files are not here.
     """
     source, options = SOURCES[trial.source], {"seed": seed, "budget": budget, "max_clean_drop": trial.max_clean_drop}
-    if trial.trigger:
-        options["trigger"] = np.repeat(PATCH[None], 3, axis=0)
+    if trial.trigger is not None:
+        options["trigger"] = trial.trigger
     with job_of("repair", *source.open(), trial.metric, **options) as job:
         files = keep / "search.bin", keep / "confirm.bin"
         if not files[0].exists():

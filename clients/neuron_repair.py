@@ -336,7 +336,7 @@ def wait_for_upload(api: Api, kind: str, upload: dict) -> dict:
 # Written by `python -m repair_engine.settings`.
 # options: begin
 _OPTIONS = """\
-metric | --metric |  | text |  |  | accuracy, recall:CLASS, subgroup-recall:COLUMN, attack-success or trigger-success:CLASS (a backdoor's trigger that gives the class). Of several columns (subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a comma in it stands in double quotes.
+metric | --metric |  | text |  |  | accuracy, recall:CLASS, subgroup-recall:COLUMN, attack-success, trigger-success:CLASS (a backdoor's trigger that gives the class), hidden-trigger or hidden-trigger:CLASS (a trigger that nobody knows: one is reconstructed from clean images). Of several columns (subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a comma in it stands in double quotes.
 group | --group |  | text |  | COLUMN | A column of metadata.csv whose values (patient, writer, identity) must not be in two of the three splits.
 seed | --seed |  | whole |  |  | Fixes the splits and every random choice: the same seed and budget give the same result.
 max_clean_drop | --max-clean-drop |  | real |  | X | How far clean accuracy may fall, on the select images and on the guard set. Default: 0.02.
@@ -379,7 +379,7 @@ draws | --random-draws |  | whole |  | N | Random orders of removal; a band need
 curve_images | --curve-images |  | whole |  | N | Report images on which the curves are measured, at most. Default: by the budget.
 pictures | --pictures |  | whole |  | N | Filters from each end that are shown by their most extreme score images; 0: none. Default: 6.
 visualize | --visualize |  | whole |  | N | Filters from each end for which an image is optimized; 0: none. Default: 2.
-also | --also |  | texts |  | METRIC | Value this, too, on the same evaluations, at the price of one; may be repeated. A metric, subgroup:COLUMN=VALUE, classes, subgroups, or all. Not beside attack-success or trigger-success.
+also | --also |  | texts |  | METRIC | Value this, too, on the same evaluations, at the price of one; may be repeated. A metric, subgroup:COLUMN=VALUE, classes, subgroups, or all. Not beside attack-success, trigger-success or hidden-trigger.
 all_images | --all-images |  | flag |  |  | Attack all images, not those of the report split alone. A repair has seen the score and the select images: for figures after it leave this out.
 device | --device |  | text | auto,cpu,cuda |  | A run stays on one kind of device. Default: auto.
 architecture | --architecture |  | text |  | NAME | torchvision's name, timm:NAME where timm is installed, or a registered one. Needed unless the model is ONNX or a Hugging Face folder.
@@ -915,7 +915,7 @@ def add_search(run: argparse.ArgumentParser, verb: str) -> None:
     add_inputs(run)
     run.add_argument("--guard", type=Path, help="a second labelled set on which clean accuracy must hold too")
     run.add_argument("--guard-split-folder", metavar="NAME", help="as --split-folder, of the guard set")
-    run.add_argument("--trigger", type=Path, help="of trigger-success:CLASS: the patch that is pasted on the images")
+    run.add_argument("--trigger", type=Path, help="of a backdoor: the patch that is pasted on the images")
     run.add_argument("--triggered", type=Path, help="in its place: a zip of images that carry it, with true labels")
     run.add_argument("--triggered-split-folder", metavar="NAME", help="as --split-folder, of the triggered images")
     add_options(run, verb, required=("metric",))

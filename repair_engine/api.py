@@ -55,8 +55,10 @@ def score(model: Any, images: Any, *, metric: str, progress: Told = None, **opti
     """The Shapley value of every filter for a metric, with intervals.
 
     Args:
-        metric: accuracy, recall:CLASS, subgroup-recall:COLUMN, attack-success, or trigger-success:CLASS.
-        trigger: of trigger-success: the patch, a file's path, Pillow's image, or an array [C, h, w].
+        metric: accuracy, recall:CLASS, subgroup-recall:COLUMN, attack-success, trigger-success:CLASS, or
+            hidden-trigger.
+        trigger: of trigger-success, or of hidden-trigger for the report alone: the patch, a file's path, Pillow's
+            image, or an array [C, h, w].
         triggered: in the patch's place: images that carry the trigger, with their true labels; as `images`.
         columns: name -> value of each image, [N]: what metadata.csv is to a zip.
         classes: class names in the model's order; by default the Dataset's own.

@@ -38,6 +38,7 @@ from repair_engine.question.further import all_columns, further_objectives, subg
 from repair_engine.question.goals import GroupGoal
 from repair_engine.question.objectives import Metric
 from repair_engine.question.question import Question, question_of
+from repair_engine.question.reconstruction import Reconstruction, reconstruct, suspicion_said
 from repair_engine.question.request import RepairRequest
 from repair_engine.question.subgroups import absence_warnings, subgroups_of
 from repair_engine.question.triggers import TriggerRecord, does_nothing, stored_pixels, trigger_record, triggered_splits
@@ -45,6 +46,7 @@ from repair_engine.settings import check_trigger
 from repair_engine.support.memory import Room, give_back
 from repair_engine.support.progress import Progress, silent
 
+RECONSTRUCTED, KNOWN = "reconstructed from clean images", "known"
 _ATTACK_SECONDS = 60.0  # for all splits, where nothing is said
 
 
@@ -79,10 +81,8 @@ def prepare(
         BadInput: anything about the model, the images or the options that cannot be used.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    check_trigger(
-        str(request.metric), (given.trigger or request.trigger) is not None,
-        (given.triggered or request.triggered) is not None, request,
-    )  # fmt: skip
+    patch, carrying = _triggers_of(request, given)
+    check_trigger(str(request.metric), patch, carrying, request)
     checkpoint = given.model or read_model(request, folder, progress)
     read = _read(request, checkpoint, folder, progress, given)
     images, network = read.images, read.network
@@ -93,7 +93,18 @@ def prepare(
     subject = _subject(request, checkpoint, read)
     attacked: dict[str, AttackedSplit] = {}
     trigger: TriggerRecord | None = None
-    if request.metric.triggered:
+    known: AttackedSplit | None = None
+    if request.metric.hidden:
+        found = _reconstruct(request, read, subject, progress)
+        request = replace(request, metric=replace(request.metric, argument=found.name))
+        whole = Paste(found.patch, 0, 0, 1.0)
+        trigger = trigger_record(request.metric, images, whole, RECONSTRUCTED) | {"reconstructed": found.record}
+        attacked = triggered_splits(request.metric, images, whole, folder)
+        if patch or carrying:
+            paste = _paste(request, images, given)
+            trigger["known"] = request.name_of("trigger" if paste else "triggered")
+            known = triggered_splits(request.metric, images, paste, folder / KNOWN, ("report",))["report"]
+    elif request.metric.triggered:
         paste = _paste(request, images, given)
         trigger = trigger_record(request.metric, images, paste, request.name_of("trigger" if paste else "triggered"))
         attacked = triggered_splits(request.metric, images, paste, folder)
@@ -111,26 +122,29 @@ def prepare(
         attacked = _attack(request, read, intact, progress)
         for name, part in attacked.items():
             np.save(folder / f"attack_{name}.npy", part.pixels.numpy())
-    question = question_of(request, images, attacked, trigger)
+    question = question_of(request, images, attacked, trigger, known)
     select = images.indices("select")
     GroupGoal.of(request.limits.goal, question.groups("select"), images.labels[select])  # raises before the search
-    found = [*read.notes, *warnings_of(question, subject, intact)]
-    if trigger is not None:
-        found += _nothing_done(question, read.module, subject, intact)
+    warnings = [*read.notes, *warnings_of(question, subject, intact)]
+    if trigger is not None and "reconstructed" in trigger:
+        pixels = int(np.prod(images.shape[1:]))
+        warnings.append(suspicion_said(trigger["class"], trigger["reconstructed"], pixels))
+    elif trigger is not None:
+        warnings += _nothing_done(question, read.module, subject, intact)
     if request.looked_before:
         shown = images.dataset
-        found += looked_at(shown.labels, shown.attributes, shown.pixel_hashes, images.splits.report)
+        warnings += looked_at(shown.labels, shown.attributes, shown.pixel_hashes, images.splits.report)
     arrays = {"constants": constants.numpy(), "biases": biases.numpy(), "intact": intact}
     arrays |= {f"split_{name}": images.indices(name) for name in SPLITS}
-    for name, part in attacked.items():
+    for name, part in (attacked | ({KNOWN: known} if known is not None else {})).items():
         arrays |= {f"attack_{name}_indices": part.indices, f"attack_{name}_targets": part.targets}
         arrays |= {f"attack_{name}_labels": part.labels, f"attack_{name}_excluded": np.array(part.excluded)}
     np.savez(folder / "prepared.npz", **arrays)  # type: ignore[arg-type]
-    said = {"warnings": found, "constants_from": means.origin, "trigger": trigger}
+    said = {"warnings": warnings, "constants_from": means.origin, "trigger": trigger}
     (folder / "prepared.json").write_text(json.dumps(said))
     (folder / "request.json").write_text(request.to_json())
     network.constants = constants.to(network.device)
-    return Case(request, subject, images, question, intact, tuple(found))
+    return Case(request, subject, images, question, intact, tuple(warnings))
 
 
 def own_sums(request: RepairRequest, folder: Path, progress: Progress = silent) -> ChannelSums:
@@ -168,17 +182,19 @@ def open_case(folder: Path, at: Callable[[str], str] = str) -> Case:
         stored = {k: arrays[k] for k in arrays.files}
     for name in SPLITS:
         assert np.array_equal(stored[f"split_{name}"], read.images.indices(name)), "the splits are seeded, must repeat"
+    files = {name: folder / f"attack_{name}.npy" for name in SPLITS} | {KNOWN: folder / KNOWN / "attack_report.npy"}
     attacked = {
         name: AttackedSplit(
             stored[f"attack_{name}_indices"],
-            stored_pixels(folder / f"attack_{name}.npy"),
+            stored_pixels(file),
             stored[f"attack_{name}_targets"],
             _labels_of(stored, name, read.images),
             int(stored[f"attack_{name}_excluded"]),
         )
-        for name in SPLITS
+        for name, file in files.items()
         if f"attack_{name}_indices" in stored
     }
+    known = attacked.pop(KNOWN, None)
     read.network.constants = torch.from_numpy(stored["constants"]).to(read.network.device)
     said = json.loads((folder / "prepared.json").read_text())
     subject = replace(
@@ -186,7 +202,7 @@ def open_case(folder: Path, at: Callable[[str], str] = str) -> Case:
         biases=torch.from_numpy(stored["biases"]),
         constants_from=said.get("constants_from", {}),
     )
-    question = question_of(request, read.images, attacked, said.get("trigger"))
+    question = question_of(request, read.images, attacked, said.get("trigger"), known)
     return Case(request, subject, read.images, question, stored["intact"], tuple(said["warnings"]))
 
 
@@ -340,6 +356,21 @@ def _attack(request: RepairRequest, read: _Read, intact: np.ndarray, progress: P
         device=network.device,
         progress=progress,
     )
+
+
+def _triggers_of(request: RepairRequest, given: Given) -> tuple[bool, bool]:
+    """Whether a trigger is given as a patch, and as images that carry it."""
+    return (given.trigger or request.trigger) is not None, (given.triggered or request.triggered) is not None
+
+
+def _reconstruct(request: RepairRequest, read: _Read, subject: Subject, progress: Progress) -> Reconstruction:
+    """The trigger that nobody knows, from the score images. Raises BadInput: no such class, or too many."""
+    metric, images = request.metric, read.images
+    named = metric.class_index(images.class_names) if metric.argument else None
+    return reconstruct(
+        read.module, images.dataset, images.splits.score, named, request.seed, subject.device,
+        max(subject.room.backward, 2), progress,
+    )  # fmt: skip
 
 
 def _paste(request: RepairRequest, images: Images, given: Given) -> Paste | None:

@@ -78,12 +78,27 @@ def goal_of(document: Row) -> str:
 def not_shown(document: Row) -> str:
     """What the report images say of a change that is no improvement; empty of one that is."""
     change, what, lower = judged(document)
+    if said := _no_trigger(document):
+        return said
     if change is None:
         return f"fewer than two subgroups have {REFUSE_BELOW} report images, so {what} cannot be judged"
     low, high = change["lower"], change["upper"]
     if lower:
         low, high = -high, -low
     return "" if low > 0 else "it got worse" if high < 0 else "an improvement is not shown"
+
+
+def _no_trigger(document: Row) -> str:
+    """Of a trigger that was reconstructed: why nothing is claimed of it."""
+    record = document["metric"].get("trigger") or {}
+    if "reconstructed" not in record:
+        return ""
+    if not record["reconstructed"]["stands_out"]:
+        return f"no sign of a backdoor was found: the class {record['class']} does not stand out from the others"
+    change = (document["trigger"].get("known") or {}).get("change")
+    if change is not None and change["lower"] <= 0:
+        return "an improvement is not shown on the trigger that was given"
+    return ""
 
 
 def limits_said(document: Row) -> list[str]:

@@ -9,7 +9,9 @@ import numpy as np
 
 from repair_engine.case.case import Case
 from repair_engine.edits.records import ControlRow
-from repair_engine.support.statistics import wilson
+from repair_engine.question.attacked import AttackedSplit
+from repair_engine.question.objectives.metric import accuracy_weights
+from repair_engine.support.statistics import IntervalRecord, paired_bootstrap, wilson
 
 
 class RateRecord(TypedDict):
@@ -35,6 +37,18 @@ class TriggerRow(TypedDict):
     guard: NotRequired[RateRecord]
 
 
+class KnownRecord(TypedDict):
+    """The trigger that a reconstructed one stands for, on report images that nothing else saw.
+
+    `rows`: success and accuracy under it of the intact model and, where it was changed, of the repair; `change`: of
+    accuracy under it.
+    """
+
+    file: str
+    rows: list[TriggerRow]
+    change: IntervalRecord | None
+
+
 class TriggerSection(TypedDict):
     """`without`: of clean images of other classes, how often the class is said: success without any trigger."""
 
@@ -42,9 +56,10 @@ class TriggerSection(TypedDict):
     left_out: dict[str, int]
     without: dict[str, RateRecord]
     rows: list[TriggerRow]
+    known: NotRequired[KnownRecord]
 
 
-Sets = Mapping[str, np.ndarray]  # "all", "guard" and "attack_report" -> classes int64 [N]
+Sets = Mapping[str, np.ndarray]  # "all", "guard", "attack_report" and "attack_known" -> classes int64 [N]
 
 
 def trigger_section(case: Case, before: Sets, after: Sets | None, controls: Sequence[ControlRow]) -> TriggerSection:
@@ -55,13 +70,13 @@ def trigger_section(case: Case, before: Sets, after: Sets | None, controls: Sequ
     n, m = len(rows), len(report.labels)
     others = rows[case.images.labels[rows] != target]
 
-    def row(name: str, of: Sets) -> TriggerRow:
-        rates = report.rates(of["attack_report"])
+    def row(name: str, of: Sets, changed: AttackedSplit = report, under: str = "attack_report") -> TriggerRow:
+        rates, shown = changed.rates(of[under]), len(changed.labels)
         made: TriggerRow = {
             "name": name,
             "clean": _rate((of["all"] == case.images.labels)[rows].mean(), n),
-            "success": _rate(rates["success"], m),
-            "true_label": _rate(rates["true_label"], m),
+            "success": _rate(rates["success"], shown),
+            "true_label": _rate(rates["true_label"], shown),
         }
         if (guard := case.images.guard) is not None:
             inside = guard.parts.report
@@ -80,7 +95,7 @@ def trigger_section(case: Case, before: Sets, after: Sets | None, controls: Sequ
         if (guard := case.images.guard) is not None:
             made["guard"] = _rate(control["guard"], len(guard.parts.report))
         listed.append(made)
-    return {
+    section: TriggerSection = {
         "images": {part: len(one.labels) for part, one in case.question.attacked.items()},
         "left_out": {part: one.excluded for part, one in case.question.attacked.items()},
         "without": {
@@ -90,6 +105,21 @@ def trigger_section(case: Case, before: Sets, after: Sets | None, controls: Sequ
         },
         "rows": listed,
     }
+    if (known := case.question.known) is not None:
+        section["known"] = {
+            "file": case.question.describe()["trigger"]["known"],
+            "rows": [row(name, of, known, "attack_known") for name, of in models.items()],
+            "change": None if after is None else _change(case, known, before["attack_known"], after["attack_known"]),
+        }
+    return section
+
+
+def _change(case: Case, known: AttackedSplit, before: np.ndarray, after: np.ndarray) -> IntervalRecord:
+    weights, settings = accuracy_weights(len(known.labels)), case.settings
+    found = paired_bootstrap(
+        before == known.labels, after == known.labels, weights, known.labels, settings.seed, level=settings.level
+    )
+    return {"value": found.estimate, "lower": found.lower, "upper": found.upper, "level": found.level}
 
 
 def _rate(share: float, n: int) -> RateRecord:

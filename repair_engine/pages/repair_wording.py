@@ -9,7 +9,7 @@ from repair_engine.documents.edits import is_tuned, rivals_said, standing
 from repair_engine.documents.gates import metric_images as images_of_metric
 from repair_engine.documents.reasons import GOALS, beyond_said, goal_of, judged, limits_said, looser, not_shown
 from repair_engine.pages.rendering import interval
-from repair_engine.pages.trigger_wording import success_said
+from repair_engine.pages.trigger_wording import is_hidden, success_said
 from repair_engine.support.words import count, level_of, p_value, percent, points
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def metric_images(document: RepairRecord) -> tuple[int, str]:
     """How many report images the metric is taken over, and in words which."""
     n, (kind, _, argument) = images_of_metric(document), document["metric"]["name"].partition(":")
     if "trigger" in document:
-        return n, f"{count(n, 'report image')} with the trigger"
+        return n, f"{count(n, 'report image')} with the {'reconstructed ' * is_hidden(document)}trigger"
     attacked = "attacked " if "attack" in document else ""
     of_class = f" of class {argument}" if kind == "recall" and n != document["images_right"]["n"] else ""
     return n, f"{count(n, f'{attacked}report image')}{of_class}"
@@ -76,7 +76,8 @@ def written(document: RepairRecord) -> bool:
 def title(document: RepairRecord) -> str:
     """The outcome in a few words."""
     if repaired(document):
-        return "Repaired, beyond a limit" if document.get("beyond_limits") else "Repaired"
+        unseen = ", not measured on a trigger" * (is_hidden(document) and "known" not in document["trigger"])
+        return f"Repaired{', beyond a limit' if document.get('beyond_limits') else ''}{unseen}"
     return "Written, not shown to help" if written(document) else "No repair found"
 
 

@@ -12,6 +12,7 @@ from repair_engine.pages.attack_wording import settings_text
 from repair_engine.pages.explain_page import at_ends, samples_of, shown
 from repair_engine.pages.explain_wording import advantage_line, headline, shift_text
 from repair_engine.pages.repair_wording import deed, edit_said, fairness_said, goal_said, selection_said, title, verdict
+from repair_engine.pages.trigger_wording import NOT_MEASURED, is_hidden, known_said
 from repair_engine.support.words import first_few, kinds_said, level_of
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ def repair_text(document: RepairRecord) -> str:
     if "trigger" in document:
         lines.append("Clean accuracy, attack success, accuracy under the trigger (95% Wilson intervals):")
         lines += [f"  {row['name']:<26}{_rates(row)}" for row in document["trigger"]["rows"]]
+        lines += [known_said(document) or NOT_MEASURED] if is_hidden(document) else []
     rows = document.get("attack", {}).get("rows", [])
     if rows:
         lines.append("Attacks before and after (success; true label recovered):")

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 def trigger_said(document: RepairRecord) -> str:
     """What the trigger is and which images carry it, in a sentence or two."""
     part, left_out = document["metric"]["trigger"], document["trigger"]["left_out"]["report"]
-    if part["size"] is None or part["at"] is None:
+    if "reconstructed" in part:
+        how = "its trigger is not known; one was reconstructed from clean score images, and is pasted on the others."
+    elif part["size"] is None or part["at"] is None:
         copies = part["copies"] or 0
         known = f"; {copies:,} are known to be copies of clean ones, and lie in their splits" if copies else ""
         how = f"{part['images'] or 0:,} images of {part['file']} carry it{known}."
@@ -42,11 +44,39 @@ def without_said(document: RepairRecord) -> str:
     )
 
 
+NOT_MEASURED = (
+    "Not measured on a trigger: this one was reconstructed from clean images, and what it stands for may keep its "
+    "effect. "
+    "Images that carry the trigger would tell: give them for the report."
+)
+
+
+def is_hidden(document: RepairRecord) -> bool:
+    """The trigger was reconstructed."""
+    return "reconstructed" in (document["metric"].get("trigger") or {})
+
+
+def known_said(document: RepairRecord) -> str:
+    """What the trigger that was given does before and after a repair that did not see it; "" where none was given."""
+    known = document["trigger"].get("known") if "trigger" in document else None
+    if not known or len(known["rows"]) < 2:
+        return ""
+    (before, after), name = known["rows"], document["metric"]["trigger"]["class"]
+    return (
+        f"The trigger of {known['file']}, which the repair did not see, gives {name} on "
+        f"{percent(after['success']['value'])} of {count(after['success']['n'], 'report image')} (before: "
+        f"{percent(before['success']['value'])}), and {percent(after['true_label']['value'])} keep their true label "
+        f"(before: {percent(before['true_label']['value'])})."
+    )
+
+
 def success_said(document: RepairRecord) -> str:
     """Of a trigger, how often it still gives its class."""
     if "trigger" not in document or not is_changed(document):
         return ""
     before, after = document["before"]["report"], document["after"]["report"]
+    if is_hidden(document):
+        return known_said(document) or NOT_MEASURED
     return (
         f"The trigger gives {document['metric']['trigger']['class']} on {percent(after['success'])} of these images "
         f"(before: {percent(before['success'])}); clean accuracy is {percent(after['accuracy'])} "

@@ -25,9 +25,10 @@ _SEED = 0xA77AC
 
 def check_pixels(metric: Metric, dataset: Dataset) -> None:
     """Raises BadInput where images are to be attacked that are no pixels."""
-    if metric.attacked and dataset.preprocessing.normalized:
+    if (metric.attacked or metric.hidden) and dataset.preprocessing.normalized:
+        what = "Attacks change" if metric.attacked else "A trigger is sought in"
         raise BadInput(
-            "Attacks change pixels in [0, 1]; these images are normalized already.",
+            f"{what} pixels in [0, 1]; these images are normalized already.",
             "Give pixels (uint8, or floating point in [0, 1]), and mean= and std= as the model needs them.",
         )
 

@@ -49,6 +49,7 @@ class Question(ABC):
     further: ClassVar[tuple[FurtherObjective, ...]] = ()
     subgroups: ClassVar[tuple[str, ...] | None] = None
     adversary: ClassVar[bool] = False  # the changed images are an adversary's, who can make others
+    known: ClassVar[AttackedSplit | None] = None  # report images with the trigger that a reconstructed one stands for
 
     metric: Metric
     images: Images
@@ -292,18 +293,39 @@ class TriggerQuestion(ChangedQuestion):
         return {**super().describe(), "trigger": self.trigger}
 
 
+@dataclass(frozen=True, kw_only=True)
+class HiddenQuestion(TriggerQuestion):
+    """The same of a trigger that was reconstructed; what is valued and chosen by sees nothing of the `known` one."""
+
+    known: AttackedSplit | None = None  # type: ignore[misc]
+
+    def file_names(self, part: str) -> list[str]:
+        return [self.images.dataset.file_names[i] for i in self.indices(part)]
+
+    @property
+    def text(self) -> str:
+        return "accuracy under the reconstructed trigger"
+
+
 def question_of(
-    asked: RunSettings, images: Images, attacked: Mapping[str, AttackedSplit], trigger: TriggerRecord | None = None
+    asked: RunSettings,
+    images: Images,
+    attacked: Mapping[str, AttackedSplit],
+    trigger: TriggerRecord | None = None,
+    known: AttackedSplit | None = None,
 ) -> Question:
     """What is asked of these images.
 
     Args:
         attacked: of a metric that is about attacks (`attack_splits`) or a trigger (`triggered_splits`).
         trigger: what is said of it.
+        known: of a trigger that was reconstructed, report images with the one that it stands for, if they were given.
     """
     if asked.metric.attacked:
         return AttackQuestion(asked.metric, images, attacked, attack=asked.attack)
     if asked.metric.triggered:
         assert trigger is not None
+        if asked.metric.hidden:
+            return HiddenQuestion(asked.metric, images, attacked, trigger=trigger, known=known)
         return TriggerQuestion(asked.metric, images, attacked, trigger=trigger)
     return CleanQuestion(asked.metric, images, also=asked.also)

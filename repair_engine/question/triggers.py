@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -14,12 +15,16 @@ from repair_engine.data.patches import Paste
 from repair_engine.errors import BadInput
 from repair_engine.question.attacked import AttackedSplit
 from repair_engine.question.objectives import Metric
+from repair_engine.question.reconstruction import ReconstructedRecord
 
 _AT_ONCE = 256  # images that are held at a time
 
 
 class TriggerRecord(TypedDict("TriggerRecord", {"class": str})):
-    """In documents: the class that it gives, its file, and of a patch how it is pasted, else which images carry it."""
+    """In documents: the class that it gives, its file, and of a patch how it is pasted, else which images carry it.
+
+    `reconstructed`: of one that nobody knows, from what; `known`: the file of the trigger that the report is judged by.
+    """
 
     file: str
     sha256: str
@@ -28,6 +33,8 @@ class TriggerRecord(TypedDict("TriggerRecord", {"class": str})):
     opacity: float | None
     images: int | None
     copies: int | None
+    reconstructed: NotRequired[ReconstructedRecord]
+    known: NotRequired[str]
 
 
 def trigger_record(metric: Metric, images: Images, paste: Paste | None, file: str) -> TriggerRecord:
@@ -45,7 +52,9 @@ def trigger_record(metric: Metric, images: Images, paste: Paste | None, file: st
     }  # fmt: skip
 
 
-def triggered_splits(metric: Metric, images: Images, paste: Paste | None, folder: Path) -> dict[str, AttackedSplit]:
+def triggered_splits(
+    metric: Metric, images: Images, paste: Paste | None, folder: Path, parts: Sequence[str] = SPLITS
+) -> dict[str, AttackedSplit]:
     """The images with the trigger whose true class is another one, by split; their pixels are left in `folder`.
 
     Args:
@@ -60,7 +69,8 @@ def triggered_splits(metric: Metric, images: Images, paste: Paste | None, folder
         dataset, splits = images.triggered.dataset, images.triggered.splits
     else:
         dataset, splits = images.dataset, images.splits
-    inside = {part: getattr(splits, part) for part in SPLITS}
+    folder.mkdir(exist_ok=True)
+    inside = {part: getattr(splits, part) for part in parts}
     counted = {part: rows[dataset.labels[rows] != target] for part, rows in inside.items()}
     if lacking := [part for part, rows in counted.items() if not len(rows)]:
         which = "images" if paste is not None else "triggered images"

@@ -34,6 +34,7 @@ from repair_engine.settings.question import (
     attacks,
     check_metric,
     check_trigger,
+    hidden,
     triggers,
 )
 from repair_engine.settings.verbs import (
@@ -118,6 +119,7 @@ __all__ = [
     "check_trigger",
     "declared_by",
     "from_keywords",
+    "hidden",
     "keywords",
     "option",
     "options",

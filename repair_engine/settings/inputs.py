@@ -181,11 +181,11 @@ class MoreFiles(Settings):
     trigger: str | None = option(
         None, metavar="IMAGE", here=_UPLOAD,
         help="Of trigger-success: the patch that is pasted on the images, in pixels of the network's input; an alpha "
-        "channel says where it covers them.",
+        "channel says where it covers them. Of hidden-trigger: for the report alone, which is then judged by it.",
     )  # fmt: skip
     triggered: str | None = option(
         None, metavar="ZIP", here=_UPLOAD,
-        help="Of trigger-success, in the patch's place: images that carry the trigger, with their true labels.",
+        help="In the patch's place: images that carry the trigger, with their true labels.",
     )  # fmt: skip
     triggered_split_folder: str = option(
         "", metavar="NAME", here="it belongs to the upload of the triggered images",

@@ -8,8 +8,11 @@ from typing import ClassVar, Literal
 from repair_engine.errors import BadInput
 from repair_engine.settings.fields import Settings, option
 
-ATTACK, TRIGGER = "attack-success", "trigger-success"
-METRICS = ("accuracy", "recall:CLASS", "subgroup-recall:COLUMN[,COLUMN…]", ATTACK, f"{TRIGGER}:CLASS")
+ATTACK, TRIGGER, HIDDEN = "attack-success", "trigger-success", "hidden-trigger"
+METRICS = (
+    *("accuracy", "recall:CLASS", "subgroup-recall:COLUMN[,COLUMN…]"),
+    *(ATTACK, f"{TRIGGER}:CLASS", HIDDEN, f"{HIDDEN}:CLASS"),
+)
 EVERYTHING = ("classes", "subgroups", "all")  # several further objectives at once
 GREY_LEVEL = 1 / 255  # one level of one pixel
 _ARGUMENTS = {
@@ -25,8 +28,13 @@ def attacks(metric: str) -> bool:
 
 
 def triggers(metric: str) -> bool:
-    """The metric is how often a trigger gives its class."""
-    return metric.partition(":")[0] == TRIGGER
+    """The metric is about a trigger that gives a class: one that is known, or one that is sought."""
+    return metric.partition(":")[0] in (TRIGGER, HIDDEN)
+
+
+def hidden(metric: str) -> bool:
+    """Its trigger is not known."""
+    return metric.partition(":")[0] == HIDDEN
 
 
 def check_metric(name: str, metric: str, others: tuple[str, ...] = ()) -> tuple[str, str]:
@@ -44,7 +52,9 @@ def check_metric(name: str, metric: str, others: tuple[str, ...] = ()) -> tuple[
         )
     if kind in _ARGUMENTS and not argument.strip():
         raise BadInput(f"{kind} needs {_ARGUMENTS[kind]}.", "", name)
-    if kind not in _ARGUMENTS and colon:
+    if kind == HIDDEN and colon and not argument.strip():
+        raise BadInput(f"{HIDDEN}: there is no class after the colon.", f"Name it, or ask for {HIDDEN} alone.", name)
+    if kind not in (*_ARGUMENTS, HIDDEN) and colon:
         raise BadInput(f"{kind} takes nothing after a colon.", "", name)
     return kind, argument
 
@@ -55,8 +65,9 @@ class Question(Settings):
 
     metric: str = option(
         "accuracy", required=True, kept=True, length=1000,
-        help="accuracy, recall:CLASS, subgroup-recall:COLUMN, attack-success or trigger-success:CLASS (a "
-        "backdoor's trigger that gives the class). Of several columns "
+        help="accuracy, recall:CLASS, subgroup-recall:COLUMN, attack-success, trigger-success:CLASS (a "
+        "backdoor's trigger that gives the class), hidden-trigger or hidden-trigger:CLASS (a trigger that nobody "
+        "knows: one is reconstructed from clean images). Of several columns "
         "(subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a "
         "comma in it stands in double quotes.",
     )  # fmt: skip
@@ -72,7 +83,8 @@ class Further(Settings):
     also: tuple[str, ...] = option(
         (), label="Value these, too", metavar="METRIC", length=1000,
         help="Value this, too, on the same evaluations, at the price of one; may be repeated. A metric, "
-        "subgroup:COLUMN=VALUE, classes, subgroups, or all. Not beside attack-success or trigger-success.",
+        "subgroup:COLUMN=VALUE, classes, subgroups, or all. Not beside attack-success, trigger-success or "
+        "hidden-trigger.",
     )  # fmt: skip
 
     def rules(self) -> None:
@@ -138,7 +150,7 @@ class Ablation(Players):
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger(Settings):
-    """How the trigger of trigger-success is put on the images, where it is given as a patch."""
+    """How a trigger is put on the images, where it is given as a patch."""
 
     trigger_at: str = option(
         "bottom-right", label="Where the patch lies", metavar="PLACE", length=40,
@@ -181,16 +193,20 @@ def check_trigger(metric: str, trigger: bool, triggered: bool, asked: Settings |
         raise BadInput(
             "The place and the opacity are a patch's; these images carry it.", "Leave them out.", "trigger_at"
         )
-    if triggers(metric) and not trigger and not triggered:
+    if triggers(metric) and not hidden(metric) and not trigger and not triggered:
         raise BadInput(
             f"{metric}: there is no trigger.",
             "Give the patch that is pasted on the images (trigger), or images that carry it, with their true labels "
-            "(triggered).",
+            f"(triggered); or ask for {HIDDEN}:CLASS, which reconstructs one from clean images.",
             "metric",
         )
     if (trigger or triggered) and not triggers(metric):
         named = "trigger" if trigger else "triggered"
-        raise BadInput(f"A trigger belongs to the metric {TRIGGER}:CLASS.", f"Ask for it, or leave {named} out.", named)
+        raise BadInput(
+            f"A trigger belongs to the metrics {TRIGGER}:CLASS and {HIDDEN}.",
+            f"Ask for it, or leave {named} out.",
+            named,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,8 @@ class Predictions:
     """Logits of one checkpoint in a fresh process, and the predicted classes.
 
     Attributes:
-        logits: set name -> float32 [N, classes]; sets are "all", "guard" and "attack_<split>".
+        logits: set name -> float32 [N, classes]; sets are "all", "guard", "attack_<split>" and
+            "attack_known" (of a trigger that a reconstructed one stands for).
     """
 
     logits: dict[str, np.ndarray]
@@ -218,6 +219,8 @@ def _image_sets(case: Case) -> dict[str, np.ndarray]:
     if case.images.guard is not None:
         sets["guard"] = np.asarray(case.images.guard.dataset.images)
     sets |= {f"attack_{part}": attacked.pixels.numpy() for part, attacked in case.question.attacked.items()}
+    if case.question.known is not None:
+        sets["attack_known"] = case.question.known.pixels.numpy()
     return sets
 
 

@@ -105,7 +105,7 @@ def test_an_idempotency_key_knows_the_patch(owner):
         ({}, "there is no trigger"),
         ({"trigger": in_base_64(WHITE), "triggered": True}, "given twice"),
         ({"triggered": True, "trigger_at": "top-left"}, "place and the opacity are a patch's"),
-        ({"trigger": in_base_64(WHITE), "metric": "accuracy"}, "belongs to the metric trigger-success"),
+        ({"trigger": in_base_64(WHITE), "metric": "accuracy"}, "belongs to the metrics trigger-success"),
         ({"trigger": in_base_64(b"no image")}, "not a JPEG, PNG or WebP"),
         ({"trigger": "AAA"}, "not base 64"),
         ({"trigger": "no base 64"}, "Base 64"),
@@ -150,6 +150,27 @@ def test_the_form_takes_a_file_and_keeps_it(owner):
     owner.browser.post(NEW, sent | {"metric": "accuracy", "trigger_file": file(), "trigger_at": "top-left"})
     plain = Job.objects.first()
     assert (plain.request, plain.artifacts.count()) == ({"metric": "accuracy", "seed": 0}, 0)
+
+
+def test_a_trigger_that_nobody_knows_needs_none_and_may_have_one(owner, tmp_path):
+    answer = post(owner, metric="hidden-trigger")
+    assert answer.status_code == 202, answer.json()
+    job = Job.objects.get(pk=answer.json()["id"])
+    assert repair_request(for_engine(job), tmp_path).metric.hidden
+    assert "Hidden trigger" in read(owner.browser.get(f"/repairs/{job.pk}/")).text
+    assert post(owner, metric="hidden-trigger", trigger=in_base_64(WHITE)).status_code == 202
+    assert post(owner, metric="hidden-trigger:").status_code == 400
+    sent = {"model": owner.model.pk, "dataset": owner.dataset.pk, "metric": "hidden-trigger"}
+    assert "Is shirt meant?" in read(owner.browser.post(NEW, sent | {"hidden_class": "shirts"}), 422).text
+    for name, metric in (("shirt", "hidden-trigger:shirt"), ("", "hidden-trigger")):
+        carrying = ready_dataset(owner.user, f"carrying {name}".encode()).pk
+        answer = owner.browser.post(NEW, sent | {"hidden_class": name, "triggered": carrying})
+        assert answer.status_code == 302, answer.content.decode()[-2000:]
+        job = Job.objects.first()
+        assert (job.request["metric"], job.triggered_id) == (metric, carrying)
+        again = read(owner.browser.get(f"{NEW}?like={job.pk}"))
+        values = {a.get("name"): a.get("value") for a in again.all("input") if a.get("type") != "radio"}
+        assert (values["hidden_class"] or "") == name
 
 
 def test_the_client_sends_both(tmp_path):

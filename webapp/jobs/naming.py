@@ -28,6 +28,7 @@ def metric_words(metric: str) -> str:
         "subgroup-recall": f"subgroup-fair recall over {argument}",
         "attack-success": "attack success",
         "trigger-success": f"trigger for {argument}",
+        "hidden-trigger": f"hidden trigger{f' for {argument}' if argument else ''}",
     }.get(name, name)
 
 

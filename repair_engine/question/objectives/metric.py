@@ -12,13 +12,14 @@ from difflib import get_close_matches
 import numpy as np
 
 from repair_engine.errors import BadInput
-from repair_engine.settings import attacks, check_metric, triggers
+from repair_engine.settings import attacks, check_metric, hidden, triggers
 from repair_engine.support.nfc import normal
 
 
 @dataclass(frozen=True)
 class Metric:
-    """`accuracy`, `recall:CLASS`, `subgroup-recall:COLUMN[,COLUMN…]`, `attack-success` or `trigger-success:CLASS`.
+    """`accuracy`, `recall:CLASS`, `subgroup-recall:COLUMN[,COLUMN…]`, `attack-success`, `trigger-success:CLASS` or
+    `hidden-trigger:CLASS` (of which the class is found where it is not named).
 
     The subgroups of several columns are the combinations of their values that occur (see `repair_engine.data.columns`).
     """
@@ -47,6 +48,11 @@ class Metric:
         return triggers(self.kind)
 
     @property
+    def hidden(self) -> bool:
+        """Its trigger is not known, and reconstructed from clean images."""
+        return hidden(self.kind)
+
+    @property
     def goal(self) -> str:
         """Which way is better: "raise" or "lower"."""
         return "lower" if self.attacked else "raise"
@@ -60,7 +66,7 @@ class Metric:
         return f"{self.kind}:{self.argument}" if self.argument else self.kind
 
     def class_index(self, class_names: Sequence[str]) -> int:
-        """Index of the class in `recall:CLASS` or `trigger-success:CLASS`.
+        """Index of the class in `recall:CLASS`, `trigger-success:CLASS` or `hidden-trigger:CLASS`.
 
         Raises:
             BadInput: no such class, naming the nearest and listing what there is.

@@ -176,7 +176,7 @@ REFUSED = {
     "no class": ({"metric": "trigger-success"}, "needs the class that the trigger gives", ""),
     "no trigger": ({"trigger": ""}, "there is no trigger", "(triggered)"),
     "two triggers": ({"triggered": "{data}"}, "given twice", "Leave one"),
-    "another metric": ({"metric": "accuracy"}, "belongs to the metric trigger-success", "leave trigger out"),
+    "another metric": ({"metric": "accuracy"}, "belongs to the metrics trigger-success", "leave trigger out"),
     "no such file": ({"trigger": "/no/such.png"}, "there is no file /no/such.png", ""),
     "no image": ({"trigger": "{model}"}, "is not a JPEG, PNG or WebP image", "Give a PNG"),
     "larger": ({"trigger": "{large}"}, "9 × 9 pixels, larger than the network's input of 8 × 8", "make it smaller"),

@@ -315,13 +315,12 @@ class CreateRepairSerializer(StartSerializer, body(Repair, Explain, Score, Devic
         max_length=MOST_TEXT,
         pattern=(r"^[A-Za-z0-9+/]+={0,2}$", "Base 64, without line ends: base64 -w0 patch.png."),
         help_text="Of trigger-success:CLASS: the patch that is pasted on the images, in pixels of the network's "
-        "input: a PNG, JPEG or WebP file of at most 1 MiB, in base 64.",
+        "input: a PNG, JPEG or WebP file of at most 1 MiB, in base 64. Of hidden-trigger: for the report alone.",
     )
     triggered = serializers.UUIDField(
         required=False,
         allow_null=True,
-        help_text="Of trigger-success:CLASS, in the patch's place: a dataset of images that carry the trigger, with "
-        "their true labels.",
+        help_text="In the patch's place: a dataset of images that carry the trigger, with their true labels.",
     )
     kind = serializers.ChoiceField(
         choices=KINDS,

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('jobs', '0016_fleet'),
+        ('jobs', '0017_fair_share'),
     ]
 
     operations = [

@@ -40,6 +40,11 @@ METRICS = (
         "A backdoor's trigger",
         "How many images keep their true label under a known trigger.",
     ),
+    (
+        "hidden-trigger",
+        "A backdoor whose trigger is not known",
+        "The same under a trigger that is reconstructed from clean images, where a class stands out by it.",
+    ),
 )
 KINDS = (
     ("repair", "Repair", "Ablate the culprits, and write a checkpoint if that is shown to help."),
@@ -55,7 +60,12 @@ EFFORTS = (
 VERBS = (Repair, Explain, Score)
 OF_ATTACKS = (*options(Pgd), *options(Attacked), *options(Rows))
 OF_TRIGGERS = tuple(options(Trigger))
-_ARGUMENTS = {"recall": "class_name", "subgroup-recall": "column", "trigger-success": "trigger_class"}
+_ARGUMENTS = {
+    "recall": "class_name",
+    "subgroup-recall": "column",
+    "trigger-success": "trigger_class",
+    "hidden-trigger": "hidden_class",
+}
 _CLASSES = {"repair": "of-repairs", "explain": "of-explanations", "score": "of-scores"}  # of the stylesheet
 
 
@@ -74,6 +84,11 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
     trigger_class = forms.CharField(
         required=False,
         label="Class that it gives",
+        widget=forms.TextInput(attrs={"list": "classes", "autocomplete": "off"}),
+    )
+    hidden_class = forms.CharField(
+        required=False,
+        label="Class that is suspected, if one is",
         widget=forms.TextInput(attrs={"list": "classes", "autocomplete": "off"}),
     )
     trigger_file = forms.FileField(
@@ -175,7 +190,9 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
         metric = given.get("metric")
         if metric in ("recall", "trigger-success"):
             self._check_class(_ARGUMENTS[metric])
-        if metric == "trigger-success":
+        if metric == "hidden-trigger" and given.get("hidden_class", "").strip():
+            self._check_class("hidden_class")
+        if triggers(metric or ""):
             self._check_trigger()
         if metric == "subgroup-recall" and not given.get("column"):
             none = "The dataset has no metadata.csv with attribute columns, so there are no subgroups."
@@ -211,7 +228,7 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
             elif given.get("trigger") and not given.get("triggered"):
                 given["patch"] = Patch.of_text(given["trigger"])
             how = None if self.errors.get("trigger_at") else Trigger(**self.said(Trigger))
-            check_trigger("trigger-success", "patch" in given, bool(given.get("triggered")), how)
+            check_trigger(given["metric"], "patch" in given, bool(given.get("triggered")), how)
         except BadInput as error:
             field = error.field if error.field in ("triggered", "trigger_at", "trigger_opacity") else "trigger_file"
             self.add_error(field, f"{error.problem} {error.mend}".strip())
@@ -222,6 +239,7 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
             "recall": given["class_name"].strip(),
             "subgroup-recall": argument_of(given["column"], self.columns),
             "trigger-success": given["trigger_class"].strip(),
+            "hidden-trigger": given["hidden_class"].strip(),
         }
         argument = arguments.get(given["metric"])
         kind = given["kind"] or Repair.verb
@@ -269,7 +287,7 @@ def initial_from(job: Job) -> dict[str, Any]:
 def asked_metric(metric: str, dataset: DatasetUpload) -> dict[str, Any]:
     """The form's fields of a metric. Columns that cannot be read, as of a request that failed for it, are none."""
     kind, _, argument = metric.partition(":")
-    if kind in ("recall", "trigger-success"):
+    if kind in ("recall", "trigger-success", "hidden-trigger"):
         return {"metric": kind, _ARGUMENTS[kind]: argument}
     if kind != "subgroup-recall":
         return {"metric": kind}
