@@ -49,6 +49,7 @@ def directories(settings, monkeypatch, tmp_path: Path):
     settings.BLOB_DIR = tmp_path / "blobs"
     settings.INCOMING_DIR = tmp_path / "incoming"
     settings.JOB_DIR = tmp_path / "jobs"
+    settings.SIGNING_KEY = tmp_path / "signing_key.pem"
     settings.HTTPS = settings.SECURE_SSL_REDIRECT = False
     settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = False
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

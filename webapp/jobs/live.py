@@ -94,6 +94,7 @@ def watched(*, charts: bool = False) -> QuerySet[Job]:
         live_done=Subquery(_sum(shards.filter(phase=OuterRef("phase")), "done")),
         live_retries=Subquery(_sum(shards, "failures")),
         live_snapshot=Subquery(states.order_by("-pk").values("snapshot")[:1]),
+        live_state=Subquery(states.order_by("-pk").values("pk")[:1]),
         live_event=Subquery(Event.objects.filter(job=OuterRef("pk")).order_by("-pk").values("pk")[:1]),
         live_workers=_Rows(_items(Worker.objects.order_by("name"), queues=_Json("queues"), seen="seen_at")),
         live_followups=_Rows(_items(goes_on, id="pk", owner="owner", team="team")),
@@ -145,7 +146,7 @@ def read(pks: Iterable[UUID]) -> list[Job]:
 _OF_TIME = ("eta_seconds", "eta_total_seconds", "elapsed_seconds")  # differ at every look
 _OF_ROW = (
     "name", "state", "phase", "round", "outcome", "error", "mend", "held", "revision", "owner_id", "team_id",
-    "archived_at", "started_at", "phase_started_at", "finished_at", "live_event", "live_snapshot", "live_tags",
+    "archived_at", "started_at", "phase_started_at", "finished_at", "live_event", "live_state", "live_tags",
     "live_followups",
 )  # fmt: skip
 
@@ -155,7 +156,7 @@ def version(job: Job) -> str:
     time changes nothing."""
     if name := getattr(job, "live_version", ""):
         return name
-    shown = {name: getattr(job, name) for name in _OF_ROW} | progress(job).to_json()
+    shown = {name: getattr(job, name) for name in _OF_ROW} | vars(progress(job))
     for name in _OF_TIME:
         del shown[name]
     job.live_version = hashlib.sha256(json.dumps(shown, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -14,7 +14,7 @@ from tests.webapp.pages.helpers import succeed
 from tests.webapp.pages.pictures import with_pictures, with_predictions
 from webapp.accounts import services as accounts
 from webapp.accounts.models import Membership, Role, Team, User
-from webapp.jobs import teams
+from webapp.jobs import receipts, teams
 from webapp.jobs.models import Artifact, Job
 from webapp.library.models import DatasetUpload, ModelUpload, Upload
 
@@ -69,6 +69,7 @@ class Company:
         model, dataset = ready_model(maker, once), ready_dataset(maker, once)
         job = Job.objects.create(owner=maker, made_by=maker, model=model, dataset=dataset, request={}, device="cpu")
         succeed(job)
+        receipts.give(job, job.outcome, job.result, {})
         with_pictures(dataset)
         with_predictions(job)
         Artifact.objects.create(job=job, name="edit.safetensors", media_type="x/y", blob=blob_of(b"tensors" + once))
