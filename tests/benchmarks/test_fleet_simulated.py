@@ -1,4 +1,4 @@
-"""The simulated fleet, small: in a process of its own, for it puts a clock and a broker in the place of the real ones."""
+"""The simulated fleet, small: in a process of its own, for it replaces the clock and the broker."""
 
 from __future__ import annotations
 
