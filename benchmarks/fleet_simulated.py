@@ -106,13 +106,13 @@ def _document(args: Namespace, found: list[dict[str, Any]]) -> str:
         "[what follows](../../docs/scale.md).",
         "## Workers and people",
         "*Efficiency*: time of workers that ended in a result, of all until the last shard. *Tail*: the last 1% of "
-        "shards, until the last. *Jain's index* of the workers' time that people were given, by weight, while all had "
-        "work: 1 is equal.",
+        "shards, until the last. *Jain's index* of the workers' time that people were given, by weight, from when the "
+        "last came until the first had no more: 1 is equal, less also where people asked for less.",
         tables.grid(
             ("", "workers", "shards", "efficiency", "lost with workers", "in all, min", "tail, min", "Jain"),
             (
-                [r["name"], f"{r['workers']:,}", f"{r['shards']:,}", f"{100 * r['efficiency']:.0f}%",
-                 f"{100 * r['lost']:.1f}%", f"{r['seconds'] / 60:.0f}", f"{r['tail'] / 60:.1f}",
+                [r["name"], f"{r['workers']:,}", f"{r['shards']:,}", "–" if r["efficiency"] is None else f"{100 * r['efficiency']:.0f}%",
+                 f"{100 * r['lost']:.1f}%", f"{r['seconds'] / 60:.0f}", "–" if r["tail"] is None else f"{r['tail'] / 60:.1f}",
                  "–" if r["jain"] is None else f"{r['jain']:.2f}"]
                 for r in found
             ),
