@@ -111,9 +111,9 @@ def _document(args: Namespace, found: list[dict[str, Any]]) -> str:
         tables.grid(
             ("", "workers", "shards", "efficiency", "lost with workers", "in all, min", "tail, min", "Jain"),
             (
-                [r["name"], f"{r['workers']:,}", f"{r['shards']:,}", "–" if r["efficiency"] is None else f"{100 * r['efficiency']:.0f}%",
-                 f"{100 * r['lost']:.1f}%", f"{r['seconds'] / 60:.0f}", "–" if r["tail"] is None else f"{r['tail'] / 60:.1f}",
-                 "–" if r["jain"] is None else f"{r['jain']:.2f}"]
+                [r["name"], f"{r['workers']:,}", f"{r['shards']:,}", _known(r["efficiency"], "{:.0%}"),
+                 f"{r['lost']:.1%}", f"{r['seconds'] / 60:.0f}", _known(r["tail"] and r["tail"] / 60, "{:.1f}"),
+                 _known(r["jain"], "{:.2f}")]
                 for r in found
             ),
         ),
@@ -132,6 +132,10 @@ def _document(args: Namespace, found: list[dict[str, Any]]) -> str:
         ),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+def _known(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)
 
 
 def _waits(row: dict[str, Any]) -> list[str]:
