@@ -106,14 +106,14 @@ def _document(args: Namespace, found: list[dict[str, Any]]) -> str:
         "[what follows](../../docs/scale.md).",
         "## Workers and people",
         "*Efficiency*: time of workers that ended in a result, of all until the last shard. *Tail*: the last 1% of "
-        "shards, until the last. *Jain's index* of the workers' time that people were given, by weight, while all had "
-        "work: 1 is equal.",
+        "shards, until the last. *Jain's index* of the workers' time that people were given, by weight, from when the "
+        "last came until the first had no more: 1 is equal, less also where people asked for less.",
         tables.grid(
             ("", "workers", "shards", "efficiency", "lost with workers", "in all, min", "tail, min", "Jain"),
             (
-                [r["name"], f"{r['workers']:,}", f"{r['shards']:,}", f"{100 * r['efficiency']:.0f}%",
-                 f"{100 * r['lost']:.1f}%", f"{r['seconds'] / 60:.0f}", f"{r['tail'] / 60:.1f}",
-                 "–" if r["jain"] is None else f"{r['jain']:.2f}"]
+                [r["name"], f"{r['workers']:,}", f"{r['shards']:,}", _known(r["efficiency"], "{:.0%}"),
+                 f"{r['lost']:.1%}", f"{r['seconds'] / 60:.0f}", _known(r["tail"] and r["tail"] / 60, "{:.1f}"),
+                 _known(r["jain"], "{:.2f}")]
                 for r in found
             ),
         ),
@@ -132,6 +132,10 @@ def _document(args: Namespace, found: list[dict[str, Any]]) -> str:
         ),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+def _known(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)
 
 
 def _waits(row: dict[str, Any]) -> list[str]:
