@@ -44,7 +44,7 @@ Say = Callable[[str], None]
 CLEAN = ("resnet8", "fashion")  # networks that nobody tampered with
 SEEDS, BUDGET = 2, 60_000
 EDITS = ("ablate", "ablate+head")
-_EPSILONS, _STEPS, _IMAGES, _RATE, _MOMENTUM, _SHARE = (0.1, 0.02), 60, 64, 0.2, 0.9, 0.2  # of ANP
+_EPSILONS, _STEPS, _IMAGES, _RATE, _MOMENTUM, _SHARE = (0.1,), 60, 64, 0.2, 0.9, 0.2  # of ANP
 _FIRST = 20  # units that are ablated whatever they cost
 _NAD = ["NAD (arXiv 2101.05930), as published for this network", "", "", "82.1%", "3.6%", ""]
 
