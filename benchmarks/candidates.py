@@ -152,6 +152,7 @@ def _row(name: str, seed: int, source: str, case: Case, plan: Plan) -> dict[str,
 
 def document(rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
     """Mean gains by source and case, and every run."""
+    chosen = "".join(f" --case {name}" for name in args.case or ())
     cases, sources = (list(dict.fromkeys(row[key] for row in rows)) for key in ("case", "source"))
 
     def mean(source: str, case: str) -> str:
@@ -167,8 +168,8 @@ def document(rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
         [
             "# Where candidates for a repair come from, at equal cost",
             line(machine("cpu")),
-            f"Made by `python -m benchmarks candidates --seeds {args.seeds} --work DIR`. Each source has the "
-            f"evaluations that a search with a budget of {BUDGET:,} spent (an image forward and backward counts "
+            f"Made by `python -m benchmarks candidates{chosen} --seeds {args.seeds} --work DIR`. Each source "
+            f"has the evaluations that a search with a budget of {BUDGET:,} spent (an image forward and backward counts "
             f"{BACKWARD}); at most {MOST} candidates in the source's order, by ablation alone, within the limits of "
             "[repairs.md](repairs.md). Points of the metric over the intact network.",
             "## Mean gain on the report images over the seeds, points",

@@ -28,6 +28,6 @@ def test_sources_are_averaged_over_seeds() -> None:
          "gain": gain, "lower": gain - 0.01, "upper": gain + 0.01}
         for seed, gain in enumerate((0.02, 0.04))
     ]  # fmt: skip
-    text = candidates.document(rows, Namespace(seeds=2))
+    text = candidates.document(rows, Namespace(seeds=2, case=None))
     assert "| gradients, intact | +3.0 |" in text
     assert "| catdog | 1 | gradients, intact | 9 | 2 | +3.0 | +4.0 [+3.0, +5.0] |" in text
