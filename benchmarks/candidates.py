@@ -170,8 +170,8 @@ def document(rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
             line(machine("cpu")),
             f"Made by `python -m benchmarks candidates{chosen} --seeds {args.seeds} --work DIR`. Each source "
             f"has the evaluations that a search with a budget of {BUDGET:,} spent (an image forward and backward "
-            f"counts {BACKWARD}); at most {MOST} candidates in the source's order, by ablation alone, within the limits of "
-            "[repairs.md](repairs.md). Points of the metric over the intact network.",
+            f"counts {BACKWARD}); at most {MOST} candidates in the order of the source, by ablation alone, within the "
+            "limits of [repairs.md](repairs.md). Points of the metric over the intact network.",
             "## Mean gain on the report images over the seeds, points",
             grid(["source", *cases], [[source, *(mean(source, case) for case in cases)] for source in sources]),
             "## Every run",
