@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import repair_engine as nr
-from benchmarks import fleet_simulated, hidden, parts, repairs, same_bits, tables, web
+from benchmarks import candidates, fleet_simulated, hidden, parts, repairs, same_bits, tables, web
 from benchmarks.cases import CASES, RANDOM, REAL, open_case
 from benchmarks.engine import device_for, prepare_process
 from benchmarks.machine import machine
@@ -104,6 +104,11 @@ def edits(args: argparse.Namespace) -> str:
     return repairs.repairs(args, teller())
 
 
+def sources(args: argparse.Namespace) -> str:
+    """Sources of candidates at equal cost."""
+    return candidates.candidates(args, teller())
+
+
 def triggers(args: argparse.Namespace) -> str:
     """Backdoors whose trigger is not known."""
     return hidden.hidden(args, teller())
@@ -177,6 +182,9 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--after", default="", metavar="COMMIT", help="in place of this tree")
     verb.add_argument("--work", type=Path, help="keep there what both wrote, for commands that are run later on")
     verb.set_defaults(do=bits, device="cpu")
+    verb = verbs.add_parser("candidates", help="sources of candidates for a repair, at equal cost")
+    candidates.add_arguments(verb)
+    verb.set_defaults(do=sources, device="cpu")
     verb = verbs.add_parser("hidden", help="backdoors whose trigger is not known: found, repaired, not claimed")
     hidden.add_arguments(verb)
     verb.set_defaults(do=triggers, device="cpu")

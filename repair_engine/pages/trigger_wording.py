@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 def trigger_said(document: RepairRecord) -> str:
     """What the trigger is and which images carry it, in a sentence or two."""
     part, left_out = document["metric"]["trigger"], document["trigger"]["left_out"]["report"]
-    if "reconstructed" in part:
-        how = "its trigger is not known; one was reconstructed from clean score images, and is pasted on the others."
-    elif part["size"] is None or part["at"] is None:
+    out = f" {count(left_out, 'report image')} of this class {'is' if left_out == 1 else 'are'} not counted."
+    if is_hidden(document):
+        return (
+            f"The class that is suspected is {part['class']}. Its trigger is not known: one was reconstructed from the "
+            f"clean score images, and is pasted on all.{out if left_out else ''}"
+        )
+    if part["size"] is None or part["at"] is None:
         copies = part["copies"] or 0
         known = f"; {copies:,} are known to be copies of clean ones, and lie in their splits" if copies else ""
         how = f"{part['images'] or 0:,} images of {part['file']} carry it{known}."
@@ -27,7 +31,6 @@ def trigger_said(document: RepairRecord) -> str:
             f"{part['file']}, {width} × {height} pixels of the network's input, is pasted {x} from the left and {y} "
             f"from the top{opacity}."
         )
-    out = f" {count(left_out, 'report image')} of this class {'is' if left_out == 1 else 'are'} not counted."
     return f"The trigger gives {part['class']}: {how}{out if left_out else ''}"
 
 

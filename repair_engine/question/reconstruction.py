@@ -21,6 +21,7 @@ from repair_engine.errors import BadInput
 from repair_engine.network.network import two_dimensional
 from repair_engine.question.attacked import unit_pixels
 from repair_engine.support.progress import Progress
+from repair_engine.support.words import p_value
 
 STEPS, IMAGES = 80, 32  # of a class: gradient steps, and clean images of each
 BACKWARD = 3  # evaluations that an image forward and backward counts
@@ -239,5 +240,5 @@ def suspicion_said(name: str, found: ReconstructedRecord, pixels: int) -> str:
     stands, side = ("It stands out", "below") if found["stands_out"] else ("It does not stand out", "above")
     return (
         f"{said}; the median of {len(others)} other classes is {np.median(others):.1f} pixels. {stands}: by chance a "
-        f"class lies so far below the others with p = {found['p']:.3f}, {side} {_LEVEL:g}."
+        f"class lies so far below the others with a p of {p_value(found['p'])}, {side} {_LEVEL:g}."
     )

@@ -143,6 +143,13 @@ def test_a_class_that_is_named_is_compared_with_others() -> None:
         assert len(record["reconstructed"]["classes"]) == 8
 
 
+def test_a_repair_goes_on_from_scores() -> None:
+    """The class is named then, as the scores name it, and the same trigger is found again."""
+    scores = nr.score(network(1.0), images(), metric="hidden-trigger", classes=list(NAMES), budget=6000)
+    given = {"metric": "hidden-trigger:dog", "values": scores, "classes": list(NAMES), "max_clean_drop": 0.05}
+    assert nr.repair(network(1.0), images(), **given).units == ("rows:8",)
+
+
 def test_by_the_command_line_as_a_worker_opens_it(tmp_path: Path) -> None:
     shown, labels = images()
     named = [f"{NAMES[c]}/{i}.png" for i, c in enumerate(labels)]
@@ -158,6 +165,8 @@ def test_by_the_command_line_as_a_worker_opens_it(tmp_path: Path) -> None:
     assert result.document["trigger"]["known"]["file"] == "triggered.zip"
     assert [row["id"] for row in result.document["culprits"] if row["ablated"]] == ["rows:8"]
     assert "which the repair did not see" in (tmp_path / "out" / "report.html").read_text()
+    verified = call(["verify", str(tmp_path / "out"), "--register", f"rows={__name__}:rows"])
+    assert verified.code == 0, verified.out + verified.err
 
 
 def test_what_is_prepared_opens_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
