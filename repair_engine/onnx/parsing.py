@@ -10,7 +10,7 @@ import numpy as np
 
 from repair_engine.errors import BadInput
 from repair_engine.onnx.channels_last import draw_activations, draw_biases
-from repair_engine.onnx.folding import draw_reshapes, fold
+from repair_engine.onnx.folding import FOLDED, draw_reshapes, fold, fold_sizes
 from repair_engine.onnx.fusing import fuse
 from repair_engine.onnx.linears import draw_linears
 from repair_engine.onnx.operators import SUPPORTED
@@ -75,6 +75,13 @@ def read_plan(model: Any, spans: Sequence[Span], name: str) -> GraphPlan:
     protos = [p for p in needed if p.op_type != "Constant"]
     fixed = {**_fixed({**initializers, **inline}, protos), **inner}
     protos, folded = fold(protos, fixed, opset, name)
+    dims = [_dimension(d) for d in image.type.tensor_type.shape.dim]
+    size, channels_last = _layout(dims, image.name, name)
+    unread = {called(proto) for proto in protos} - SUPPORTED
+    if unread and unread <= FOLDED:
+        fixed |= folded
+        protos, sized = fold_sizes(protos, {**initializers, **inline, **fixed}, fixed, (image.name, dims), opset, name)
+        folded |= sized
     protos, shapes = draw_reshapes(protos, {**fixed, **folded}, image.name, opset)
     protos, folded = _needed(protos, output), {**folded, **shapes}
     _check_operators(protos, image.name, name)
@@ -85,8 +92,6 @@ def read_plan(model: Any, spans: Sequence[Span], name: str) -> GraphPlan:
     constants = _limited({**found, **more}, nodes, name)
     _check_order(nodes, {image.name, *constants, *weights}, logits, name)
     nodes, weights = draw_linears(*draw_biases(nodes, weights, logits), logits)
-    dims = [_dimension(d) for d in image.type.tensor_type.shape.dim]
-    size, channels_last = _layout(dims, image.name, name)
     return GraphPlan(
         opset=opset,
         producer=" ".join(_text(p) for p in (model.producer_name, model.producer_version) if p)[:100],
@@ -212,10 +217,12 @@ def _needed(nodes: Sequence[Any], output: str) -> list[Any]:
     return kept[::-1]
 
 
-def _check_operators(nodes: Sequence[Any], image: str, name: str) -> None:
-    def called(node: Any) -> str:
-        return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+def called(node: Any) -> str:
+    """The operator of a node, with its domain where that is not ONNX's own."""
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
 
+
+def _check_operators(nodes: Sequence[Any], image: str, name: str) -> None:
     unknown = Counter(called(n) for n in nodes if called(n) not in SUPPORTED)
     if unknown:
         shown = ", ".join(f"{op} ({count})" for op, count in sorted(unknown.items()))
@@ -227,8 +234,8 @@ def _check_operators(nodes: Sequence[Any], image: str, name: str) -> None:
             else "Quantized graphs and custom operators cannot be edited exactly. "
             + _EXPORT
             + (
-                " The older exporter computes shifts and masks anew for every image: add dynamo=True."
-                * (not unknown.keys().isdisjoint({"Mod", "ScatterND"}))
+                " The older exporter computes shifts and masks anew for every image: fix height and width, or add "
+                "dynamo=True." * (not unknown.keys().isdisjoint({"Mod", "Range", "ScatterND"}))
             ),
         )
     seen = of_images(nodes, image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -33,15 +34,22 @@ def run_file(
     """
     import onnxruntime
 
+    options = _options(threads, optimized)
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    if 0 in session.get_inputs()[0].shape:  # a free dimension to some exporters; onnxruntime takes only -1 for one
+        session = onnxruntime.InferenceSession(_freed(path), options, providers=["CPUExecutionProvider"])
+    return _in_batches(lambda x: session.run([plan.output], {plan.input: x})[0], plan, images)
+
+
+def _options(threads: int, optimized: bool) -> Any:
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    if 0 in session.get_inputs()[0].shape:  # a free dimension to some exporters; onnxruntime takes only -1 for one
-        session = onnxruntime.InferenceSession(_freed(path), options, providers=["CPUExecutionProvider"])
-    return _in_batches(lambda x: session.run([plan.output], {plan.input: x})[0], plan, images)
+    return options
 
 
 def _freed(path: Path) -> bytes:
@@ -67,6 +75,22 @@ def evaluate_file(path: Path, plan: GraphPlan, images: torch.Tensor) -> torch.Te
         return outputs[0]
 
     return _in_batches(run, plan, images)
+
+
+def evaluate(model: Any, given: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """All outputs of an `onnx.ModelProto`, by onnxruntime where it is installed."""
+    if onnxruntime_version():
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), _options(1, optimized=False), providers=["CPUExecutionProvider"]
+        )
+        found: Any = session.run(None, dict(given))
+    else:
+        from onnx.reference import ReferenceEvaluator
+
+        found = ReferenceEvaluator(model).run(None, dict(given))
+    return [np.asarray(array) for array in found]
 
 
 def as_logits(plan: GraphPlan, output: torch.Tensor) -> torch.Tensor:

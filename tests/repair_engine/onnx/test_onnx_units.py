@@ -68,6 +68,7 @@ def without_fast_path() -> None:
         pytest.param(mlp, "dynamo", id="mlp-dynamo"),
         pytest.param(vit, "legacy", id="vit-legacy"),
         pytest.param(vit, "dynamo", id="vit-dynamo"),
+        pytest.param(swin, "legacy", id="swin-legacy"),
         pytest.param(swin, "dynamo", id="swin-dynamo"),
         pytest.param(convnext, "dynamo", id="convnext-dynamo"),
         pytest.param(of_transformers("vit"), "legacy", id="transformers' vit-legacy"),
@@ -171,3 +172,29 @@ def test_what_is_computed_of_constants_is_computed_once(tmp_path: Path) -> None:
     plan = import_file(graph(tmp_path / "m.onnx", nodes, held, ("batch", 4, 8, 8)), "m.onnx").plan
     assert plan.constants["mask"].array().tolist() == [0.5, 0.5, 2.0, 0.5]
     assert "Range" not in {one.op for one in plan.nodes}
+
+
+def test_sizes_are_constants_where_height_and_width_are_fixed_alone(tmp_path: Path) -> None:
+    """Columns 0, 1, …, W − 1 of the image's own width as a mask: its width may be folded, its number of images not."""
+    sizes = [
+        node("Shape", ["x"], ["s"]),
+        node("Gather", ["s", "three"], ["width"]),
+        node("Range", ["zero", "width", "one"], ["columns"]),
+        node("Cast", ["columns"], ["mask"], to=1),
+        node("Mul", ["x", "mask"], ["m"]),
+        node("GlobalAveragePool", ["m"], ["p"]),
+        node("Gather", ["s", "zero"], ["images"]),
+        node("Unsqueeze", ["images", "axis"], ["images1"]),
+        node("Concat", ["images1", "rest"], ["shape"], axis=0),
+        node("Reshape", ["p", "shape"], ["f"]),
+    ]
+    held = tensors(("head", (3, 4)), ("end", (3,)))
+    held |= {
+        name: np.array(value) for name, value in {"zero": 0, "one": 1, "three": 3, "axis": [0], "rest": [4]}.items()
+    }
+    nodes = [*sizes, node("Gemm", ["f", "head", "end"], ["y"], transB=1)]
+    plan = import_file(graph(tmp_path / "m.onnx", nodes, held, ("batch", 4, 8, 8)), "m.onnx").plan
+    assert plan.constants["mask"].array().tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert [one.op for one in plan.nodes if one.op in ("Range", "Shape")] == ["Shape"]
+    with pytest.raises(BadInput, match="fix height and width"):
+        import_file(graph(tmp_path / "free.onnx", nodes, held, ("batch", 4, 8, "width")), "free.onnx")
