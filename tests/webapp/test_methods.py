@@ -31,7 +31,7 @@ def addresses(job_id: object) -> list[str]:
             "uuid:pk": job_id, "int:pk": 1, "str:name": "report.json", "str:verb": "explain", "path:path": "x",
             "uidb64": "MQ", "token": "a-b", "int:number": 0, "slug:version": "0" * 16, "slug:size": "small",
             "slug:what": "effect", "uuid:dataset": job_id, "int:link": 1, "str:token": "a-b",
-            "int:member": 1, "int:invitation": 1,
+            "int:member": 1, "int:invitation": 1, "int:user": 1,
         }.items():  # fmt: skip
             route = route.replace(f"<{kind}>", str(value))
         assert "<" not in route, route

@@ -19,9 +19,9 @@ from webapp.library import resumable
 from webapp.pages.urls import urlpatterns
 
 POSTS = {"delete_model", "delete_dataset", "delete_upload", "make_dataset_thumbnails", "cancel", "retry",
-         "delete_repair", "restore", "selected", "undo", "revoke_link"}  # fmt: skip
+         "delete_repair", "restore", "selected", "undo", "revoke_link", "pause", "resume", "priority"}  # fmt: skip
 KINDS = {"model": "model", "dataset": "dataset"}
-STAFF = {"operator", "operator_retry"}  # have tests of their own
+STAFF = {"operator", "operator_retry", "operator_priority", "allowance"}  # have tests of their own
 TEAMS = {p.name for p in urlpatterns if re.search("<int:pk>|<str:token>", str(p.pattern))} | {"webhook_again"}  # too
 WITH_ID = [p.name for p in urlpatterns if "<uuid:pk>" in str(p.pattern) and p.name not in STAFF | TEAMS]
 WITHOUT = [p.name for p in urlpatterns if "<uuid:pk>" not in str(p.pattern) and p.name not in STAFF | POSTS | TEAMS]
