@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 from repair_engine.settings import Attack, Device
 from webapp.api.derived import body, said_in
-from webapp.api.repairs.serializers import StartSerializer, surrogates_field
+from webapp.api.repairs.bodies import StartSerializer, surrogates_field
 
 
 def _given(*names: str) -> dict:

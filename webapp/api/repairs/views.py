@@ -15,16 +15,13 @@ from webapp import waiting
 from webapp.api.base import APIView, ListQuery, ListView, Query
 from webapp.api.fields import Line
 from webapp.api.problems import PROBLEM
+from webapp.api.repairs.bodies import CreateRepairSerializer, EditSerializer, FollowUpSerializer, SetSerializer
 from webapp.api.repairs.serializers import (
     ChoiceSerializer,
-    CreateRepairSerializer,
-    EditSerializer,
-    FollowUpSerializer,
     LiveSerializer,
     RepairRowSerializer,
     RepairSerializer,
     SetSaidSerializer,
-    SetSerializer,
     shown,
 )
 from webapp.api.repairs.starting import IDEMPOTENCY_KEY, STARTED, of_any_job, started
