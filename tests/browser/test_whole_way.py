@@ -276,9 +276,9 @@ def by_hand(page: Page) -> None:
     page.get_by_role("button", name="Measure and export").press("Enter")
     expect(page.get_by_role("heading", name="Repaired", exact=True)).to_be_visible()
     expect(page.get_by_role("link", name="Light grounds")).to_be_visible()
+    expect(page.get_by_text(re.compile("1 other report.s. on the same report images"))).to_be_visible()
     part(page, "Statistics")
     expect(page.get_by_text("The filters and their number were chosen by hand")).to_be_visible()
-    expect(page.get_by_text(re.compile("1 other report.s. on the same report images"))).to_be_visible()
 
 
 def shared(page: Page) -> None:
