@@ -185,7 +185,15 @@ def _make(folder: Path, sample: bool) -> dict[str, Any]:
     things = (ModelUpload.objects.get(pk=both["model"]), DatasetUpload.objects.get(pk=both["dataset"]))
     runs["working"], canceled = (str(at_work(maker.user, *things).pk) for _ in range(2))
     maker.post(f"repairs/{canceled}/cancel/", {})
-    return {**both, **runs, "canceled": canceled, "token": token, "unit": unit, **_company(maker, canceled)}
+    return {
+        **both,
+        **runs,
+        "canceled": canceled,
+        "token": token,
+        "unit": unit,
+        "user": maker.user.pk,
+        **_company(maker, canceled),
+    }
 
 
 def _company(maker: _Maker, run: str) -> dict[str, Any]:

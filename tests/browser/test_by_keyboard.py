@@ -156,6 +156,11 @@ def test_the_map_over_a_slow_line(page: Page, served: Serving):
     expect(heading).to_be_visible()
 
 
+def to_part(page: Page, name: str) -> None:
+    tab_to(page, page.get_by_role("navigation", name="Parts of this page").get_by_role("link", name=name, exact=True))
+    page.keyboard.press("Enter")
+
+
 def test_a_units_card_ticks_the_choice(page: Page, served: Serving):
     opened(page, served, "/repairs/{repair}/?unit={unit}#unit")
     card, unit = page.get_by_label("Ablated in the choice"), served.known["unit"]
@@ -170,8 +175,10 @@ def test_a_units_card_ticks_the_choice(page: Page, served: Serving):
     expect(page).to_have_url(re.compile(r"unit=.*k=0#unit"))
     page.reload()
     expect(card).not_to_be_checked()
+    to_part(page, "Choice")
     tab_to(page, listed)
     page.keyboard.press("Space")
+    to_part(page, "Network")
     expect(card).to_be_checked()
     tab_to(page, page.get_by_role("link", name="Next unit"))
     page.keyboard.press("Enter")
@@ -182,7 +189,9 @@ def test_a_units_card_ticks_the_choice(page: Page, served: Serving):
     other = page.get_by_role("group", name="Filters in the order of removal").get_by_label("conv:2", exact=True)
     expect(other).to_be_checked()
     expect(said).to_have_text("2 filters, another set")
+    to_part(page, "Choice")
     other.uncheck()
+    to_part(page, "Network")
     expect(card).not_to_be_checked()
 
 

@@ -31,6 +31,7 @@ PAGES: Mapping[str, tuple[str, ...]] = {
     "pages:dataset": ("/datasets/{dataset}/", "/datasets/{dataset}/?all=1"),
     "pages:dataset_image": ("/datasets/{dataset}/images/3/",),
     "pages:operator": ("/operator/",),
+    "pages:allowance": ("/operator/people/{user}/",),
     "pages:compare": (
         "/compare/", "/compare/?a={repair}&b={explain}", "/compare/?a={repair}&b={hand}",
         "/compare/?run={repair}&run={hand}&run={nothing}",
@@ -81,6 +82,7 @@ PARTS = {
     "accounts:revoke_token", "shared:images", "shared:thumbnail", "shared:file", "schema",
     "pages:adversarial", "shared:adversarial", "shared:map", "shared:unit", "pages:delete_upload", "pages:answer",
     "pages:edit_team", "pages:invite", "pages:member", "pages:take_back", "pages:webhook_again", "accounts:ended",
+    "pages:pause", "pages:resume", "pages:priority", "pages:operator_priority", "receipt_keys",
 }  # fmt: skip
 
 

@@ -299,10 +299,10 @@ def test_rows_that_run_are_polled_and_no_others(world, table):
 
 def test_a_row_shows_what_its_run_is_at(world):
     shard = world.owner.job.shards.get()
-    assert "number 1 in the queue" not in read(world.owner.browser.get(LIST)).text, "there is no worker at all"
+    assert "number 1 of your runs" not in read(world.owner.browser.get(LIST)).text, "there is no worker at all"
     leases.worker_seen(name="cpu1@here", incarnation="1", queues=["cpu"], device="here")
-    assert "number 1 in the queue" in read(world.owner.browser.get(LIST)).text
-    assert "number 2 in the queue" in read(world.team_mate.browser.get(LIST)).text
+    assert "number 1 of your runs" in read(world.owner.browser.get(LIST)).text
+    assert "number 1 of your runs" in read(world.team_mate.browser.get(LIST)).text, "people take turns"
     world.bells.answer(most=2)  # its own preparing, and that of the team-mate
     world.bells.answer(most=2)
     text = read(world.owner.browser.get(LIST)).text
