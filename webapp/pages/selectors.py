@@ -101,8 +101,8 @@ def with_progress(runs: Iterable[Job]) -> list[Job]:
     working = [row.pk for row in rows if not row.ended]
     found = {job.pk: job for job in watched(live.read(working))} if working else {}
     for row in rows:
-        row.now = found[row.pk].now if row.pk in found else None
-        row.seen_as = found[row.pk].seen_as if row.pk in found else ""
+        seen = found.get(row.pk)
+        row.now, row.seen_as, row.live_maker = (seen.now, seen.seen_as, seen.live_maker) if seen else (None, "", None)
     return rows
 
 
