@@ -183,7 +183,7 @@ def test_the_client_sends_both(tmp_path):
     given = ["repair", "--model", str(tmp_path / "m.onnx"), "--data", str(tmp_path / "clean.zip"), "--metric", METRIC]
 
     def sent(*more):
-        return client().upload_all(Api(), client().parser().parse_args([*given, *more]))
+        return client().upload_all(Api(), client().parser().parse_args([*given, *more]), None)
 
     assert sent("--trigger", str(tmp_path / "patch.png"))["trigger"] == in_base_64(WHITE)
     images = ("--triggered", str(tmp_path / "carrying.zip"), "--triggered-split-folder", "test")
