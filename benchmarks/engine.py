@@ -35,6 +35,7 @@ from repair_engine.search.forecast import Foresight
 from repair_engine.search.game import ImageBatch, NeuronGame
 from repair_engine.search.lowering import choose, lowered
 from repair_engine.search.phases import affordable
+from repair_engine.settings import Repair
 from repair_engine.support.precision import Precision
 from repair_engine.support.process import prepare_process
 from repair_engine.support.progress import Teller, silent

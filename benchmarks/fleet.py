@@ -264,7 +264,7 @@ class Fleet:
         self.later(HEARTBEAT, self.heartbeats)
 
     def start(self, person: Person, user: Any, model: Any, dataset: Any, number: int) -> None:
-        from repair_engine.settings import Repair
+        from benchmarks.engine import Repair
         from webapp.jobs import services
         from webapp.jobs.models import Job
 

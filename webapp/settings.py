@@ -209,6 +209,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TASK_DEFAULT_QUEUE = "light"
 CELERY_ENABLE_UTC = True
 REAP_EVERY = env.number("NR_REAP_SECONDS", 10)
+WAIT_SECONDS = env.number("NR_WAIT_SECONDS", 25)  # of a page, for a run to change; impatient proxies give up after 30
 CELERY_BEAT_SCHEDULE = {
     "reap": {
         "task": "webapp.jobs.tasks.reap",

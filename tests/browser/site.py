@@ -40,6 +40,7 @@ def environment(folder: Path) -> dict[str, str]:
         "DATABASE_URL": "",
         "REDIS_URL": "redis://localhost:1/0",
         "LOG_LEVEL": "ERROR",
+        "NR_WAIT_SECONDS": "2",
         "OMP_NUM_THREADS": "1",
         "NR_ARCHITECTURES": "failing_net=tests.browser.failing_net:failing_net",
         "PYTHONPATH": str(ROOT),

@@ -78,7 +78,7 @@ def test_a_result_on_paper(paper: Page, served: Serving, path: str, words: tuple
 
 def test_the_map_is_light_on_paper(paper: Page, served: Serving):
     """It was drawn for a dark screen, and a canvas is not restyled."""
-    paper.goto(served.url + "/repairs/{repair}/".format(**served.known))
+    paper.goto(served.url + "/repairs/{repair}/#network".format(**served.known))
     paper.locator(".unitmap canvas").wait_for()
     drawn = """canvas => {
         const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height), seen = new Set();

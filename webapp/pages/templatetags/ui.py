@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django import template
+from django.conf import settings
 from django.urls import reverse
 
 from repair_engine.documents.known import row_known
@@ -17,7 +18,6 @@ from webapp.jobs.models import Job
 from webapp.library.models import Upload
 
 register = template.Library()
-WAIT = 25  # seconds that a page waits for a run to change; proxies that are impatient give up after 30
 
 STATES = {
     Upload.State.VALIDATING: "being checked",
@@ -152,7 +152,7 @@ def tag_of(jobs: Iterable[Job]) -> str:
 @register.filter
 def unless(tag: str) -> str:
     """The headers, as JSON, of a request that waits until something else can be shown than under this tag."""
-    return json.dumps({"Prefer": f"wait={WAIT}", "If-None-Match": tag})
+    return json.dumps({"Prefer": f"wait={settings.WAIT_SECONDS}", "If-None-Match": tag})
 
 
 @register.filter
