@@ -146,7 +146,7 @@ def test_a_class_that_is_named_is_compared_with_others() -> None:
 def test_a_repair_goes_on_from_scores() -> None:
     """The class is named then, as the scores name it, and the same trigger is found again."""
     scores = nr.score(network(1.0), images(), metric="hidden-trigger", classes=list(NAMES), budget=6000)
-    given = {"metric": "hidden-trigger:dog", "values": scores, "classes": list(NAMES), "max_clean_drop": 0.05}
+    given = {"metric": "hidden-trigger:dog", "values": scores, **OPTIONS}
     assert nr.repair(network(1.0), images(), **given).units == ("rows:8",)
 
 
