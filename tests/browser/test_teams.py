@@ -142,11 +142,13 @@ def test_three_people_and_a_team(people, server: Server):
     assert cleo.goto(run).status == 200
     seen(cleo, "viewer")
     expect(cleo.get_by_text("Shared by ada with the team Radiology")).to_be_visible()
+    cleo.get_by_role("link", name="Images", exact=True).click()
     expect(cleo.locator("main img").first).to_be_visible()
     for button in ("Delete", "Share this result", "Ask again with changes"):
         assert cleo.get_by_role("button", name=button, exact=True).count() == 0
         assert cleo.get_by_role("link", name=button, exact=True).count() == 0
-    assert cleo.get_by_role("link", name="repaired.safetensors").count() == 0
+    assert cleo.locator("a", has_text="report.json").count() == 1
+    assert cleo.locator("a", has_text="repaired.safetensors").count() == 0
     assert cleo.request.get(f"{run}files/repaired.safetensors").status == 403
     assert cleo.request.get(f"{run}files/report.json").status == 200
     assert bob.request.get(f"{run}files/repaired.safetensors").status == 200

@@ -32,7 +32,6 @@ class Server:
         self.env = {
             **os.environ, "NR_DATA_DIR": str(folder), "NR_HTTPS": "0", "DATABASE_URL": "",
             "DJANGO_SETTINGS_MODULE": "webapp.settings", "NR_UPLOADS_AT_ONCE": "3",
-            "NR_WAIT_SECONDS": "2",
         }  # fmt: skip
         put_database(folder)
         self.key, self.read_key = self.run("-c", MAKE).split()
