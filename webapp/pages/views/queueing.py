@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import UUID
 
 from django.contrib import messages
@@ -18,22 +19,20 @@ from webapp.pages.forms.queueing import AllowanceForm
 @login_required
 @require_POST
 def pause(request: HttpRequest, pk: UUID) -> HttpResponse:
-    job = access.job_for(request.user, pk, access.EDIT)
-    try:
-        if queueing.pause(by=request.user, job=job):
-            messages.success(request, f"The {job.word} is paused. What is done is kept.")
-    except Refused as error:
-        messages.info(request, error.said)
-    return redirect("pages:repair", job.pk)
+    return _turned(request, pk, queueing.pause, "is paused. What is done is kept.")
 
 
 @login_required
 @require_POST
 def resume(request: HttpRequest, pk: UUID) -> HttpResponse:
+    return _turned(request, pk, queueing.resume, "goes on from what was done, when its turn comes.")
+
+
+def _turned(request: HttpRequest, pk: UUID, turn: Callable[..., bool], said: str) -> HttpResponse:
     job = access.job_for(request.user, pk, access.EDIT)
     try:
-        if queueing.resume(by=request.user, job=job):
-            messages.success(request, f"The {job.word} goes on from what was done, when its turn comes.")
+        if turn(by=request.user, job=job):
+            messages.success(request, f"The {job.word} {said}")
     except Refused as error:
         messages.info(request, error.said)
     return redirect("pages:repair", job.pk)
