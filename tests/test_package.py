@@ -37,6 +37,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+def test_the_top_of_the_tree_holds_what_is_meant_to_be_there() -> None:
+    """Data folders that a test left in the checkout were committed once."""
+    tops = {path.split("/")[0] for path in run("git", "ls-files", cwd=ROOT).splitlines() if "/" in path}
+    packages = {"repair_engine", "shapley", "webapp", "templates", "clients", "samples"}
+    assert tops == packages | {"tests", "benchmarks", "experiments", "examples", "docs", "deploy", ".ci"}
+
+
 def test_everything_that_is_read_at_run_time_is_in_the_wheel(wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
     tracked = run("git", "ls-files", "repair_engine", "shapley", "webapp", "templates", cwd=ROOT).splitlines()
