@@ -1,7 +1,8 @@
 """Where candidates for a repair come from, at equal cost: `python -m benchmarks candidates --work DIR`.
 
 Each source ranks the units for the same evaluations on the same *score* images; the number of culprits is chosen on the
-same *select* images within the same limits, in the order of the ranking, and judged on the same *report* images.
+same *select* images within the same limits, and judged on the same *report* images: in the order of the ranking, and as
+a repair does, in that order or in the stepwise one over the source's candidates, whichever *select* prefers.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from benchmarks.engine import (
     masked_predictions,
     paired_bootstrap,
     pipeline,
+    plan_of,
     silent,
 )
 from benchmarks.machine import line, machine
@@ -34,11 +37,18 @@ from benchmarks.trials import CATDOG, RESNET8, STOCK_TAGS, Trial, sampled
 
 Say = Callable[[str], None]
 CASES = {"catdog": CATDOG, "stock_tags": STOCK_TAGS, "resnet8": RESNET8}
-SEEDS, BUDGET, MOST = 2, 30_000, 20  # MOST: the longest list that is tried
+SEEDS, BUDGET = 2, 100_000
+MOST, LOOKED_AT = 20, 80  # longest list that is tried in its own order; candidates of a stepwise one
 BACKWARD, IMAGES = 3, 64  # evaluations that an image forward and backward counts; images of a step
 _RATE, _PRICE = 0.05, 0.5  # of the gates
 _STREAM = 0xCA4D
-BEST = "the best of all on select"
+VALUE, REPAIR = "by value", "as a repair"
+SHAPLEY, BOTH, ALL, RANDOM = (
+    "Shapley values",
+    "Shapley values and gradients (the product)",
+    "all of them",
+    "random units",
+)
 
 
 def candidates(args: argparse.Namespace, say: Say) -> str:
@@ -62,32 +72,41 @@ def candidates(args: argparse.Namespace, say: Say) -> str:
 
 
 def measure(name: str, trial: Trial, seed: int, folder: Path, say: Say) -> list[dict[str, Any]]:
-    """One row a source, and one of the plan that is best on *select*."""
+    """Two rows a source: in its own order, and as a repair from its candidates."""
     with sampled(trial, seed, BUDGET, folder, say) as (job, search, confirm):
         ranking, spent = pipeline.ranking_of(job, search, confirm)
         found, sign = ranking.found, job.game.objective.culprit_sign
-        depth = found.depth or 1
         with np.errstate(invalid="ignore"):
             certainty = np.nan_to_num(sign * found.values[0] / found.std_errors[0], nan=-np.inf, posinf=-np.inf)
-        orders = {"Shapley values": ranking.players, "their posterior": _first(certainty)}
         rng = np.random.default_rng([_STREAM, seed])
         made = {
             "leave-one-out, intact": leave_one_out(job.game, spent, rng),
             "gradients, intact": gradients(job.game, spent, 0, rng),
-            "gradients, damaged": gradients(job.game, spent, depth, rng),
+            "gradients, damaged": gradients(job.game, spent, found.depth or 1, rng),
         }
+        orders = {SHAPLEY: ranking.players, "their certainty": _first(certainty)}
         orders |= {source: _first(sign * values) for source, values in made.items()}
         orders["learned gates"] = _first(1 - gates(job, spent, rng))
-        plans = {source: make_plan(job.case, players[:MOST], silent) for source, players in orders.items()}
-        best = max(plans, key=lambda source: _select(plans[source]))
-        rows = [_row(name, seed, source, job.case, plan) for source, plan in plans.items()]
-        return [*rows, _row(name, seed, BEST, job.case, plans[best])]
+        orders[RANDOM] = rng.permutation(job.game.n_players)[:LOOKED_AT]
+        rows = []
+        for source, players in orders.items():
+            plan = make_plan(job.case, players[:MOST], silent)
+            rows.append(_row(name, seed, source, VALUE, job.case, plan))
+        sets: dict[str, np.ndarray | None] = {source: np.unique(players) for source, players in orders.items()}
+        sets[BOTH] = None
+        sets[ALL] = np.unique(np.concatenate([players for source, players in orders.items() if source != RANDOM]))
+        for source, candidates in sets.items():
+            by_value = replace(ranking, players=orders.get(source, ranking.players)[:MOST])
+            plan = plan_of(job.case, by_value, BUDGET, silent, candidates)[0]
+            rows.append(_row(name, seed, source, REPAIR, job.case, plan))
+            say(f"{name}, seed {seed}: {source} {rows[-1]['gain']:+.3f}")
+        return rows
 
 
 def _first(culpable: np.ndarray) -> np.ndarray:
     """Units that seem to do harm, the worst first."""
     order = np.argsort(-culpable, kind="stable")
-    return order[culpable[order] > 0][:MOST]
+    return order[culpable[order] > 0][:LOOKED_AT]
 
 
 def leave_one_out(game: NeuronGame, budget: int, rng: np.random.Generator) -> np.ndarray:
@@ -129,20 +148,15 @@ def gates(job: Job, budget: int, rng: np.random.Generator) -> np.ndarray:
     return masks.detach().double().numpy()
 
 
-def _select(plan: Plan) -> float:
-    assert plan.scores is not None
-    return float(plan.scores[plan.k])
-
-
-def _row(name: str, seed: int, source: str, case: Case, plan: Plan) -> dict[str, Any]:
+def _row(name: str, seed: int, source: str, order: str, case: Case, plan: Plan) -> dict[str, Any]:
     objective, pixels = case.question.objective("report"), case.images.rows("report")
     rows = case.question.rows("report")
     before, after = (masked_predictions(case, pixels, players)[rows] for players in (plan.players[:0], plan.chosen))
     hits = [predicted == objective.targets for predicted in (before, after)]
     change = paired_bootstrap(hits[0], hits[1], objective.weights, objective.cells, case.settings.seed)
     return {
-        "case": name, "seed": seed, "source": source, "candidates": len(plan.players), "k": plan.k,
-        "select": _select(plan) - float(plan.scores[0] if plan.scores is not None else 0.0),
+        "case": name, "seed": seed, "source": source, "order": order, "candidates": len(plan.players), "k": plan.k,
+        "select": float(plan.scores[plan.k] - plan.scores[0]) if plan.scores is not None else 0.0,
         "gain": change.estimate, "lower": change.lower, "upper": change.upper,
     }  # fmt: skip
 
@@ -151,18 +165,27 @@ def _row(name: str, seed: int, source: str, case: Case, plan: Plan) -> dict[str,
 
 
 def document(rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
-    """Mean gains by source and case, and every run."""
+    """Mean gains by source and case in both orders, and every run."""
     chosen = "".join(f" --case {name}" for name in args.case or ())
     cases, sources = (list(dict.fromkeys(row[key] for row in rows)) for key in ("case", "source"))
 
-    def mean(source: str, case: str) -> str:
-        gains = [row["gain"] for row in rows if (row["source"], row["case"]) == (source, case)]
-        return f"{100 * np.mean(gains):+.1f}"
+    def mean(source: str, order: str, case: str | None) -> str:
+        found = [
+            row for row in rows if (row["source"], row["order"]) == (source, order) and case in (None, row["case"])
+        ]
+        return f"{100 * np.mean([row['gain'] for row in found]):+.1f}" if found else ""
+
+    def means(order: str) -> str:
+        return grid(
+            ["source", *cases, "all"],
+            [[source, *(mean(source, order, case) for case in (*cases, None))] for source in sources
+             if mean(source, order, None)],
+        )  # fmt: skip
 
     def shown(row: dict[str, Any]) -> list[str]:
         points = [f"{100 * row[key]:+.1f}" for key in ("select", "gain", "lower", "upper")]
-        return [row["case"], str(row["seed"]), row["source"], str(row["candidates"]), str(row["k"]), points[0],
-                f"{points[1]} [{points[2]}, {points[3]}]"]  # fmt: skip
+        return [row["case"], str(row["seed"]), row["source"], row["order"], str(row["candidates"]), str(row["k"]),
+                points[0], f"{points[1]} [{points[2]}, {points[3]}]"]  # fmt: skip
 
     return "\n\n".join(
         [
@@ -170,12 +193,14 @@ def document(rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
             line(machine("cpu")),
             f"Made by `python -m benchmarks candidates{chosen} --seeds {args.seeds} --work DIR`. Each source "
             f"has the evaluations that a search with a budget of {BUDGET:,} spent (an image forward and backward "
-            f"counts {BACKWARD}); at most {MOST} candidates in the order of the source, by ablation alone, within the "
-            "limits of [repairs.md](repairs.md). Points of the metric over the intact network.",
-            "## Mean gain on the report images over the seeds, points",
-            grid(["source", *cases], [[source, *(mean(source, case) for case in cases)] for source in sources]),
+            f"counts {BACKWARD}). By ablation alone, within the limits of [repairs.md](repairs.md). Points of the "
+            "metric over the intact network on the report images, means over the seeds.",
+            f"## As a repair: the better on *select* of the source's order and the stepwise one over its {LOOKED_AT}",
+            means(REPAIR),
+            f"## At most {MOST} in the source's own order",
+            means(VALUE),
             "## Every run",
-            grid(["case", "seed", "source", "candidates", "ablated", "on select", "on report"], map(shown, rows)),
+            grid(["case", "seed", "source", "order", "tried", "ablated", "on select", "on report"], map(shown, rows)),
         ]
     ) + "\n"  # fmt: skip
 

@@ -20,7 +20,7 @@ from benchmarks.masked import MaskedValue, best_rows, fastest
 from benchmarks.methods import images_per_draw
 
 IMAGES = 32
-BATCHES = {"cpu": (16, 32, 64, 128), "cuda": (64, 256, 1024)}  # of the plain forward, tried
+BATCHES = {"cpu": (1, 4, 16, 32, 64, 128), "cuda": (64, 256, 1024)}  # of the plain forward, tried
 ROUNDS = 3
 PLAIN = "plain forward of the torch module"
 MARGINALS = "single-filter marginals"

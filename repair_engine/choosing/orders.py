@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypedDict
 
+import numpy as np
+
 from repair_engine.case.case import Case
 from repair_engine.choosing.outcomes import BY_HAND, MARGIN, STEPWISE, VALUE
 from repair_engine.choosing.plan import Plan, better, make_plan
@@ -32,17 +34,22 @@ class OrdersRecord(StepwiseRecord):
 
 
 def plan_of(
-    case: Case, ranking: Ranking, budget: int, progress: Callable[[str, float], None]
+    case: Case,
+    ranking: Ranking,
+    budget: int,
+    progress: Callable[[str, float], None],
+    candidates: np.ndarray | None = None,
 ) -> tuple[Plan, Ranking, OrdersRecord | None]:
     """The plan by value or a stepwise one, the ranking in its order, and what was compared (None: only one).
 
     Args:
         budget: of the search, in evaluations.
+        candidates: of the stepwise order, int64, sorted; None: its own.
     """
     plan = make_plan(case, ranking.players, progress, BY_HAND if case.settings.by_hand else VALUE)
     if case.settings.by_hand:
         return replace(plan, k=len(plan.players), stability=None), ranking, None
-    greedy = Greedy.of(case, ranking, budget, progress) if case.settings.limits.order == "auto" else None
+    greedy = Greedy.of(case, ranking, budget, progress, candidates) if case.settings.limits.order == "auto" else None
     found = None if greedy is None else greedy.order()
     if greedy is None or found is None or not found.picked:
         return plan, ranking, None

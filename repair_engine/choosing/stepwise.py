@@ -106,16 +106,31 @@ class Greedy:
     """
 
     @classmethod
-    def of(cls, case: Case, ranking: Ranking, budget: int, progress: Callable[[str, float], None]) -> Greedy | None:
+    def of(
+        cls,
+        case: Case,
+        ranking: Ranking,
+        budget: int,
+        progress: Callable[[str, float], None],
+        candidates: np.ndarray | None = None,
+    ) -> Greedy | None:
         """None where there is no candidate or the budget allows too few images.
 
         Args:
             budget: of the search, in evaluations; at most `SHARE` of it is spent by a first order, in addition.
+            candidates: int64, sorted; None: `candidates_of`.
         """
-        made = cls(case, ranking, budget, progress)
+        made = cls(case, ranking, budget, progress, candidates)
         return made if made.steps and made.images >= min(_LEAST_IMAGES, made.game.n_images) else None
 
-    def __init__(self, case: Case, ranking: Ranking, budget: int, progress: Callable[[str, float], None]) -> None:
+    def __init__(
+        self,
+        case: Case,
+        ranking: Ranking,
+        budget: int,
+        progress: Callable[[str, float], None],
+        candidates: np.ndarray | None,
+    ) -> None:
         self.case, self.ranking, self.budget, self.progress = case, ranking, budget, progress
         self.sign, self.limit = case.settings.metric.culprit_sign, case.settings.limits.max_filters
         self.smooth = case.question.smooth
@@ -128,10 +143,11 @@ class Greedy:
         size = min(_MOST_IMAGES, self.game.n_images, affordable // (_OF_GUESSES * self.game.guess_cost))
         if size < min(_LEAST_IMAGES, self.game.n_images):
             return
-        everyone = np.ones((1, self.game.n_players), dtype=bool)
-        shown = ImageBatch(*self.game.resized(size).plan.draw(rng))
-        guesses = self.game.guesses([(everyone, shown)], self._count)[0]
-        self.candidates = candidates_of(ranking, self.sign, guesses)
+        if candidates is None:
+            everyone = np.ones((1, self.game.n_players), dtype=bool)
+            shown = ImageBatch(*self.game.resized(size).plan.draw(rng))
+            candidates = candidates_of(ranking, self.sign, self.game.guesses([(everyone, shown)], self._count)[0])
+        self.candidates = candidates
         self.steps = steps = min(_STEPS, self.limit, len(self.candidates))
         if not steps:
             return

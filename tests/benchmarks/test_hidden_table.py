@@ -24,10 +24,12 @@ def test_a_scan_and_a_repair_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_sources_are_averaged_over_seeds() -> None:
     rows = [
-        {"case": "catdog", "seed": seed, "source": "gradients, intact", "candidates": 9, "k": 2, "select": 0.03,
-         "gain": gain, "lower": gain - 0.01, "upper": gain + 0.01}
-        for seed, gain in enumerate((0.02, 0.04))
+        {"case": "catdog", "seed": seed, "source": "gradients, intact", "order": order, "candidates": 9, "k": 2,
+         "select": 0.03, "gain": gain, "lower": gain - 0.01, "upper": gain + 0.01}
+        for order, gains in ((candidates.VALUE, (0.02, 0.04)), (candidates.REPAIR, (0.05, 0.06)))
+        for seed, gain in enumerate(gains)
     ]  # fmt: skip
     text = candidates.document(rows, Namespace(seeds=2, case=None))
-    assert "| gradients, intact | +3.0 |" in text
-    assert "| catdog | 1 | gradients, intact | 9 | 2 | +3.0 | +4.0 [+3.0, +5.0] |" in text
+    assert "| gradients, intact | +3.0 | +3.0 |" in text
+    assert "| gradients, intact | +5.5 | +5.5 |" in text
+    assert "| catdog | 1 | gradients, intact | by value | 9 | 2 | +3.0 | +4.0 [+3.0, +5.0] |" in text
