@@ -96,6 +96,28 @@ def share_of_bound(rounds: Sequence[Timed], counted: Operations, of: np.ndarray)
     return allowed / sum(timed.seconds for timed in rounds)
 
 
+def time_after(case: BenchCase, images: torch.Tensor, rounds: int) -> np.ndarray:
+    """What share of an intact forward's time passes after each filter's output is there, float64 [n].
+
+    The forward is taken apart where the engine does, and timed on as many images as the plain forward: operation counts
+    spread its time evenly over multiply-accumulates, of which late stages may do more in a second than early ones.
+    """
+    network, clock = case.network, clock_for(case.device)
+    seconds = np.zeros((rounds, len(network.sites) + 1))
+    with torch.inference_mode():
+        for round_ in range(-1, rounds):  # the first one warms up
+            state = network.start(images)
+            for segment in range(len(network.sites) + 1):
+                began = clock()
+                state = network.run(state, segment)
+                if case.device == "cuda":
+                    torch.cuda.synchronize()
+                seconds[max(round_, 0), segment] = clock() - began
+    each = np.median(seconds, axis=0)
+    after = 1 - np.cumsum(each) / each.sum()
+    return after[network.site_of(np.arange(case.n))]
+
+
 def clock_for(device: str) -> Callable[[], float]:
     """Processor time where one thread computes on a CPU: then others on the machine hardly count. Else wall time."""
     return time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter

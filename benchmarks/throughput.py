@@ -2,6 +2,7 @@
 
 The bound: a flip of one filter costs at least what comes after it in the network, done at the speed at which the
 ordinary torch module (eval mode, same precision, its fastest batch size and memory format) does whole forwards here.
+What comes after is counted in operations, and measured as a share of a forward's time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from benchmarks import operations, variants
 from benchmarks.cases import BenchCase, describe
 from benchmarks.engine import Precision, choose, lowered
-from benchmarks.flips import CHUNK, Flips, Timed, clock_for, rate_of, share_of_bound
+from benchmarks.flips import CHUNK, Flips, Timed, clock_for, rate_of, share_of_bound, time_after
 from benchmarks.masked import MaskedValue, best_rows, fastest
 from benchmarks.methods import images_per_draw
 
@@ -48,6 +49,7 @@ def measure(
     some = case.base.images(np.arange(min(IMAGES, len(case.base.objective))))
     counted = operations.count(case.module, some[:1], case.network)
     plain, chosen = fastest_plain(case, some, min(seconds, 1.0))
+    by_time = counted.full * time_after(case, _repeated(some, chosen["batch"]), ROUNDS)
     per_draw = images_per_draw(IMAGES, CHUNK, 2 * chosen["images_per_second"], seconds, draws=1)
     game = case.game(per_draw)
     batch = game.draw_batch(np.random.default_rng(0))
@@ -90,7 +92,7 @@ def measure(
         for name, v in speeds.items()
         if name != IN_BFLOAT16
     ]
-    for kind, of in (("suffix", counted.after), ("dependent", counted.dependent)):
+    for kind, of in (("suffix", counted.after), ("dependent", counted.dependent), ("timed", by_time)):
         found[-1][f"{kind}_bound_ratio"] = round(counted.bound(of), 3)
         found[-1][f"{kind}_bound_evaluations_per_second"] = round(base * counted.bound(of), 2)
         found[-1][f"share_of_{kind}_bound"] = round(share_of_bound(timed[MARGINALS], counted, of), 4)
@@ -137,7 +139,7 @@ def fastest_plain(
 
 
 def _plain(module: torch.nn.Module, images: torch.Tensor, size: int, layout: torch.memory_format) -> Callable[[], int]:
-    batch = images.repeat(-(-size // len(images)), 1, 1, 1)[:size].contiguous(memory_format=layout)
+    batch = _repeated(images, size).contiguous(memory_format=layout)
 
     def forward() -> int:
         module.to(memory_format=layout)  # free where it already is
@@ -146,3 +148,7 @@ def _plain(module: torch.nn.Module, images: torch.Tensor, size: int, layout: tor
         return len(batch)
 
     return forward
+
+
+def _repeated(images: torch.Tensor, size: int) -> torch.Tensor:
+    return images.repeat(-(-size // len(images)), 1, 1, 1)[:size]

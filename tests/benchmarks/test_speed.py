@@ -41,6 +41,8 @@ def test_throughput(case: BenchCase) -> None:
     marginals, half = result["records"][-2:]
     assert marginals["method"] == "single-filter marginals"
     assert 0 < marginals["share_of_dependent_bound"] <= marginals["share_of_suffix_bound"]
+    assert marginals["timed_bound_ratio"] >= 1
+    assert "the time that passes after the filter" in tables.throughput(result)
     rate = marginals["suffix_bound_evaluations_per_second"] * marginals["share_of_suffix_bound"]
     assert rate == pytest.approx(marginals["evaluations_per_second"], rel=1e-2)
     assert "single-filter marginals" in tables.throughput(result)
