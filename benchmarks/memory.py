@@ -16,9 +16,11 @@ import torch
 
 from benchmarks.cases import IMAGES, BenchCase, describe
 from benchmarks.engine import NeuronGame
+from benchmarks.flips import rate_of
 
 BUDGETS = (64 << 20, 256 << 20, 1 << 30, 2 << 30)  # bytes
-_FLIPS = 256
+_FLIPS, _RUN = 256, 16  # flips at the most, and how many of them are neighbours
+_SECONDS = 60.0  # that the flips of a large network may take at the speed of plain forwards
 _STEPS = 8
 
 
@@ -32,12 +34,13 @@ def measure(case: BenchCase, say: Callable[[str], None]) -> dict[str, Any]:
     if "memory" not in inspect.signature(NeuronGame).parameters:
         raise RuntimeError("NeuronGame takes no byte budget")
     records = []
+    flips = _affordable(case)
     for budget in BUDGETS:
         say(f"{case.name}: a budget of {budget >> 20} MiB")
         game = NeuronGame(case.network, case.base.objective, case.base.normalize, IMAGES, memory=budget)
         _give_back()
         before = begin(case.device)
-        work(game, np.random.default_rng(0))
+        work(game, flips, np.random.default_rng(0))
         peak = peak_since(case.device)
         records.append(
             {
@@ -49,11 +52,19 @@ def measure(case: BenchCase, say: Callable[[str], None]) -> dict[str, Any]:
                 "within_budget": peak - before <= budget,
             }
         )
-    return {"part": "memory", **describe(case), "images": case.base.batch_size, "records": records}
+    return {"part": "memory", **describe(case), "images": case.base.batch_size, "flips": flips, "records": records}
 
 
-def work(game: NeuronGame, rng: np.random.Generator) -> None:
-    """A coalition, a walk and single flips on one batch."""
+def _affordable(case: BenchCase) -> int:
+    """Flips, a multiple of `_RUN`."""
+    pixels = case.base.images(np.arange(4))
+    rate = rate_of(lambda: len(case.network.logits(pixels)), 1.0, warm=True)
+    runs = int(rate * _SECONDS / (case.base.batch_size * _RUN))
+    return min(case.n, _RUN * min(_FLIPS // _RUN, max(1, runs)))
+
+
+def work(game: NeuronGame, flips: int, rng: np.random.Generator) -> None:
+    """A coalition, a walk and single flips on one batch: runs of neighbours, the first ones and others at random."""
     batch = game.draw_batch(rng)
     coalition = np.ones(game.n_players, dtype=bool)
     coalition[rng.choice(game.n_players, max(1, game.n_players // 20), replace=False)] = False
@@ -62,10 +73,10 @@ def work(game: NeuronGame, rng: np.random.Generator) -> None:
         rows[k:, player] = False
     game.evaluate(rows, batch)
     game.evaluate(coalition[None], batch)
-    players = np.sort(rng.choice(game.n_players, min(game.n_players, _FLIPS), replace=False))
-    size = max(game.lookahead, 64)
-    for first in range(0, len(players), size):
-        game.differences(coalition[None], players[first : first + size], batch, lambda _: None)
+    starts = [0, *rng.integers(0, max(1, game.n_players - _RUN), flips // _RUN - 1)] if flips >= _RUN else [0]
+    for start in starts:
+        players = np.arange(start, min(start + _RUN, game.n_players))
+        game.differences(coalition[None], players, batch, lambda _: None)
 
 
 def _give_back() -> None:

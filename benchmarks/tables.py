@@ -196,7 +196,7 @@ def scaling(result: dict[str, Any]) -> str:
 
 def memory(result: dict[str, Any]) -> str:
     """Memory of one case."""
-    return grid(
+    return f"{result['flips']} single flips of {result['images']} images each.\n\n" + grid(
         ["byte budget", "before, MiB", "peak, MiB", "added, MiB", "within the budget"],
         (
             [r["method"], *(f"{r[key] / 2**20:,.0f}" for key in ("before", "peak", "added")),
