@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.overrides import TorchFunctionMode
 
-from repair_engine.edits.lesson import Lesson
+from repair_engine.choosing.lesson import Lesson
 from repair_engine.edits.model import Model, Tensors
 from repair_engine.network import predictions
 from repair_engine.network.tunable import Head

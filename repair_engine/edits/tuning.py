@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from repair_engine.edits.lesson import Lesson
+from repair_engine.choosing.lesson import Lesson
 from repair_engine.edits.model import Model, Tensors
 
 BACKWARD = 3  # evaluations that a forward with its backward counts: a backward costs about two forwards
