@@ -43,12 +43,8 @@ BACKWARD, IMAGES = 3, 64  # evaluations that an image forward and backward count
 _RATE, _PRICE = 0.05, 0.5  # of the gates
 _STREAM = 0xCA4D
 VALUE, REPAIR = "by value", "as a repair"
-SHAPLEY, BOTH, ALL, RANDOM = (
-    "Shapley values",
-    "Shapley values and gradients (the product)",
-    "all of them",
-    "random units",
-)
+SHAPLEY, BOTH, ALL, RANDOM = "Shapley values", "Shapley values and gradients", "all but random", "random units"
+PRODUCT = "the product: Shapley values and gradients, then gates"
 
 
 def candidates(args: argparse.Namespace, say: Say) -> str:
@@ -95,9 +91,10 @@ def measure(name: str, trial: Trial, seed: int, folder: Path, say: Say) -> list[
         sets: dict[str, np.ndarray | None] = {source: np.unique(players) for source, players in orders.items()}
         sets[BOTH] = None
         sets[ALL] = np.unique(np.concatenate([players for source, players in orders.items() if source != RANDOM]))
+        sets[PRODUCT] = None
         for source, candidates in sets.items():
             by_value = replace(ranking, players=orders.get(source, ranking.players)[:MOST])
-            plan = plan_of(job.case, by_value, BUDGET, silent, candidates)[0]
+            plan = plan_of(job.case, by_value, BUDGET, silent, candidates, source == PRODUCT)[0]
             rows.append(_row(name, seed, source, REPAIR, job.case, plan))
             say(f"{name}, seed {seed}: {source} {rows[-1]['gain']:+.3f}")
         return rows

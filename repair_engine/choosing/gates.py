@@ -19,10 +19,19 @@ from repair_engine.search.guesses import two_class
 
 IMAGES = 64  # of a step
 COST = 3  # evaluations that an image forward and backward counts
-LEAST = 40  # steps; fewer close next to nothing
+LEAST, MOST = (
+    40,
+    300,
+)  # steps: fewer close next to nothing, and what more close does no better (benchmarks/candidates.py)
 _RATE = 0.05
 _PRICE = 0.5  # of all gates closed
 _STREAM = 0x6A7E
+
+
+def closed(masks: np.ndarray, most: int) -> np.ndarray:
+    """Units whose gates are not open, the most closed first, int64 [m], m at most `most`."""
+    order = np.argsort(masks, kind="stable")
+    return order[masks[order] < 1][:most]
 
 
 def learned_gates(case: Case, budget: int, count: Callable[[int], None]) -> np.ndarray | None:
@@ -36,8 +45,8 @@ def learned_gates(case: Case, budget: int, count: Callable[[int], None]) -> np.n
         count: is told of those that are spent.
     """
     lesson = lesson_of(case)
-    at_once = min(IMAGES, len(lesson))
-    steps = budget // (COST * at_once)
+    at_once = min(IMAGES, len(lesson), max(case.subject.room.backward, 2))
+    steps = min(MOST, budget // (COST * at_once))
     if steps < LEAST:
         return None
     network, weights, labels = case.subject.network, lesson.weights, torch.from_numpy(lesson.labels)

@@ -21,7 +21,9 @@ from repair_engine.settings import Limits
 from repair_engine.support.statistics import REFUSE_BELOW
 
 FILE = "choice.npz"
-VALUE, STEPWISE, MARGIN, BY_HAND = "value", "stepwise", "stepwise with a margin", "by hand"  # orders of removal
+# Orders of removal.
+VALUE, STEPWISE, MARGIN, BY_HAND = "value", "stepwise", "stepwise with a margin", "by hand"
+GATES, AMONG_GATES = "gates", "stepwise among gates"
 _SCHEMA = 1
 
 
@@ -62,7 +64,7 @@ class Walk:
     """One order of removal: predicted classes with nothing ablated, then after each of m removals in turn.
 
     Attributes:
-        order: VALUE, STEPWISE, MARGIN or BY_HAND.
+        order: VALUE, STEPWISE, MARGIN, GATES, AMONG_GATES or BY_HAND.
         players: in the order of their removal, int64 [m].
         clean, attacked, guard: int64 [m + 1, N], [m + 1, n] and [m + 1, G]; None where there are no such images.
     """

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from repair_engine.case.case import Case
 from repair_engine.choosing.exam import Exam
+from repair_engine.choosing.lesson import lesson_of
 from repair_engine.choosing.plan import Plan
 from repair_engine.choosing.selection import Sweep
 from repair_engine.edits import head as heads
 from repair_engine.edits.kinds import KINDS, Kind, Parts, parts_of, touched
-from repair_engine.choosing.lesson import lesson_of
 from repair_engine.edits.model import Model, Tensors, changed
 from repair_engine.edits.tuning import BACKWARD, Pace, descend, stored
 from repair_engine.network.tunable import Head

@@ -210,32 +210,48 @@ def tried(document: RepairRecord) -> list[str]:
     return said
 
 
+_BY_GATES = {"gates": "in the order in which they close", "stepwise among gates": "stepwise among the most closed"}
+
+
 def orders_said(document: RepairRecord) -> list[str]:
     """Which order of removal was used and why, in sentences; nothing where one order was tried."""
     found = document.get("orders")
     if not found:
         return []
-    value, other, *again = found["rows"]
+    value, other, *more = found["rows"]
+    named = {row["order"]: f"k = {row['k']}, {percent(row['select'])}" for row in more}
+    gates = [f"{what} ({named[order]})" for order, what in _BY_GATES.items() if order in named]
     by_value = f"by value (k = {value['k']}, {percent(value['select'])})"
     greedy = f"stepwise (k = {other['k']}, {percent(other['select'])})"
     said = (
-        f"Two orders of removal were tried on the select images: {by_value} and {greedy}, where after each removal the "
-        f"candidates are scored again on {count(found['images'], 'score image')} ({found['evaluations']:,} evaluations "
-        f"over {count(found['candidates'], 'candidate')}, in addition to the budget). "
+        f"{'Several' if gates else 'Two'} orders of removal were tried on the select images: {by_value} and {greedy}, "
+        f"where after each removal the candidates are scored again on {count(found['images'], 'score image')} "
+        f"({found['evaluations']:,} evaluations over {count(found['candidates'], 'candidate')}, in addition to the "
+        "budget). "
     )
     if passed := found.get("passed_over"):
         were = "was" if passed == 1 else "were"
         said += f"{count(passed, 'filter')} that would not keep the limits on score images {were} passed over. "
-    if again:
+    if again := named.get("stepwise with a margin"):
         said += (
             "As that order did not do better and came near a limit on score images, it was made once more, with limits "
-            f"kept by {found['margin']:.1f} standard errors (k = {again[0]['k']}, {percent(again[0]['select'])}). "
+            f"kept by {found['margin']:.1f} standard errors ({again}). "
         )
-    if found["used"] == "stepwise":
-        how = "The stepwise order was used: it did better by more than resampling the select images explains"
-        fewer = "The stepwise order was used: it is not told apart from the other and ablates fewer filters"
-        return [said + (how if found["why"] == "gain" else fewer) + "."]
-    return [said + "The order by value was used: the other is not shown to do better, nor ablates fewer filters."]
+    if gates:
+        learned = found["gates"]
+        said += (
+            f"Gates of all filters were learned by gradient ({learned['evaluations']:,} evaluations with what "
+            f"follows): {' and '.join(gates)}. "
+        )
+    if found["used"] == "value":
+        rest = (
+            "others are not shown to do better, nor ablate" if gates else "other is not shown to do better, nor ablates"
+        )
+        return [said + f"The order by value was used: the {rest} fewer filters."]
+    used = "stepwise order" if found["used"] == "stepwise" else "order by gates"
+    how = "it did better by more than resampling the select images explains"
+    fewer = f"it is not told apart from the {'next best' if gates else 'other'} and ablates fewer filters"
+    return [said + f"The {used} was used: {how if found['why'] == 'gain' else fewer}."]
 
 
 def selection_said(document: RepairRecord) -> list[str]:

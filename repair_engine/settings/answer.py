@@ -162,9 +162,12 @@ class Limits(Settings):
     )  # fmt: skip
     order: Literal["auto", "value"] = option(
         "auto", label="Order of removal",
-        words={"auto": "by value and stepwise: the better one on the select images", "value": "by value alone"},
+        words={
+            "auto": "by value, stepwise and by gates: the best one on the select images", "value": "by value alone",
+        },
         help="Order of removal: by value alone, or also stepwise, where candidates are scored again after each "
-        "removal, for up to 45% of the budget in addition; whichever does better on the select images (auto).",
+        "removal, and by learned gates, for up to as much as the budget in addition; whichever does best on the "
+        "select images (auto).",
     )  # fmt: skip
 
     def rules(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from repair_engine.case.case import Case
 from repair_engine.choosing.afresh import SHARE as AFRESH_SHARE
-from repair_engine.choosing.stepwise import SHARE as STEPWISE_SHARE
+from repair_engine.choosing.orders import SHARE as ORDERS_SHARE
 from repair_engine.documents.attack_repair import subset_size
 from repair_engine.edits.deciding import tuning_share
 from repair_engine.question.verb import Verb
@@ -32,7 +32,7 @@ def chosen(case: Case, rates: Rates, spent: float, target: float, larger: float 
         queries = 2 * asked.queries * subset_size(case, budget) / rates.forward
         budget = calibrate.choose_budget(rates, asked.estimator, other + queries, target)
     more = AFRESH_SHARE + tuning_share(asked.edit)
-    more += STEPWISE_SHARE if asked.limits.order == "auto" else 0.0
+    more += ORDERS_SHARE if asked.limits.order == "auto" else 0.0
     return int(budget / (1 + more))
 
 

@@ -26,6 +26,8 @@ ORDERS = {
     "value": "by value",
     "stepwise": "stepwise",
     "stepwise with a margin": "stepwise, limits kept with a margin",
+    "gates": "as gates close",
+    "stepwise among gates": "stepwise among what gates close",
     "by hand": "as chosen by hand",
 }
 MOST_GROUPS = 16  # shown at once: those that change most
