@@ -86,7 +86,7 @@ class Jobs:
         Raises RuntimeError: the stack itself has ended, which no fault may bring about.
         """
         if (code := self.stack.process.poll()) is not None:
-            raise RuntimeError(f"manage.py dev has ended, exit code {code}: {self.stack.folder / 'dev.log'} says why.")
+            raise RuntimeError(f"manage.py dev has ended, exit code {code}; its log says why.")
         for pk in list(self.running):
             now = self._call("GET", f"repairs/{pk}/")
             if now is None or now["state"] in ACTIVE:
