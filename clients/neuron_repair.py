@@ -131,14 +131,15 @@ class Api:
             asked = {"file_name": file.name, "kind": kind, "size": size, "sha256": sha256}
             same = [one for one in begun if one["size"] == size]
             upload = same[0] if same else self.json("POST", "direct-uploads/", asked)
+            path = f"direct-uploads/{upload['id']}/"
+            left = self.json("POST", path + "parts/")
         except Refused as refused:
-            if refused.status in (404, 409):  # an older server; a store that signs no addresses
+            if refused.status in (404, 409):  # an older server; a store that signs no addresses, or not any more
                 return ""
             raise
-        path, there, idle, pause = f"direct-uploads/{upload['id']}/", -1, 0, 1.0
-        while (left := self.json("POST", path + "parts/"))["parts"]:
-            if there < 0:
-                say(f"sending {file.name}: {size:,} bytes straight to the store, of which {left['there']:,} are there")
+        say(f"sending {file.name}: {size:,} bytes straight to the store, of which {left['there']:,} are there")
+        there, idle, pause = left["there"], 0, 1.0
+        while left["parts"]:
             if left["there"] > there:
                 there, idle, pause = left["there"], 0, 1.0
             if file.stat().st_size != size:
@@ -153,6 +154,7 @@ class Api:
                     return ""
                 self._pause(f"The store: {error}", pause)
                 idle, pause = idle + 1, min(2 * pause, 20)
+            left = self.json("POST", path + "parts/")
         show(f"{file.name}: the server reads it")
         while True:
             try:

@@ -35,7 +35,6 @@ def requests(monkeypatch) -> list[tuple[str, str, dict]]:
         return plain(connection, method, url, body, headers or {}, **more)
 
     monkeypatch.setattr(http.client.HTTPConnection, "request", request)
-    monkeypatch.setattr(direct, "PART", 5 << 20)
     monkeypatch.setattr(client().time, "sleep", lambda _: None)
     return sent
 
@@ -176,6 +175,28 @@ def test_an_older_server(world, web, requests, file, monkeypatch):
     monkeypatch.setattr(client().Api, "_send", send)
     upload(web, world, file)
     assert methods(requests).count("PATCH") == 2
+
+
+def test_a_store_that_signs_no_more(s3, world, web, requests, file, monkeypatch, settings):
+    """The operator changed it while a file was on its way: it can be given up, and is not in the way."""
+    plain = client().Api._put
+
+    def put(api, url, size, body):
+        plain(api, url, size, body)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(client().Api, "_put", put)
+        with pytest.raises(KeyboardInterrupt):
+            upload(web, world, file)
+    monkeypatch.setenv("NR_S3_PUBLIC_ENDPOINT", "")
+    settings.STORAGES = {**settings.STORAGES, "store": env.object_store()}
+    requests.clear()
+    client().Api(web, world.owner.key, float("inf")).upload("datasets/", file, {"name": "Mine"})
+    assert (methods(requests).count("PUT"), methods(requests).count("PATCH")) == (0, 2)
+    (row,) = ResumableUpload.objects.all()
+    assert world.owner.api.delete(f"/api/v1/direct-uploads/{row.pk}/").status_code == 204
+    assert list(s3.direct.under_way("arriving")) == []
 
 
 def test_a_whole_run_with_workers_that_share_the_store(s3_server, tmp_path, image_zip):
