@@ -48,7 +48,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 PASS, GATE_FAILED, BAD_INPUT, SERVER_ERROR, TIMEOUT, NO_REPAIR = range(6)
 CHUNK = 1 << 18
-PIECE = 1 << 23  # bytes of one request of an upload
+PIECE = 1 << 23  # bytes of one request of an upload: a server that dies has lost one at most
 TUS = {"Tus-Resumable": "1.0.0"}
 POLL = 2.0  # longest pause between two looks at a run, in seconds, where the server cannot hold a request
 WAIT = 25  # seconds for which it is asked to hold one until the run has changed
@@ -115,12 +115,70 @@ class Api:
                 if refused.status != 404:
                     raise
             try:
-                arrived = self._send_file(file, size, sha256, "model" if path.startswith("models") else "dataset")
+                what = file, size, sha256, "model" if path.startswith("models") else "dataset"
+                arrived = self._send_straight(*what) or self._send_file(*what)
                 return self.json("POST", path, {"upload": arrived, "file_name": file.name, **fields})
             except Refused as refused:  # 404: it was used, and the answer lost; or its time was over. Then ask again
                 if refused.status != 404 or last:
                     raise
         raise AssertionError("unreachable")
+
+    def _send_straight(self, file: Path, size: int, sha256: str, kind: str) -> str:
+        """To the object store behind the server, part by part, from where an earlier run left off. Returns the
+        upload's id; "": the server does not offer it, or the store cannot be reached from here."""
+        try:
+            begun = self.json("GET", f"direct-uploads/?{urlencode({'sha256': sha256})}")["results"]
+            asked = {"file_name": file.name, "kind": kind, "size": size, "sha256": sha256}
+            same = [one for one in begun if one["size"] == size]
+            upload = same[0] if same else self.json("POST", "direct-uploads/", asked)
+            path = f"direct-uploads/{upload['id']}/"
+            left = self.json("POST", path + "parts/")
+        except Refused as refused:
+            if refused.status in (404, 409):  # an older server; a store that signs no addresses, or not any more
+                return ""
+            raise
+        say(f"sending {file.name}: {size:,} bytes straight to the store, of which {left['there']:,} are there")
+        there, idle, pause = left["there"], 0, 1.0
+        while left["parts"]:
+            if left["there"] > there:
+                there, idle, pause = left["there"], 0, 1.0
+            if file.stat().st_size != size:
+                raise Failure(BAD_INPUT, f"{file} was changed while it was sent. Run it again.")
+            try:
+                for part in left["parts"]:
+                    self._put(part["url"], part["size"], self._piece(file, part["start"], part["size"], size))
+            except (OSError, http.client.HTTPException) as error:
+                if idle == (RETRIES if there else 1):
+                    say(f"The store cannot be used from here ({error}): by way of the server, then.")
+                    self.json("DELETE", path)
+                    return ""
+                self._pause(f"The store: {error}", pause)
+                idle, pause = idle + 1, min(2 * pause, 20)
+            left = self.json("POST", path + "parts/")
+        show(f"{file.name}: the server reads it")
+        while True:
+            try:
+                self.json("POST", path + "complete/")
+                return upload["id"]
+            except Refused as refused:
+                if refused.status != 423:
+                    raise
+                self._pause(str(refused), POLL)
+
+    def _put(self, url: str, size: int, body: Iterator[bytes]) -> None:
+        """To an address that is signed: the token is not for it. Raises OSError: it was not taken."""
+        where = urlsplit(url)
+        connection = _connection(where, 20)
+        try:
+            connection.connect()
+            connection.sock.settimeout(120)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.request("PUT", f"{where.path}?{where.query}", body, {"Content-Length": str(size)})
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise OSError(f"{answer.status} {answer.reason}")
+        finally:
+            connection.close()
 
     def _send_file(self, file: Path, size: int, sha256: str, kind: str) -> str:
         """By tus 1.0, from where an earlier run or a broken connection left off. Returns the upload's id."""
@@ -138,7 +196,7 @@ class Api:
                 status, answer, head = self._send(
                     "PATCH",
                     f"uploads/{upload}/",
-                    self._piece(file, offset, size),
+                    self._piece(file, offset, min(PIECE, size - offset), size),
                     {
                         **TUS,
                         "Upload-Offset": str(offset),
@@ -170,9 +228,9 @@ class Api:
         _, _, head = self._retry("POST", "uploads/", lambda: (None, headers))
         return head["Location"].rstrip("/").rpartition("/")[2]
 
-    def _piece(self, file: Path, offset: int, size: int) -> Iterator[bytes]:
-        """Up to PIECE bytes from there; memory stays flat. A server that dies has lost one piece at most."""
-        end = min(offset + PIECE, size)
+    def _piece(self, file: Path, offset: int, length: int, size: int) -> Iterator[bytes]:
+        """So many bytes from there; memory stays flat."""
+        end = offset + length
         with file.open("rb") as content:
             content.seek(offset)
             while offset < end and (chunk := content.read(min(CHUNK, end - offset))):
@@ -267,11 +325,11 @@ class Api:
         return {"Authorization": f"Bearer {self.token}", "Accept": "application/json"}
 
 
-def _connection(parts: SplitResult) -> http.client.HTTPConnection:
+def _connection(parts: SplitResult, timeout: float = 120) -> http.client.HTTPConnection:
     host, port = parts.hostname or "", parts.port
     if parts.scheme == "https":
-        return http.client.HTTPSConnection(host, port, timeout=120, context=ssl.create_default_context())
-    return http.client.HTTPConnection(host, port, timeout=120)
+        return http.client.HTTPSConnection(host, port, timeout=timeout, context=ssl.create_default_context())
+    return http.client.HTTPConnection(host, port, timeout=timeout)
 
 
 def _document(body: bytes) -> dict:
