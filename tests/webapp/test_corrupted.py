@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.webapp.pages.helpers import read
+from tests.webapp.pages.helpers import read, succeed
 from webapp.jobs.models import Job
 from webapp.jobs.requests import for_engine
 from webapp.jobs.translation import repair_request
+from webapp.pages import report
 from webapp.pages.snippets import _command
 
 REPAIRS, NEW = "/api/v1/repairs/", "/repairs/new/"
@@ -86,3 +87,26 @@ def test_of_another_metric_the_form_sends_no_severity(world):
 def test_none_ticked_is_all_of_them(world):
     assert form(world.owner).status_code == 302
     assert Job.objects.latest("created_at").request["metric"] == "corrupted-accuracy"
+
+
+def test_the_result_page_has_the_table_in_its_summary(world):
+    rate = {"value": 0.5, "lower": 0.4, "upper": 0.6, "n": 40}
+    change = {"value": 0.1, "lower": 0.05, "upper": 0.15, "level": 0.95}
+    row = {"kind": "contrast", "severity": 5, "parameter": 0.15, "before": rate, "after": rate, "change": change}
+    parts = {"score": 80, "select": 40, "report": 40}
+    record = {"severity": 5, "seed": 0, "published": "CIFAR-10-C", "parameters": {"contrast": [0.15]},
+              "jpeg": "libjpeg", "images": {name: {"contrast": n} for name, n in parts.items()},
+              "sha256": {}}  # fmt: skip
+    job = Job.objects.get(pk=post(world.owner, metric="corrupted-accuracy:contrast").json()["id"])
+    succeed(job)
+    document = report.document(Job.objects.get(pk=job.pk))
+    document["metric"] = {
+        "name": "corrupted-accuracy:contrast",
+        "text": "accuracy",
+        "goal": "raise",
+        "corruption": record,
+    }
+    document["corruption"] = {"images": parts, "shown": 40, "rows": [row]}
+    summary = {section.ident: section.body for section in report.parts(job, document)["summary"].sections}
+    for said in ("contrast (contrast that is kept)", "40 report images", "+5.0 to +15.0"):
+        assert said in summary["corruption"]
