@@ -394,7 +394,7 @@ def wait_for_upload(api: Api, kind: str, upload: dict) -> dict:
 # Written by `python -m repair_engine.settings`.
 # options: begin
 _OPTIONS = """\
-metric | --metric |  | text |  |  | accuracy, recall:CLASS, subgroup-recall:COLUMN, attack-success, trigger-success:CLASS (a backdoor's trigger that gives the class), hidden-trigger or hidden-trigger:CLASS (a trigger that nobody knows: one is reconstructed from clean images). Of several columns (subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a comma in it stands in double quotes.
+metric | --metric |  | text |  |  | accuracy, recall:CLASS, subgroup-recall:COLUMN, attack-success, trigger-success:CLASS (a backdoor's trigger that gives the class), hidden-trigger or hidden-trigger:CLASS (a trigger that nobody knows: one is reconstructed from clean images), corrupted-accuracy or corrupted-accuracy:KIND (of gaussian_noise, gaussian_blur, jpeg_compression, brightness, contrast; of several KIND,KIND; without one all). Of several columns (subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a comma in it stands in double quotes.
 group | --group |  | text |  | COLUMN | A column of metadata.csv whose values (patient, writer, identity) must not be in two of the three splits.
 seed | --seed |  | whole |  |  | Fixes the splits and every random choice: the same seed and budget give the same result.
 max_clean_drop | --max-clean-drop |  | real |  | X | How far clean accuracy may fall, on the select images and on the guard set. Default: 0.02.
@@ -421,6 +421,8 @@ level | --level |  | real |  | SHARE | Of the report's intervals of changes, by 
 compact | --compact |  | flag |  |  | Also write the network without the culprits' channels, where they can be removed: smaller, not equal to the repaired checkpoint, and measured by itself.
 trigger_at | --trigger-at |  | text |  | PLACE | Where the patch lies: top-left, top-right, bottom-left, bottom-right, center, or X,Y, pixels from the left and from the top. In pixels of the network's input, after resizing and cropping. Default: bottom-right.
 trigger_opacity | --trigger-opacity |  | real |  | X | Share of the patch in the pixels under it; 1 replaces them. Where the patch has an alpha channel, in addition to that. Default: 1.0.
+severity | --severity |  | whole |  | 1…5 | Of corrupted-accuracy: how strong the corruptions are that units are valued and chosen on, 1 to 5, with the parameters of the published sets CIFAR-10-C, Tiny-ImageNet-C or ImageNet-C, by the images' size. The report of a repair shows all five. Default: 3.
+corrupted_images | --corrupted-images |  | whole |  | N | Of corrupted-accuracy: report images on which every kind is measured at all five severities, at most. Default: 50 to 1,000, by the budget.
 attack | --attack |  | text | paper,standard |  | Preset of PGD: who the adversary is. Default: paper.
 norm | --norm |  | text | linf,l2 |  | What ε measures: linf (default), or l2, the Euclidean length of the whole change, with an ε.
 epsilon | --epsilon |  | real |  |  | How far a pixel may be moved; in l2 the whole image. Default: the preset's (paper: 16/255, standard: 8/255).
@@ -437,7 +439,7 @@ draws | --random-draws |  | whole |  | N | Random orders of removal; a band need
 curve_images | --curve-images |  | whole |  | N | Report images on which the curves are measured, at most. Default: by the budget.
 pictures | --pictures |  | whole |  | N | Filters from each end that are shown by their most extreme score images; 0: none. Default: 6.
 visualize | --visualize |  | whole |  | N | Filters from each end for which an image is optimized; 0: none. Default: 2.
-also | --also |  | texts |  | METRIC | Value this, too, on the same evaluations, at the price of one; may be repeated. A metric, subgroup:COLUMN=VALUE, classes, subgroups, or all. Not beside attack-success, trigger-success or hidden-trigger.
+also | --also |  | texts |  | METRIC | Value this, too, on the same evaluations, at the price of one; may be repeated. A metric, subgroup:COLUMN=VALUE, classes, subgroups, or all. Not beside attack-success, trigger-success, hidden-trigger or corrupted-accuracy.
 all_images | --all-images |  | flag |  |  | Attack all images, not those of the report split alone. A repair has seen the score and the select images: for figures after it leave this out.
 device | --device |  | text | auto,cpu,cuda |  | A run stays on one kind of device. Default: auto.
 architecture | --architecture |  | text |  | NAME | torchvision's name, timm:NAME where timm is installed, or a registered one. Needed unless the model is ONNX or a Hugging Face folder.
@@ -455,9 +457,9 @@ interpolation | --interpolation |  | text | nearest,bilinear,bicubic,box,hamming
 split_folder | --split-folder |  | text |  | NAME | Where the zip holds splits (train, test; fold1, fold2): the top folder that is read. none: the top folders are the classes.
 """  # noqa: E501
 _TAKES = """\
-repair: metric group seed max_clean_drop max_subgroup_drop max_filters choose goal order edit quality memory estimator top_k side budget minutes effort precision batch_size depth constant units level compact trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset
-explain: metric group seed constant units quality memory estimator top_k side budget minutes effort precision batch_size depth remove draws curve_images pictures visualize level trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images
-score: metric also group seed constant units quality memory estimator top_k side budget minutes effort precision batch_size depth trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images
+repair: metric group seed max_clean_drop max_subgroup_drop max_filters choose goal order edit quality memory estimator top_k side budget minutes effort precision batch_size depth constant units level compact trigger_at trigger_opacity severity corrupted_images attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset
+explain: metric group seed constant units quality memory estimator top_k side budget minutes effort precision batch_size depth remove draws curve_images pictures visualize level trigger_at trigger_opacity severity attack norm epsilon steps step_size restarts targeted random_start attack_images
+score: metric also group seed constant units quality memory estimator top_k side budget minutes effort precision batch_size depth trigger_at trigger_opacity severity attack norm epsilon steps step_size restarts targeted random_start attack_images
 attack: group seed level attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset all_images
 run: device
 model: architecture num_classes options weights key strip_prefix resize crop mean std channels interpolation
