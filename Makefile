@@ -36,8 +36,8 @@ demo: setup
 run: setup
 	$(PY) manage.py dev
 
-# Two processes of one thread each: on two cores that is faster than one of two.
-WORKERS ?= 2
+# Processes of one thread each, one more than cores: browsers and workers under test are waited for.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(8, 1 + (os.cpu_count() or 1)))")
 test: setup
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import repair_engine as nr
-from benchmarks import candidates, fleet_simulated, hidden, parts, repairs, same_bits, tables, web
+from benchmarks import candidates, fleet_simulated, hidden, parts, repairs, same_bits, tables, uploads, web
 from benchmarks.cases import CASES, RANDOM, REAL, open_case
 from benchmarks.engine import device_for, prepare_process
 from benchmarks.machine import machine
@@ -119,6 +119,11 @@ def pages(args: argparse.Namespace) -> str:
     return web.web(args, teller())
 
 
+def arrivals(args: argparse.Namespace) -> str:
+    """What uploads cost the web process."""
+    return uploads.uploads(args, teller())
+
+
 def fleet(args: argparse.Namespace) -> str:
     """The coordinator with virtual workers."""
     return fleet_simulated.fleet(args, teller())
@@ -194,8 +199,14 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("web", help="server time of every page with many runs, and answers to many who watch")
     verb.add_argument("--runs", type=int, default=1000)
     verb.add_argument("--units", type=int, default=36_864)
+    verb.add_argument("--queued", type=int, default=2000)
     verb.add_argument("--watchers", type=int, default=200)
+    verb.add_argument("--uploads", type=int, default=20)
+    verb.add_argument("--megabytes", type=int, default=200, help="of each upload")
     verb.set_defaults(do=pages, device="cpu")
+    verb = verbs.add_parser("uploads", help="processor time of the web process: uploads through it, and to the store")
+    uploads.add_arguments(verb)
+    verb.set_defaults(do=arrivals, device="cpu")
     verb = verbs.add_parser("fleet_simulated", help="turns, leases and rounds with a thousand virtual workers")
     fleet_simulated.add_arguments(verb)
     verb.set_defaults(do=fleet, device="cpu")

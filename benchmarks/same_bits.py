@@ -48,6 +48,7 @@ ON_PURPOSE: dict[str, str] = {
     r"(.*\.)?curve\[\d+\]\.goal": "what a repair may be chosen by, beside every number of filters (docs/report.md)",
     r"(.*\.)?limits\.goal": "the same, as asked for",
     r"header\.trigger.*": "the trigger that an objective had, in the arrays' header (docs/backdoors.md)",
+    r"header\.corruption.*": "how an objective's images were corrupted, in the arrays' header (docs/corruptions.md)",
     r".*beyond_limits(\[.*)?": "limits that a repair breaks on report images (docs/edits.md)",
     r".*/choice\.npz": "outcomes of every prefix, for choosing again after a run (docs/followups.md)",
     r".*/values\.npz": "values that another repair may start from",

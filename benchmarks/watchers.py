@@ -10,6 +10,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,9 @@ INTERVAL = 2.0  # seconds
 SETTLED, QUIET = 5.0, 5.0  # seconds until all who wait do, and in which nothing changes
 
 
-def watch(known: dict[str, Any], page: str, watchers: int, environment: dict[str, str]) -> list[dict[str, Any]]:
-    """Figures of each way to watch the run that works; `page` is the address of its part that changes."""
+@contextmanager
+def served(environment: dict[str, str]) -> Iterator[tuple[int, int]]:
+    """The port of a real web server, and its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -30,15 +33,20 @@ def watch(known: dict[str, Any], page: str, watchers: int, environment: dict[str
     server = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment})
     try:
         _wait_for(port)
-        polls = {"its page": page, "API": f"/api/v1/repairs/{known['working']}/"}
-        found = []
-        for what, url in polls.items():
-            for how, ask in (("asked every 2 s", _poll), ("waits for a change", _wait)):
-                found.append({"what": what, "how": how, **asyncio.run(ask(port, server.pid, known, url, watchers))})
-        return found
+        yield port, server.pid
     finally:
         server.terminate()
         server.wait(30)
+
+
+def watch(port: int, server: int, known: dict[str, Any], page: str, watchers: int) -> list[dict[str, Any]]:
+    """Figures of each way to watch the run that works; `page` is the address of its part that changes."""
+    polls = {"its page": page, "API": f"/api/v1/repairs/{known['working']}/"}
+    found = []
+    for what, url in polls.items():
+        for how, way in (("asked every 2 s", _poll), ("waits for a change", _wait)):
+            found.append({"what": what, "how": how, **asyncio.run(way(port, server, known, url, watchers))})
+    return found
 
 
 def _wait_for(port: int) -> None:
@@ -53,13 +61,13 @@ def _wait_for(port: int) -> None:
 
 async def _poll(port: int, server: int, known: dict[str, Any], url: str, watchers: int) -> dict[str, Any]:
     """All ask at the same moment, the worst that can be, and again after a page's interval."""
-    request, used, started = _request(known, url), _used(server), time.perf_counter()
+    request, used, started = request_of(known, url), used_by(server), time.perf_counter()
     seconds: list[float] = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
-        seconds += [at - began for at, _ in await asyncio.gather(*(_ask(port, request) for _ in range(watchers)))]
+        seconds += [at - began for at, _ in await asyncio.gather(*(ask(port, request) for _ in range(watchers)))]
         await asyncio.sleep(max(0.0, INTERVAL - (time.perf_counter() - began)))
-    busy = (_used(server) - used) / (time.perf_counter() - started)
+    busy = (used_by(server) - used) / (time.perf_counter() - started)
     return _figures(seconds) | {"busy": busy}
 
 
@@ -68,15 +76,15 @@ async def _wait(port: int, server: int, known: dict[str, Any], url: str, watcher
     seconds: list[float] = []
     busy: list[float] = []
     for _ in range(ROUNDS):
-        _, answer = await _ask(port, _request(known, url))
+        _, answer = await ask(port, request_of(known, url))
         tag = re.search(rb"(?i)\r\netag: ([^\r]+)", answer)
         assert tag
-        held = _request(known, url, f"If-None-Match: {tag[1].decode()}\r\nPrefer: wait=60\r\n")
-        people = asyncio.gather(*(_ask(port, held) for _ in range(watchers)))
+        held = request_of(known, url, f"If-None-Match: {tag[1].decode()}\r\nPrefer: wait=60\r\n")
+        people = asyncio.gather(*(ask(port, held) for _ in range(watchers)))
         await asyncio.sleep(SETTLED)
-        used, began = _used(server), time.perf_counter()
+        used, began = used_by(server), time.perf_counter()
         await asyncio.sleep(QUIET)
-        busy.append((_used(server) - used) / (time.perf_counter() - began))
+        busy.append((used_by(server) - used) / (time.perf_counter() - began))
         changed = time.perf_counter()
         await asyncio.to_thread(_work, known["working"])
         seconds += [at - changed for at, _ in await people]
@@ -94,7 +102,7 @@ def _work(run: Any) -> None:
     connection.close()
 
 
-def _request(known: dict[str, Any], url: str, more: str = "") -> bytes:
+def request_of(known: dict[str, Any], url: str, more: str = "") -> bytes:
     who = f"Authorization: Bearer {known['token']}" if "/api/" in url else f"Cookie: sessionid={known['session']}"
     headers = f"Host: localhost\r\n{who}\r\nHX-Request: true\r\nConnection: close\r\n{more}"
     return f"GET {url} HTTP/1.1\r\n{headers}\r\n".encode()
@@ -104,13 +112,13 @@ def _figures(seconds: list[float]) -> dict[str, float]:
     return {"p50": statistics.median(seconds), "p95": percentile(seconds, 0.95), "most": max(seconds)}
 
 
-def _used(server: int) -> float:
+def used_by(server: int) -> float:
     """Seconds of processor time of the server's processes."""
     family = [psutil.Process(server), *psutil.Process(server).children(recursive=True)]
     return sum(sum(process.cpu_times()[:2]) for process in family)
 
 
-async def _ask(port: int, request: bytes) -> tuple[float, bytes]:
+async def ask(port: int, request: bytes) -> tuple[float, bytes]:
     """When the answer was there, and it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)

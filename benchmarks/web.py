@@ -1,7 +1,8 @@
 """The web application as it is used: server time of every page with many runs, and answers to many who watch.
 
 A data directory of its own on SQLite: `runs` finished runs with reports, one with a table of `units` filters, and one
-that works. Pages are asked for in this process, one after the other; who watches asks a real server, all at once.
+that works, and others that wait for workers. Pages are asked for in this process, one after the other; who watches asks
+a real server, all at once, and so do those who upload.
 """
 
 from __future__ import annotations
@@ -14,17 +15,23 @@ import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Callable
+from copy import copy
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from benchmarks import machine, tables
-from benchmarks.watchers import INTERVAL, percentile, watch
+from benchmarks.uploading import upload
+from benchmarks.watchers import INTERVAL, percentile, served, watch
 
 TIMES = 30  # each page is asked for
 IMAGES = 100_000  # of the report of one run
 UNIT = "features.1:1"  # whose card was opened before
 RUNNING = 5  # runs under way, beside the finished ones
+PEOPLE = 10  # whose runs wait
+TURNS = 20
+BESIDE = ("table of runs", "a finished run", "its progress (poll)")  # pages asked for while others upload
 TARGET = 0.1  # seconds at the 95th percentile
 
 
@@ -41,14 +48,20 @@ def web(args: Namespace, say: Callable[[str], None]) -> str:
         settings.LOGGING_CONFIG = None
         call_command("migrate", verbosity=0)
         say(f"{args.runs} runs, a table of {args.units} units")
-        known = _seed(args.runs, args.units)
+        known = _seed(args.runs, args.units, args.queued)
         pages = []
         for name, url in _pages(known).items():
             pages.append(_page(name, known["session"], url))
             say(f"{name}: {1000 * pages[-1]['p95']:.0f} ms")
-        say(f"{args.watchers} watchers")
-        watched = watch(known, _pages(known)["its progress (poll)"], args.watchers, environment)
-    return _document(args, pages, watched)
+        turn = _turn()
+        addresses = _pages(known)
+        with served(environment) as (port, server):
+            say(f"{args.watchers} watchers")
+            watched = watch(port, server, known, addresses["its progress (poll)"], args.watchers)
+            say(f"{args.uploads} uploads")
+            seen = {name: addresses[name] for name in BESIDE} | {"is it alive? (/livez)": "/livez"}
+            sent = upload(port, server, known, seen, args.uploads, args.megabytes * 10**6) if args.uploads else None
+    return _document(args, pages, turn, watched, sent)
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -61,6 +74,8 @@ def _environment(folder: Path) -> dict[str, str]:
         "DATABASE_URL": "",
         "REDIS_URL": "redis://localhost:1/0",  # nobody hears a bell
         "NR_SANDBOX_REQUIRE": "",
+        "NR_UPLOADS_AT_ONCE": "1000",
+        "NR_USER_QUOTA_BYTES": str(1 << 40),
         "LOG_LEVEL": "ERROR",
     }
 
@@ -68,7 +83,7 @@ def _environment(folder: Path) -> dict[str, str]:
 # --- what there is -------------------------------------------------------------------------------------------
 
 
-def _seed(n_runs: int, units: int) -> dict[str, Any]:
+def _seed(n_runs: int, units: int, queued: int) -> dict[str, Any]:
     from django.test import Client
     from django.utils import timezone
 
@@ -115,6 +130,8 @@ def _seed(n_runs: int, units: int) -> dict[str, Any]:
     large.save()
     UnitStudy.objects.create(job=first, unit=UNIT, what="effect", result=effect())
     working = [at_work(user, model, dataset).pk for _ in range(RUNNING)]
+    if queued:
+        _queue(user, model, dataset, queued)
     assert Blob.objects.exists()
     client = Client()
     client.force_login(user)
@@ -129,6 +146,42 @@ def _seed(n_runs: int, units: int) -> dict[str, Any]:
         "model": model.pk,
         "dataset": dataset.pk,
     }
+
+
+def _queue(user: Any, model: Any, dataset: Any, queued: int) -> None:
+    """So many runs that no worker has begun, of `PEOPLE` alike with `user`, as `jobs.services` makes them."""
+    from webapp.accounts import services
+    from webapp.jobs.models import Job, Shard
+
+    strangers = (
+        services.create_user(username=f"person{i}", password="correct horse battery") for i in range(1, PEOPLE)
+    )
+    for person in (user, *strangers):
+        first = Job.objects.create(
+            owner=person, made_by=person, model=model, dataset=dataset, device="cpu", request={"metric": "accuracy"}
+        )
+        jobs = [copy(first) for _ in range(queued // PEOPLE)]
+        for job in jobs:
+            job.pk = uuid4()
+        first.delete()
+        Job.objects.bulk_create(jobs, batch_size=200)
+        Shard.objects.bulk_create([Shard(job=job, phase="prepare") for job in jobs], batch_size=200)
+
+
+def _turn() -> float | None:
+    """Processor seconds, the median, in which a worker is given the shard whose turn it is."""
+    from webapp.jobs import fair
+    from webapp.jobs.models import Shard
+
+    if not Shard.objects.filter(state=Shard.State.PENDING).exists():
+        return None
+    seconds = []
+    for i in range(TURNS):
+        began = time.thread_time()
+        lease = fair.take("cpu", f"worker{i}@bench")
+        seconds.append(time.thread_time() - began)
+        assert lease is not None
+    return statistics.median(seconds)
 
 
 def _with_images(run: Any) -> Any:
@@ -254,7 +307,13 @@ def _page(name: str, session: str, url: str) -> dict[str, Any]:
 # --- the table -----------------------------------------------------------------------------------------------
 
 
-def _document(args: Namespace, pages: list[dict[str, Any]], watched: list[dict[str, Any]]) -> str:
+def _document(
+    args: Namespace,
+    pages: list[dict[str, Any]],
+    turn: float | None,
+    watched: list[dict[str, Any]],
+    sent: dict[str, Any] | None,
+) -> str:
     over = [row["page"] for row in pages if row["p95"] > TARGET]
     rows = [
         (row["page"], *(f"{1000 * row[key]:.0f}" for key in ("p50", "p95", "first", "clock")), str(row["queries"]),
@@ -265,15 +324,18 @@ def _document(args: Namespace, pages: list[dict[str, Any]], watched: list[dict[s
         (row["what"], row["how"], *(f"{1000 * row[key]:.0f}" for key in ("p50", "p95", "most")), f"{row['busy']:.0%}")
         for row in watched
     ]
+    turns = [] if turn is None else [f"A worker is given the shard whose turn it is in {1000 * turn:.0f} ms (p50)."]
     return (
         "\n\n".join(
             [
                 "# Pages, and many who watch",
                 f"{machine.line(machine.machine('cpu'))}\n\n"
-                f"Made by `python -m benchmarks web --runs {args.runs} --units {args.units} "
-                f"--watchers {args.watchers}`; [how to read it](../README.md).",
-                f"## Server time, {args.runs} runs, {args.units:,} units, SQLite",
+                f"Made by `python -m benchmarks web --runs {args.runs} --units {args.units} --queued {args.queued} "
+                f"--watchers {args.watchers} --uploads {args.uploads} --megabytes {args.megabytes}`; "
+                "[how to read it](../README.md).",
+                f"## Server time, {args.runs} runs, {args.queued:,} that wait, {args.units:,} units, SQLite",
                 "Over the target of 100 ms at the 95th percentile: " + (", ".join(over) or "none") + ".",
+                *turns,
                 "Processor time of one answer; *first*: that which reads files and fills caches; *by the clock*: the "
                 "median, with all others who used the machine.",
                 tables.grid(("page", "p50, ms", "p95, ms", "first, ms", "by the clock, ms", "queries", "kB"), rows),
@@ -284,7 +346,26 @@ def _document(args: Namespace, pages: list[dict[str, Any]], watched: list[dict[s
                 tables.grid(
                     ("status of a run that works", "how", "p50, ms", "p95, ms", "most, ms", "processor"), polls
                 ),
+                *([] if sent is None else _sent(args, sent)),
             ]
         )
         + "\n"
     )
+
+
+def _sent(args: Namespace, sent: dict[str, Any]) -> list[str]:
+    """What is said of many who upload."""
+    size = args.uploads * args.megabytes
+    rows = [
+        (name, when, *(f"{1000 * found[key]:.0f}" for key in ("p50", "p95", "most")), str(found["asked"]))
+        for name, both in sent["pages"].items()
+        for when, found in zip(("alone", "beside the uploads"), both, strict=True)
+    ]
+    return [
+        f"## {args.uploads} who upload {args.megabytes} MB at once",
+        f"In pieces by tus, to one server on this machine, which the senders use as well: {size:,} MB in "
+        f"{sent['seconds']:.0f} s, {sent['bytes_per_second'] / 1e6:.0f} MB/s; the last file was there after "
+        f"{sent['slowest']:.0f} s. The server used {sent['processor']:.0f} s of processor time, "
+        f"{1000 * sent['processor'] / size:.1f} ms a megabyte. What one other person waits for, by the clock:",
+        tables.grid(("page", "when", "p50, ms", "p95, ms", "most, ms", "asked"), rows),
+    ]

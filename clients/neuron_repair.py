@@ -48,7 +48,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 PASS, GATE_FAILED, BAD_INPUT, SERVER_ERROR, TIMEOUT, NO_REPAIR = range(6)
 CHUNK = 1 << 18
-PIECE = 1 << 23  # bytes of one request of an upload
+PIECE = 1 << 23  # bytes of one request of an upload: a server that dies has lost one at most
 TUS = {"Tus-Resumable": "1.0.0"}
 POLL = 2.0  # longest pause between two looks at a run, in seconds, where the server cannot hold a request
 WAIT = 25  # seconds for which it is asked to hold one until the run has changed
@@ -115,12 +115,70 @@ class Api:
                 if refused.status != 404:
                     raise
             try:
-                arrived = self._send_file(file, size, sha256, "model" if path.startswith("models") else "dataset")
+                what = file, size, sha256, "model" if path.startswith("models") else "dataset"
+                arrived = self._send_straight(*what) or self._send_file(*what)
                 return self.json("POST", path, {"upload": arrived, "file_name": file.name, **fields})
             except Refused as refused:  # 404: it was used, and the answer lost; or its time was over. Then ask again
                 if refused.status != 404 or last:
                     raise
         raise AssertionError("unreachable")
+
+    def _send_straight(self, file: Path, size: int, sha256: str, kind: str) -> str:
+        """To the object store behind the server, part by part, from where an earlier run left off. Returns the
+        upload's id; "": the server does not offer it, or the store cannot be reached from here."""
+        try:
+            begun = self.json("GET", f"direct-uploads/?{urlencode({'sha256': sha256})}")["results"]
+            asked = {"file_name": file.name, "kind": kind, "size": size, "sha256": sha256}
+            same = [one for one in begun if one["size"] == size]
+            upload = same[0] if same else self.json("POST", "direct-uploads/", asked)
+            path = f"direct-uploads/{upload['id']}/"
+            left = self.json("POST", path + "parts/")
+        except Refused as refused:
+            if refused.status in (404, 409):  # an older server; a store that signs no addresses, or not any more
+                return ""
+            raise
+        say(f"sending {file.name}: {size:,} bytes straight to the store, of which {left['there']:,} are there")
+        there, idle, pause = left["there"], 0, 1.0
+        while left["parts"]:
+            if left["there"] > there:
+                there, idle, pause = left["there"], 0, 1.0
+            if file.stat().st_size != size:
+                raise Failure(BAD_INPUT, f"{file} was changed while it was sent. Run it again.")
+            try:
+                for part in left["parts"]:
+                    self._put(part["url"], part["size"], self._piece(file, part["start"], part["size"], size))
+            except (OSError, http.client.HTTPException) as error:
+                if idle == (RETRIES if there else 1):
+                    say(f"The store cannot be used from here ({error}): by way of the server, then.")
+                    self.json("DELETE", path)
+                    return ""
+                self._pause(f"The store: {error}", pause)
+                idle, pause = idle + 1, min(2 * pause, 20)
+            left = self.json("POST", path + "parts/")
+        show(f"{file.name}: the server reads it")
+        while True:
+            try:
+                self.json("POST", path + "complete/")
+                return upload["id"]
+            except Refused as refused:
+                if refused.status != 423:
+                    raise
+                self._pause(str(refused), POLL)
+
+    def _put(self, url: str, size: int, body: Iterator[bytes]) -> None:
+        """To an address that is signed: the token is not for it. Raises OSError: it was not taken."""
+        where = urlsplit(url)
+        connection = _connection(where, 20)
+        try:
+            connection.connect()
+            connection.sock.settimeout(120)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.request("PUT", f"{where.path}?{where.query}", body, {"Content-Length": str(size)})
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise OSError(f"{answer.status} {answer.reason}")
+        finally:
+            connection.close()
 
     def _send_file(self, file: Path, size: int, sha256: str, kind: str) -> str:
         """By tus 1.0, from where an earlier run or a broken connection left off. Returns the upload's id."""
@@ -138,7 +196,7 @@ class Api:
                 status, answer, head = self._send(
                     "PATCH",
                     f"uploads/{upload}/",
-                    self._piece(file, offset, size),
+                    self._piece(file, offset, min(PIECE, size - offset), size),
                     {
                         **TUS,
                         "Upload-Offset": str(offset),
@@ -170,9 +228,9 @@ class Api:
         _, _, head = self._retry("POST", "uploads/", lambda: (None, headers))
         return head["Location"].rstrip("/").rpartition("/")[2]
 
-    def _piece(self, file: Path, offset: int, size: int) -> Iterator[bytes]:
-        """Up to PIECE bytes from there; memory stays flat. A server that dies has lost one piece at most."""
-        end = min(offset + PIECE, size)
+    def _piece(self, file: Path, offset: int, length: int, size: int) -> Iterator[bytes]:
+        """So many bytes from there; memory stays flat."""
+        end = offset + length
         with file.open("rb") as content:
             content.seek(offset)
             while offset < end and (chunk := content.read(min(CHUNK, end - offset))):
@@ -267,11 +325,11 @@ class Api:
         return {"Authorization": f"Bearer {self.token}", "Accept": "application/json"}
 
 
-def _connection(parts: SplitResult) -> http.client.HTTPConnection:
+def _connection(parts: SplitResult, timeout: float = 120) -> http.client.HTTPConnection:
     host, port = parts.hostname or "", parts.port
     if parts.scheme == "https":
-        return http.client.HTTPSConnection(host, port, timeout=120, context=ssl.create_default_context())
-    return http.client.HTTPConnection(host, port, timeout=120)
+        return http.client.HTTPSConnection(host, port, timeout=timeout, context=ssl.create_default_context())
+    return http.client.HTTPConnection(host, port, timeout=timeout)
 
 
 def _document(body: bytes) -> dict:
@@ -336,7 +394,7 @@ def wait_for_upload(api: Api, kind: str, upload: dict) -> dict:
 # Written by `python -m repair_engine.settings`.
 # options: begin
 _OPTIONS = """\
-metric | --metric |  | text |  |  | accuracy, recall:CLASS, subgroup-recall:COLUMN, attack-success, trigger-success:CLASS (a backdoor's trigger that gives the class), hidden-trigger or hidden-trigger:CLASS (a trigger that nobody knows: one is reconstructed from clean images). Of several columns (subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a comma in it stands in double quotes.
+metric | --metric |  | text |  |  | accuracy, recall:CLASS, subgroup-recall:COLUMN, attack-success, trigger-success:CLASS (a backdoor's trigger that gives the class), hidden-trigger or hidden-trigger:CLASS (a trigger that nobody knows: one is reconstructed from clean images), corrupted-accuracy or corrupted-accuracy:KIND (of gaussian_noise, gaussian_blur, jpeg_compression, brightness, contrast; of several KIND,KIND; without one all). Of several columns (subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a comma in it stands in double quotes.
 group | --group |  | text |  | COLUMN | A column of metadata.csv whose values (patient, writer, identity) must not be in two of the three splits.
 seed | --seed |  | whole |  |  | Fixes the splits and every random choice: the same seed and budget give the same result.
 max_clean_drop | --max-clean-drop |  | real |  | X | How far clean accuracy may fall, on the select images and on the guard set. Default: 0.02.
@@ -363,6 +421,8 @@ level | --level |  | real |  | SHARE | Of the report's intervals of changes, by 
 compact | --compact |  | flag |  |  | Also write the network without the culprits' channels, where they can be removed: smaller, not equal to the repaired checkpoint, and measured by itself.
 trigger_at | --trigger-at |  | text |  | PLACE | Where the patch lies: top-left, top-right, bottom-left, bottom-right, center, or X,Y, pixels from the left and from the top. In pixels of the network's input, after resizing and cropping. Default: bottom-right.
 trigger_opacity | --trigger-opacity |  | real |  | X | Share of the patch in the pixels under it; 1 replaces them. Where the patch has an alpha channel, in addition to that. Default: 1.0.
+severity | --severity |  | whole |  | 1…5 | Of corrupted-accuracy: how strong the corruptions are that units are valued and chosen on, 1 to 5, with the parameters of the published sets CIFAR-10-C, Tiny-ImageNet-C or ImageNet-C, by the images' size. The report of a repair shows all five. Default: 3.
+corrupted_images | --corrupted-images |  | whole |  | N | Of corrupted-accuracy: report images on which every kind is measured at all five severities, at most. Default: 50 to 1,000, by the budget.
 attack | --attack |  | text | paper,standard |  | Preset of PGD: who the adversary is. Default: paper.
 norm | --norm |  | text | linf,l2 |  | What ε measures: linf (default), or l2, the Euclidean length of the whole change, with an ε.
 epsilon | --epsilon |  | real |  |  | How far a pixel may be moved; in l2 the whole image. Default: the preset's (paper: 16/255, standard: 8/255).
@@ -379,7 +439,7 @@ draws | --random-draws |  | whole |  | N | Random orders of removal; a band need
 curve_images | --curve-images |  | whole |  | N | Report images on which the curves are measured, at most. Default: by the budget.
 pictures | --pictures |  | whole |  | N | Filters from each end that are shown by their most extreme score images; 0: none. Default: 6.
 visualize | --visualize |  | whole |  | N | Filters from each end for which an image is optimized; 0: none. Default: 2.
-also | --also |  | texts |  | METRIC | Value this, too, on the same evaluations, at the price of one; may be repeated. A metric, subgroup:COLUMN=VALUE, classes, subgroups, or all. Not beside attack-success, trigger-success or hidden-trigger.
+also | --also |  | texts |  | METRIC | Value this, too, on the same evaluations, at the price of one; may be repeated. A metric, subgroup:COLUMN=VALUE, classes, subgroups, or all. Not beside attack-success, trigger-success, hidden-trigger or corrupted-accuracy.
 all_images | --all-images |  | flag |  |  | Attack all images, not those of the report split alone. A repair has seen the score and the select images: for figures after it leave this out.
 device | --device |  | text | auto,cpu,cuda |  | A run stays on one kind of device. Default: auto.
 architecture | --architecture |  | text |  | NAME | torchvision's name, timm:NAME where timm is installed, or a registered one. Needed unless the model is ONNX or a Hugging Face folder.
@@ -397,9 +457,9 @@ interpolation | --interpolation |  | text | nearest,bilinear,bicubic,box,hamming
 split_folder | --split-folder |  | text |  | NAME | Where the zip holds splits (train, test; fold1, fold2): the top folder that is read. none: the top folders are the classes.
 """  # noqa: E501
 _TAKES = """\
-repair: metric group seed max_clean_drop max_subgroup_drop max_filters choose goal order edit quality memory estimator top_k side budget minutes effort precision batch_size depth constant units level compact trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset
-explain: metric group seed constant units quality memory estimator top_k side budget minutes effort precision batch_size depth remove draws curve_images pictures visualize level trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images
-score: metric also group seed constant units quality memory estimator top_k side budget minutes effort precision batch_size depth trigger_at trigger_opacity attack norm epsilon steps step_size restarts targeted random_start attack_images
+repair: metric group seed max_clean_drop max_subgroup_drop max_filters choose goal order edit quality memory estimator top_k side budget minutes effort precision batch_size depth constant units level compact trigger_at trigger_opacity severity corrupted_images attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset
+explain: metric group seed constant units quality memory estimator top_k side budget minutes effort precision batch_size depth remove draws curve_images pictures visualize level trigger_at trigger_opacity severity attack norm epsilon steps step_size restarts targeted random_start attack_images
+score: metric also group seed constant units quality memory estimator top_k side budget minutes effort precision batch_size depth trigger_at trigger_opacity severity attack norm epsilon steps step_size restarts targeted random_start attack_images
 attack: group seed level attack norm epsilon steps step_size restarts targeted random_start attack_images queries subset all_images
 run: device
 model: architecture num_classes options weights key strip_prefix resize crop mean std channels interpolation

@@ -12,9 +12,11 @@ import pytest
 import yaml
 
 from repair_engine.support.signatures import new_private
+from webapp.monitoring import metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE, SITE = ROOT / "deploy" / "base", ROOT / "deploy" / "overlays" / "example"
+MONITORED = ROOT / "deploy" / "compose"
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 # Not taken over: compose brings a database of its own.
 OTHERWISE = {"POSTGRES_PASSWORD"}
@@ -93,7 +95,30 @@ def image_command() -> list[str]:
 
 def test_nothing_runs_that_compose_does_not():
     assert set(workloads(rendered())) == {*PROCESSES.values(), "redis"}
-    assert set(COMPOSE["services"]) == {*PROCESSES, "redis", "postgres", "store"}
+    assert set(COMPOSE["services"]) == {*PROCESSES, "redis", "postgres", "store", "proxy", "metrics"}
+
+
+def test_what_compose_mounts_and_prometheus_reads_is_there():
+    for name in ("proxy", "metrics"):
+        files = [ROOT / one.split(":")[0] for one in COMPOSE["services"][name]["volumes"] if one.startswith("./")]
+        assert files
+        assert all(path.is_file() for path in files)
+        assert not set(COMPOSE["services"][name]["profiles"]) & {"", "default"}
+    (given,) = COMPOSE["services"]["metrics"]["configs"]
+    (scraped,) = yaml.safe_load((MONITORED / "prometheus.yml").read_text())["scrape_configs"]
+    assert Path(given["target"]).name == scraped["authorization"]["credentials_file"]
+    (target,) = scraped["static_configs"][0]["targets"]
+    assert target == "web:8000", "the web service's name and port"
+
+
+@pytest.mark.django_db
+def test_alarms_are_of_figures_that_there_are():
+    alarms = yaml.safe_load((MONITORED / "alerts.yml").read_text())["groups"][0]["rules"]
+    known = {one.name for one in metrics.State().collect()}
+    for alarm in alarms:
+        asked = set(re.findall(r"neuron_repair_\w+", alarm["expr"]))
+        assert asked <= known, alarm
+        assert asked or alarm["expr"].startswith("up{"), alarm
 
 
 def test_probes_ask_what_a_probe_may():

@@ -16,13 +16,15 @@ import numpy as np
 import torch
 
 from repair_engine.case.case import Case
+from repair_engine.case.changing import KNOWN, changed_images, nothing_done
 from repair_engine.case.inspection import read_for, reading
 from repair_engine.case.mean_constants import channel_sums, means_of
 from repair_engine.case.warnings import warnings_of
 from repair_engine.data import SPLITS, Dataset, holdout, read_dataset, split
 from repair_engine.data.before import looked_at
 from repair_engine.data.images import Guard, Images, Triggered
-from repair_engine.data.patches import Paste, Patch, read_patch
+from repair_engine.data.patches import Patch
+from repair_engine.data.pixels import stored_pixels
 from repair_engine.data.reading import Pick
 from repair_engine.data.triggered import originals, split_together
 from repair_engine.errors import BadInput
@@ -31,22 +33,19 @@ from repair_engine.models.classes import ClassNames, class_names
 from repair_engine.models.formats import Checkpoint
 from repair_engine.network import Network, check_finite, predictions, stored_constants
 from repair_engine.network.channel_sums import ChannelSums
-from repair_engine.network.network import two_dimensional
 from repair_engine.network.subject import Subject
 from repair_engine.question.attacked import ATTACK_IMAGES, AttackedSplit, attack_splits, check_pixels
 from repair_engine.question.further import all_columns, further_objectives, subgroup_names
 from repair_engine.question.goals import GroupGoal
 from repair_engine.question.objectives import Metric
-from repair_engine.question.question import Question, question_of
-from repair_engine.question.reconstruction import Reconstruction, reconstruct, suspicion_said
+from repair_engine.question.question import question_of
+from repair_engine.question.reconstruction import suspicion_said
 from repair_engine.question.request import RepairRequest
 from repair_engine.question.subgroups import absence_warnings, subgroups_of
-from repair_engine.question.triggers import TriggerRecord, does_nothing, stored_pixels, trigger_record, triggered_splits
 from repair_engine.settings import check_trigger
 from repair_engine.support.memory import Room, give_back
 from repair_engine.support.progress import Progress, silent
 
-RECONSTRUCTED, KNOWN = "reconstructed from clean images", "known"
 _ATTACK_SECONDS = 60.0  # for all splits, where nothing is said
 
 
@@ -91,23 +90,9 @@ def prepare(
     for name in request.by_hand:
         network.player(name)  # raises here, and not after attacks and calibration
     subject = _subject(request, checkpoint, read)
-    attacked: dict[str, AttackedSplit] = {}
-    trigger: TriggerRecord | None = None
-    known: AttackedSplit | None = None
-    if request.metric.hidden:
-        found = _reconstruct(request, read, subject, progress)
-        request = replace(request, metric=replace(request.metric, argument=found.name))
-        whole = Paste(found.patch, 0, 0, 1.0)
-        trigger = trigger_record(request.metric, images, whole, RECONSTRUCTED) | {"reconstructed": found.record}
-        attacked = triggered_splits(request.metric, images, whole, folder)
-        if patch or carrying:
-            paste = _paste(request, images, given)
-            trigger["known"] = request.name_of("trigger" if paste else "triggered")
-            known = triggered_splits(request.metric, images, paste, folder / KNOWN, ("report",))["report"]
-    elif request.metric.triggered:
-        paste = _paste(request, images, given)
-        trigger = trigger_record(request.metric, images, paste, request.name_of("trigger" if paste else "triggered"))
-        attacked = triggered_splits(request.metric, images, paste, folder)
+    changed = changed_images(request, images, read.module, subject, given.trigger, patch or carrying, folder, progress)
+    request = replace(request, metric=changed.metric)
+    attacked, trigger = dict(changed.attacked), changed.trigger
     progress("computing mean constants", 0.0)
     means = means_of(request, subject, images, progress)
     give_back()
@@ -122,7 +107,7 @@ def prepare(
         attacked = _attack(request, read, intact, progress)
         for name, part in attacked.items():
             np.save(folder / f"attack_{name}.npy", part.pixels.numpy())
-    question = question_of(request, images, attacked, trigger, known)
+    question = question_of(request, images, attacked, trigger, changed.known, changed.corruption)
     select = images.indices("select")
     GroupGoal.of(request.limits.goal, question.groups("select"), images.labels[select])  # raises before the search
     warnings = [*read.notes, *warnings_of(question, subject, intact)]
@@ -130,17 +115,18 @@ def prepare(
         pixels = int(np.prod(images.shape[1:]))
         warnings.append(suspicion_said(trigger["class"], trigger["reconstructed"], pixels))
     elif trigger is not None:
-        warnings += _nothing_done(question, read.module, subject, intact)
+        warnings += nothing_done(question, read.module, subject, intact)
     if request.looked_before:
         shown = images.dataset
         warnings += looked_at(shown.labels, shown.attributes, shown.pixel_hashes, images.splits.report)
     arrays = {"constants": constants.numpy(), "biases": biases.numpy(), "intact": intact}
     arrays |= {f"split_{name}": images.indices(name) for name in SPLITS}
-    for name, part in (attacked | ({KNOWN: known} if known is not None else {})).items():
+    for name, part in (attacked | ({KNOWN: changed.known} if changed.known is not None else {})).items():
         arrays |= {f"attack_{name}_indices": part.indices, f"attack_{name}_targets": part.targets}
         arrays |= {f"attack_{name}_labels": part.labels, f"attack_{name}_excluded": np.array(part.excluded)}
+        arrays |= {f"attack_{name}_kinds": part.kinds} if part.kinds is not None else {}
     np.savez(folder / "prepared.npz", **arrays)  # type: ignore[arg-type]
-    said = {"warnings": warnings, "constants_from": means.origin, "trigger": trigger}
+    said = {"warnings": warnings, "constants_from": means.origin, "trigger": trigger, "corruption": changed.corruption}
     (folder / "prepared.json").write_text(json.dumps(said))
     (folder / "request.json").write_text(request.to_json())
     network.constants = constants.to(network.device)
@@ -190,6 +176,7 @@ def open_case(folder: Path, at: Callable[[str], str] = str) -> Case:
             stored[f"attack_{name}_targets"],
             _labels_of(stored, name, read.images),
             int(stored[f"attack_{name}_excluded"]),
+            stored.get(f"attack_{name}_kinds"),
         )
         for name, file in files.items()
         if f"attack_{name}_indices" in stored
@@ -202,7 +189,7 @@ def open_case(folder: Path, at: Callable[[str], str] = str) -> Case:
         biases=torch.from_numpy(stored["biases"]),
         constants_from=said.get("constants_from", {}),
     )
-    question = question_of(request, read.images, attacked, said.get("trigger"), known)
+    question = question_of(request, read.images, attacked, said.get("trigger"), known, said.get("corruption"))
     return Case(request, subject, read.images, question, stored["intact"], tuple(said["warnings"]))
 
 
@@ -361,45 +348,6 @@ def _attack(request: RepairRequest, read: _Read, intact: np.ndarray, progress: P
 def _triggers_of(request: RepairRequest, given: Given) -> tuple[bool, bool]:
     """Whether a trigger is given as a patch, and as images that carry it."""
     return (given.trigger or request.trigger) is not None, (given.triggered or request.triggered) is not None
-
-
-def _reconstruct(request: RepairRequest, read: _Read, subject: Subject, progress: Progress) -> Reconstruction:
-    """The trigger that nobody knows, from the score images. Raises BadInput: no such class, or too many."""
-    metric, images = request.metric, read.images
-    named = metric.class_index(images.class_names) if metric.argument else None
-    return reconstruct(
-        read.module, images.dataset, images.splits.score, named, request.seed, subject.device,
-        max(subject.room.backward, 2), progress,
-    )  # fmt: skip
-
-
-def _paste(request: RepairRequest, images: Images, given: Given) -> Paste | None:
-    """The patch on its place; None where images that carry the trigger are given. Raises BadInput."""
-    if images.triggered is not None:
-        return None
-    if images.dataset.preprocessing.normalized:
-        raise BadInput(
-            "A trigger's patch is pasted on pixels in [0, 1]; these images are normalized already.",
-            "Give pixels (uint8, or floating point in [0, 1]), and mean= and std= as the model needs them; or images "
-            "that carry the trigger (triggered=).",
-        )
-    patch = given.trigger
-    if patch is None:
-        assert request.trigger is not None
-        patch = read_patch(request.trigger, images.shape[0], request.name_of("trigger"), request.apart)
-    return Paste.at(patch, request.trigger_at, request.trigger_opacity, images.shape)
-
-
-def _nothing_done(question: Question, module: torch.nn.Module, subject: Subject, intact: np.ndarray) -> list[str]:
-    """A warning where the trigger does nothing to the intact network, by the score images."""
-    target = question.metric.class_index(question.images.class_names)
-    rows, step = question.images.splits.score, subject.room.plain
-    clean = intact[rows][question.images.labels[rows] != target]
-    with torch.inference_mode():
-        inputs = question.images.inputs(question.objective("score").pixels, step, subject.device)
-        found = torch.cat([two_dimensional(module(images)).cpu() for images in inputs])
-    said = does_nothing(question.metric.argument, predictions(found).numpy(), clean, target)
-    return [said] if said else []
 
 
 def _attack_images(request: RepairRequest, forwards: int, seconds: float) -> int:

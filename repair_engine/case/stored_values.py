@@ -98,18 +98,21 @@ _SAYS = {
     "score": "another score split (--seed, --group and the columns decide it)",
     "preprocessing": "images that were preprocessed otherwise",
     "trigger": "another trigger, or one at another place",
+    "corruption": "images that were corrupted otherwise",
 }
 
 
 def _identity(case: Case) -> dict[str, object]:
     score = hashlib.sha256(np.ascontiguousarray(case.images.splits.score, dtype=np.int64).tobytes()).hexdigest()
-    trigger = case.question.describe().get("trigger")
+    asked = case.question.describe()
+    trigger, corruption = asked.get("trigger"), asked.get("corruption")
     return {
         "model": case.subject.checkpoint.sha256,
         "data": case.images.dataset.identity,
         "score": score,
         "preprocessing": json.loads(json.dumps(case.images.dataset.preprocessing.to_json())),
         "trigger": None if trigger is None else [trigger["sha256"], trigger["at"], trigger["opacity"]],
+        "corruption": None if corruption is None else corruption["sha256"]["score"],
     }
 
 

@@ -66,7 +66,8 @@ def lesson_of(case: Case) -> Lesson:
 
     Accuracy: all alike. Recall per subgroup: subgroups and the classes in each weigh the same (Kirichenko et al.,
     arXiv 2204.02937, balance groups so). What the metric leaves out has the clean limit to keep: recall of one class
-    gets half of the weight, and all images together the other half; so do attacked images, with their true labels.
+    gets half of the weight, and all images together the other half; so do images that
+    were attacked or corrupted, with their true labels.
     """
     images, question = case.images, case.question
     labels, clean = images.labels[images.splits.score], images.rows("score")

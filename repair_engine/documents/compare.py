@@ -112,6 +112,7 @@ def _differs(a: Valued, b: Valued) -> list[str]:
         "metric": [v.document["metric"]["name"] for v in (a, b)],
         "attack": [v.document["metric"].get("attack") for v in (a, b)],
         "trigger": [_pasted(v.document["metric"].get("trigger") or {}) for v in (a, b)],
+        "corruption": [_corrupted(v.document["metric"].get("corruption") or {}) for v in (a, b)],
         "constants": [v.document["run"].get("ablation") for v in (a, b)],
         "estimator": [v.document["run"].get("estimator") for v in (a, b)],
         "seed": [v.document["run"]["seed"] for v in (a, b)],
@@ -127,6 +128,11 @@ def _differs(a: Valued, b: Valued) -> list[str]:
 def _pasted(trigger: Mapping[str, Any]) -> list[Any]:
     """What makes a trigger the same one, whatever its file is called."""
     return [trigger.get(key) for key in ("sha256", "at", "opacity")]
+
+
+def _corrupted(corruption: Mapping[str, Any]) -> list[Any]:
+    """What makes corruptions the same ones."""
+    return [corruption.get(key) for key in ("severity", "parameters", "sha256")]
 
 
 def _warnings(a: Valued, b: Valued, n: int) -> list[str]:

@@ -176,7 +176,7 @@ def _metric(document: Document, gate: Gate, _: str) -> Figure:
 def metric_images(document: Document) -> int:
     """Report images that the metric is taken over."""
     kind, _, argument = document["metric"]["name"].partition(":")
-    for changed in ("attack", "trigger"):
+    for changed in ("attack", "trigger", "corruption"):
         if changed in document:
             return document[changed]["images"]["report"]
     if kind == "recall":
@@ -188,7 +188,7 @@ def metric_images(document: Document) -> int:
 
 def _images_of_metric(document: Document, split: str) -> int | None:
     """Of another split; of one class the report does not say."""
-    for changed in ("attack", "trigger"):
+    for changed in ("attack", "trigger", "corruption"):
         if changed in document:
             return document[changed]["images"].get(split)
     return None if document["metric"]["name"].startswith("recall:") else _images(document, split)

@@ -20,7 +20,7 @@ def split_figures(case: Case, predicted: np.ndarray, attacked: dict[str, np.ndar
 
     Args:
         predicted: of all images, int64 [N].
-        attacked: split -> predictions of its changed images (attack-success and trigger-success only).
+        attacked: split -> predictions of its changed images (metrics of changed images only).
     """
     figures: dict[str, SplitFigures] = {}
     right = predicted == case.images.labels

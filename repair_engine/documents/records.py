@@ -13,6 +13,7 @@ from repair_engine.choosing.orders import OrdersRecord
 from repair_engine.choosing.plan import StepRecord
 from repair_engine.choosing.selection import SelectionRecord
 from repair_engine.documents.by_kind import ByKind
+from repair_engine.documents.corruption import CorruptionSection
 from repair_engine.documents.reasons import BrokenLimit
 from repair_engine.documents.trigger import TriggerSection
 from repair_engine.edits.records import ControlRow, EditSection
@@ -226,6 +227,7 @@ class RepairRecord(Valued):
     files: dict[str, dict[str, str]]
     attack: NotRequired[AttackSection]
     trigger: NotRequired[TriggerSection]
+    corruption: NotRequired[CorruptionSection]
     verification: NotRequired[Verification]
     by_kind: NotRequired[ByKind]
     orders: NotRequired[OrdersRecord | None]

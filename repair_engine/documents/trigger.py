@@ -74,13 +74,13 @@ def trigger_section(case: Case, before: Sets, after: Sets | None, controls: Sequ
         rates, shown = changed.rates(of[under]), len(changed.labels)
         made: TriggerRow = {
             "name": name,
-            "clean": _rate((of["all"] == case.images.labels)[rows].mean(), n),
-            "success": _rate(rates["success"], shown),
-            "true_label": _rate(rates["true_label"], shown),
+            "clean": rate((of["all"] == case.images.labels)[rows].mean(), n),
+            "success": rate(rates["success"], shown),
+            "true_label": rate(rates["true_label"], shown),
         }
         if (guard := case.images.guard) is not None:
             inside = guard.parts.report
-            made["guard"] = _rate((of["guard"] == guard.dataset.labels)[inside].mean(), len(inside))
+            made["guard"] = rate((of["guard"] == guard.dataset.labels)[inside].mean(), len(inside))
         return made
 
     models = {"intact model": before} | ({"this repair": after} if after is not None else {})
@@ -88,18 +88,18 @@ def trigger_section(case: Case, before: Sets, after: Sets | None, controls: Sequ
     for control in controls:
         made: TriggerRow = {
             "name": control["name"],
-            "clean": _rate(control["accuracy"], n),
-            "success": _rate(control["success"], m),
-            "true_label": _rate(control["true_label"], m),
+            "clean": rate(control["accuracy"], n),
+            "success": rate(control["success"], m),
+            "true_label": rate(control["true_label"], m),
         }
         if (guard := case.images.guard) is not None:
-            made["guard"] = _rate(control["guard"], len(guard.parts.report))
+            made["guard"] = rate(control["guard"], len(guard.parts.report))
         listed.append(made)
     section: TriggerSection = {
         "images": {part: len(one.labels) for part, one in case.question.attacked.items()},
         "left_out": {part: one.excluded for part, one in case.question.attacked.items()},
         "without": {
-            key: _rate((of["all"][others] == target).mean(), len(others))
+            key: rate((of["all"][others] == target).mean(), len(others))
             for key, of in (("before", before), ("after", after))
             if of is not None and len(others)
         },
@@ -122,6 +122,7 @@ def _change(case: Case, known: AttackedSplit, before: np.ndarray, after: np.ndar
     return {"value": found.estimate, "lower": found.lower, "upper": found.upper, "level": found.level}
 
 
-def _rate(share: float, n: int) -> RateRecord:
+def rate(share: float, n: int) -> RateRecord:
+    """A share of n images with its interval."""
     found = wilson(round(float(share) * n), n)
     return {"value": float(share), "lower": found.lower, "upper": found.upper, "n": n}

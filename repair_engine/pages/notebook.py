@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def repair(document: RepairRecord) -> str:
     """Outcome, figures, and the curve by which the number of filters was chosen."""
     outcome = rendering.render("repair/outcome.html", d=document, words=repair_wording)
-    parts = _picked(repair_page.sections(document), "figures", "trigger", "choice", "notices")
+    parts = _picked(repair_page.sections(document), "figures", "trigger", "corruption", "choice", "notices")
     return _cell(repair_wording.title(document), parts, outcome=outcome)
 
 

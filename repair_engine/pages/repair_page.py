@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from repair_engine.documents.known import row_known
-from repair_engine.pages import attack_wording, charts, rendering, row_charts, trigger_wording
+from repair_engine.pages import attack_wording, charts, corruption_wording, rendering, row_charts, trigger_wording
 from repair_engine.pages import repair_wording as words
 from repair_engine.pages.by_kind import BY_KIND
 from repair_engine.pages.measured import MEASURED
@@ -37,6 +37,7 @@ def sections(document: RepairRecord) -> list[Section]:
     listed = [
         ("figures", "At a glance", "repair/figures.html"),
         *([("trigger", "Trigger", "repair/trigger.html")] if "trigger" in document else []),
+        *([("corruption", "Corruptions", "repair/corruption.html")] if "corruption" in document else []),
         ("notices", "Findings and warnings", "notices.html"),
         ("groups", "Groups", "repair/groups.html"),
         ("controls", "Controls", "repair/controls.html"),
@@ -143,4 +144,5 @@ _SHOWN: dict[str, Any] = {
     "SIZES": words.SIZES,
     "attack_words": attack_wording,
     "trigger_words": trigger_wording,
+    "corruption_words": corruption_wording,
 }

@@ -63,7 +63,7 @@ def metric_images(document: RepairRecord) -> tuple[int, str]:
     n, (kind, _, argument) = images_of_metric(document), document["metric"]["name"].partition(":")
     if "trigger" in document:
         return n, f"{count(n, 'report image')} with the {'reconstructed ' * is_hidden(document)}trigger"
-    attacked = "attacked " if "attack" in document else ""
+    attacked = "attacked " if "attack" in document else "corrupted " if "corruption" in document else ""
     of_class = f" of class {argument}" if kind == "recall" and n != document["images_right"]["n"] else ""
     return n, f"{count(n, f'{attacked}report image')}{of_class}"
 

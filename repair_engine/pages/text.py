@@ -18,6 +18,7 @@ from repair_engine.support.words import first_few, kinds_said, level_of
 if TYPE_CHECKING:
     from repair_engine.case.inspection import InspectRecord
     from repair_engine.documents.attack import AuditRecord, ShareRecord
+    from repair_engine.documents.corruption import CorruptionRow
     from repair_engine.documents.explain import ExplainRecord, ExplainRow
     from repair_engine.documents.objectives import EndRow, ObjectiveRow, ScoreRecord
     from repair_engine.documents.records import EvaluateRecord, RepairRecord
@@ -147,6 +148,10 @@ def repair_text(document: RepairRecord) -> str:
         lines.append("Clean accuracy, attack success, accuracy under the trigger (95% Wilson intervals):")
         lines += [f"  {row['name']:<26}{_rates(row)}" for row in document["trigger"]["rows"]]
         lines += [known_said(document) or NOT_MEASURED] if is_hidden(document) else []
+    if "corruption" in document:
+        shown = document["corruption"]["shown"]
+        lines.append(f"Accuracy by kind and severity on {shown:,} report images (95% intervals):")
+        lines += [f"  {_corrupted(row)}" for row in document["corruption"]["rows"]]
     rows = document.get("attack", {}).get("rows", [])
     if rows:
         lines.append("Attacks before and after (success; true label recovered):")
@@ -179,6 +184,18 @@ def repair_text(document: RepairRecord) -> str:
 def _rates(row: TriggerRow) -> str:
     shares = (row["clean"], row["success"], row["true_label"])
     return "  ".join(f"{one['value']:.1%} [{one['lower']:.1%}, {one['upper']:.1%}]" for one in shares)
+
+
+def _corrupted(row: CorruptionRow) -> str:
+    before, after, change = row["before"], row["after"], row["change"]
+    said = f"{row['kind']:<18}{row['severity'] or '':<3}{before['value']:.1%} "
+    said += f"[{before['lower']:.1%}, {before['upper']:.1%}]"
+    if after is None or change is None:
+        return said
+    return (
+        f"{said} -> {after['value']:.1%} [{after['lower']:.1%}, {after['upper']:.1%}]  change {change['value']:+.1%} "
+        f"[{change['lower']:+.1%}, {change['upper']:+.1%}]"
+    )
 
 
 def _compact(document: RepairRecord) -> list[str]:

@@ -42,6 +42,11 @@ _EQUAL: tuple[tuple[str, Callable[[PartyEstimate], Any], str], ...] = (
         "Give the same patch with the same --trigger-at and --trigger-opacity everywhere.",
     ),
     (
+        "corruption",
+        lambda p: some_of(p.document["metric"].get("corruption", {}), ("severity", "published", "parameters")),
+        "Give the same --severity everywhere.",
+    ),
+    (
         "preprocessing",
         lambda p: p.document["preprocessing"],
         "Give the same --resize, --crop, --mean, --std and --interpolation everywhere.",

@@ -25,8 +25,9 @@ _SEED = 0xA77AC
 
 def check_pixels(metric: Metric, dataset: Dataset) -> None:
     """Raises BadInput where images are to be attacked that are no pixels."""
-    if (metric.attacked or metric.hidden) and dataset.preprocessing.normalized:
-        what = "Attacks change" if metric.attacked else "A trigger is sought in"
+    if (metric.attacked or metric.hidden or metric.corrupted) and dataset.preprocessing.normalized:
+        changes = "Attacks change" if metric.attacked else "Corruptions change"
+        what = "A trigger is sought in" if metric.hidden else changes
         raise BadInput(
             f"{what} pixels in [0, 1]; these images are normalized already.",
             "Give pixels (uint8, or floating point in [0, 1]), and mean= and std= as the model needs them.",
@@ -35,14 +36,15 @@ def check_pixels(metric: Metric, dataset: Dataset) -> None:
 
 @dataclass(frozen=True)
 class AttackedSplit:
-    """Images of one split that somebody changed: an adversary, or who planted a trigger.
+    """Images of one split that somebody changed: an adversary, who planted a trigger, or a corruption.
 
     Attributes:
         indices: of the images, int64 [N]: into the dataset, or into that of the triggered images where it is given.
         pixels: changed; uint8, or float in [0, 1]; may be mapped from a file, [N, C, H, W].
-        targets: the classes that are wanted of the model, int64 [N].
+        targets: the classes that are wanted of the model, int64 [N]; of corrupted images the true ones.
         labels: the true classes, int64 [N].
         excluded: images left out, for there is nothing to win.
+        kinds: of corrupted images, which of `CORRUPTIONS` each is, int64 [N]; None of others.
     """
 
     indices: np.ndarray
@@ -50,6 +52,7 @@ class AttackedSplit:
     targets: np.ndarray
     labels: np.ndarray
     excluded: int
+    kinds: np.ndarray | None = None
 
     def rates(self, predicted: np.ndarray) -> dict[str, float]:
         """How often predictions [N] are the class that is wanted, and how often the true one."""

@@ -97,7 +97,7 @@ def check_size(objectives: int, filters: int) -> None:
 
 
 def _check_shared(metric: Metric) -> None:
-    if metric.attacked or metric.triggered:
+    if metric.apart:
         raise BadInput(f"--also: {metric} is valued on images of its own, which no other metric shares.")
 
 

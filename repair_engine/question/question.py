@@ -1,7 +1,7 @@
 """What is asked of the network on each split: the images that count, their targets and weights, and which way is up.
 
-A metric of clean images, the success of an attack and that of a trigger are asked in the same words; nobody else needs
-to know which.
+A metric of clean images, the success of an attack, that of a trigger and accuracy under corruptions are asked in the
+same words; nobody else needs to know which.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from repair_engine.data.pixels import Pixels, Rows
 from repair_engine.question.attacked import AttackedSplit
 from repair_engine.question.attacks import AttackSettings
 from repair_engine.question.attacks.settings import AttackRecord
+from repair_engine.question.corrupted import CorruptionRecord
 from repair_engine.question.further import FurtherObjective, all_columns, further_objectives, subgroup_names
 from repair_engine.question.objectives import Metric, Objective, cell_codes, metric_weights
 from repair_engine.question.objectives.metric import accuracy_weights
@@ -32,13 +33,15 @@ Known = TypeVar("Known", np.ndarray, torch.Tensor)  # of images: predictions, lo
 
 
 class MetricRecord(TypedDict):
-    """The metric in documents: its name and words, which way is better, and the adversary or the trigger."""
+    """The metric in documents: its name and words, which way is better, and the adversary, the trigger or the
+    corruptions."""
 
     name: str
     text: str
     goal: str
     attack: NotRequired[AttackRecord]
     trigger: NotRequired[TriggerRecord]
+    corruption: NotRequired[CorruptionRecord]
 
 
 @dataclass(frozen=True)
@@ -307,22 +310,51 @@ class HiddenQuestion(TriggerQuestion):
         return "accuracy under the reconstructed trigger"
 
 
+@dataclass(frozen=True, kw_only=True)
+class CorruptedQuestion(ChangedQuestion):
+    """Accuracy on images that are corrupted, each in one of the kinds."""
+
+    smooth = False  # as many of them tip as of clean ones
+
+    corruption: CorruptionRecord
+
+    def asked(self, changed: AttackedSplit) -> tuple[np.ndarray, bool]:
+        return changed.labels, False
+
+    def file_names(self, part: str) -> list[str]:
+        return [self.images.dataset.file_names[i] for i in self.indices(part)]
+
+    @property
+    def text(self) -> str:
+        kinds, severity = self.metric.corruptions, self.corruption["severity"]
+        named = f"{len(kinds)} corruptions" if len(kinds) > 1 else kinds[0].replace("_", " ")
+        return f"accuracy under {named} at severity {severity}"
+
+    def describe(self) -> MetricRecord:
+        return {**super().describe(), "corruption": self.corruption}
+
+
 def question_of(
     asked: RunSettings,
     images: Images,
     attacked: Mapping[str, AttackedSplit],
     trigger: TriggerRecord | None = None,
     known: AttackedSplit | None = None,
+    corruption: CorruptionRecord | None = None,
 ) -> Question:
     """What is asked of these images.
 
     Args:
-        attacked: of a metric that is about attacks (`attack_splits`) or a trigger (`triggered_splits`).
-        trigger: what is said of it.
+        attacked: of a metric that is about attacks (`attack_splits`), a trigger (`triggered_splits`) or corruptions
+            (`corrupted_splits`).
+        trigger, corruption: what is said of it.
         known: of a trigger that was reconstructed, report images with the one that it stands for, if they were given.
     """
     if asked.metric.attacked:
         return AttackQuestion(asked.metric, images, attacked, attack=asked.attack)
+    if asked.metric.corrupted:
+        assert corruption is not None
+        return CorruptedQuestion(asked.metric, images, attacked, corruption=corruption)
     if asked.metric.triggered:
         assert trigger is not None
         if asked.metric.hidden:

@@ -18,6 +18,8 @@ from repair_engine.question.verb import Verb
 from repair_engine.settings import (
     Ablation,
     Attacked,
+    Corrupted,
+    Corruption,
     Edits,
     Explanation,
     Export,
@@ -89,7 +91,7 @@ class Sources:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings(Splits, Edits, Ablation, Sampling, Report, Export, Trigger, Attacked, Rows):
+class RunSettings(Splits, Edits, Ablation, Sampling, Report, Export, Trigger, Corruption, Corrupted, Attacked, Rows):
     """The options of `repair_engine.settings` that decide a result.
 
     Attributes:

@@ -7,17 +7,15 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 import numpy as np
-import torch
 
 from repair_engine.data import SPLITS
 from repair_engine.data.images import Images
 from repair_engine.data.patches import Paste
+from repair_engine.data.pixels import stored_pixels, write_pixels
 from repair_engine.errors import BadInput
 from repair_engine.question.attacked import AttackedSplit
 from repair_engine.question.objectives import Metric
 from repair_engine.question.reconstruction import ReconstructedRecord
-
-_AT_ONCE = 256  # images that are held at a time
 
 
 class TriggerRecord(TypedDict("TriggerRecord", {"class": str})):
@@ -82,30 +80,16 @@ def triggered_splits(
     out = {}
     for part, rows in counted.items():
         path = folder / f"attack_{part}.npy"
-        _write(path, dataset.images, rows, paste)
+
+        def made(some: np.ndarray) -> np.ndarray:
+            images = np.asarray(dataset.images[some])
+            return images if paste is None else paste.on(images)
+
+        write_pixels(path, rows, dataset.images.shape[1:], dataset.images.dtype, made)
         labels = dataset.labels[rows]
         pixels = stored_pixels(path)
         out[part] = AttackedSplit(rows, pixels, np.full_like(labels, target), labels, len(inside[part]) - len(rows))
     return out
-
-
-def stored_pixels(path: Path) -> torch.Tensor:
-    """Pixels of changed images, mapped from a file; copied on write, for torch knows no read-only tensors."""
-    return torch.from_numpy(np.load(path, mmap_mode="c"))
-
-
-def _write(path: Path, images: np.ndarray, rows: np.ndarray, paste: Paste | None) -> None:
-    """Image by image: all of them may not fit into memory."""
-    header = {
-        "descr": np.lib.format.dtype_to_descr(images.dtype),
-        "fortran_order": False,
-        "shape": (len(rows), *images.shape[1:]),
-    }
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for i in range(0, len(rows), _AT_ONCE):
-            some = np.asarray(images[rows[i : i + _AT_ONCE]])
-            file.write(np.ascontiguousarray(some if paste is None else paste.on(some)).tobytes())
 
 
 def does_nothing(name: str, predicted: np.ndarray, clean: np.ndarray, target: int) -> str:

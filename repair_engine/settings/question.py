@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from repair_engine.errors import BadInput
-from repair_engine.settings.fields import Settings, option
+from repair_engine.settings.fields import Settings, meant, option, options
 
-ATTACK, TRIGGER, HIDDEN = "attack-success", "trigger-success", "hidden-trigger"
+ATTACK, TRIGGER, HIDDEN, CORRUPTED = "attack-success", "trigger-success", "hidden-trigger", "corrupted-accuracy"
 METRICS = (
     *("accuracy", "recall:CLASS", "subgroup-recall:COLUMN[,COLUMN…]"),
     *(ATTACK, f"{TRIGGER}:CLASS", HIDDEN, f"{HIDDEN}:CLASS"),
+    *(CORRUPTED, f"{CORRUPTED}:KIND[,KIND…]"),
 )
+CORRUPTIONS = ("gaussian_noise", "gaussian_blur", "jpeg_compression", "brightness", "contrast")
+SEVERITIES = (1, 5)  # the least and the most
 EVERYTHING = ("classes", "subgroups", "all")  # several further objectives at once
 GREY_LEVEL = 1 / 255  # one level of one pixel
 _ARGUMENTS = {
@@ -37,6 +40,31 @@ def hidden(metric: str) -> bool:
     return metric.partition(":")[0] == HIDDEN
 
 
+def corrupts(metric: str) -> bool:
+    """The metric is accuracy on images that are corrupted."""
+    return metric.partition(":")[0] == CORRUPTED
+
+
+def apart(metric: str) -> bool:
+    """The metric is of images of its own, that somebody changed."""
+    return attacks(metric) or triggers(metric) or corrupts(metric)
+
+
+def corruptions_of(argument: str) -> tuple[str, ...]:
+    """The kinds that `corrupted-accuracy:KIND[,KIND…]` names, in the order of `CORRUPTIONS`; without an argument all.
+
+    Raises:
+        BadInput: there is no such kind, or one is named twice.
+    """
+    named = [kind.strip() for kind in argument.split(",")] if argument else list(CORRUPTIONS)
+    for kind in named:
+        if kind not in CORRUPTIONS:
+            raise BadInput(f"There is no corruption {kind!r}.", meant(kind, CORRUPTIONS), "metric")
+        if named.count(kind) > 1:
+            raise BadInput(f"{CORRUPTED} names {kind} twice.", "Name each kind once.", "metric")
+    return tuple(kind for kind in CORRUPTIONS if kind in named)
+
+
 def check_metric(name: str, metric: str, others: tuple[str, ...] = ()) -> tuple[str, str]:
     """The parts of a metric before and after its colon.
 
@@ -54,7 +82,12 @@ def check_metric(name: str, metric: str, others: tuple[str, ...] = ()) -> tuple[
         raise BadInput(f"{kind} needs {_ARGUMENTS[kind]}.", "", name)
     if kind == HIDDEN and colon and not argument.strip():
         raise BadInput(f"{HIDDEN}: there is no class after the colon.", f"Name it, or ask for {HIDDEN} alone.", name)
-    if kind not in (*_ARGUMENTS, HIDDEN) and colon:
+    if kind == CORRUPTED and colon and not argument.strip():
+        none = f"{CORRUPTED}: there is no kind after the colon."
+        raise BadInput(none, f"Name kinds, or ask for {CORRUPTED} alone: all of {', '.join(CORRUPTIONS)}.", name)
+    if kind == CORRUPTED:
+        corruptions_of(argument)
+    if kind not in (*_ARGUMENTS, HIDDEN, CORRUPTED) and colon:
         raise BadInput(f"{kind} takes nothing after a colon.", "", name)
     return kind, argument
 
@@ -67,7 +100,8 @@ class Question(Settings):
         "accuracy", required=True, kept=True, length=1000,
         help="accuracy, recall:CLASS, subgroup-recall:COLUMN, attack-success, trigger-success:CLASS (a "
         "backdoor's trigger that gives the class), hidden-trigger or hidden-trigger:CLASS (a trigger that nobody "
-        "knows: one is reconstructed from clean images). Of several columns "
+        "knows: one is reconstructed from clean images), corrupted-accuracy or corrupted-accuracy:KIND (of "
+        f"{', '.join(CORRUPTIONS)}; of several KIND,KIND; without one all). Of several columns "
         "(subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a "
         "comma in it stands in double quotes.",
     )  # fmt: skip
@@ -83,14 +117,14 @@ class Further(Settings):
     also: tuple[str, ...] = option(
         (), label="Value these, too", metavar="METRIC", length=1000,
         help="Value this, too, on the same evaluations, at the price of one; may be repeated. A metric, "
-        "subgroup:COLUMN=VALUE, classes, subgroups, or all. Not beside attack-success, trigger-success or "
-        "hidden-trigger.",
+        "subgroup:COLUMN=VALUE, classes, subgroups, or all. Not beside attack-success, trigger-success, "
+        "hidden-trigger or corrupted-accuracy.",
     )  # fmt: skip
 
     def rules(self) -> None:
-        apart = [name for name in (getattr(self, "metric", ""), *self.also) if attacks(name) or triggers(name)]
-        if self.also and apart:
-            raise self.wrong("also", f"{apart[0]} is valued on images of its own, which no other metric shares.")
+        others = [name for name in (getattr(self, "metric", ""), *self.also) if apart(name)]
+        if self.also and others:
+            raise self.wrong("also", f"{others[0]} is valued on images of its own, which no other metric shares.")
         for text in self.also:
             column, equals, _ = text.removeprefix("subgroup:").partition("=")
             if text.startswith("subgroup:"):
@@ -302,3 +336,48 @@ class Rows(Settings):
     def rules(self) -> None:
         if self.queries == 1:
             raise self.wrong("queries", "One query asks for the clean image only; 0 makes no black-box attack.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corruption(Settings):
+    """How strongly images are corrupted."""
+
+    severity: int = option(
+        3, label="Severity", low=SEVERITIES[0], high=SEVERITIES[1], metavar="1…5",
+        help="Of corrupted-accuracy: how strong the corruptions are that units are valued and chosen on, 1 to 5, with "
+        "the parameters of the published sets CIFAR-10-C, Tiny-ImageNet-C or ImageNet-C, by the images' size. The "
+        "report of a repair shows all five.",
+    )  # fmt: skip
+
+    def rules(self) -> None:
+        metric = getattr(self, "metric", None)
+        if metric is None:
+            return
+        if not corrupts(str(metric)):
+            if self.severity != options(Corruption)["severity"].default:
+                raise self.wrong("severity", f"It belongs to the metric {CORRUPTED}; this one is {metric}.")
+            return
+        for group, whose in ((Pgd, ATTACK), (Attacked, ATTACK), (Rows, ATTACK), (Trigger, TRIGGER)):
+            if not isinstance(self, group):
+                continue
+            for name, one in options(group).items():
+                if getattr(self, name) != one.default:
+                    raise self.wrong(name, f"It belongs to {whose}; the metric is {metric}.", "Leave it out.")
+        if getattr(self, "surrogate", ()):
+            raise self.wrong("surrogate", f"It belongs to {ATTACK}; the metric is {metric}.", "Leave it out.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corrupted(Settings):
+    """How many images are shown at each severity."""
+
+    corrupted_images: int | None = option(
+        None, label="Images by kind and severity, at most", low=1, served=(1, 10**6), metavar="N",
+        help="Of corrupted-accuracy: report images on which every kind is measured at all five severities, at most. "
+        "Default: 50 to 1,000, by the budget.",
+    )  # fmt: skip
+
+    def rules(self) -> None:
+        metric = getattr(self, "metric", None)
+        if self.corrupted_images is not None and metric is not None and not corrupts(str(metric)):
+            raise self.wrong("corrupted_images", f"It belongs to the metric {CORRUPTED}; this one is {metric}.")

@@ -22,6 +22,8 @@ from repair_engine.settings.question import (
     ATTACK,
     Ablation,
     Attacked,
+    Corrupted,
+    Corruption,
     Further,
     Pgd,
     Players,
@@ -36,28 +38,31 @@ _FINISHED = "the server goes on from a finished run (from) in its place"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Question, Splits, Ablation, Trigger, Pgd, Attacked):
+class Evaluate(Question, Splits, Ablation, Trigger, Corruption, Pgd, Attacked):
     """The metric of a checkpoint."""
 
     verb: ClassVar[str] = "evaluate"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score(Question, Further, Splits, Ablation, Search, Trigger, Pgd, Attacked):
+class Score(Question, Further, Splits, Ablation, Search, Trigger, Corruption, Pgd, Attacked):
     """Values of all filters."""
 
     verb: ClassVar[str] = "score"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Explain(Question, Splits, Ablation, Search, Explanation, Report, Trigger, Pgd, Attacked):
+class Explain(Question, Splits, Ablation, Search, Explanation, Report, Trigger, Corruption, Pgd, Attacked):
     """Which filters a metric is made of."""
 
     verb: ClassVar[str] = "explain"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Repair(Question, Splits, Limits, Edits, Search, Ablation, Report, Export, Trigger, Pgd, Attacked, Rows):
+class Repair(
+    Question, Splits, Limits, Edits, Search, Ablation, Report, Export, Trigger, Corruption, Corrupted, Pgd, Attacked,
+    Rows,
+):  # fmt: skip
     """Ablate the culprits, or edit the model in another way, and write a checkpoint if that is shown to help."""
 
     verb: ClassVar[str] = "repair"

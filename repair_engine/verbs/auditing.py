@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from repair_engine import settings
+from repair_engine.data import Dataset
 from repair_engine.documents.predictions import Predicted, predicted
 from repair_engine.errors import BadInput
 from repair_engine.models import formats
@@ -26,11 +27,12 @@ from repair_engine.support.scratch import scratch
 from repair_engine.support.words import first_few
 from repair_engine.verbs import opening
 from repair_engine.verbs.checks import Unchecked, VerifyRecord, Wrong, look
+from repair_engine.verbs.corrupted_again import make_again, metric_of
 from repair_engine.verbs.receipt import RECEIPT, check_receipt
 from repair_engine.verbs.redo import Recorded, edited, read_plan
 from repair_engine.verbs.verify import File, fresh_predictions
 
-REPORT, PLAN, PREDICTIONS = "report.json", "repair.json", "predictions.csv"
+REPORT, PLAN, PREDICTIONS, CORRUPTED = "report.json", "repair.json", "predictions.csv", "corrupted.csv"
 SPLITS = ("score", "select", "report")
 EXACT = 1e-9  # of figures that are ratios of the same counts
 ROUNDING = 1e-3  # of a confidence: float32 on another processor
@@ -54,9 +56,12 @@ class _Repair:
     @property
     def attacked(self) -> bool:
         """Its metric is of other images than the rows of predictions.csv."""
-        return settings.attacks(str(self.document["metric"]["name"])) or settings.triggers(
-            str(self.document["metric"]["name"])
-        )
+        return settings.apart(str(self.document["metric"]["name"]))
+
+    @property
+    def corrupted(self) -> bool:
+        """These are corrupted ones, which can be made again."""
+        return settings.corrupts(str(self.document["metric"]["name"]))
 
 
 def audit(here: settings.Verify) -> VerifyRecord:
@@ -73,6 +78,8 @@ def audit(here: settings.Verify) -> VerifyRecord:
         "made again": lambda: _made_again(repair, here),
         "predictions": lambda: _predictions(repair, here),
     }
+    if repair.corrupted:
+        looks["corrupted images"] = lambda: _corrupted(repair, here)
     if here.key is not None or (repair.folder / RECEIPT).is_file():
         looks["receipt"] = lambda: check_receipt(repair.folder, here.key)
     checks = [look(name, check) for name, check in looks.items()]
@@ -182,6 +189,7 @@ def _share(right: np.ndarray) -> float:
 def _figures(repair: _Repair) -> str:
     """The report's figures come again from the rows of predictions.csv."""
     rows, name = _Rows.of(repair), str(repair.document["metric"]["name"])
+    changed = tables.read(repair.path("corrupted")) if repair.corrupted else ()
     compared = 0
     for when in ("before", "after"):
         for split in (*SPLITS, "all"):
@@ -189,6 +197,8 @@ def _figures(repair: _Repair) -> str:
             derived = {"accuracy": _share(rows.right(when)[rows.within(split)])}
             if not repair.attacked:
                 derived["metric"] = rows.metric(name, when, split)
+            elif repair.corrupted and split != "all":
+                derived["metric"] = metric_of(changed, when, split)
             for what, figure in derived.items():
                 _same(f"{what} {when}, {split} images", told[what], figure)
                 compared += 1
@@ -200,8 +210,9 @@ def _figures(repair: _Repair) -> str:
         compared += _group(told, rows, report & (rows.label == told["name"]))
     for told in groups.get("subgroups") or ():
         compared += _group(told, rows, report & (rows.subgroup == told["name"]))
-    left = "; its metric is of attacked images, not of these" if repair.attacked else ""
-    return f"{compared + 2} figures come again from {len(report):,} rows of {PREDICTIONS}{left}"
+    left = "; its metric is of attacked images, not of these" if repair.attacked and not repair.corrupted else ""
+    also = f" and {len(changed):,} of {CORRUPTED}" if repair.corrupted else ""
+    return f"{compared + 2} figures come again from {len(report):,} rows of {PREDICTIONS}{also}{left}"
 
 
 def _group(told: Mapping[str, Any], rows: _Rows, of: np.ndarray) -> int:
@@ -282,8 +293,16 @@ def _size(value: Any) -> Any:
     return tuple(value) if isinstance(value, Sequence) else value
 
 
-def _predictions(repair: _Repair, here: settings.Verify) -> str:
-    """Each row of predictions.csv comes again from the files, in a fresh process."""
+@dataclass(frozen=True)
+class _Opened:
+    """What predictions are made again with: "before" and "after" -> the model, as far as it is there; the images."""
+
+    rows: Sequence[Mapping[str, str]]
+    models: Mapping[str, opening.Model]
+    images: Dataset
+
+
+def _opened(repair: _Repair, here: settings.Verify) -> _Opened:
     if here.data is None:
         raise Unchecked(NEEDS_IMAGES)
     if "checkpoint" not in repair.files and here.model is None:
@@ -307,19 +326,40 @@ def _predictions(repair: _Repair, here: settings.Verify) -> str:
     ).dataset
     if tuple(row["file_name"] for row in rows) != images.file_names:
         raise Wrong(f"{here.data} does not hold the images of {PREDICTIONS}, in their order.")
-    sets = {"all": np.asarray(images.images)}
+    return _Opened(rows, models, images)
+
+
+def _predictions(repair: _Repair, here: settings.Verify) -> str:
+    """Each row of predictions.csv comes again from the files, in a fresh process."""
+    found = _opened(repair, here)
+    sets = {"all": np.asarray(found.images.images)}
     said = []
-    for when, opened in models.items():
-        logits = _logits(opened, images.preprocessing, sets)
-        said.append(_compare(rows, when, predicted(logits), images.class_names, logits))
+    for when, opened in found.models.items():
+        logits = _logits(opened, found.images.preprocessing, sets)["all"]
+        said.append(_compare(found.rows, when, predicted(logits), found.images.class_names, logits))
     return "; ".join(said)
 
 
-def _logits(opened: opening.Model, preprocessing: Any, sets: Mapping[str, np.ndarray]) -> np.ndarray:
+def _corrupted(repair: _Repair, here: settings.Verify) -> str:
+    """The corrupted images come again from the images, and so does each row of corrupted.csv."""
+    found = _opened(repair, here)
+
+    def predicting(opened: opening.Model) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
+        return lambda sets: _logits(opened, found.images.preprocessing, sets)
+
+    with scratch("verify") as folder:
+        return make_again(
+            repair.document, tables.read(repair.path("corrupted")), [row["split"] for row in found.rows], found.images,
+            {when: predicting(opened) for when, opened in found.models.items()}, folder,
+            lambda logits: _margin(logits) <= ROUNDING,
+        )  # fmt: skip
+
+
+def _logits(opened: opening.Model, preprocessing: Any, sets: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     checkpoint: Checkpoint = opened.checkpoint
     assert opened.path is not None
     file = File(opened.path, opened.weights)
-    return fresh_predictions([file], checkpoint.architecture, preprocessing, sets, opened.device)[0]["all"]
+    return fresh_predictions([file], checkpoint.architecture, preprocessing, sets, opened.device)[0]
 
 
 def _classes(repair: _Repair) -> list[str]:

@@ -22,6 +22,7 @@ from repair_engine.documents import repair as documents
 from repair_engine.documents.attack_files import write_attacks
 from repair_engine.documents.attack_repair import measure_attack
 from repair_engine.documents.by_kind import by_kind
+from repair_engine.documents.corruption import corruption_section, write_corrupted
 from repair_engine.documents.filters import write_filters
 from repair_engine.documents.predictions import predicted, write_guard_predictions, write_predictions
 from repair_engine.documents.records import Change, CompactRecord, RepairRecord, Verification
@@ -110,6 +111,8 @@ def finish(case: Case, ranking: Ranking, run: RunRecord, out: Path, progress: Pr
         document["controls"] = _controls(case, workshop, edit.used, before, after, run["budget"], progress)
         if case.question.metric.triggered:
             document["trigger"] = _trigger(case, before, after if edit.used else None, document["controls"])
+        if case.question.metric.corrupted:
+            document["corruption"] = corruption_section(case, edited if edit.used else None, run["budget"], progress)
         attacks: list[Row] = []
         if edit.used and case.question.adversary:
             fixed = before.attacked["report"], after.attacked["report"]
@@ -134,6 +137,9 @@ def finish(case: Case, ranking: Ranking, run: RunRecord, out: Path, progress: Pr
             tables.append("guard_predictions")
             b, a = predicted(before.logits["guard"]), predicted(after.logits["guard"])
             write_guard_predictions(case.images.guard, b, a, staged / "guard_predictions.csv")
+        if case.question.metric.corrupted:
+            tables.append("corrupted")
+            write_corrupted(case, before.attacked, after.attacked, staged / "corrupted.csv")
         tables.append("filters")
         write_filters(case.subject.network, ranking, plan.k, staged / "filters.csv")
         if attacks:

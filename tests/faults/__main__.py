@@ -86,10 +86,13 @@ def one_stack(name: str, what: str, blocks: int, seeds: range, harm: Callable) -
         if not disk.full:
             print(f"SKIPPED on {name}: the full disk. No small file system can be mounted here (needs root).")
         settings = {"DATABASE_URL": url, "NR_TINY_PAUSE": "0.05", "NR_TINY_BLOCKS": str(blocks), **SURROUNDINGS}
-        with Stack(folder, workers=2, **settings) as stack:
-            seeded = stack.seed()
-            injected, jobs = harm(stack, disk, seeded, undisturbed(stack, seeded, seeds))
-            good = say(name, what, injected, jobs)
+        good = False
+        try:
+            with Stack(folder, workers=2, **settings) as stack:
+                seeded = stack.seed()
+                injected, jobs = harm(stack, disk, seeded, undisturbed(stack, seeded, seeds))
+                good = say(name, what, injected, jobs)
+        finally:
             if not good:
                 shutil.copy(folder / "dev.log", LOG)
         return good

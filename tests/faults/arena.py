@@ -81,7 +81,12 @@ class Jobs:
         return None
 
     def look(self) -> None:
-        """See who has ended. What failed on our side is tried again, as its owner would."""
+        """See who has ended. What failed on our side is tried again, as its owner would.
+
+        Raises RuntimeError: the stack itself has ended, which no fault may bring about.
+        """
+        if (code := self.stack.process.poll()) is not None:
+            raise RuntimeError(f"manage.py dev has ended, exit code {code}; its log says why.")
         for pk in list(self.running):
             now = self._call("GET", f"repairs/{pk}/")
             if now is None or now["state"] in ACTIVE:

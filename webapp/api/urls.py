@@ -7,6 +7,7 @@ from webapp.api.attacks import views as attacks
 from webapp.api.baselines.views import BaselineList
 from webapp.api.comparisons.views import Comparison
 from webapp.api.deliveries.views import DeliveryAgain, DeliveryList
+from webapp.api.direct import views as direct
 from webapp.api.gates import RepairGates
 from webapp.api.links.views import LinkDetail, LinkList
 from webapp.api.receipts import RepairReceipt
@@ -30,6 +31,10 @@ urlpatterns = [
     path("datasets/<uuid:pk>/copy/", teams.DatasetCopy.as_view(), name="dataset_copy"),
     path("uploads/", resumable.UploadList.as_view(), name="uploads"),
     path("uploads/<uuid:pk>/", resumable.UploadDetail.as_view(), name="upload"),
+    path("direct-uploads/", direct.DirectUploadList.as_view(), name="direct_uploads"),
+    path("direct-uploads/<uuid:pk>/", direct.DirectUploadDetail.as_view(), name="direct_upload"),
+    path("direct-uploads/<uuid:pk>/parts/", direct.DirectUploadParts.as_view(), name="direct_upload_parts"),
+    path("direct-uploads/<uuid:pk>/complete/", direct.DirectUploadComplete.as_view(), name="direct_upload_complete"),
     path("baselines/", BaselineList.as_view(), name="baselines"),
     path("repairs/", repairs.RepairList.as_view(), name="repairs"),
     path("repairs/<uuid:pk>/", repairs.RepairDetail.as_view(), name="repair"),

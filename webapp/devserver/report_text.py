@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from repair_engine.pages.repair_wording import deed
-from repair_engine.support.words import level_of
+from repair_engine.support.words import level_of, points
 
 
 def describe(report: dict[str, Any]) -> str:
@@ -41,13 +41,9 @@ def _line(name: str, before: float, after: float, change: dict[str, Any] | None)
     text = f"  {name:<34}{before:>7.1%} -> {after:>6.1%}"
     if change:
         low, high = change["lower"], change["upper"]
-        text += f"   change {_points(change['value'])}, {level_of(change)} interval {_points(low)} to "
-        text += f"{_points(high)} points"
+        text += f"   change {points(change['value'])}, {level_of(change)} interval {points(low)} to "
+        text += f"{points(high)} points"
     return text
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}"
 
 
 def _group(row: dict[str, Any]) -> str:
@@ -62,5 +58,5 @@ def _control(row: dict[str, Any]) -> str:
     text = f"  {row['name']:<30}{row['metric']:>14.1%}  {row['accuracy']:>14.1%}"
     if advantage := row.get("advantage"):
         low, high = advantage["lower"], advantage["upper"]
-        text += f"   the repair is ahead by {_points(advantage['value'])} [{_points(low)}, {_points(high)}]"
+        text += f"   the repair is ahead by {points(advantage['value'])} [{points(low)}, {points(high)}]"
     return text

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TextIO
+from pathlib import Path
 
 from webapp.jobs.worker_signals import prctl_death_signal
 
@@ -52,13 +52,15 @@ class Supervisor:
 
     Args:
         say: shows a line to the person at the terminal.
-        log: keeps every line of every child, for when something went wrong.
+        log: a file that keeps every line of every child, for when something went wrong. While it cannot be written (a
+            full disk), its lines are for the terminal.
         verbose: show the children's lines, too.
     """
 
-    def __init__(self, say: Callable[[str], None], log: TextIO, *, verbose: bool = True) -> None:
+    def __init__(self, say: Callable[[str], None], log: Path, *, verbose: bool = True) -> None:
         self.say = say
-        self.log = log
+        self.log = log.open("wb", buffering=0)  # nothing is held back that could not be written
+        self.unwritten = False
         self.verbose = verbose
         self.children: list[Child] = []
         self.stopping = False
@@ -98,7 +100,13 @@ class Supervisor:
             self._tell(f"[{name}] {line.rstrip()}", self.verbose)
 
     def _tell(self, line: str, show: bool = True) -> None:
-        self.log.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+        try:
+            self.log.write(f"{time.strftime('%H:%M:%S')} {line}\n".encode())
+            self.unwritten = False
+        except OSError as error:
+            if not self.unwritten:
+                self.say(f"{self.log.name} cannot be written: {error.strerror}. Its lines stand here meanwhile.")
+            self.unwritten = show = True
         if show:
             self.say(line)
 

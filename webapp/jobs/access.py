@@ -51,10 +51,20 @@ def datasets_of(user: User, need: May = SEE) -> QuerySet[DatasetUpload]:
     return DatasetUpload.objects.filter(rights.reach(user, need)).select_related("blob", "owner", "team")
 
 
-def resumable_of(user: User) -> QuerySet[ResumableUpload]:
+def arriving_of(user: User) -> QuerySet[ResumableUpload]:
     """Files on their way, and those that have arrived and were not used: of one person, whatever they become."""
     rows = ResumableUpload.objects.filter(owner=user, expires_at__gt=clock.now())
     return rows.select_related("reservation")
+
+
+def resumable_of(user: User) -> QuerySet[ResumableUpload]:
+    """Those that come by tus."""
+    return arriving_of(user).filter(begun="")
+
+
+def direct_of(user: User) -> QuerySet[ResumableUpload]:
+    """Those that go straight to the store."""
+    return arriving_of(user).exclude(begun="")
 
 
 def jobs_of(user: User, need: May = SEE) -> QuerySet[Job]:
@@ -139,8 +149,16 @@ def dataset_for(user: User, pk: UUID | str, need: May) -> DatasetUpload:
     return _one(user, datasets_of(user), pk, "dataset", need)
 
 
+def arriving_for(user: User, pk: UUID | str) -> ResumableUpload:
+    return _found(arriving_of(user), pk, "upload")
+
+
 def resumable_for(user: User, pk: UUID | str) -> ResumableUpload:
     return _found(resumable_of(user), pk, "upload")
+
+
+def direct_for(user: User, pk: UUID | str) -> ResumableUpload:
+    return _found(direct_of(user), pk, "upload")
 
 
 def thumbnails_for(user: User, dataset_pk: UUID | str, sha256: str) -> Thumbnails:

@@ -25,8 +25,8 @@ from webapp.accounts.models import ApiToken, AttemptCount
 from webapp.jobs import removal, storage
 from webapp.jobs.models import Delivery, Job
 from webapp.library import blobs, resumable
-from webapp.library.models import Blob, ResumableUpload
-from webapp.library.store import get_store
+from webapp.library.models import ARRIVING, Blob, ResumableUpload
+from webapp.library.store import Begun, get_store
 
 EVERY = 3600.0  # seconds between two looks, of all processes together, at what is not looked at often
 AT_ONCE = 20  # things of a kind that the reaper removes in one go, so that nobody waits for it
@@ -40,6 +40,7 @@ class Thing:
     Attributes:
         paths: of this machine.
         names: of files or folders in the store.
+        more: bytes of what has no name yet.
     """
 
     what: str
@@ -47,12 +48,13 @@ class Thing:
     paths: tuple[Path, ...] = ()
     names: tuple[str, ...] = ()
     count: int = 1
+    more: Callable[[], int] = int
 
     @property
     def bytes(self) -> int:
         """Of its files."""
         here = sum(_size(one) for path in self.paths for one in (path, *path.rglob("*")))
-        return here + sum(_stored(name) for name in self.names)
+        return here + sum(_stored(name) for name in self.names) + self.more()
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,31 @@ def _resumable(before: datetime) -> Iterator[Thing]:
     """Of rows that went with the room held for them (`quota.release_stale`)."""
     held = {one.path for one in ResumableUpload.objects.only("pk")}
     return _old((path for path in settings.INCOMING_DIR.glob("tus-*") if path not in held), before)
+
+
+def _direct(before: datetime) -> Iterator[Thing]:
+    """Of uploads that are over, where the store could not be asked to forget them; and of crashes."""
+    store = get_store()
+    if (direct := store.direct) is None:
+        return
+    rows = ResumableUpload.objects.filter(expires_at__gt=clock.now()).exclude(begun="")
+    held = {one.stored_as: one.begun for one in rows.only("pk", "begun")}
+    for one in direct.under_way(ARRIVING):
+        if one.at < before.timestamp() and held.get(one.name) != one.id:
+            remove = partial(direct.give_up, one.name, one.id)
+            yield Thing(f"{store.where(one.name)}, in parts", remove, more=partial(_parts, one))
+    for found in store.entries(ARRIVING):
+        if found.placed < before.timestamp() and found.name not in held:
+            yield Thing(store.where(found.name), partial(store.delete, found.name), names=(found.name,))
+
+
+def _parts(begun: Begun) -> int:
+    """Their bytes."""
+    direct = get_store().direct
+    try:
+        return sum(part.size for part in direct.parts(begun.name, begun.id)) if direct else 0
+    except FileNotFoundError:
+        return 0
 
 
 def _leftovers(before: datetime) -> Iterator[Thing]:
@@ -246,6 +273,7 @@ KINDS = {
         Kind(
             "resumable", "uploads that were not gone on with, or not used", resumable.KEPT, _resumable, True, fixed=True
         ),
+        Kind("direct", "uploads straight to the store that nobody waits for", timedelta(hours=1), _direct, fixed=True),
         Kind("leftovers", "what crashes left in incoming/ and jobs/", timedelta(days=2), _leftovers, True),
         Kind("blobs", "files that no row needs or has", timedelta(days=2), _blobs),
         Kind("objects", "files of runs that are gone, in an object store", timedelta(days=2), _objects),

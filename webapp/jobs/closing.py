@@ -10,7 +10,7 @@ from django.db import transaction
 from webapp.accounts.models import Role, Team, User
 from webapp.jobs import removal, teams
 from webapp.jobs.models import Job
-from webapp.library import kept
+from webapp.library import kept, resumable
 from webapp.library.errors import Refused
 from webapp.library.models import DatasetUpload, ModelUpload, ResumableUpload
 
@@ -53,7 +53,9 @@ def close_account(*, user: User, heirs: Mapping[int, User] | None = None) -> Non
         list(Job.objects.filter(**mine)),
         [*ModelUpload.objects.filter(**mine), *DatasetUpload.objects.filter(**mine)],
     )
-    arriving = [*kept.files_of(user), *(one.path for one in ResumableUpload.objects.filter(owner=user))]
+    uploads = list(ResumableUpload.objects.filter(owner=user))
+    arriving = [*kept.files_of(user), *(one.path for one in uploads)]
     user.delete()
     audit.info("%s account.closed", user.username, extra={"user": user.username, "action": "account.closed"})
     transaction.on_commit(lambda: [path.unlink(missing_ok=True) for path in arriving])
+    transaction.on_commit(lambda: [resumable.forget(one) for one in uploads if one.begun])

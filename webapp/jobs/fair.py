@@ -49,9 +49,14 @@ class Limits:
 
 
 def limits_of(user: User) -> Limits:
-    own = Allowance.objects.filter(user=user).values("running", "queued", "workers").first() or {}
+    return limits_by(Allowance.objects.filter(user=user).first())
+
+
+def limits_by(own: Allowance | None) -> Limits:
+    """Of whoever has this allowance, or none."""
     usual = {"running": settings.USER_RUNNING, "queued": settings.USER_QUEUED, "workers": settings.USER_WORKERS}
-    return Limits(**{name: number if own.get(name) is None else own[name] for name, number in usual.items()})
+    given = {name: getattr(own, name, None) for name in usual}
+    return Limits(**{name: number if given[name] is None else given[name] for name, number in usual.items()})
 
 
 def running(user: User) -> int:

@@ -29,7 +29,12 @@ def metric_words(metric: str) -> str:
         "attack-success": "attack success",
         "trigger-success": f"trigger for {argument}",
         "hidden-trigger": f"hidden trigger{f' for {argument}' if argument else ''}",
+        "corrupted-accuracy": "accuracy under " + (_kinds(argument) if argument else "corruptions"),
     }.get(name, name)
+
+
+def _kinds(argument: str) -> str:
+    return ", ".join(kind.strip().replace("_", " ") for kind in argument.split(","))
 
 
 def asked_words(request: Mapping[str, Any], audited: bool = False) -> str:

@@ -11,7 +11,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,13 +37,14 @@ class Ready:
     size: int  # bytes
 
 
-def ready(path: Path, sha256: str | None = None) -> Ready:
+def ready(path: Path, sha256: str | None = None, *, there: tuple[str, str] | None = None) -> Ready:
     """Bring a file to the disk, read it again, and send it to the store. Outside of a transaction: it may take long.
 
     Who then does not `put` it says so (`or_given_up`).
 
     Args:
         sha256: of what was to be written, where it was computed on the way in.
+        there: name and mark of an object of the store that has this content: it is copied there, not sent.
 
     Raises:
         Miswritten: the file does not hold that.
@@ -55,8 +56,17 @@ def ready(path: Path, sha256: str | None = None) -> Ready:
     if sha256 not in (None, written):
         raise Miswritten(path.name)
     path.chmod(0o640)
-    get_store().send(path, Blob(sha256=written).stored_as)
+    _to_store(path, Blob(sha256=written).stored_as, there)
     return Ready(path, written, size)
+
+
+def _to_store(path: Path, name: str, there: tuple[str, str] | None) -> None:
+    store = get_store()
+    if there and store.direct:
+        with suppress(FileNotFoundError):  # the store has lost it; it is here
+            store.direct.copy(*there, name)
+            return
+    store.send(path, name)
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from django.db import models
 from webapp.accounts.models import Owned, belongs
 from webapp.library.store import get_store
 
+ARRIVING = "arriving"  # folder of the store: what goes straight there, until it has been checked and used
+
 
 class Blob(models.Model):
     """A stored file, named by its content: two uploads of the same file are one blob."""
@@ -69,6 +71,8 @@ class ResumableUpload(models.Model):
     offset = models.BigIntegerField(default=0)  # bytes that are on the disk and count
     sha256 = models.CharField(max_length=64, blank=True)  # as announced; of what arrived, once all is here
     metadata = models.TextField(blank=True)  # tus's Upload-Metadata, as it was sent
+    begun = models.TextField(blank=True)  # the store's id of it, where it goes straight there (`library.direct`)
+    mark = models.CharField(max_length=255, blank=True)  # of the object that was read back and checked
     expires_at = models.DateTimeField()
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -81,6 +85,11 @@ class ResumableUpload(models.Model):
     @property
     def path(self) -> Path:
         return settings.INCOMING_DIR / f"tus-{self.pk}"
+
+    @property
+    def stored_as(self) -> str:
+        """Its name in the store, where it goes straight there."""
+        return f"{ARRIVING}/{self.pk}"
 
     @property
     def is_whole(self) -> bool:

@@ -13,7 +13,7 @@ from django.core.files import File
 
 from repair_engine.support.outputs import sha256 as sha256_of
 from webapp.library import cache, incoming
-from webapp.library.store import CHUNK, Damaged, Entry, scratch
+from webapp.library.store import CHUNK, Damaged, Direct, Entry, scratch
 from webapp.steady import StoreAway
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ class Objects:
     """To be mixed into a storage of Django's: what `library.store.Store` asks for, by its API alone."""
 
     remote = True
+    direct: Direct | None = None
     away: tuple[type[BaseException], ...] = (OSError,)  # what is raised where it cannot be asked, or refuses
 
     def at(self, name: str) -> Path:

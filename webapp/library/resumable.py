@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -27,11 +29,14 @@ from django.db import transaction
 
 from webapp import clock
 from webapp.accounts.models import User
-from webapp.library import quota
+from webapp.library import cache, quota
 from webapp.library.errors import Refused, TooLarge
 from webapp.library.models import Reservation, ResumableUpload
+from webapp.library.store import Damaged, get_store
 from webapp.library.uploads import cap_of
+from webapp.steady import StoreAway
 
+log = logging.getLogger(__name__)
 KEPT = timedelta(days=2)  # since the last byte came: a laptop that is closed over a night, or over a day at home
 MOST = 100  # of one account: rows cost something, too
 CHUNK = 1 << 20
@@ -64,6 +69,7 @@ class Received:
     cap: int
     path: Path
     reservation: Reservation
+    there: tuple[str, str] | None = None  # name and mark of an object of the store that has the same content
 
     @property
     def too_large(self) -> bool:
@@ -71,8 +77,9 @@ class Received:
 
 
 def create(
-    *, owner: User, size: int, name: str, kind: str = "", sha256: str = "", metadata: str = ""
-) -> ResumableUpload:
+    *, owner: User, size: int, name: str, kind: str = "", sha256: str = "", metadata: str = "", pk: UUID | None = None,
+    begun: str = "",
+) -> ResumableUpload:  # fmt: skip
     """Announce a file: its room is held, or there is none.
 
     Args:
@@ -80,6 +87,7 @@ def create(
         kind: 'model' or 'dataset', whose limit holds; '': not said yet.
         sha256: what the whole file must have; '': not said.
         metadata: as it was sent, to be given back.
+        pk, begun: of one that goes straight to the store (`library.direct`): its id, and the store's.
 
     Raises:
         Refused: more than is accepted, than the account may keep (413) or than the disk has room for (507); or too many
@@ -101,10 +109,11 @@ def create(
         quota.check(owner, size, name)
         held = Reservation.objects.create(owner=owner, size=size, touched_at=_held_until(until))
         upload = ResumableUpload.objects.create(
-            owner=owner, reservation=held, size=size, file_name=name, kind=kind, sha256=sha256, metadata=metadata,
-            expires_at=until,
+            pk=pk or uuid4(), owner=owner, reservation=held, size=size, file_name=name, kind=kind, sha256=sha256,
+            metadata=metadata, begun=begun, expires_at=until,
         )  # fmt: skip
-        os.close(os.open(upload.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        if not begun:
+            os.close(os.open(upload.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     return upload
 
 
@@ -136,15 +145,10 @@ def append(upload: ResumableUpload, offset: int, body: Source, *, checksum: tupl
             file.truncate(upload.offset)
             raise
         if digest != upload.sha256 and upload.sha256:
-            _remove(upload)
-            raise Refused(
-                f"{upload.file_name} was announced with the SHA-256 {upload.sha256}, and what arrived has {digest}. "
-                "Nothing of it was kept.",
-                "It was changed while it was sent, or damaged on the way: send it again.",
-                status=422,
-            )
+            remove(upload)
+            raise other_content(upload, digest)
         if arrived > offset:
-            _count(upload, arrived, digest)
+            count(upload, arrived, digest)
 
 
 def _write(upload: ResumableUpload, file: BinaryIO, body: Source, checksum: tuple[str, bytes] | None) -> int:
@@ -181,20 +185,35 @@ def _digest(file: BinaryIO) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _count(upload: ResumableUpload, arrived: int, digest: str) -> None:
-    upload.offset, upload.sha256, upload.expires_at = arrived, digest, clock.now() + KEPT
+def count(upload: ResumableUpload, arrived: int, digest: str) -> None:
+    """So many bytes are here. Raises Refused (404): it was given up, or expired, meanwhile."""
+    upload.offset, upload.sha256 = arrived, digest
+    put_off(upload, offset=arrived, sha256=digest, mark=upload.mark)
+
+
+def put_off(upload: ResumableUpload, **more: object) -> None:
+    """Its two days begin now. Raises: see `count`."""
+    upload.expires_at = clock.now() + KEPT
     with transaction.atomic():
-        row = ResumableUpload.objects.filter(pk=upload.pk)
-        if not row.update(offset=arrived, sha256=digest, expires_at=upload.expires_at):
-            raise gone()  # it was given up, or expired, meanwhile
+        if not ResumableUpload.objects.filter(pk=upload.pk).update(expires_at=upload.expires_at, **more):
+            raise gone()
         Reservation.objects.filter(pk=upload.reservation_id).update(touched_at=_held_until(upload.expires_at))
+
+
+def other_content(upload: ResumableUpload, digest: str) -> Refused:
+    return Refused(
+        f"{upload.file_name} was announced with the SHA-256 {upload.sha256}, and what arrived has {digest}. "
+        "Nothing of it was kept.",
+        "It was changed while it was sent, or damaged on the way: send it again.",
+        status=422,
+    )
 
 
 def terminate(upload: ResumableUpload) -> None:
     """Give it up. Raises Refused (423): somebody is writing."""
     try:
         with _alone(upload):
-            _remove(upload)
+            remove(upload)
     except Refused as refused:
         if refused.status == 423:
             raise
@@ -206,7 +225,7 @@ def _alone(upload: ResumableUpload) -> Iterator[BinaryIO]:
     try:
         handle = os.open(upload.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
-        _remove(upload)
+        remove(upload)
         raise gone() from None
     with os.fdopen(handle, "r+b") as file:
         try:
@@ -219,15 +238,29 @@ def _alone(upload: ResumableUpload) -> Iterator[BinaryIO]:
         if row is None:
             raise gone()
         if os.fstat(handle).st_size < row:  # the disk has lost it
-            _remove(upload)
+            remove(upload)
             raise gone()
         upload.offset = row
         yield file
 
 
-def _remove(upload: ResumableUpload) -> None:
+def remove(upload: ResumableUpload) -> None:
+    """With all that came of it."""
     quota.release(upload.reservation)  # and the row with it
     upload.path.unlink(missing_ok=True)
+    if upload.begun:
+        forget(upload)
+
+
+def forget(upload: ResumableUpload) -> None:
+    """What the store has of it. Where that cannot be asked the hourly cleanup does it: there is no row any more."""
+    store = get_store()
+    try:
+        if store.direct:
+            store.direct.give_up(upload.stored_as, upload.begun)
+        store.delete(upload.stored_as)
+    except StoreAway as error:
+        log.warning("%s stays in the store until the next cleanup: %s", upload.stored_as, error)
 
 
 def gone() -> Refused:
@@ -244,10 +277,14 @@ def received(owner: User, pk: UUID | str, kind: str, name: str = "") -> Received
         upload = rows.filter(pk=pk).first()
     except ValidationError:  # no id at all
         upload = None
-    if upload is None or not upload.path.is_file():
+    if upload is not None and upload.begun and upload.is_whole and not upload.path.is_file():
+        _fetch(upload)  # another machine read it back
+    if upload is None or not (upload.begun or upload.path.is_file()):
         raise Refused(
             "You have no upload with this id.", "It is kept for two days, and used once: send it anew.", status=404
         )
+    if not upload.is_whole and upload.begun:
+        raise Refused(f"{upload.file_name} is not all here, or was not completed.", "Complete it first.", status=409)
     if not upload.is_whole:
         raise Refused(
             f"Of {upload.file_name} {upload.offset:,} of {upload.size:,} bytes are here.", "Send the rest.", status=409
@@ -255,7 +292,18 @@ def received(owner: User, pk: UUID | str, kind: str, name: str = "") -> Received
     return Received(
         pk=upload.pk, name=name or upload.file_name, size=upload.size, sha256=upload.sha256, cap=cap_of(kind),
         path=upload.path, reservation=upload.reservation,
+        there=(upload.stored_as, upload.mark) if upload.begun else None,
     )  # fmt: skip
+
+
+def _fetch(upload: ResumableUpload) -> None:
+    """Raises Refused (404): the store has lost it."""
+    cache.make_room(upload.size)
+    try:
+        os.replace(get_store().checked(upload.stored_as, upload.sha256), upload.path)
+    except Damaged:
+        remove(upload)
+        raise gone() from None
 
 
 def claim(file: Received) -> None:
@@ -263,6 +311,8 @@ def claim(file: Received) -> None:
     if ResumableUpload.objects.select_for_update().filter(pk=file.pk).first() is None:
         raise gone()
     quota.release(file.reservation)
+    if file.there:
+        transaction.on_commit(partial(get_store().delete, file.there[0]), robust=True)
 
 
 def _held_until(when: datetime) -> datetime:

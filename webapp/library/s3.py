@@ -20,15 +20,16 @@ from urllib3.exceptions import HTTPError
 
 from webapp.library import cache
 from webapp.library.objects import Objects
+from webapp.library.s3_direct import Multipart
 from webapp.library.store import Entry
 
 PART = 16 << 20  # bytes of a part of what is larger than that
-_NONE = ("404", "NoSuchKey", "NotFound")
+_NONE = ("404", "NoSuchKey", "NotFound", "NoSuchUpload", "412", "PreconditionFailed")  # or is another
 
 
 class S3(Objects, S3Storage):
     """Args:
-    public: the address at which browsers reach the store; "" = they do not, and files go through the web process.
+    public: the address at which others reach the store; "" = they do not, and files go through the web process.
     signed_for: seconds that an address is good for.
     The others are `S3Storage`'s.
     """
@@ -106,6 +107,10 @@ class S3(Objects, S3Storage):
         for found in self.entries(name):
             self.delete(found.name)
         cache.drop(self.at(name))
+
+    @cached_property
+    def direct(self) -> Multipart:  # type: ignore[override]
+        return Multipart(self)
 
     @cached_property
     def _signing(self) -> S3Storage:

@@ -91,7 +91,8 @@ def _create(
     if file.size == 0:
         raise Refused(f"{file.name} is empty.", "Choose the file again; the upload may have been cut short.")
     try:
-        ready = blobs.ready(file.path, file.sha256) if file.path is not None else None
+        there = file.there if isinstance(file, Received) else None
+        ready = blobs.ready(file.path, file.sha256, there=there) if file.path is not None else None
     except FileNotFoundError:  # another request has made something of it
         raise resumable.gone() from None
     with blobs.or_given_up(ready), transaction.atomic():

@@ -42,10 +42,61 @@ class Entry:
     mark: str
 
 
+@dataclass(frozen=True)
+class Part:
+    """Of a file that goes straight to the store."""
+
+    number: int  # from 1
+    size: int  # bytes
+    mark: str
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A file that goes straight to the store, as the store knows it."""
+
+    name: str
+    id: str
+    at: float  # by the store's clock, in seconds since 1970
+
+
+class Direct(Protocol):
+    """An object store that is sent files in parts, and not by way of this process (`library.direct`).
+
+    All of it may raise `StoreAway`; FileNotFoundError: it is finished, was given up or never begun, or is another.
+    """
+
+    offered: bool  # there is an address at which senders reach the store
+
+    def begin(self, name: str) -> str:
+        """Returns the store's id of what is begun."""
+
+    def address(self, name: str, begun: str, number: int, size: int) -> str:
+        """Where to PUT one part of so many bytes, for a while, and nothing else."""
+
+    def parts(self, name: str, begun: str) -> list[Part]:
+        """Those that are there, by number."""
+
+    def finish(self, name: str, begun: str, parts: list[Part]) -> None:
+        """They become the object, and no more are taken."""
+
+    def give_up(self, name: str, begun: str) -> None:
+        """If it is there."""
+
+    def under_way(self, folder: str) -> Iterator[Begun]: ...
+
+    def read(self, name: str, mark: str) -> Iterator[bytes]:
+        """The content of what has this mark (`Entry.mark`), piece by piece."""
+
+    def copy(self, name: str, mark: str, target: str) -> None:
+        """Within the store, what has this mark."""
+
+
 class Store(Protocol):
     """What is asked of either. `StoreAway` may be raised by all of it but `at` and `where`."""
 
     remote: bool
+    direct: Direct | None
 
     def at(self, name: str) -> Path:
         """Where it lies in this machine's data directory, if it does."""
@@ -100,6 +151,7 @@ class Folder(FileSystemStorage):
     """The data directory of one machine, or of several that share a volume."""
 
     remote = False
+    direct = None
 
     @property
     def base_location(self) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import Count, F, Min, Q
-from django.db.models.functions import Coalesce
+from django.db.models import Count, F, Min, Q, Window, prefetch_related_objects
+from django.db.models.functions import Coalesce, RowNumber
 
 from webapp import clock
 from webapp.accounts.models import User
@@ -124,20 +124,26 @@ class PersonsShare:
 
 def shares() -> list[PersonsShare]:
     """Of people with runs under way or a rule of their own: who runs most first."""
+    active = Job.objects.filter(state__in=Job.ACTIVE).exclude(share__user=None).order_by()
+    counted = active.values("share__user").annotate(n=Count("pk"), begun=Count("pk", filter=fair.RUNNING))
+    counts = {row["share__user"]: (row["begun"], row["n"] - row["begun"]) for row in counted}
+    people = User.objects.filter(Q(pk__in=counts) | Q(allowance__isnull=False)).select_related("allowance")
+    by_runs = sorted(people, key=lambda user: (*(-n for n in counts.get(user.pk, (0, 0))), user.username))[:ACCOUNTS]
+    prefetch_related_objects(by_runs, "shares")
+    order = F("priority").desc(), F("created_at").asc()
+    place = Window(RowNumber(), partition_by="share__user", order_by=order)
+    first = active.filter(share__user__in=by_runs).annotate(place=place).filter(place__lte=SHOWN).order_by("place")
     jobs: dict[int, list[Job]] = defaultdict(list)
-    active = Job.objects.filter(state__in=Job.ACTIVE).exclude(share__user=None).select_related("model", "share")
-    for job in active.defer(*_unread()).order_by("-priority", "created_at"):
+    for job in first.select_related("model", "share", "owner", "team").defer(*_unread()):
         jobs[job.share.user_id].append(job)
-    people = User.objects.filter(Q(pk__in=jobs) | Q(allowance__isnull=False)).select_related("allowance")
     found = []
-    for user in people.prefetch_related("shares"):
-        own = jobs[user.pk]
-        begun = sum(job.admitted_at is not None and not job.paused for job in own)
+    for user in by_runs:
         hours = {share.queue: share.served / 3600 for share in user.shares.all()}
-        weight = user.allowance.weight if hasattr(user, "allowance") else 1.0
-        limits = fair.limits_of(user)
-        found.append(PersonsShare(user, hours, weight, limits, begun, len(own) - begun, own[:SHOWN]))
-    return sorted(found, key=lambda one: (-one.running, -one.waiting, one.user.username))[:ACCOUNTS]
+        rule = getattr(user, "allowance", None)
+        weight = rule.weight if rule else 1.0
+        begun, waiting = counts.get(user.pk, (0, 0))
+        found.append(PersonsShare(user, hours, weight, fair.limits_by(rule), begun, waiting, jobs[user.pk]))
+    return found
 
 
 def _listening(found: list[Station], queue: str) -> int:

@@ -33,6 +33,7 @@ FILES = {
     "edit.safetensors": "the tensors that the repair tuned: with repair.json, apply makes or undoes the edit",
     "predictions.csv": "every image's prediction before and after",
     "guard_predictions.csv": "the same for the guard set",
+    "corrupted.csv": "every corrupted image's kind, and its prediction before and after",
     "attacks.csv": "every attacked image's prediction before and after, by each adversary",
     "explain.html": "the explanation as one page, with pictures of filters",
     "explain.json": "the explanation as data; two of them can be compared",

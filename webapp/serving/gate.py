@@ -98,7 +98,7 @@ def _awaited(pk: str, user: int, offset: str) -> int:
     """
     close_old_connections()
     try:
-        row = ResumableUpload.objects.filter(pk=pk, owner=user).values_list("size", "offset").first()
+        row = ResumableUpload.objects.filter(pk=pk, owner=user, begun="").values_list("size", "offset").first()
     except ValidationError:
         row = None
     finally:

@@ -12,14 +12,14 @@ from difflib import get_close_matches
 import numpy as np
 
 from repair_engine.errors import BadInput
-from repair_engine.settings import attacks, check_metric, hidden, triggers
+from repair_engine.settings import apart, attacks, check_metric, corruptions_of, corrupts, hidden, triggers
 from repair_engine.support.nfc import normal
 
 
 @dataclass(frozen=True)
 class Metric:
-    """`accuracy`, `recall:CLASS`, `subgroup-recall:COLUMN[,COLUMN…]`, `attack-success`, `trigger-success:CLASS` or
-    `hidden-trigger:CLASS` (of which the class is found where it is not named).
+    """`accuracy`, `recall:CLASS`, `subgroup-recall:COLUMN[,COLUMN…]`, `attack-success`, `trigger-success:CLASS`,
+    `hidden-trigger:CLASS` (of which the class is found where it is not named) or `corrupted-accuracy[:KIND[,KIND…]]`.
 
     The subgroups of several columns are the combinations of their values that occur (see `repair_engine.data.columns`).
     """
@@ -51,6 +51,21 @@ class Metric:
     def hidden(self) -> bool:
         """Its trigger is not known, and reconstructed from clean images."""
         return hidden(self.kind)
+
+    @property
+    def corrupted(self) -> bool:
+        """It is accuracy on images that are corrupted."""
+        return corrupts(self.kind)
+
+    @property
+    def corruptions(self) -> tuple[str, ...]:
+        """Their kinds."""
+        return corruptions_of(self.argument) if self.corrupted else ()
+
+    @property
+    def apart(self) -> bool:
+        """It is judged on images of its own, that somebody changed."""
+        return apart(self.kind)
 
     @property
     def goal(self) -> str:

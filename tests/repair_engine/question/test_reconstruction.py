@@ -182,7 +182,7 @@ def test_what_is_prepared_opens_the_same(tmp_path: Path, monkeypatch: pytest.Mon
         trigger=str(tmp_path / "patch.png"), architecture=model.checkpoint.architecture,
     )  # fmt: skip
     job = pipeline.prepare_job(request, tmp_path / "work")
-    monkeypatch.setattr("repair_engine.case.preparing.reconstruct", None)
+    monkeypatch.setattr("repair_engine.case.changing.reconstruct", None)
     again = pipeline.open_job(tmp_path / "work")
     for part in ("score", "select", "report"):
         first, second = (one.case.question.objective(part) for one in (job, again))

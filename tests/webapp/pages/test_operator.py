@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from tests.webapp.pages.helpers import read, succeed
-from webapp.jobs import leases
-from webapp.jobs.models import Job, Shard, Worker
+from webapp.accounts import services
+from webapp.jobs import fair, leases
+from webapp.jobs.models import Allowance, Job, Shard, Worker
 from webapp.library.models import DatasetUpload
 from webapp.pages import operation
 
@@ -60,6 +64,36 @@ def test_a_worker_that_fell_silent_is_told_from_one_that_lives(world, staff):
     text = read(staff.get(URL)).text
     assert "silent" in text
     assert operation.queues(operation.stations())[0].workers == 0
+
+
+def test_each_person_has_a_row_and_the_page_asks_no_more_for_many(world, staff, django_assert_num_queries, settings):
+    settings.USER_RUNNING, settings.USER_QUEUED = 2, 50
+    Allowance.objects.create(user=world.team_mate.user, weight=2.5, queued=7)
+    Job.objects.filter(pk=world.team_mate.job.pk).update(admitted_at=timezone.now())
+    with CaptureQueriesContext(connection) as few:
+        staff.get(URL)
+    for i in range(3):
+        person = services.create_user(username=f"person{i}", password="correct horse battery")
+        for priority in (Job.Priority.LOW, *[Job.Priority.NORMAL] * operation.SHOWN, Job.Priority.HIGH):
+            job = start_one(world, person, priority)
+    found = {one.user.username: one for one in operation.shares()}
+    assert next(iter(found)) == "mate", "who runs most comes first"
+    mate = found["mate"]
+    assert (mate.running, mate.waiting, mate.weight, mate.limits) == (1, 0, 2.5, fair.Limits(2, 7, 0))
+    own = found["person2"]
+    assert (own.running, own.waiting, own.limits) == (0, operation.SHOWN + 2, fair.Limits(2, 50, 0))
+    assert [one.priority for one in own.runs] == [1, *[0] * (operation.SHOWN - 1)]
+    assert own.runs[0] == job, "of the highest priority"
+    with django_assert_num_queries(len(few)):
+        staff.get(URL)
+
+
+def start_one(world, person, priority) -> Job:
+    given = world.owner.job
+    return Job.objects.create(
+        owner=person, made_by=person, model=given.model, dataset=given.dataset, device="cpu", priority=priority,
+        request=given.request,
+    )  # fmt: skip
 
 
 def test_uploads_that_are_checked_wait_in_the_light_queue(world, staff):

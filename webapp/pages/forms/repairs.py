@@ -11,7 +11,10 @@ from django import forms
 from repair_engine.data.columns import argument_of, columns_of
 from repair_engine.errors import BadInput
 from repair_engine.settings import (
+    CORRUPTIONS,
     Attacked,
+    Corrupted,
+    Corruption,
     Device,
     Explain,
     Pgd,
@@ -21,6 +24,8 @@ from repair_engine.settings import (
     Trigger,
     attacks,
     check_trigger,
+    corruptions_of,
+    corrupts,
     options,
     triggers,
 )
@@ -45,6 +50,11 @@ METRICS = (
         "A backdoor whose trigger is not known",
         "The same under a trigger that is reconstructed from clean images, where a class stands out by it.",
     ),
+    (
+        "corrupted-accuracy",
+        "Accuracy under corruptions",
+        "How many images are recognised when noise, blur, JPEG, brightness or contrast spoil them.",
+    ),
 )
 KINDS = (
     ("repair", "Repair", "Ablate the culprits, and write a checkpoint if that is shown to help."),
@@ -60,11 +70,13 @@ EFFORTS = (
 VERBS = (Repair, Explain, Score)
 OF_ATTACKS = (*options(Pgd), *options(Attacked), *options(Rows))
 OF_TRIGGERS = tuple(options(Trigger))
+OF_CORRUPTIONS = (*options(Corruption), *options(Corrupted))
 _ARGUMENTS = {
     "recall": "class_name",
     "subgroup-recall": "column",
     "trigger-success": "trigger_class",
     "hidden-trigger": "hidden_class",
+    "corrupted-accuracy": "corruptions",
 }
 _CLASSES = {"repair": "of-repairs", "explain": "of-explanations", "score": "of-scores"}  # of the stylesheet
 
@@ -73,6 +85,7 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
     placed = (
         *("metric", "also", "group", "seed", "effort", "budget", "minutes", "device", "max_clean_drop"),
         *("max_subgroup_drop", "max_filters", "choose", "goal", "edit", "compact", *OF_ATTACKS, *OF_TRIGGERS),
+        *OF_CORRUPTIONS,
     )
     kind = forms.ChoiceField(
         required=False, choices=[(key, label) for key, label, _ in KINDS], widget=forms.RadioSelect
@@ -107,6 +120,13 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
         required=False,
         label="Columns of metadata.csv",
         help_text="Of several, the subgroups are the combinations of values that occur.",
+        widget=forms.CheckboxSelectMultiple,
+    )
+    corruptions = forms.MultipleChoiceField(
+        required=False,
+        choices=[(kind, kind.replace("_", " ").replace("jpeg", "JPEG")) for kind in CORRUPTIONS],
+        label="Kinds",
+        help_text="Where several are ticked they take turns, one an image; none ticked: all.",
         widget=forms.CheckboxSelectMultiple,
     )
     also = forms.MultipleChoiceField(
@@ -240,6 +260,7 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
             "subgroup-recall": argument_of(given["column"], self.columns),
             "trigger-success": given["trigger_class"].strip(),
             "hidden-trigger": given["hidden_class"].strip(),
+            "corrupted-accuracy": ",".join(given["corruptions"]),
         }
         argument = arguments.get(given["metric"])
         kind = given["kind"] or Repair.verb
@@ -252,6 +273,8 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
             values = {name: value for name, value in values.items() if name not in OF_ATTACKS}
         if not triggers(given["metric"]):
             values = {name: value for name, value in values.items() if name not in OF_TRIGGERS}
+        if not corrupts(given["metric"]):
+            values = {name: value for name, value in values.items() if name not in OF_CORRUPTIONS}
         return values | {
             "kind": kind,
             "metric": f"{given['metric']}:{argument}" if argument else given["metric"],
@@ -289,6 +312,8 @@ def asked_metric(metric: str, dataset: DatasetUpload) -> dict[str, Any]:
     kind, _, argument = metric.partition(":")
     if kind in ("recall", "trigger-success", "hidden-trigger"):
         return {"metric": kind, _ARGUMENTS[kind]: argument}
+    if corrupts(kind):
+        return {"metric": kind, "corruptions": list(corruptions_of(argument)) if argument else []}
     if kind != "subgroup-recall":
         return {"metric": kind}
     try:

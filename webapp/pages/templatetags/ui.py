@@ -12,6 +12,7 @@ from django.conf import settings
 from django.urls import reverse
 
 from repair_engine.documents.known import row_known
+from repair_engine.support import words
 from webapp import waiting
 from webapp.jobs import naming, queueing
 from webapp.jobs.models import Job
@@ -104,7 +105,7 @@ def percentage(share: float | str | None, digits: int = 0) -> str:
 @register.filter
 def points(change: float | str | None) -> str:
     """A change of a share in percentage points: .081 as `+8.1`."""
-    return "" if change in (None, "") else f"{100 * change:+.1f}".replace("-", "\N{MINUS SIGN}")
+    return "" if change in (None, "") else words.points(change)
 
 
 @register.filter

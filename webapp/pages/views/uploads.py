@@ -20,7 +20,7 @@ from django.views.generic import ListView
 
 from webapp.accounts.models import Team
 from webapp.jobs import access, reaper, removal
-from webapp.library import kept, quota, resumable, services
+from webapp.library import direct, kept, quota, resumable, services
 from webapp.library.architectures import architectures
 from webapp.library.errors import Refused
 from webapp.library.kept import Kept
@@ -92,7 +92,7 @@ def _new(
     if "file" not in form.errors and (found := _kept(request, sent, like)):
         context["kept"] = found
     form.fields["file"].required = not context.get("kept")
-    begun = access.resumable_of(user).filter(kind__in=[kind.of, ""])
+    begun = access.arriving_of(user).filter(kind__in=[kind.of, ""])
     context |= {"form": form, "usage": quota.usage(user), "begun": begun[:5]}
     return render(request, f"pages/{kind.of}_new.html", context, status=_status(form))
 
@@ -131,9 +131,9 @@ def _kept(request: HttpRequest, sent: File | UploadedFile | None, like: ModelUpl
 @require_POST
 def delete_upload(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Of a file on its way."""
-    upload = access.resumable_for(request.user, pk)
+    upload = access.arriving_for(request.user, pk)
     try:
-        resumable.terminate(upload)
+        (direct if upload.begun else resumable).terminate(upload)
     except Refused as error:
         messages.error(request, error.said)
     else:

@@ -6,9 +6,13 @@ const all = (selector, within = form) => [...within.querySelectorAll(selector)];
 const slider = document.getElementById("choice-k");
 const MOST_GROUPS = 16, PAUSE = 350, POLL = 700;
 
-const percent = (share) => `${(100 * share).toFixed(1)}%`.replace("-", "−");
+const tenths = (value) => {  // a tie goes to the even digit, as the server rounds
+  const tie = Math.abs(4 * value) % 2 === 1, below = Math.floor(10 * value);
+  return (tie ? (below + Math.abs(below % 2)) / 10 : value).toFixed(1);
+};
+const percent = (share) => `${tenths(100 * share)}%`.replace("-", "−");
 const points = (change) => {
-  const text = (100 * change).toFixed(1);
+  const text = tenths(100 * change);
   return Number(text) === 0 ? "0.0" : (change > 0 ? "+" : "") + text.replace("-", "−");
 };
 const count = (n, one) => `${n.toLocaleString("en")} ${one}${n === 1 ? "" : "s"}`;

@@ -27,7 +27,7 @@ def add_stack_arguments(parser: CommandParser) -> None:
 def make_stack(options: dict) -> Stack:
     call_command("migrate", interactive=False, verbosity=0)
     gpu = options["gpu"] if options["gpu"] is not None else shutil.which("nvidia-smi") is not None
-    log = (settings.DATA_DIR / "dev.log").open("w", buffering=1)  # of this start, line by line
+    log = settings.DATA_DIR / "dev.log"  # of this start
     supervisor = Supervisor(print_line, log, verbose=not options["quiet"])
     return Stack(supervisor, host=options["host"], port=options["port"], workers=max(1, options["workers"]), gpu=gpu)
 
