@@ -133,6 +133,10 @@ NEEDS: dict[str, dict[str, object]] = {
     "api:dataset_copy": {"post": OWN},
     "api:uploads": {"get": ACCOUNT, "post": ACCOUNT},
     "api:upload": {"get": ALONE, "patch": ALONE, "delete": ALONE},
+    "api:direct_uploads": {"get": ACCOUNT, "post": ACCOUNT},
+    "api:direct_upload": {"get": ALONE, "delete": ALONE},
+    "api:direct_upload_parts": {"post": ALONE},
+    "api:direct_upload_complete": {"post": ALONE},
     "api:baselines": {"post": ACCOUNT},
     "api:repairs": {"get": ACCOUNT, "post": ACCOUNT},
     "api:repair": {"get": SEE, "patch": EDIT, "delete": OWN},
@@ -427,3 +431,11 @@ def test_a_file_on_its_way_is_its_senders_alone(company):
         body = {"upload": str(found.pk), "architecture": "resnet18", "num_classes": 2, "team": company.team.pk}
         assert api.post("/api/v1/models/", body, format="json").status_code in (403, 404)
     assert company.api("editor").get(reverse("api:upload", args=[found.pk])).status_code == 200
+    direct = resumable.create(owner=company.editor, size=4, name="net.pth", sha256="0" * 64, begun="asked of the store")
+    for role, expected in (("owner", 404), ("viewer", 404), ("stranger", 404), ("editor", 200)):
+        api = company.api(role)
+        assert api.get(reverse("api:direct_upload", args=[direct.pk])).status_code == expected, role
+        for name, method in (("_parts", "post"), ("_complete", "post"), ("", "delete")):
+            if role != "editor":
+                answer = getattr(api, method)(reverse(f"api:direct_upload{name}", args=[direct.pk]))
+                assert answer.status_code == 404, (role, name)
