@@ -290,6 +290,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "RepairState": "webapp.jobs.models.Job.State",
         "UploadState": "webapp.library.models.Upload.State",
+        "UploadKind": "webapp.library.models.ResumableUpload.Kind",
         "GateVerdict": "webapp.api.gates.VERDICTS",
         "DeliveryState": "webapp.jobs.models.Delivery.State",
         "TeamRole": "webapp.accounts.models.Role",

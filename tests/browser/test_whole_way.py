@@ -192,6 +192,7 @@ def seen(page: Page) -> None:
     page.locator(".tile a").first.click()
     expect(page.get_by_role("heading", level=1)).to_have_text(re.compile(r"top/\d+\.png"))
     expect(page.get_by_text(re.compile(r"bottom, confidence \d"))).to_be_visible()
+    page.wait_for_load_state()  # the keys are a script's
     page.keyboard.press("ArrowRight")
     expect(page.get_by_role("link", name="Previous")).to_be_visible()
     page.get_by_role("link", name="Images", exact=True).click()
@@ -209,6 +210,7 @@ def mapped(page: Page) -> None:
     assert grid.get_attribute("aria-activedescendant") == cell.get_attribute("id")
     drawn = "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((x) => x)"
     assert page.locator(".unitmap canvas").evaluate(drawn)
+    page.wait_for_load_state()  # the keys are a script's
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name=CULPRIT)).to_be_focused()
