@@ -169,7 +169,7 @@ def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], 
     sweep, draws, true = exam.sweep(predicted), exam.draws(predicted), exam.true_label(predicted)
     plan = choose(players, sweep, settings.limits, draws, len(exam.objective), true, settings.level)
     if exam.goal is not None:
-        shown = exam.goal.value(predicted["clean"] == exam.labels)
+        shown = exam.goal.value(predicted["clean"])
         goals = tuple(replace(step, goal=float(value)) for step, value in zip(plan.steps, shown, strict=True))
         plan = replace(plan, steps=goals)
     if (success := exam.success(predicted)) is not None:
