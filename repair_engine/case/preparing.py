@@ -109,7 +109,8 @@ def prepare(
             np.save(folder / f"attack_{name}.npy", part.pixels.numpy())
     question = question_of(request, images, attacked, trigger, changed.known, changed.corruption)
     select = images.indices("select")
-    goal_of(request.limits.goal, question.groups("select"), images.labels[select])  # raises before the search
+    # raises before the search
+    goal_of(request.limits.goal, question.groups("select"), images.labels[select], images.class_names)
     warnings = [*read.notes, *warnings_of(question, subject, intact)]
     if trigger is not None and "reconstructed" in trigger:
         pixels = int(np.prod(images.shape[1:]))

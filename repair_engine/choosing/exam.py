@@ -60,7 +60,9 @@ class Exam:
             guard_labels = images.guard.dataset.labels[of_guard]
         labels, groups = images.labels[images.indices(part)], question.groups(part)
         triggered = question.attacked[part] if question.metric.triggered else None
-        goal = goal_of(case.settings.limits.goal, groups, labels) if part == "select" else None
+        goal = None
+        if part == "select":
+            goal = goal_of(case.settings.limits.goal, groups, labels, images.class_names)
         return cls(sets, objective, rows, labels, groups, guard_labels, true, case.settings.seed, triggered, goal)
 
     @property

@@ -52,7 +52,7 @@ class Step:
         lower, upper: pointwise band of the metric, of its paired change against the intact model.
         front: on the Pareto front of metric against clean accuracy.
         success: share of the images with a trigger that it gives its class, None without one.
-        goal: the worst subgroup's recall, or the gap, where that is chosen by; else None.
+        goal: the figure of the goal that is chosen by in the place of the metric; else None.
     """
 
     k: int
