@@ -198,8 +198,13 @@ def test_text_and_page_say_it(repaired: tuple[Told, Path]) -> None:
     page = Page((out / "report.html").read_text())
     assert said in page.text
     assert page.text.count("Equalized odds") >= 1
-    shown = page.table("True and false positive rates by class and subgroup")
-    assert len(shown) == 6
+    shown = page.table("True and false positive rates (TPR, FPR) by class and subgroup")
+    for cells, row in zip(shown, document["fairness"]["rates"], strict=True):
+        assert (cells["class"], cells["subgroup"], cells["note"]) == (row["of"], row["subgroup"], "")
+        assert (cells["n of the class"], cells["n of others"]) == (str(row["true"]["n"]), str(row["false"]["n"]))
+        for name, kind in (("TPR", "true"), ("FPR", "false")):
+            for when in ("before", "after"):
+                assert cells[f"{name} {when}"] == f"{100 * row[kind][when]:.1f}%"
     glance = page.table("Report images, before and after the repair")
     assert "equalized odds difference" in glance[1]["figure"]
     assert (glance[1]["before"], glance[1]["after"]) == (f"{before:.1f}%", f"{after:.1f}%")
@@ -222,6 +227,11 @@ def test_without_a_change_the_table_is_of_the_intact_model(repaired: tuple[Told,
     document, _ = repaired
     said = odds_said(document["fairness"], False)
     assert said[1].startswith("It is ")
+    document["edit"]["used"] = None
+    intact = Page(render(document)).table("True and false positive rates (TPR, FPR) by class and subgroup")
+    assert "TPR before" in intact[0]
+    assert "TPR after" not in intact[0]
+    document["edit"]["used"] = "ablate"
     document["fairness"]["equalized_odds"]["left_out"] = [f"the rate of {i} in b (n = 1)" for i in range(9)]
     assert odds_said(document["fairness"], True)[-1].endswith("of 5 in b (n = 1) and 3 more.")
     document["fairness"]["rates"][0]["true"]["counts"] = False
