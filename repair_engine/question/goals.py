@@ -93,7 +93,7 @@ def _short_of(inside: Sequence[np.ndarray], labels: np.ndarray, class_names: Seq
     best = max(fewest, key=lambda of: fewest[of])
     return (
         "no class has so many images, and so many of other classes, in two subgroups "
-        f"({class_names[best]} comes nearest, with {fewest[best]})"
+        f"({class_names[best]} comes nearest, with {fewest[best]} in the second)"
     )
 
 

@@ -155,7 +155,7 @@ class Limits(Settings):
             "mean": "the metric",
             "worst-group": "the recall of the worst subgroup",
             "gap": "the gap between the best and the worst subgroup",
-            "equalized-odds": "equalized odds: the largest gap between subgroups in a true or false positive rate",
+            "equalized-odds": "equalized odds: the largest difference in a rate",
         },
         help="What the repair is chosen by on the select images and judged by on the report images: the metric; or, of "
         "subgroup-recall, the recall of the worst subgroup (worst-group), the gap between the best and the worst one "

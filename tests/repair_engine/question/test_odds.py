@@ -119,7 +119,11 @@ def test_a_class_without_images_can_still_be_predicted_wrongly() -> None:
         (["a"] * 91 + ["b"] * 29, [0, 1] * 60, "there is one"),
         (["a", "b"] * 60, [1] * 120, "all of them are of class bee"),
         (["a"] * 60 + ["b"] * 60, [0, 1] * 29 + [0, 0] + [0, 1] * 30, "no class has so many"),
-        (["a"] * 60 + ["b"] * 60, [0] * 58 + [1, 2] + [0] * 20 + [1] * 30 + [2] * 10, r"\(ant comes nearest, with 2\)"),
+        (
+            ["a"] * 60 + ["b"] * 60,
+            [0] * 58 + [1, 2] + [0] * 20 + [1] * 30 + [2] * 10,
+            r"\(ant comes nearest, with 2 in the second\)",
+        ),
         (["a"] * 60 + ["b"] * 60, [0] * 60 + [1] * 60, "no class has so many"),  # a class in one subgroup alone
     ],
 )

@@ -282,3 +282,16 @@ def test_verify_derives_it_again(repaired: tuple[Told, Path], place: tuple, said
     assert checks["figures"]["verdict"] == "failed"
     assert checks["figures"]["text"].startswith(said)
     assert (checks["plan"]["verdict"] == "failed") == (place[0] == "equalized_odds")
+
+
+@pytest.mark.usefixtures("quick")
+def test_edits_are_chosen_by_it_too(ample: World, tmp_path: Path) -> None:
+    asked = {"metric": METRIC, "budget": "8000", "goal": "equalized-odds", "edit": "auto"}
+    document = call(ample.argv("repair", "--json", out=str(tmp_path / "out"), **asked)).document
+    made = [row for row in document["edit"]["rows"] if "not_made" not in row]
+    assert made
+    assert all(0 <= row["goal"] < document["curve"][0]["goal"] for row in made)
+    assert min(made, key=lambda row: row["goal"])["behind_best"] == 0
+    page = Page((tmp_path / "out" / "report.html").read_text())
+    shown = page.table("Edits on the select images")
+    assert shown[0][DIFFERENCE] == f"{100 * document['edit']['rows'][0]['goal']:.1f}%"
