@@ -165,18 +165,31 @@ class Rate:
         """Which images it is a share of, bool [N]."""
         return (labels == self.of) == (self.kind == TRUE)
 
-    def value(self, predicted: np.ndarray, labels: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    def value(self, predicted: np.ndarray, labels: np.ndarray, drawn: np.ndarray, n: np.ndarray) -> np.ndarray:
         """The rate on each resample, [R, m]; 0 where it has no image.
 
         Args:
             predicted, labels: of the images, int64 [m, N] and [N].
             drawn: how often each is drawn, [R, N].
+            n: how many of these images are drawn, [R].
         """
-        inside = self.images(labels)
-        hits = (predicted == self.of) & inside
+        hits = (predicted == self.of) & self.images(labels)
         some = np.flatnonzero(hits.any(axis=0))  # few are ever false positives of one class
-        n = drawn @ inside.astype(float)
         return drawn[:, some] @ hits[:, some].T / np.maximum(n, 1e-12)[:, None]
+
+
+class _Drawn:
+    """One subgroup's images on each resample (arguments as for `Rate.value`); they are counted once for all rates."""
+
+    def __init__(self, predicted: np.ndarray, labels: np.ndarray, drawn: np.ndarray) -> None:
+        self._images = predicted, labels, drawn
+        self._all = drawn.sum(axis=1)
+        self._of = {int(of): drawn[:, labels == of].sum(axis=1) for of in np.unique(labels)}
+        self._none = np.zeros(len(drawn))
+
+    def value(self, rate: Rate) -> np.ndarray:
+        own = self._of.get(rate.of, self._none)
+        return rate.value(*self._images, own if rate.kind == TRUE else self._all - own)
 
 
 @dataclass(frozen=True)
@@ -222,9 +235,9 @@ class EqualizedOdds(Goal):
         """Each rate that is compared, the subgroups that it counts in, and its values in these [G, R, m] (R = 1 where
         nothing is drawn; arguments as for `value`)."""
         drawn = np.ones((1, len(self.labels))) if counts is None else counts
-        of_group = [(predicted[:, rows], self.labels[rows], drawn[:, rows]) for rows in self.inside]
+        of_group = [_Drawn(predicted[:, rows], self.labels[rows], drawn[:, rows]) for rows in self.inside]
         for rate, groups in self.compared:
-            yield rate, groups, np.stack([rate.value(*of_group[g]) for g in groups])
+            yield rate, groups, np.stack([of_group[g].value(rate) for g in groups])
 
     def value(self, predicted: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
         found = np.zeros((1 if counts is None else len(counts), len(predicted)))

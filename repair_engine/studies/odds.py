@@ -152,7 +152,7 @@ def _rows(
 
 def _cell(rate: Rate, labels: np.ndarray, predicted: np.ndarray) -> RateCell:
     n = int(rate.images(labels).sum())
-    before, after = rate.value(predicted, labels, np.ones((1, len(labels))))[0].tolist()
+    before, after = rate.value(predicted, labels, np.ones((1, len(labels))), np.array([n]))[0].tolist()
     return {
         "n": n,
         "before": before if n else None,
