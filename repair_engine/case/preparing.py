@@ -36,7 +36,7 @@ from repair_engine.network.channel_sums import ChannelSums
 from repair_engine.network.subject import Subject
 from repair_engine.question.attacked import ATTACK_IMAGES, AttackedSplit, attack_splits, check_pixels
 from repair_engine.question.further import all_columns, further_objectives, subgroup_names
-from repair_engine.question.goals import GroupGoal
+from repair_engine.question.goals import goal_of
 from repair_engine.question.objectives import Metric
 from repair_engine.question.question import question_of
 from repair_engine.question.reconstruction import suspicion_said
@@ -109,7 +109,8 @@ def prepare(
             np.save(folder / f"attack_{name}.npy", part.pixels.numpy())
     question = question_of(request, images, attacked, trigger, changed.known, changed.corruption)
     select = images.indices("select")
-    GroupGoal.of(request.limits.goal, question.groups("select"), images.labels[select])  # raises before the search
+    # raises before the search
+    goal_of(request.limits.goal, question.groups("select"), images.labels[select], images.class_names)
     warnings = [*read.notes, *warnings_of(question, subject, intact)]
     if trigger is not None and "reconstructed" in trigger:
         pixels = int(np.prod(images.shape[1:]))

@@ -13,7 +13,7 @@ from repair_engine.choosing.outcomes import largest_drops
 from repair_engine.choosing.selection import Seen, Sweep, resample
 from repair_engine.data.pixels import Pixels
 from repair_engine.question.attacked import AttackedSplit
-from repair_engine.question.goals import GroupGoal
+from repair_engine.question.goals import Goal, goal_of
 from repair_engine.question.objectives import Objective, cell_codes
 
 
@@ -42,7 +42,7 @@ class Exam:
     true: np.ndarray | None
     seed: int
     triggered: AttackedSplit | None = None
-    goal: GroupGoal | None = None
+    goal: Goal | None = None
 
     @classmethod
     def of(cls, case: Case, part: str) -> Exam:
@@ -60,7 +60,9 @@ class Exam:
             guard_labels = images.guard.dataset.labels[of_guard]
         labels, groups = images.labels[images.indices(part)], question.groups(part)
         triggered = question.attacked[part] if question.metric.triggered else None
-        goal = GroupGoal.of(case.settings.limits.goal, groups, labels) if part == "select" else None
+        goal = None
+        if part == "select":
+            goal = goal_of(case.settings.limits.goal, groups, labels, images.class_names)
         return cls(sets, objective, rows, labels, groups, guard_labels, true, case.settings.seed, triggered, goal)
 
     @property
@@ -85,15 +87,15 @@ class Exam:
             None if self.guard_labels is None else (predicted["guard"] == self.guard_labels).mean(axis=1),
             None if self.subgroups is None else largest_drops(clean, self.subgroups),
             self.objective.goal == "lower",
-            None if self.goal is None else self.goal.score(self.goal.value(clean)),
+            None if self.goal is None else self.goal.score(self.goal.value(predicted["clean"])),
         )
 
     def draws(self, predicted: Mapping[str, np.ndarray]) -> Sweep:
         """`sweep` on bootstrap resamples of the images; the same ones whatever the candidates."""
         guard = None
         if self.guard_labels is not None:
-            guard = Seen(predicted["guard"] == self.guard_labels, cell_codes(self.guard_labels, None))
-        clean = Seen(predicted["clean"] == self.labels, cell_codes(self.labels, self.subgroups))
+            guard = Seen(predicted["guard"], self.guard_labels, cell_codes(self.guard_labels, None))
+        clean = Seen(predicted["clean"], self.labels, cell_codes(self.labels, self.subgroups))
         return resample(
             clean, self.objective, self.asked(predicted), self.rows, guard, self.subgroups, self.seed, goal=self.goal
         )
@@ -101,7 +103,7 @@ class Exam:
     def score(self, predicted: Mapping[str, np.ndarray]) -> float:
         """What one candidate is chosen by, the larger the better; predictions int64 [N] of each set."""
         if self.goal is not None:
-            return float(self.goal.score(self.goal.value((predicted["clean"] == self.labels)[None]))[0])
+            return float(self.goal.score(self.goal.value(predicted["clean"][None]))[0])
         sign = -1.0 if self.objective.goal == "lower" else 1.0
         return sign * float(self.objective.value(self.asked(predicted)))
 

@@ -52,7 +52,7 @@ class Step:
         lower, upper: pointwise band of the metric, of its paired change against the intact model.
         front: on the Pareto front of metric against clean accuracy.
         success: share of the images with a trigger that it gives its class, None without one.
-        goal: the worst subgroup's recall, or the gap, where that is chosen by; else None.
+        goal: the figure of the goal that is chosen by in the place of the metric; else None.
     """
 
     k: int
@@ -169,7 +169,7 @@ def make_plan(case: Case, players: np.ndarray, progress: Callable[[str, float], 
     sweep, draws, true = exam.sweep(predicted), exam.draws(predicted), exam.true_label(predicted)
     plan = choose(players, sweep, settings.limits, draws, len(exam.objective), true, settings.level)
     if exam.goal is not None:
-        shown = exam.goal.value(predicted["clean"] == exam.labels)
+        shown = exam.goal.value(predicted["clean"])
         goals = tuple(replace(step, goal=float(value)) for step, value in zip(plan.steps, shown, strict=True))
         plan = replace(plan, steps=goals)
     if (success := exam.success(predicted)) is not None:

@@ -12,7 +12,7 @@ from repair_engine.settings import Limits
 from repair_engine.support.statistics import REFUSE_BELOW, image_counts
 
 if TYPE_CHECKING:  # it needs torch, which the web process does not load
-    from repair_engine.question.goals import GroupGoal
+    from repair_engine.question.goals import Goal
     from repair_engine.question.objectives import Objective
 
 RESAMPLES = 1_000
@@ -159,12 +159,19 @@ class Seen:
     """What was predicted of one set of images with nothing ablated and after each of m removals.
 
     Attributes:
-        right: whether each image is right, bool [m + 1, N].
+        predicted: classes, int64 [m + 1, N].
+        labels: int64 [N].
         cells: class × subgroup, within which images are resampled, int64 [N].
     """
 
-    right: np.ndarray
+    predicted: np.ndarray
+    labels: np.ndarray
     cells: np.ndarray
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether each image is right, bool [m + 1, N]."""
+        return self.predicted == self.labels
 
 
 def resample(
@@ -176,7 +183,7 @@ def resample(
     subgroups: Sequence[str] | None,
     seed: int,
     resamples: int = RESAMPLES,
-    goal: GroupGoal | None = None,
+    goal: Goal | None = None,
 ) -> Sweep:
     """The sweep on bootstrap resamples of the select images, stratified by cell.
 
@@ -193,7 +200,7 @@ def resample(
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0x5E1EC7]))
     hits = (predicted == objective.targets).T * objective.weights[:, None]  # [n, m + 1]
-    gates = _gates(subgroups)
+    gates, right = _gates(subgroups), clean.right
     n = len(clean.cells) + (0 if rows is not None else len(objective)) + (0 if guard is None else len(guard.cells))
     step = max(1, _CELLS_AT_ONCE // n)
     parts: list[tuple[np.ndarray, ...]] = []
@@ -202,17 +209,17 @@ def resample(
         counts = image_counts(clean.cells, size, rng)
         of = counts[:, rows] if rows is not None else image_counts(objective.cells, size, rng)
         values = of @ hits
-        accuracy = counts @ clean.right.T / counts.sum(axis=1, keepdims=True)
+        accuracy = counts @ right.T / counts.sum(axis=1, keepdims=True)
         drops = np.zeros_like(accuracy)
         for inside in gates:
             here = counts[:, inside]
-            rates = here @ clean.right[:, inside].T / np.maximum(here.sum(axis=1, keepdims=True), 1.0)
+            rates = here @ right[:, inside].T / np.maximum(here.sum(axis=1, keepdims=True), 1.0)
             drops = np.maximum(drops, rates[:, :1] - rates)
         held = np.zeros_like(accuracy)
         if guard is not None:
             drawn = image_counts(guard.cells, size, rng)
             held = drawn @ guard.right.T / drawn.sum(axis=1, keepdims=True)
-        aims = values if goal is None else goal.score(goal.value(clean.right, counts))
+        aims = values if goal is None else goal.score(goal.value(clean.predicted, counts))
         parts.append((values, accuracy, held, drops, aims))
     values, accuracy, held, drops, aims = (np.concatenate(part) for part in zip(*parts, strict=True))
     values = 1.0 - values if objective.complement else values

@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 
 import yaml
 
+from repair_engine.documents.reasons import TOO_FEW, goal_of
 from repair_engine.errors import BadInput
 from repair_engine.settings import Gate, from_keywords
 from repair_engine.support.statistics import wilson
@@ -223,7 +224,7 @@ def _subgroup(document: Document, gate: Gate, name: str) -> Figure:
 def _worst(document: Document, gate: Gate, _: str) -> Figure:
     found = _fairness(document, gate)
     if found["worst"] is None:
-        return Figure(None, why="fewer than two subgroups have 30 report images")
+        return Figure(None, why=TOO_FEW["worst-group"])
     name = found["worst"]["after"]["name"]
     n = next(row["n"] for row in found["rows"] if row["name"] == name)
     return _change(found["worst"]["change"], n) if gate.change else Figure(found["worst"]["after"]["recall"], n=n)
@@ -232,8 +233,20 @@ def _worst(document: Document, gate: Gate, _: str) -> Figure:
 def _gap(document: Document, gate: Gate, _: str) -> Figure:
     found = _fairness(document, gate)
     if found["gap"] is None:
-        return Figure(None, why="fewer than two subgroups have 30 report images")
+        return Figure(None, why=TOO_FEW["gap"])
     return _change(found["gap"]["change"], None) if gate.change else Figure(found["gap"]["after"])
+
+
+def _odds(document: Document, gate: Gate, _: str) -> Figure:
+    found = _fairness(document, gate)
+    if "equalized_odds" not in found:
+        raise BadInput(
+            f"The report has no {gate.metric}: its repair's goal is {goal_of(document)}.",
+            "Repair with the goal equalized-odds.",
+        )
+    if (odds := found["equalized_odds"]) is None:
+        return Figure(None, why=TOO_FEW["equalized-odds"])
+    return _change(odds["change"], None) if gate.change else Figure(odds["after"]["difference"])
 
 
 _NAMED: dict[str, Callable[[Document, Gate, str], Figure]] = {
@@ -243,6 +256,7 @@ _NAMED: dict[str, Callable[[Document, Gate, str], Figure]] = {
     "subgroup": _subgroup,
     "worst-subgroup": _worst,
     "subgroup-gap": _gap,
+    "equalized-odds": _odds,
 }
 
 

@@ -9,9 +9,10 @@ import numpy as np
 from repair_engine.case.case import Case
 from repair_engine.data import SPLITS
 from repair_engine.documents.records import Change, GroupRow, SplitFigures
+from repair_engine.question.goals import EQUALIZED_ODDS
 from repair_engine.question.objectives import Objective
 from repair_engine.question.objectives.metric import accuracy_weights
-from repair_engine.studies import fairness
+from repair_engine.studies import fairness, odds
 from repair_engine.support.statistics import cell_flag, holm, mcnemar, paired_bootstrap, wilson
 
 
@@ -119,11 +120,16 @@ def group_tables(case: Case, before: np.ndarray, after: np.ndarray) -> dict[str,
 
 
 def fairness_of(case: Case, before: np.ndarray, after: np.ndarray) -> fairness.FairnessRecord:
-    """See `fairness.describe`, on *report*. The metric must have subgroups."""
-    indices = case.images.splits.report
-    labels = case.images.labels[indices]
-    names, codes = np.unique(case.question.groups("report") or [], return_inverse=True)
-    right = [(predicted[indices] == labels) for predicted in (before, after)]
-    return fairness.describe(
-        [str(n) for n in names], codes, labels, right[0], right[1], case.settings.seed, case.settings.level
+    """See `fairness.describe`, on *report*, with `odds.describe` where that is the goal. The metric has subgroups."""
+    indices, settings = case.images.splits.report, case.settings
+    labels, groups = case.images.labels[indices], case.question.groups("report") or []
+    names, codes = np.unique(groups, return_inverse=True)
+    was, now = before[indices], after[indices]
+    found = fairness.describe(
+        [str(n) for n in names], codes, labels, was == labels, now == labels, settings.seed, settings.level
     )
+    if settings.limits.goal == EQUALIZED_ODDS:
+        found["equalized_odds"], found["rates"] = odds.describe(
+            groups, case.images.class_names, labels, was, now, settings.seed, settings.level
+        )
+    return found

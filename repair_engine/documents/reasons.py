@@ -63,11 +63,33 @@ def judged(document: Row) -> tuple[IntervalRecord | None, str, bool]:
     goal = goal_of(document)
     if goal == "mean":
         return document["gain"], "the metric", document["metric"]["goal"] == "lower"
-    found = document["fairness"]["worst" if goal == "worst-group" else "gap"]
-    return (found["change"] if found else None), GOALS[goal], goal == "gap"
+    found = document["fairness"][JUDGED_BY[goal]]
+    return (found["change"] if found else None), GOALS[goal], goal != "worst-group"
 
 
-GOALS = {"worst-group": "the recall of the worst subgroup", "gap": "the gap between the subgroups"}
+GOALS = {
+    "worst-group": "the recall of the worst subgroup",
+    "gap": "the gap between the subgroups",
+    "equalized-odds": "the equalized odds difference",
+}
+JUDGED_BY = {"worst-group": "worst", "gap": "gap", "equalized-odds": "equalized_odds"}  # where it stands in `fairness`
+TOO_FEW = {
+    "worst-group": f"fewer than two subgroups have {REFUSE_BELOW} report images",
+    "gap": f"fewer than two subgroups have {REFUSE_BELOW} report images",
+    "equalized-odds": f"no class has {REFUSE_BELOW} report images of its own and {REFUSE_BELOW} of others in two "
+    "subgroups",
+}
+
+
+def ends_of(document: Row) -> tuple[float, float] | None:
+    """The figure of the goal on the report images, before and after; None where it is the metric or cannot be told."""
+    key = JUDGED_BY.get(goal_of(document))
+    found = document["fairness"][key] if key else None
+    if found is None:
+        return None
+    inner = {"worst": "recall", "equalized_odds": "difference"}.get(str(key))
+    before, after = ((found[when][inner] if inner else found[when]) for when in ("before", "after"))
+    return float(before), float(after)
 
 
 def goal_of(document: Row) -> str:
@@ -81,7 +103,7 @@ def not_shown(document: Row) -> str:
     if said := _no_trigger(document):
         return said
     if change is None:
-        return f"fewer than two subgroups have {REFUSE_BELOW} report images, so {what} cannot be judged"
+        return f"{TOO_FEW[goal_of(document)]}, so {what} cannot be judged"
     low, high = change["lower"], change["upper"]
     if lower:
         low, high = -high, -low

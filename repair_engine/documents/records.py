@@ -270,3 +270,4 @@ class PlanRecord(TypedDict):
     before: dict[str, SplitFigures]
     after: dict[str, SplitFigures]
     gain: Change
+    fairness: NotRequired[dict[str, Any]]

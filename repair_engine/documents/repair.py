@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from repair_engine.choosing.plan import Plan
 from repair_engine.choosing.selection import describe as describe_selection
 from repair_engine.data import SPLITS
 from repair_engine.documents.edits import is_changed, rivals_said, standing
-from repair_engine.documents.reasons import beyond_limits, points, reasons_of
+from repair_engine.documents.reasons import JUDGED_BY, beyond_limits, goal_of, points, reasons_of
 from repair_engine.documents.records import (
     CulpritRow,
     DataRecord,
@@ -280,8 +281,15 @@ def repair_document(document: RepairRecord) -> PlanRecord:
         "filters": [row for row in rows if row["ablated"]],
         "candidates": [some_of(row, of_others) for row in rows if not row["ablated"]],
         **some_of(document, ("before", "after", "gain")),
+        **of_goal(document),
     }
     return cast(PlanRecord, made)
+
+
+def of_goal(document: Mapping[str, Any]) -> dict[str, Any]:
+    """`fairness` of report.json, of it what the repair was judged by; empty where that is the metric."""
+    key = JUDGED_BY.get(goal_of(document))
+    return {"fairness": some_of(document["fairness"], (key,))} if key else {}
 
 
 def _findings(document: RepairRecord) -> list[str]:

@@ -78,7 +78,7 @@ def decide(workshop: Workshop, asked: str) -> Decision:
                 "clean": float(sweep.clean[i]),
                 "guard": None if sweep.guard is None else float(sweep.guard[i]),
                 "subgroup_drop": None if sweep.drops is None else float(sweep.drops[i]),
-                "goal": None if sweep.goal is None else abs(float(sweep.goal[i])),  # a gap is chosen by its negative
+                "goal": None if sweep.goal is None else abs(float(sweep.goal[i])),  # less is better: negated
                 "culprits": len(one.players),
                 "units": one.units,
                 "parameters": one.parameters,

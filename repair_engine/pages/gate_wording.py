@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape, quoteattr
 
+from repair_engine.documents.reasons import ends_of, judged
 from repair_engine.pages.repair_wording import headline, metric_images, title
 from repair_engine.support.words import count, percent, points
 
@@ -66,6 +67,10 @@ def _rows(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     n, _ = metric_images(document)  # type: ignore[arg-type]
     yield _row(document["metric"]["text"], n, before["metric"], after["metric"], document["gain"])
     images = document["images_right"]["n"]
+    if (ends := ends_of(document)) is not None:
+        change, what, _ = judged(document)
+        assert change is not None
+        yield _row(what.removeprefix("the "), images, *ends, change)
     yield _row("accuracy", images, before["accuracy"], after["accuracy"], document["clean_change"])
     if guard := document.get("guard"):
         yield _row("accuracy of the guard set", guard["n"], guard["before"], guard["after"], guard["change"])
@@ -79,7 +84,7 @@ def _rows(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         yield _row(*one)
 
 
-def _row(name: str, n: int, before: float, after: float, change: Mapping[str, float]) -> tuple[str, ...]:
+def _row(name: str, n: int, before: float, after: float, change: Mapping[str, Any]) -> tuple[str, ...]:
     said = points(change["value"])
     if "lower" in change:
         said += f" ({points(change['lower'])} to {points(change['upper'])})"

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from repair_engine.documents.known import row_known
-from repair_engine.pages import attack_wording, charts, corruption_wording, rendering, row_charts, trigger_wording
+from repair_engine.documents.reasons import ends_of, judged
+from repair_engine.pages import (
+    attack_wording,
+    charts,
+    corruption_wording,
+    fairness_wording,
+    rendering,
+    row_charts,
+    trigger_wording,
+)
 from repair_engine.pages import repair_wording as words
 from repair_engine.pages.by_kind import BY_KIND
 from repair_engine.pages.measured import MEASURED
@@ -55,7 +64,7 @@ def sections(document: RepairRecord) -> list[Section]:
 
 
 def glance(document: RepairRecord) -> list[Mapping[str, object]]:
-    """Metric, clean accuracy and guard set before and after, each with its number of images."""
+    """Metric, goal, clean accuracy and guard set before and after, each with its number of images."""
     before, after = document["before"]["report"], document["after"]["report"]
     n, _ = words.metric_images(document)
     aim = "lower is better" if words.lowers(document) else "higher is better"
@@ -63,6 +72,11 @@ def glance(document: RepairRecord) -> list[Mapping[str, object]]:
         {"what": document["metric"]["text"], "aim": aim, "n": n, "before": before["metric"], "after": after["metric"],
          "change": document.get("gain")}
     ]  # fmt: skip
+    if (ends := ends_of(document)) is not None:
+        change, what, lower = judged(document)
+        aim = f"chosen and judged by this; {'lower' if lower else 'higher'} is better"
+        row = {"what": what.removeprefix("the "), "aim": aim, "n": document["images_right"]["n"], "change": change}
+        rows.append({**row, "before": ends[0], "after": ends[1]})
     if document["metric"]["name"] != "accuracy":
         n = document["images_right"]["n"]
         rows.append(
@@ -142,6 +156,7 @@ _SHOWN: dict[str, Any] = {
     **rendering.named(known_rows, values_chart, beyond, not_measured),
     **BY_KIND,
     "SIZES": words.SIZES,
+    "fairness_words": fairness_wording,
     "attack_words": attack_wording,
     "trigger_words": trigger_wording,
     "corruption_words": corruption_wording,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from repair_engine.documents.edits import is_changed as changed
 from repair_engine.documents.edits import is_tuned, rivals_said, standing
 from repair_engine.documents.gates import metric_images as images_of_metric
-from repair_engine.documents.reasons import GOALS, beyond_said, goal_of, judged, limits_said, looser, not_shown
+from repair_engine.documents.reasons import GOALS, beyond_said, ends_of, goal_of, judged, limits_said, looser, not_shown
 from repair_engine.pages.rendering import interval
 from repair_engine.pages.trigger_wording import is_hidden, success_said
 from repair_engine.support.words import count, level_of, p_value, percent, points
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from repair_engine.documents.records import RepairRecord
     from repair_engine.edits.records import ControlRow
     from repair_engine.search.records import RunRecord
-    from repair_engine.studies.fairness import FairnessRecord
 
 
 ESTIMATORS = {
@@ -148,9 +147,14 @@ def _of_goal(document: RepairRecord) -> str:
 def goal_said(document: RepairRecord) -> str:
     """How the goal fared that the repair was chosen and is judged by, in a sentence; empty where it is the metric."""
     change, what, _ = judged(document)
-    if goal_of(document) == "mean" or change is None:
+    ends = ends_of(document)
+    if ends is None or change is None:
         return ""
-    return f"By {what} it was chosen: a change of {points(change['value'])} points ({interval(change)})."
+    before, after = map(percent, ends)
+    return (
+        f"By {what} it was chosen: a change of {points(change['value'])} points ({interval(change)}), from {before} to "
+        f"{after}."
+    )
 
 
 def swaps(document: RepairRecord) -> str:
@@ -335,44 +339,6 @@ def edit_said(document: RepairRecord) -> list[str]:
         f"{said} Of {count(len(edit['rows']), 'edit')} tried, {edit['used']} is the one that touches the fewest units "
         f"({edit['units']:,}, {edit['parameters']:,} parameters) among those within one standard error of the best."
     ]
-
-
-def fairness_said(found: FairnessRecord, changed: bool) -> list[str]:
-    """The worst subgroup, the gap and who got worse, in sentences (see `fairness.describe`)."""
-    worst, gap = found["worst"], found["gap"]
-    said: list[str] = []
-    if worst is None or gap is None:
-        said.append("The worst subgroup and the gap are not given: fewer than two subgroups have 30 report images.")
-    elif not changed:
-        said.append(
-            f"The worst subgroup is {worst['before']['name']} ({percent(worst['before']['recall'])}), "
-            f"{points(gap['before']).lstrip('+')} points behind the best."
-        )
-    else:
-        before, after = worst["before"], worst["after"]
-        names = (before["name"], after["name"] if after["name"] != before["name"] else "the same")
-        said.append(
-            f"Worst subgroup before: {names[0]}, {percent(before['recall'])}; after: {names[1]}, "
-            f"{percent(after['recall'])} (change of the least {points(worst['change']['value'])} points, "
-            f"{level_of(worst['change'])} interval {interval(worst['change'])}). "
-            f"Gap between the best and the worst: {points(gap['before']).lstrip('+')} "
-            f"points before, {points(gap['after']).lstrip('+')} after (change {points(gap['change']['value'])}, "
-            f"{interval(gap['change'])})."
-        )
-    if worst is not None:
-        said.append(
-            "The least of several noisy shares lies below the least true one on average, and a gap above the true one; "
-            "their changes are less affected."
-        )
-    if found["left_out"] and worst is not None:
-        said.append(f"Left out of both, for fewer than 30 images: {', '.join(found['left_out'])}.")
-    if changed:
-        said.append(
-            f"Subgroups that got worse: {', '.join(found['worse'])}."
-            if found["worse"]
-            else "No subgroup got worse on these images."
-        )
-    return said
 
 
 def looser_said(document: RepairRecord) -> list[str]:

@@ -11,7 +11,8 @@ from repair_engine.documents.reasons import beyond_said
 from repair_engine.pages.attack_wording import settings_text
 from repair_engine.pages.explain_page import at_ends, samples_of, shown
 from repair_engine.pages.explain_wording import advantage_line, headline, shift_text
-from repair_engine.pages.repair_wording import deed, edit_said, fairness_said, goal_said, selection_said, title, verdict
+from repair_engine.pages.fairness_wording import fairness_said, odds_said
+from repair_engine.pages.repair_wording import deed, edit_said, goal_said, selection_said, title, verdict
 from repair_engine.pages.trigger_wording import NOT_MEASURED, is_hidden, known_said
 from repair_engine.support.words import first_few, kinds_said, level_of
 
@@ -143,7 +144,8 @@ def repair_text(document: RepairRecord) -> str:
             f"[{row['after_interval'][0]:.3f}, {row['after_interval'][1]:.3f}]"
         )
     if document.get("fairness"):
-        lines += [f"  {said}" for said in fairness_said(document["fairness"], is_changed(document))]
+        both = (said(document["fairness"], is_changed(document)) for said in (fairness_said, odds_said))
+        lines += [f"  {sentence}" for said in both for sentence in said]
     if "trigger" in document:
         lines.append("Clean accuracy, attack success, accuracy under the trigger (95% Wilson intervals):")
         lines += [f"  {row['name']:<26}{_rates(row)}" for row in document["trigger"]["rows"]]

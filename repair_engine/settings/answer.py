@@ -149,16 +149,19 @@ class Limits(Settings):
         help="How many filters, of those within the limits: the best figure on the select images, or the fewest "
         "within one standard error of it.",
     )  # fmt: skip
-    goal: Literal["mean", "worst-group", "gap"] = option(
+    goal: Literal["mean", "worst-group", "gap", "equalized-odds"] = option(
         "mean", label="Chosen and judged by",
         words={
             "mean": "the metric",
             "worst-group": "the recall of the worst subgroup",
             "gap": "the gap between the best and the worst subgroup",
+            "equalized-odds": "equalized odds: the largest difference in a rate",
         },
         help="What the repair is chosen by on the select images and judged by on the report images: the metric; or, of "
-        "subgroup-recall, the recall of the worst subgroup (worst-group), or the gap between the best and the worst "
-        "one (gap). Subgroups of fewer than 30 images do not count. Filters are valued by the metric in any case.",
+        "subgroup-recall, the recall of the worst subgroup (worst-group), the gap between the best and the worst one "
+        "(gap), or over all classes the largest difference between subgroups in a true or false positive rate "
+        "(equalized-odds). Subgroups, and rates, of fewer than 30 images do not count. Filters are valued by the "
+        "metric in any case.",
     )  # fmt: skip
     order: Literal["auto", "value"] = option(
         "auto", label="Order of removal",

@@ -14,8 +14,9 @@ class Gate(Settings):
 
     metric: str = option(
         MISSING,
-        "metric (the run's own), accuracy, recall:CLASS, subgroup:NAME, worst-subgroup, subgroup-gap; or the dotted "
-        "name of a number in the report, such as verification.different_predictions.",
+        "metric (the run's own), accuracy, recall:CLASS, subgroup:NAME, worst-subgroup, subgroup-gap, equalized-odds "
+        "(of a repair with this goal); or the dotted name of a number in the report, such as "
+        "verification.different_predictions.",
         length=500,
     )
     split: Literal["report", "select", "score", "all", "guard"] = option(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
+from repair_engine.studies.odds import OddsRecord, RateRow
 from repair_engine.support.statistics import (
     REFUSE_BELOW,
     IntervalRecord,
@@ -47,13 +48,15 @@ class Gap(TypedDict):
 
 
 class FairnessRecord(TypedDict):
-    """See `describe`; `left_out` and `worse` name subgroups."""
+    """See `describe`; `left_out` and `worse` name subgroups. Where the goal is equalized odds, `odds.describe`, too."""
 
     rows: list[SubgroupRow]
     left_out: list[str]
     worse: list[str]
     worst: Worst | None
     gap: Gap | None
+    equalized_odds: NotRequired[OddsRecord | None]
+    rates: NotRequired[list[RateRow]]
 
 
 def describe(

@@ -28,6 +28,7 @@ from repair_engine.support.words import first_few
 from repair_engine.verbs import opening
 from repair_engine.verbs.checks import Unchecked, VerifyRecord, Wrong, look
 from repair_engine.verbs.corrupted_again import make_again, metric_of
+from repair_engine.verbs.fairness_again import fairness_again
 from repair_engine.verbs.receipt import RECEIPT, check_receipt
 from repair_engine.verbs.redo import Recorded, edited, read_plan
 from repair_engine.verbs.verify import File, fresh_predictions
@@ -133,6 +134,9 @@ def _plan(repair: _Repair) -> str:
     for key in ("outcome", "k", "metric", "limits", "files"):
         if plan[key] != repair.document[key]:
             raise Wrong(f"{PLAN} and {REPORT} differ in {key}.")
+    for key, figures in plan.get("fairness", {}).items():
+        if figures != repair.document["fairness"][key]:
+            raise Wrong(f"{PLAN} and {REPORT} differ in {key}.")
     for key in ("sha256", "architecture", "num_classes"):
         if plan["inputs"]["model"][key] != repair.document["model"][key]:
             raise Wrong(f"{PLAN} and {REPORT} differ in the model's {key}.")
@@ -210,6 +214,10 @@ def _figures(repair: _Repair) -> str:
         compared += _group(told, rows, report & (rows.label == told["name"]))
     for told in groups.get("subgroups") or ():
         compared += _group(told, rows, report & (rows.subgroup == told["name"]))
+    both = {when: getattr(rows, when)[report] for when in ("before", "after")}
+    for what, said, again in fairness_again(repair.document, rows.label[report], rows.subgroup[report], both):
+        _same(what, said, again)
+        compared += 1
     left = "; its metric is of attacked images, not of these" if repair.attacked and not repair.corrupted else ""
     also = f" and {len(changed):,} of {CORRUPTED}" if repair.corrupted else ""
     return f"{compared + 2} figures come again from {len(report):,} rows of {PREDICTIONS}{also}{left}"

@@ -25,6 +25,7 @@ from repair_engine.documents.by_kind import by_kind
 from repair_engine.documents.corruption import corruption_section, write_corrupted
 from repair_engine.documents.filters import write_filters
 from repair_engine.documents.predictions import predicted, write_guard_predictions, write_predictions
+from repair_engine.documents.rates import write_rates
 from repair_engine.documents.records import Change, CompactRecord, RepairRecord, Verification
 from repair_engine.documents.trigger import TriggerSection, trigger_section
 from repair_engine.edits import rivals
@@ -140,6 +141,9 @@ def finish(case: Case, ranking: Ranking, run: RunRecord, out: Path, progress: Pr
         if case.question.metric.corrupted:
             tables.append("corrupted")
             write_corrupted(case, before.attacked, after.attacked, staged / "corrupted.csv")
+        if "rates" in (fairness := document.get("fairness", {})):
+            tables.append("rates")
+            write_rates(fairness["rates"], staged / "rates.csv")
         tables.append("filters")
         write_filters(case.subject.network, ranking, plan.k, staged / "filters.csv")
         if attacks:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from repair_engine.documents.repair import of_goal
 from repair_engine.errors import BadInput
 from repair_engine.support.outputs import sha256
 
@@ -62,7 +63,7 @@ class Tracking:
         from mlflow.entities import Metric, Param, RunTag
 
         now = int(time.time() * 1000)
-        figures = {key: document[key] for key in FIGURES if key in document}
+        figures = {key: document[key] for key in FIGURES if key in document} | of_goal(document)
         metrics = [Metric(key, value, now, 0) for key, value in flat(figures)]
         params = [Param(key, str(value)[:_LONGEST]) for key, value in asked.items()]
         tags = {"outcome": document["outcome"], "model.sha256": document["model"]["sha256"],

@@ -36,6 +36,14 @@ def test_start_answers_202_with_where_to_look(world):
     assert world.owner.api.get(answer["Location"]).json()["id"] == made["id"]
 
 
+def test_the_goal_reaches_the_engine(world, tmp_path):
+    answer = world.owner.api.post(URL, body(world.owner, goal="equalized-odds"))
+    assert answer.status_code == 202
+    assert answer.json()["request"]["goal"] == "equalized-odds"
+    asked = repair_request(for_engine(Job.objects.get(pk=answer.json()["id"])), tmp_path)
+    assert asked.limits.goal == "equalized-odds"
+
+
 def test_the_same_key_starts_it_once(world):
     api, head = world.owner.api, {"HTTP_IDEMPOTENCY_KEY": "build-17"}
     first = api.post(URL, body(world.owner), **head)
@@ -63,6 +71,8 @@ def test_the_same_key_starts_it_once(world):
         ({"seed": -1}, "seed"),
         ({"constant": "zero"}, "constant"),
         ({"order": "best"}, "order"),
+        ({"goal": "odds"}, "goal"),
+        ({"goal": "equalized-odds", "metric": "recall:cat"}, "goal"),
         ({"kind": "explain", "order": "value"}, "order"),
         ({"device": "abacus"}, "device"),
         ({"metric": "attack-success", "epsilon": 8.0}, "epsilon"),

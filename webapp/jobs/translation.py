@@ -140,7 +140,8 @@ def headline(document: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in document.items() if key not in left_out}
     kept["groups"] = {name: rows[:MOST_ROWS] for name, rows in document.get("groups", {}).items()}
     if "fairness" in kept:
-        kept["fairness"] = {**kept["fairness"], "rows": kept["fairness"]["rows"][:MOST_ROWS]}
+        fairness = kept["fairness"]
+        kept["fairness"] = fairness | {key: fairness[key][:MOST_ROWS] for key in ("rows", "rates") if key in fairness}
     return {"repaired": document["outcome"] == "repaired", **kept}
 
 

@@ -34,6 +34,7 @@ FILES = {
     "predictions.csv": "every image's prediction before and after",
     "guard_predictions.csv": "the same for the guard set",
     "corrupted.csv": "every corrupted image's kind, and its prediction before and after",
+    "rates.csv": "true and false positive rates of every class in every subgroup, before and after",
     "attacks.csv": "every attacked image's prediction before and after, by each adversary",
     "explain.html": "the explanation as one page, with pictures of filters",
     "explain.json": "the explanation as data; two of them can be compared",

@@ -31,7 +31,7 @@ def world(goal: str = "raise", complement: bool = False) -> tuple[Seen, Objectiv
     cells = cell_codes(labels, groups)
     pixels = torch.zeros(N, 1, 1, 1, dtype=torch.uint8)
     objective = Objective(pixels, labels, weights, cells, goal, complement)
-    return Seen(right, cells), objective, predicted, groups
+    return Seen(predicted, labels, cells), objective, predicted, groups
 
 
 def test_the_bootstrap_centres_on_the_figures_and_has_the_stratified_variance() -> None:
@@ -52,7 +52,7 @@ def test_the_bootstrap_centres_on_the_figures_and_has_the_stratified_variance() 
 
 def test_drops_and_guard_are_of_the_same_resample() -> None:
     clean, objective, predicted, groups = world()
-    guard = Seen(np.array([[True] * 50, [False] * 50, [True] * 50]), np.zeros(50, int))
+    guard = Seen(np.repeat([[0], [1], [0]], 50, axis=1), np.zeros(50, int), np.zeros(50, int))
     draws = resample(clean, objective, predicted, np.arange(N), guard, groups, seed=1, resamples=300)
     assert draws.guard is not None
     assert draws.drops is not None

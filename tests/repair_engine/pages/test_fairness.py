@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from repair_engine.pages.fairness_wording import fairness_said
 from repair_engine.pages.repair_page import render
-from repair_engine.pages.repair_wording import fairness_said
 from repair_engine.question.objectives import metric_weights
 from repair_engine.question.objectives.metric import Metric
 from repair_engine.studies.fairness import describe

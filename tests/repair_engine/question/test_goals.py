@@ -12,11 +12,11 @@ from repair_engine.documents.reasons import judged, looser, not_shown, reasons_o
 from repair_engine.errors import BadInput
 from repair_engine.pages.repair_wording import headline, selection_said
 from repair_engine.pages.text import repair_text
-from repair_engine.question.goals import GroupGoal
+from repair_engine.question.goals import goal_of
 from repair_engine.question.objectives import cell_codes
 from repair_engine.settings import Limits, Repair, from_keywords
 from tests.repair_engine import tiny
-from tests.repair_engine.choosing.test_selection import N, world
+from tests.repair_engine.choosing.test_selection import CLASSES, N, world
 from tests.repair_engine.tiny import World, call
 
 METRIC = "subgroup-recall:ground"
@@ -39,9 +39,9 @@ def test_values_by_plain_loops() -> None:
     clean, objective, _, groups = world()
     counts = np.random.default_rng(0).integers(0, 3, (4, N)).astype(float)
     for place, name in enumerate(("worst-group", "gap")):
-        goal = GroupGoal.of(name, groups, objective.targets)
+        goal = goal_of(name, groups, objective.targets, CLASSES)
         assert goal is not None
-        once, drawn = goal.value(clean.right), goal.value(clean.right, counts)
+        once, drawn = goal.value(clean.predicted), goal.value(clean.predicted, counts)
         assert once.shape == (3,)
         assert drawn.shape == (4, 3)
         for k in range(3):
@@ -51,19 +51,19 @@ def test_values_by_plain_loops() -> None:
                 assert drawn[r, k] == pytest.approx(
                     by_loops(clean.right[k], groups, objective.targets, counts[r])[place]
                 )
-    assert GroupGoal.of("mean", groups, objective.targets) is None
+    assert goal_of("mean", groups, objective.targets, CLASSES) is None
 
 
 def test_subgroups_of_few_images_do_not_count() -> None:
     labels = np.zeros(100, np.int64)
-    right = np.ones((1, 100), bool)
-    right[0, 90:] = False  # the ten of group c
-    goal = GroupGoal.of("worst-group", ["a"] * 50 + ["b"] * 40 + ["c"] * 10, labels)
+    predicted = np.zeros((1, 100), np.int64)
+    predicted[0, 90:] = 1  # the ten of group c
+    goal = goal_of("worst-group", ["a"] * 50 + ["b"] * 40 + ["c"] * 10, labels, CLASSES)
     assert goal is not None
-    assert goal.value(right)[0] == 1
+    assert goal.value(predicted)[0] == 1
     for groups, said in ((["a"] * 90 + ["b"] * 10, "there is one"), (["a"] * 20, "there is none"), (None, "none")):
         with pytest.raises(BadInput, match=said):
-            GroupGoal.of("gap", groups, labels[: len(groups or ())])
+            goal_of("gap", groups, labels[: len(groups or ())], CLASSES)
 
 
 def test_the_goal_chooses_and_not_the_metric() -> None:
@@ -76,10 +76,10 @@ def test_the_goal_chooses_and_not_the_metric() -> None:
     predicted = np.where(right, 0, 1)
     chosen = {}
     for name in ("mean", "worst-group", "gap"):
-        goal = GroupGoal.of(name, groups, labels)
-        seen = Seen(right, objective.cells)
+        goal = goal_of(name, groups, labels, CLASSES)
+        seen = Seen(predicted, labels, objective.cells)
         draws = resample(seen, objective, predicted, np.arange(400), None, groups, seed=1, goal=goal)
-        aims = None if goal is None else goal.score(goal.value(right))
+        aims = None if goal is None else goal.score(goal.value(predicted))
         sweep = Sweep(objective.value(predicted), right.mean(axis=1), None, None, False, aims)
         found = judge(sweep, draws, Limits(max_clean_drop=1.0), 400)
         chosen[name] = found.best

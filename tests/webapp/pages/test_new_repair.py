@@ -69,8 +69,11 @@ def test_everything_that_is_asked_reaches_the_repair(owner):
     }  # fmt: skip
 
 
-def test_a_goal_over_subgroups_needs_subgroups(owner):
-    page = read(send(owner, metric="accuracy", goal="worst-group"), 422)
+@pytest.mark.parametrize("goal", ["worst-group", "gap", "equalized-odds"])
+def test_a_goal_over_subgroups_needs_subgroups(owner, goal):
+    page = read(owner.browser.get(NEW))
+    assert goal in [a.get("value") for a in page.all("option")]
+    page = read(send(owner, metric="accuracy", goal=goal), 422)
     assert "accuracy has no subgroups" in page.text
     assert not Job.objects.filter(owner=owner.user).exclude(pk=owner.job.pk).exists()
 

@@ -1,0 +1,161 @@
+"""Equalized odds on images that nothing was chosen on: each subgroup's true and false positive rates, by class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+
+from repair_engine.question.goals import FALSE, TRUE, EqualizedOdds, Rate, subgroup_rows
+from repair_engine.question.objectives import cell_codes
+from repair_engine.support.statistics import (
+    REFUSE_BELOW,
+    IntervalRecord,
+    image_counts,
+    percentiles,
+    resampling_cells,
+)
+
+_RESAMPLES = 4_000
+_CELLS_AT_ONCE = 10_000_000  # of a chunk of resamples × images
+
+
+class LargestDifference(TypedDict):
+    """The difference, of which rate of which class it is, and the subgroups in which that is least and largest."""
+
+    difference: float
+    rate: str
+    of: str
+    least: str
+    largest: str
+
+
+class OddsRecord(TypedDict):
+    """The equalized odds difference; `left_out` names rates that do not count, with their images."""
+
+    before: LargestDifference
+    after: LargestDifference
+    change: IntervalRecord
+    left_out: list[str]
+
+
+class RateCell(TypedDict):
+    """A rate in one subgroup: of n images; None where it has none; whether n is enough to count."""
+
+    n: int
+    before: float | None
+    after: float | None
+    counts: bool
+
+
+class RateRow(TypedDict):
+    """A class in a subgroup."""
+
+    of: str
+    subgroup: str
+    true: RateCell
+    false: RateCell
+
+
+def describe(
+    groups: Sequence[str],
+    class_names: Sequence[str],
+    labels: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    seed: int,
+    level: float = 0.95,
+) -> tuple[OddsRecord | None, list[RateRow]]:
+    """The equalized odds difference (`question.goals.EqualizedOdds`) before and after, and the rates of every class.
+
+    It is the largest of several noisy differences, so it lies above the largest true one on average: that is said
+    beside it. The interval is of the paired change, by a bootstrap within the cells (class × subgroup), of which a
+    subgroup's small ones are pooled, as those of `studies.fairness` are.
+
+    Args:
+        groups, labels: of each image, [N].
+        before, after: predicted classes, int64 [N].
+        seed: of the resampling.
+
+    Returns:
+        None where no class has enough images in two subgroups; and a row for each class that is labelled or predicted,
+        in each subgroup.
+    """
+    predicted = np.stack([before, after])
+    rows = _rows(groups, class_names, labels, predicted)
+    inside = subgroup_rows(groups)
+    goal = EqualizedOdds.over(inside, labels, len(class_names))
+    if goal is None:
+        return None, rows
+    named = [str(groups[int(some[0])]) for some in inside]
+    largest = [_largest(goal, one[None], named, class_names) for one in predicted]
+    change = largest[1]["difference"] - largest[0]["difference"]
+    lower, upper = percentiles(_changes(goal, predicted, cell_codes(labels, groups), groups, seed), level)
+    return {
+        "before": largest[0],
+        "after": largest[1],
+        "change": {"value": change, "lower": lower, "upper": upper, "level": level},
+        "left_out": [
+            f"the {kind} of {row['of']} in {row['subgroup']} (n = {cell['n']})"
+            for row in rows
+            for kind, cell in ((TRUE, row["true"]), (FALSE, row["false"]))
+            if not cell["counts"]
+        ],
+    }, rows
+
+
+def _changes(
+    goal: EqualizedOdds, predicted: np.ndarray, cells: np.ndarray, groups: Sequence[str], seed: int
+) -> np.ndarray:
+    """The change of the difference on resamples of the images, [R]."""
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 0x0DD5]))
+    pooled, step = resampling_cells(cells, np.asarray(groups)), max(1, _CELLS_AT_ONCE // len(cells))
+    found = []
+    for first in range(0, _RESAMPLES, step):
+        drawn = goal.value(predicted, image_counts(pooled, min(step, _RESAMPLES - first), rng))
+        found.append(drawn[:, 1] - drawn[:, 0])
+    return np.concatenate(found)
+
+
+def _largest(
+    goal: EqualizedOdds, predicted: np.ndarray, named: Sequence[str], class_names: Sequence[str]
+) -> LargestDifference:
+    """Of predictions [1, N]."""
+    rate, groups, values = max(goal.rates(predicted), key=lambda one: float(np.ptp(one[2])))
+    of_groups = values[:, 0, 0]
+    return {
+        "difference": float(np.ptp(of_groups)),
+        "rate": rate.kind,
+        "of": str(class_names[rate.of]),
+        "least": named[groups[int(of_groups.argmin())]],
+        "largest": named[groups[int(of_groups.argmax())]],
+    }
+
+
+def _rows(
+    groups: Sequence[str], class_names: Sequence[str], labels: np.ndarray, predicted: np.ndarray
+) -> list[RateRow]:
+    of_group = {str(name): np.flatnonzero(np.asarray(groups) == name) for name in np.unique(np.asarray(groups))}
+    shown = np.unique(np.concatenate([labels, *predicted]))
+    return [
+        {
+            "of": str(class_names[of]),
+            "subgroup": name,
+            "true": _cell(Rate(TRUE, int(of)), labels[inside], predicted[:, inside]),
+            "false": _cell(Rate(FALSE, int(of)), labels[inside], predicted[:, inside]),
+        }
+        for of in shown
+        for name, inside in of_group.items()
+    ]
+
+
+def _cell(rate: Rate, labels: np.ndarray, predicted: np.ndarray) -> RateCell:
+    n = int(rate.images(labels).sum())
+    before, after = rate.value(predicted, labels, np.ones((1, len(labels))), np.array([n]))[0].tolist()
+    return {
+        "n": n,
+        "before": before if n else None,
+        "after": after if n else None,
+        "counts": n >= REFUSE_BELOW,
+    }
