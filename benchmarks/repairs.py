@@ -36,16 +36,19 @@ from benchmarks.engine import (
 )
 from benchmarks.machine import line, machine
 from benchmarks.tables import grid
-from benchmarks.trials import BACKDOOR, CATDOG, RESNET8, STOCK_TAGS, Trial, sampled
+from benchmarks.trials import BACKDOOR, CATDOG, FASHION, RESNET8, STOCK_TAGS, WRITERS, Trial, sampled
 
 Say = Callable[[str], None]
 Row = dict[str, Any]
-BUDGET, SEEDS = 200_000, 2
+BUDGET, SEEDS = 200_000, 4
 SHIFT, ALL, CHOSEN = "logit shift", "all weights, short", "auto"
 EDITS = (*AUTO, CHOSEN, SHIFT, ALL)
 _RIVALS = (SHIFT, "head", "biases")  # that `auto` must not be behind
 
-CASES = {"stock_tags": STOCK_TAGS, "catdog": CATDOG, "resnet8": RESNET8, "backdoor": BACKDOOR}
+CASES = {
+    "stock_tags": STOCK_TAGS, "catdog": CATDOG, "resnet8": RESNET8, "fashion": FASHION, "writers": WRITERS,
+    "backdoor": BACKDOOR,
+}  # fmt: skip
 
 
 def repairs(args: argparse.Namespace, say: Say) -> str:
