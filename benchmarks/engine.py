@@ -15,7 +15,7 @@ from repair_engine.case.case import Case
 from repair_engine.case.preparing import prepare
 from repair_engine.choosing.exam import Exam
 from repair_engine.choosing.orders import plan_of
-from repair_engine.choosing.plan import Plan, better, make_plan, masked_predictions
+from repair_engine.choosing.plan import Plan, fewest_of_the_best, make_plan, masked_predictions
 from repair_engine.choosing.stepwise import AGAIN_SHARE, MARGIN, Greedy
 from repair_engine.documents.filters import HEADER as FILTERS_HEADER
 from repair_engine.documents.reasons import not_shown

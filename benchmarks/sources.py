@@ -85,6 +85,7 @@ SOURCES: dict[str, Source] = {
     ),
     "catdog": Source(DATA / "catdog_breeds", "resnet8_catdog.safetensors", "images_2250.zip", "ResNet8", 2),
     "fashion": Source(DATA / "fashion_mnist", "fashion_cnn.safetensors", "images_5000.zip", "SmallCNN", 10),
+    "writers": Source(DATA / "mnist_writers", "mnist_employees_cnn.safetensors", "images_4810.zip", "SmallCNN", 10),
     "backdoor": Source(
         DATA / "backdoor", "wrn16_backdoored.safetensors", "clean.zip", "WideResNet16", 10, "classes.txt"
     ),

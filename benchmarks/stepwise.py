@@ -23,7 +23,7 @@ from benchmarks.engine import (
     MARGIN,
     Case,
     Greedy,
-    better,
+    fewest_of_the_best,
     make_plan,
     masked_predictions,
     pipeline,
@@ -63,22 +63,19 @@ def compare(work: Path, seeds: int) -> None:
             value = make_plan(job.case, ranking.players, silent)
             greedy = Greedy.of(job.case, ranking, job.budget, silent)
             assert greedy is not None
-            plans, found = [("by value", value, "")], greedy.order()
-            other = make_plan(job.case, found.players, silent)
-            plans.append(("stepwise", other, better(value, other)))
-            if not plans[-1][2] and found.tightest < MARGIN:  # as `orders.plan_of` does
+            plans, found = [("by value", value)], greedy.order()
+            plans.append(("stepwise", make_plan(job.case, found.players, silent)))
+            if found.tightest < MARGIN:  # as `orders.plan_of` does
                 found = greedy.order(MARGIN, int(AGAIN_SHARE * job.budget))
-                other = make_plan(job.case, found.players, silent)
-                plans.append(("stepwise, with a margin", other, better(value, other)))
-            why = plans[-1][2]
-            for i, (name, plan, _) in enumerate(plans):
+                plans.append(("stepwise, with a margin", make_plan(job.case, found.players, silent)))
+            chosen, why = fewest_of_the_best([plan for _, plan in plans])
+            for i, (name, plan) in enumerate(plans):
                 before, after = (_report(job.case, p) for p in (np.empty(0, np.int64), plan.chosen))
                 select = [plan.steps[k].objective for k in (0, plan.k)]
-                used = i == (len(plans) - 1 if why else 0)
                 print(
                     f"| {trial.name} | {seed} | {name} | {plan.k} | {select[0]:.1%} → {select[1]:.1%} | "
                     f"{before[0]:.1%} → {after[0]:.1%} | {before[1]:.1%} → {after[1]:.1%} | "
-                    f"{(why or 'not beaten') if used else ''} |",
+                    f"{why if i == chosen else ''} |",
                     flush=True,
                 )
         _say(f"{trial.name}, seed {seed}: {time.perf_counter() - began:.0f} s, {found}")

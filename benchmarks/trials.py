@@ -35,6 +35,8 @@ class Trial:
 STOCK_TAGS = Trial("stock_tags, subgroup", "stock_tags", "subgroup-recall:subgroup")
 CATDOG = Trial("catdog, breeds", "catdog", "subgroup-recall:subgroup", 0.05)
 RESNET8 = Trial("resnet8, recall of cat", "resnet8", "recall:cat", 0.05)
+FASHION = Trial("fashion, recall of shirts", "fashion", "recall:6_shirt", 0.05)
+WRITERS = Trial("mnist, writers", "writers", "subgroup-recall:subgroup")
 TAG = Trial("stock_tags, tag", "stock_tags", "subgroup-recall:tag")
 BACKDOOR = Trial("backdoor", "backdoor", f"trigger-success:{TARGET}", trigger=np.repeat(PATCH[None], 3, axis=0))
 

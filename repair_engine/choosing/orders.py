@@ -1,6 +1,8 @@
-"""Which order of removal is used: by value, stepwise, as far as learned gates close, or stepwise among what they close.
+"""Which order of removal is used.
 
-*select* decides.
+By value; by certainty, a value over its standard error; stepwise; as far as learned gates close; stepwise among what
+they close. Stepwise orders that come near a limit on the score images are made once more, with limits kept by a margin
+(`repair_engine.choosing.stepwise`). *select* decides (`plan.fewest_of_the_best`).
 """
 
 from __future__ import annotations
@@ -13,16 +15,29 @@ import numpy as np
 
 from repair_engine.case.case import Case
 from repair_engine.choosing.gates import closed, learned_gates
-from repair_engine.choosing.outcomes import AMONG_GATES, BY_HAND, GATES, MARGIN, STEPWISE, VALUE
-from repair_engine.choosing.plan import Plan, better, make_plan
-from repair_engine.choosing.stepwise import AGAIN_SHARE, Greedy, StepwiseRecord
+from repair_engine.choosing.outcomes import (
+    AMONG_GATES,
+    BY_HAND,
+    CERTAINTY,
+    GATES,
+    MARGIN,
+    MARGIN_AMONG_GATES,
+    STEPWISE,
+    VALUE,
+)  # fmt: skip
+from repair_engine.choosing.plan import Plan, fewest_of_the_best, make_plan
+from repair_engine.choosing.stepwise import AGAIN_SHARE, Greedy, Stepwise, StepwiseRecord
 from repair_engine.choosing.stepwise import MARGIN as ERRORS_APART
 from repair_engine.choosing.stepwise import SHARE as STEPWISE_SHARE
 from repair_engine.search.phases import Ranking
 
 GATES_SHARE = 0.1  # of the budget, in which gates are learned, in addition
 _CLOSED = 80  # units, the most closed, among which a stepwise order looks
-SHARE = 2 * STEPWISE_SHARE + GATES_SHARE  # of the budget, spent in addition where orders are tried
+SHARE = 2 * (STEPWISE_SHARE + AGAIN_SHARE) + GATES_SHARE  # of the budget, spent in addition where orders are tried
+# What an order is called in sentences.
+_KINDS = {VALUE: "value", CERTAINTY: "certainty", STEPWISE: "stepwise", MARGIN: "stepwise"}
+
+Progress = Callable[[str, float], None]
 
 
 class OrderRow(TypedDict):
@@ -42,9 +57,11 @@ class GatesRecord(TypedDict):
 
 
 class OrdersRecord(StepwiseRecord):
-    """All orders, which was used ("value", "stepwise" or "gates") and why ("" by value).
+    """All orders that were tried, which was used ("value", "certainty", "stepwise" or "gates") and why.
 
-    The figures beside `gates` are the stepwise order's.
+    "best": it did best on *select*; "fewer": another did, by less than one standard error, and ablates more filters. In
+    results of before 2026-12 "gain" and "" of what was not shown to do better. The figures beside `gates` are the
+    stepwise order's; `picked` is 0 where nothing gained.
     """
 
     used: str
@@ -57,43 +74,36 @@ def plan_of(
     case: Case,
     ranking: Ranking,
     budget: int,
-    progress: Callable[[str, float], None],
+    progress: Progress,
     candidates: np.ndarray | None = None,
-    gates: bool = True,
+    more: bool = True,
 ) -> tuple[Plan, Ranking, OrdersRecord | None]:
-    """The plan by value or another one, the ranking in its order, and what was compared (None: only one).
-
-    Each takes the place of the one before where it does better on *select* (`plan.better`).
+    """The plan that is used, the ranking in its order, and what was compared (None: there was only one order).
 
     Args:
         budget: of the search, in evaluations.
         candidates: of the stepwise order, int64, sorted; None: its own.
-        gates: learn gates and try their orders.
+        more: try the orders by certainty and by gates beside those by value and stepwise.
     """
     plan = make_plan(case, ranking.players, progress, BY_HAND if case.settings.by_hand else VALUE)
     if case.settings.by_hand:
         return replace(plan, k=len(plan.players), stability=None), ranking, None
-    greedy = Greedy.of(case, ranking, budget, progress, candidates) if case.settings.limits.order == "auto" else None
-    found = None if greedy is None else greedy.order()
-    if greedy is None or found is None or not found.picked:
+    if case.settings.limits.order != "auto":
         return plan, ranking, None
-    plans = [plan, make_plan(case, found.players, progress, STEPWISE)]
-    used, why, order = plan, better(*plans), "value"
-    if not why and found.tightest < ERRORS_APART:
-        found = greedy.order(ERRORS_APART, int(AGAIN_SHARE * budget))
-        if found.picked:
-            plans.append(make_plan(case, found.players, progress, MARGIN))
-            why = better(plan, plans[-1])
-    if why:
-        used, order = plans[-1], "stepwise"
-    compared: OrdersRecord = {"used": order, "why": why, "rows": [], **found.describe()}
-    if gates:
-        more, compared["gates"] = _by_gates(case, ranking, budget, progress)
-        for one in more:
-            if again := better(used, one):
-                used = one
-                compared |= {"used": "gates", "why": again}
-        plans += more
+    plans = [plan]
+    if more and len(certain := by_certainty(ranking, case.settings.metric.culprit_sign)):
+        plans.append(make_plan(case, certain[: case.settings.limits.max_filters], progress, CERTAINTY))
+    found, stepwise = _stepwise(case, ranking, budget, progress, candidates, (STEPWISE, MARGIN))
+    plans += stepwise
+    compared: OrdersRecord = {"used": "value", "why": "best", "rows": [], **found.describe()}
+    if more:
+        gated, compared["gates"] = _by_gates(case, ranking, budget, progress)
+        plans += gated
+    if len(plans) == 1:
+        return plan, ranking, None
+    place, compared["why"] = fewest_of_the_best(plans)
+    used = plans[place]
+    compared["used"] = _KINDS.get(used.walks[0].order, "gates")
     compared["rows"] = [
         {"order": one.walks[0].order, "k": one.k, "select": one.steps[one.k].objective, "clean": one.steps[one.k].clean}
         for one in plans
@@ -103,10 +113,49 @@ def plan_of(
     return replace(used, walks=tuple(walks)), replace(ranking, players=used.players), compared
 
 
-def _by_gates(
-    case: Case, ranking: Ranking, budget: int, progress: Callable[[str, float], None]
-) -> tuple[list[Plan], GatesRecord]:
-    """The plans of the order in which gates close, and of a stepwise one among the most closed; none: all stay open."""
+def by_certainty(ranking: Ranking, sign: int) -> np.ndarray:
+    """Culprits by value over standard error, the largest first, int64 [m]; none where values are exact.
+
+    Args:
+        sign: +1 where culprits have positive values.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratios = sign * ranking.found.values[0] / ranking.found.std_errors[0]
+    ratios = np.nan_to_num(ratios, nan=-np.inf, posinf=-np.inf)
+    order = np.argsort(-ratios, kind="stable")
+    return order[ratios[order] > 0]
+
+
+def _stepwise(
+    case: Case,
+    ranking: Ranking,
+    budget: int,
+    progress: Progress,
+    candidates: np.ndarray | None,
+    names: tuple[str, str],
+) -> tuple[Stepwise, list[Plan]]:
+    """The stepwise order and its plan; near a limit also that of the order with a margin. No plan: nothing gained.
+
+    Args:
+        names: of both orders.
+    """
+    plans: list[Plan] = []
+    greedy = Greedy.of(case, ranking, budget, progress, candidates)
+    if greedy is None:
+        return Stepwise(ranking.players[:0], 0, 0, 0, 0), plans
+    found = greedy.order()
+    if found.picked:
+        plans.append(make_plan(case, found.players, progress, names[0]))
+    if found.picked and found.tightest < ERRORS_APART:
+        again = greedy.order(ERRORS_APART, int(AGAIN_SHARE * budget))
+        found = replace(again, picked=found.picked)
+        if again.picked:
+            plans.append(make_plan(case, again.players, progress, names[1]))
+    return found, plans
+
+
+def _by_gates(case: Case, ranking: Ranking, budget: int, progress: Progress) -> tuple[list[Plan], GatesRecord]:
+    """The plans of the order in which gates close, and of stepwise ones among the most closed; none: all stay open."""
     spent = 0
 
     def count(evaluations: int) -> None:
@@ -119,8 +168,8 @@ def _by_gates(
     plans = []
     if len(players):
         plans.append(make_plan(case, players[: case.settings.limits.max_filters], progress, GATES))
-        greedy = Greedy.of(case, replace(ranking, players=players), budget, progress, np.sort(players))
-        if greedy is not None and (found := greedy.order()).picked:
-            spent += found.evaluations
-            plans.append(make_plan(case, found.players, progress, AMONG_GATES))
+        names = AMONG_GATES, MARGIN_AMONG_GATES
+        found, more = _stepwise(case, replace(ranking, players=players), budget, progress, np.sort(players), names)
+        spent += found.evaluations
+        plans += more
     return plans, {"candidates": len(players), "evaluations": spent}

@@ -23,7 +23,8 @@ from repair_engine.support.statistics import REFUSE_BELOW
 FILE = "choice.npz"
 # Orders of removal.
 VALUE, STEPWISE, MARGIN, BY_HAND = "value", "stepwise", "stepwise with a margin", "by hand"
-GATES, AMONG_GATES = "gates", "stepwise among gates"
+CERTAINTY, GATES, AMONG_GATES = "certainty", "gates", "stepwise among gates"
+MARGIN_AMONG_GATES = "stepwise among gates with a margin"
 _SCHEMA = 1
 
 
@@ -64,7 +65,7 @@ class Walk:
     """One order of removal: predicted classes with nothing ablated, then after each of m removals in turn.
 
     Attributes:
-        order: VALUE, STEPWISE, MARGIN, GATES, AMONG_GATES or BY_HAND.
+        order: one of those above.
         players: in the order of their removal, int64 [m].
         clean, attacked, guard: int64 [m + 1, N], [m + 1, n] and [m + 1, G]; None where there are no such images.
     """

@@ -18,7 +18,6 @@ from repair_engine.network import Network, Trail, predictions
 from repair_engine.question.request import Limits
 from repair_engine.support.memory import DEFAULT, Room
 from repair_engine.support.progress import BATCH
-from repair_engine.support.statistics import percentiles
 
 
 class StepRecord(TypedDict):
@@ -88,6 +87,12 @@ class Plan:
     @property
     def chosen(self) -> np.ndarray:
         return self.players[: self.k]
+
+    @property
+    def score(self) -> float:
+        """What is chosen by, at the chosen k."""
+        assert self.scores is not None
+        return float(self.scores[self.k])
 
 
 def prefix_predictions(
@@ -217,18 +222,25 @@ def choose(
     return Plan(players, steps, k, found, draws.score[:, k], scores=sweep.score)
 
 
-def better(plan: Plan, other: Plan) -> str:
-    """Why `other`, of another order of the candidates, is to take `plan`'s place, by the select images.
+def fewest_of_the_best(plans: Sequence[Plan]) -> tuple[int, str]:
+    """Which of several orders' plans is used, by the select images, and why.
 
-    Both plans were resampled with the same seed, so a resample has the same images in both.
+    The best by what is chosen by, or another that is within one standard error of it and ablates fewer filters: the
+    error is that of the paired difference on resamples. All plans were resampled with the same seed, so a resample has
+    the same images in each. To leave the model as it is stands among them where an order found nothing.
 
     Returns:
-        "gain": the 95% interval of the paired difference in what is chosen by is on `other`'s side; "fewer": that
-        interval holds 0 and `other` ablates fewer filters, but some; "" where neither holds.
+        The place in `plans`; and "best", or "fewer" where it is another than the best.
     """
-    assert plan.resampled is not None
-    assert other.resampled is not None
-    low, high = percentiles(other.resampled - plan.resampled)
-    if low > 0:
-        return "gain"
-    return "fewer" if high >= 0 and 0 < other.k < plan.k else ""
+    scores = [plan.score for plan in plans]
+    best = min(range(len(plans)), key=lambda i: (-scores[i], plans[i].k, i))
+
+    def told_apart(i: int) -> bool:
+        mine, others = plans[best].resampled, plans[i].resampled
+        assert mine is not None
+        assert others is not None
+        return scores[best] - scores[i] > float((mine - others).std())
+
+    close = (i for i in range(len(plans)) if not told_apart(i))
+    used = min(close, key=lambda i: (plans[i].k, -scores[i], i))
+    return used, "best" if used == best else "fewer"

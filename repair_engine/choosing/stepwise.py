@@ -3,11 +3,11 @@
 Shapley values average over removed sets of all sizes; a repair removes a few particular filters from an otherwise
 intact network, and what the next one is worth depends on those that went before. Candidates are the worst by the
 unbiased values, by the posterior, and by what gradients say of the intact network's filters. Which order is used is
-decided on the *select* images (`plan.better`), so that what was gained by fitting the score images counts for nothing.
+decided on the *select* images, so that what was gained by fitting the score images counts for nothing.
 A filter whose removal breaks a limit on the score images is passed over: as the first it would spoil every prefix. What
-keeps a limit by a hair on score images breaks it on *select* half of the time. So where the order does not do better
-on *select*, and some limit was kept by less than `MARGIN` standard errors, it is made once more with that margin: with
-twice as many score as select images, √3 of score's errors are one standard error of the difference between the splits.
+keeps a limit by a hair on score images breaks it on *select* half of the time. So where some limit was kept by less
+than `MARGIN` standard errors, it is made once more with that margin: with twice as many score as select images, √3 of
+score's errors are one standard error of the difference between the splits.
 Adversarial images reach their targets by a wide margin: hardly one is turned back by removing one filter, so that by
 outcomes nothing gains. There the targets' probability says what gains.
 Measured in benchmarks/stepwise.md and experiments/results/adversarial-curve.md.
@@ -29,7 +29,7 @@ from repair_engine.search.phases import Ranking
 _LOOKS_SHARE, _CHECKS_SHARE = 0.4, 0.05
 SHARE = _LOOKS_SHARE + _CHECKS_SHARE  # of the budget, spent in addition
 MARGIN = 3**0.5  # standard errors
-AGAIN_SHARE = 0.25  # of the budget, at most, for the order with a margin
+AGAIN_SHARE = 0.15  # of the budget, at most, for the order with a margin
 _CANDIDATES = 80  # worst of each kind
 _GUESSED = 40  # worst by each kind of guess at what a filter does to the intact network
 _OF_GUESSES = 8  # an eighth of what is spent here, at most, goes into these

@@ -168,8 +168,8 @@ def _nothing_ablated(document: Row) -> str:
         )
     if row := within_noise(document):
         return (
-            "By value no number of culprits gains on the select images within the limits. In the order "
-            f"{row['order']} the best number, {row['k']}, gains "
+            "One order of removal finds nothing that gains on the select images within the limits. The best number "
+            f"in another, {row['k']} in the order {row['order']!r}, gains "
             f"{points(sign_of(document) * (row['select'] - curve[0]['objective']))} there, within the noise of "
             "resampling these images."
         )

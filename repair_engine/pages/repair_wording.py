@@ -13,6 +13,7 @@ from repair_engine.pages.trigger_wording import is_hidden, success_said
 from repair_engine.support.words import count, level_of, p_value, percent, points
 
 if TYPE_CHECKING:
+    from repair_engine.choosing.orders import OrdersRecord
     from repair_engine.documents.reasons import Offer
     from repair_engine.documents.records import RepairRecord
     from repair_engine.edits.records import ControlRow
@@ -214,7 +215,17 @@ def tried(document: RepairRecord) -> list[str]:
     return said
 
 
-_BY_GATES = {"gates": "in the order in which they close", "stepwise among gates": "stepwise among the most closed"}
+_BY_GATES = {
+    "gates": "in the order in which they close",
+    "stepwise among gates": "stepwise among the most closed",
+    "stepwise among gates with a margin": "the same with limits kept by that margin",
+}
+_USED = {
+    "value": "order by value",
+    "certainty": "order by value over standard error",
+    "stepwise": "stepwise order",
+    "gates": "order by gates",
+}
 
 
 def orders_said(document: RepairRecord) -> list[str]:
@@ -222,40 +233,50 @@ def orders_said(document: RepairRecord) -> list[str]:
     found = document.get("orders")
     if not found:
         return []
-    value, other, *more = found["rows"]
-    named = {row["order"]: f"k = {row['k']}, {percent(row['select'])}" for row in more}
-    gates = [f"{what} ({named[order]})" for order, what in _BY_GATES.items() if order in named]
-    by_value = f"by value (k = {value['k']}, {percent(value['select'])})"
-    greedy = f"stepwise (k = {other['k']}, {percent(other['select'])})"
-    said = (
-        f"{'Several' if gates else 'Two'} orders of removal were tried on the select images: {by_value} and {greedy}, "
-        f"where after each removal the candidates are scored again on {count(found['images'], 'score image')} "
-        f"({found['evaluations']:,} evaluations over {count(found['candidates'], 'candidate')}, in addition to the "
-        "budget). "
-    )
+    named = {row["order"]: f"k = {row['k']}, {percent(row['select'])}" for row in found["rows"]}
+    tried = [f"by value ({named['value']})"]
+    if by_certainty := named.get("certainty"):
+        tried.append(f"by value over its standard error ({by_certainty})")
+    cost = f"{found['evaluations']:,} evaluations over {count(found['candidates'], 'candidate')}"
+    greedy = "where after each removal the candidates are scored again"
+    if by_steps := named.get("stepwise"):
+        images = count(found["images"], "score image")
+        tried.append(f"stepwise ({by_steps}), {greedy} on {images} ({cost}, in addition to the budget)")
+    said = f"Orders of removal that were tried on the select images: {'; '.join(tried)}. "
+    if not by_steps:
+        said += f"A stepwise one, {greedy}, gained nothing on the score images ({cost}). "
     if passed := found.get("passed_over"):
         were = "was" if passed == 1 else "were"
         said += f"{count(passed, 'filter')} that would not keep the limits on score images {were} passed over. "
     if again := named.get("stepwise with a margin"):
         said += (
-            "As that order did not do better and came near a limit on score images, it was made once more, with limits "
+            "As that order came near a limit on score images, it was made once more, with limits "
             f"kept by {found['margin']:.1f} standard errors ({again}). "
         )
+    gates = [f"{what} ({named[order]})" for order, what in _BY_GATES.items() if order in named]
     if gates:
         learned = found["gates"]
         said += (
             f"Gates of all filters were learned by gradient ({learned['evaluations']:,} evaluations with what "
-            f"follows): {' and '.join(gates)}. "
+            f"follows): {'; '.join(gates)}. "
         )
-    if found["used"] == "value":
-        rest = (
-            "others are not shown to do better, nor ablate" if gates else "other is not shown to do better, nor ablates"
+    return [said + _why(found, document)]
+
+
+def _why(found: OrdersRecord, document: RepairRecord) -> str:
+    used = f"The {_USED[found['used']]} was used: "
+    if found["why"] == "best":
+        return used + "it did best, and none that ablates fewer filters is within one standard error of it."
+    if found["why"] == "fewer":
+        sign = -1.0 if lowers(document) else 1.0
+        best = max(found["rows"], key=lambda row: sign * row["select"])
+        return (
+            f"{used}it is within one standard error of the best ({percent(best['select'])} with "
+            f"{count(best['k'], 'filter')}) and ablates fewer filters."
         )
-        return [said + f"The order by value was used: the {rest} fewer filters."]
-    used = "stepwise order" if found["used"] == "stepwise" else "order by gates"
-    how = "it did better by more than resampling the select images explains"
-    fewer = f"it is not told apart from the {'next best' if gates else 'other'} and ablates fewer filters"
-    return [said + f"The {used} was used: {how if found['why'] == 'gain' else fewer}."]
+    if found["why"] == "gain":
+        return used + "it did better by more than resampling the select images explains."
+    return used + "others were not shown to do better, nor ablate fewer filters."
 
 
 def selection_said(document: RepairRecord) -> list[str]:

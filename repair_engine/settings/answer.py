@@ -168,9 +168,9 @@ class Limits(Settings):
         words={
             "auto": "by value, stepwise and by gates: the best one on the select images", "value": "by value alone",
         },
-        help="Order of removal: by value alone, or also stepwise, where candidates are scored again after each "
-        "removal, and by learned gates, for up to as much as the budget in addition; whichever does best on the "
-        "select images (auto).",
+        help="Order of removal: by value alone, or also by value over its standard error, stepwise, where candidates "
+        "are scored again after each removal, and by learned gates, for up to 1.3 times the budget in addition; "
+        "whichever does best on the select images (auto).",
     )  # fmt: skip
 
     def rules(self) -> None:

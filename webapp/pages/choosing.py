@@ -24,10 +24,12 @@ Row = Mapping[str, Any]
 
 ORDERS = {
     "value": "by value",
+    "certainty": "by value over standard error",
     "stepwise": "stepwise",
     "stepwise with a margin": "stepwise, limits kept with a margin",
     "gates": "as gates close",
     "stepwise among gates": "stepwise among what gates close",
+    "stepwise among gates with a margin": "stepwise among what gates close, limits kept with a margin",
     "by hand": "as chosen by hand",
 }
 MOST_GROUPS = 16  # shown at once: those that change most

@@ -164,7 +164,7 @@ def test_every_ablated_filter_of_a_report_has_fresh_samples(
         blank.values[..., culprit], blank.samples[culprit] = np.nan, 0
         ranking = dataclasses.replace(ranking, fresh=blank)
         monkeypatch.setattr("repair_engine.choosing.orders.Greedy.order", lambda *_: Stepwise(culprit, 1, 1, 1, 1))
-        monkeypatch.setattr("repair_engine.choosing.orders.better", lambda *_: "gain")
+        monkeypatch.setattr("repair_engine.choosing.orders.fewest_of_the_best", lambda plans: (len(plans) - 1, "best"))
     else:
         limits = dataclasses.replace(ready.request.limits, order="value")
         changed = dataclasses.replace(ready.request, limits=limits)

@@ -95,15 +95,20 @@ def test_open_gates_are_no_candidates() -> None:
 @pytest.mark.parametrize("win", ["gates", "stepwise among gates", ""])
 def test_select_decides(exact: tuple[pipeline.Job, Ranking], monkeypatch: pytest.MonkeyPatch, win: str) -> None:
     job, ranking = exact
-    monkeypatch.setattr(orders, "better", lambda plan, other: "gain" if other.walks[0].order == win else "")
+    monkeypatch.setattr(
+        orders,
+        "fewest_of_the_best",
+        lambda plans: (next((i for i, plan in enumerate(plans) if plan.walks[0].order == win), 0), "best"),
+    )
     plan, ranked, compared = orders.plan_of(job.case, ranking, 10**6, silent)
     assert compared is not None
-    assert [row["order"] for row in compared["rows"]][-2:] == ["gates", "stepwise among gates"]
+    rows = [row["order"] for row in compared["rows"]]
+    assert rows[rows.index("gates") :][:2] == ["gates", "stepwise among gates"]
     assert plan.walks[0].order == (win or "value")
-    assert (compared["used"], compared["why"]) == (("gates", "gain") if win else ("value", ""))
+    assert (compared["used"], compared["why"]) == ("gates" if win else "value", "best")
     assert ranked.players.tolist() == plan.players.tolist()
     assert len({walk.order for walk in plan.walks}) == len(plan.walks) >= 4
-    assert compared["gates"]["evaluations"] <= (orders.GATES_SHARE + orders.STEPWISE_SHARE) * 10**6
+    assert compared["gates"]["evaluations"] <= (orders.SHARE - orders.STEPWISE_SHARE) * 10**6
 
 
 def test_a_report_says_what_was_tried(sabotaged: World, tmp_path: Path) -> None:

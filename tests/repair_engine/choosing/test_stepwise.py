@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,9 +15,9 @@ import torch
 from repair_engine.case.case import Case
 from repair_engine.choosing import stepwise
 from repair_engine.choosing.harm import LimitCheck
-from repair_engine.choosing.orders import plan_of
-from repair_engine.choosing.plan import Plan, better, masked_predictions
-from repair_engine.choosing.stepwise import MARGIN, SHARE, Greedy, Stepwise, candidates_of
+from repair_engine.choosing.orders import by_certainty, plan_of
+from repair_engine.choosing.plan import Plan, fewest_of_the_best, masked_predictions
+from repair_engine.choosing.stepwise import AGAIN_SHARE, MARGIN, SHARE, Greedy, Stepwise, candidates_of
 from repair_engine.pages.repair_page import render
 from repair_engine.pages.repair_wording import orders_said
 from repair_engine.question.attacks import AttackSettings
@@ -206,7 +208,7 @@ def test_an_order_with_a_margin_takes_only_what_keeps_it_and_looks_at_nothing_tw
 
 
 @pytest.mark.parametrize("tight", [True, False])
-def test_the_margin_is_tried_where_the_order_failed_near_a_limit(
+def test_the_margin_is_tried_where_the_order_comes_near_a_limit(
     exact: tuple[pipeline.Job, Ranking], monkeypatch: pytest.MonkeyPatch, tight: bool
 ) -> None:
     job, ranking = exact
@@ -217,35 +219,55 @@ def test_the_margin_is_tried_where_the_order_failed_near_a_limit(
         tightest = 1.0 if tight else 2.0
         return Stepwise(ranking.players[:1], 1, 1, 1, 1, 0, margin, MARGIN + 1 if margin else tightest)
 
-    asked: list[str] = []
-
-    def judged(*_: object) -> str:
-        asked.append("")
-        return "gain" if len(asked) == 2 else ""
-
     monkeypatch.setattr(Greedy, "order", order)
-    monkeypatch.setattr("repair_engine.choosing.orders.better", judged)
-    _, _, compared = plan_of(job.case, ranking, 10**9, silent, gates=False)
+    monkeypatch.setattr("repair_engine.choosing.orders.fewest_of_the_best", lambda plans: (len(plans) - 1, "best"))
+    used, _, compared = plan_of(job.case, ranking, 10**9, silent, more=False)
     assert compared is not None
     assert made == ([0.0, MARGIN] if tight else [0.0])
-    assert compared["used"] == ("stepwise" if tight else "value")
+    assert (compared["used"], compared["why"]) == ("stepwise", "best")
     orders = ["value", "stepwise", "stepwise with a margin"]
     assert [row["order"] for row in compared["rows"]] == orders[: 1 + len(made)]
+    assert [walk.order for walk in used.walks] == [orders[len(made)], *orders[: len(made)]]
+
+
+def test_gates_are_tried_where_nothing_gains_stepwise(
+    exact: tuple[pipeline.Job, Ranking], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, ranking = exact
+    monkeypatch.setattr(Greedy, "order", lambda self, *_: Stepwise(ranking.players, 0, 7, 5, 3))
+    _, _, compared = plan_of(job.case, ranking, 10**6, silent)
+    assert compared is not None
+    assert [row["order"] for row in compared["rows"]] == ["value", "gates"]
+    assert (compared["picked"], compared["candidates"]) == (0, 7)
+    alone, _, nothing = plan_of(job.case, ranking, 10**6, silent, more=False)
+    assert nothing is None
+    assert alone.walks[0].order == "value"
 
 
 def plan(k: int, values: np.ndarray) -> Plan:
-    return Plan(np.arange(9), (), k, None, values)
+    return Plan(np.arange(9), (), k, None, values, scores=np.full(10, values.mean()))
 
 
-def test_when_the_other_order_is_used() -> None:
+def test_which_of_several_orders_is_used() -> None:
     noise = np.random.default_rng(0).normal(0, 0.01, 1000)
+    noise -= noise.mean()
     value = plan(5, 0.7 + noise)
-    assert better(value, plan(8, 0.75 + noise + 0.1 * noise[::-1])) == "gain"
-    assert better(value, plan(3, 0.7 + noise[::-1])) == "fewer"
-    assert better(value, plan(5, 0.7 + noise[::-1])) == ""  # as many, and no better
-    assert better(value, plan(8, 0.71 + noise[::-1])) == ""  # within the noise, and more filters
-    assert better(value, plan(1, 0.6 + noise)) == ""  # fewer, and worse
-    assert better(value, plan(0, 0.7 + noise[::-1])) == ""  # none is no repair
+    assert fewest_of_the_best([value]) == (0, "best")
+    assert fewest_of_the_best([value, plan(8, 0.75 + noise + 0.1 * noise[::-1])]) == (1, "best")
+    assert fewest_of_the_best([value, plan(3, 0.7 + noise[::-1])])[0] == 1
+    assert fewest_of_the_best([value, plan(3, 0.69 + noise[::-1])]) == (1, "fewer")
+    assert fewest_of_the_best([value, plan(5, 0.7 + noise[::-1])])[0] == 0  # as many, and no better
+    assert fewest_of_the_best([value, plan(8, 0.71 + noise[::-1])]) == (0, "fewer")  # within the noise, more filters
+    assert fewest_of_the_best([value, plan(1, 0.6 + noise)]) == (0, "best")  # fewer, and worse
+    assert fewest_of_the_best([value, plan(0, 0.695 + noise[::-1])]) == (1, "fewer")  # none is as good
+    assert fewest_of_the_best([value, plan(0, 0.6 + noise[::-1])]) == (0, "best")
+
+
+def test_by_certainty() -> None:
+    values, errors = np.array([[0.1, 0.3, -0.2, np.nan, 0.2]]), np.array([[0.01, 0.1, 0.1, np.nan, 0.0]])
+    found = cast(Ranking, SimpleNamespace(found=SimpleNamespace(values=values, std_errors=errors)))
+    assert by_certainty(found, 1).tolist() == [0, 1]
+    assert by_certainty(found, -1).tolist() == [2]
 
 
 def test_both_orders_stand_in_the_report(sabotaged: World, tmp_path: Path) -> None:
@@ -255,13 +277,13 @@ def test_both_orders_stand_in_the_report(sabotaged: World, tmp_path: Path) -> No
     assert (auto.code, value.code) == (0, 0), auto.err + value.err
     assert value.document["orders"] is None
     orders = json.loads((tmp_path / "auto" / "repair.json").read_text())["orders"]
-    assert [row["order"] for row in orders["rows"]] == ["value", "stepwise"]
+    assert {"value", "stepwise"} <= {row["order"] for row in orders["rows"]}
     assert orders["rows"][0]["k"] == value.document["k"]
-    assert orders["evaluations"] <= SHARE * 8000
-    used = next(row for row in orders["rows"] if row["order"] == orders["used"])
-    assert used["k"] == auto.document["k"]
-    assert used["select"] == auto.document["curve"][used["k"]]["objective"]
-    assert "Two orders of removal were tried" in (tmp_path / "auto" / "report.html").read_text()
+    assert orders["evaluations"] <= (SHARE + AGAIN_SHARE) * 8000
+    k = auto.document["k"]
+    used = [row for row in orders["rows"] if row["order"].startswith(orders["used"]) and row["k"] == k]
+    assert auto.document["curve"][k]["objective"] in [row["select"] for row in used]
+    assert "Orders of removal that were tried" in (tmp_path / "auto" / "report.html").read_text()
 
 
 def test_the_sentence_says_which_and_why() -> None:
@@ -273,12 +295,16 @@ def test_the_sentence_says_which_and_why() -> None:
             {"order": "stepwise", "k": 2, "select": 0.75, "clean": 0.8},
         ],
     }  # fmt: skip
-    assert "ablates fewer filters." in orders_said(made)[0]
+    assert "of the best (75.1% with 11 filters) and ablates fewer filters." in orders_said(made)[0]
     assert "in the order of removal: stepwise" in render(made)
     again = {"order": "stepwise with a margin", "k": 1, "select": 0.76, "clean": 0.8}
     near = made | {"orders": made["orders"] | {"margin": MARGIN, "rows": [*made["orders"]["rows"], again]}}
     assert "kept by 1.7 standard errors (k = 1, 76.0%)" in orders_said(near)[0]
-    made["orders"] |= {"used": "value", "why": ""}
-    assert "The order by value was used" in orders_said(made)[0]
+    made["orders"] |= {"used": "value", "why": ""}  # of earlier versions
+    assert "The order by value was used: others were not shown" in orders_said(made)[0]
+    made["orders"] |= {"used": "certainty", "why": "best"}
+    assert "The order by value over standard error was used: it did best" in orders_said(made)[0]
+    made["orders"]["rows"].pop()
+    assert "gained nothing on the score images (150,000 evaluations" in orders_said(made)[0]
     made["orders"] = None
     assert orders_said(made) == []

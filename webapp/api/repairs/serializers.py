@@ -224,7 +224,8 @@ class FiguresSerializer(serializers.Serializer):
 
 class OrderSerializer(serializers.Serializer):
     order = serializers.CharField(
-        help_text="value, stepwise, stepwise with a margin, gates, stepwise among gates, or by hand."
+        help_text="value, certainty, stepwise, stepwise with a margin, gates, stepwise among gates, "
+        "stepwise among gates with a margin, or by hand."
     )
     units = serializers.ListField(child=serializers.CharField(), help_text="In the order of removal.")
     steps = FiguresSerializer(many=True, help_text="With nothing ablated, then after each removal.")
