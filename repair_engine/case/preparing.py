@@ -298,8 +298,8 @@ def _subject(request: RepairRequest, checkpoint: Checkpoint, read: _Read) -> Sub
     """Still without constants. Raises BadInput: too little memory."""
     network, images = read.network, read.images
     weights = sum(t.numel() * t.element_size() for t in checkpoint.tensors.values())
-    states = network.state_sizes(images.normalize(images.pixels[:1].to(network.device)))
-    room = Room.of(request.memory, network.device.type == "cpu", weights, states)
+    one = network.footprint(images.normalize(images.pixels[:1].to(network.device)))
+    room = Room.of(request.memory, network.device.type == "cpu", weights, one)
     return Subject(checkpoint, network, request.constant, room)
 
 

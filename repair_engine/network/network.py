@@ -17,11 +17,13 @@ from torch import fx
 
 from repair_engine.errors import BadInput, NoPlayers
 from repair_engine.network.graph import FlatGraph, batch_dim, capture, live_after
+from repair_engine.network.live import LiveBytes
 from repair_engine.network.masks import Masks, Numbering
 from repair_engine.network.segments import segment_module
 from repair_engine.network.sites import KINDS, Gate, NotAPlayer, Site
 from repair_engine.network.tunable import tunable
 from repair_engine.network.units import find_units
+from repair_engine.support.memory import Footprint
 
 State = tuple[torch.Tensor, ...]
 
@@ -78,6 +80,7 @@ class Network:
         self.constants = torch.full((self.n_outputs,), float("nan"), device=self.device)
         self.coverage, self.tunable = _coverage(graph, sites), tunable(graph)
         self._segments, self._repeat_dims = _cut(graph, sites, self.layout)
+        self._footprints: dict[torch.Size, Footprint] = {}
 
     @classmethod
     def capture(
@@ -145,6 +148,7 @@ class Network:
         """
         low = copy.copy(self)
         low.dtype, low.constants, low.layout = dtype, self.constants.to(dtype), layout or self.layout
+        low._footprints = {}
         low._segments = [copy.deepcopy(segment).to(dtype).to(memory_format=low.layout) for segment in self._segments]
         return low
 
@@ -298,9 +302,24 @@ class Network:
                 tick(len(images))
         return sums / count
 
-    def state_sizes(self, image: torch.Tensor) -> list[int]:
-        """Bytes of the state before each segment, for one image [1, C, H, W]."""
-        return [sum(t.numel() * t.element_size() for t in state) for state in self._states(image)]
+    def footprint(self, image: torch.Tensor) -> Footprint:
+        """What one image [1, C, H, W] takes; found once for each size of image."""
+        if image.shape not in self._footprints:
+            self._footprints[image.shape] = self._measure(image)
+        return self._footprints[image.shape]
+
+    def _measure(self, image: torch.Tensor) -> Footprint:
+        weights = [t for s in self._segments for t in (*s.parameters(), *s.buffers())] + [self.constants]
+        present = np.ones((1, self.n_filters), dtype=bool)
+        states = [sum(t.numel() * t.element_size() for t in state) for state in self._states(image)]
+        with torch.no_grad(), LiveBytes(weights) as forward:
+            state, masks = self.start(image), self.masks(present)
+            for k in range(len(self._segments)):
+                state = self.step(state, k, masks)
+        with LiveBytes(weights) as backward:
+            ones = torch.ones(1, self.n_filters, dtype=self.dtype, device=self.device, requires_grad=True)
+            torch.autograd.grad(self.soft_logits(image, ones).sum(), ones)
+        return Footprint(tuple(states), forward.peak, backward.peak)
 
     def response_norms(self, images: torch.Tensor, at_once: int | None = None) -> torch.Tensor:
         """ℓ2 norm of every unit's output, summed over the images [B, C, H, W], float64 [n]; see `mean_outputs`."""

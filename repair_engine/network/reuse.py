@@ -24,10 +24,10 @@ class Trail:
 
     def __init__(self, network: Network, images: torch.Tensor, byte_budget: int) -> None:
         self.network = network
-        self._budget = byte_budget
         self._images = network.start(images)
         self._stored: dict[int, State] = {}
-        self._keep: set[int] | None = None
+        sizes = {k: size * len(images) for k, size in enumerate(network.footprint(images[:1]).states) if k}
+        self._keep = _deepest_within(sizes, byte_budget)
         self._coalition: np.ndarray | None = None
         self._logits: torch.Tensor | None = None
 
@@ -45,17 +45,11 @@ class Trail:
             self._stored = {k: v for k, v in self._stored.items() if k <= first}
         masks = network.masks(coalition)
         state = self._images if start == 0 else self._stored[start]
-        sizes: dict[int, int] = {}
         with torch.inference_mode():
             for k in range(start, len(network.sites) + 1):
                 state = network.step(state, k, masks)
-                if k < len(network.sites):
-                    sizes[k + 1] = sum(t.numel() * t.element_size() for t in state)
-                    if self._keep is None or k + 1 in self._keep:
-                        self._stored[k + 1] = state
-        if self._keep is None:
-            self._keep = _deepest_within(sizes, self._budget)
-            self._stored = {k: v for k, v in self._stored.items() if k in self._keep}
+                if k + 1 in self._keep:
+                    self._stored[k + 1] = state
         self._coalition = coalition.copy()
         self._logits = two_dimensional(state[0])
         return self._logits

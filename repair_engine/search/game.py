@@ -12,15 +12,16 @@ import torch
 from repair_engine.network import Network, Trail, flipped_logits, predictions
 from repair_engine.question.objectives import Objective, plan_batches
 from repair_engine.search.guesses import GUESS_COST, N_GUESSES, guess_differences, hits
+from repair_engine.support.memory import KERNELS
 from shapley import Outcomes
 
 Normalize = Callable[[torch.Tensor], torch.Tensor]
 
 MEMORY = 2 << 30  # bytes that a game may work with on a CPU; on a GPU a quarter of what it has
 _CHUNK = {"cpu": 512, "cuda": 4096}  # images per forward, K·B, at most
-_OF_STORED, _OF_CHUNK = 2, 4  # shares of the memory: a half for stored states, a quarter for a forward's largest one
-_LEAST_CHUNK = 4
-_OF_BACKWARD = 8
+_OF_STORED = _OF_CHUNK = 2  # shares of the memory: a half for stored states, a half for a forward
+_LEAST_CHUNK = 2  # convolutions of a single image are computed another way, and rounded otherwise
+_OF_NOMINAL, _LEAST_NOMINAL, _OF_BACKWARD = 4, 4, 8
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class NeuronGame:
         network: with its constants set.
         normalize: pixels (uint8 or float in [0, 1]) [B, C, H, W] -> float32 network input.
         batch_size: images per draw, about (fixed counts per cell decide).
-        memory: bytes for stored states and for the largest state of a forward; None = 2 GiB, on a GPU a quarter of it.
+        memory: bytes for stored states and for a forward; None = 2 GiB, on a GPU a quarter of it.
         backward: images of a backward pass at most. Neither changes what comes out.
     """
 
@@ -68,7 +69,7 @@ class NeuronGame:
         self.n_images = len(objective)
         self.n_objectives = len(objective.rows)
         self.memory = _memory_of(network.device) if memory is None else memory
-        self.chunk, self._nominal = self._chunk(self.memory), self._chunk(_memory_of(network.device))
+        self.chunk, self._nominal = self._sizes()
         self._backward = backward
         self._size(batch_size)
         full = np.ones((1, self.n_players), dtype=bool)
@@ -77,10 +78,17 @@ class NeuronGame:
         dead = self._predict(self.network, ~full, everyone)[0]
         self.dead_level = float((dead == self.intact).mean())
 
-    def _chunk(self, memory: int) -> int:
-        """Images per forward: small ones in large batches (fewer calls), large ones within a bound of memory."""
-        largest = max(self.network.state_sizes(self.images(np.zeros(1, np.int64))))
-        return int(np.clip(memory // _OF_CHUNK // largest, _LEAST_CHUNK, _CHUNK[self.network.device.type]))
+    def _sizes(self) -> tuple[int, int]:
+        """Images per forward: small ones in large batches (fewer calls), large ones within the memory; and those that
+        guesses are made of together, which decide what is summed with what, and so follow from the network alone."""
+        one, most = self.network.footprint(self.images(np.zeros(1, np.int64))), _CHUNK[self.network.device.type]
+        # Flips start from a state and its masked one, both held while copies of them run.
+        each = KERNELS * one.forward + 2 * one.largest
+        nominal = _memory_of(self.network.device) // _OF_NOMINAL // one.largest
+        return (
+            int(np.clip(self.memory // _OF_CHUNK // each, _LEAST_CHUNK, most)),
+            int(np.clip(nominal, _LEAST_NOMINAL, most)),
+        )
 
     def resized(self, batch_size: int) -> NeuronGame:
         """The same game with about `batch_size` images per draw; nothing is predicted anew."""

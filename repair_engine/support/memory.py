@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from repair_engine.errors import BadInput
@@ -18,9 +17,11 @@ from repair_engine.support.words import byte_size
 DEFAULT = 2 << 30  # bytes, on a CPU
 PROGRAM = 1000 << 20  # Python, torch, its compiler and the scratch of its kernels, whatever the images
 _PER_WEIGHT = 3  # the checkpoint's tensors, the module's, the graph's
-# Bytes an image takes, in its largest state or in all its states: measured on SqueezeNet at 224 px, rounded up.
-_FORWARD, _REDUCING = 5, 6  # × the largest
-_STORED, _BACKWARD = 1.6, 4  # × all
+# × what tensors hold at once: kernels' scratch and pieces that the allocator keeps. Measured on SqueezeNet, Swin-T,
+# ConvNeXt-Tiny and ViT-B/16 at 224 px; benchmarks/tables/memory-*.md hold it against the process.
+KERNELS = 2.2
+_REDUCED = 2.5  # × the largest state: its output in float64
+_BACKWARD = 1.6  # × what a backward holds
 # Shares of what the program leaves. The allocator keeps what is freed, so pieces of several kinds stand side by side.
 _OF_GAME, _OF_FORWARD, _OF_BACKWARD = 0.4, 0.4, 0.25
 _LEAST_IMAGES = 2  # convolutions of a single image are computed another way, and rounded otherwise
@@ -45,6 +46,25 @@ def check_memory(size: int) -> int:
 
 
 @dataclass(frozen=True)
+class Footprint:
+    """Bytes of one image.
+
+    Attributes:
+        states: before each segment.
+        forward: of all tensors that live at once, at most, where a site is masked and the next segment runs.
+        backward: the same where the masks' gradients are taken of the whole network.
+    """
+
+    states: tuple[int, ...]
+    forward: int
+    backward: int
+
+    @property
+    def largest(self) -> int:
+        return max(self.states)
+
+
+@dataclass(frozen=True)
 class Room:
     """How much at once.
 
@@ -64,13 +84,13 @@ class Room:
     backward: int
 
     @classmethod
-    def of(cls, memory: int | None, on_cpu: bool, weights: int, states: Sequence[int]) -> Room:
+    def of(cls, memory: int | None, on_cpu: bool, weights: int, one: Footprint) -> Room:
         """
         Args:
             memory: bytes for the whole process (on a GPU: for what lies there); None = 2 GiB on a CPU, and on a GPU a
                 quarter of it.
             weights: bytes of the network's.
-            states: bytes of one image's state at each cut.
+            one: of one image.
 
         Raises:
             BadInput: not even two images fit.
@@ -79,8 +99,9 @@ class Room:
             return cls(None, BATCH, BATCH, BATCH, DEFAULT, 1 << 20)
         memory = DEFAULT if memory is None else memory
         fixed = _PER_WEIGHT * weights + (PROGRAM if on_cpu else 0)
-        largest, total = max(states), sum(states)
-        least = fixed + int(_LEAST_IMAGES * max(_REDUCING * largest / _OF_FORWARD, _BACKWARD * total / _OF_BACKWARD))
+        total, plain, backward = sum(one.states), KERNELS * one.forward, _BACKWARD * one.backward
+        reducing, along = plain + _REDUCED * one.largest, plain + total
+        least = fixed + int(_LEAST_IMAGES * max(max(reducing, along) / _OF_FORWARD, backward / _OF_BACKWARD))
         if memory < least:
             enough = -(-least // (100 << 20)) * 100
             raise BadInput(
@@ -92,14 +113,13 @@ class Room:
         def images(each: float) -> int:
             return int(min(max(_OF_FORWARD * left // each, _LEAST_IMAGES), BATCH))
 
-        along = images(_STORED * total)
         return cls(
             game=int(_OF_GAME * left),
-            plain=images(_FORWARD * largest),
-            reducing=images(_REDUCING * largest),
-            along=along,
-            stored=along * total,
-            backward=int(max(_OF_BACKWARD * left // (_BACKWARD * total), _LEAST_IMAGES)),
+            plain=images(plain),
+            reducing=images(reducing),
+            along=images(along),
+            stored=images(along) * total,
+            backward=int(max(_OF_BACKWARD * left // backward, _LEAST_IMAGES)),
         )
 
 

@@ -14,13 +14,13 @@ from repair_engine.data.pixels import Rows, taken
 from repair_engine.errors import BadInput
 from repair_engine.network import Network
 from repair_engine.search.guesses import guess_differences
-from repair_engine.support.memory import DEFAULT, PROGRAM, Room, parse_memory
+from repair_engine.support.memory import DEFAULT, PROGRAM, Footprint, Room, parse_memory
 from tests.repair_engine.tiny import World, call
 
 pytestmark = pytest.mark.usefixtures("quick_module")
 
 MIB = 1 << 20
-SQUEEZENET = [600_000] + [4_562_304] + [800_000] * 24  # bytes of the states of one image of 224 px, about
+SQUEEZENET = Footprint((600_000, 4_562_304, *[800_000] * 24), 8 * MIB, 60 * MIB)  # of one image of 224 px, about
 
 
 def test_sizes_as_people_write_them() -> None:
@@ -34,7 +34,7 @@ def test_sizes_as_people_write_them() -> None:
 
 
 def test_small_images_are_batched_as_ever_and_large_ones_by_the_memory() -> None:
-    small = Room.of(None, True, 5 * MIB, [10_000] * 20)
+    small = Room.of(None, True, 5 * MIB, Footprint((10_000,) * 20, 20_000, 400_000))
     assert (small.plain, small.reducing, small.along) == (64, 64, 64)
     rooms = [Room.of(memory, True, 5 * MIB, SQUEEZENET) for memory in (1800 * MIB, None, 16 << 30)]
     for less, more in pairwise(rooms):
@@ -42,9 +42,8 @@ def test_small_images_are_batched_as_ever_and_large_ones_by_the_memory() -> None
         assert less.stored <= more.stored
         assert less.backward <= more.backward
     assert rooms[0].plain < rooms[2].plain == 64
-    largest, whole = max(SQUEEZENET), sum(SQUEEZENET)
     left = DEFAULT - PROGRAM
-    for held in (rooms[1].plain * 5 * largest, rooms[1].stored, rooms[1].backward * 4 * whole):
+    for held in (rooms[1].plain * 2 * SQUEEZENET.forward, rooms[1].stored, rooms[1].backward * SQUEEZENET.backward):
         assert held <= 0.5 * left
 
 
