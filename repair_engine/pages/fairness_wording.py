@@ -40,7 +40,7 @@ def fairness_said(found: FairnessRecord, changed: bool) -> list[str]:
     if worst is not None:
         said.append(
             "The least of several noisy shares lies below the least true one on average, and a gap above the true one; "
-            "their changes are less affected."
+            "the intervals of their changes hold whichever subgroups are the worst and the best."
         )
     if found["left_out"] and worst is not None:
         said.append(f"Left out of both, for fewer than 30 images: {', '.join(found['left_out'])}.")
@@ -74,7 +74,7 @@ def odds_said(found: FairnessRecord, changed: bool) -> list[str]:
         )
     said.append(
         "The largest of several noisy differences lies above the largest true one on average, the more so the more "
-        "rates are about as far apart; a change may in part be that, and the table shows every rate."
+        "rates are about as far apart; the interval of its change holds whichever rate is the one that counts."
     )
     if odds["left_out"]:
         said.append(f"Left out, for fewer than 30 images: {first_few(odds['left_out'], _LEFT_OUT)}.")

@@ -8,6 +8,7 @@ from typing import NotRequired, TypedDict
 import numpy as np
 
 from repair_engine.studies.odds import OddsRecord, RateRow
+from repair_engine.support.extremes import change_of_the_largest, change_of_the_range
 from repair_engine.support.statistics import (
     REFUSE_BELOW,
     IntervalRecord,
@@ -71,9 +72,10 @@ def describe(
     """Per subgroup the mean over its classes of recall, before and after; the worst subgroup and the gap.
 
     The worst and the gap are taken over subgroups of at least 30 images. They are no sums over images, and the least
-    of several noisy shares lies below the least true one on average: that is said beside them. Intervals are of the
-    paired changes, by a bootstrap within the cells (class × subgroup), of which a subgroup's small ones are pooled. Of
-    a subgroup of one image nothing is known of the spread: it may be any.
+    of several noisy shares lies below the least true one on average: that is said beside them, and the intervals of
+    their changes hold all the same (`support.extremes`). Intervals are of the paired changes, by a bootstrap within the
+    cells (class × subgroup), of which a subgroup's small ones are pooled. Of a subgroup of one image nothing is known
+    of the spread: it may be any.
 
     Args:
         names: name of each subgroup code.
@@ -116,22 +118,26 @@ def describe(
     if len(judged) < 2:
         return document
     low, high = seen[:, judged].min(axis=1), seen[:, judged].max(axis=1)
-    low_drawn, high_drawn = drawn[:, :, judged].min(axis=2), drawn[:, :, judged].max(axis=2)
+    figures, draws = seen[:, judged], drawn[:, :, judged]
+    down = change_of_the_largest(-figures, -draws, level)
     worst = [rows[judged[int(seen[when, judged].argmin())]]["name"] for when in (0, 1)]
     document["worst"] = {
         "before": {"name": worst[0], "recall": float(low[0])},
         "after": {"name": worst[1], "recall": float(low[1])},
-        "change": _interval(low[1] - low[0], low_drawn[1] - low_drawn[0], level),
+        "change": _between(low[1] - low[0], (-down[1], -down[0]), level),
     }
-    gap, gap_drawn = high - low, high_drawn - low_drawn
+    gap = high - low
     document["gap"] = {
         "before": float(gap[0]),
         "after": float(gap[1]),
-        "change": _interval(gap[1] - gap[0], gap_drawn[1] - gap_drawn[0], level),
+        "change": _between(gap[1] - gap[0], change_of_the_range(figures, draws, level), level),
     }
     return document
 
 
 def _interval(value: float, drawn: np.ndarray, level: float, known: bool = True) -> IntervalRecord:
-    lower, upper = percentiles(drawn, level) if known else (-1.0, 1.0)
-    return {"value": float(value), "lower": lower, "upper": upper, "level": level}
+    return _between(value, percentiles(drawn, level) if known else (-1.0, 1.0), level)
+
+
+def _between(value: float, ends: tuple[float, float], level: float) -> IntervalRecord:
+    return {"value": float(value), "lower": ends[0], "upper": ends[1], "level": level}

@@ -9,11 +9,16 @@ import numpy as np
 
 from repair_engine.question.goals import FALSE, TRUE, EqualizedOdds, Rate, subgroup_rows
 from repair_engine.question.objectives import cell_codes
+from repair_engine.support.extremes import (
+    PAIRED,
+    change_of_the_largest,
+    change_of_the_largest_of_many,
+    ordered_pairs,
+)
 from repair_engine.support.statistics import (
     REFUSE_BELOW,
     IntervalRecord,
     image_counts,
-    percentiles,
     resampling_cells,
 )
 
@@ -70,8 +75,8 @@ def describe(
     """The equalized odds difference (`question.goals.EqualizedOdds`) before and after, and the rates of every class.
 
     It is the largest of several noisy differences, so it lies above the largest true one on average: that is said
-    beside it. The interval is of the paired change, by a bootstrap within the cells (class × subgroup), of which a
-    subgroup's small ones are pooled, as those of `studies.fairness` are.
+    beside it, and the interval of its paired change holds all the same (`support.extremes`), by a bootstrap within the
+    cells (class × subgroup), of which a subgroup's small ones are pooled, as those of `studies.fairness` are.
 
     Args:
         groups, labels: of each image, [N].
@@ -91,7 +96,7 @@ def describe(
     named = [str(groups[int(some[0])]) for some in inside]
     largest = [_largest(goal, one[None], named, class_names) for one in predicted]
     change = largest[1]["difference"] - largest[0]["difference"]
-    lower, upper = percentiles(_changes(goal, predicted, cell_codes(labels, groups), groups, seed), level)
+    lower, upper = _interval(goal, predicted, cell_codes(labels, groups), groups, seed, level)
     return {
         "before": largest[0],
         "after": largest[1],
@@ -105,17 +110,34 @@ def describe(
     }, rows
 
 
-def _changes(
-    goal: EqualizedOdds, predicted: np.ndarray, cells: np.ndarray, groups: Sequence[str], seed: int
-) -> np.ndarray:
-    """The change of the difference on resamples of the images, [R]."""
+def _interval(
+    goal: EqualizedOdds, predicted: np.ndarray, cells: np.ndarray, groups: Sequence[str], seed: int, level: float
+) -> tuple[float, float]:
+    """Of the change of the difference, from resamples of the images."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0x0DD5]))
     pooled, step = resampling_cells(cells, np.asarray(groups)), max(1, _CELLS_AT_ONCE // len(cells))
-    found = []
+    pairs = [ordered_pairs(len(inside)) for _, inside in goal.compared]
+    figures = [values[:, 0].T for _, _, values in goal.rates(predicted)]  # of each rate [2, G]
+    seen = np.concatenate([of[:, i] - of[:, j] for of, (i, j) in zip(figures, pairs, strict=True)], axis=1)
+    few = seen.shape[1] <= PAIRED
+    drawn: list[np.ndarray] = []
+    sums = [np.zeros((2, *of.shape)) for of in figures]  # of values around the figures, and of their squares
     for first in range(0, _RESAMPLES, step):
-        drawn = goal.value(predicted, image_counts(pooled, min(step, _RESAMPLES - first), rng))
-        found.append(drawn[:, 1] - drawn[:, 0])
-    return np.concatenate(found)
+        counts = image_counts(pooled, min(step, _RESAMPLES - first), rng)
+        part = []
+        for (_, _, values), of, (i, j), total in zip(goal.rates(predicted, counts), figures, pairs, sums, strict=True):
+            if few:
+                part.append((values[i] - values[j]).transpose(2, 1, 0))  # [2, R, pairs]
+            else:
+                around = values.transpose(2, 1, 0) - of[:, None]
+                total += around.sum(axis=1), (around**2).sum(axis=1)
+        if few:
+            drawn.append(np.concatenate(part, axis=2))
+    if few:
+        return change_of_the_largest(seen, np.concatenate(drawn, axis=1), level)
+    variances = [of[1] / _RESAMPLES - (of[0] / _RESAMPLES) ** 2 for of in sums]  # [2, G]; subgroups are independent
+    errors = [np.sqrt(np.maximum(of[:, i] + of[:, j], 0)) for of, (i, j) in zip(variances, pairs, strict=True)]
+    return change_of_the_largest_of_many(seen, np.concatenate(errors, axis=1), level)
 
 
 def _largest(
