@@ -31,10 +31,11 @@ remembered.install()
 # The browser test's event loop stays in its process, and Django would refuse all tests of the web that come after it.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 
-# Begun first, so that at the end no process has one of them left while the others have nothing (`--dist loadfile`).
-LONGEST = ("webapp/test_killed_workers.py", "webapp/test_real_engine.py", "webapp/test_client.py",
-           "browser/test_whole_way.py", "browser/test_every_page.py", "browser/test_by_keyboard.py",
-           "webapp/test_uploads.py", "webapp/test_serving.py")  # fmt: skip
+# Begun first, so that at the end no process has one of them left while the others have nothing (`--dist loadfile`). The
+# first has one test, so its process is given the fourth at once, too.
+LONGEST = ("browser/test_whole_way.py", "webapp/test_openapi.py", "browser/test_by_keyboard.py",
+           "webapp/test_real_engine.py", "webapp/test_killed_workers.py", "browser/test_every_page.py",
+           "webapp/test_client.py", "webapp/test_uploads.py", "webapp/test_serving.py")  # fmt: skip
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
