@@ -36,7 +36,7 @@ def prepare_process() -> None:
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
     """Puts the collection of garbage off while large libraries are imported: it goes through all that they make, again
-    and again, and finds nothing. It takes a tenth of the time of torch's import, a sixth of that of Django's."""
+    and again, and finds next to nothing."""
     was = gc.isenabled()
     gc.disable()
     try:
