@@ -36,10 +36,11 @@ demo: setup
 run: setup
 	$(PY) manage.py dev
 
-# Processes of one thread each, one more than cores: browsers and workers under test are waited for.
+# Processes of one thread each, one more than cores: browsers and workers under test are waited for. Compiled modules are
+# kept whatever the environment says: else each of hundreds of processes compiles the project anew.
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(8, 1 + (os.cpu_count() or 1)))")
 test: setup
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile
 
 # Mutated uploads against the parsers: N= inputs, or SECONDS= of them; SEED= makes the same ones again.
 N ?= 0

@@ -17,24 +17,31 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-import torch
-import torchvision  # noqa: F401
 
-from repair_engine.support import sandbox
-from repair_engine.support.process import prepare_process
-from repair_engine.verbs import verify
-from tests import remembered
-
-gc.freeze()
-gc.set_threshold(10_000, 10, 10)
-remembered.install()
 # The browser test's event loop stays in its process, and Django would refuse all tests of the web that come after it.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 
-# Begun first, so that at the end no process has one of them left while the others have nothing (`--dist loadfile`).
-LONGEST = ("webapp/test_killed_workers.py", "webapp/test_real_engine.py", "webapp/test_client.py",
-           "browser/test_whole_way.py", "browser/test_every_page.py", "browser/test_by_keyboard.py",
-           "webapp/test_uploads.py", "webapp/test_serving.py")  # fmt: skip
+# Begun first, so that at the end no process has one of them left while the others have nothing (`--dist loadfile`). The
+# first has one test, so its process is given the fourth at once, too.
+LONGEST = ("browser/test_whole_way.py", "webapp/test_openapi.py", "browser/test_by_keyboard.py",
+           "webapp/test_real_engine.py", "webapp/test_killed_workers.py", "browser/test_every_page.py",
+           "webapp/test_client.py", "webapp/test_uploads.py", "webapp/test_serving.py")  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return  # it hands tests out, and runs none
+
+    from repair_engine.support.process import importing
+
+    with importing():
+        import torchvision  # noqa: F401
+
+        from repair_engine.verbs import verify  # noqa: F401
+        from tests import remembered
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
+    remembered.install()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,6 +53,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def torch_device(request: pytest.FixtureRequest) -> str:
     """What tests with the marker `device` compute on: "cpu", or a real GPU where `--torch-device cuda` asks for it."""
+    import torch
+
+    from repair_engine.support.process import prepare_process
+
     name = str(request.config.getoption("--torch-device"))
     if name == "cuda":
         if not torch.cuda.is_available():
@@ -76,7 +87,10 @@ def quick_module() -> Iterator[None]:
 
 
 def stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    def call(task: str, payload: dict, limits: sandbox.Limits, reads=None, writes=None, imports=(), pours=None) -> dict:
+    from repair_engine.support import sandbox
+    from repair_engine.verbs import verify
+
+    def call(task: str, payload: dict, limits: object, reads=None, writes=None, imports=(), pours=None) -> dict:
         module, _, function = sandbox.TASKS[task].partition(":")
         paths = {name: str(path) for name, path in (reads or {}).items()}
         with contextlib.ExitStack() as stack:

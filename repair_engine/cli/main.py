@@ -23,7 +23,7 @@ from repair_engine.settings import COMMANDS
 from repair_engine.settings import options as options_of
 from repair_engine.settings.texts import flag_of
 from repair_engine.support import sandbox
-from repair_engine.support.process import prepare_process
+from repair_engine.support.process import importing, prepare_process
 
 OK, BAD_INPUT, FAILED, NO_REPAIR = 0, 2, 3, 5
 
@@ -57,7 +57,8 @@ def main(argv: list[str] | None = None) -> int:
             if (model := getattr(args, "model", None)) is not None and os.path.isfile(model):
                 # Imports torch while this process does so, too: what comes next
                 sandbox.warm("checkpoint", [] if str(model).endswith(".onnx") else ["torchvision.models"])
-            from repair_engine.cli import options, verbs
+            with importing():
+                from repair_engine.cli import options, verbs
 
             # What a registered factory or a library prints must not mix with the document.
             with contextlib.redirect_stdout(sys.stderr if as_json else stdout):

@@ -7,8 +7,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from repair_engine.errors import BadInput
 from repair_engine.support.words import first_few
@@ -143,6 +141,9 @@ def _partition(
 
 def _units(groups: Sequence[str] | None, pixel_hashes: Sequence[str], warnings: list[str]) -> np.ndarray:
     """Connected components of images that share a group or their pixels, numbered by first image, int [N]."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     n = len(pixel_hashes)
     rows, columns = [], []
     first: dict[tuple[str, str], int] = {}

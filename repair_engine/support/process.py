@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import gc
 import os
 import sys
+from collections.abc import Iterator
 
 _done = False
 
@@ -20,13 +23,27 @@ def prepare_process() -> None:
     _done = True
     if "torch" not in sys.modules:
         os.environ.update({name: value for name, value in OPENMP.items() if name not in os.environ})
-    import torch
+    with importing():
+        import torch
 
     # What is valued must be what a plain float32 forward gives; TF32 rounds a GPU's convolutions to 10 bits.
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     if sys.platform == "linux":
         _keep_memory()
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Puts the collection of garbage off while large libraries are imported: it goes through all that they make, again
+    and again, and finds next to nothing."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 # OpenMP's threads wait for each other by spinning unless told otherwise; where anything else runs on the same cores

@@ -142,19 +142,22 @@ def test_a_module_with_a_zip(sabotaged: World) -> None:
 def test_a_resnet_with_a_torchvision_dataset() -> None:
     """Batch norm, skips, a pool: masked and really written logits agree, and the class loads what comes out."""
     from torchvision.datasets import FakeData
-    from torchvision.models import resnet18
+    from torchvision.models.resnet import BasicBlock, ResNet
     from torchvision.transforms import ToTensor
+
+    def resnet() -> ResNet:
+        return ResNet(BasicBlock, [1, 1, 1, 1], num_classes=2)
 
     torch.manual_seed(0)
     shown = FakeData(24, (3, 32, 32), 2, ToTensor())
     pixels, labels = torch.stack([image for image, _ in shown]), np.array([int(c) for _, c in shown])
-    module = trained(resnet18(num_classes=2), pixels, labels, steps=3)
+    module = trained(resnet(), pixels, labels, steps=3)
     fixed = nr.repair(module, shown, metric="accuracy", filters=["layer1.0.conv1:3", "layer2.0.conv2:5"], budget=7000)
     assert fixed.document["verification"]["different_predictions"] == 0
     edited = nr.evaluate(module, shown, metric="accuracy", ablate=["layer1.0.conv1:3", "layer2.0.conv2:5"])
     figures = edited.document["figures_ablated"]
     assert fixed.document["after"]["report"]["accuracy"] == figures["report"]["accuracy"]
-    plain = resnet18(num_classes=2).eval()
+    plain = resnet().eval()
     plain.load_state_dict(fixed.state_dict())
     with torch.inference_mode():
         assert torch.equal(plain(pixels), fixed.module(pixels))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import json
 import os
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @functools.cache
 def empty_database() -> bytes:
-    """A SQLite file with all migrations, made once: they take seconds of every start."""
+    """A SQLite file with all migrations: they take seconds of every start."""
     with tempfile.TemporaryDirectory() as folder:
         env = {**os.environ, "NR_DATA_DIR": folder, "DATABASE_URL": "", "NR_HTTPS": "0"}
         subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], cwd=ROOT, env=env, check=True)
@@ -30,11 +31,21 @@ def empty_database() -> bytes:
 
 
 def put_database(data: Path) -> None:
-    """Into a data directory that has none."""
+    """Into a data directory that has none. Where pytest-xdist's processes share a folder it is made once for all."""
     data.mkdir(parents=True, exist_ok=True)
-    if not (file := data / "db.sqlite3").exists():
-        file.touch(0o600)
+    if (file := data / "db.sqlite3").exists():
+        return
+    file.touch(0o600)
+    process = f"popen-{os.environ.get('PYTEST_XDIST_WORKER')}"
+    shared = next((path.parent / "empty.sqlite3" for path in data.parents if path.name == process), None)
+    if shared is None:
         file.write_bytes(empty_database())
+        return
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.exists():
+            shared.write_bytes(empty_database())
+    file.write_bytes(shared.read_bytes())
 
 
 class RealStack:

@@ -36,35 +36,43 @@ def undisturbed(calm: RealStack) -> dict:
     return finished(calm)
 
 
-@pytest.mark.parametrize("victim", ["pool process", "worker"])
-def test_two_sigkills_in_mid_job_give_the_same_values(tmp_path, victim, undisturbed):
-    for phase in ("search", "confirm"):
-        (tmp_path / phase).touch()
-    with RealStack(tmp_path, workers=2, NR_TINY_HOLD=str(tmp_path)) as stack:
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory) -> Iterator[RealStack]:
+    """Two workers, which wait in the middle of the phases that its folder names. Nothing of it is left at the end."""
+    folder = tmp_path_factory.mktemp("pair")
+    with RealStack(folder, workers=2, NR_TINY_HOLD=str(folder)) as stack:
         seeded = stack.seed()
-        repair = stack.call("POST", "repairs/", {**ASK, "model": seeded["model"], "dataset": seeded["dataset"]})
-        killed = 0
-        for phase in ("search", "confirm"):
+        stack.asked = {**ASK, "model": seeded["model"], "dataset": seeded["dataset"]}
+        yield stack
+    assert not [p for p in stack.everyone if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
-            def sampling(phase: str = phase) -> bool:
-                now = stack.call("GET", f"repairs/{repair['id']}/")
-                assert now["state"] in ("starting", "processing"), now
-                return now["progress"]["phase"] == phase and now["progress"]["workers"] == 2
 
-            stack.wait(sampling, 240, f"both workers to be at phase {phase}")
-            process = stack.cpu_workers()[0]
-            process = process if victim == "pool process" else process.parent()
-            os.kill(process.pid, signal.SIGKILL)
-            (tmp_path / phase).unlink()
-            killed += 1
-        repair = stack.finished(repair)
-        assert repair["state"] == "succeeded", repair
-        assert killed == 2
-        assert repair["progress"]["retries"] >= 1
+@pytest.mark.parametrize("victim", ["pool process", "worker"])
+def test_two_sigkills_in_mid_job_give_the_same_values(pair, victim, undisturbed):
+    for phase in ("search", "confirm"):
+        (pair.folder / phase).touch()
+    repair = pair.call("POST", "repairs/", pair.asked)
+    killed = 0
+    for phase in ("search", "confirm"):
+
+        def sampling(phase: str = phase) -> bool:
+            now = pair.call("GET", f"repairs/{repair['id']}/")
+            assert now["state"] in ("starting", "processing"), now
+            return now["progress"]["phase"] == phase and now["progress"]["workers"] == 2
+
+        pair.wait(sampling, 240, f"both workers to be at phase {phase}")
+        process = pair.cpu_workers()[0]
+        process = process if victim == "pool process" else process.parent()
+        os.kill(process.pid, signal.SIGKILL)
+        (pair.folder / phase).unlink()
+        killed += 1
+    repair = pair.finished(repair)
+    assert repair["state"] == "succeeded", repair
+    assert killed == 2
+    assert repair["progress"]["retries"] >= 1
     assert repair["result"]["values"] == undisturbed["result"]["values"]
     hashes = [{item["name"]: item["sha256"] for item in one["results"]} for one in (repair, undisturbed)]
     assert hashes[0] == hashes[1]
-    assert not [p for p in stack.everyone if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_stopped_in_mid_job_and_started_again(tmp_path, undisturbed):

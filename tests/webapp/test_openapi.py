@@ -6,8 +6,10 @@ Jobs are made and never run: no worker hears the bells.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from functools import cache
 
+import pytest
 import schemathesis
 from django.core.handlers.wsgi import WSGIHandler
 from drf_spectacular.generators import SchemaGenerator
@@ -21,6 +23,7 @@ from schemathesis.config import (
     ProjectsConfig,
     SchemathesisConfig,
 )
+from schemathesis.pytest import _test_builder
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -57,6 +60,26 @@ def document() -> schemathesis.BaseSchema:
     return made
 
 
+def later(make: Callable[..., Callable]) -> Callable[..., Callable]:
+    """What schemathesis tries of an operation takes seconds to make: when its test runs, and not when tests are
+    collected, which every process of a run does."""
+
+    def build(**how: object) -> Callable:
+        def test(world) -> None:
+            raise AssertionError("`made` puts the test in its place")
+
+        test.make = lambda: make(**how)
+        return test
+
+    return build
+
+
+@pytest.fixture(autouse=True)
+def made(request) -> None:
+    request.node.obj = request.node.obj.make()
+
+
+_test_builder.build_operation_test = later(_test_builder.build_operation_test)
 schema = document()
 BOUNDED = settings(
     derandomize=True, deadline=None, max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), database=None

@@ -11,6 +11,8 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
+from repair_engine.support.process import importing
+
 CONNECTIONS = 1000  # per process; more wait to be accepted
 
 
@@ -51,11 +53,12 @@ def main() -> None:
 
 def _shut_in() -> None:
     """The web process reads no upload itself; it starts only where its programs may. Ends here where they may not."""
-    import django
+    with importing():
+        import django
 
-    from webapp import sandboxing
+        from webapp import sandboxing
 
-    django.setup()
+        django.setup()
     sandboxing.begin("web")
 
 

@@ -19,6 +19,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from repair_engine.support.process import importing
 from repair_engine.support.sandbox import child
 from repair_engine.support.sandbox.starting import CODE, IMPORT
 
@@ -120,7 +121,7 @@ def _kill(pid: int) -> None:
 def _import(asked: dict[str, Any]) -> None:
     for name in (asked["target"].partition(":")[0], *asked["imports"]):
         if name.partition(".")[0] in _LIBRARIES:
-            with contextlib.suppress(Exception):  # the child meets it again, and says so
+            with contextlib.suppress(Exception), importing():  # the child meets what fails again, and says so
                 importlib.import_module(name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ ROWS: Sequence[tuple] = (
 )
 
 
+@functools.cache
 def webp(size: tuple[int, int] = (8, 8), shade: int = 100) -> bytes:
     return pictures(Image.new("RGB", size, (shade, shade, shade)))[0]
 
