@@ -27,13 +27,14 @@ def rows(case: str, seed: int, ahead: dict[str, float]) -> list[dict]:
 
 
 def test_better_worse_and_behind() -> None:
-    seen = rows("one", 0, {"head": 0.03, "biases": -0.03, "auto": 0.03, "all weights, short": 0.05})
-    seen += rows("one", 1, {"head": 0.005, "biases": 0.04, "auto": 0.0})
+    seen = rows("catdog", 0, {"head": 0.03, "biases": -0.03, "auto": 0.03, "all weights, short": 0.05})
+    seen += rows("catdog", 1, {"head": 0.005, "biases": 0.04, "auto": 0.0})
     text = repairs.document(seen, argparse.Namespace(seeds=2, budget=1000, case=None))
     table = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if line.startswith("| ")}
+    assert "clean accuracy 2 points (catdog: 5)" in text
     assert "+6.8 (1/0)" in table["head"]  # ahead beyond the interval in one seed, not told apart in the other
     assert "+5.5 (1/1)" in table["biases"]
     assert table["ablate"].endswith("+5.0 |")
-    assert "behind a shift, the last layer or biases in 1 of 6 comparisons (one, seed 1: biases)" in text
+    assert "behind a shift, the last layer or biases in 1 of 6 comparisons (catdog, seed 1: biases)" in text
     assert "Against all weights it stands -1.0 points on average, against ablation +1.5." in text
-    assert text.count("| one | ") == 2 * len(repairs.EDITS)
+    assert text.count("| catdog | ") == 2 * len(repairs.EDITS)

@@ -139,7 +139,7 @@ def test_the_reason_is_the_true_one() -> None:
     made["orders"] = {"rows": [{"order": "value", "k": 0, "select": start, "clean": 0.8},
                                {"order": "stepwise", "k": 3, "select": start + 0.004, "clean": 0.8}]}  # fmt: skip
     assert within_noise(made)
-    assert "In the order stepwise the best number, 3, gains +0.4 points there, within the noise" in reasons_of(made)[0]
+    assert "in another, 3 in the order 'stepwise', gains +0.4 points there, within the noise" in reasons_of(made)[0]
     judge(made)
     assert headline(made).startswith(made["reasons"][0])
     made["edit"] = {"asked": "auto", "used": None, "rows": [
