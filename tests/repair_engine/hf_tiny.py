@@ -13,6 +13,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "bit": {"hidden_sizes": [8, 8], "depths": [1, 1], "embedding_size": 8, "num_groups": 2},
     "convnext": {"num_stages": 2, "hidden_sizes": [4, 6], "depths": [1, 1], "patch_size": 2},
     "convnextv2": {"num_stages": 2, "hidden_sizes": [4, 6], "depths": [1, 1], "patch_size": 2},
+    "cvt": {"embed_dim": [8, 8, 8], "num_heads": [1, 1, 2], "depth": [1, 2, 3], "drop_path_rate": [0.0, 0.0, 0.0]},
     "data2vec-vision": _VIT,
     "deit": _VIT,
     "dinov2": {**_VIT, "mlp_ratio": 1},

@@ -80,11 +80,13 @@ FAMILIES = [
             "levit_128s",
         )
     ),
+    Family("timm", "gmlp_s16_224", partial(_timm, "gmlp_s16_224")),
+    Family("timm", "crossvit_9_240", partial(_timm, "crossvit_9_240"), 240),
     Family("timm", "eva02_tiny_patch14_224", partial(_timm, "eva02_tiny_patch14_224")),
     *(
         Family("transformers", name, partial(_transformers, name), 32)
         for name in ("vit", "deit", "beit", "swin", "swinv2", "dinov2", "convnext", "poolformer", "mobilevit",
-                     "segformer")
+                     "segformer", "cvt")
     ),
 ]  # fmt: skip
 
