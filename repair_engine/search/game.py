@@ -20,6 +20,7 @@ Normalize = Callable[[torch.Tensor], torch.Tensor]
 MEMORY = 2 << 30  # bytes that a game may work with on a CPU; on a GPU a quarter of what it has
 _CHUNK = {"cpu": 512, "cuda": 4096}  # images per forward, K·B, at most
 _OF_STORED = _OF_CHUNK = 2  # shares of the memory: a half for stored states, a half for a forward
+_SCRATCH = 100 << 20  # bytes that kernels take whatever the images are (weights repacked), on a CPU
 _LEAST_CHUNK = 2  # convolutions of a single image are computed another way, and rounded otherwise
 _OF_NOMINAL, _LEAST_NOMINAL, _OF_BACKWARD = 4, 4, 8
 
@@ -47,7 +48,7 @@ class NeuronGame:
         network: with its constants set.
         normalize: pixels (uint8 or float in [0, 1]) [B, C, H, W] -> float32 network input.
         batch_size: images per draw, about (fixed counts per cell decide).
-        memory: bytes for stored states and for a forward; None = 2 GiB, on a GPU a quarter of it.
+        memory: bytes for stored states, a forward and its kernels; None = 2 GiB, on a GPU a quarter of it.
         backward: images of a backward pass at most. Neither changes what comes out.
     """
 
@@ -68,7 +69,8 @@ class NeuronGame:
         self.n_players = network.n_filters
         self.n_images = len(objective)
         self.n_objectives = len(objective.rows)
-        self.memory = _memory_of(network.device) if memory is None else memory
+        memory = _memory_of(network.device) if memory is None else memory
+        self.memory = max(memory - _SCRATCH, memory // 2) if network.device.type == "cpu" else memory
         self.chunk, self._nominal = self._sizes()
         self._backward = backward
         self._size(batch_size)
