@@ -24,7 +24,7 @@ from repair_engine.choosing.outcomes import (
     MARGIN_AMONG_GATES,
     STEPWISE,
     VALUE,
-)  # fmt: skip
+)
 from repair_engine.choosing.plan import Plan, fewest_of_the_best, make_plan
 from repair_engine.choosing.stepwise import AGAIN_SHARE, Greedy, Stepwise, StepwiseRecord
 from repair_engine.choosing.stepwise import MARGIN as ERRORS_APART
@@ -59,9 +59,9 @@ class GatesRecord(TypedDict):
 class OrdersRecord(StepwiseRecord):
     """All orders that were tried, which was used ("value", "certainty", "stepwise" or "gates") and why.
 
-    "best": it did best on *select*; "fewer": another did, by less than one standard error, and ablates more filters. In
-    results of before 2026-12 "gain" and "" of what was not shown to do better. The figures beside `gates` are the
-    stepwise order's; `picked` is 0 where nothing gained.
+    "best": it did best on *select*; "fewest": another did, by less than one standard error, and ablates more filters.
+    In results of before 2026-12 "gain", "fewer" and "", of a rule that asked for more. The figures beside `gates` are
+    the stepwise order's; `picked` is 0 where nothing gained.
     """
 
     used: str

@@ -230,7 +230,7 @@ def fewest_of_the_best(plans: Sequence[Plan]) -> tuple[int, str]:
     the same images in each. To leave the model as it is stands among them where an order found nothing.
 
     Returns:
-        The place in `plans`; and "best", or "fewer" where it is another than the best.
+        The place in `plans`; and "best", or "fewest" where it is another than the best.
     """
     scores = [plan.score for plan in plans]
     best = min(range(len(plans)), key=lambda i: (-scores[i], plans[i].k, i))
@@ -243,4 +243,4 @@ def fewest_of_the_best(plans: Sequence[Plan]) -> tuple[int, str]:
 
     close = (i for i in range(len(plans)) if not told_apart(i))
     used = min(close, key=lambda i: (plans[i].k, -scores[i], i))
-    return used, "best" if used == best else "fewer"
+    return used, "best" if used == best else "fewest"

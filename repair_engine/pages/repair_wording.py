@@ -218,7 +218,7 @@ def tried(document: RepairRecord) -> list[str]:
 _BY_GATES = {
     "gates": "in the order in which they close",
     "stepwise among gates": "stepwise among the most closed",
-    "stepwise among gates with a margin": "the same with limits kept by that margin",
+    "stepwise among gates with a margin": "the same with limits kept by a margin",
 }
 _USED = {
     "value": "order by value",
@@ -267,7 +267,9 @@ def _why(found: OrdersRecord, document: RepairRecord) -> str:
     used = f"The {_USED[found['used']]} was used: "
     if found["why"] == "best":
         return used + "it did best, and none that ablates fewer filters is within one standard error of it."
-    if found["why"] == "fewer":
+    if found["why"] == "fewest" and goal_of(document) != "mean":  # rows have the metric's figures, not the goal's
+        return used + "it is within one standard error of the best, and ablates fewer filters."
+    if found["why"] == "fewest":
         sign = -1.0 if lowers(document) else 1.0
         best = max(found["rows"], key=lambda row: sign * row["select"])
         return (
@@ -276,6 +278,8 @@ def _why(found: OrdersRecord, document: RepairRecord) -> str:
         )
     if found["why"] == "gain":
         return used + "it did better by more than resampling the select images explains."
+    if found["why"] == "fewer":
+        return used + "it was not told apart from the next best, and ablates fewer filters."
     return used + "others were not shown to do better, nor ablate fewer filters."
 
 

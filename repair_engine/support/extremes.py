@@ -2,7 +2,7 @@
 
 A maximum of noisy figures lies above the largest true one, by more where several are about as large, and that may
 change between before and after. Percentiles of resampled maxima do not know of it: of eight differences of 20 points,
-of which a repair closes seven, they say in a quarter to a half of all cases that the largest fell. What is here holds
+of which a repair closes seven, they say far too often that the largest fell. What is here holds
 whichever figures are the largest: simultaneous bands for what they are made of, and what these allow at the least and
 at the most.
 """

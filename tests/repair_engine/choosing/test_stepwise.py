@@ -255,11 +255,11 @@ def test_which_of_several_orders_is_used() -> None:
     assert fewest_of_the_best([value]) == (0, "best")
     assert fewest_of_the_best([value, plan(8, 0.75 + noise + 0.1 * noise[::-1])]) == (1, "best")
     assert fewest_of_the_best([value, plan(3, 0.7 + noise[::-1])])[0] == 1
-    assert fewest_of_the_best([value, plan(3, 0.69 + noise[::-1])]) == (1, "fewer")
+    assert fewest_of_the_best([value, plan(3, 0.69 + noise[::-1])]) == (1, "fewest")
     assert fewest_of_the_best([value, plan(5, 0.7 + noise[::-1])])[0] == 0  # as many, and no better
-    assert fewest_of_the_best([value, plan(8, 0.71 + noise[::-1])]) == (0, "fewer")  # within the noise, more filters
+    assert fewest_of_the_best([value, plan(8, 0.71 + noise[::-1])]) == (0, "fewest")  # within the noise, more filters
     assert fewest_of_the_best([value, plan(1, 0.6 + noise)]) == (0, "best")  # fewer, and worse
-    assert fewest_of_the_best([value, plan(0, 0.695 + noise[::-1])]) == (1, "fewer")  # none is as good
+    assert fewest_of_the_best([value, plan(0, 0.695 + noise[::-1])]) == (1, "fewest")  # none is as good
     assert fewest_of_the_best([value, plan(0, 0.6 + noise[::-1])]) == (0, "best")
 
 
@@ -289,7 +289,7 @@ def test_both_orders_stand_in_the_report(sabotaged: World, tmp_path: Path) -> No
 def test_the_sentence_says_which_and_why() -> None:
     made = document("recall:shirt")
     made["orders"] = {
-        "used": "stepwise", "why": "fewer", "picked": 2, "candidates": 160, "images": 322, "evaluations": 150_000,
+        "used": "stepwise", "why": "fewest", "picked": 2, "candidates": 160, "images": 322, "evaluations": 150_000,
         "rows": [
             {"order": "value", "k": 11, "select": 0.751, "clean": 0.8},
             {"order": "stepwise", "k": 2, "select": 0.75, "clean": 0.8},
@@ -302,6 +302,8 @@ def test_the_sentence_says_which_and_why() -> None:
     assert "kept by 1.7 standard errors (k = 1, 76.0%)" in orders_said(near)[0]
     made["orders"] |= {"used": "value", "why": ""}  # of earlier versions
     assert "The order by value was used: others were not shown" in orders_said(made)[0]
+    made["orders"] |= {"used": "stepwise", "why": "fewer"}
+    assert "was used: it was not told apart from the next best" in orders_said(made)[0]
     made["orders"] |= {"used": "certainty", "why": "best"}
     assert "The order by value over standard error was used: it did best" in orders_said(made)[0]
     made["orders"]["rows"].pop()
