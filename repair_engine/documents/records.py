@@ -23,6 +23,7 @@ from repair_engine.question.attacks.settings import AttackRecord
 from repair_engine.question.question import MetricRecord
 from repair_engine.search.records import RunRecord
 from repair_engine.studies.attack_rows import AttackRow
+from repair_engine.studies.calibration import CalibrationRecord
 from repair_engine.studies.fairness import FairnessRecord
 from repair_engine.studies.masking import CheckRecord
 from repair_engine.support.statistics import IntervalRecord, McNemarRecord
@@ -237,6 +238,7 @@ class RepairRecord(Valued):
     gain: NotRequired[Change]
     clean_change: NotRequired[Change]
     fairness: NotRequired[FairnessRecord]
+    calibration: NotRequired[CalibrationRecord]
     images_right: NotRequired[dict[str, int]]
     guard: NotRequired[GuardFigures]
     findings: NotRequired[list[str]]

@@ -297,6 +297,8 @@ def _measure(case: Case, plan: Plan, before: Predictions, after: Predictions, do
     document["groups"] = measures.group_tables(case, all_before, all_after)
     if case.question.subgroups is not None:
         document["fairness"] = measures.fairness_of(case, all_before, all_after)
+    if (trusted := measures.calibration_of(case, before.logits["all"], after.logits["all"])) is not None:
+        document["calibration"] = trusted
     document["images_right"] = {
         "before": int((all_before == labels)[report].sum()),
         "after": int((all_after == labels)[report].sum()),

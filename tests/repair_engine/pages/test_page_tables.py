@@ -2,6 +2,7 @@
 
 import pytest
 
+from repair_engine.documents.repair import judge
 from repair_engine.pages.repair_page import render, sections
 from repair_engine.pages.repair_wording import tried
 from repair_engine.studies.attack_rows import NO_SURROGATE
@@ -183,3 +184,34 @@ def test_values_that_are_not_known_are_no_figures() -> None:
     assert "0.12345" not in shown
     assert "not known (4 samples)" in shown
     assert "Values of the ranked candidates" not in shown
+
+
+@pytest.mark.parametrize("k", [0, 2])
+def test_calibration(k: int) -> None:
+    made = document("subgroup-recall:ground", k=k)
+    found, page = made["calibration"], Page(render(made))
+    nll, brier, excess, error = page.table("How far probabilities can be trusted")
+    assert len(nll) == (5 if k else 2)
+    for when in ("before", "after")[: 1 + bool(k)]:
+        assert number(nll[when]) == pytest.approx(found["nll"][when], abs=6e-4)
+        assert number(brier[when]) == pytest.approx(found["brier"][when], abs=6e-5)
+        assert number(excess[when]) == pytest.approx(100 * found["overconfidence"][when], abs=0.06)
+        assert number(error[when]) == pytest.approx(100 * found[when]["ece"], abs=0.06)
+    groups = page.table("Confidence minus accuracy by subgroup")
+    assert [(row["subgroup"], row["n"]) for row in groups] == [("dark", "263"), ("light", "300")]
+    assert number(groups[0]["before"]) == pytest.approx(100 * found["subgroups"][0]["before"], abs=0.06)
+    assert f"{found['before']['confidence']:.1%} sure" in page.text
+    assert ("the repaired one is" in page.text) == bool(k)
+    assert f"divided by {found['after']['temperature']:.2f}" in page.text
+
+
+def test_growing_over_confidence_is_a_finding_and_said() -> None:
+    made = document("accuracy", k=2)
+    excess = made["calibration"]["overconfidence"]
+    made["calibration"] = {
+        **made["calibration"],
+        "overconfidence": {**excess, "change": {**excess["change"], "value": 0.05, "lower": 0.01, "upper": 0.09}},
+    }
+    judge(made)
+    assert any(said.startswith("Confidence exceeds accuracy by more") for said in made["findings"])
+    assert "do not take thresholds on confidence over unchanged" in Page(render(made)).text
