@@ -14,6 +14,7 @@ from repair_engine.choosing.plan import StepRecord
 from repair_engine.choosing.selection import SelectionRecord
 from repair_engine.documents.by_kind import ByKind
 from repair_engine.documents.corruption import CorruptionSection
+from repair_engine.documents.interactions import InteractionsRecord
 from repair_engine.documents.reasons import BrokenLimit
 from repair_engine.documents.trigger import TriggerSection
 from repair_engine.edits.records import ControlRow, EditSection
@@ -231,6 +232,7 @@ class RepairRecord(Valued):
     corruption: NotRequired[CorruptionSection]
     verification: NotRequired[Verification]
     by_kind: NotRequired[ByKind]
+    interactions: NotRequired[InteractionsRecord]
     orders: NotRequired[OrdersRecord | None]
     edit: NotRequired[EditSection]
     before: NotRequired[dict[str, SplitFigures]]

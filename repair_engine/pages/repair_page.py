@@ -21,6 +21,7 @@ from repair_engine.pages import (
 from repair_engine.pages import repair_wording as words
 from repair_engine.pages.by_kind import BY_KIND
 from repair_engine.pages.calibration import CALIBRATION
+from repair_engine.pages.interactions import INTERACTIONS
 from repair_engine.pages.measured import MEASURED
 from repair_engine.pages.rendering import Section
 from repair_engine.pages.svg import responsive
@@ -158,6 +159,7 @@ _SHOWN: dict[str, Any] = {
     **rendering.named(known_rows, values_chart, beyond, not_measured),
     **BY_KIND,
     **CALIBRATION,
+    **INTERACTIONS,
     "SIZES": words.SIZES,
     "fairness_words": fairness_wording,
     "attack_words": attack_wording,

@@ -3,6 +3,7 @@
 import pytest
 
 from repair_engine.documents.repair import judge
+from repair_engine.pages.interactions import together_said
 from repair_engine.pages.repair_page import render, sections
 from repair_engine.pages.repair_wording import tried
 from repair_engine.studies.attack_rows import NO_SURROGATE
@@ -215,3 +216,32 @@ def test_growing_over_confidence_is_a_finding_and_said() -> None:
     judge(made)
     assert any(said.startswith("Confidence exceeds accuracy by more") for said in made["findings"])
     assert "do not take thresholds on confidence over unchanged" in Page(render(made)).text
+
+
+def test_how_culprits_work_together() -> None:
+    made = document("recall:shirt", k=2)
+    assert "How they work together" not in Page(render(made)).text, "an earlier version's report has none"
+
+    def gain(value: float) -> dict[str, float]:
+        return {"value": value, "lower": value - 0.01, "upper": value + 0.01, "level": 0.95}
+
+    a, b = (row["id"] for row in made["culprits"][:2])
+    pair = {"first": a, "second": b, "both": gain(0.12), "interaction": gain(0.1), "p": 1e-4, "p_holm": 2e-4}
+    made["interactions"] = {
+        "of": 3,
+        "n": 180,
+        "culprits": [{"id": a, "alone": gain(0.02), "last": gain(0.12)}, {"id": b, "alone": gain(0), "last": gain(0)}],
+        "pairs": [{**pair, "kind": "only together"}],
+        "evaluations": 900,
+    }
+    page = Page(render(made))
+    assert "of the first 2 of 3: 1 would be missed" in page.text
+    assert "Of 1 pair, 1 help only together" in page.text
+    first, second = page.table("What each gains on the report images")
+    assert first == {"filter": a, "ablated alone": "+2.0 +1.0 to +3.0", "lost without it": "+12.0 +11.0 to +13.0"}
+    assert second["filter"] == b
+    (row,) = page.table("Pairs that interact")
+    assert (row["both, points"].split()[0], row["interaction, points"].split()[0]) == ("+12.0", "+10.0")
+    assert (row["p (Holm)"], row["note"]) == ("< 0.001", "help only together")
+    assert "of ablation alone" not in page.text
+    assert "All of this is of ablation alone" in together_said(made["interactions"], "constants")[-1]
