@@ -264,7 +264,8 @@ def _not_seen(rows: list[Row]) -> list[str]:
 def _line(row: Row) -> list[str]:
     def points(change: Row, sign: float = 1.0) -> str:
         ends = sorted((sign * change["lower"], sign * change["upper"]))
-        return f"{100 * sign * change['value']:+.1f} [{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]"
+        value, low, high = (100 * share + 0.0 for share in (sign * change["value"], *ends))  # no negative zeros
+        return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
     is_ablation = row["edit"] == "ablate"
     note = row["note"] if row["made"] else f"as it is: {row['note']}" if row["note"] else "as it is"
