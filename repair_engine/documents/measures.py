@@ -17,7 +17,7 @@ from repair_engine.support.statistics import cell_flag, holm, mcnemar, paired_bo
 
 
 def split_figures(case: Case, predicted: np.ndarray, attacked: dict[str, np.ndarray]) -> dict[str, SplitFigures]:
-    """Metric and clean accuracy per split and over all images.
+    """Metric and clean accuracy (of images that are to be retained) per split and over all images.
 
     Args:
         predicted: of all images, int64 [N].
@@ -26,7 +26,7 @@ def split_figures(case: Case, predicted: np.ndarray, attacked: dict[str, np.ndar
     figures: dict[str, SplitFigures] = {}
     right = predicted == case.images.labels
     for part in (*SPLITS, "all"):
-        figures[part] = {"accuracy": float(right[case.images.indices(part)].mean())}
+        figures[part] = {"accuracy": float(right[case.question.retained(part)].mean())}
         value = case.question.value(part, predicted, attacked)
         if value is not None:
             figures[part]["metric"] = value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from repair_engine.verbs import opening
 from repair_engine.verbs.checks import Unchecked, VerifyRecord, Wrong, look
 from repair_engine.verbs.corrupted_again import make_again, metric_of
 from repair_engine.verbs.fairness_again import fairness_again
+from repair_engine.verbs.forgotten_again import PROBE, forgetting_again, forgotten_of, probes_again
 from repair_engine.verbs.receipt import RECEIPT, check_receipt
 from repair_engine.verbs.redo import Recorded, edited, read_plan
 from repair_engine.verbs.verify import File, fresh_predictions
@@ -64,6 +65,11 @@ class _Repair:
         """These are corrupted ones, which can be made again."""
         return settings.corrupts(str(self.document["metric"]["name"]))
 
+    @property
+    def forgets(self) -> bool:
+        """Its metric is of images that are to be forgotten."""
+        return settings.forgets(str(self.document["metric"]["name"]))
+
 
 def audit(here: settings.Verify) -> VerifyRecord:
     """Looks at everything that can be looked at with what was given.
@@ -81,6 +87,8 @@ def audit(here: settings.Verify) -> VerifyRecord:
     }
     if repair.corrupted:
         looks["corrupted images"] = lambda: _corrupted(repair, here)
+    if repair.forgets:
+        looks["probes"] = lambda: _probes(repair, here)
     if here.key is not None or (repair.folder / RECEIPT).is_file():
         looks["receipt"] = lambda: check_receipt(repair.folder, here.key)
     checks = [look(name, check) for name, check in looks.items()]
@@ -158,12 +166,19 @@ class _Rows:
     subgroup: np.ndarray
     before: np.ndarray
     after: np.ndarray
+    forgotten: np.ndarray | None = None  # bool, where something is to be forgotten
 
     @classmethod
     def of(cls, repair: _Repair) -> _Rows:
         rows = tables.read(repair.path("predictions"))
         names = ("split", "label", "subgroup", "predicted_before", "predicted_after")
-        return cls(*(np.array([row[name] for row in rows], dtype=object) for name in names))
+        found = cls(*(np.array([row[name] for row in rows], dtype=object) for name in names))
+        return replace(found, forgotten=forgotten_of(repair.document, found.label, found.subgroup))
+
+    def retained(self, split: str) -> np.ndarray:
+        """The images that accuracy is told of."""
+        inside = self.within(split)
+        return inside if self.forgotten is None else inside & ~self.forgotten
 
     def within(self, split: str) -> np.ndarray:
         return np.ones(len(self.split), bool) if split == "all" else self.split == split
@@ -179,6 +194,8 @@ class _Rows:
         kind, _, of = name.partition(":")
         if kind == "recall":
             return _share(right[rows & (self.label == of)])
+        if self.forgotten is not None:
+            return _share(right[rows & self.forgotten])
         groups = [rows & (self.subgroup == group) for group in sorted(set(self.subgroup[rows]))]
         return float(np.mean([self._mean_recall(right, group) for group in groups]))
 
@@ -198,7 +215,7 @@ def _figures(repair: _Repair) -> str:
     for when in ("before", "after"):
         for split in (*SPLITS, "all"):
             told = repair.document[when][split]
-            derived = {"accuracy": _share(rows.right(when)[rows.within(split)])}
+            derived = {"accuracy": _share(rows.right(when)[rows.retained(split)])}
             if not repair.attacked:
                 derived["metric"] = rows.metric(name, when, split)
             elif repair.corrupted and split != "all":
@@ -208,7 +225,11 @@ def _figures(repair: _Repair) -> str:
                 compared += 1
     report = rows.within("report")
     for when in ("before", "after"):
-        _same(f"images right {when}", repair.document["images_right"][when], int(rows.right(when)[report].sum()))
+        _same(
+            f"images right {when}",
+            repair.document["images_right"][when],
+            int(rows.right(when)[rows.retained("report")].sum()),
+        )
     groups = repair.document["groups"]
     for told in groups["classes"]:
         compared += _group(told, rows, report & (rows.label == told["name"]))
@@ -218,8 +239,15 @@ def _figures(repair: _Repair) -> str:
     for what, said, again in fairness_again(repair.document, rows.label[report], rows.subgroup[report], both):
         _same(what, said, again)
         compared += 1
+    if rows.forgotten is not None:
+        predicted_as = {"before": rows.before, "after": rows.after}
+        probes = tables.read(repair.path("probe"))
+        told = forgetting_again(repair.document, rows.split, rows.label, rows.forgotten, predicted_as, probes)
+        for what, said, again in told:
+            _same(what, said, again)
+            compared += 1
     left = "; its metric is of attacked images, not of these" if repair.attacked and not repair.corrupted else ""
-    also = f" and {len(changed):,} of {CORRUPTED}" if repair.corrupted else ""
+    also = f" and {len(changed):,} of {CORRUPTED}" if repair.corrupted else f" and {PROBE}" if repair.forgets else ""
     return f"{compared + 2} figures come again from {len(report):,} rows of {PREDICTIONS}{also}{left}"
 
 
@@ -361,6 +389,19 @@ def _corrupted(repair: _Repair, here: settings.Verify) -> str:
             {when: predicting(opened) for when, opened in found.models.items()}, folder,
             lambda logits: _margin(logits) <= ROUNDING,
         )  # fmt: skip
+
+
+def _probes(repair: _Repair, here: settings.Verify) -> str:
+    """What linear probes say comes again; of a group, its images are those that the images' table names."""
+    found, rows = _opened(repair, here), _Rows.of(repair)
+    of = repair.document["metric"]["forgetting"]
+    assert rows.forgotten is not None
+    if "column" in of and not np.array_equal(np.array(found.images.column(of["column"]), dtype=object), rows.subgroup):
+        raise Wrong(f"The column {of['column']} of {here.data} has other values than {PREDICTIONS}.")
+    return probes_again(
+        repair.document, tables.read(repair.path("probe")), found.rows, rows.forgotten, found.images, found.models,
+        int(repair.document["run"]["seed"]),
+    )  # fmt: skip
 
 
 def _logits(opened: opening.Model, preprocessing: Any, sets: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -83,7 +83,7 @@ class Part:
 
 
 _PARTS = {  # part -> its heading, and what is in it; all else is statistics
-    "summary": ("Summary", ("figures", "corruption", "controls", "notices", "warnings")),
+    "summary": ("Summary", ("figures", "corruption", "forgetting", "controls", "notices", "warnings")),
     "network": ("Network", ("culprits", "filters", "layers", "histogram", "objectives", "not-players")),
     "choice": ("Choice", ("choice",)),
     "statistics": ("Statistics", ()),
