@@ -42,6 +42,9 @@ def standing(row: Mapping[str, Any], document: Document) -> int:
     if "advantage" not in row:
         mine, picks = sign * document["after"]["report"]["metric"], [sign * v for v in row["metric_range"]]
         return 1 if mine > max(picks) else -1 if mine < min(picks) else 0
+    forgetting = document["metric"].get("forgetting")
+    if forgetting and max(row["metric"], document["after"]["report"]["metric"]) <= forgetting["chance"]["report"]:
+        return 0  # below chance nothing more is forgotten
     advantage = row["advantage"]
     if advantage.get("p_holm", 0.0) >= 1 - advantage.get("level", 0.95):
         return 0

@@ -13,6 +13,7 @@ from typing import NotRequired, TypedDict
 import numpy as np
 
 from repair_engine.case.case import Case
+from repair_engine.data import SPLITS
 from repair_engine.documents.trigger import RateRecord, rate
 from repair_engine.edits.kinds import CONTROLS
 from repair_engine.edits.model import Tensors, changed
@@ -27,7 +28,7 @@ from repair_engine.support.statistics import IntervalRecord, paired_bootstrap
 FILE = "probe.csv"
 HEADER = ("file_name", "label", "set", "features", "predicted")
 INTACT, REPAIRED, SHIFT, PIXELS = "intact model", "this repair", "logit shift", "pixels"
-SAME, HIDDEN, LESS, NOT_FOUND = "same features", "hidden", "less", "not found"  # verdicts
+SAME, UNTOLD, HIDDEN, LESS, NOT_FOUND = "same features", "cannot tell", "hidden", "less", "not found"  # verdicts
 _MOST_CALLED = 20
 _NAMES = ("retain", "forget")
 
@@ -68,10 +69,12 @@ class ProbeRecord(TypedDict):
 
 
 class ForgettingSection(TypedDict):
-    """`left_out`: classes that are not listed in `called`."""
+    """`left_out`: classes that are not listed in `called`; `below_chance`: accuracy on the forget set is lower after
+    the repair than by chance, with its whole 95% interval (Wilson)."""
 
     called: list[CalledRow]
     left_out: int
+    below_chance: bool
     probe: ProbeRecord
 
 
@@ -100,7 +103,14 @@ def forgetting_section(
     probes = _probes(case, question, workshop, used, edited, progress)
     record = _not_made(probes) if isinstance(probes, str) else _record(case, question, probes)
     found = {} if isinstance(probes, str) else {name: probed for name, (probed, _) in probes.items()}
-    return {"called": called, "left_out": max(0, len(said) - _MOST_CALLED), "probe": record}, found
+    accuracy = rate((predicted[1] == case.images.labels)[rows].mean(), len(rows))
+    section: ForgettingSection = {
+        "called": called,
+        "left_out": max(0, len(said) - _MOST_CALLED),
+        "below_chance": accuracy["upper"] < question.chance("report"),
+        "probe": record,
+    }
+    return section, found
 
 
 def probe_forwards(case: Case) -> int:
@@ -115,12 +125,10 @@ def _probes(
     head, intact = case.subject.network.tunable.head, case.subject.checkpoint.tensors
     if not isinstance(head, Head):
         return f"No linear probe was made: {head}."
-    of_group = question.forgotten.column is not None
+    parts = {part: case.images.indices(part) for part in SPLITS}
     probing = Probing.of(
-        case.images.pixels, case.images.labels, question.forgotten.members if of_group else None,
-        {part: case.images.indices(part) for part in ("score", "select", "report")}, len(case.images.class_names),
-        case.settings.seed,
-    )  # fmt: skip
+        case.images.pixels, case.images.labels, parts, len(case.images.class_names), case.settings.seed
+    )
     models: dict[str, Tensors] = {REPAIRED: edited} if used else {}
     models[SHIFT] = intact
     for kind, name in CONTROLS.items():
@@ -174,18 +182,21 @@ def _record(case: Case, question: ForgetQuestion, probes: Mapping[str, tuple[Pro
     reference = max(question.chance("report"), float(right[PIXELS][mask].mean()))
     learned = min(len(case.images.indices("score")), MOST)
     mine = next((row for row in rows if row["name"] == REPAIRED), None)
-    verdict = "" if mine is None else verdict_of(mine, reference)
+    verdict = "" if mine is None else verdict_of(mine, rows[0], reference)
     return {"rows": rows, "learned_from": learned, "reference": reference, "verdict": verdict}
 
 
-def verdict_of(row: ProbeRow, reference: float) -> str:
-    """What a probe on the repair's features says: the same, hidden, less, or not found.
+def verdict_of(row: ProbeRow, intact: ProbeRow, reference: float) -> str:
+    """What a probe on the repair's features says: the same, that it cannot tell, hidden, less, or not found.
 
-    Hidden: not told apart from the probe on the intact model's features. Not found: its interval reaches down to what
-    is found without the features.
+    It cannot tell where the intact model's features are not shown to give more than is found without (`reference`).
+    Hidden: not told apart from the probe on the intact model's features. Not found: its interval reaches down to the
+    reference.
     """
     if row["same"]:
         return SAME
+    if intact["forget"]["lower"] <= reference:
+        return UNTOLD
     assert row["change"] is not None
     if row["change"]["upper"] >= 0:
         return HIDDEN

@@ -106,7 +106,7 @@ def group_table(
 
 def group_tables(case: Case, before: np.ndarray, after: np.ndarray) -> dict[str, list[GroupRow]]:
     """Tables by subgroup and by class within subgroup (where the metric has columns) and by class, on *report*."""
-    indices = case.images.splits.report
+    indices = case.question.classed("report")
     labels = case.images.labels[indices]
     classes = case.images.class_names
     right_before, right_after = before[indices] == labels, after[indices] == labels

@@ -2,8 +2,7 @@
 
 The features are what the last layer reads. The probe is multinomial logistic regression (Alain & Bengio 2016,
 arXiv 1610.01644) of all classes on the score images, held to zero by a ridge that is picked on the select images; it
-knows nothing of the last layer that the network has. Each class weighs the same; where a group is to be forgotten, it
-weighs as much as all others, and its classes the same.
+knows nothing of the last layer that the network has. Each class weighs the same, so that a rare one is not passed over.
 """
 
 from __future__ import annotations
@@ -61,29 +60,19 @@ class Probing:
     Attributes:
         pixels: of all images, [N, C, H, W].
         labels: of all images, int64 [N].
-        members: the set that each image is of where a group is to be forgotten, [N]; None: of a class.
         score, select, report: dataset indices, int64.
         classes: how many there are.
     """
 
     pixels: Tensor
     labels: np.ndarray
-    members: tuple[str, ...] | None
     score: np.ndarray
     select: np.ndarray
     report: np.ndarray
     classes: int
 
     @classmethod
-    def of(
-        cls,
-        pixels: Tensor,
-        labels: np.ndarray,
-        members: tuple[str, ...] | None,
-        parts: dict[str, np.ndarray],
-        classes: int,
-        seed: int,
-    ) -> Probing:
+    def of(cls, pixels: Tensor, labels: np.ndarray, parts: dict[str, np.ndarray], classes: int, seed: int) -> Probing:
         """At most `MOST` of the score images, by the seed.
 
         Args:
@@ -92,7 +81,7 @@ class Probing:
         score = parts["score"]
         if len(score) > MOST:
             score = np.sort(np.random.default_rng([seed, _STREAM]).choice(score, MOST, replace=False))
-        return cls(pixels, labels, members, score, parts["select"], parts["report"], classes)
+        return cls(pixels, labels, score, parts["select"], parts["report"], classes)
 
     def features(self, model: Opened, tensors: Tensors, weight: str) -> list[Tensor] | None:
         """What the layer with this weight reads of each part's images, float64 [n, features].
@@ -150,8 +139,7 @@ class Probing:
         return best
 
     def _weights(self, rows: np.ndarray) -> np.ndarray:
-        groups = ["all"] * len(rows) if self.members is None else [self.members[i] for i in rows]
-        return subgroup_weights(self.labels[rows], groups)
+        return subgroup_weights(self.labels[rows], ["all"] * len(rows))
 
 
 def _pooled(read: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _TITLES = {
     "same features": "Hidden, not forgotten",
     "hidden": "Hidden, not forgotten",
+    "cannot tell": "Lowered; a linear probe cannot tell",
     "less": "Forgotten in part",
     "not found": "Forgotten, as far as a linear probe tells",
     "": "Lowered, not probed",
@@ -45,10 +46,9 @@ def sets_said(document: RepairRecord) -> str:
 
 def chance_said(document: RepairRecord) -> str:
     """Where the forget set's accuracy ended below chance, what that means; else nothing."""
-    chance = document["metric"]["forgetting"]["chance"]["report"]
-    after = document["after"]["report"]["metric"]
-    if after >= chance or document["before"]["report"]["metric"] == after:
+    if not document["forgetting"]["below_chance"]:
         return ""
+    after, chance = document["after"]["report"]["metric"], document["metric"]["forgetting"]["chance"]["report"]
     return (
         f"{percent(after)} is below the chance level of {percent(chance)}: to be wrong more often than guesses takes "
         "knowledge, too."
@@ -79,6 +79,8 @@ def probe_said(document: RepairRecord) -> str:
     return (
         found
         + {
+            "cannot tell": f". The latter is not shown to be more than the {percent(probe['reference'])} that "
+            f"{_reference(document)}, so this probe cannot tell whether the forget set is gone or hidden.",
             "hidden": ": the two are not told apart, so the forget set is hidden, not forgotten.",
             "less": f": less than before, and more than the {percent(probe['reference'])} that {_reference(document)}. "
             "Part of it is still in the features.",

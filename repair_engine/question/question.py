@@ -112,6 +112,10 @@ class Question(ABC):
         """Dataset indices of a part's images on which the limit of clean accuracy holds, and which that is told of."""
         return self.images.indices(part)
 
+    def classed(self, part: str) -> np.ndarray:
+        """Dataset indices of a part's images that a table of classes is of."""
+        return self.images.indices(part)
+
     def chance(self, part: str) -> float:
         """Of a metric to be lowered: where it is low enough, and nothing is won by lowering it further."""
         return 0.0
@@ -246,6 +250,10 @@ class ForgetQuestion(CleanQuestion):
     def retained(self, part: str) -> np.ndarray:
         indices = self.images.indices(part)
         return indices[~self.forgotten.mask[indices]]
+
+    def classed(self, part: str) -> np.ndarray:
+        """Where a group is to be forgotten: those of the others, for it has images of several classes."""
+        return super().classed(part) if self.forgotten.column is None else self.retained(part)
 
     def chance(self, part: str) -> float:
         return self._record["chance"][part]

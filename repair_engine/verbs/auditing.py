@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -159,21 +159,28 @@ def _plan(repair: _Repair) -> str:
 
 @dataclass(frozen=True)
 class _Rows:
-    """predictions.csv as arrays of words [N]."""
+    """predictions.csv as arrays of words [N].
 
+    Attributes:
+        forgotten: which images are of the forget set, bool [N]; None where nothing is to be forgotten.
+        group: that is a group, and no class.
+    """
+
+    forgotten: np.ndarray | None
+    group: bool
     split: np.ndarray
     label: np.ndarray
     subgroup: np.ndarray
     before: np.ndarray
     after: np.ndarray
-    forgotten: np.ndarray | None = None  # bool, where something is to be forgotten
 
     @classmethod
     def of(cls, repair: _Repair) -> _Rows:
         rows = tables.read(repair.path("predictions"))
         names = ("split", "label", "subgroup", "predicted_before", "predicted_after")
-        found = cls(*(np.array([row[name] for row in rows], dtype=object) for name in names))
-        return replace(found, forgotten=forgotten_of(repair.document, found.label, found.subgroup))
+        words = [np.array([row[name] for row in rows], dtype=object) for name in names]
+        mask = forgotten_of(repair.document, words[1], words[2])
+        return cls(mask, "column" in repair.document["metric"].get("forgetting", {}), *words)
 
     def retained(self, split: str) -> np.ndarray:
         """The images that accuracy is told of."""
@@ -182,6 +189,10 @@ class _Rows:
 
     def within(self, split: str) -> np.ndarray:
         return np.ones(len(self.split), bool) if split == "all" else self.split == split
+
+    def classed(self, split: str) -> np.ndarray:
+        """The images that the table of classes is of: where a group is to be forgotten, all others."""
+        return self.retained(split) if self.group else self.within(split)
 
     def right(self, when: str) -> np.ndarray:
         return getattr(self, when) == self.label
@@ -232,7 +243,7 @@ def _figures(repair: _Repair) -> str:
         )
     groups = repair.document["groups"]
     for told in groups["classes"]:
-        compared += _group(told, rows, report & (rows.label == told["name"]))
+        compared += _group(told, rows, rows.classed("report") & (rows.label == told["name"]))
     for told in groups.get("subgroups") or ():
         compared += _group(told, rows, report & (rows.subgroup == told["name"]))
     both = {when: getattr(rows, when)[report] for when in ("before", "after")}
@@ -395,11 +406,10 @@ def _probes(repair: _Repair, here: settings.Verify) -> str:
     """What linear probes say comes again; of a group, its images are those that the images' table names."""
     found, rows = _opened(repair, here), _Rows.of(repair)
     of = repair.document["metric"]["forgetting"]
-    assert rows.forgotten is not None
     if "column" in of and not np.array_equal(np.array(found.images.column(of["column"]), dtype=object), rows.subgroup):
         raise Wrong(f"The column {of['column']} of {here.data} has other values than {PREDICTIONS}.")
     return probes_again(
-        repair.document, tables.read(repair.path("probe")), found.rows, rows.forgotten, found.images, found.models,
+        repair.document, tables.read(repair.path("probe")), found.rows, found.images, found.models,
         int(repair.document["run"]["seed"]),
     )  # fmt: skip
 

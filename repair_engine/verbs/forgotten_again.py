@@ -83,7 +83,6 @@ def probes_again(
     document: Mapping[str, Any],
     probes: Rows,
     rows: Rows,
-    mask: np.ndarray,
     dataset: Dataset,
     models: Mapping[str, Opened],
     seed: int,
@@ -92,7 +91,6 @@ def probes_again(
 
     Args:
         rows: of predictions.csv.
-        mask: of all images, bool [N].
         models: "before" and "after" -> the model, as far as it is there.
 
     Raises:
@@ -102,11 +100,8 @@ def probes_again(
     if not document["forgetting"]["probe"]["rows"]:
         raise Unchecked("the report has no probe")
     parts = np.array([row["split"] for row in rows])
-    members = None if "of_class" in document["metric"]["forgetting"] else tuple(
-        "forget" if one else "retain" for one in mask
-    )  # fmt: skip
     probing = Probing.of(
-        torch.from_numpy(np.array(dataset.images)), dataset.labels, members,
+        torch.from_numpy(np.array(dataset.images)), dataset.labels,
         {part: np.flatnonzero(parts == part) for part in ("score", "select", "report")}, len(dataset.class_names), seed,
     )  # fmt: skip
     report = [dataset.file_names[i] for i in probing.report]
