@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from repair_engine.data import Dataset
+from repair_engine.documents.forgetting import INTACT, REPAIRED, verdict_of
 from repair_engine.edits.model import Model
 from repair_engine.edits.probe import Probing
 from repair_engine.network import Network
@@ -22,7 +23,7 @@ from repair_engine.verbs.opening import Model as Opened
 
 PROBE = "probe.csv"
 ROUNDING = 0.01  # of a probe's predictions: a fit on another processor may tip so many
-_REPORTED = {"before": "intact model", "after": "this repair"}
+_REPORTED = {"before": INTACT, "after": REPAIRED}
 Rows = Sequence[Mapping[str, str]]
 Told = tuple[str, float | None, float]  # what, as the report says it, as it comes again
 
@@ -32,10 +33,15 @@ def forgotten_of(document: Mapping[str, Any], labels: np.ndarray, groups: np.nda
 
     Args:
         labels, groups: the columns label and subgroup of predictions.csv, words [N].
+
+    Raises:
+        Wrong: the metric's name is of another class or group than its record.
     """
-    of = document["metric"].get("forgetting")
+    of, name = document["metric"].get("forgetting"), str(document["metric"]["name"])
     if of is None:
         return None
+    if name not in (f"forget:{of.get('of_class')}", f"forget:{of.get('column')}={of.get('value')}"):
+        raise Wrong(f"The metric {name} is of another forget set than its record says.")
     return labels == of["of_class"] if "of_class" in of else groups == of["value"]
 
 
@@ -43,12 +49,15 @@ def forgetting_again(
     document: Mapping[str, Any], split: np.ndarray, labels: np.ndarray, mask: np.ndarray,
     predicted: Mapping[str, np.ndarray], probes: Rows,
 ) -> Iterator[Told]:  # fmt: skip
-    """Every figure of `metric.forgetting` and `forgetting`, with what comes again.
+    """Every figure of `metric.forgetting` and `forgetting`, with what comes again, and the probe's verdict.
 
     Args:
         split, labels, mask: of all images, words, words and bool [N].
         predicted: "before" and "after" -> predicted classes, words [N].
         probes: of probe.csv.
+
+    Raises:
+        Wrong: the verdict does not follow, or a probe that is said to be the intact model's is another.
     """
     of, section = document["metric"]["forgetting"], document["forgetting"]
     for part in ("score", "select", "report", "all"):
@@ -77,6 +86,21 @@ def forgetting_again(
                 reference = max(reference, float(np.mean(right)))
     if section["probe"]["rows"]:
         yield "what is found without the features", section["probe"]["reference"], reference
+        _check_verdict(section["probe"], probes)
+
+
+def _check_verdict(probe: Mapping[str, Any], probes: Rows) -> None:
+    said: dict[str, list[str]] = {}
+    for row in probes:
+        said.setdefault(row["features"], []).append(row["predicted"])
+    rows = {row["name"]: row for row in probe["rows"]}
+    for name, row in rows.items():
+        if row["same"] and said.get(name) != said.get(INTACT):
+            raise Wrong(f"The probe on {name} is said to be the intact model's; {PROBE} has another.")
+    mine = rows.get(REPAIRED)
+    verdict = "" if mine is None else verdict_of(mine, rows[INTACT], probe["reference"])
+    if verdict != probe["verdict"]:
+        raise Wrong(f"The report's verdict on its probe is {probe['verdict']!r}; its rows give {verdict!r}.")
 
 
 def probes_again(

@@ -272,6 +272,15 @@ def test_verify_derives_all_of_it(which: str, known: World, request: pytest.Fixt
         lines = path.read_text().splitlines(keepends=True)
         path.write_text("".join(line.replace(",this repair,cat", ",this repair,ant") for line in lines))
 
+    def verdict(folder: Path) -> None:
+        in_reports(folder, lambda d: "forgetting" in d and d["forgetting"]["probe"].update(verdict="not found"))
+
+    def other_class(folder: Path) -> None:
+        name = "of_class" if which == "of_class" else "value"
+        in_reports(folder, lambda d: d["metric"]["forgetting"].update({name: "bee" if name == "of_class" else "dark"}))
+
+    assert "verdict on its probe is 'not found'" in tampered(verdict)["figures"]
+    assert "another forget set" in tampered(other_class)["figures"]
     assert "chance level, report" in tampered(chance)["figures"].lower()
     assert "forgotten images called" in tampered(called)["figures"].lower()
     wrong = tampered(probe)

@@ -258,7 +258,12 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
     def _check_forgotten(self) -> None:
         """A class, or a column of the dataset; whether the column has the value is told by whoever reads it."""
         name = self.cleaned_data.get("forgotten", "").strip()
-        if not any(name.startswith(f"{column}=") for column in self.columns):
+        if any(name.startswith(f"{column}=") for column in self.columns):
+            return
+        if "=" in name and name not in self.class_names:
+            known = ", ".join(self.columns) or "none"
+            self.add_error("forgotten", f"There is no column {name.partition('=')[0]!r}. There are: {known}.")
+        else:
             self._check_class("forgotten")
 
     def _check_trigger(self) -> None:
