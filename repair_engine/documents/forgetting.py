@@ -189,18 +189,19 @@ def _record(case: Case, question: ForgetQuestion, probes: Mapping[str, tuple[Pro
 def verdict_of(row: ProbeRow, intact: ProbeRow, reference: float) -> str:
     """What a probe on the repair's features says: the same, that it cannot tell, hidden, less, or not found.
 
-    It cannot tell where the intact model's features are not shown to give more than is found without (`reference`).
-    Hidden: not told apart from the probe on the intact model's features. Not found: its interval reaches down to the
-    reference.
+    It cannot tell where the intact model's features are not shown to give more than is found without (`reference`), or
+    where the repair's are told apart from neither. Hidden: more than the reference, not told apart from the probe on
+    the intact model's features. Not found: less than that, and its interval reaches down to the reference.
     """
     if row["same"]:
         return SAME
     if intact["forget"]["lower"] <= reference:
         return UNTOLD
     assert row["change"] is not None
-    if row["change"]["upper"] >= 0:
-        return HIDDEN
-    return LESS if row["forget"]["lower"] > reference else NOT_FOUND
+    there, fell = row["forget"]["lower"] > reference, row["change"]["upper"] < 0
+    if fell:
+        return LESS if there else NOT_FOUND
+    return HIDDEN if there else UNTOLD
 
 
 def write_probe(case: Case, probes: Mapping[str, Probed], path: Path) -> None:

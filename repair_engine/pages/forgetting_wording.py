@@ -79,8 +79,8 @@ def probe_said(document: RepairRecord) -> str:
     return (
         found
         + {
-            "cannot tell": f". The latter is not shown to be more than the {percent(probe['reference'])} that "
-            f"{_reference(document)}, so this probe cannot tell whether the forget set is gone or hidden.",
+            "cannot tell": f"{_untold(intact['forget']['lower'] > probe['reference'])} the {percent(probe['reference'])} "
+            f"that {_reference(document)}, so this probe cannot tell whether the forget set is gone or hidden.",
             "hidden": ": the two are not told apart, so the forget set is hidden, not forgotten.",
             "less": f": less than before, and more than the {percent(probe['reference'])} that {_reference(document)}. "
             "Part of it is still in the features.",
@@ -88,6 +88,13 @@ def probe_said(document: RepairRecord) -> str:
             "probe does not find, others may.",
         }[probe["verdict"]]
     )
+
+
+def _untold(known: bool) -> str:
+    """Why: the probe on the intact model's features finds something, or it does not."""
+    if known:
+        return ". The former is told apart neither from the latter nor from"
+    return ". The latter is not shown to be more than"
 
 
 def _reference(document: RepairRecord) -> str:
@@ -119,9 +126,9 @@ def plain_of(row: ProbeRow, document: RepairRecord) -> float | None:
 NOTE = (
     "The probe is multinomial logistic regression of all classes on what the last layer reads, learned on the score "
     "images with their true labels, its ridge picked on the select images; it knows nothing of the model's own last "
-    "layer. It finds what is linear in the features. What it finds is not all that was kept: a network that never saw "
-    "the forget set may give as much, since features of other images serve; and a probe on the pixels shows what needs "
-    "no network. probe.csv has what each probe says of each image."
+    "layer. It finds what is linear in the features. What it finds need not have been kept: a network that never saw the "
+    "forget set may give a probe as much, since features of other images serve; the probe on the pixels shows what "
+    "needs no network. probe.csv has what each probe says of each image."
 )
 
 

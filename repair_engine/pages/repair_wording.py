@@ -54,6 +54,11 @@ def repaired(document: RepairRecord) -> bool:
     return document["outcome"] == "repaired"
 
 
+def hides(document: RepairRecord) -> bool:
+    """What was to be forgotten is hidden, by what a linear probe finds."""
+    return "forgetting" in document and document["forgetting"]["probe"]["verdict"] in ("same features", "hidden")
+
+
 def lowers(document: RepairRecord) -> bool:
     """Whether the metric is to be lowered."""
     return document["metric"]["goal"] == "lower"

@@ -136,6 +136,7 @@ def test_below_chance_nothing_more_is_won() -> None:
         (True, 0.0, 0.1, 0.1, SAME),
         (False, 0.0, 0.9, 0.3, UNTOLD),
         (False, 0.0, 0.9, 0.31, HIDDEN),
+        (False, 0.0, 0.3, 0.9, UNTOLD),
         (False, -0.01, 0.31, 0.9, LESS),
         (False, -0.01, 0.3, 0.9, NOT_FOUND),
     ],
