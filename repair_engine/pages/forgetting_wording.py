@@ -69,7 +69,7 @@ def probe_said(document: RepairRecord) -> str:
             f"The features are the intact model's: only the last layer was changed. A new last layer on them, a linear "
             f"probe, is right on {percent(intact['forget']['value'])} of the forget set: it is hidden, not forgotten."
         )
-    change = mine["change"]
+    change, reference = mine["change"], percent(probe["reference"])
     assert change is not None
     found = (
         f"A linear probe on the repaired model's features is right on {percent(mine['forget']['value'])} of the forget "
@@ -79,12 +79,12 @@ def probe_said(document: RepairRecord) -> str:
     return (
         found
         + {
-            "cannot tell": f"{_untold(intact['forget']['lower'] > probe['reference'])} the {percent(probe['reference'])} "
+            "cannot tell": f"{_untold(intact['forget']['lower'] > probe['reference'])} the {reference} "
             f"that {_reference(document)}, so this probe cannot tell whether the forget set is gone or hidden.",
             "hidden": ": the two are not told apart, so the forget set is hidden, not forgotten.",
-            "less": f": less than before, and more than the {percent(probe['reference'])} that {_reference(document)}. "
+            "less": f": less than before, and more than the {reference} that {_reference(document)}. "
             "Part of it is still in the features.",
-            "not found": f": no more than the {percent(probe['reference'])} that {_reference(document)}. What a linear "
+            "not found": f": no more than the {reference} that {_reference(document)}. What a linear "
             "probe does not find, others may.",
         }[probe["verdict"]]
     )
@@ -126,8 +126,8 @@ def plain_of(row: ProbeRow, document: RepairRecord) -> float | None:
 NOTE = (
     "The probe is multinomial logistic regression of all classes on what the last layer reads, learned on the score "
     "images with their true labels, its ridge picked on the select images; it knows nothing of the model's own last "
-    "layer. It finds what is linear in the features. What it finds need not have been kept: a network that never saw the "
-    "forget set may give a probe as much, since features of other images serve; the probe on the pixels shows what "
+    "layer. It finds what is linear in the features. What it finds need not have been kept: a network that never saw "
+    "the forget set may give a probe as much, since features of other images serve; the probe on the pixels shows what "
     "needs no network. probe.csv has what each probe says of each image."
 )
 
