@@ -782,6 +782,15 @@ def verdict(repair: dict, gates: list[dict]) -> tuple[int, str]:
     fell = [
         f"{row['what']} by {100 * row['drop']:.1f}" for row in (repair.get("result") or {}).get("beyond_limits", [])
     ]
+    probed = ((repair.get("result") or {}).get("forgetting") or {}).get("probe")  # of what was to be forgotten
+    if probed is not None:
+        done += {
+            "same features": ": hidden, not forgotten (the features are as they were)",
+            "hidden": ": hidden, not forgotten (a linear probe finds it)",
+            "cannot tell": ": perhaps hidden (a linear probe cannot tell)",
+            "less": ": forgotten in part (a linear probe finds less of it)",
+            "not found": ": forgotten, as far as a linear probe tells",
+        }.get(probed["verdict"], ": not probed")
     beyond = f", beyond a limit on the report images ({', '.join(fell)} points)" if fell else ""
     passed = sum(1 for gate in gates if gate["passed"])
     return PASS, done + beyond + (f", and {passed} gate(s) passed." if gates else ".")

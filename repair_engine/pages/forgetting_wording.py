@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _TITLES = {
     "same features": "Hidden, not forgotten",
     "hidden": "Hidden, not forgotten",
-    "cannot tell": "Lowered; a linear probe cannot tell",
+    "cannot tell": "Lowered, perhaps hidden",
     "less": "Forgotten in part",
     "not found": "Forgotten, as far as a linear probe tells",
     "": "Lowered, not probed",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from clients.neuron_repair import verdict
 from tests.webapp.pages.helpers import read, succeed
 from webapp.jobs.models import Job
 from webapp.jobs.requests import for_engine
@@ -116,3 +117,7 @@ def test_the_result_page_says_what_the_probe_found(owner):
     for said in ("The forget set is class coat: 40 report images", "right on 88.0% of the forget set",
                  "the forget set is hidden, not forgotten", "shirt"):  # fmt: skip
         assert said in summary["forgetting"]
+    assert report.outcome(document).title == "Hidden, not forgotten"
+    assert report.outcome(document).hides
+    finished = {"state": "succeeded", "outcome": "repaired", "error": "", "mend": "", "result": document}
+    assert verdict(finished, []) == (0, "Repaired: hidden, not forgotten (a linear probe finds it).")

@@ -32,6 +32,7 @@ class Outcome:
     rivals: str = ""  # which controls would gain, where no repair was found
     written: bool = False  # there is a checkpoint
     changes: bool = True  # it was asked for a repair
+    hides: bool = False  # what was to be forgotten is still in the features
 
 
 def document(job: Job) -> Document | None:
@@ -64,6 +65,7 @@ def outcome(of: Document) -> Outcome:
         tried=[] if found else wording.tried(of),
         rivals="" if found else rivals_said(of),
         written=wording.written(of),
+        hides=wording.hides(of),
     )
 
 
