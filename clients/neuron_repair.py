@@ -782,7 +782,8 @@ def verdict(repair: dict, gates: list[dict]) -> tuple[int, str]:
     fell = [
         f"{row['what']} by {100 * row['drop']:.1f}" for row in (repair.get("result") or {}).get("beyond_limits", [])
     ]
-    probed = ((repair.get("result") or {}).get("forgetting") or {}).get("probe")  # of what was to be forgotten
+    result = (repair.get("result") or {}) if repair["outcome"] == "repaired" else {}
+    probed = (result.get("forgetting") or {}).get("probe")  # of what was to be forgotten
     if probed is not None:
         done += {
             "same features": ": hidden, not forgotten (the features are as they were)",
