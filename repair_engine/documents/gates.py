@@ -156,7 +156,7 @@ def _images(document: Document, split: str) -> int | None:
 
 def _retained(document: Document, split: str) -> int | None:
     """Images that accuracy is taken over."""
-    forgetting = document["metric"].get("forgetting")
+    forgetting = document.get("metric", {}).get("forgetting")
     return _images(document, split) if forgetting is None else forgetting["images"][split]["retain"]
 
 
@@ -186,7 +186,7 @@ def metric_images(document: Document) -> int:
     for changed in ("attack", "trigger", "corruption"):
         if changed in document:
             return document[changed]["images"]["report"]
-    if (forgetting := document["metric"].get("forgetting")) is not None:
+    if (forgetting := document.get("metric", {}).get("forgetting")) is not None:
         return forgetting["images"]["report"]["forget"]
     if kind == "recall":
         for row in document["groups"].get("classes", []):
@@ -200,7 +200,7 @@ def _images_of_metric(document: Document, split: str) -> int | None:
     for changed in ("attack", "trigger", "corruption"):
         if changed in document:
             return document[changed]["images"].get(split)
-    if (forgetting := document["metric"].get("forgetting")) is not None:
+    if (forgetting := document.get("metric", {}).get("forgetting")) is not None:
         return forgetting["images"][split]["forget"]
     return None if document["metric"]["name"].startswith("recall:") else _images(document, split)
 
