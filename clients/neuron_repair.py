@@ -394,10 +394,10 @@ def wait_for_upload(api: Api, kind: str, upload: dict) -> dict:
 # Written by `python -m repair_engine.settings`.
 # options: begin
 _OPTIONS = """\
-metric | --metric |  | text |  |  | accuracy, recall:CLASS, subgroup-recall:COLUMN, attack-success, trigger-success:CLASS (a backdoor's trigger that gives the class), hidden-trigger or hidden-trigger:CLASS (a trigger that nobody knows: one is reconstructed from clean images), corrupted-accuracy or corrupted-accuracy:KIND (of gaussian_noise, gaussian_blur, jpeg_compression, brightness, contrast; of several KIND,KIND; without one all). Of several columns (subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a comma in it stands in double quotes.
+metric | --metric |  | text |  |  | accuracy, recall:CLASS, subgroup-recall:COLUMN, attack-success, trigger-success:CLASS (a backdoor's trigger that gives the class), hidden-trigger or hidden-trigger:CLASS (a trigger that nobody knows: one is reconstructed from clean images), corrupted-accuracy or corrupted-accuracy:KIND (of gaussian_noise, gaussian_blur, jpeg_compression, brightness, contrast; of several KIND,KIND; without one all), forget:CLASS or forget:COLUMN=VALUE (accuracy on the images of a class or a group, to be lowered; limits hold on all others). Of several columns (subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a comma in it stands in double quotes.
 group | --group |  | text |  | COLUMN | A column of metadata.csv whose values (patient, writer, identity) must not be in two of the three splits.
 seed | --seed |  | whole |  |  | Fixes the splits and every random choice: the same seed and budget give the same result.
-max_clean_drop | --max-clean-drop |  | real |  | X | How far clean accuracy may fall, on the select images and on the guard set. Default: 0.02.
+max_clean_drop | --max-clean-drop |  | real |  | X | How far clean accuracy may fall, on the select images and on the guard set. Where something is to be forgotten, that is accuracy on all other images. Default: 0.02.
 max_subgroup_drop | --max-subgroup-drop |  | real |  | X | How far the recall of any subgroup may fall. Subgroups of fewer than 30 images do not count. Default: 0.1.
 max_filters | --max-filters |  | whole |  | N | The longest list of culprits that is tried. Default: 50.
 choose | --choose |  | text | best,one-se |  | How many filters, of those within the limits: the best figure on the select images, or the fewest within one standard error of it. Default: best.
@@ -439,7 +439,7 @@ draws | --random-draws |  | whole |  | N | Random orders of removal; a band need
 curve_images | --curve-images |  | whole |  | N | Report images on which the curves are measured, at most. Default: by the budget.
 pictures | --pictures |  | whole |  | N | Filters from each end that are shown by their most extreme score images; 0: none. Default: 6.
 visualize | --visualize |  | whole |  | N | Filters from each end for which an image is optimized; 0: none. Default: 2.
-also | --also |  | texts |  | METRIC | Value this, too, on the same evaluations, at the price of one; may be repeated. A metric, subgroup:COLUMN=VALUE, classes, subgroups, or all. Not beside attack-success, trigger-success, hidden-trigger or corrupted-accuracy.
+also | --also |  | texts |  | METRIC | Value this, too, on the same evaluations, at the price of one; may be repeated. A metric, subgroup:COLUMN=VALUE, classes, subgroups, or all. Not beside attack-success, trigger-success, hidden-trigger or corrupted-accuracy; forget is no further objective.
 all_images | --all-images |  | flag |  |  | Attack all images, not those of the report split alone. A repair has seen the score and the select images: for figures after it leave this out.
 device | --device |  | text | auto,cpu,cuda |  | A run stays on one kind of device. Default: auto.
 architecture | --architecture |  | text |  | NAME | torchvision's name, timm:NAME where timm is installed, or a registered one. Needed unless the model is ONNX or a Hugging Face folder.
@@ -782,6 +782,16 @@ def verdict(repair: dict, gates: list[dict]) -> tuple[int, str]:
     fell = [
         f"{row['what']} by {100 * row['drop']:.1f}" for row in (repair.get("result") or {}).get("beyond_limits", [])
     ]
+    result = (repair.get("result") or {}) if repair["outcome"] == "repaired" else {}
+    probed = (result.get("forgetting") or {}).get("probe")  # of what was to be forgotten
+    if probed is not None:
+        done += {
+            "same features": ": hidden, not forgotten (the features are as they were)",
+            "hidden": ": hidden, not forgotten (a linear probe finds it)",
+            "cannot tell": ": perhaps hidden (a linear probe cannot tell)",
+            "less": ": forgotten in part (a linear probe finds less of it)",
+            "not found": ": forgotten, as far as a linear probe tells",
+        }.get(probed["verdict"], ": not probed")
     beyond = f", beyond a limit on the report images ({', '.join(fell)} points)" if fell else ""
     passed = sum(1 for gate in gates if gate["passed"])
     return PASS, done + beyond + (f", and {passed} gate(s) passed." if gates else ".")

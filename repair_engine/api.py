@@ -56,7 +56,7 @@ def score(model: Any, images: Any, *, metric: str, progress: Told = None, **opti
 
     Args:
         metric: accuracy, recall:CLASS, subgroup-recall:COLUMN, attack-success, trigger-success:CLASS,
-            hidden-trigger, or corrupted-accuracy (or corrupted-accuracy:KIND,KIND).
+            hidden-trigger, corrupted-accuracy (or corrupted-accuracy:KIND,KIND), forget:CLASS or forget:COLUMN=VALUE.
         trigger: of trigger-success, or of hidden-trigger for the report alone: the patch, a file's path, Pillow's
             image, or an array [C, h, w].
         triggered: in the patch's place: images that carry the trigger, with their true labels; as `images`.

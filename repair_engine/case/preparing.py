@@ -35,6 +35,7 @@ from repair_engine.network import Network, check_finite, predictions, stored_con
 from repair_engine.network.channel_sums import ChannelSums
 from repair_engine.network.subject import Subject
 from repair_engine.question.attacked import ATTACK_IMAGES, AttackedSplit, attack_splits, check_pixels
+from repair_engine.question.forgetting import check_known, check_sizes, strata_of, without_forgotten
 from repair_engine.question.further import all_columns, further_objectives, subgroup_names
 from repair_engine.question.goals import goal_of
 from repair_engine.question.objectives import Metric
@@ -108,6 +109,10 @@ def prepare(
         for name, part in attacked.items():
             np.save(folder / f"attack_{name}.npy", part.pixels.numpy())
     question = question_of(request, images, attacked, trigger, changed.known, changed.corruption)
+    if request.metric.forgets:
+        rows = question.indices("score")
+        right = float((intact[rows] == images.labels[rows]).mean())
+        check_known(request.metric, right, question.chance("score"), len(rows))
     select = images.indices("select")
     # raises before the search
     goal_of(request.limits.goal, question.groups("select"), images.labels[select], images.class_names)
@@ -209,7 +214,7 @@ def read_set(
     metric = request.metric
     check_pixels(metric, dataset)
     columns = all_columns(metric, further_objectives(metric, request.also, dataset), dataset)
-    subgroups = subgroup_names(dataset, columns) if request.also and columns else subgroups_of(metric, dataset)
+    subgroups = subgroup_names(dataset, columns) if request.also and columns else _strata(metric, dataset)
     groups = dataset.column(request.group) if request.group else None
     triggered = given.triggered
     if triggered is None and request.triggered:
@@ -222,6 +227,11 @@ def read_set(
         dataset.labels, subgroups, groups, dataset.pixel_hashes, request.seed, class_names=dataset.class_names
     )
     return names, Images(dataset, splits)
+
+
+def _strata(metric: Metric, dataset: Dataset) -> tuple[str, ...] | None:
+    """What the splits are stratified by beside the class, [N]. Raises BadInput: the metric names what is not there."""
+    return strata_of(metric, dataset) if metric.forgets else subgroups_of(metric, dataset)
 
 
 def _beside(
@@ -268,6 +278,8 @@ def _read(
     dataset, metric = images.dataset, request.metric
     if metric.kind == "recall":
         _need_in_every_split(metric, images)
+    if metric.forgets:
+        check_sizes(metric, images)
     guard, notes = given.guard, [*dataset.warnings, *images.splits.warnings]
     known = dataset.pixel_hashes
     if (triggered := images.triggered) is not None:
@@ -282,6 +294,8 @@ def _read(
             guard.labels, None, guard_groups, guard.pixel_hashes, known, request.seed,
             dataset.class_names,
         )  # fmt: skip
+        if metric.forgets:
+            parts = without_forgotten(metric, guard, dataset, parts)
         notes += [f"Guard set: {w}" for w in (*guard.warnings, *parts.warnings)]
         images = replace(images, guard=Guard(guard, parts))
     progress("capturing the network", 0.0)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from repair_engine.case.case import Case
 from repair_engine.errors import BadInput
+from repair_engine.settings import forgets
 from shapley import Estimate, Interval
 
 FILE = "objectives.npz"
@@ -53,6 +55,16 @@ def objectives_in(given: str | Path) -> tuple[str, ...]:
     return tuple(str(name) for name in _arrays(given)["objectives"])
 
 
+def stored_as(metric: str, names: Sequence[str]) -> str:
+    """The stored objective that has a metric's values: of `forget:CLASS`, too, those of `recall:CLASS`.
+
+    They are the same game. It is not so of a group, which has splits of its own.
+    """
+    kind, _, argument = metric.partition(":")
+    recall = f"recall:{argument}"
+    return recall if metric not in names and forgets(kind) and recall in names else metric
+
+
 def read_values(given: str | Path, case: Case) -> Estimate:
     """The stored estimate of the case's metric, [1, n].
 
@@ -68,7 +80,7 @@ def read_values(given: str | Path, case: Case) -> Estimate:
             raise BadInput(f"--values {given}: they are of {what}.", "Repeat the options that score was given.")
     if not np.array_equal(arrays["constants"], case.subject.network.constants.cpu().numpy()):
         raise BadInput(f"--values {given}: filters were ablated to other constants.", "Give the same --constant.")
-    row = names.index(str(case.settings.metric))
+    row = names.index(stored_as(str(case.settings.metric), names))
     if header["estimator"] != "exact" and not np.any(np.nan_to_num(arrays["values"][row])):
         raise BadInput(
             f"--values {given}: all values of {case.settings.metric} are 0. In so few samples no filter changed a "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,8 @@ class Exam:
     Attributes:
         sets: "clean", where the metric is attack success "attacked", and with a guard set "guard" -> pixels.
         objective: the metric on this split.
+        retained: where the images stand that the limit of clean accuracy counts, int64; None: all do.
+        floor: of a metric to be lowered, see `Question.chance`.
         rows: where its images lie among the clean ones, int64 [n]; None: they are the attacked ones.
         labels, subgroups: of the clean images, [N].
         guard_labels: of the guard set's images of this split, None without one.
@@ -43,6 +45,8 @@ class Exam:
     seed: int
     triggered: AttackedSplit | None = None
     goal: Goal | None = None
+    retained: np.ndarray | None = None
+    floor: float = 0.0
 
     @classmethod
     def of(cls, case: Case, part: str) -> Exam:
@@ -63,12 +67,22 @@ class Exam:
         goal = None
         if part == "select":
             goal = goal_of(case.settings.limits.goal, groups, labels, images.class_names)
-        return cls(sets, objective, rows, labels, groups, guard_labels, true, case.settings.seed, triggered, goal)
+        kept = question.retained(part)
+        retained = None if len(kept) == len(labels) else np.searchsorted(images.indices(part), kept)
+        return cls(
+            sets, objective, rows, labels, groups, guard_labels, true, case.settings.seed, triggered, goal, retained,
+            question.chance(part),
+        )  # fmt: skip
 
     @property
     def images(self) -> int:
         """Of all sets together."""
         return sum(len(pixels) for pixels in self.sets.values())
+
+    def accuracy(self, predicted: np.ndarray) -> np.ndarray:
+        """Of predictions of the clean images [..., N]: accuracy on those that the limit counts, [...]."""
+        right = predicted == self.labels
+        return (right if self.retained is None else right[..., self.retained]).mean(axis=-1)
 
     def asked(self, predicted: Mapping[str, np.ndarray]) -> np.ndarray:
         """The predictions of the objective's images [..., n] among those of all sets [..., N]."""
@@ -83,11 +97,12 @@ class Exam:
         clean = predicted["clean"] == self.labels
         return Sweep(
             self.objective.value(self.asked(predicted)),
-            clean.mean(axis=1),
+            self.accuracy(predicted["clean"]),
             None if self.guard_labels is None else (predicted["guard"] == self.guard_labels).mean(axis=1),
             None if self.subgroups is None else largest_drops(clean, self.subgroups),
             self.objective.goal == "lower",
             None if self.goal is None else self.goal.score(self.goal.value(predicted["clean"])),
+            self.floor,
         )
 
     def draws(self, predicted: Mapping[str, np.ndarray]) -> Sweep:
@@ -95,17 +110,26 @@ class Exam:
         guard = None
         if self.guard_labels is not None:
             guard = Seen(predicted["guard"], self.guard_labels, cell_codes(self.guard_labels, None))
-        clean = Seen(predicted["clean"], self.labels, cell_codes(self.labels, self.subgroups))
+        cells = cell_codes(self.labels, self._strata)
+        clean = Seen(predicted["clean"], self.labels, cells, self.retained)
         return resample(
-            clean, self.objective, self.asked(predicted), self.rows, guard, self.subgroups, self.seed, goal=self.goal
-        )
+            clean, self.objective, self.asked(predicted), self.rows, guard, self.subgroups, self.seed, goal=self.goal,
+            floor=self.floor,
+        )  # fmt: skip
 
     def score(self, predicted: Mapping[str, np.ndarray]) -> float:
         """What one candidate is chosen by, the larger the better; predictions int64 [N] of each set."""
         if self.goal is not None:
             return float(self.goal.score(self.goal.value(predicted["clean"][None]))[0])
-        sign = -1.0 if self.objective.goal == "lower" else 1.0
-        return sign * float(self.objective.value(self.asked(predicted)))
+        value = float(self.objective.value(self.asked(predicted)))
+        return -max(value, self.floor) if self.objective.goal == "lower" else value
+
+    @property
+    def _strata(self) -> Sequence[str] | None:
+        """What the clean images are resampled within beside their class, [N]."""
+        if self.retained is None:
+            return self.subgroups
+        return [str(one) for one in np.isin(np.arange(len(self.labels)), self.retained)]
 
     def true_label(self, predicted: Mapping[str, np.ndarray]) -> np.ndarray | None:
         """Share of the attacked images that are predicted as what they are, [m + 1]; None without an attack."""

@@ -14,7 +14,8 @@ LEAST_IMAGES = 100  # fewer tell nothing of a drop of a few points
 
 
 class LimitCheck:
-    """How far the limits of a request hold on *score* images, as `plan.make_plan` later asks of *select*.
+    """How far the limits of a request hold on *score* images, as `plan.make_plan` later asks of *select*; where
+    something is to be forgotten, on all others.
 
     Not a promise: other images decide. It keeps a filter that breaks a limit from standing before all others, where it
     would spoil every prefix.
@@ -25,7 +26,7 @@ class LimitCheck:
 
     def __init__(self, case: Case, most: int, rng: np.random.Generator) -> None:
         self._case = case
-        indices = case.images.splits.score
+        indices = case.question.retained("score")
         if len(indices) > most:
             indices = np.sort(rng.permutation(indices)[:most])
         self.images = len(indices) if len(indices) >= LEAST_IMAGES else 0

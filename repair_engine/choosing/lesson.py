@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from repair_engine.case.case import Case
-from repair_engine.data.pixels import Pixels, taken
+from repair_engine.data.pixels import Pixels, Rows, taken
 from repair_engine.question.objectives.metric import accuracy_weights
+from repair_engine.search.guesses import two_class
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,10 @@ def lesson_of(case: Case) -> Lesson:
     Accuracy: all alike. Recall per subgroup: subgroups and the classes in each weigh the same (Kirichenko et al.,
     arXiv 2204.02937, balance groups so). What the metric leaves out has the clean limit to keep: recall of one class
     gets half of the weight, and all images together the other half; so do images that
-    were attacked or corrupted, with their true labels.
+    were attacked or corrupted, with their true labels. What is to be forgotten is relabelled: see `_unlearning`.
     """
+    if case.settings.metric.forgets:
+        return _unlearning(case)
     images, question = case.images, case.question
     labels, clean = images.labels[images.splits.score], images.rows("score")
     everyone, objective, rows = accuracy_weights(len(labels)), question.objective("score"), question.rows("score")
@@ -81,3 +84,24 @@ def lesson_of(case: Case) -> Lesson:
     if (weights == 0).any():
         weights = (weights + everyone) / 2
     return Lesson((Images(clean, labels, weights),), images.normalize)
+
+
+def _unlearning(case: Case) -> Lesson:
+    """The retain set with its labels, half of the weight; and the forget set, each image as the class that the intact
+    network holds likeliest beside the true one (the nearest wrong class, as Boundary Shrink relabels: Chen et al.,
+    arXiv 2303.11570).
+
+    The retain set alone would teach nothing: a trained network is right on it already.
+    """
+    images, subject = case.images, case.subject
+    sets = []
+    for rows, relabelled in ((case.question.retained("score"), False), (case.question.indices("score"), True)):
+        pixels, labels = Rows(images.pixels, rows), images.labels[rows]
+        if relabelled:
+            with torch.inference_mode():
+                inputs = images.inputs(pixels, subject.room.plain, subject.device)
+                logits = torch.cat([two_class(subject.network.logits(some)).cpu() for some in inputs])
+                logits[torch.arange(len(rows)), torch.from_numpy(labels)] = -torch.inf
+                labels = logits.argmax(1).numpy()
+        sets.append(Images(pixels, labels, accuracy_weights(len(rows)) / 2))
+    return Lesson(tuple(sets), images.normalize)

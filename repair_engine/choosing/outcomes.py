@@ -44,6 +44,7 @@ class Judges:
         complement: the metric is 1 − Σ wᵢ·[targetᵢ is predicted].
         lower: the metric is to be lowered.
         wanted: the class that a trigger gives, of each image with it, int64 [n]; None without one.
+        retained: the select images that clean accuracy counts, int64; None: all.
     """
 
     classes: tuple[str, ...]
@@ -58,6 +59,7 @@ class Judges:
     complement: bool
     lower: bool
     wanted: np.ndarray | None = None
+    retained: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,11 @@ class Figures:
 
     Attributes:
         metric: as shown.
-        clean, guard: accuracy on clean images and on the guard set.
+        clean, guard: accuracy on clean images (that are to be retained) and on the guard set.
         drop: largest loss of recall of any subgroup that gates.
         true_label: share of the adversarial images that are predicted as what they are.
         success: share of the images with a trigger that it gives its class.
-        won, lost: clean images newly right and newly wrong, against the intact network.
+        won, lost: of the same clean images, those newly right and newly wrong, against the intact network.
         classes, subgroups: right ones of each, int64 [m + 1, C] and [m + 1, S].
     """
 
@@ -125,15 +127,16 @@ def figures(judges: Judges, walk: Walk) -> Figures:
     right = walk.clean == judges.labels
     hits = (walk.asked(judges) == judges.targets) @ judges.weights
     groups = [judges.subgroups[code] for code in judges.groups]
+    kept = right if judges.retained is None else right[:, judges.retained]
     return Figures(
         metric=1.0 - hits if judges.complement else hits,
-        clean=right.mean(axis=1),
+        clean=kept.mean(axis=1),
         guard=None if walk.guard is None or judges.guard is None else (walk.guard == judges.guard).mean(axis=1),
         drop=largest_drops(right, groups) if groups else None,
         true_label=_share(walk.attacked, judges.true),
         success=_share(walk.attacked, judges.wanted),
-        won=(right & ~right[0]).sum(axis=1),
-        lost=(~right & right[0]).sum(axis=1),
+        won=(kept & ~kept[0]).sum(axis=1),
+        lost=(~kept & kept[0]).sum(axis=1),
         classes=_right_of(right, judges.labels, len(judges.classes)),
         subgroups=_right_of(right, judges.groups, len(judges.subgroups)),
     )
@@ -222,7 +225,7 @@ class Choice:
             raise BadInput(f"{path.name} is no file of a choice of filters: {error}.") from None
 
 
-_OF_IMAGES = ("labels", "groups", "rows", "targets", "weights", "true", "guard", "wanted")
+_OF_IMAGES = ("labels", "groups", "rows", "targets", "weights", "true", "guard", "wanted", "retained")
 _PREDICTED = ("clean", "attacked", "guard")
 
 

@@ -157,7 +157,7 @@ def judges_of(case: Case) -> Judges:
     return Judges(
         tuple(case.images.class_names), exam.labels, names, codes, exam.rows, objective.targets, objective.weights,
         exam.true, exam.guard_labels, objective.complement, case.question.lowers,
-        None if exam.triggered is None else exam.triggered.targets,
+        None if exam.triggered is None else exam.triggered.targets, exam.retained,
     )  # fmt: skip
 
 

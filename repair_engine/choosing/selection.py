@@ -26,9 +26,10 @@ class Sweep:
 
     Attributes:
         values: the metric as shown; to be lowered if `lower`.
-        clean, guard: accuracy on clean images and on the guard set (None without one).
+        clean, guard: accuracy on clean images (that are to be retained) and on the guard set (None without one).
         drops: largest loss of recall of any subgroup that gates, None without subgroups.
         goal: what is chosen by in the place of the metric, the larger the better; None: the metric.
+        floor: of a metric to be lowered: what lies below counts as this.
     """
 
     values: np.ndarray
@@ -37,13 +38,14 @@ class Sweep:
     drops: np.ndarray | None
     lower: bool
     goal: np.ndarray | None = None
+    floor: float = 0.0
 
     @property
     def score(self) -> np.ndarray:
         """What is chosen by, the larger the better, like `values`."""
         if self.goal is not None:
             return self.goal
-        return -self.values if self.lower else self.values
+        return -np.maximum(self.values, self.floor) if self.lower else self.values
 
     def feasible(self, limits: Limits) -> np.ndarray:
         """Which prefixes keep all limits, bool like `values`."""
@@ -162,11 +164,13 @@ class Seen:
         predicted: classes, int64 [m + 1, N].
         labels: int64 [N].
         cells: class × subgroup, within which images are resampled, int64 [N].
+        retained: where the images stand that accuracy counts, int64; None: all do.
     """
 
     predicted: np.ndarray
     labels: np.ndarray
     cells: np.ndarray
+    retained: np.ndarray | None = None
 
     @property
     def right(self) -> np.ndarray:
@@ -184,6 +188,7 @@ def resample(
     seed: int,
     resamples: int = RESAMPLES,
     goal: Goal | None = None,
+    floor: float = 0.0,
 ) -> Sweep:
     """The sweep on bootstrap resamples of the select images, stratified by cell.
 
@@ -197,10 +202,12 @@ def resample(
         guard: of the guard set's select images.
         subgroups: of the clean images, [N].
         goal: what is chosen by, of the clean images; None: the metric.
+        floor: see `Sweep`.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0x5E1EC7]))
     hits = (predicted == objective.targets).T * objective.weights[:, None]  # [n, m + 1]
     gates, right = _gates(subgroups), clean.right
+    kept = slice(None) if clean.retained is None else clean.retained
     n = len(clean.cells) + (0 if rows is not None else len(objective)) + (0 if guard is None else len(guard.cells))
     step = max(1, _CELLS_AT_ONCE // n)
     parts: list[tuple[np.ndarray, ...]] = []
@@ -209,7 +216,7 @@ def resample(
         counts = image_counts(clean.cells, size, rng)
         of = counts[:, rows] if rows is not None else image_counts(objective.cells, size, rng)
         values = of @ hits
-        accuracy = counts @ right.T / counts.sum(axis=1, keepdims=True)
+        accuracy = counts[:, kept] @ right[:, kept].T / counts[:, kept].sum(axis=1, keepdims=True)
         drops = np.zeros_like(accuracy)
         for inside in gates:
             here = counts[:, inside]
@@ -230,6 +237,7 @@ def resample(
         None if subgroups is None else drops,
         objective.goal == "lower",
         None if goal is None else aims,
+        floor,
     )
 
 

@@ -34,7 +34,11 @@ def choice_document(path: Path) -> Row:
         "classes": _named(judges.classes, judges.labels),
         "subgroups": _named(judges.subgroups, judges.groups),
         "orders": [
-            {"order": walk.order, "units": list(units), "steps": steps(figures(judges, walk), choice.limits)}
+            {
+                "order": walk.order,
+                "units": list(units),
+                "steps": steps(figures(judges, walk), choice.limits, judges.retained is not None),
+            }
             for walk, units in zip(choice.walks, choice.units, strict=True)
         ],
     }
@@ -44,11 +48,15 @@ def _named(names: Sequence[str], codes: np.ndarray) -> list[Row]:
     return [{"name": name, "n": int((codes == i).sum())} for i, name in enumerate(names)]
 
 
-def steps(found: Figures, limits: Limits) -> list[Row]:
+def steps(found: Figures, limits: Limits, forgets: bool = False) -> list[Row]:
     """A walk's prefixes as rows, k = 0, 1, …: shares, numbers of images that are right, and the limits that are broken.
 
     `classes` and `subgroups` are numbers of right images, in the order of their names.
+
+    Args:
+        forgets: clean accuracy is that of the retain set.
     """
+    clean = "accuracy on the retain set" if forgets else "clean accuracy"
     rows: list[Row] = []
     for k in range(len(found.metric)):
         row: Row = {
@@ -64,7 +72,7 @@ def steps(found: Figures, limits: Limits) -> list[Row]:
             "classes": found.classes[k].tolist(),
             "subgroups": found.subgroups[k].tolist(),
         }
-        row["broken"] = broken_limits(asdict(limits), rows[0] if rows else row, row)
+        row["broken"] = broken_limits(asdict(limits), rows[0] if rows else row, row, clean)
         row["feasible"] = not row["broken"]
         rows.append(row)
     return rows

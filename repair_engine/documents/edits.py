@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from repair_engine.settings import forgets
 from repair_engine.support.words import level_of, points
 
 Document = Mapping[str, Any]
@@ -14,6 +15,11 @@ def is_changed(document: Document) -> bool:
     """The model was edited, in whatever way; before edits had kinds, some filter was ablated."""
     edit = document.get("edit")
     return bool(edit["used"]) if edit else document["k"] > 0
+
+
+def clean_words(document: Document, usual: str = "clean accuracy") -> str:
+    """What clean accuracy is called: where something is to be forgotten, it is that of all other images."""
+    return "accuracy on the retain set" if forgets(str(document["metric"].get("name", ""))) else usual
 
 
 def is_tuned(document: Document) -> bool:
@@ -36,6 +42,9 @@ def standing(row: Mapping[str, Any], document: Document) -> int:
     if "advantage" not in row:
         mine, picks = sign * document["after"]["report"]["metric"], [sign * v for v in row["metric_range"]]
         return 1 if mine > max(picks) else -1 if mine < min(picks) else 0
+    forgetting = document["metric"].get("forgetting")
+    if forgetting and max(row["metric"], document["after"]["report"]["metric"]) <= forgetting["chance"]["report"]:
+        return 0  # below chance nothing more is forgotten
     advantage = row["advantage"]
     if advantage.get("p_holm", 0.0) >= 1 - advantage.get("level", 0.95):
         return 0

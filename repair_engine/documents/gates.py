@@ -154,6 +154,12 @@ def _images(document: Document, split: str) -> int | None:
     return data["images"] if split == "all" else data["splits"].get(split)
 
 
+def _retained(document: Document, split: str) -> int | None:
+    """Images that accuracy is taken over."""
+    forgetting = document.get("metric", {}).get("forgetting")
+    return _images(document, split) if forgetting is None else forgetting["images"][split]["retain"]
+
+
 def _sides(document: Document, gate: Gate, key: str) -> tuple[float, float]:
     before, after = (document[side].get(gate.split, {}).get(key) for side in ("before", "after"))
     if before is None or after is None:
@@ -180,6 +186,8 @@ def metric_images(document: Document) -> int:
     for changed in ("attack", "trigger", "corruption"):
         if changed in document:
             return document[changed]["images"]["report"]
+    if (forgetting := document.get("metric", {}).get("forgetting")) is not None:
+        return forgetting["images"]["report"]["forget"]
     if kind == "recall":
         for row in document["groups"].get("classes", []):
             if row["name"] == argument:
@@ -192,6 +200,8 @@ def _images_of_metric(document: Document, split: str) -> int | None:
     for changed in ("attack", "trigger", "corruption"):
         if changed in document:
             return document[changed]["images"].get(split)
+    if (forgetting := document.get("metric", {}).get("forgetting")) is not None:
+        return forgetting["images"][split]["forget"]
     return None if document["metric"]["name"].startswith("recall:") else _images(document, split)
 
 
@@ -202,7 +212,7 @@ def _accuracy(document: Document, gate: Gate, _: str) -> Figure:
             raise BadInput("The run had no guard set.", "Give it one, or judge another split.")
         return _change(guard["change"], guard["n"]) if gate.change else _rate(guard["after"], guard["n"])
     before, after = _sides(document, gate, "accuracy")
-    n = _images(document, gate.split)
+    n = _retained(document, gate.split)
     if not gate.change:
         return _rate(after, n)
     return _change(document["clean_change"], n) if gate.split == "report" else Figure(after - before, n=n)

@@ -17,7 +17,7 @@ from repair_engine.support.statistics import REFUSE_BELOW, cell_flag, holm, mcne
 
 
 def split_figures(case: Case, predicted: np.ndarray, attacked: dict[str, np.ndarray]) -> dict[str, SplitFigures]:
-    """Metric and clean accuracy per split and over all images.
+    """Metric and clean accuracy (of images that are to be retained) per split and over all images.
 
     Args:
         predicted: of all images, int64 [N].
@@ -26,7 +26,7 @@ def split_figures(case: Case, predicted: np.ndarray, attacked: dict[str, np.ndar
     figures: dict[str, SplitFigures] = {}
     right = predicted == case.images.labels
     for part in (*SPLITS, "all"):
-        figures[part] = {"accuracy": float(right[case.images.indices(part)].mean())}
+        figures[part] = {"accuracy": float(right[case.question.retained(part)].mean())}
         value = case.question.value(part, predicted, attacked)
         if value is not None:
             figures[part]["metric"] = value
@@ -106,7 +106,7 @@ def group_table(
 
 def group_tables(case: Case, before: np.ndarray, after: np.ndarray) -> dict[str, list[GroupRow]]:
     """Tables by subgroup and by class within subgroup (where the metric has columns) and by class, on *report*."""
-    indices = case.images.splits.report
+    indices = case.question.classed("report")
     labels = case.images.labels[indices]
     classes = case.images.class_names
     right_before, right_after = before[indices] == labels, after[indices] == labels
@@ -136,17 +136,18 @@ def fairness_of(case: Case, before: np.ndarray, after: np.ndarray) -> fairness.F
 
 
 def calibration_of(case: Case, before: np.ndarray, after: np.ndarray) -> calibration.CalibrationRecord | None:
-    """See `calibration.describe`, on *report*, with temperatures fitted on *select*; None where either is of fewer than
-    30 images.
+    """See `calibration.describe`, on *report*, with temperatures fitted on *select*, of images that are to be retained;
+    None where either is of fewer than 30.
 
     Args:
         before, after: logits of all images, float32 [N, classes].
     """
-    report, select = case.images.indices("report"), case.images.indices("select")
+    report, select = case.question.retained("report"), case.question.retained("select")
     if min(len(report), len(select)) < REFUSE_BELOW:
         return None
     labels, settings = case.images.labels, case.settings
-    groups, there = case.question.groups("report"), (labels[select], before[select], after[select])
+    named, there = case.question.subgroups, (labels[select], before[select], after[select])
+    groups = None if named is None else [named[i] for i in report]
     return calibration.describe(
         labels[report], before[report], after[report], groups, there, settings.seed, settings.level
     )

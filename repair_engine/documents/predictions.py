@@ -13,6 +13,7 @@ from repair_engine.case.case import Case
 from repair_engine.data import SPLITS, Dataset
 from repair_engine.data.images import Guard
 from repair_engine.network import predictions
+from repair_engine.question.question import ForgetQuestion
 from repair_engine.support import tables
 from repair_engine.support.tables import Figure
 
@@ -58,11 +59,18 @@ def write_predictions(case: Case, before: Predicted, after: Predicted, path: Pat
     part = np.empty(len(case.images), dtype=object)
     for name in SPLITS:
         part[case.images.indices(name)] = name
-    _write(case.images.dataset, part.tolist(), case.question.subgroups, before, after, path)
+    _write(case.images.dataset, part.tolist(), _groups(case), before, after, path)
+
+
+def _groups(case: Case) -> Sequence[str] | None:
+    """Each image's subgroup; where a group is to be forgotten, its value of that column, [N]."""
+    if isinstance(case.question, ForgetQuestion) and (column := case.question.forgotten.column) is not None:
+        return case.images.dataset.column(column)
+    return case.question.subgroups
 
 
 def write_guard_predictions(guard: Guard, before: Predicted, after: Predicted, path: Path) -> None:
-    """The same for the guard set; images that are also in the main set are marked `excluded`."""
+    """The same for the guard set; images that are also in the main set, or to be forgotten, are marked `excluded`."""
     part = np.full(len(guard.dataset), "excluded", dtype=object)
     part[guard.parts.select], part[guard.parts.report] = "select", "report"
     _write(guard.dataset, part.tolist(), None, before, after, path)

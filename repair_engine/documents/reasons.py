@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-from repair_engine.documents.edits import is_changed, sign_of, within_noise
+from repair_engine.documents.edits import clean_words, is_changed, sign_of, within_noise
 from repair_engine.support.statistics import REFUSE_BELOW, IntervalRecord
 from repair_engine.support.words import count, level_of
 
@@ -127,7 +127,8 @@ def limits_said(document: Row) -> list[str]:
     """Of filters chosen by hand, to which limits are not applied: a sentence where they break some."""
     if not document.get("by_hand"):
         return []
-    broken = broken_limits(document["limits"], document["curve"][0], document["curve"][document["k"]])
+    first, step = document["curve"][0], document["curve"][document["k"]]
+    broken = broken_limits(document["limits"], first, step, clean_words(document))
     return [f"On the select images a limit is broken: {' and '.join(broken)}."] if broken else []
 
 
@@ -177,7 +178,7 @@ def _nothing_ablated(document: Row) -> str:
     if not better:
         return f"On the select images no number of culprits, 1 to {len(curve) - 1}, improves the {metric}."
     most = max(better, key=lambda step: _gain(document, step))
-    broken = " and ".join(broken_limits(document["limits"], curve[0], most))
+    broken = " and ".join(broken_limits(document["limits"], curve[0], most, clean_words(document)))
     tried = "the only number of culprits that gains" if len(better) == 1 else f"each of the {len(better)} that gain"
     return (
         f"On the select images {most['k']} of {count(len(curve) - 1, 'culprit')} would change the {metric} by "
@@ -186,10 +187,10 @@ def _nothing_ablated(document: Row) -> str:
     )
 
 
-def broken_limits(limits: Row, first: Row, step: Row) -> list[str]:
-    """Which limits a step of a curve breaks, against its first, each in words."""
+def broken_limits(limits: Row, first: Row, step: Row, clean: str = "clean accuracy") -> list[str]:
+    """Which limits a step of a curve breaks, against its first, in words; `clean`: what clean accuracy is called."""
     found = []
-    for key, what in (("clean", "clean accuracy"), ("guard", "accuracy on the guard set")):
+    for key, what in (("clean", clean), ("guard", "accuracy on the guard set")):
         if step.get(key) is not None and first[key] - step[key] > limits["max_clean_drop"] + _SLACK:
             found.append(_broken(what, first[key] - step[key], limits["max_clean_drop"]))
     drop = step.get("subgroup_drop")
@@ -202,7 +203,7 @@ def beyond_limits(document: Row) -> list[BrokenLimit]:
     """Limits that the changed model breaks on the report images, where they are measured and not enforced."""
     limits = document["limits"]
     before, after = (document[key]["report"]["accuracy"] for key in ("before", "after"))
-    rows = [("clean accuracy", document["images_right"]["n"], before - after, limits["max_clean_drop"])]
+    rows = [(clean_words(document), document["images_right"]["n"], before - after, limits["max_clean_drop"])]
     if guard := document.get("guard"):
         change = guard["before"] - guard["after"]
         rows.append(("accuracy on the guard set", guard["n"], change, limits["max_clean_drop"]))
@@ -286,8 +287,10 @@ def _up(needed: float, limit: float) -> float:
 
 
 def _gain(document: Row, step: Row) -> float:
-    """How much better the metric is than with nothing ablated."""
-    return sign_of(document) * _shown_change(document, step)
+    """How much better the metric is than with nothing ablated; where something is forgotten, down to chance."""
+    floor = document["metric"].get("forgetting", {"chance": {"select": 0.0}})["chance"]["select"]
+    before, after = (max(one["objective"], floor) for one in (document["curve"][0], step))
+    return sign_of(document) * float(after - before)
 
 
 def _shown_change(document: Row, step: Row) -> float:

@@ -14,6 +14,7 @@ from repair_engine.choosing.plan import StepRecord
 from repair_engine.choosing.selection import SelectionRecord
 from repair_engine.documents.by_kind import ByKind
 from repair_engine.documents.corruption import CorruptionSection
+from repair_engine.documents.forgetting import ForgettingSection
 from repair_engine.documents.interactions import InteractionsRecord
 from repair_engine.documents.reasons import BrokenLimit
 from repair_engine.documents.trigger import TriggerSection
@@ -230,6 +231,7 @@ class RepairRecord(Valued):
     attack: NotRequired[AttackSection]
     trigger: NotRequired[TriggerSection]
     corruption: NotRequired[CorruptionSection]
+    forgetting: NotRequired[ForgettingSection]
     verification: NotRequired[Verification]
     by_kind: NotRequired[ByKind]
     interactions: NotRequired[InteractionsRecord]

@@ -297,7 +297,10 @@ def _findings(document: RepairRecord) -> list[str]:
     """Sentences that an auditor would want to read first."""
     findings = []
     for table, rows in document["groups"].items():
-        worse = [r for r in rows if r["change"] < 0]
+        aim = (
+            document["metric"].get("forgetting", {}).get("of_class")
+        )  # that it is recognised less is what is asked for
+        worse = [r for r in rows if r["change"] < 0 and (table != "classes" or r["name"] != aim)]
         if is_changed(document) and worse and table != "cells":  # many and small: the table says it
             names = [f"{r['name']} ({points(r['change'])}, n = {r['n']})" for r in worse]
             findings.append(f"{table.capitalize()} that got worse: {first_few(names, 10)}.")

@@ -158,6 +158,7 @@ def _ablated(case: Case, player: int, album: _Album, progress: Progress) -> Abla
     right = predicted == labels
     answers = case.question.answers("select", predicted, predicted_of)
     seed, level = case.settings.seed, case.settings.level
+    kept = np.searchsorted(indices, case.question.retained("select"))
     names = case.images.class_names
     metric = objective.value(answers)
     groups: list[Group] = [{"title": "class", "rows": _rows(group_table(names, right[0], right[1], labels))}]
@@ -168,7 +169,9 @@ def _ablated(case: Case, player: int, album: _Album, progress: Progress) -> Abla
         "images": len(indices),
         "level": level,
         "metric": _changed(metric, gain(objective, answers[0], answers[1], seed, level)),
-        "accuracy": _changed(right.mean(axis=1), change_of_accuracy(right[0], right[1], labels, seed, level)),
+        "accuracy": _changed(
+            right[:, kept].mean(axis=1), change_of_accuracy(right[0, kept], right[1, kept], labels[kept], seed, level)
+        ),
         "groups": groups,
         "turned_right": _flipped(case, indices, predicted, ~right[0] & right[1], album),
         "turned_wrong": _flipped(case, indices, predicted, right[0] & ~right[1], album),

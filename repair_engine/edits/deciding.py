@@ -50,10 +50,13 @@ def decide(workshop: Workshop, asked: str) -> Decision:
     """Makes the edit that is asked for; of "auto" all, and takes the smallest within one standard error of the best.
 
     The standard error is that of the paired difference of what is chosen by on resamples of the select images.
-    Smaller: fewer units touched, then fewer parameters. To leave the model as it is stands among them.
+    Smaller: fewer units touched, then fewer parameters. To leave the model as it is stands among them. Where something
+    is to be forgotten "auto" tries none that refits the last layer, which hides it and would win by that.
     """
-    limits = workshop.case.settings.limits
-    found = [workshop.make(name) for name in (AUTO if asked == "auto" else (asked,))]
+    limits, forgets = workshop.case.settings.limits, workshop.case.settings.metric.forgets
+    names = AUTO if asked == "auto" else (asked,)
+    hiding = {name for name in names if forgets and asked == "auto" and KINDS[name].tunes == "head"}
+    found = [NotMade(name, _HIDES) if name in hiding else workshop.make(name) for name in names]
     made = [one for one in found if isinstance(one, Made)]
     sweep, draws = workshop.sweep(made)
     sizes = [(0, 0), *((one.units, one.parameters) for one in made)]
@@ -88,6 +91,9 @@ def decide(workshop: Workshop, asked: str) -> Decision:
             }
         )
     return Decision(asked, made[chosen - 1] if chosen else None, rows, sum(row["evaluations"] for row in rows))
+
+
+_HIDES = "another last layer hides what is to be forgotten and leaves it in the features; ask for it by name"
 
 
 def smallest(

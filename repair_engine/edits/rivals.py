@@ -53,7 +53,7 @@ class Judge:
         """
         exam = self.exam
         values = [float(exam.objective.value(exam.asked(p))) for p in picks]
-        accuracy = [float((p["clean"] == exam.labels).mean()) for p in picks]
+        accuracy = [float(exam.accuracy(p["clean"])) for p in picks]
         theirs = np.mean([self._outcomes(p) for p in picks], axis=0)
         row: ControlRow = {
             "name": name,

@@ -14,6 +14,7 @@ from repair_engine.studies.calibration import surer
 from repair_engine.support.words import count, decimal, level_of, percent, points
 
 if TYPE_CHECKING:
+    from repair_engine.documents.records import RepairRecord
     from repair_engine.studies.calibration import CalibrationRecord, ModelReliability, Reliability, Score
 
 _ASIDE = 3  # units between the marks of two models
@@ -89,9 +90,18 @@ def _in_numbers(what: str, aim: str, score: Score, digits: int) -> dict[str, str
     }
 
 
-def calibration_said(found: CalibrationRecord, changed: bool) -> list[str]:
+def judged_images(document: RepairRecord) -> str:
+    """How many images of which kind a report's calibration is of."""
+    n = document["calibration"]["n"]
+    if "forgetting" in document["metric"]:
+        return f"{count(n, 'report image')} of the retain set"
+    return count(n, "clean report image")
+
+
+def calibration_said(document: RepairRecord, changed: bool) -> list[str]:
     """How sure the model is and how right, what the repair changed of that, and what a temperature would mend."""
-    said = [f"On the {count(found['n'], 'clean report image')} {_sure(found, 'before', 'the intact model')}."]
+    found = document["calibration"]
+    said = [f"On the {judged_images(document)} {_sure(found, 'before', 'the intact model')}."]
     if changed:
         said[0] = f"{said[0][:-1]}; {_sure(found, 'after', 'the repaired one')}."
         said.append(_SURER[surer(found)].format(level=level_of(found["overconfidence"]["change"])))
@@ -130,4 +140,4 @@ def _temperature_said(model: ModelReliability) -> str:
     )
 
 
-CALIBRATION: dict[str, Any] = rendering.named(reliability_chart, models_of, score_rows, calibration_said)
+CALIBRATION: dict[str, Any] = rendering.named(reliability_chart, models_of, score_rows, calibration_said, judged_images)

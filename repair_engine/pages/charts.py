@@ -13,6 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from repair_engine.documents.edits import clean_words
 from repair_engine.pages.lines import LOOKS, Axis, Line, Look, Point, Rule, line_chart
 from repair_engine.pages.svg import WIDE, decimals, whole
 from repair_engine.studies.names import ALONE, LEAVE_ONE_OUT, NEAREST_ZERO, RANDOM, RESPONSES, SHAPLEY, WEIGHTS
@@ -49,6 +50,7 @@ def removal_curve(
     one_line: bool = False,
     handle: int | None = None,
     best: str = "chosen",
+    clean: str = "clean accuracy",
     width: int = WIDE,
     ident: str = "curve",
 ) -> Markup:
@@ -62,19 +64,20 @@ def removal_curve(
         one_line: the metric is the clean accuracy, so it is drawn once.
         handle: a k at which a movable line stands.
         best: what `chosen` is called.
+        clean: what clean accuracy is called.
     """
     big = 4.0 if width == WIDE and len(steps) < 40 else 2.5
     first, at, outside = steps[0], steps[chosen], [s for s in steps if not s["feasible"]]
     marked = []
     for s in steps:
-        tip = f"k = {s['k']}: {metric} {percent(s['objective'])}, clean accuracy {percent(s['clean'])}"
+        tip = f"k = {s['k']}: {metric} {percent(s['objective'])}, {clean} {percent(s['clean'])}"
         mark = None if s["feasible"] else ("cross", "bad")
         marked.append(Point(s["k"], s["objective"], tip + ("" if s["feasible"] else ", outside a limit"), mark))
     banded = [(s["k"], *(min(max(s[end], 0.0), 1.0) for end in ("lower", "upper"))) for s in steps
               if s.get("lower") is not None]  # fmt: skip
     lines = [Line(metric, LOOKS[0], marked, banded, 2, big)]
     for key, name, look in (
-        ("clean", "clean accuracy", LOOKS[1]),
+        ("clean", clean, LOOKS[1]),
         ("guard", "guard set", LOOKS[2]),
         ("true_label", "true label under attack", LOOKS[3]),
         ("success", "attack success", LOOKS[4]),
@@ -84,9 +87,9 @@ def removal_curve(
             lines.append(Line(name, look, points, size=big - 0.5))
     rules = [Rule(chosen, f"k = {chosen} {best}" if chosen else "k = 0: nothing ablated", upright=True)]
     if floor is not None:
-        rules.append(Rule(floor, "least clean accuracy allowed", below=True, role="clean", dash="2 4"))
+        rules.append(Rule(floor, f"least {clean} allowed", below=True, role="clean", dash="2 4"))
     said = f"{metric} goes from {percent(first['objective'])} at k = 0 to {percent(at['objective'])} at the "
-    said += f"chosen k = {chosen}; clean accuracy from {percent(first['clean'])} to {percent(at['clean'])}. "
+    said += f"chosen k = {chosen}; {clean} from {percent(first['clean'])} to {percent(at['clean'])}. "
     if first.get("true_label") is not None:
         said += f"True labels under attack go from {percent(first['true_label'])} to {percent(at['true_label'])}. "
     if first.get("success") is not None:
@@ -110,11 +113,11 @@ def removal_curve(
 
 def front(document: Row, *, width: int = WIDE) -> Markup:
     """All prefixes by their two figures on *select*; those on the Pareto front are joined."""
-    steps, k, metric = document["curve"], document["k"], document["metric"]["text"]
+    steps, k, metric, clean = document["curve"], document["k"], document["metric"]["text"], clean_words(document)
 
     def points(on: bool) -> list[Point]:
         some = sorted((s for s in steps if s["front"] == on), key=lambda s: s["clean"])
-        tips = [f"k = {s['k']}: {metric} {percent(s['objective'])}, clean accuracy {percent(s['clean'])}" for s in some]
+        tips = [f"k = {s['k']}: {metric} {percent(s['objective'])}, {clean} {percent(s['clean'])}" for s in some]
         return [Point(s["clean"], s["objective"], t, note=str(s["k"]) if on else "") for s, t in zip(some, tips)]
 
     on, off, chosen = points(True), points(False), steps[k]
@@ -124,9 +127,9 @@ def front(document: Row, *, width: int = WIDE) -> Markup:
             Line("on the front", ("disc", "after", "5 3"), on, size=4),
             Line("not on it", ("cross", "before", None), off, joined=False),
         ],
-        f"{metric} against clean accuracy on the select images",
+        f"{metric} against {clean} on the select images",
         said + ("is on it." if chosen["front"] else "is not."),
-        Axis("clean accuracy", most=(6, 4)),
+        Axis(clean, most=(6, 4)),
         Axis(most=(5, 5)),
         ringed=(chosen["clean"], chosen["objective"]),
         legend_more=[("ring", "text", f"chosen, k = {k}")],

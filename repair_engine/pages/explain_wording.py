@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from repair_engine.documents.edits import clean_words
 from repair_engine.studies.names import LEAVE_ONE_OUT, MOST, RESPONSES, SHAPLEY, WEIGHTS
 from repair_engine.support.statistics import REFUSE_BELOW
 from repair_engine.support.words import count, level_of, percent, points
@@ -46,7 +47,7 @@ def headline(document: ExplainRecord) -> list[str]:
         at = row["ks"].index(removed)
         overall = ""
         if document["metric"]["name"] != "accuracy":
-            overall = f" and overall accuracy from {percent(row['accuracy'][0])} to {percent(row['accuracy'][at])}"
+            overall = f" and {_overall(document)} from {percent(row['accuracy'][0])} to {percent(row['accuracy'][at])}"
         said.append(
             f"Removing the {count(removed, end.split()[0] + ' critical filter')} of {document['model']['filters']:,} "
             f"took {document['metric']['text']} from {percent(row['metric'][0])} to {percent(row['metric'][at])} "
@@ -88,12 +89,16 @@ def end_text(document: ExplainRecord, end: str) -> str:
     )
 
 
+def _overall(document: ExplainRecord) -> str:
+    return clean_words(document, "overall accuracy")
+
+
 def curve_images_text(document: ExplainRecord) -> str:
     """On which images curves and rankings were measured."""
     images, of = document["curves"]["images"], document["curves"]["images"]["of"]
     some = f" of {of:,}" if of and of > images["metric"] else ""
     random = next(r for r in document["curves"]["rows"] if "draws" in r)
-    accuracy = "" if document["metric"]["name"] == "accuracy" else f", overall accuracy on {images['accuracy']:,}"
+    accuracy = "" if document["metric"]["name"] == "accuracy" else f", {_overall(document)} on {images['accuracy']:,}"
     return (
         f"Measured on {images['metric']:,}{some} report images{accuracy}; each removed filter is ablated to its "
         f"constant. The rankings were made on score images (leave-one-out on {document['curves']['loo_images']}). "
@@ -131,12 +136,12 @@ def advantage_text(document: ExplainRecord, end: str) -> list[str]:
 def shift_text(document: ExplainRecord) -> str:
     """The cheapest rival, in one sentence."""
     shift, metric = document["curves"]["logit_shift"], document["metric"]["text"]
-    limit = f"with at most {100 * shift['max_clean_drop']:g} points of clean accuracy lost there"
+    limit = f"with at most {100 * shift['max_clean_drop']:g} points of {clean_words(document)} lost there"
     if not shift["moved"]:
         return f"No shift of the logits was found on the select images that moves {metric} its way, {limit}."
     return (
         f"A shift of the logits ({shift['how']}), found on the select images {limit}, gives {percent(shift['metric'])} "
-        f"at {percent(shift['accuracy'])} overall accuracy without touching a filter."
+        f"at {percent(shift['accuracy'])} {_overall(document)} without touching a filter."
     )
 
 

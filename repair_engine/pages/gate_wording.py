@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape, quoteattr
 
+from repair_engine.documents.edits import clean_words
 from repair_engine.documents.reasons import ends_of, judged
 from repair_engine.pages.repair_wording import headline, metric_images, title
 from repair_engine.support.words import count, percent, points
@@ -71,7 +72,9 @@ def _rows(document: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         change, what, _ = judged(document)
         assert change is not None
         yield _row(what.removeprefix("the "), images, *ends, change)
-    yield _row("accuracy", images, before["accuracy"], after["accuracy"], document["clean_change"])
+    yield _row(
+        clean_words(document, "accuracy"), images, before["accuracy"], after["accuracy"], document["clean_change"]
+    )
     if guard := document.get("guard"):
         yield _row("accuracy of the guard set", guard["n"], guard["before"], guard["after"], guard["change"])
     if rows := (document.get("fairness") or {}).get("rows"):

@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from repair_engine.documents.edits import clean_words
 from repair_engine.documents.known import row_known, unknown_words
 from repair_engine.support import words
 from repair_engine.support.statistics import IntervalRecord
@@ -43,7 +44,7 @@ def _environment() -> Environment:
         words.percent, words.points, words.level_of, words.decimal, words.count, words.p_value, interval, ends
     )
     made.filters["grouped"] = "{:,}".format
-    made.globals |= named(row_known, unknown_words, words.digits_for)
+    made.globals |= named(row_known, unknown_words, words.digits_for, clean_words)
     made.globals["ui"] = made.get_template("macros.html").module
     return made
 

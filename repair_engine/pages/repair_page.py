@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from repair_engine.documents.edits import clean_words
 from repair_engine.documents.known import row_known
 from repair_engine.documents.reasons import ends_of, judged
 from repair_engine.pages import (
@@ -14,6 +15,7 @@ from repair_engine.pages import (
     charts,
     corruption_wording,
     fairness_wording,
+    forgetting_wording,
     rendering,
     row_charts,
     trigger_wording,
@@ -49,6 +51,7 @@ def sections(document: RepairRecord) -> list[Section]:
         ("figures", "At a glance", "repair/figures.html"),
         *([("trigger", "Trigger", "repair/trigger.html")] if "trigger" in document else []),
         *([("corruption", "Corruptions", "repair/corruption.html")] if "corruption" in document else []),
+        *([("forgetting", "Forgetting", "repair/forgetting.html")] if "forgetting" in document else []),
         ("notices", "Findings and warnings", "notices.html"),
         ("groups", "Groups", "repair/groups.html"),
         *([("calibration", "Calibration", "repair/calibration.html")] if "calibration" in document else []),
@@ -83,7 +86,7 @@ def glance(document: RepairRecord) -> list[Mapping[str, object]]:
     if document["metric"]["name"] != "accuracy":
         n = document["images_right"]["n"]
         rows.append(
-            {"what": "clean accuracy", "aim": "", "n": n, "before": before["accuracy"], "after": after["accuracy"],
+            {"what": clean_words(document), "aim": "", "n": n, "before": before["accuracy"], "after": after["accuracy"],
              "change": document.get("clean_change")}
         )  # fmt: skip
     if "guard" in document:
@@ -124,7 +127,9 @@ def curve_chart(document: RepairRecord) -> Markup:
     floor = max(0.0, steps[0]["clean"] - document["limits"]["max_clean_drop"])
     same = metric["name"] == "accuracy"
     return responsive(
-        lambda w: charts.removal_curve(steps, document["k"], metric["text"], floor=floor, one_line=same, width=w)
+        lambda w: charts.removal_curve(
+            steps, document["k"], metric["text"], floor=floor, one_line=same, clean=clean_words(document), width=w
+        )
     )
 
 
@@ -165,4 +170,5 @@ _SHOWN: dict[str, Any] = {
     "attack_words": attack_wording,
     "trigger_words": trigger_wording,
     "corruption_words": corruption_wording,
+    "forgetting_words": forgetting_wording,
 }

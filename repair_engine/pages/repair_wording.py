@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from repair_engine.documents.edits import clean_words, is_tuned, rivals_said, standing
 from repair_engine.documents.edits import is_changed as changed
-from repair_engine.documents.edits import is_tuned, rivals_said, standing
 from repair_engine.documents.gates import metric_images as images_of_metric
 from repair_engine.documents.reasons import GOALS, beyond_said, ends_of, goal_of, judged, limits_said, looser, not_shown
+from repair_engine.pages import forgetting_wording
 from repair_engine.pages.rendering import interval
 from repair_engine.pages.trigger_wording import is_hidden, success_said
 from repair_engine.support.words import count, level_of, p_value, percent, points
@@ -53,6 +54,11 @@ def repaired(document: RepairRecord) -> bool:
     return document["outcome"] == "repaired"
 
 
+def hides(document: RepairRecord) -> bool:
+    """What was to be forgotten is hidden, by what a linear probe finds."""
+    return "forgetting" in document and document["forgetting"]["probe"]["verdict"] in ("same features", "hidden")
+
+
 def lowers(document: RepairRecord) -> bool:
     """Whether the metric is to be lowered."""
     return document["metric"]["goal"] == "lower"
@@ -61,6 +67,8 @@ def lowers(document: RepairRecord) -> bool:
 def metric_images(document: RepairRecord) -> tuple[int, str]:
     """How many report images the metric is taken over, and in words which."""
     n, (kind, _, argument) = images_of_metric(document), document["metric"]["name"].partition(":")
+    if "forgetting" in document:
+        return n, f"{count(n, 'report image')} of the forget set"
     if "trigger" in document:
         return n, f"{count(n, 'report image')} with the {'reconstructed ' * is_hidden(document)}trigger"
     attacked = "attacked " if "attack" in document else "corrupted " if "corruption" in document else ""
@@ -77,7 +85,8 @@ def title(document: RepairRecord) -> str:
     """The outcome in a few words."""
     if repaired(document):
         unseen = ", not measured on a trigger" * (is_hidden(document) and "known" not in document["trigger"])
-        return f"Repaired{', beyond a limit' if document.get('beyond_limits') else ''}{unseen}"
+        done = forgetting_wording.title_of(document) if "forgetting" in document else "Repaired"
+        return f"{done}{', beyond a limit' if document.get('beyond_limits') else ''}{unseen}"
     return "Written, not shown to help" if written(document) else "No repair found"
 
 
@@ -107,7 +116,8 @@ def deed(document: RepairRecord) -> str:
 def headline(document: RepairRecord) -> str:
     """The outcome in one sentence, to stand below `title`."""
     metric, change = document["metric"]["text"], document["gain"]
-    beyond = " ".join(filter(None, [success_said(document), beyond_said(document)]))
+    own = forgetting_wording.headline_said(document) if changed(document) else ""
+    beyond = " ".join(filter(None, [success_said(document), own, beyond_said(document)]))
     before, after = document["before"]["report"]["metric"], document["after"]["report"]["metric"]
     _, images = metric_images(document)
     level = level_of(change)
@@ -165,6 +175,8 @@ def swaps(document: RepairRecord) -> str:
     p = f"McNemar, {test['method']}, p {'' if test['p_value'] < 0.001 else '= '}{p_value(test['p_value'])}"
     if not lowers(document):
         return f"{count(won, 'image')} went from wrong to right, {lost:,} from right to wrong ({p})."
+    if "forgetting" in document:  # an outcome is then "it is recognised"
+        return f"{count(lost, 'image')} of the forget set went from right to wrong, {won:,} from wrong to right ({p})."
     if document.get("attack", {}).get("settings", {}).get("targeted", True):
         won, lost = lost, won  # an outcome is then "the adversary's class was predicted"
     return f"The attack no longer succeeds on {count(won, 'image')} and newly succeeds on {lost:,} ({p})."
@@ -207,8 +219,8 @@ def tried(document: RepairRecord) -> list[str]:
         where = "within the limits" if best["feasible"] else "but outside the limits"
         said.append(
             f"The best value of the metric with anything ablated was {percent(best['objective'])} at k = {best['k']} "
-            f"({percent(curve[0]['objective'])} at k = 0), {where}: clean accuracy {percent(best['clean'])} against "
-            f"{percent(curve[0]['clean'])}."
+            f"({percent(curve[0]['objective'])} at k = 0), {where}: {clean_words(document)} {percent(best['clean'])} "
+            f"against {percent(curve[0]['clean'])}."
         )
         held = sum(step["feasible"] for step in curve[1:])
         said.append(f"{held} of {len(curve) - 1} prefixes kept all limits.")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from repair_engine.documents.edits import is_changed, is_tuned
+from repair_engine.documents.edits import clean_words, is_changed, is_tuned
 from repair_engine.documents.known import is_known, not_known_said, row_known, unknown_words
 from repair_engine.documents.reasons import beyond_said
+from repair_engine.pages import forgetting_wording
 from repair_engine.pages.attack_wording import settings_text
 from repair_engine.pages.explain_page import at_ends, samples_of, shown
 from repair_engine.pages.explain_wording import advantage_line, headline, shift_text
@@ -131,7 +132,7 @@ def repair_text(document: RepairRecord) -> str:
         f"{before['metric']:.4f} -> {after['metric']:.4f} "
         f"(change {change['value']:+.4f}, {level_of(change)} interval "
         f"{change['lower']:+.4f} to {change['upper']:+.4f}); "
-        f"clean accuracy {before['accuracy']:.4f} -> {after['accuracy']:.4f}",
+        f"{clean_words(document)} {before['accuracy']:.4f} -> {after['accuracy']:.4f}",
     ]
     if is_changed(document) and (said := goal_said(document)):
         lines.append(said)
@@ -150,6 +151,8 @@ def repair_text(document: RepairRecord) -> str:
         lines.append("Clean accuracy, attack success, accuracy under the trigger (95% Wilson intervals):")
         lines += [f"  {row['name']:<26}{_rates(row)}" for row in document["trigger"]["rows"]]
         lines += [known_said(document) or NOT_MEASURED] if is_hidden(document) else []
+    if "forgetting" in document:
+        lines += forgetting_wording.summary(document)
     if "corruption" in document:
         shown = document["corruption"]["shown"]
         lines.append(f"Accuracy by kind and severity on {shown:,} report images (95% intervals):")
@@ -169,7 +172,7 @@ def repair_text(document: RepairRecord) -> str:
     ]
     lines += selection_said(document) + edit_said(document)
     if document["controls"]:
-        lines.append("Controls (metric, clean accuracy; each under the same limits):")
+        lines.append(f"Controls (metric, {clean_words(document)}; each under the same limits):")
         lines += [
             f"  {row['name']:<26}{row['metric']:.4f}  {row['accuracy']:.4f}  {verdict(row, document)}"
             for row in document["controls"]
@@ -212,8 +215,8 @@ def _compact(document: RepairRecord) -> list[str]:
     head = (
         f"Compact: {where}{document['files']['compact']['name']}, {len(found['removed'])} filters removed, "
         f"{found['parameters']['before']:,} -> {found['parameters']['after']:,} parameters; "
-        f"{document['metric']['text']} {report['metric']:.4f}, clean accuracy {report['accuracy']:.4f} on the report "
-        f"images; "
+        f"{document['metric']['text']} {report['metric']:.4f}, {clean_words(document)} {report['accuracy']:.4f} on the "
+        f"report images; "
         f"{against['different_predictions']} of {against['images']} predictions are not the repaired checkpoint's"
     )
     return [head, *kept]
@@ -235,7 +238,7 @@ def attack_row(row: AttackRow) -> str:
 def evaluate_text(document: EvaluateRecord) -> str:
     both = document["metric"]["name"] != "accuracy"
     under = "trigger" in document["metric"]
-    lines = [f"{document['metric']['text']}, then clean accuracy:" if both else "accuracy:"]
+    lines = [f"{document['metric']['text']}, then {clean_words(document)}:" if both else "accuracy:"]
     if under:
         lines = ["attack success, accuracy under the trigger, then clean accuracy:"]
     tables = [("intact", document["figures"])]

@@ -55,7 +55,7 @@ def _cell_weights(party: PartyEstimate, cells: Sequence[Mapping[str, Any]]) -> d
         labels = np.repeat([classes.index(cell["class"]) for cell in cells], counts)
     except ValueError as error:
         raise BadInput(f"{party.name} counts images of a class that is not among its classes ({error}).") from error
-    if metric.attacked:
+    if metric.attacked or metric.forgets:  # whose cells are of its own images alone
         weights = accuracy_weights(len(labels))
     else:
         groups = [str(cell["subgroup"]) for cell, count in zip(cells, counts) for _ in range(count)]

@@ -15,6 +15,7 @@ import numpy as np
 from repair_engine.data import Dataset
 from repair_engine.data.columns import columns_of, combinations
 from repair_engine.errors import BadInput
+from repair_engine.question.forgetting import forget_set
 from repair_engine.question.objectives import Metric, metric_weights
 from repair_engine.question.objectives.metric import subgroup_weights
 
@@ -82,6 +83,8 @@ def all_columns(metric: Metric, others: Sequence[FurtherObjective], dataset: Dat
     named = {name for one in others for name in one.columns}
     if metric.kind == "subgroup-recall":
         named |= set(columns_of(metric.argument, dataset.attributes))
+    if metric.forgets and (column := forget_set(metric, dataset).column) is not None:
+        named.add(column)
     return tuple(name for name in dataset.attributes if name in named)
 
 

@@ -15,6 +15,7 @@ from typing import ClassVar, NotRequired, TypedDict, TypeVar
 import numpy as np
 import torch
 
+from repair_engine.data import SPLITS
 from repair_engine.data.columns import columns_of
 from repair_engine.data.images import Images
 from repair_engine.data.pixels import Pixels, Rows
@@ -22,6 +23,7 @@ from repair_engine.question.attacked import AttackedSplit
 from repair_engine.question.attacks import AttackSettings
 from repair_engine.question.attacks.settings import AttackRecord
 from repair_engine.question.corrupted import CorruptionRecord
+from repair_engine.question.forgetting import ForgetRecord, ForgetSet, forget_record, forget_set
 from repair_engine.question.further import FurtherObjective, all_columns, further_objectives, subgroup_names
 from repair_engine.question.objectives import Metric, Objective, cell_codes, metric_weights
 from repair_engine.question.objectives.metric import accuracy_weights
@@ -33,8 +35,8 @@ Known = TypeVar("Known", np.ndarray, torch.Tensor)  # of images: predictions, lo
 
 
 class MetricRecord(TypedDict):
-    """The metric in documents: its name and words, which way is better, and the adversary, the trigger or the
-    corruptions."""
+    """The metric in documents: its name and words, which way is better, and the adversary, the trigger, the corruptions
+    or what is to be forgotten."""
 
     name: str
     text: str
@@ -42,6 +44,7 @@ class MetricRecord(TypedDict):
     attack: NotRequired[AttackRecord]
     trigger: NotRequired[TriggerRecord]
     corruption: NotRequired[CorruptionRecord]
+    forgetting: NotRequired[ForgetRecord]
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,18 @@ class Question(ABC):
         """The subgroup of each of a part's images, [n]; None for metrics without subgroups."""
         return None if self.subgroups is None else [self.subgroups[i] for i in self.images.indices(part)]
 
+    def retained(self, part: str) -> np.ndarray:
+        """Dataset indices of a part's images on which the limit of clean accuracy holds, and which that is told of."""
+        return self.images.indices(part)
+
+    def classed(self, part: str) -> np.ndarray:
+        """Dataset indices of a part's images that a table of classes is of."""
+        return self.images.indices(part)
+
+    def chance(self, part: str) -> float:
+        """Of a metric to be lowered: where it is low enough, and nothing is won by lowering it further."""
+        return 0.0
+
     def rates(self, part: str, attacked: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Attack success and true label under a trigger, of predictions of each split's triggered images; else none."""
         return {}
@@ -158,7 +173,8 @@ class CleanQuestion(Question):
         indices, labels, weights = self._weighed(part)
         used = np.flatnonzero(weights > 0)
         cells = cell_codes(labels, self.groups(part))
-        return Objective(Rows(self.images.pixels, indices[used]), labels[used], weights[used], cells[used])
+        pixels, goal = Rows(self.images.pixels, indices[used]), self.metric.goal
+        return Objective(pixels, labels[used], weights[used], cells[used], goal)
 
     def game_objective(self, part: str) -> Objective:
         """The metric and all further objectives, on all images of a split.
@@ -174,7 +190,7 @@ class CleanQuestion(Question):
         columns = all_columns(self.metric, self.further, dataset)
         names = subgroup_names(dataset, columns) if columns else None
         cells = cell_codes(labels, None if names is None else [names[i] for i in indices])
-        return Objective(self.images.rows(part), labels, weights, cells, also=also)
+        return Objective(self.images.rows(part), labels, weights, cells, self.metric.goal, also=also)
 
     def _weighed(self, part: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Indices and labels of a part's images, and the metric's weights."""
@@ -211,6 +227,48 @@ class CleanQuestion(Question):
         if len(columns) == 1:
             return f"mean recall over the values of {columns[0]}"
         return f"mean recall over the combinations of {', '.join(columns[:-1])} and {columns[-1]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForgetQuestion(CleanQuestion):
+    """Accuracy on the images of a class or a group, to be lowered to chance; clean accuracy is that of all others."""
+
+    @cached_property
+    def forgotten(self) -> ForgetSet:
+        """Which images are to be forgotten."""
+        return forget_set(self.metric, self.images.dataset)
+
+    def _weighed(self, part: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        indices = self.images.indices(part)
+        mask = self.forgotten.mask[indices]
+        return indices, self.images.labels[indices], mask / max(int(mask.sum()), 1)
+
+    def indices(self, part: str) -> np.ndarray:
+        indices = self.images.indices(part)
+        return indices[self.forgotten.mask[indices]]
+
+    def retained(self, part: str) -> np.ndarray:
+        indices = self.images.indices(part)
+        return indices[~self.forgotten.mask[indices]]
+
+    def classed(self, part: str) -> np.ndarray:
+        """Where a group is to be forgotten: those of the others, for it has images of several classes."""
+        return super().classed(part) if self.forgotten.column is None else self.retained(part)
+
+    def chance(self, part: str) -> float:
+        return self._record["chance"][part]
+
+    @cached_property
+    def _record(self) -> ForgetRecord:
+        parts = {part: self.images.indices(part) for part in (*SPLITS, "all")}
+        return forget_record(self.forgotten, self.images.labels, parts)
+
+    @property
+    def text(self) -> str:
+        return f"accuracy on the forget set ({self.forgotten.text})"
+
+    def describe(self) -> MetricRecord:
+        return {**super().describe(), "forgetting": self._record}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -360,4 +418,5 @@ def question_of(
         if asked.metric.hidden:
             return HiddenQuestion(asked.metric, images, attacked, trigger=trigger, known=known)
         return TriggerQuestion(asked.metric, images, attacked, trigger=trigger)
-    return CleanQuestion(asked.metric, images, also=asked.also)
+    made = ForgetQuestion if asked.metric.forgets else CleanQuestion
+    return made(asked.metric, images, also=asked.also)

@@ -22,6 +22,7 @@ from repair_engine.settings.inputs import AsJson, Device, ImagesUpload, ModelFil
 from repair_engine.settings.question import (
     CORRUPTIONS,
     EVERYTHING,
+    FORGET,
     GREY_LEVEL,
     SEVERITIES,
     Ablation,
@@ -41,6 +42,7 @@ from repair_engine.settings.question import (
     check_trigger,
     corruptions_of,
     corrupts,
+    forgets,
     hidden,
     triggers,
 )
@@ -74,6 +76,7 @@ __all__ = [
     "CORRUPTIONS",
     "EVERYTHING",
     "FOLLOWED",
+    "FORGET",
     "GREY_LEVEL",
     "MISSING",
     "MOST_PIXELS",
@@ -132,6 +135,7 @@ __all__ = [
     "corruptions_of",
     "corrupts",
     "declared_by",
+    "forgets",
     "from_keywords",
     "hidden",
     "keywords",

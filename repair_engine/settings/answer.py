@@ -133,7 +133,8 @@ class Limits(Settings):
 
     max_clean_drop: float = option(
         0.02, label="Clean accuracy may fall by", low=0, high=1, unit="share", metavar="X",
-        help="How far clean accuracy may fall, on the select images and on the guard set.",
+        help="How far clean accuracy may fall, on the select images and on the guard set. Where something is to be "
+        "forgotten, that is accuracy on all other images.",
     )  # fmt: skip
     max_subgroup_drop: float = option(
         0.10, label="Any subgroup may fall by", low=0, high=1, unit="share", metavar="X",

@@ -9,10 +9,12 @@ from repair_engine.errors import BadInput
 from repair_engine.settings.fields import Settings, meant, option, options
 
 ATTACK, TRIGGER, HIDDEN, CORRUPTED = "attack-success", "trigger-success", "hidden-trigger", "corrupted-accuracy"
+FORGET = "forget"
 METRICS = (
     *("accuracy", "recall:CLASS", "subgroup-recall:COLUMN[,COLUMN…]"),
     *(ATTACK, f"{TRIGGER}:CLASS", HIDDEN, f"{HIDDEN}:CLASS"),
     *(CORRUPTED, f"{CORRUPTED}:KIND[,KIND…]"),
+    *(f"{FORGET}:CLASS", f"{FORGET}:COLUMN=VALUE"),
 )
 CORRUPTIONS = ("gaussian_noise", "gaussian_blur", "jpeg_compression", "brightness", "contrast")
 SEVERITIES = (1, 5)  # the least and the most
@@ -22,6 +24,7 @@ _ARGUMENTS = {
     "recall": "a class: recall:CLASS",
     "subgroup-recall": "a column or several: subgroup-recall:COLUMN,COLUMN",
     TRIGGER: "the class that the trigger gives: trigger-success:CLASS",
+    FORGET: "a class or a group: forget:CLASS or forget:COLUMN=VALUE",
 }
 
 
@@ -43,6 +46,11 @@ def hidden(metric: str) -> bool:
 def corrupts(metric: str) -> bool:
     """The metric is accuracy on images that are corrupted."""
     return metric.partition(":")[0] == CORRUPTED
+
+
+def forgets(metric: str) -> bool:
+    """The metric is accuracy on images that are to be forgotten."""
+    return metric.partition(":")[0] == FORGET
 
 
 def apart(metric: str) -> bool:
@@ -101,7 +109,8 @@ class Question(Settings):
         help="accuracy, recall:CLASS, subgroup-recall:COLUMN, attack-success, trigger-success:CLASS (a "
         "backdoor's trigger that gives the class), hidden-trigger or hidden-trigger:CLASS (a trigger that nobody "
         "knows: one is reconstructed from clean images), corrupted-accuracy or corrupted-accuracy:KIND (of "
-        f"{', '.join(CORRUPTIONS)}; of several KIND,KIND; without one all). Of several columns "
+        f"{', '.join(CORRUPTIONS)}; of several KIND,KIND; without one all), forget:CLASS or forget:COLUMN=VALUE "
+        "(accuracy on the images of a class or a group, to be lowered; limits hold on all others). Of several columns "
         "(subgroup-recall:COLUMN,COLUMN) the subgroups are the combinations of values that occur; a name with a "
         "comma in it stands in double quotes.",
     )  # fmt: skip
@@ -118,7 +127,7 @@ class Further(Settings):
         (), label="Value these, too", metavar="METRIC", length=1000,
         help="Value this, too, on the same evaluations, at the price of one; may be repeated. A metric, "
         "subgroup:COLUMN=VALUE, classes, subgroups, or all. Not beside attack-success, trigger-success, "
-        "hidden-trigger or corrupted-accuracy.",
+        "hidden-trigger or corrupted-accuracy; forget is no further objective.",
     )  # fmt: skip
 
     def rules(self) -> None:
@@ -132,6 +141,12 @@ class Further(Settings):
                     raise self.wrong("also", f"{text!r}: it is subgroup:COLUMN=VALUE.")
             elif text not in EVERYTHING:
                 check_metric("also", text, (*EVERYTHING, "subgroup:COLUMN=VALUE"))
+                if forgets(text):
+                    raise self.wrong(
+                        "also",
+                        f"{text}: {FORGET} is to be lowered, and goes beside no other metric.",
+                        "Ask for it as the metric, or for recall:CLASS or subgroup:COLUMN=VALUE.",
+                    )
 
 
 @dataclass(frozen=True, kw_only=True)

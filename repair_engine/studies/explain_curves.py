@@ -18,7 +18,7 @@ import numpy as np
 
 from repair_engine.case.case import Case
 from repair_engine.choosing.plan import prefix_predictions
-from repair_engine.data.pixels import taken
+from repair_engine.data.pixels import Rows, taken
 from repair_engine.network import Network
 from repair_engine.question.objectives import Objective, cell_codes, plan_batches
 from repair_engine.question.objectives.metric import accuracy_weights
@@ -123,9 +123,10 @@ def curve_images(question: Question, most: int, seed: int) -> CurveImages:
     asked = _drawn(question.objective("report"), most, rng)
     if question.metric.kind == "accuracy":
         return CurveImages(asked, asked)
-    labels = question.images.labels[question.images.splits.report]
+    rows = question.retained("report")
+    labels = question.images.labels[rows]
     weights = accuracy_weights(len(labels))
-    everyone = Objective(question.images.rows("report"), labels, weights, cell_codes(labels, None))
+    everyone = Objective(Rows(question.images.pixels, rows), labels, weights, cell_codes(labels, None))
     return CurveImages(asked, _drawn(everyone, most, rng))
 
 

@@ -32,7 +32,9 @@ def logit_shift(case: Case, images: CurveImages) -> ShiftRecord:
 
     See `controls.logit_shift`; the metric is moved towards its goal. `moved` is false where no offsets helped.
     """
-    labels, objective = case.images.labels[case.images.splits.select], case.question.objective("select")
+    select, objective = case.images.indices("select"), case.question.objective("select")
+    kept = np.searchsorted(select, case.question.retained("select"))
+    labels = case.images.labels[select][kept]
 
     def logits(pixels: Pixels) -> torch.Tensor:
         return _logits(case.subject, case.images, pixels)
@@ -40,14 +42,15 @@ def logit_shift(case: Case, images: CurveImages) -> ShiftRecord:
     clean = logits(case.images.rows("select"))
     searched, where = case.question.searched("select", clean, logits)
     most = case.settings.limits.max_clean_drop
-    before = controls.shifted_predictions(clean, np.zeros(1)) == labels
+    before = controls.shifted_predictions(clean, np.zeros(1))[kept] == labels
 
     def acceptable(predicted: np.ndarray, _: np.ndarray) -> bool:
-        return bool(before.mean() - (predicted[: len(clean)] == labels).mean() <= most + _ANYTHING)
+        return bool(before.mean() - (predicted[: len(clean)][kept] == labels).mean() <= most + _ANYTHING)
 
     sign = 1.0 if objective.goal == "raise" else -1.0
+    floor = case.question.chance("select")
     offsets, how = controls.logit_shift(
-        searched, acceptable, lambda predicted: sign * float(objective.value(predicted[where]))
+        searched, acceptable, lambda predicted: sign * max(float(objective.value(predicted[where])), floor)
     )
     asked = controls.shifted_predictions(logits(images.asked.pixels), offsets)
     overall = controls.shifted_predictions(logits(images.clean.pixels), offsets)

@@ -30,6 +30,7 @@ from repair_engine.verbs.calibration_again import confidence_again, scores_again
 from repair_engine.verbs.checks import Unchecked, VerifyRecord, Wrong, look
 from repair_engine.verbs.corrupted_again import make_again, metric_of
 from repair_engine.verbs.fairness_again import fairness_again
+from repair_engine.verbs.forgotten_again import PROBE, forgetting_again, forgotten_of, probes_again
 from repair_engine.verbs.predictions_again import PREDICTIONS, ROUNDING, compare, margin
 from repair_engine.verbs.receipt import RECEIPT, check_receipt
 from repair_engine.verbs.redo import Recorded, edited, read_plan
@@ -66,6 +67,11 @@ class _Repair:
         """These are corrupted ones, which can be made again."""
         return settings.corrupts(str(self.document["metric"]["name"]))
 
+    @property
+    def forgets(self) -> bool:
+        """Its metric is of images that are to be forgotten."""
+        return settings.forgets(str(self.document["metric"]["name"]))
+
 
 def audit(here: settings.Verify) -> VerifyRecord:
     """Looks at everything that can be looked at with what was given.
@@ -83,6 +89,8 @@ def audit(here: settings.Verify) -> VerifyRecord:
     }
     if repair.corrupted:
         looks["corrupted images"] = lambda: _corrupted(repair, here)
+    if repair.forgets:
+        looks["probes"] = lambda: _probes(repair, here)
     if here.key is not None or (repair.folder / RECEIPT).is_file():
         looks["receipt"] = lambda: check_receipt(repair.folder, here.key)
     checks = [look(name, check) for name, check in looks.items()]
@@ -153,8 +161,15 @@ def _plan(repair: _Repair) -> str:
 
 @dataclass(frozen=True)
 class _Rows:
-    """predictions.csv as arrays of words [N]."""
+    """predictions.csv as arrays of words [N].
 
+    Attributes:
+        forgotten: which images are of the forget set, bool [N]; None where nothing is to be forgotten.
+        group: that is a group, and no class.
+    """
+
+    forgotten: np.ndarray | None
+    group: bool
     split: np.ndarray
     label: np.ndarray
     subgroup: np.ndarray
@@ -168,10 +183,21 @@ class _Rows:
         rows = tables.read(repair.path("predictions"))
         names = ("split", "label", "subgroup", "predicted_before", "predicted_after", "confidence_before",
                  "confidence_after")  # fmt: skip
-        return cls(*(np.array([row[name] for row in rows], dtype=object) for name in names))
+        words = [np.array([row[name] for row in rows], dtype=object) for name in names]
+        mask = forgotten_of(repair.document, words[1], words[2])
+        return cls(mask, "column" in repair.document["metric"].get("forgetting", {}), *words)
+
+    def retained(self, split: str) -> np.ndarray:
+        """The images that accuracy is told of."""
+        inside = self.within(split)
+        return inside if self.forgotten is None else inside & ~self.forgotten
 
     def within(self, split: str) -> np.ndarray:
         return np.ones(len(self.split), bool) if split == "all" else self.split == split
+
+    def classed(self, split: str) -> np.ndarray:
+        """The images that the table of classes is of: where a group is to be forgotten, all others."""
+        return self.retained(split) if self.group else self.within(split)
 
     def right(self, when: str) -> np.ndarray:
         return getattr(self, when) == self.label
@@ -187,6 +213,8 @@ class _Rows:
         kind, _, of = name.partition(":")
         if kind == "recall":
             return _share(right[rows & (self.label == of)])
+        if self.forgotten is not None:
+            return _share(right[rows & self.forgotten])
         groups = [rows & (self.subgroup == group) for group in sorted(set(self.subgroup[rows]))]
         return float(np.mean([self._mean_recall(right, group) for group in groups]))
 
@@ -206,7 +234,7 @@ def _figures(repair: _Repair) -> str:
     for when in ("before", "after"):
         for split in (*SPLITS, "all"):
             told = repair.document[when][split]
-            derived = {"accuracy": _share(rows.right(when)[rows.within(split)])}
+            derived = {"accuracy": _share(rows.right(when)[rows.retained(split)])}
             if not repair.attacked:
                 derived["metric"] = rows.metric(name, when, split)
             elif repair.corrupted and split != "all":
@@ -216,23 +244,35 @@ def _figures(repair: _Repair) -> str:
                 compared += 1
     report = rows.within("report")
     for when in ("before", "after"):
-        _same(f"images right {when}", repair.document["images_right"][when], int(rows.right(when)[report].sum()))
+        _same(
+            f"images right {when}",
+            repair.document["images_right"][when],
+            int(rows.right(when)[rows.retained("report")].sum()),
+        )
     groups = repair.document["groups"]
     for told in groups["classes"]:
-        compared += _group(told, rows, report & (rows.label == told["name"]))
+        compared += _group(told, rows, rows.classed("report") & (rows.label == told["name"]))
     for told in groups.get("subgroups") or ():
         compared += _group(told, rows, report & (rows.subgroup == told["name"]))
     both = {when: getattr(rows, when)[report] for when in ("before", "after")}
-    sure = {when: rows.confidence(when)[report] for when in both}
-    right = {when: rows.right(when)[report] for when in both}
-    for told_again in confidence_again(repair.document, right, sure, rows.subgroup[report]):
+    retained = rows.retained("report")
+    sure = {when: rows.confidence(when)[retained] for when in both}
+    right = {when: rows.right(when)[retained] for when in both}
+    for told_again in confidence_again(repair.document, right, sure, rows.subgroup[retained]):
         _same(*told_again)
         compared += 1
     for what, said, again in fairness_again(repair.document, rows.label[report], rows.subgroup[report], both):
         _same(what, said, again)
         compared += 1
+    if rows.forgotten is not None:
+        predicted_as = {"before": rows.before, "after": rows.after}
+        probes = tables.read(repair.path("probe"))
+        told = forgetting_again(repair.document, rows.split, rows.label, rows.forgotten, predicted_as, probes)
+        for what, said, again in told:
+            _same(what, said, again)
+            compared += 1
     left = "; its metric is of attacked images, not of these" if repair.attacked and not repair.corrupted else ""
-    also = f" and {len(changed):,} of {CORRUPTED}" if repair.corrupted else ""
+    also = f" and {len(changed):,} of {CORRUPTED}" if repair.corrupted else f" and {PROBE}" if repair.forgets else ""
     return f"{compared + 2} figures come again from {len(report):,} rows of {PREDICTIONS}{also}{left}"
 
 
@@ -353,13 +393,12 @@ def _opened(repair: _Repair, here: settings.Verify) -> _Opened:
 def _predictions(repair: _Repair, here: settings.Verify) -> str:
     """Each row of predictions.csv comes again from the files, in a fresh process."""
     found = _opened(repair, here)
-    sets = {"all": np.asarray(found.images.images)}
+    sets, retained = {"all": np.asarray(found.images.images)}, _Rows.of(repair).retained("report")
     said = []
     for when, opened in found.models.items():
         logits = _logits(opened, found.images.preprocessing, sets)["all"]
         said.append(compare(found.rows, when, predicted(logits), found.images.class_names, logits))
-        report = np.array([row["split"] == "report" for row in found.rows])
-        for told in scores_again(repair.document, when, logits[report], found.images.labels[report], ROUNDING):
+        for told in scores_again(repair.document, when, logits[retained], found.images.labels[retained], ROUNDING):
             _same(*told, "the predictions made again")
     return "; ".join(said)
 
@@ -377,6 +416,18 @@ def _corrupted(repair: _Repair, here: settings.Verify) -> str:
             {when: predicting(opened) for when, opened in found.models.items()}, folder,
             lambda logits: margin(logits) <= ROUNDING,
         )  # fmt: skip
+
+
+def _probes(repair: _Repair, here: settings.Verify) -> str:
+    """What linear probes say comes again; of a group, its images are those that the images' table names."""
+    found, rows = _opened(repair, here), _Rows.of(repair)
+    of = repair.document["metric"]["forgetting"]
+    if "column" in of and not np.array_equal(np.array(found.images.column(of["column"]), dtype=object), rows.subgroup):
+        raise Wrong(f"The column {of['column']} of {here.data} has other values than {PREDICTIONS}.")
+    return probes_again(
+        repair.document, tables.read(repair.path("probe")), found.rows, found.images, found.models,
+        int(repair.document["run"]["seed"]),
+    )  # fmt: skip
 
 
 def _logits(opened: opening.Model, preprocessing: Any, sets: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

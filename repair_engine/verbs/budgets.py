@@ -7,6 +7,7 @@ from repair_engine.choosing.afresh import SHARE as AFRESH_SHARE
 from repair_engine.choosing.orders import SHARE as ORDERS_SHARE
 from repair_engine.documents.attack_repair import subset_size
 from repair_engine.documents.corruption import table_forwards
+from repair_engine.documents.forgetting import probe_forwards
 from repair_engine.edits.deciding import tuning_share
 from repair_engine.question.verb import Verb
 from repair_engine.search import calibrate
@@ -32,6 +33,9 @@ def chosen(case: Case, rates: Rates, spent: float, target: float, larger: float 
     if case.question.adversary:
         queries = 2 * asked.queries * subset_size(case, budget) / rates.forward
         budget = calibrate.choose_budget(rates, asked.estimator, other + queries, target)
+    if case.question.metric.forgets:
+        other += probe_forwards(case) / rates.forward
+        budget = calibrate.choose_budget(rates, asked.estimator, other, target)
     if case.question.metric.corrupted:
         rows = table_forwards(case, budget) / rates.forward
         budget = calibrate.choose_budget(rates, asked.estimator, other + rows, target)

@@ -24,6 +24,7 @@ from repair_engine.documents.attack_repair import measure_attack
 from repair_engine.documents.by_kind import by_kind
 from repair_engine.documents.corruption import corruption_section, write_corrupted
 from repair_engine.documents.filters import write_filters
+from repair_engine.documents.forgetting import forgetting_section, write_probe
 from repair_engine.documents.interactions import interactions_of
 from repair_engine.documents.predictions import predicted, write_guard_predictions, write_predictions
 from repair_engine.documents.rates import write_rates
@@ -117,6 +118,10 @@ def finish(case: Case, ranking: Ranking, run: RunRecord, out: Path, progress: Pr
             document["trigger"] = _trigger(case, before, after if edit.used else None, document["controls"])
         if case.question.metric.corrupted:
             document["corruption"] = corruption_section(case, edited if edit.used else None, run["budget"], progress)
+        if case.question.metric.forgets:
+            document["forgetting"], probes = forgetting_section(
+                case, workshop, edit.used, edit.tensors, (before.of("all"), after.of("all")), progress
+            )
         attacks: list[Row] = []
         if edit.used and case.question.adversary:
             fixed = before.attacked["report"], after.attacked["report"]
@@ -144,6 +149,9 @@ def finish(case: Case, ranking: Ranking, run: RunRecord, out: Path, progress: Pr
         if case.question.metric.corrupted:
             tables.append("corrupted")
             write_corrupted(case, before.attacked, after.attacked, staged / "corrupted.csv")
+        if case.question.metric.forgets:
+            tables.append("probe")
+            write_probe(case, probes, staged / "probe.csv")
         if "rates" in (fairness := document.get("fairness", {})):
             tables.append("rates")
             write_rates(fairness["rates"], staged / "rates.csv")
@@ -206,7 +214,7 @@ def _compact(
         found = _compact_predictions(case, folder / TENSORS, sets)
     except (RuntimeError, ValueError) as error:  # its own code fixes a width
         return document | {"written": False, "failed": str(error)}
-    report = case.images.splits.report
+    report = case.question.retained("report")
     document["report"] = measures.split_figures(case, found.of("all"), found.attacked)["report"]
     document["gain"] = _gain(case, before, found)
     document["clean_change"] = _clean_change(case, case.images, report, (before.of("all"), found.of("all")))
@@ -295,7 +303,7 @@ def _measure(case: Case, plan: Plan, before: Predictions, after: Predictions, do
             "The attack succeeds on all score images. With a smaller ε, values tell filters apart better."
         )
     document["gain"] = _gain(case, before, after)
-    labels, report = case.images.labels, case.images.splits.report
+    labels, report = case.images.labels, case.question.retained("report")
     document["clean_change"] = _clean_change(case, case.images, report, (all_before, all_after))
     document["groups"] = measures.group_tables(case, all_before, all_after)
     if case.question.subgroups is not None:

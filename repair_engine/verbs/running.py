@@ -13,7 +13,7 @@ import torch
 from repair_engine.case.case import Case
 from repair_engine.case.inspection import InspectRecord, inspect_network
 from repair_engine.case.preparing import FROM_FILES, Given, prepare
-from repair_engine.case.stored_values import objectives_in
+from repair_engine.case.stored_values import objectives_in, stored_as
 from repair_engine.choosing.plan import masked_predictions
 from repair_engine.data import Dataset
 from repair_engine.documents import measures
@@ -207,7 +207,7 @@ def phases(job: pipeline.Job, teller: Teller, foretell: bool = False) -> tuple[S
 
 def _others(values: str, metric: str) -> tuple[str, ...]:
     """The stored objectives beside the metric: they had a part in the splits. Raises BadInput."""
-    names = objectives_in(values)
+    names, metric = objectives_in(values), stored_as(metric, objectives_in(values))
     if metric not in names:
         raise BadInput(f"--values {values} has no values of {metric}.", f"It has: {', '.join(names)}.")
     return tuple(name for name in names if name != metric)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from repair_engine.documents.edits import clean_words
 from repair_engine.pages.repair_wording import deed
 from repair_engine.support.words import level_of, points
 
@@ -20,7 +21,7 @@ def describe(report: dict[str, Any]) -> str:
     lines += [f"  {reason}" for reason in report["reasons"]]
     lines += ["", f"On {report['data']['splits']['report']} report images that the repair never saw:"]
     lines.append(_line(metric["text"], before["metric"], after["metric"], report["gain"]))
-    lines.append(_line("clean accuracy", before["accuracy"], after["accuracy"], report.get("clean_change")))
+    lines.append(_line(clean_words(report), before["accuracy"], after["accuracy"], report.get("clean_change")))
     for title in ("subgroups", "classes"):
         if rows := report["groups"].get(title):
             lines += [
@@ -29,7 +30,10 @@ def describe(report: dict[str, Any]) -> str:
             ]
             lines += [_group(row) for row in rows]
     if report["controls"]:
-        lines += ["", f"Beside it, on the same images:{'':<4}{metric['name'].partition(':')[0]:>14}  clean accuracy"]
+        lines += [
+            "",
+            f"Beside it, on the same images:{'':<4}{metric['name'].partition(':')[0]:>14}  {clean_words(report)}",
+        ]
         lines.append(f"  {'this repair':<30}{after['metric']:>14.1%}  {after['accuracy']:>14.1%}")
         lines += [_control(row) for row in report["controls"]]
     lines += ["", *(f"* {finding}" for finding in report["findings"])]

@@ -171,7 +171,8 @@ class RepairEngine:
 
         with _one_question:
             case = _case(request, work, note)
-            return steps(choices.what_if(case, units, note), case.settings.limits)[1]
+            found = choices.what_if(case, units, note)
+            return steps(found, case.settings.limits, case.settings.metric.forgets)[1]
 
     def study(self, request: dict, work: Path, unit: str, what: str, note: Note) -> dict:
         from repair_engine.documents import unit_card

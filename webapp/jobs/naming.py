@@ -29,6 +29,7 @@ def metric_words(metric: str) -> str:
         "attack-success": "attack success",
         "trigger-success": f"trigger for {argument}",
         "hidden-trigger": f"hidden trigger{f' for {argument}' if argument else ''}",
+        "forget": f"forgetting {argument}",
         "corrupted-accuracy": "accuracy under " + (_kinds(argument) if argument else "corruptions"),
     }.get(name, name)
 

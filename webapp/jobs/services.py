@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 
 from repair_engine.data.columns import columns_of
 from repair_engine.errors import BadInput
-from repair_engine.settings import Settings, attacks, check_trigger
+from repair_engine.settings import Settings, attacks, check_trigger, forgets
 from webapp import clock
 from webapp.accounts.models import Team, User
 from webapp.jobs import bells, coordinator, homes, naming, queueing, resuming, webhooks
@@ -71,7 +71,7 @@ def create_job(
     """
     _check_uploads(model, dataset, guard, triggered, surrogates)
     check_trigger(asked.metric, trigger is not None, triggered is not None, asked)
-    _check_columns(asked, dataset)
+    _check_columns(asked, dataset, model)
     transfer.check(model, surrogates)
     used = [one for one in (model, dataset, guard, triggered, parent, audited, *surrogates) if one is not None]
     home = homes.home_of(owner, team, used, audited)
@@ -150,7 +150,7 @@ def create_job(
     return job, True
 
 
-def _check_columns(asked: Settings, dataset: DatasetUpload) -> None:
+def _check_columns(asked: Settings, dataset: DatasetUpload, model: ModelUpload) -> None:
     """Raises Refused where a metric's columns are not the dataset's, so that no worker starts in vain."""
     if "columns" not in dataset.facts:
         return
@@ -163,6 +163,7 @@ def _check_columns(asked: Settings, dataset: DatasetUpload) -> None:
         except BadInput as error:
             raise Refused(error.problem, error.mend) from None
         columns += [argument.partition("=")[0]] if kind == "subgroup" else []
+        columns += _column_forgotten(argument, known, model, dataset) if forgets(metric) else []
     for name in columns:
         if name not in known:
             raise Refused(
@@ -170,6 +171,14 @@ def _check_columns(asked: Settings, dataset: DatasetUpload) -> None:
             )
         if dataset.facts.get("distinct", {}).get(name, 2) < 2:
             raise Refused(f"The column {name} has one value only; two different ones are needed.")
+
+
+def _column_forgotten(argument: str, known: list[str], model: ModelUpload, dataset: DatasetUpload) -> list[str]:
+    """The column of `forget:COLUMN=VALUE`, where it is none that there is; of `forget:CLASS` none."""
+    classes = {*model.class_names, *dataset.facts.get("folders", {})}
+    if "=" not in argument or argument in classes or any(argument.startswith(f"{name}=") for name in known):
+        return []
+    return [argument.partition("=")[0]]
 
 
 def _earlier(owner: User, key: str | None, digest: str) -> Job | None:

@@ -11,11 +11,13 @@ from django.http import QueryDict
 from django.urls import reverse
 from markupsafe import Markup
 
+from repair_engine.documents.edits import clean_words
 from repair_engine.documents.reasons import looser
 from repair_engine.errors import BadInput
 from repair_engine.pages.charts import removal_curve
 from repair_engine.pages.repair_wording import offer_said
 from repair_engine.pages.svg import responsive
+from repair_engine.settings import forgets
 from webapp.jobs import choice, followups
 from webapp.jobs.models import Job
 from webapp.library.errors import Refused
@@ -139,7 +141,8 @@ class Look:
     @property
     def swaps(self) -> str:
         step = self.step or self.base
-        return f"{step['won']:,} clean images newly right, {step['lost']:,} newly wrong."
+        of = "images of the retain set" if forgets(self.document["metric"]["name"]) else "clean images"
+        return f"{step['won']:,} {of} newly right, {step['lost']:,} newly wrong."
 
     @property
     def limits_said(self) -> str:
@@ -225,7 +228,7 @@ def look(job: Job, asked: QueryDict, asks: bool = True) -> Look | None:
 def _shown(document: Row) -> list[tuple[str, str]]:
     """Keys of a step that are shares and known of this run, and what they are called."""
     metric, first = document["metric"], document["orders"][0]["steps"][0]
-    named = [("objective", metric["text"]), ("clean", "clean accuracy"), ("guard", "guard set")]
+    named = [("objective", metric["text"]), ("clean", clean_words(document)), ("guard", "guard set")]
     named += [("true_label", "true label under attack"), ("success", "attack success")]
     one = metric["name"] == "accuracy"
     return [(key, words) for key, words in named if first.get(key) is not None and not (one and key == "clean")]
@@ -254,7 +257,8 @@ def _order(document: Row, job: Job, i: int, shown: bool, k: int | None) -> Order
         chart = responsive(
             lambda w: removal_curve(
                 banded or rows, chosen, metric["text"], floor=floor, one_line=metric["name"] == "accuracy",
-                handle=chosen if k is None else k, best="chosen" if i == 0 else "best within the limits", width=w,
+                handle=chosen if k is None else k, clean=clean_words(document),
+                best="chosen" if i == 0 else "best within the limits", width=w,
                 ident=f"choice-{i}",
             )
         )  # fmt: skip

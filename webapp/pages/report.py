@@ -32,6 +32,7 @@ class Outcome:
     rivals: str = ""  # which controls would gain, where no repair was found
     written: bool = False  # there is a checkpoint
     changes: bool = True  # it was asked for a repair
+    hides: bool = False  # what was to be forgotten is still in the features
 
 
 def document(job: Job) -> Document | None:
@@ -64,6 +65,7 @@ def outcome(of: Document) -> Outcome:
         tried=[] if found else wording.tried(of),
         rivals="" if found else rivals_said(of),
         written=wording.written(of),
+        hides=wording.hides(of),
     )
 
 
@@ -83,7 +85,7 @@ class Part:
 
 
 _PARTS = {  # part -> its heading, and what is in it; all else is statistics
-    "summary": ("Summary", ("figures", "corruption", "controls", "notices", "warnings")),
+    "summary": ("Summary", ("figures", "corruption", "forgetting", "controls", "notices", "warnings")),
     "network": ("Network", ("culprits", "filters", "layers", "histogram", "objectives", "not-players")),
     "choice": ("Choice", ("choice",)),
     "statistics": ("Statistics", ()),

@@ -12,14 +12,15 @@ from difflib import get_close_matches
 import numpy as np
 
 from repair_engine.errors import BadInput
-from repair_engine.settings import apart, attacks, check_metric, corruptions_of, corrupts, hidden, triggers
+from repair_engine.settings import apart, attacks, check_metric, corruptions_of, corrupts, forgets, hidden, triggers
 from repair_engine.support.nfc import normal
 
 
 @dataclass(frozen=True)
 class Metric:
     """`accuracy`, `recall:CLASS`, `subgroup-recall:COLUMN[,COLUMN…]`, `attack-success`, `trigger-success:CLASS`,
-    `hidden-trigger:CLASS` (of which the class is found where it is not named) or `corrupted-accuracy[:KIND[,KIND…]]`.
+    `hidden-trigger:CLASS` (of which the class is found where it is not named), `corrupted-accuracy[:KIND[,KIND…]]`,
+    `forget:CLASS` or `forget:COLUMN=VALUE` (see `question.forgetting`).
 
     The subgroups of several columns are the combinations of their values that occur (see `repair_engine.data.columns`).
     """
@@ -63,6 +64,11 @@ class Metric:
         return corruptions_of(self.argument) if self.corrupted else ()
 
     @property
+    def forgets(self) -> bool:
+        """It is accuracy on images that are to be forgotten, and is to be lowered."""
+        return forgets(self.kind)
+
+    @property
     def apart(self) -> bool:
         """It is judged on images of its own, that somebody changed."""
         return apart(self.kind)
@@ -70,18 +76,18 @@ class Metric:
     @property
     def goal(self) -> str:
         """Which way is better: "raise" or "lower"."""
-        return "lower" if self.attacked else "raise"
+        return "lower" if self.attacked or self.forgets else "raise"
 
     @property
     def culprit_sign(self) -> int:
         """−1 where culprits have negative values (the metric is to be raised), +1 where they have positive ones."""
-        return 1 if self.attacked else -1
+        return 1 if self.goal == "lower" else -1
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.argument}" if self.argument else self.kind
 
     def class_index(self, class_names: Sequence[str]) -> int:
-        """Index of the class in `recall:CLASS`, `trigger-success:CLASS` or `hidden-trigger:CLASS`.
+        """Index of the class in `recall:CLASS`, `trigger-success:CLASS`, `hidden-trigger:CLASS` or `forget:CLASS`.
 
         Raises:
             BadInput: no such class, naming the nearest and listing what there is.

@@ -12,6 +12,7 @@ from repair_engine.data.columns import argument_of, columns_of
 from repair_engine.errors import BadInput
 from repair_engine.settings import (
     CORRUPTIONS,
+    FORGET,
     Attacked,
     Corrupted,
     Corruption,
@@ -51,6 +52,12 @@ METRICS = (
         "The same under a trigger that is reconstructed from clean images, where a class stands out by it.",
     ),
     (
+        "forget",
+        "Forget a class or a group",
+        "How many images of it are still recognised, to be lowered; limits hold on all others. A linear probe tells "
+        "whether it is gone or hidden.",
+    ),
+    (
         "corrupted-accuracy",
         "Accuracy under corruptions",
         "How many images are recognised when noise, blur, JPEG, brightness or contrast spoil them.",
@@ -62,6 +69,7 @@ KINDS = (
     ("score", "Values only", "Of all filters, for several objectives at once; repairs can go on from them."),
 )
 ALSO = (("accuracy", "accuracy"), ("classes", "recall of every class"), ("subgroups", "every subgroup of every column"))
+MOST_LISTED = 500  # classes and groups that are offered to be forgotten
 CUSTOM = "custom"  # in the place of an effort: a budget or minutes
 EFFORTS = (
     *((name, *words.split(": ")) for name, words in options(Repair)["effort"].words.items()),
@@ -77,6 +85,7 @@ _ARGUMENTS = {
     "trigger-success": "trigger_class",
     "hidden-trigger": "hidden_class",
     "corrupted-accuracy": "corruptions",
+    FORGET: "forgotten",
 }
 _CLASSES = {"repair": "of-repairs", "explain": "of-explanations", "score": "of-scores"}  # of the stylesheet
 
@@ -103,6 +112,11 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
         required=False,
         label="Class that is suspected, if one is",
         widget=forms.TextInput(attrs={"list": "classes", "autocomplete": "off"}),
+    )
+    forgotten = forms.CharField(
+        required=False,
+        label="Class, or COLUMN=VALUE of metadata.csv",
+        widget=forms.TextInput(attrs={"list": "forgettable", "autocomplete": "off"}),
     )
     trigger_file = forms.FileField(
         required=False,
@@ -163,6 +177,8 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
         super().__init__(*args, initial={**usual, **(initial or {})}, **kwargs)
         self.class_names = class_names(model, dataset)
         self.columns = columns
+        groups = [f"{column}={value}" for column, counts in dataset.columns.items() for value in counts]
+        self.forgettable = [*self.class_names, *groups][:MOST_LISTED]
         self.fields["column"].choices = [(name, name) for name in columns]
         own = [name for name in (initial or {}).get("also", ()) if name not in dict(ALSO)]  # named by the API
         listed = [pair for pair in ALSO if columns or pair[0] != "subgroups"]
@@ -212,6 +228,8 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
             self._check_class(_ARGUMENTS[metric])
         if metric == "hidden-trigger" and given.get("hidden_class", "").strip():
             self._check_class("hidden_class")
+        if metric == FORGET:
+            self._check_forgotten()
         if triggers(metric or ""):
             self._check_trigger()
         if metric == "subgroup-recall" and not given.get("column"):
@@ -237,6 +255,17 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
             meant = f" Is {' or '.join(near)} meant?" if near else ""
             self.add_error(field, f"There is no class {name!r}.{meant} There are: {shown}.")
 
+    def _check_forgotten(self) -> None:
+        """A class, or a column of the dataset; whether the column has the value is told by whoever reads it."""
+        name = self.cleaned_data.get("forgotten", "").strip()
+        if any(name.startswith(f"{column}=") for column in self.columns):
+            return
+        if "=" in name and name not in self.class_names:
+            known = ", ".join(self.columns) or "none"
+            self.add_error("forgotten", f"There is no column {name.partition('=')[0]!r}. There are: {known}.")
+        else:
+            self._check_class("forgotten")
+
     def _check_trigger(self) -> None:
         """A patch that was sent stays with the form, in base 64, where something else is wrong with it."""
         given = self.cleaned_data
@@ -261,6 +290,7 @@ class RepairForm(NamedForm, options_form(*VERBS, Device)):
             "trigger-success": given["trigger_class"].strip(),
             "hidden-trigger": given["hidden_class"].strip(),
             "corrupted-accuracy": ",".join(given["corruptions"]),
+            FORGET: given["forgotten"].strip(),
         }
         argument = arguments.get(given["metric"])
         kind = given["kind"] or Repair.verb
@@ -310,7 +340,7 @@ def initial_from(job: Job) -> dict[str, Any]:
 def asked_metric(metric: str, dataset: DatasetUpload) -> dict[str, Any]:
     """The form's fields of a metric. Columns that cannot be read, as of a request that failed for it, are none."""
     kind, _, argument = metric.partition(":")
-    if kind in ("recall", "trigger-success", "hidden-trigger"):
+    if kind in ("recall", "trigger-success", "hidden-trigger", FORGET):
         return {"metric": kind, _ARGUMENTS[kind]: argument}
     if corrupts(kind):
         return {"metric": kind, "corruptions": list(corruptions_of(argument)) if argument else []}
