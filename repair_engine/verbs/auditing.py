@@ -30,7 +30,8 @@ from repair_engine.verbs.calibration_again import confidence_again, scores_again
 from repair_engine.verbs.checks import Unchecked, VerifyRecord, Wrong, look
 from repair_engine.verbs.corrupted_again import make_again, metric_of
 from repair_engine.verbs.fairness_again import fairness_again
-from repair_engine.verbs.forgotten_again import PROBE, forgetting_again, forgotten_of, probes_again
+from repair_engine.verbs.forgotten_again import PROBE, forgetting_again, probes_again
+from repair_engine.verbs.predicted_rows import Rows, share_of
 from repair_engine.verbs.predictions_again import PREDICTIONS, ROUNDING, compare, margin
 from repair_engine.verbs.receipt import RECEIPT, check_receipt
 from repair_engine.verbs.redo import Recorded, edited, read_plan
@@ -159,82 +160,15 @@ def _plan(repair: _Repair) -> str:
     return f"{PLAN} and {REPORT} tell of the same repair"
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """predictions.csv as arrays of words [N].
-
-    Attributes:
-        forgotten: which images are of the forget set, bool [N]; None where nothing is to be forgotten.
-        group: that is a group, and no class.
-    """
-
-    forgotten: np.ndarray | None
-    group: bool
-    split: np.ndarray
-    label: np.ndarray
-    subgroup: np.ndarray
-    before: np.ndarray
-    after: np.ndarray
-    confidence_before: np.ndarray
-    confidence_after: np.ndarray
-
-    @classmethod
-    def of(cls, repair: _Repair) -> _Rows:
-        rows = tables.read(repair.path("predictions"))
-        names = ("split", "label", "subgroup", "predicted_before", "predicted_after", "confidence_before",
-                 "confidence_after")  # fmt: skip
-        words = [np.array([row[name] for row in rows], dtype=object) for name in names]
-        mask = forgotten_of(repair.document, words[1], words[2])
-        return cls(mask, "column" in repair.document["metric"].get("forgetting", {}), *words)
-
-    def retained(self, split: str) -> np.ndarray:
-        """The images that accuracy is told of."""
-        inside = self.within(split)
-        return inside if self.forgotten is None else inside & ~self.forgotten
-
-    def within(self, split: str) -> np.ndarray:
-        return np.ones(len(self.split), bool) if split == "all" else self.split == split
-
-    def classed(self, split: str) -> np.ndarray:
-        """The images that the table of classes is of: where a group is to be forgotten, all others."""
-        return self.retained(split) if self.group else self.within(split)
-
-    def right(self, when: str) -> np.ndarray:
-        return getattr(self, when) == self.label
-
-    def confidence(self, when: str) -> np.ndarray:
-        return getattr(self, f"confidence_{when}").astype(float)
-
-    def metric(self, name: str, when: str, split: str) -> float:
-        """The metric of these images, as README and docs/report.md say what it is."""
-        rows, right = self.within(split), self.right(when)
-        if name == "accuracy":
-            return _share(right[rows])
-        kind, _, of = name.partition(":")
-        if kind == "recall":
-            return _share(right[rows & (self.label == of)])
-        if self.forgotten is not None:
-            return _share(right[rows & self.forgotten])
-        groups = [rows & (self.subgroup == group) for group in sorted(set(self.subgroup[rows]))]
-        return float(np.mean([self._mean_recall(right, group) for group in groups]))
-
-    def _mean_recall(self, right: np.ndarray, rows: np.ndarray) -> float:
-        return float(np.mean([_share(right[rows & (self.label == of)]) for of in sorted(set(self.label[rows]))]))
-
-
-def _share(right: np.ndarray) -> float:
-    return float(np.mean(right)) if len(right) else float("nan")
-
-
 def _figures(repair: _Repair) -> str:
     """The report's figures come again from the rows of predictions.csv."""
-    rows, name = _Rows.of(repair), str(repair.document["metric"]["name"])
+    rows, name = Rows.of(repair.document, repair.path("predictions")), str(repair.document["metric"]["name"])
     changed = tables.read(repair.path("corrupted")) if repair.corrupted else ()
     compared = 0
     for when in ("before", "after"):
         for split in (*SPLITS, "all"):
             told = repair.document[when][split]
-            derived = {"accuracy": _share(rows.right(when)[rows.retained(split)])}
+            derived = {"accuracy": share_of(rows.right(when)[rows.retained(split)])}
             if not repair.attacked:
                 derived["metric"] = rows.metric(name, when, split)
             elif repair.corrupted and split != "all":
@@ -276,13 +210,13 @@ def _figures(repair: _Repair) -> str:
     return f"{compared + 2} figures come again from {len(report):,} rows of {PREDICTIONS}{also}{left}"
 
 
-def _group(told: Mapping[str, Any], rows: _Rows, of: np.ndarray) -> int:
+def _group(told: Mapping[str, Any], rows: Rows, of: np.ndarray) -> int:
     """Recall of a class or a subgroup; how many figures were compared."""
     _same(f"images of {told['name']}", told["n"], int(of.sum()))
     if not of.any():
         return 1
     for when in ("before", "after"):
-        _same(f"recall of {told['name']} {when}", told[when], _share(rows.right(when)[of]))
+        _same(f"recall of {told['name']} {when}", told[when], share_of(rows.right(when)[of]))
     return 3
 
 
@@ -393,7 +327,10 @@ def _opened(repair: _Repair, here: settings.Verify) -> _Opened:
 def _predictions(repair: _Repair, here: settings.Verify) -> str:
     """Each row of predictions.csv comes again from the files, in a fresh process."""
     found = _opened(repair, here)
-    sets, retained = {"all": np.asarray(found.images.images)}, _Rows.of(repair).retained("report")
+    sets, retained = (
+        {"all": np.asarray(found.images.images)},
+        Rows.of(repair.document, repair.path("predictions")).retained("report"),
+    )
     said = []
     for when, opened in found.models.items():
         logits = _logits(opened, found.images.preprocessing, sets)["all"]
@@ -420,7 +357,7 @@ def _corrupted(repair: _Repair, here: settings.Verify) -> str:
 
 def _probes(repair: _Repair, here: settings.Verify) -> str:
     """What linear probes say comes again; of a group, its images are those that the images' table names."""
-    found, rows = _opened(repair, here), _Rows.of(repair)
+    found, rows = _opened(repair, here), Rows.of(repair.document, repair.path("predictions"))
     of = repair.document["metric"]["forgetting"]
     if "column" in of and not np.array_equal(np.array(found.images.column(of["column"]), dtype=object), rows.subgroup):
         raise Wrong(f"The column {of['column']} of {here.data} has other values than {PREDICTIONS}.")
