@@ -208,9 +208,12 @@ def _ece_if_calibrated(confidence: np.ndarray, seed: int) -> list[float]:
 
 
 def _temperature(logits: np.ndarray, labels: np.ndarray) -> float | None:
-    """That of the least negative log-likelihood; None where it would be at an end of what is tried, for there is
-    none: all are right, or nothing tells the classes apart."""
+    """That of the least negative log-likelihood; None where there is none: all are right, and the likelihood grows with
+    the logits, or they do not tell the classes apart, and it grows as they shrink."""
     from scipy.optimize import minimize_scalar
+
+    if Judged.of(logits, labels).right.all():
+        return None
 
     def nll(log_t: float) -> float:
         return float(Judged.of(logits, labels, float(np.exp(log_t))).nll.mean())
