@@ -129,7 +129,10 @@ def _accuracy(found: CalibrationRecord, when: str) -> float:
 
 def _temperature_said(model: ModelReliability) -> str:
     if model["temperature"] is None:
-        return "No temperature fits the select images best: all of them are right, or the logits do not tell the classes apart."
+        return (
+            "No temperature fits the select images best: all of them are right, or the logits do not tell the classes "
+            "apart."
+        )
     assert model["nll_at_temperature"] is not None
     assert model["ece_at_temperature"] is not None
     return (
