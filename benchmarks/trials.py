@@ -38,6 +38,7 @@ RESNET8 = Trial("resnet8, recall of cat", "resnet8", "recall:cat", 0.05)
 FASHION = Trial("fashion, recall of shirts", "fashion", "recall:6_shirt", 0.05)
 WRITERS = Trial("mnist, writers", "writers", "subgroup-recall:subgroup")
 TAG = Trial("stock_tags, tag", "stock_tags", "subgroup-recall:tag")
+ATTACKED = Trial("resnet8, attacked", "resnet8", "attack-success", 0.07)  # the paper's price
 BACKDOOR = Trial("backdoor", "backdoor", f"trigger-success:{TARGET}", trigger=np.repeat(PATCH[None], 3, axis=0))
 
 

@@ -107,16 +107,33 @@ def prefix_predictions(
 
     Args:
         removals: the player or players that each step removes in addition.
+        tick, room: see `coalition_predictions`.
+    """
+    coalitions = np.ones((len(removals) + 1, network.n_filters), dtype=bool)
+    for k, removed in enumerate(removals, 1):
+        coalitions[k:, removed] = False
+    return coalition_predictions(network, pixels, normalize, coalitions, tick, room)
+
+
+def coalition_predictions(
+    network: Network,
+    pixels: Pixels,
+    normalize: Callable[[torch.Tensor], torch.Tensor],
+    coalitions: np.ndarray,
+    tick: Callable[[int], None] | None = None,
+    room: Room | None = None,
+) -> np.ndarray:
+    """Predictions int64 [m, N] under each of some coalitions, bool [m, n]; what two in turn share is computed once.
+
+    Args:
+        tick: told of evaluations.
         room: how many images at once, and bytes for their states; by default that of a small network.
     """
-    out = np.empty((len(removals) + 1, len(pixels)), dtype=np.int64)
+    out = np.empty((len(coalitions), len(pixels)), dtype=np.int64)
     step, stored = (BATCH, DEFAULT) if room is None else (room.along, room.stored)
     for i in range(0, len(pixels), step):
         trail = Trail(network, normalize(pixels[i : i + step].to(network.device)), stored)
-        coalition = np.ones(network.n_filters, dtype=bool)
-        for k in range(len(removals) + 1):
-            if k:
-                coalition[removals[k - 1]] = False
+        for k, coalition in enumerate(coalitions):
             out[k, i : i + step] = predictions(trail.logits(coalition)).cpu().numpy()
             if tick:
                 tick(min(step, len(pixels) - i))

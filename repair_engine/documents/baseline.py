@@ -10,16 +10,10 @@ import numpy as np
 from repair_engine.case.warnings import chance_warning
 from repair_engine.data.before import small_columns
 from repair_engine.data.columns import argument_of
-from repair_engine.support.statistics import (
-    REFUSE_BELOW,
-    IntervalRecord,
-    cell_flag,
-    holm,
-    wilson,
-)
+from repair_engine.studies.calibration import Reliability, reliability
+from repair_engine.support.statistics import REFUSE_BELOW, IntervalRecord, cell_flag, holm, wilson
 from repair_engine.support.words import count, percent
 
-BINS = 10  # of confidence
 MOST_ROWS = 200  # of a table
 MOST_CONFUSED = 20
 MOST_CLASSES = 20  # whose confusion matrix is shown whole
@@ -49,26 +43,6 @@ class ColumnRows(TypedDict):
     values: list[Slice]
     means: dict[str, float]
     cells: list[Slice]
-
-
-class ConfidenceBin(TypedDict):
-    """Predictions whose confidence lies in (low, high]."""
-
-    low: float
-    high: float
-    n: int
-    confidence: float
-    accuracy: float
-    lower: float
-    upper: float
-
-
-class Calibration(TypedDict):
-    """The expected calibration error, Σ n_b/N · |accuracy_b − confidence_b| (Guo et al. 2017, arXiv:1706.04599)."""
-
-    ece: float
-    confidence: float
-    bins: list[ConfidenceBin]
 
 
 class Confused(TypedDict):
@@ -106,7 +80,7 @@ class BaselineRecord(TypedDict):
     matrix: list[list[int]]
     class_names: list[str]
     confused: list[Confused]
-    calibration: Calibration
+    calibration: Reliability
     worst: list[Slice]
     said: str
     suggestions: list[Suggestion]
@@ -157,7 +131,7 @@ def baseline_document(
         "matrix": matrix,
         "class_names": [class_names[c] for c in shown] if matrix else [],
         "confused": _confused(labels, predicted, class_names),
-        "calibration": _calibration(confidence, right),
+        "calibration": reliability(confidence, right),
         "worst": worst[:NAMED],
         "said": _said(worst, accuracy.estimate),
         "suggestions": _suggestions(classes, columns, worst, accuracy.estimate),
@@ -260,20 +234,3 @@ def _confused(labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[s
         }
         for i in order
     ]
-
-
-def _calibration(confidence: np.ndarray, right: np.ndarray) -> Calibration:
-    bins: list[ConfidenceBin] = []
-    at = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    for b in np.unique(at).tolist():
-        inside = at == b
-        found = wilson(int(right[inside].sum()), int(inside.sum()))
-        bins.append(
-            {
-                "low": b / BINS, "high": (b + 1) / BINS, "n": int(inside.sum()),
-                "confidence": float(confidence[inside].mean()), "accuracy": found.estimate,
-                "lower": found.lower, "upper": found.upper,
-            }
-        )  # fmt: skip
-    error = sum(row["n"] * abs(row["accuracy"] - row["confidence"]) for row in bins) / len(right)
-    return {"ece": float(error), "confidence": float(confidence.mean()), "bins": bins}

@@ -12,8 +12,8 @@ from repair_engine.documents.records import Change, GroupRow, SplitFigures
 from repair_engine.question.goals import EQUALIZED_ODDS
 from repair_engine.question.objectives import Objective
 from repair_engine.question.objectives.metric import accuracy_weights
-from repair_engine.studies import fairness, odds
-from repair_engine.support.statistics import cell_flag, holm, mcnemar, paired_bootstrap, wilson
+from repair_engine.studies import calibration, fairness, odds
+from repair_engine.support.statistics import REFUSE_BELOW, cell_flag, holm, mcnemar, paired_bootstrap, wilson
 
 
 def split_figures(case: Case, predicted: np.ndarray, attacked: dict[str, np.ndarray]) -> dict[str, SplitFigures]:
@@ -133,3 +133,20 @@ def fairness_of(case: Case, before: np.ndarray, after: np.ndarray) -> fairness.F
             groups, case.images.class_names, labels, was, now, settings.seed, settings.level
         )
     return found
+
+
+def calibration_of(case: Case, before: np.ndarray, after: np.ndarray) -> calibration.CalibrationRecord | None:
+    """See `calibration.describe`, on *report*, with temperatures fitted on *select*, of what is to be retained; None
+    where either is of fewer than 30 images.
+
+    Args:
+        before, after: logits of all images, float32 [N, classes].
+    """
+    report, select = case.question.retained("report"), case.question.retained("select")
+    if min(len(report), len(select)) < REFUSE_BELOW:
+        return None
+    labels, settings = case.images.labels, case.settings
+    groups, there = case.question.groups("report"), (labels[select], before[select], after[select])
+    return calibration.describe(
+        labels[report], before[report], after[report], groups, there, settings.seed, settings.level
+    )

@@ -15,6 +15,7 @@ from repair_engine.choosing.selection import SelectionRecord
 from repair_engine.documents.by_kind import ByKind
 from repair_engine.documents.corruption import CorruptionSection
 from repair_engine.documents.forgetting import ForgettingSection
+from repair_engine.documents.interactions import InteractionsRecord
 from repair_engine.documents.reasons import BrokenLimit
 from repair_engine.documents.trigger import TriggerSection
 from repair_engine.edits.records import ControlRow, EditSection
@@ -24,6 +25,7 @@ from repair_engine.question.attacks.settings import AttackRecord
 from repair_engine.question.question import MetricRecord
 from repair_engine.search.records import RunRecord
 from repair_engine.studies.attack_rows import AttackRow
+from repair_engine.studies.calibration import CalibrationRecord
 from repair_engine.studies.fairness import FairnessRecord
 from repair_engine.studies.masking import CheckRecord
 from repair_engine.support.statistics import IntervalRecord, McNemarRecord
@@ -232,6 +234,7 @@ class RepairRecord(Valued):
     forgetting: NotRequired[ForgettingSection]
     verification: NotRequired[Verification]
     by_kind: NotRequired[ByKind]
+    interactions: NotRequired[InteractionsRecord]
     orders: NotRequired[OrdersRecord | None]
     edit: NotRequired[EditSection]
     before: NotRequired[dict[str, SplitFigures]]
@@ -239,6 +242,7 @@ class RepairRecord(Valued):
     gain: NotRequired[Change]
     clean_change: NotRequired[Change]
     fairness: NotRequired[FairnessRecord]
+    calibration: NotRequired[CalibrationRecord]
     images_right: NotRequired[dict[str, int]]
     guard: NotRequired[GuardFigures]
     findings: NotRequired[list[str]]

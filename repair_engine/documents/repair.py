@@ -36,6 +36,7 @@ from repair_engine.network import constant_of
 from repair_engine.question.subgroups import size_warnings
 from repair_engine.search.phases import Ranking
 from repair_engine.search.records import Certificate, RunRecord, interval_words
+from repair_engine.studies.calibration import surer
 from repair_engine.support.words import first_few
 from shapley import Estimate
 
@@ -308,6 +309,12 @@ def _findings(document: RepairRecord) -> list[str]:
         findings.append(
             f"The worst subgroup is worse off than before: {worst['after']['name']} with "
             f"{worst['after']['recall']:.1%} ({worst['before']['name']} had {worst['before']['recall']:.1%})."
+        )
+    if is_changed(document) and "calibration" in document and surer(document["calibration"]) == "more":
+        excess = document["calibration"]["overconfidence"]
+        findings.append(
+            f"Confidence exceeds accuracy by more than before: {points(excess['before'])}, now "
+            f"{points(excess['after'])} (confidence minus accuracy on the report images)."
         )
     controls = document["controls"] if is_changed(document) else []
     for stands, said in ((-1, "Did better than the repair"), (0, "Not told apart from the repair")):

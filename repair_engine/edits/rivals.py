@@ -20,10 +20,9 @@ from repair_engine.choosing.plan import Plan, prefix_predictions
 from repair_engine.edits.kinds import CONTROLS
 from repair_engine.edits.records import ControlRow, PairedChange
 from repair_engine.edits.workshop import Made, NotMade, Workshop
-from repair_engine.question.objectives import Objective
 from repair_engine.search.calibrate import LEAVE_ONE_OUT_SHARE
 from repair_engine.support.progress import Progress
-from repair_engine.support.statistics import holm, paired_bootstrap, paired_draws, resampling_cells
+from repair_engine.support.statistics import holm, paired_bootstrap, paired_p_value
 
 Predicted = Mapping[str, np.ndarray]  # set of an exam -> classes int64 [N]
 Logits = Mapping[str, torch.Tensor]  # set of an exam -> float32 [N, classes]
@@ -31,7 +30,6 @@ Logits = Mapping[str, torch.Tensor]  # set of an exam -> float32 [N, classes]
 _RANKED = 5  # filters, where no number of them gains anything
 _SIZES = 6  # numbers of filters that are tried of each ranking, at most
 _SIZES_SHARE = 0.05  # of the budget, for that
-_RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ class Judge:
             "upper": found.upper,
             "level": found.level,
             "method": found.method,
-            "p": _p_value(objective, after - before, self.seed),
+            "p": paired_p_value(objective.weights * (after - before), objective.cells, self.seed),
         }
 
 
@@ -192,12 +190,3 @@ def logit_shift(workshop: Workshop, judge: Judge, select: Logits, report: Logits
     offsets, how = controls.logit_shift(torch.cat(list(select.values())), acceptable, lambda p: exam.score(of(p)))
     shifted = {name: controls.shifted_predictions(part, offsets) for name, part in report.items()}
     return judge.row("logit shift", [shifted], how if offsets.any() else f"as it is: {how} found none that gains")
-
-
-def _p_value(objective: Objective, change: np.ndarray, seed: int) -> float:
-    """Two-sided, of no change, by the resamples that make the interval."""
-    parts = objective.weights * change
-    if len(parts) < 2 or not parts.any():
-        return 1.0
-    draws = paired_draws(parts[None], resampling_cells(objective.cells), [seed, 0xB007], _RESAMPLES)[0]
-    return float(min(1.0, max(2 * min((draws <= 0).mean(), (draws >= 0).mean()), 1 / _RESAMPLES)))

@@ -17,12 +17,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from repair_engine.errors import BadInput
 from repair_engine.models import hf_models, timm_models
+from repair_engine.models.filling import ConstantFill
 from repair_engine.onnx.module import GraphModule
 from repair_engine.onnx.plan import GraphPlan
+from repair_engine.support.torchvision import import_torchvision
 
 Option = int | float | bool | str
 Shapes = Mapping[str, tuple[int, ...]]
@@ -163,7 +164,8 @@ class Architecture:
 
 def list_architectures() -> list[str]:
     """Names of torchvision's classification models."""
-    import torchvision.models  # seconds, which no other architecture needs
+    import_torchvision()  # a second, which no other architecture needs
+    import torchvision.models
 
     return list(torchvision.models.list_models(module=torchvision.models))
 
@@ -254,25 +256,10 @@ def _import_factory(name: str, target: str) -> Callable[..., nn.Module]:
     return factory
 
 
-class _ConstantFill(TorchDispatchMode):
-    """Fills with the middle of a distribution instead of drawing: drawing is most of the time of a build.
-
-    A constant, not nothing: trunc_normal_ draws again until all numbers are within its bounds.
-    """
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten.normal_.default:
-            return args[0].fill_(args[1] if len(args) > 1 else 0.0)
-        if func is torch.ops.aten.uniform_.default:
-            low, high = args[1:3] if len(args) > 2 else (0.0, 1.0)
-            return args[0].fill_((low + high) / 2)
-        return func(*args, **(kwargs or {}))
-
-
 def _quickly(factory: Callable[..., nn.Module], arguments: dict[str, Any]) -> nn.Module:
     """Build without drawing random numbers; an operator's factory may do with them what it likes."""
     if (getattr(factory, "__module__", None) or "").startswith("torchvision."):
-        with _ConstantFill():
+        with ConstantFill():
             return factory(**arguments)
     with torch.random.fork_rng(devices=[]):
         return factory(**arguments)
@@ -302,7 +289,7 @@ def _call(
 
 def _on_meta(factory: Callable[..., nn.Module], arguments: dict[str, Any]) -> nn.Module:
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), ConstantFill():  # of nothing; normal numbers there would import torch's compiler
             return factory(**arguments)
     except Exception:
         # RegNet and others compute sizes from tensors: build for real, then drop the data

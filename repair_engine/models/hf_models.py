@@ -18,6 +18,7 @@ from torch import nn
 
 from repair_engine.errors import BadInput
 from repair_engine.models import hf_processors
+from repair_engine.models.filling import ConstantFill
 from repair_engine.models.preprocessing import Preprocessing
 
 PREFIX = "huggingface:"
@@ -87,7 +88,7 @@ def config_sha256(config: Mapping[str, Any]) -> str:
 def empty_module(config: Mapping[str, Any]) -> nn.Module:
     """transformers' own module on the meta device. Raises BadInput, see `factory`."""
     model, kind = _model_class(config)
-    with torch.device("meta"):
+    with torch.device("meta"), ConstantFill():
         return model(kind.from_dict(dict(config)))
 
 

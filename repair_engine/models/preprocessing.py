@@ -12,6 +12,7 @@ from PIL import Image
 
 from repair_engine.errors import BadInput
 from repair_engine.models.images import MODES, convert
+from repair_engine.support.torchvision import import_torchvision
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,10 +88,11 @@ class Preprocessing:
 
     @property
     def moves_pixels(self) -> bool:
-        """Whether images are resized or cropped, which is torchvision's work: seconds to import."""
+        """Whether images are resized or cropped, which is torchvision's work: slow to import."""
         return self.tensors or self.resize is not None or self.crop is not None
 
     def _resized(self, image: Image.Image) -> Image.Image:
+        import_torchvision()
         from torchvision.transforms import InterpolationMode
         from torchvision.transforms import functional as transforms
 
@@ -104,6 +106,8 @@ class Preprocessing:
     def _tensor_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """The same of uint8 [H, W] or [H, W, C], as transformers' processors do it."""
         import torch
+
+        import_torchvision()
         from torchvision.transforms import InterpolationMode
         from torchvision.transforms.v2 import functional as transforms
 

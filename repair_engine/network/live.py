@@ -29,6 +29,11 @@ class LiveBytes(TorchDispatchMode):
         self.live = self.peak = 0
         self._known = {tensor.untyped_storage()._cdata: 0 for tensor in known}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: it is never compiled, and to skip it torch would import its compiler, for more than a second."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

@@ -22,6 +22,8 @@ from repair_engine.pages import (
 )
 from repair_engine.pages import repair_wording as words
 from repair_engine.pages.by_kind import BY_KIND
+from repair_engine.pages.calibration import CALIBRATION
+from repair_engine.pages.interactions import INTERACTIONS
 from repair_engine.pages.measured import MEASURED
 from repair_engine.pages.rendering import Section
 from repair_engine.pages.svg import responsive
@@ -52,6 +54,7 @@ def sections(document: RepairRecord) -> list[Section]:
         *([("forgetting", "Forgetting", "repair/forgetting.html")] if "forgetting" in document else []),
         ("notices", "Findings and warnings", "notices.html"),
         ("groups", "Groups", "repair/groups.html"),
+        *([("calibration", "Calibration", "repair/calibration.html")] if "calibration" in document else []),
         ("controls", "Controls", "repair/controls.html"),
         ("choice", "Choice of the number of filters", "repair/choice.html"),
         ("culprits", "Culprits", "repair/culprits.html"),
@@ -160,6 +163,8 @@ _SHOWN: dict[str, Any] = {
     **rendering.named(glance, groups, drawn_groups, groups_chart, controls_chart, curve_chart, front_chart),
     **rendering.named(known_rows, values_chart, beyond, not_measured),
     **BY_KIND,
+    **CALIBRATION,
+    **INTERACTIONS,
     "SIZES": words.SIZES,
     "fairness_words": fairness_wording,
     "attack_words": attack_wording,

@@ -11,7 +11,9 @@ import numpy as np
 from repair_engine.search.game import NeuronGame
 
 _SHARE = 0.85  # of the target; machines are shared and noisy
-_PROBE_SECONDS = 2.0
+_PROBE_SECONDS = 2.0  # of each kind of work, at most
+_LEAST_SHARE, _LEAST_TIMES = 0.1, 8  # of these seconds, and times, before a rate may count as known
+_KNOWN = 0.05  # standard error over mean: a budget has two digits
 _FEW, _SOME = 20, 1_000  # evaluations a filter
 LEAST = 12_000  # evaluations: a screen and a few draws over what it leaves, however slow the machine
 LEAVE_ONE_OUT_SHARE = 0.2  # of the budget, spent in addition: the control must not cost more than the search
@@ -28,7 +30,7 @@ class Rates:
 
 
 def measure(game: NeuronGame, seed: int = 0, seconds: float | None = None) -> Rates:
-    """Times short pieces of each kind of work; `seconds` for each, by default two."""
+    """Times short pieces of each kind of work, each until its speed is known or `seconds` (two) are over."""
     seconds = _PROBE_SECONDS if seconds is None else seconds
     rng = np.random.default_rng(seed)
     batch = game.draw_batch(rng)
@@ -103,7 +105,15 @@ def reach(budget: int, filters: int) -> str:
 
 def _rate(work: Callable[[], int], seconds: float) -> float:
     work()  # first calls pay for set-up
-    begin, done = time.perf_counter(), 0
-    while (spent := time.perf_counter() - begin) < seconds or not done:
-        done += work()
-    return done / max(time.perf_counter() - begin, 1e-9) if done else 1.0 / max(spent, 1e-9)
+    done, spent = 0, 0.0
+    each: list[float] = []  # seconds of an evaluation
+    while spent < seconds:
+        begin = time.perf_counter()
+        n = work()
+        took = max(time.perf_counter() - begin, 1e-9)
+        done, spent = done + n, spent + took
+        each.append(took / n)
+        enough = len(each) >= _LEAST_TIMES and spent >= _LEAST_SHARE * seconds
+        if enough and np.std(each, ddof=1) <= _KNOWN * np.mean(each) * len(each) ** 0.5:
+            break
+    return done / spent

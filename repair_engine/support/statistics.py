@@ -145,6 +145,19 @@ def paired_draws(parts: np.ndarray, cells: np.ndarray, key: Sequence[int], resam
     return sums
 
 
+def paired_p_value(parts: np.ndarray, cells: np.ndarray, seed: int, resamples: int = 10_000) -> float:
+    """Two-sided, of no change, by the resamples that make the interval of `paired_bootstrap`.
+
+    Args:
+        parts: what each image adds to the change, [N].
+        cells, seed: as there.
+    """
+    if len(parts) < 2 or not parts.any():
+        return 1.0
+    draws = paired_draws(parts[None], resampling_cells(cells), [seed, 0xB007], resamples)[0]
+    return float(min(1.0, max(2 * min((draws <= 0).mean(), (draws >= 0).mean()), 1 / resamples)))
+
+
 def percentiles(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """The middle `level` of draws [R]."""
     tail = (1 - level) / 2

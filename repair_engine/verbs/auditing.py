@@ -16,7 +16,7 @@ import numpy as np
 
 from repair_engine import settings
 from repair_engine.data import Dataset
-from repair_engine.documents.predictions import Predicted, predicted
+from repair_engine.documents.predictions import predicted
 from repair_engine.errors import BadInput
 from repair_engine.models import formats
 from repair_engine.models.formats import Checkpoint
@@ -26,18 +26,20 @@ from repair_engine.support.outputs import sha256
 from repair_engine.support.scratch import scratch
 from repair_engine.support.words import first_few
 from repair_engine.verbs import opening
+from repair_engine.verbs.calibration_again import confidence_again, scores_again
 from repair_engine.verbs.checks import Unchecked, VerifyRecord, Wrong, look
 from repair_engine.verbs.corrupted_again import make_again, metric_of
 from repair_engine.verbs.fairness_again import fairness_again
 from repair_engine.verbs.forgotten_again import PROBE, forgetting_again, forgotten_of, probes_again
+from repair_engine.verbs.predictions_again import PREDICTIONS, ROUNDING, compare, margin
 from repair_engine.verbs.receipt import RECEIPT, check_receipt
 from repair_engine.verbs.redo import Recorded, edited, read_plan
 from repair_engine.verbs.verify import File, fresh_predictions
 
-REPORT, PLAN, PREDICTIONS, CORRUPTED = "report.json", "repair.json", "predictions.csv", "corrupted.csv"
+REPORT, PLAN, CORRUPTED = "report.json", "repair.json", "corrupted.csv"
 SPLITS = ("score", "select", "report")
 EXACT = 1e-9  # of figures that are ratios of the same counts
-ROUNDING = 1e-3  # of a confidence: float32 on another processor
+BY_ROWS = f"the rows of {PREDICTIONS}"
 NEEDS_MODEL, NEEDS_IMAGES = "give --model, the original, to check it", "give --data, the images, to check it"
 
 
@@ -173,11 +175,14 @@ class _Rows:
     subgroup: np.ndarray
     before: np.ndarray
     after: np.ndarray
+    confidence_before: np.ndarray
+    confidence_after: np.ndarray
 
     @classmethod
     def of(cls, repair: _Repair) -> _Rows:
         rows = tables.read(repair.path("predictions"))
-        names = ("split", "label", "subgroup", "predicted_before", "predicted_after")
+        names = ("split", "label", "subgroup", "predicted_before", "predicted_after", "confidence_before",
+                 "confidence_after")  # fmt: skip
         words = [np.array([row[name] for row in rows], dtype=object) for name in names]
         mask = forgotten_of(repair.document, words[1], words[2])
         return cls(mask, "column" in repair.document["metric"].get("forgetting", {}), *words)
@@ -196,6 +201,9 @@ class _Rows:
 
     def right(self, when: str) -> np.ndarray:
         return getattr(self, when) == self.label
+
+    def confidence(self, when: str) -> np.ndarray:
+        return getattr(self, f"confidence_{when}").astype(float)
 
     def metric(self, name: str, when: str, split: str) -> float:
         """The metric of these images, as README and docs/report.md say what it is."""
@@ -247,6 +255,12 @@ def _figures(repair: _Repair) -> str:
     for told in groups.get("subgroups") or ():
         compared += _group(told, rows, report & (rows.subgroup == told["name"]))
     both = {when: getattr(rows, when)[report] for when in ("before", "after")}
+    kept = rows.retained("report")
+    sure = {when: rows.confidence(when)[kept] for when in both}
+    right = {when: rows.right(when)[kept] for when in both}
+    for told_again in confidence_again(repair.document, right, sure, rows.subgroup[kept]):
+        _same(*told_again)
+        compared += 1
     for what, said, again in fairness_again(repair.document, rows.label[report], rows.subgroup[report], both):
         _same(what, said, again)
         compared += 1
@@ -272,11 +286,11 @@ def _group(told: Mapping[str, Any], rows: _Rows, of: np.ndarray) -> int:
     return 3
 
 
-def _same(what: str, told: float | None, derived: float) -> None:
+def _same(what: str, told: float | None, derived: float, allowed: float = EXACT, by: str = BY_ROWS) -> None:
     if told is None and np.isnan(derived):
         return
-    if told is None or not abs(told - derived) <= EXACT:
-        raise Wrong(f"{what[:1].upper()}{what[1:]}: the report says {told}, the rows of {PREDICTIONS} give {derived}.")
+    if told is None or not abs(told - derived) <= allowed:
+        raise Wrong(f"{what[:1].upper()}{what[1:]}: the report says {told}, {by} give {derived}.")
 
 
 def _made_again(repair: _Repair, here: settings.Verify) -> str:
@@ -383,7 +397,10 @@ def _predictions(repair: _Repair, here: settings.Verify) -> str:
     said = []
     for when, opened in found.models.items():
         logits = _logits(opened, found.images.preprocessing, sets)["all"]
-        said.append(_compare(found.rows, when, predicted(logits), found.images.class_names, logits))
+        said.append(compare(found.rows, when, predicted(logits), found.images.class_names, logits))
+        report = _Rows.of(repair).retained("report")
+        for told in scores_again(repair.document, when, logits[report], found.images.labels[report], ROUNDING):
+            _same(*told, "the predictions made again")
     return "; ".join(said)
 
 
@@ -398,7 +415,7 @@ def _corrupted(repair: _Repair, here: settings.Verify) -> str:
         return make_again(
             repair.document, tables.read(repair.path("corrupted")), [row["split"] for row in found.rows], found.images,
             {when: predicting(opened) for when, opened in found.models.items()}, folder,
-            lambda logits: _margin(logits) <= ROUNDING,
+            lambda logits: margin(logits) <= ROUNDING,
         )  # fmt: skip
 
 
@@ -423,34 +440,3 @@ def _logits(opened: opening.Model, preprocessing: Any, sets: Mapping[str, np.nda
 
 def _classes(repair: _Repair) -> list[str]:
     return [str(row["name"]) for row in repair.document["data"]["classes"]]
-
-
-def _compare(
-    rows: Sequence[Mapping[str, str]], when: str, found: Predicted, names: Sequence[str], logits: np.ndarray
-) -> str:
-    told = np.array([row[f"predicted_{when}"] for row in rows], dtype=object)
-    sure = np.array([float(row[f"confidence_{when}"]) for row in rows])
-    other = np.array([names[i] for i in found.classes], dtype=object) != told
-    far = np.abs(sure - found.confidence)
-    close = _margin(logits) <= ROUNDING
-    if (wrong := other & ~close).any():
-        raise Wrong(
-            f"{int(wrong.sum()):,} of {len(rows):,} predictions {when} are others than {PREDICTIONS} says, the first "
-            f"of {rows[int(np.argmax(wrong))]['file_name']}."
-        )
-    if not (far <= ROUNDING)[~other].all():
-        worst = int(np.argmax(np.where(other, 0, far)))
-        raise Wrong(
-            f"The confidence {when} of {rows[worst]['file_name']} is {found.confidence[worst]:.6f}; {PREDICTIONS} says "
-            f"{sure[worst]:.6f}."
-        )
-    ties = f", {int(other.sum())} of them a tie within rounding" if other.any() else ""
-    return f"{len(rows):,} predictions {when} come again{ties} (largest difference of a confidence {far.max():.1e})"
-
-
-def _margin(logits: np.ndarray) -> np.ndarray:
-    """By how much the predicted class leads, in logits [N]."""
-    if logits.shape[1] == 1:
-        return np.abs(logits[:, 0])
-    best = np.sort(logits, axis=1)
-    return best[:, -1] - best[:, -2]

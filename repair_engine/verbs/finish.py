@@ -25,6 +25,7 @@ from repair_engine.documents.by_kind import by_kind
 from repair_engine.documents.corruption import corruption_section, write_corrupted
 from repair_engine.documents.filters import write_filters
 from repair_engine.documents.forgetting import forgetting_section, write_probe
+from repair_engine.documents.interactions import interactions_of
 from repair_engine.documents.predictions import predicted, write_guard_predictions, write_predictions
 from repair_engine.documents.rates import write_rates
 from repair_engine.documents.records import Change, CompactRecord, RepairRecord, Verification
@@ -109,6 +110,8 @@ def finish(case: Case, ranking: Ranking, run: RunRecord, out: Path, progress: Pr
         document["orders"], document["edit"] = orders, edit.describe()
         if (kinds := by_kind(case, ranking, plan, progress)) is not None:
             document["by_kind"] = kinds
+        if (together := interactions_of(case, plan.chosen, run["budget"], progress)) is not None:
+            document["interactions"] = together
         _measure(case, plan, before, after, document)
         document["controls"] = _controls(case, workshop, edit.used, before, after, run["budget"], progress)
         if case.question.metric.triggered:
@@ -305,6 +308,8 @@ def _measure(case: Case, plan: Plan, before: Predictions, after: Predictions, do
     document["groups"] = measures.group_tables(case, all_before, all_after)
     if case.question.subgroups is not None:
         document["fairness"] = measures.fairness_of(case, all_before, all_after)
+    if (trusted := measures.calibration_of(case, before.logits["all"], after.logits["all"])) is not None:
+        document["calibration"] = trusted
     document["images_right"] = {
         "before": int((all_before == labels)[report].sum()),
         "after": int((all_after == labels)[report].sum()),

@@ -12,7 +12,8 @@ from playwright.sync_api import Browser, BrowserContext
 
 from tests.browser import site
 
-CHROMIUM = os.environ.get("NR_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+_NAMES = ("chromium-headless-shell", "chromium", "google-chrome")  # the first takes a third less CPU
+CHROMIUM = os.environ.get("NR_CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 PATIENCE = 240_000  # ms, of a machine that others use too
 

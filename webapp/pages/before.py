@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils.http import urlencode
 
 from repair_engine.pages import baseline_charts
+from repair_engine.pages.calibration import reliability_chart
 from webapp.jobs import baselines, naming
 from webapp.jobs.selectors import live_workers
 from webapp.library.models import DatasetUpload, ModelUpload
@@ -42,7 +43,7 @@ def look(model: ModelUpload, dataset: DatasetUpload, whole: bool = False, asks: 
         ]
     if figures and whole:
         context |= {
-            "reliability": baseline_charts.reliability(figures["calibration"]),
+            "reliability": reliability_chart({"this model": figures["calibration"]}),
             "recalls": baseline_charts.recalls(figures["classes"]),
             "matrix": [*zip(figures["class_names"], figures["matrix"], strict=True)],
         }

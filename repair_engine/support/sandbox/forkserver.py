@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from repair_engine.support.process import importing
 from repair_engine.support.sandbox import child
 from repair_engine.support.sandbox.starting import CODE, IMPORT
+from repair_engine.support.torchvision import import_torchvision
 
 MOST_DESCRIPTORS = 64
 # Imported here, once, when a call names them; an operator's own modules by each child, so that they are read again.
@@ -122,6 +123,8 @@ def _import(asked: dict[str, Any]) -> None:
     for name in (asked["target"].partition(":")[0], *asked["imports"]):
         if name.partition(".")[0] in _LIBRARIES:
             with contextlib.suppress(Exception), importing():  # the child meets what fails again, and says so
+                if name.startswith("torchvision"):
+                    import_torchvision()
                 importlib.import_module(name)
 
 

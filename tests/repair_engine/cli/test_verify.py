@@ -105,6 +105,8 @@ def test_a_changed_checkpoint_is_found_also_with_its_hash_rewritten(sabotaged: W
         (("images_right", "after"), "Images right after"),
         (("groups", "classes", 0, "after"), "Recall of"),
         (("groups", "subgroups", 1, "n"), "Images of"),
+        (("calibration", "before", "ece"), "Expected calibration error before"),
+        (("calibration", "overconfidence", "after"), "Confidence minus accuracy after"),
     ],
 )
 def test_a_figure_that_was_changed_is_found(repaired: Path, place: tuple, said: str) -> None:
@@ -117,6 +119,18 @@ def test_a_figure_that_was_changed_is_found(repaired: Path, place: tuple, said: 
     result = verify(repaired)
     assert result.code == 1
     assert text_of(result, "figures").startswith(said)
+
+
+@pytest.mark.parametrize("score", ["nll", "brier"])
+def test_a_score_that_was_changed_is_found_with_the_model(sabotaged: World, repaired: Path, score: str) -> None:
+    def raise_it(document: dict) -> None:
+        document["calibration"][score]["after"] += 0.01
+
+    change(repaired / "report.json", raise_it)
+    assert verify(repaired).code == 0  # from the files alone nobody can tell
+    result = verify(repaired, *with_files(sabotaged))
+    assert verdicts(result)["predictions"] == "failed"
+    assert "the predictions made again give" in text_of(result, "predictions")
 
 
 def test_rows_that_were_changed_with_all_figures_are_found_by_the_images(sabotaged: World, repaired: Path) -> None:

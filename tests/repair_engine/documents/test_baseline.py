@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from repair_engine.documents.baseline import BINS, baseline_document
+from repair_engine.documents.baseline import baseline_document
+from repair_engine.studies.calibration import BINS
 from repair_engine.support.statistics import wilson
 
 SEEN = {"total": 500, "free": 400, "used": 400, "seed": 0}

@@ -14,6 +14,7 @@ from repair_engine.documents.repair import judge
 from repair_engine.question.attacks import AttackSettings
 from repair_engine.question.victims import AttackImages
 from repair_engine.studies.attack_rows import BLACK_BOX, REPLAY, WHITE_BOX, Row, describe_rows
+from repair_engine.studies.calibration import describe
 
 Document = dict[str, Any]
 METRICS = ("accuracy", "recall:shirt", "subgroup-recall:ground", "attack-success")
@@ -33,6 +34,17 @@ def change(value: float, half: float = 0.02) -> Document:
 def groups(names: list[str], sizes: list[int], gained: list[int]) -> list[Document]:
     """A table of groups of which three quarters were right, and then `gained` more of each."""
     return copy.deepcopy(_groups(tuple(names), tuple(sizes), tuple(gained)))
+
+
+@cache
+def _calibration(changed: bool, subgroups: bool) -> Document:
+    """Of a model twice too sure; a change makes it half as sure."""
+    rng = np.random.default_rng(4)
+    logits = rng.normal(0, 3, (563, 3)).astype(np.float32)
+    labels = np.where(rng.random(563) < 0.75, logits.argmax(1), rng.integers(0, 3, 563))
+    after = logits / 2 if changed else logits
+    groups = ["dark"] * 263 + ["light"] * 300 if subgroups else None
+    return dict(describe(labels, logits, after, groups, (labels, logits, after), 5))
 
 
 @cache
@@ -154,6 +166,7 @@ def document(metric: str = "recall:shirt", k: int = 2, culprits: int = 4, gain: 
         "clean_change": change(-0.01 if k else 0.0, 0.005 if k else 0.0),
         "images_right": {"before": 456, "after": 450 if k else 456, "n": 563},
     }
+    made["calibration"] = _calibration(bool(k), kind == "subgroup-recall")
     if kind == "subgroup-recall":
         made["groups"]["subgroups"] = groups(["dark", "light"], [263, 300], [-4, 60] if k else [0, 0])
     if attack:

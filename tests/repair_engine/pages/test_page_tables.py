@@ -2,6 +2,8 @@
 
 import pytest
 
+from repair_engine.documents.repair import judge
+from repair_engine.pages.interactions import together_said
 from repair_engine.pages.repair_page import render, sections
 from repair_engine.pages.repair_wording import tried
 from repair_engine.studies.attack_rows import NO_SURROGATE
@@ -183,3 +185,63 @@ def test_values_that_are_not_known_are_no_figures() -> None:
     assert "0.12345" not in shown
     assert "not known (4 samples)" in shown
     assert "Values of the ranked candidates" not in shown
+
+
+@pytest.mark.parametrize("k", [0, 2])
+def test_calibration(k: int) -> None:
+    made = document("subgroup-recall:ground", k=k)
+    found, page = made["calibration"], Page(render(made))
+    nll, brier, excess, error = page.table("How far probabilities can be trusted")
+    assert len(nll) == (5 if k else 2)
+    for when in ("before", "after")[: 1 + bool(k)]:
+        assert number(nll[when]) == pytest.approx(found["nll"][when], abs=6e-4)
+        assert number(brier[when]) == pytest.approx(found["brier"][when], abs=6e-5)
+        assert number(excess[when]) == pytest.approx(100 * found["overconfidence"][when], abs=0.06)
+        assert number(error[when]) == pytest.approx(100 * found[when]["ece"], abs=0.06)
+    groups = page.table("Confidence minus accuracy by subgroup")
+    assert [(row["subgroup"], row["n"]) for row in groups] == [("dark", "263"), ("light", "300")]
+    assert number(groups[0]["before"]) == pytest.approx(100 * found["subgroups"][0]["before"], abs=0.06)
+    assert f"{found['before']['confidence']:.1%} sure" in page.text
+    assert ("the repaired one is" in page.text) == bool(k)
+    assert f"divided by {found['after']['temperature']:.2f}" in page.text
+
+
+def test_growing_over_confidence_is_a_finding_and_said() -> None:
+    made = document("accuracy", k=2)
+    excess = made["calibration"]["overconfidence"]
+    made["calibration"] = {
+        **made["calibration"],
+        "overconfidence": {**excess, "change": {**excess["change"], "value": 0.05, "lower": 0.01, "upper": 0.09}},
+    }
+    judge(made)
+    assert any(said.startswith("Confidence exceeds accuracy by more") for said in made["findings"])
+    assert "do not take thresholds on confidence over unchanged" in Page(render(made)).text
+
+
+def test_how_culprits_work_together() -> None:
+    made = document("recall:shirt", k=2)
+    assert "How they work together" not in Page(render(made)).text, "an earlier version's report has none"
+
+    def gain(value: float) -> dict[str, float]:
+        return {"value": value, "lower": value - 0.01, "upper": value + 0.01, "level": 0.95}
+
+    a, b = (row["id"] for row in made["culprits"][:2])
+    pair = {"first": a, "second": b, "both": gain(0.12), "interaction": gain(0.1), "p": 1e-4, "p_holm": 2e-4}
+    made["interactions"] = {
+        "of": 3,
+        "n": 180,
+        "culprits": [{"id": a, "alone": gain(0.02), "last": gain(0.12)}, {"id": b, "alone": gain(0), "last": gain(0)}],
+        "pairs": [{**pair, "kind": "only together"}],
+        "evaluations": 900,
+    }
+    page = Page(render(made))
+    assert "of the first 2 of 3: 1 would be missed" in page.text
+    assert "Of 1 pair, 1 help only together" in page.text
+    first, second = page.table("What each gains on the report images")
+    assert first == {"filter": a, "ablated alone": "+2.0 +1.0 to +3.0", "lost without it": "+12.0 +11.0 to +13.0"}
+    assert second["filter"] == b
+    (row,) = page.table("Pairs that interact")
+    assert (row["both, points"].split()[0], row["interaction, points"].split()[0]) == ("+12.0", "+10.0")
+    assert (row["p (Holm)"], row["note"]) == ("< 0.001", "help only together")
+    assert "of ablation alone" not in page.text
+    assert "All of this is of ablation alone" in together_said(made["interactions"], "constants")[-1]

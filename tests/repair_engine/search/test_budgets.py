@@ -127,6 +127,23 @@ def test_calibration_measures_and_fits_the_time(skewed: World, monkeypatch: pyte
     assert document["run"]["evaluations"] <= document["run"]["budget"]
 
 
+@pytest.mark.parametrize(("noise", "known"), [(0.0, True), (0.1, True), (3.0, False)])
+def test_a_speed_is_measured_until_it_is_known(monkeypatch: pytest.MonkeyPatch, noise: float, known: bool) -> None:
+    """With an invented clock: 100 evaluations take .01 s, now and then a little or a lot longer."""
+    clock, calls = [0.0], [0]
+    monkeypatch.setattr(calibrate.time, "perf_counter", lambda: clock[0])
+
+    def work() -> int:
+        calls[0] += 1
+        clock[0] += 0.01 * (1 + noise * (calls[0] % 4 == 0) * (1 + calls[0] % 8))
+        return 100
+
+    rate = calibrate._rate(work, 2.0)
+    assert rate == pytest.approx(1e4 * calls[0] * 0.01 / clock[0], rel=0.05)
+    assert (clock[0] < 0.5) == known
+    assert clock[0] < 2.3
+
+
 def test_exact_says_what_it_costs(skewed: World, wide_world: World) -> None:
     result = call(skewed.argv("score", "--json", estimator="exact", budget="100"))
     assert result.code == 2
