@@ -92,7 +92,7 @@ def test_figures_are_plain_torchs(known: World, metric: str, request: pytest.Fix
             assert document[when][part]["metric"] == pytest.approx(right[mask].mean())
             assert document[when][part]["accuracy"] == pytest.approx(right[~mask].mean())
     n = int((~mask).sum())
-    assert document["images_right"]["n"] == n
+    assert document["images_right"]["n"] == document["calibration"]["n"] == n
     assert document["clean_change"]["value"] == pytest.approx(
         document["after"]["report"]["accuracy"] - document["before"]["report"]["accuracy"]
     )
