@@ -23,12 +23,13 @@ def together_said(found: InteractionsRecord, edit: str | None) -> list[str]:
     """Which culprits the repair rests on, and how many pairs interact."""
     rows, pairs = found["culprits"], found["pairs"]
     needed = [row for row in rows if row["last"]["lower"] > 0]
-    shown = f"the first {len(rows)} of {found['of']}" if len(rows) < found["of"] else f"all {found['of']}"
+    shown = f"first {len(rows)} of {found['of']}" if len(rows) < found["of"] else str(len(rows))
     interacting = {kind: sum(pair["kind"] == kind for pair in pairs) for kind in KINDS}
     told = [f"{n} {KINDS[kind]}" for kind, n in interacting.items() if n and kind]
+    few = f"{len(needed) or 'none'} of the {shown} {'is' if len(needed) < 2 else 'are'}"
     said = [
-        f"On {count(found['n'], 'report image')}, of {shown}: {len(needed)} would be missed, for the "
-        f"{level_of(rows[0]['last'])} interval of what is lost without each lies above 0.",
+        f"On {count(found['n'], 'report image')}, {few} "
+        f"shown to be needed, with the whole {level_of(rows[0]['last'])} interval of what is lost without it above 0.",
         f"Of {count(len(pairs), 'pair')}, {', '.join(told) or 'none is shown to interact'}: a pair's interaction is "
         "what ablating both gains beyond what each gains alone, with p-values adjusted over all pairs (Holm).",
     ]

@@ -235,7 +235,7 @@ def test_how_culprits_work_together() -> None:
         "evaluations": 900,
     }
     page = Page(render(made))
-    assert "of the first 2 of 3: 1 would be missed" in page.text
+    assert "On 180 report images, 1 of the first 2 of 3 is shown to be needed" in page.text
     assert "Of 1 pair, 1 help only together" in page.text
     first, second = page.table("What each gains on the report images")
     assert first == {"filter": a, "ablated alone": "+2.0 +1.0 to +3.0", "lost without it": "+12.0 +11.0 to +13.0"}
