@@ -19,6 +19,10 @@ METHODS: tuple[Method, ...] = (
     Method("shapiq SVARM", shapiq_peer.svarm, "shapiq", "one run per budget"),
     Method("shapiq KernelSHAP", shapiq_peer.kernel_shap, "shapiq", "one run per budget"),
     Method("shapiq ProxySPEX", shapiq_peer.proxy, "shapiq", "one run per budget"),
+    Method("shapiq LeverageSHAP", shapiq_peer.leverage, "shapiq", "one run per budget"),
+    Method("shapiq RegressionMSR", shapiq_peer.regression_msr, "shapiq", "one run per budget"),
+    Method("shapiq ProxySHAP", shapiq_peer.proxy_shap, "shapiq", "one run per budget"),
+    Method("shapiq OddSHAP", shapiq_peer.odd_shap, "shapiq", "one run per budget"),
 )
 PEERS = ("captum", "shapiq")
 
