@@ -1,7 +1,7 @@
 """Importing torchvision without torch's compiler: a second less in every process that builds or resizes.
 
 One module of torchvision asks torch._dynamo for a function at import, to be called where a detection operator is
-compiled. That imports the compiler and sympy: 1.3 s of CPU beside the .1 s of all else.
+compiled. That imports the compiler and sympy, which take far longer than all else of it.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from repair_engine.choosing.orders import SHARE as ORDERS_SHARE
 from repair_engine.documents.attack_repair import subset_size
 from repair_engine.documents.corruption import table_forwards
 from repair_engine.documents.forgetting import probe_forwards
+from repair_engine.documents.interactions import SHARE as INTERACTIONS_SHARE
 from repair_engine.edits.deciding import tuning_share
 from repair_engine.question.verb import Verb
 from repair_engine.search import calibrate
@@ -39,7 +40,7 @@ def chosen(case: Case, rates: Rates, spent: float, target: float, larger: float 
     if case.question.metric.corrupted:
         rows = table_forwards(case, budget) / rates.forward
         budget = calibrate.choose_budget(rates, asked.estimator, other + rows, target)
-    more = AFRESH_SHARE + tuning_share(asked.edit)
+    more = AFRESH_SHARE + INTERACTIONS_SHARE + tuning_share(asked.edit)
     more += ORDERS_SHARE if asked.limits.order == "auto" else 0.0
     return int(budget / (1 + more))
 

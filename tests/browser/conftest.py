@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, BrowserContext
 
 from tests.browser import site
 
-_NAMES = ("chromium-headless-shell", "chromium", "google-chrome")  # the first takes a third less CPU
+_NAMES = ("chromium-headless-shell", "chromium", "google-chrome")  # the first is the same engine without a window
 CHROMIUM = os.environ.get("NR_CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 PATIENCE = 240_000  # ms, of a machine that others use too
